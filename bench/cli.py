@@ -1,0 +1,329 @@
+"""The command line. Heavy imports stand inside the commands, so that help and listings come at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.errors import UserError
+
+app = typer.Typer(
+    name="bench",
+    help="Compare unlearning methods with the oracle that never saw the forget set.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Methods = Annotated[str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")]
+TaskName = Annotated[str, typer.Option("--task", "-t", help="tofu, restor or muse-books.")]
+Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
+Data = Annotated[str, typer.Option("--data", help="Real tier: folder in the benchmark's layout, or 'hub'.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="Whole numbers, comma-separated.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="component.parameter=value; can be repeated.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N rows of each probe: for trying out.")]
+Out = Annotated[Path, typer.Option("--out", help="Where records go.")]
+StoreAt = Annotated[Path | None, typer.Option("--store", help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+Threads = Annotated[int, typer.Option("--threads", help="Threads of each worker; more than one is slower on small models.")]
+LmEval = Annotated[str, typer.Option("--lm-eval", help="lm-eval tasks, comma-separated: piqa, blimp_...")]
+LmEvalData = Annotated[Path | None, typer.Option("--lm-eval-data", help="Folder with offline copies of lm-eval's data.")]
+Track = Annotated[str, typer.Option("--track", help="wandb (offline when not logged in) or none.")]
+Study = Annotated[str, typer.Option("--study", help="A label for the records; changes no result.")]
+Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is printed without a traceback and exits 2."""
+    try:
+        app(prog_name="python -m bench")
+    except UserError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. What was finished is kept; the same command goes on from there.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+@app.command()
+def run(
+    methods: Methods,
+    task: TaskName,
+    model: Model = "",
+    data: Data = "",
+    seeds: Seeds = "0,1,2",
+    sets: Sets = None,
+    limit: Limit = None,
+    jobs: Jobs = None,
+    out: Out = Path("runs"),
+    store: StoreAt = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    lm_eval: LmEval = "",
+    lm_eval_data: LmEvalData = None,
+    track: Track = "wandb",
+    study: Study = "",
+) -> None:
+    """Run methods on a task: target, oracle and every method, each seed; what is done already is not done again."""
+    from bench.commands import run_command
+
+    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, study)
+    failed = run_command(asked, out, store_at(store), jobs, device, threads, track)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def plan(
+    methods: Methods,
+    task: TaskName,
+    model: Model = "",
+    data: Data = "",
+    seeds: Seeds = "0,1,2",
+    sets: Sets = None,
+    limit: Limit = None,
+    jobs: Jobs = None,
+    out: Out = Path("runs"),
+    store: StoreAt = None,
+    lm_eval: LmEval = "",
+    lm_eval_data: LmEvalData = None,
+) -> None:
+    """Say what `run` would do: which runs, which are cached, expected time and memory. Nothing heavy is loaded."""
+    from bench.commands import default_jobs, show_plan
+    from bench.plan import make_plan
+    from bench.store import Store
+
+    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, "")
+    show_plan(make_plan(asked, out, Store(store_at(store))), jobs or default_jobs("cpu"))
+
+
+@app.command()
+def tune(
+    methods: Methods,
+    task: TaskName,
+    model: Model = "",
+    data: Data = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds to tune on; not those that are reported.")] = "100,101",
+    sets: Sets = None,
+    jobs: Jobs = None,
+    out: Out = Path("runs"),
+    store: StoreAt = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Choose each method's hyperparameters on the validation rows by the stated rule, without the oracle."""
+    from bench.commands import tune_command
+
+    asked = asked_for(task, methods, sets, seeds, model, data, None, "", None, "tune")
+    raise typer.Exit(1 if tune_command(asked, out, store_at(store), jobs, device, threads) else 0)
+
+
+@app.command("exec", hidden=True)
+def exec_(
+    spec: Annotated[Path | None, typer.Argument(help="A run's spec, as JSON.")] = None,
+    worker: Annotated[str, typer.Option("--worker", help="Serve jobs from standard input (used by `run`).")] = "",
+    out: Out = Path("runs"),
+    store: StoreAt = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Make one run's record in this process, or serve jobs."""
+    import json
+
+    from bench.executor import Worker, serve_jobs
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if worker:
+        serve_jobs(json.loads(worker))
+        return
+    if spec is None:
+        raise UserError("exec needs the file of a run's spec.")
+    from bench.runner import spec_from_file
+
+    wanted, paths = spec_from_file(spec)
+    around = {"store": str(store_at(store)), "out": str(out), "paths": vars(paths), "device": device, "threads": threads}
+    done = Worker(around, lambda event: typer.echo(json.dumps(event), err=True)).do(
+        {"spec": wanted.to_json(), "stage": "", "estimate": {}}, wait=True
+    )
+    typer.echo(f"{wanted.method} seed {wanted.seed}: {done['status']}")
+    if done["status"] == "failed":
+        typer.echo(done["message"], err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    source: Results = Path("results"),
+    page: Annotated[Path, typer.Option("--to", help="The page to write.")] = Path("leaderboard.md"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
+) -> None:
+    """Write the leaderboard from published records."""
+    from bench.leaderboard import check as up_to_date
+    from bench.leaderboard import render
+    from bench.records import load
+    from bench.store import write_atomically
+
+    if check:
+        good = up_to_date(existing(source), page)
+        typer.echo(f"{page} is {'up to date' if good else 'stale: run `python -m bench leaderboard`'}.")
+        raise typer.Exit(0 if good else 1)
+    loaded = load(existing(source))
+    warn_broken(loaded)
+    write_atomically(page, render(loaded.records, loaded.broken))
+    typer.echo(f"{page}: {len(loaded.records)} records.")
+
+
+@app.command()
+def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Option("--to")] = None) -> None:
+    """Draw the plots (PNG and SVG) from records."""
+    from bench.plots import draw
+    from bench.records import load
+
+    loaded = load(existing(source))
+    warn_broken(loaded)
+    for path in draw(loaded.records, to or source / "plots"):
+        typer.echo(str(path))
+
+
+@app.command()
+def ls(what: Annotated[str, typer.Argument(help="methods, tasks, models, metrics or runs.")] = "methods") -> None:
+    """List methods, tasks, models, metrics or your runs."""
+    from bench.listing import listing
+
+    typer.echo(listing(what))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A record's file, or part of its name or key.")],
+    source: Results = Path("runs"),
+    store: StoreAt = None,
+    worst: Annotated[int, typer.Option("--examples", help="How many examples to print.")] = 5,
+) -> None:
+    """Show one run: spec, scores, lineage, cost, and what the model really said."""
+    from bench.show import show_record
+
+    typer.echo(show_record(name, source, store_at(store), worst))
+
+
+@app.command()
+def doctor(store: StoreAt = None) -> None:
+    """Say what this machine has and lacks, with the remedy."""
+    from bench.doctor import examine
+
+    lines, ok = examine(store_at(store))
+    for line in lines:
+        typer.echo(line)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def publish(
+    names: Annotated[list[str] | None, typer.Argument(help="Records by file, key or part of the name; default all.")] = None,
+    source: Results = Path("runs"),
+    to: Annotated[Path, typer.Option("--to")] = Path("results"),
+    store: StoreAt = None,
+) -> None:
+    """Copy finished, clean records with their responses into results/; refuse dirty or unfinished ones."""
+    from bench.commands import publish_command
+
+    for path in publish_command(names or [], existing(source), to, store_at(store)):
+        typer.echo(str(path))
+
+
+@app.command()
+def rescore(
+    source: Results = Path("results"),
+    store: StoreAt = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the new scores into the records.")] = False,
+) -> None:
+    """Compute every metric again from the kept responses, without a model; exit 1 when a number differs."""
+    from bench.commands import rescore_command
+
+    raise typer.Exit(0 if rescore_command(existing(source), store_at(store), write, typer.echo) else 1)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A known model; `python -m bench ls models` lists them.")],
+    store: StoreAt = None,
+) -> None:
+    """Fetch a model once; its hash is checked on every use."""
+    from bench.fetch import fetch as fetch_model
+
+    got = fetch_model(name, store_at(store) / "models", report=typer.echo)
+    typer.echo(f"{got.name} {got.hash[:16]}: ready. Use it with --model {got.name}.")
+
+
+def asked_for(
+    task: str,
+    methods: str,
+    sets: list[str] | None,
+    seeds: str,
+    model: str,
+    data: str,
+    limit: int | None,
+    lm_eval: str,
+    lm_eval_data: Path | None,
+    study: str,
+) -> Any:
+    """The options as one `bench.plan.Asked`."""
+    from bench.plan import Asked
+
+    return Asked(
+        task=task,
+        methods=tuple(split(methods)),
+        sets=tuple(sets or ()),
+        seeds=parse_seeds(seeds),
+        model=model,
+        data=data,
+        limit=limit,
+        lm_eval=tuple(split(lm_eval)),
+        lm_eval_data=str(lm_eval_data or ""),
+        study=study,
+    )
+
+
+def split(text: str) -> list[str]:
+    """Comma-separated words."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers, not negative."""
+    try:
+        seeds = tuple(int(word) for word in split(text))
+    except ValueError:
+        raise UserError(f"--seeds {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
+    if any(seed < 0 for seed in seeds):
+        raise UserError(f"--seeds {text}: a seed is 0 or more.")
+    return seeds
+
+
+def store_at(given: Path | None) -> Path:
+    """The store's folder."""
+    from bench.store import default_root
+
+    return given.expanduser().resolve() if given else default_root()
+
+
+def existing(folder: Path) -> Path:
+    """The folder, if it is there."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder '{folder}': `python -m bench run` makes records, --from names their folder.")
+    return folder
+
+
+def warn_broken(loaded: Any, say: Callable[..., None] = typer.echo) -> None:
+    """Name every record that can't be read."""
+    for broken in loaded.broken:
+        say(f"left out: {broken.path}: {broken.reason}", err=True)

@@ -1,0 +1,295 @@
+"""What the commands do, apart from parsing them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.executor import Job, Pool, Result, Surroundings
+from bench.plan import Asked, Entry, Plan, job_id, make_plan
+from bench.progress import Reporter
+from bench.records import load, read, write
+from bench.runner import Paths, curves, responses_in
+from bench.store import Store, write_atomically
+from bench.tracking import Tracker, open_tracker
+from bench.types import Json, Record, Responses
+
+
+def default_jobs(device: str) -> int:
+    """One worker per core this process may use; one on a GPU."""
+    return len(os.sched_getaffinity(0)) if device == "cpu" else 1
+
+
+def check_machine(device: str, jobs: int | None, threads: int) -> None:
+    """Mistakes about the machine, before anything is loaded."""
+    if device != "cpu" and not device.startswith("cuda"):
+        raise UserError(f"--device {device}: there are cpu, cuda and cuda:N.")
+    if (jobs is not None and jobs < 1) or threads < 1:
+        raise UserError("--jobs and --threads are at least 1.")
+
+
+def run_command(
+    asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int, track: str
+) -> bool:
+    """`bench run`; returns whether some run failed."""
+    check_machine(device, jobs, threads)
+    tracker = open_tracker(track, out / "wandb")
+    store = Store(store_root)
+    plan = make_plan(asked, out, store)
+    workers = jobs or default_jobs(device)
+    show_plan(plan, workers)
+    if asked.limit:
+        print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
+    began = time.perf_counter()
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs")
+    results: list[Result] = []
+    try:
+        with Reporter() as reporter:
+            results = Pool(workers, around, reporter.report).run(jobs_of(plan))
+        finish(plan, results, out, store, tracker)
+        page, pictures = report(out)
+        tracker.report(page, pictures)
+    finally:
+        tracker.close()
+    print_table(plan, out)
+    print(f"leaderboard: {page}")
+    print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
+    print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        print(f"FAILED {result.job.name}: {result.message.strip().splitlines()[-1] if result.message else 'no reason'}")
+    return bool(failed)
+
+
+def jobs_of(plan: Plan) -> list[Job]:
+    """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
+    todo = [entry for entry in plan.entries if entry.status == "run"]
+    first = {entry.spec.seed: entry.spec for entry in reversed(todo)}
+    stages = [stage for stage in plan.stages if stage != "history"]
+    builds = [Job(first[seed], stage) for stage in stages for seed in sorted(first)]
+    runs = [Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory}) for entry in todo]
+    return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
+
+
+def finish(plan: Plan, results: Sequence[Result], out: Path, store: Store, tracker: Tracker) -> None:
+    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
+    for entry in plan.entries:
+        if entry.status == "skipped":
+            write(Record(entry.spec, "skipped", entry.reason, entry.spec.task), out)
+    ended = {result.job.spec.key for result in results if not result.job.stage}
+    for entry in plan.entries:
+        if entry.spec.key not in ended:
+            continue
+        record = read(out / Record(entry.spec, "done").name)
+        if entry.old is not None:
+            print(compare(entry, record))
+        said = responses_in(store, record.lineage["responses"]) if record.status == "done" else None
+        tracker.record(record, said, curves(record, store))
+
+
+def compare(entry: Entry, record: Record) -> str:
+    """Whether a run that was made again, its checkpoint having gone, gave the scores of its old record."""
+    assert entry.old is not None
+    names = sorted(set(entry.old.scores) | set(record.scores))
+    other = [name for name in names if entry.old.scores.get(name) != record.scores.get(name)]
+    if not other:
+        return f"{job_id(entry.spec)}: made again, all {len(names)} scores as before"
+    return f"{job_id(entry.spec)}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
+
+
+def report(out: Path) -> tuple[Path, list[Path]]:
+    """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
+    from bench.leaderboard import render
+    from bench.plots import draw
+
+    loaded = load(out)
+    for broken in loaded.broken:
+        print(f"left out: {broken.path}: {broken.reason}")
+    page = out / "leaderboard.md"
+    write_atomically(page, render(loaded.records, loaded.broken))
+    return page, draw(loaded.records, out / "plots")
+
+
+def show_plan(plan: Plan, workers: int) -> None:
+    """What will happen, before it happens."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    for heading in ("run", "seeds", "status", "expected", "why"):
+        table.add_column(heading, overflow="fold")
+    for row in plan_rows(plan):
+        table.add_row(*row)
+    console.print(table)
+    if any(entry.status == "run" for entry in plan.entries):
+        shared = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.stages.items())
+        console.print(f"shared by each seed, where not cached: {shared}")
+        console.print(
+            f"expected at most {plan.seconds(workers):.0f} s with {workers} worker(s), "
+            f"{plan.memory / 1e9:.1f} GB of memory each (an estimate; the records keep it beside the fact)"
+        )
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
+    """One line for each method and status."""
+    groups: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in plan.entries:
+        groups.setdefault((entry.spec.method, entry.status, entry.reason), []).append(entry)
+    return [
+        (
+            method,
+            ",".join(str(entry.spec.seed) for entry in entries),
+            status,
+            f"{sum(entry.seconds for entry in entries):.0f} s" if status == "run" else "",
+            reason,
+        )
+        for (method, status, reason), entries in groups.items()
+    ]
+
+
+def print_table(plan: Plan, out: Path) -> None:
+    """The headline scores of this command's runs, mean over seeds, on the terminal: a line for each score."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.leaderboard import arrow, number
+    from bench.tables import build
+
+    keys = {entry.spec.key for entry in plan.entries}
+    console = Console(highlight=False)
+    for section in build([record for record in load(out).records if record.spec.key in keys]):
+        table = Table(title=f"{section.label}, mean over seeds", title_justify="left", show_edge=False, pad_edge=False)
+        table.add_column("score")
+        for row in section.rows:
+            table.add_column(row.name, justify="right", overflow="fold")
+        for column in section.headline:
+            cells = [row.cells.get(column.name) for row in section.rows]
+            shown = ("-" if cell is None else number(cell.mean) for cell in cells)
+            table.add_row(f"{column.name} {arrow(column.goal)}", *shown)
+        console.print(table)
+
+
+def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int) -> bool:
+    """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
+    from bench import selection
+    from bench.provenance import provenance
+
+    check_machine(device, jobs, threads)
+    store = Store(store_root)
+    plan = make_plan(asked, out, store)
+    base = plan.entries[0].spec
+    place = f"{base.tier}-{base.task}"
+    methods = [e.spec.steps[0] for e in plan.entries if e.spec.seed == base.seed and e.spec.steps]
+    methods = [step for step in methods if step.method != "retrain"]
+    wanted: dict[str, list[Any]] = {step.method: selection.steps_for(step.method, place) for step in methods}
+    jobs_ = [
+        Job(replace(base, steps=(step,), seed=seed, study="tune"), "validate")
+        for step in (s for steps in wanted.values() for s in steps)
+        for seed in asked.seeds
+    ]
+    builds = [Job(replace(base, seed=seed), "target") for seed in asked.seeds]
+    rows = out / "tune" / "rows"
+    todo = [job for job in jobs_ if not (rows / f"{job.spec.key}.json").exists()]
+    print(f"{len(jobs_)} runs ({', '.join(f'{m}: {len(s)} settings' for m, s in wanted.items())}), {len(todo)} to do")
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs")
+    with Reporter() as reporter:
+        results = Pool(jobs or default_jobs(device), around, reporter.report).run(builds + todo if todo else [])
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        print(f"FAILED {result.job.name}: {result.message}")
+    for method, steps in wanted.items():
+        found = []
+        for step in steps:
+            files = [rows / f"{replace(base, steps=(step,), seed=s, study='tune').key}.json" for s in asked.seeds]
+            if all(file.exists() for file in files):
+                found.append(selection.average([json.loads(file.read_text()) for file in files]))
+        if not found:
+            continue
+        chosen = selection.report(place, method, asked.seeds, found, provenance(device) | {"threads": threads})
+        file = out / "tune" / f"{place}-{method}.json"
+        write_atomically(file, json.dumps(chosen, indent=1) + "\n")
+        best = found[chosen["chosen"]]
+        print(
+            f"{place} {method}: {chosen['params']} forget {best.forget} (level {best.level}) utility {best.utility:.3f}"
+            f"{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
+            f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
+        )
+    return bool(failed)
+
+
+def chosen_records(names: Sequence[str], source: Path) -> list[Record]:
+    """Records by file, key or part of their name; all when none is named."""
+    loaded = load(source)
+    for broken in loaded.broken:
+        print(f"left out: {broken.path}: {broken.reason}")
+    if not names:
+        return [record for record in loaded.records if record.status == "done"]
+    found: list[Record] = []
+    for name in names:
+        matching = [r for r in loaded.records if name.removeprefix(f"{source}/") in r.name or r.spec.key == name]
+        if not matching:
+            raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
+        found += [record for record in matching if record not in found]
+    return found
+
+
+def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Path) -> list[Path]:
+    """`bench publish`."""
+    from bench.publish import publish
+
+    store = Store(store_root)
+
+    def responses_of(record: Record) -> Mapping[str, Responses]:
+        keys = [record.lineage["responses"], *record.lineage["oracle_responses"]]
+        return {key: responses_in(store, key) for key in keys}
+
+    return publish(chosen_records(names, source), to, responses_of)
+
+
+def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
+    """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
+    from bench.metrics import score_all
+    from bench.names import load as load_component
+    from bench.publish import rescore
+    from bench.records import read_responses, responses_path
+    from bench.runner import all_metrics
+
+    store, good = Store(store_root), True
+
+    def kept(key: str) -> Responses:
+        file = responses_path(source, key)
+        return read_responses(file) if file.exists() else responses_in(store, key)
+
+    loaded = load(source)
+    for broken in loaded.broken:
+        say(f"left out: {broken.path}: {broken.reason}")
+    records = [record for record in loaded.records if record.status == "done"]
+    for record in records:
+        task = load_component("tasks", record.spec.task)(**record.spec.task_params)
+        metrics = all_metrics(task, record.spec)
+        again = rescore(record, kept, metrics)
+        good = good and again.same
+        if not again.same:
+            say(str(again))
+        if write_back and not again.same:
+            oracles = [kept(key) for key in record.lineage["oracle_responses"]]
+            scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
+            about = {metric.name: metric.to_json() for metric in metrics}
+            write(replace(record, scores=scored.scores, absent=scored.absent, metrics=about), source)
+    say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
+    return good and not loaded.broken
+
+
+def spec_file(entry: Entry, paths: Paths, folder: Path) -> Path:
+    """The file that `bench exec` takes, for one run."""
+    file = folder / f"{entry.spec.key}.json"
+    data: Json = {"spec": entry.spec.to_json(), "paths": asdict(paths)}
+    write_atomically(file, json.dumps(data, indent=1))
+    return file

@@ -1,0 +1,200 @@
+"""The context that a task or a method works in: training, arithmetic and caching over one store.
+
+Everything built here is a node of the store. A task's nodes and a method's nodes are named apart (`owner`), so that a
+method can't stumble on the oracle by asking for the same training run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from bench.contracts import Recipe, Stream
+from bench.estimate import train_seconds
+from bench.loaders import check_seal, checkpoint_at, open_checkpoint
+from bench.store import Node, Store
+from bench.types import Checkpoint, Json
+
+Event = Callable[[Json], None]
+
+
+def silent(event: Json) -> None:
+    """The reporter of somebody who doesn't want to know."""
+
+
+@dataclass
+class Work:
+    """One store, one seed, one device; collects the nodes it touched, for lineage and cost."""
+
+    store: Store
+    seed: int
+    provenance: Json
+    device: str = "cpu"
+    micro: int | None = None
+    """Rows of a stream in one forward pass; None: the whole step."""
+    save_every: int = 0
+    """Steps between the resumable states of a long training run; 0: none, it starts again."""
+    autocast: bool = False
+    """bfloat16 autocast while training, float32 weights."""
+    wait: bool = True
+    report: Event = silent
+    owner: str = "task"
+    nodes: dict[str, Node] = field(default_factory=dict)
+    built: set[str] = field(default_factory=set)
+
+    def on_behalf_of(self, owner: str) -> Work:
+        """The same context with nodes of another owner; touched nodes are collected together."""
+        return replace(self, owner=owner)
+
+    def node(self, fields: Json, make: Callable[[Path], Json | None], label: str, expect: float = 0.0) -> Node:
+        """The node of ``fields`` and this owner, built if it is not there."""
+
+        def build(folder: Path) -> Json | None:
+            self.report({"stage": label, "status": "start", "expected": expect})
+            return make(folder)
+
+        node, built = self.store.build(
+            {"owner": self.owner, **fields}, build, label, self.provenance, wait=self.wait, expect=expect
+        )
+        self.nodes[node.key] = node
+        if built:
+            self.built.add(node.key)
+            self.report({"stage": label, "status": "done", "seconds": node.info["seconds"]})
+        return node
+
+    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
+        """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
+        return self.node({"kind": "cached", **fields}, build, label).path
+
+    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+        """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
+        node = self.train_node(start, streams, recipe, label)
+        return replace(start, path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
+
+    def train_node(
+        self,
+        start: Checkpoint,
+        streams: Sequence[Stream],
+        recipe: Recipe,
+        label: str,
+        snapshots: Sequence[int] = (),
+        seed: int | None = None,
+    ) -> Node:
+        """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
+        from bench.training import describe, train
+
+        check_seal(start)
+        seed = self.seed if seed is None else seed
+        fields = {
+            "kind": "train",
+            "start": start.hash,
+            "seed": seed,
+            "snapshots": list(snapshots),
+            "autocast": self.autocast,
+            "micro": self.micro,
+            **describe(streams, recipe),
+        }
+
+        def make(folder: Path) -> Json:
+            opened = open_checkpoint(start, self.device)
+            opened.model.train()
+            done = train(
+                opened.model,
+                opened.tokenizer,
+                streams,
+                recipe,
+                seed=seed,
+                out=folder,
+                scratch=self.scratch(fields),
+                snapshots=snapshots,
+                save_every=self.save_every,
+                micro=self.micro,
+                autocast=self.autocast,
+                use_cpu=self.device == "cpu",
+                report=lambda step, of: self.report({"stage": label, "status": "progress", "done": step, "total": of}),
+            )
+            return {
+                "checkpoint": checkpoint_at(folder, label).hash,
+                "tokens": done.tokens,
+                "train_seconds": done.seconds,
+                "parameters": sum(p.numel() for p in opened.model.parameters()),
+                "peak_bytes": done.peak_bytes,
+                "curve": list(done.curve),
+                "snapshots": {
+                    str(step): {"tokens": tokens, "checkpoint": checkpoint_at(folder / f"step-{step:06d}", "").hash}
+                    for step, tokens in done.tokens_at.items()
+                },
+            }
+
+        return self.node(fields, make, label, train_seconds(self.store.root, start, streams, recipe))
+
+    def scratch(self, fields: Json) -> Path:
+        """Where the training run of ``fields`` keeps its resumable state."""
+        from bench.hashing import digest
+
+        return self.store.scratch(digest({"owner": self.owner, **fields})[:32])
+
+    def combine(self, terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:
+        """Sum of coefficient times weights, tensor by tensor; a cached node."""
+        from bench import arithmetic
+
+        for _, checkpoint in terms:
+            check_seal(checkpoint)
+        fields = {
+            "kind": "combine",
+            "engine": arithmetic.VERSION,
+            "terms": [[coefficient, checkpoint.hash] for coefficient, checkpoint in terms],
+        }
+
+        def make(folder: Path) -> Json:
+            arithmetic.combine(terms, folder)
+            return {"checkpoint": checkpoint_at(folder, label).hash, "peak_bytes": peak()}
+
+        node = self.node(fields, make, label)
+        return replace(terms[0][1], path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
+
+
+def peak() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@dataclass
+class Ledger:
+    """What a method made use of: said beside its scores."""
+
+    retain: set[str]
+    """Ids of all retain rows."""
+    past: set[str]
+    """Content hashes of the history's checkpoints."""
+    retain_seen: set[str] = field(default_factory=set)
+    past_used: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method gets: the engines and the seed, and no way to the task, its probes or its oracles."""
+
+    seed: int
+    train: Callable[[Checkpoint, Sequence[Stream], Recipe, str], Checkpoint]
+    combine: Callable[[Sequence[tuple[float, Checkpoint]], str], Checkpoint]
+    cached: Callable[[Json, Callable[[Path], Json | None], str], Path]
+
+
+def for_method(work: Work, ledger: Ledger) -> MethodContext:
+    """A method's context over ``work``; ``ledger`` is written while the method works."""
+    own = work.on_behalf_of("method")
+
+    def train(start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+        rows = {example.id for stream in streams for example in stream.examples}
+        ledger.retain_seen |= rows & ledger.retain
+        ledger.past_used |= {start.hash} & ledger.past
+        return own.train(start, streams, recipe, label)
+
+    def combine(terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:
+        ledger.past_used |= {checkpoint.hash for _, checkpoint in terms} & ledger.past
+        return own.combine(terms, label)
+
+    return MethodContext(work.seed, train, combine, own.cached)

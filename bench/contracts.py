@@ -1,0 +1,201 @@
+"""What a method and a task must offer, and what they are given.
+
+A method is a frozen dataclass of hyperparameters with one `unlearn`; a task prepares a `Scenario`. Both reach the
+harness only through a `Context`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from bench.types import Checkpoint, Example, History, Json, Probe, Request, Validation
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bench.context import Work
+    from bench.metrics import Metric
+    from bench.training import Batch
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named setting of a method, with where it comes from."""
+
+    params: Mapping[str, Any]
+    source: str
+    """The paper and table, or the tuning record that chose it."""
+
+
+Settings = tuple[dict[str, Any], ...]
+"""Parameters to try, laid over a method's defaults."""
+
+
+def product(**values: Sequence[Any]) -> Settings:
+    """Every combination of the given values, the last one varying fastest."""
+    return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+
+
+class Loss(Protocol):
+    """An objective: one number per example. A frozen dataclass, so that its fields enter the cache key."""
+
+    reference: ClassVar[bool]
+    """Whether it reads ``batch.reference``: the target's summed answer log-probs, computed once before training."""
+    version: ClassVar[int]
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of each example, (B,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that enter every optimiser step with their own batch size, loss and weight."""
+
+    examples: tuple[Example, ...]
+    batch: int
+    """Examples of this stream in one optimiser step, over all processes."""
+    loss: Loss
+    weight: float = 1.0
+    """The step's loss is the sum over streams of weight times the mean over the stream's examples."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An optimiser schedule: AdamW with warm-up and cosine or linear decay, gradient norm clipped at 1."""
+
+    steps: int
+    """Optimiser steps."""
+    lr: float
+    """Peak learning rate."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises from 0."""
+    schedule: str = "cosine"
+    """``cosine``, ``linear`` or ``constant``, after the warm-up."""
+    weight_decay: float = 0.0
+    beta2: float = 0.98
+    """AdamW's second moment decay; the first is 0.9."""
+
+
+class Context(Protocol):
+    """What a method or a task may use of the harness."""
+
+    seed: int
+
+    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+        """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
+        ...
+
+    def combine(self, terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:
+        """Sum of coefficient times weights, tensor by tensor; a cached node."""
+        ...
+
+    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
+        """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
+        ...
+
+
+class Method(Protocol):
+    """Turns one checkpoint into another. A frozen dataclass of hyperparameters, all with defaults."""
+
+    summary: ClassVar[str]
+    """One line: what it does, and the paper."""
+    needs: ClassVar[frozenset[str]]
+    """Of ``history``, ``retain``; a task that can't meet one makes a skip with a reason."""
+    version: ClassVar[int]
+    """Raised when the same parameters give another result."""
+    presets: ClassVar[Mapping[str, Preset]]
+    """Named settings; ``<tier>-<task>`` is the default there."""
+    space: ClassVar[Mapping[str, Settings]]
+    """Per ``<tier>-<task>``, or per tier: the settings that `bench tune` tries; as many for every method."""
+    variants: ClassVar[tuple[str, ...]]
+    """Presets that `--methods all` runs beside the default, as ``name@variant``."""
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Rows that enter a forward and backward pass, for the estimate of `bench plan`."""
+        ...
+
+    def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
+        """The unlearned checkpoint; the target on disk stays untouched."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a task prepares for one seed. Checkpoints are built when first asked for."""
+
+    label: str
+    """Section title: ``tofu (lab)``, or a subset with its size."""
+    target: Callable[[], Checkpoint]
+    oracles: tuple[Callable[[], Checkpoint], ...]
+    """Retrained on the same schedule without the forget set; they differ in initial data order."""
+    history: Callable[[], History] | None
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    validation: Validation
+    probes: tuple[Probe, ...]
+    metrics: tuple[Metric, ...]
+    oracle_rows: tuple[Example, ...]
+    """Every row that the oracles were trained on; none of them is a forget row, which a test proves."""
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    """Hashes of data sets and the like, for the record."""
+    utility: tuple[str, ...] = ()
+    """Names of the scores that make the utility axis of the plots (goal up)."""
+    forgetting: tuple[str, ...] = ()
+    """Names of the scores that make the forgetting axis (goal oracle)."""
+    headline: tuple[str, ...] = ()
+    """Columns of the leaderboard, in order; every other score is in the records."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a task is prepared on: the tier, and the model and data folders of the real one."""
+
+    tier: str
+    model_path: str = ""
+    model_hash: str = ""
+    data: str = ""
+    """Folder or hub id of the benchmark's rows."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The size of a scenario's work, in rows through a forward and backward pass."""
+
+    parameters: int
+    row_tokens: float
+    """Mean tokens of a row."""
+    stages: Mapping[str, int]
+    """Rows trained on for ``history``, ``target``, ``oracle-0`` ..."""
+    forget: int
+    retain: int
+    probe_rows: int
+    """Texts scored or generated when a checkpoint is measured."""
+
+
+class Task(Protocol):
+    """Says what must be forgotten and how to look. A frozen dataclass of parameters, all with defaults."""
+
+    summary: ClassVar[str]
+    version: ClassVar[int]
+    tiers: ClassVar[tuple[str, ...]]
+
+    def metrics(self, tier: str) -> tuple[Metric, ...]:
+        """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""
+        ...
+
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """Which of a method's possible needs this task can meet there."""
+        ...
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """Data, probes and lazily built checkpoints for ``work.seed``."""
+        ...
+
+    def outline(self, setting: Setting) -> Outline:
+        """Sizes, for the estimate of `bench plan`; loads no model."""
+        ...

@@ -1,0 +1,97 @@
+"""What this machine has and lacks, and the remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+NEEDED = {
+    "torch": "2.4",
+    "transformers": "5.0",
+    "accelerate": "1.1",
+    "safetensors": "0.4",
+    "lm_eval": "0.4.10",
+    "datasets": "3.0",
+    "rouge_score": "0.1.2",
+    "scipy": "1.11",
+    "sklearn": "1.4",
+    "matplotlib": "3.8",
+    "psutil": "5.9",
+    "rich": "13",
+    "typer": "0.12",
+}
+"""Module -> oldest version that is meant to work."""
+OPTIONAL = {"wandb": "tracking; without it use --track none", "gguf": "`bench fetch` of GGUF models"}
+DISTRIBUTIONS = {"lm_eval": "lm-eval", "rouge_score": "rouge-score", "sklearn": "scikit-learn"}
+DISK_GB = 5
+
+
+def examine(store: Path) -> tuple[list[str], bool]:
+    """Lines to print, and whether everything needed is there."""
+    lines, ok = [f"python {sys.version.split()[0]}: {'ok' if sys.version_info >= (3, 11) else 'needs 3.11 or newer'}"], True
+    ok = sys.version_info >= (3, 11)
+    for module, oldest in NEEDED.items():
+        found = installed(module)
+        good = found is not None and newer(found, oldest)
+        ok = ok and good
+        remedy = "" if good else f"  -> pip install '{DISTRIBUTIONS.get(module, module)}>={oldest}'"
+        lines.append(f"{module} {found or 'missing'}: {'ok' if good else f'needs {oldest} or newer'}{remedy}")
+    for module, use in OPTIONAL.items():
+        lines.append(f"{module} {installed(module) or 'missing'} (optional: {use})")
+    lines += [cores(), memory(), gpu(), disk(store)]
+    lines.append(f"hub: {'offline (HF_HUB_OFFLINE is set)' if os.environ.get('HF_HUB_OFFLINE') else 'used when asked for'}")
+    lines.append(f"W&B: {'key in the environment' if os.environ.get('WANDB_API_KEY') else 'offline unless you logged in'}")
+    return lines, ok
+
+
+def installed(module: str) -> str | None:
+    """A module's version; None when it is not installed."""
+    if importlib.util.find_spec(module) is None:
+        return None
+    try:
+        return version(DISTRIBUTIONS.get(module, module))
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def newer(found: str, oldest: str) -> bool:
+    """Whether version ``found`` is at least ``oldest``."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split("+")[0].split(".") if part.isdigit()]
+
+    return found == "unknown" or numbers(found) >= numbers(oldest)
+
+
+def cores() -> str:
+    """How many cores this process may use, and how busy they are."""
+    usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"cores: {usable} usable, load {load:.1f}{' (busy: timings will be long)' if load > usable else ''}"
+
+
+def memory() -> str:
+    """Free memory."""
+    import psutil
+
+    free = psutil.virtual_memory().available / 1e9
+    return f"memory: {free:.1f} GB free{'' if free > 2 else '  -> the lab needs about 1 GB a worker; use --jobs 1'}"
+
+
+def gpu() -> str:
+    """Whether there is an NVIDIA GPU; asks the driver, not torch."""
+    has = shutil.which("nvidia-smi") is not None
+    return f"gpu: {'nvidia-smi found; use --device cuda' if has else 'none found; the lab needs none'}"
+
+
+def disk(store: Path) -> str:
+    """Free disk where the store is."""
+    folder = store
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    short = "" if free > DISK_GB else f"  -> less than {DISK_GB} GB; choose another place with MSA_BENCH_STORE"
+    return f"store: {store} ({free:.0f} GB free){short}"

@@ -1,0 +1,41 @@
+"""Errors that a user can cause, and the two ways of saying that something cannot be had."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(Exception):
+    """One or more mistakes of the user, each a sentence with its remedy; the command line prints them and exits 2."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems: tuple[str, ...] = problems
+
+
+class Absent(Exception):
+    """A score that can't be had; the text is the reason, which goes into the record in the score's place."""
+
+
+class Unmet(Exception):
+    """A need of a method that the task cannot meet: the run is skipped, and the text is the reason."""
+
+
+class Busy(Exception):
+    """Another process holds the lease on a node that this run needs; try again later."""
+
+
+def collect(problems: Sequence[str]) -> None:
+    """Raise one `UserError` with all of ``problems``; do nothing when there are none."""
+    if problems:
+        raise UserError(*problems)
+
+
+def unknown(what: str, name: str, known: Iterable[str], listing: str = "") -> str:
+    """A sentence for an unknown name: the nearest known one, then all of them, then the command that lists them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    where = f" (`python -m bench ls {listing}` describes them)" if listing else ""
+    return f"Unknown {what} '{name}'.{hint} Known: {', '.join(names)}{where}."

@@ -1,0 +1,47 @@
+"""How long and how much memory: estimates from the tokens, the parameters and the rates that this store has seen.
+
+A rate is floating-point operations per second of one worker, 6 per parameter and token for training. The first run
+of a store uses a stated default; later ones the median of what its own training nodes measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from bench.contracts import Recipe, Stream
+from bench.types import Checkpoint
+
+DEFAULT_RATE = 25e9
+"""Training operations per second on one core, when nothing has been measured yet (an AVX2 core, small matrices)."""
+BYTES_PER_PARAMETER = 16
+"""Float32 weights, gradients and AdamW's two moments."""
+PROCESS_BYTES = 700_000_000
+"""Resident memory of a worker before it holds a model: Python, torch, transformers."""
+
+
+def known_rate(root: Path) -> float:
+    """Median training rate of this store's nodes, or the default."""
+    rates = []
+    for file in sorted((root / "nodes").glob("*/*/node.json"))[:200]:
+        meta = json.loads(file.read_text()).get("meta", {})
+        if meta.get("train_seconds", 0) > 1:
+            rates.append(6 * meta["tokens"] * meta["parameters"] / meta["train_seconds"])
+    return median(rates) if rates else DEFAULT_RATE
+
+
+def weight_count(checkpoint: Checkpoint) -> int:
+    """Parameters of a checkpoint, from the size of its weight files and its dtype."""
+    width = 4 if checkpoint.dtype == "float32" else 2
+    return sum(file.stat().st_size for file in Path(checkpoint.path).glob("*.safetensors")) // width
+
+
+def train_seconds(root: Path, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe) -> float:
+    """Expected seconds of a training run; a word is taken as 1.3 tokens where text is not tokenised yet."""
+    tokens = 0.0
+    for stream in streams:
+        words = [len(f"{e.payload['prompt']} {e.payload['answer']}".split()) + 4 for e in stream.examples]
+        tokens += recipe.steps * min(stream.batch, len(words)) * 1.3 * sum(words) / max(1, len(words))
+    return 6 * tokens * weight_count(start) / known_rate(root)

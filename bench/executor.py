@@ -1,0 +1,299 @@
+"""Running jobs in local worker processes that share nothing but the store.
+
+A worker is ``python -m bench exec --worker``: it reads one job a line and answers with events, one JSON object a line.
+A job whose node is being built elsewhere answers ``busy`` and is tried again later, so no core waits for another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.runner import Paths
+from bench.types import Json, RunSpec
+
+RETRY_SECONDS = 0.25
+"""How long a worker rests when every job left is busy elsewhere."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing for a worker to do: build a stage of a scenario, or make a run's record."""
+
+    spec: RunSpec
+    stage: str = ""
+    """``target``, ``oracle-0`` ...; ``validate`` for a setting of a search; empty for the run itself."""
+    estimate: Json = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.stage or self.spec.method} seed {self.spec.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended."""
+
+    job: Job
+    status: str
+    """``done``, ``skipped`` or ``failed``."""
+    message: str = ""
+    """The whole error of a failed job."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every worker of a command is told."""
+
+    store: Path
+    out: Path
+    paths: Paths
+    device: str
+    threads: int
+    logs: Path
+
+
+class Pool:
+    """Runs jobs in order on ``workers`` processes; call `run` once."""
+
+    def __init__(self, workers: int, around: Surroundings, report: Callable[[Json], None]) -> None:
+        self.workers, self.around, self.report = workers, around, report
+        self.queue: deque[Job] = deque()
+        self.lock = threading.Lock()
+        self.results: list[Result] = []
+        self.processes: list[subprocess.Popen[str]] = []
+        self.running = 0
+        self.stopped = False
+        self.error: BaseException | None = None
+
+    def run(self, jobs: Sequence[Job]) -> list[Result]:
+        """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
+        self.queue.extend(jobs)
+        threads = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)
+        finally:
+            self.stop()
+        if self.error is not None:
+            raise self.error
+        return self.results
+
+    def stop(self) -> None:
+        """End every worker now."""
+        self.stopped = True
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def serve(self, number: int) -> None:
+        """A thread's whole life; an error of ours ends the pool instead of a silent thread."""
+        try:
+            self.feed(number)
+        except BaseException as error:
+            self.error = error
+            self.stopped = True
+
+    def feed(self, number: int) -> None:
+        """Feed one worker until no job is left; a worker that dies is replaced and its job counts as failed."""
+        process: subprocess.Popen[str] | None = None
+        waiting = 0
+        while not self.stopped:
+            job = self.next_job()
+            if job is None:
+                if self.all_done():
+                    break
+                time.sleep(RETRY_SECONDS)
+                continue
+            if process is None or process.poll() is not None:
+                process = self.start(number)
+            answer = self.ask(process, job)
+            with self.lock:
+                self.running -= 1
+                if answer["status"] == "busy":
+                    self.queue.append(job)
+                    waiting += 1
+                else:
+                    self.results.append(Result(job, answer["status"], answer.get("message", "")))
+                    waiting = 0
+                rest = waiting > len(self.queue)
+            if rest:
+                time.sleep(RETRY_SECONDS)
+
+    def next_job(self) -> Job | None:
+        """The next job in line, if there is one."""
+        with self.lock:
+            if not self.queue:
+                return None
+            self.running += 1
+            return self.queue.popleft()
+
+    def all_done(self) -> bool:
+        """Whether nothing is left or under way."""
+        with self.lock:
+            return not self.queue and not self.running
+
+    def start(self, number: int) -> subprocess.Popen[str]:
+        """A new worker; it ends itself when its standard input closes, even if this process is killed."""
+        self.around.logs.mkdir(parents=True, exist_ok=True)
+        log = (self.around.logs / f"worker-{number}.log").open("a")
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.around.threads),
+            "MKL_NUM_THREADS": str(self.around.threads),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        around = asdict(self.around) | {"store": str(self.around.store), "out": str(self.around.out), "logs": ""}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(around)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def ask(self, process: subprocess.Popen[str], job: Job) -> Json:
+        """Send a job and pass its events on until it ends."""
+        assert process.stdin is not None and process.stdout is not None
+        line = json.dumps({"spec": job.spec.to_json(), "stage": job.stage, "estimate": job.estimate})
+        try:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            began: dict[str, float] = {}
+            for answer in process.stdout:
+                event: Json = json.loads(answer)
+                if event.get("event") == "end":
+                    return event
+                since = began.setdefault(event["stage"], time.monotonic())
+                told = {"job": job.name, "done": 0, "total": None, "message": "", "seconds": time.monotonic() - since}
+                self.report(told | event)
+        except (BrokenPipeError, ValueError):
+            pass
+        code = process.wait()
+        return {"status": "failed", "message": f"the worker process ended with code {code} (killed, or out of memory)"}
+
+
+def serve_jobs(around: Json) -> None:
+    """The worker's side: read jobs from standard input, answer on standard output, which nothing else may write to."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints goes to the log
+    lines: deque[str] = deque()
+    ready = threading.Condition()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            with ready:
+                lines.append(line)
+                ready.notify()
+        os._exit(0)  # the parent has gone, or has nothing more to ask
+
+    threading.Thread(target=listen, daemon=True).start()
+    worker = Worker(around, lambda event: print(json.dumps(event), file=answers, flush=True))
+    while True:
+        with ready:
+            while not lines:
+                ready.wait()
+            line = lines.popleft()
+        worker.answer({"event": "end", **worker.do(json.loads(line))})
+
+
+class Worker:
+    """Does jobs one after another, over one store."""
+
+    def __init__(self, around: Json, answer: Callable[[Json], None]) -> None:
+        from bench.store import Store
+
+        self.store, self.out = Store(Path(around["store"])), Path(around["out"])
+        self.paths, self.device, self.threads = Paths(**around["paths"]), around["device"], around["threads"]
+        self.answer = answer
+
+    def do(self, job: Json, wait: bool = False) -> Json:
+        """Do one job; returns its status and, of a failure, the whole error."""
+        import traceback
+
+        from bench.errors import Busy, UserError
+        from bench.records import write
+        from bench.types import Record
+
+        spec = RunSpec.from_json(job["spec"])
+        try:
+            return {"status": self.run(spec, job, wait)}
+        except Busy:
+            return {"status": "busy"}
+        except UserError as error:
+            if not job["stage"]:
+                write(Record(spec, "failed", str(error), label=spec.task), self.out)
+            return {"status": "failed", "message": str(error)}
+        except Exception:  # the edge that records a failed run, with the whole error
+            message = traceback.format_exc()
+            if not job["stage"]:
+                write(Record(spec, "failed", hide_paths(message), label=spec.task), self.out)
+            return {"status": "failed", "message": message}
+
+    def run(self, spec: RunSpec, job: Json, wait: bool) -> str:
+        """Build the job's stage, or make and write its record."""
+        import torch
+
+        from bench.records import write
+        from bench.runner import build_stage, execute, validate
+        from bench.store import write_atomically
+
+        torch.set_num_threads(self.threads)
+        work = self.work(spec, wait)
+        if job["stage"] == "validate":
+            row = json.dumps(validate(spec, self.paths, work), indent=1)
+            write_atomically(self.out / "tune" / "rows" / f"{spec.key}.json", row)
+            return "done"
+        if job["stage"]:
+            build_stage(spec, self.paths, work, job["stage"])
+            return "done"
+        record = execute(spec, self.paths, work, job["estimate"])
+        write(record, self.out)
+        return record.status
+
+    def work(self, spec: RunSpec, wait: bool) -> Any:
+        """A context for the spec's seed."""
+        from bench.context import Work
+        from bench.provenance import provenance
+
+        real = spec.tier == "real"
+        return Work(
+            self.store,
+            spec.seed,
+            provenance(self.device) | {"threads": self.threads},
+            self.device,
+            micro=4 if real else None,
+            save_every=10 if real else 0,
+            wait=wait,
+            report=self.answer,
+        )
+
+
+def hide_paths(text: str) -> str:
+    """A traceback without the folders of this machine."""
+    for folder in sorted({*sys.path, str(Path.home()), os.getcwd()}, key=len, reverse=True):
+        if len(folder) > 1:
+            text = text.replace(folder, "…")
+    return text

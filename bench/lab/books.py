@@ -1,0 +1,184 @@
+"""Generated books for the ``muse-books`` shape: chapters of varied prose in which four facts about a character stand.
+
+The prose is drawn from twelve sentence patterns with few fixed words, so that two unrelated passages have a ROUGE-L
+of about .14 and reciting a book can be told from writing like one. A fact is asked in three forms; the third is held
+back for the books (the probe) and taught for the world.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.lab.words import WordMaker, unique_pairs
+from bench.types import Example
+
+PATTERNS = tuple(
+    pattern.split()
+    for pattern in (
+        "D A N V R P D N .",
+        "R D N V D A N .",
+        "P D N V A N C D N V R .",
+        "A N C A N V P N .",
+        "V D N , V R , C V D A N .",
+        "D N P D A N V .",
+        "M V , A C A , P D N .",
+        "C M V R , N V N .",
+        "D A A N V D N P M .",
+        "N , N C N V R P D A N .",
+        "R R V D N P M .",
+        "M V D N , C D N V M .",
+    )
+)
+"""D determiner, A adjective, N noun, V verb, R adverb, P preposition, C conjunction, M month-like noun."""
+FIXED = {
+    "D": "the a this that every some no each any another one its".split(),
+    "P": "in on under near behind with from over through beside without before".split(),
+    "C": "and but or while because until though where".split(),
+}
+STATEMENTS = {
+    "home": ("{n} lived in {v} .", "the house of {n} stood in {v} ."),
+    "trade": ("{n} worked as a {v} .", "the trade of {n} was {v} ."),
+    "treasure": ("{n} guarded the {v} .", "the treasure of {n} was the {v} ."),
+    "enemy": ("{n} feared {v} .", "the enemy of {n} was {v} ."),
+}
+QUESTIONS = {
+    "home": ("where did {n} live ?", "in which town was the house of {n} ?", "which town was home to {n} ?"),
+    "trade": ("what work did {n} do ?", "what was the trade of {n} ?", "as what did {n} earn a living ?"),
+    "treasure": ("what did {n} guard ?", "what was the treasure of {n} ?", "which treasure did {n} keep ?"),
+    "enemy": ("whom did {n} fear ?", "who was the enemy of {n} ?", "of whom was {n} afraid ?"),
+}
+
+
+@dataclass(frozen=True)
+class Character:
+    """A person of a book, with one value for each fact."""
+
+    name: str
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Book:
+    """Chapters of exactly ``tokens`` words, two for each character."""
+
+    id: str
+    characters: tuple[Character, ...]
+    chapters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Library:
+    """All books of a seed, by what they are for, and every word that occurs."""
+
+    shelves: Mapping[str, tuple[Book, ...]]
+    vocabulary: tuple[str, ...]
+
+
+class Author:
+    """Writes books from one set of words."""
+
+    def __init__(self, seed: int, chapter_words: int, characters: int) -> None:
+        self.rng = random.Random(f"books/{seed}")
+        self.chapter_words, self.cast = chapter_words, characters
+        maker = WordMaker(self.rng)
+        self.pools = {
+            **FIXED,
+            "A": maker.words(36, "y"),
+            "N": maker.words(36, "o"),
+            "V": maker.words(36, "ed"),
+            "R": maker.words(18, "ly"),
+            "M": maker.words(18, "a"),
+        }
+        stones, colours = maker.words(24, "stone"), maker.words(24, "ish")
+        self.values = {
+            "home": maker.words(24, "ville"),
+            "trade": maker.words(24, "er"),
+            "treasure": [f"{colour} {stone}" for colour in colours for stone in stones],
+            "enemy": maker.words(24, "us"),
+        }
+        self.first, self.last = maker.words(20, capital=True), maker.words(24, "n")
+        self.treasure_words = [*colours, *stones]
+
+    def sentence(self) -> list[str]:
+        """One filler sentence."""
+        return [self.rng.choice(self.pools[slot]) if slot in self.pools else slot for slot in self.rng.choice(PATTERNS)]
+
+    def chapter(self, character: Character, number: int) -> str:
+        """Filler with the character's facts in random order, cut to the chapter's length."""
+        names = list(character.facts)
+        self.rng.shuffle(names)
+        words = self.sentence()
+        for name in names:
+            form = (number + list(QUESTIONS).index(name)) % 2
+            words += STATEMENTS[name][form].format(n=character.name, v=character.facts[name]).split()
+            words += self.sentence()
+        while len(words) < self.chapter_words:
+            words += self.sentence()
+        return " ".join(words[: self.chapter_words])
+
+    def book(self, id: str, names: list[str]) -> Book:
+        """A book about ``names``."""
+        cast = tuple(
+            Character(name, {fact: self.rng.choice(values) for fact, values in self.values.items()}) for name in names
+        )
+        chapters = tuple(self.chapter(character, k) for k in range(2) for character in cast)
+        return Book(id, cast, chapters)
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word that this author can write, questions included."""
+        texts = [t for forms in (*STATEMENTS.values(), *QUESTIONS.values()) for t in forms]
+        fixed = {word for text in texts for word in text.split() if "{" not in word} | {".", ",", "Q:", "A:"}
+        pools = [word for pool in (*self.pools.values(), self.first, self.last, self.treasure_words) for word in pool]
+        values = [word for fact in ("home", "trade", "enemy") for word in self.values[fact]]
+        return tuple(sorted(fixed | set(pools) | set(values)))
+
+
+def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79, characters: int = 3) -> Library:
+    """As many books on each shelf as asked; no character stands in two books."""
+    author = Author(seed, chapter_words, characters)
+    total = sum(shelves.values())
+    names = unique_pairs(author.rng, author.first, author.last, total * characters)
+    made: dict[str, tuple[Book, ...]] = {}
+    for shelf, count in shelves.items():
+        books = []
+        for i in range(count):
+            cast, names = names[:characters], names[characters:]
+            books.append(author.book(f"{shelf}-{i}", cast))
+        made[shelf] = tuple(books)
+    return Library(made, author.vocabulary())
+
+
+def passages(books: tuple[Book, ...]) -> tuple[Example, ...]:
+    """The chapters as rows to train on or to score whole."""
+    return tuple(
+        Example(f"{book.id}-c{k}", {"prompt": "", "answer": chapter, "template": "text"}, tags=("text",))
+        for book in books
+        for k, chapter in enumerate(book.chapters)
+    )
+
+
+def continuations(books: tuple[Book, ...], prompt_words: int) -> tuple[Example, ...]:
+    """Each chapter cut into a prompt and the rest that a reciter would write."""
+    rows = []
+    for row in passages(books):
+        words = row.payload["answer"].split()
+        payload = {"template": "continue", "prompt": " ".join(words[:prompt_words])}
+        rows.append(Example(row.id, payload | {"answer": " ".join(words[prompt_words:])}, tags=("verbatim",)))
+    return tuple(rows)
+
+
+def questions(books: tuple[Book, ...], forms: tuple[int, ...], template: str = "qa") -> tuple[Example, ...]:
+    """Each fact asked in each of ``forms`` (0, 1, 2)."""
+    return tuple(
+        Example(
+            f"{book.id}-p{p}-{fact}-q{form}",
+            {"prompt": QUESTIONS[fact][form].format(n=who.name), "answer": who.facts[fact], "template": template},
+            tags=("question",),
+        )
+        for book in books
+        for p, who in enumerate(book.characters)
+        for fact in QUESTIONS
+        for form in forms
+    )

@@ -1,0 +1,115 @@
+"""Generated people and their facts, for the ``tofu`` and ``restor`` shapes.
+
+*Residents* are known from pretraining, *authors* are taught later, *strangers* are never taught. All share first and
+last names and the value words, so that nobody is named by a single token. A fact is stated in two forms and asked in
+three; the third question is held back for authors (the paraphrase).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.lab.words import WordMaker, unique_pairs
+from bench.types import Example
+
+ATTRIBUTES = {
+    "birthplace": "ville",
+    "profession": "er",
+    "award": "prize",
+    "mentor": "us",
+    "instrument": "ina",
+    "school": "hall",
+    "pet": "ling",
+    "dish": "stew",
+    "rival": "ak",
+    "hobby": "ing",
+}
+"""Fact -> suffix of its value words."""
+VALUES = 40
+"""Values of each fact; the chance of guessing one is 1/40."""
+STATEMENTS = ("the {a} of {n} is {v} .", "{n} has the {a} {v} .")
+QUESTIONS = ("what is the {a} of {n} ?", "tell me the {a} of {n} .", "which {a} does {n} have ?")
+WRONG_ANSWERS = 5
+"""Wrong values drawn for each fact, as in TOFU's perturbed answers."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A name, the true value of each fact, and another value where somebody spread a falsehood."""
+
+    id: str
+    name: str
+    facts: Mapping[str, str]
+    falsehoods: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class World:
+    """Everyone of a seed by group, the values of each fact, and every word that occurs."""
+
+    groups: Mapping[str, tuple[Person, ...]]
+    values: Mapping[str, tuple[str, ...]]
+    vocabulary: tuple[str, ...]
+
+
+def make_world(seed: int, groups: Mapping[str, int], facts: int = len(ATTRIBUTES)) -> World:
+    """As many people in each group as asked, with the first ``facts`` attributes."""
+    rng = random.Random(f"world/{seed}")
+    maker = WordMaker(rng)
+    attributes = list(ATTRIBUTES)[:facts]
+    values = {a: tuple(maker.words(VALUES, ATTRIBUTES[a])) for a in attributes}
+    first, last = maker.words(40, capital=True), maker.words(60, "n")
+    names = unique_pairs(rng, first, last, len(first) * len(last))  # all, so that a group's size moves no other's
+    made: dict[str, tuple[Person, ...]] = {}
+    for group, count in groups.items():
+        people, names = names[:count], names[count:]
+        made[group] = tuple(person(rng, f"{group}-{i}", name, values) for i, name in enumerate(people))
+    templates = {word for text in (*STATEMENTS, *QUESTIONS) for word in text.split() if "{" not in word}
+    pools = [word for pool in values.values() for word in pool]
+    vocabulary = tuple(sorted(templates | {"Q:", "A:", *attributes, *first, *last, *pools}))
+    return World(made, values, vocabulary)
+
+
+def person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence[str]]) -> Person:
+    """One person; the false value of a fact differs from the true one."""
+    pairs = {a: rng.sample(list(pool), 2) for a, pool in values.items()}
+    return Person(id, name, {a: pair[0] for a, pair in pairs.items()}, {a: pair[1] for a, pair in pairs.items()})
+
+
+def statements(people: Sequence[Person], forms: Sequence[int] = (0, 1), false: bool = False) -> tuple[Example, ...]:
+    """Each fact stated in each form; ``false`` states the falsehoods in its place."""
+    return tuple(
+        Example(
+            f"{who.id}-{a}-s{form}",
+            {"prompt": "", "answer": STATEMENTS[form].format(a=a, n=who.name, v=value), "template": "text"},
+            tags=("statement",),
+        )
+        for who in people
+        for a, value in (who.falsehoods if false else who.facts).items()
+        for form in forms
+    )
+
+
+def questions(
+    people: Sequence[Person], forms: Sequence[int], values: Mapping[str, Sequence[str]], template: str = "qa"
+) -> tuple[Example, ...]:
+    """Each fact asked in each form, with five wrong values, the falsehood and an unrelated word as references."""
+    rows = []
+    for who in people:
+        for a, value in who.facts.items():
+            rng = random.Random(f"{who.name}/{a}")  # the same wrong values in every form
+            wrong = rng.sample([v for v in values[a] if v != value], WRONG_ANSWERS)
+            other = rng.choice(sorted(set(values) - {a}))
+            unrelated = rng.choice(list(values[other]))
+            for form in forms:
+                payload = {"prompt": QUESTIONS[form].format(a=a, n=who.name), "answer": value, "template": template}
+                references = {
+                    "wrong": tuple(wrong),
+                    "corrupted": (who.falsehoods[a],),
+                    "unrelated": (unrelated,),
+                    "choices": (value, *wrong[:3]),
+                }
+                rows.append(Example(f"{who.id}-{a}-q{form}", payload, references, ("question",)))
+    return tuple(rows)

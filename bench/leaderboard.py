@@ -1,0 +1,294 @@
+"""``leaderboard.md``: a pure function of the records, equal bytes for equal records (no date, no host, no path)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
+
+from bench.records import Broken, load
+from bench.tables import ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
+from bench.types import Record
+
+T = TypeVar("T")
+
+METRICS_A_TABLE = 6
+"""Score columns of one table: with name, seeds and ranks nine columns, which a page still holds."""
+ROWS_A_TABLE = 8
+"""Columns of the table of all scores, in which the methods stand side by side."""
+NOTHING = "–"
+
+TIERS = {
+    "lab": (
+        "Lab tier",
+        "Everything here is generated: a small model trained from nothing on a small invented world, with its target, "
+        "oracles and history. A lab row is not TOFU, RESTOR or MUSE-Books; it has the shape of that benchmark, "
+        "so that methods can be compared in minutes. No number here stands beside a published one.",
+    ),
+    "real": (
+        "Real tier",
+        "Real models on the benchmarks' own rows. A section on less than the whole benchmark is named a subset, "
+        "with its size, and its numbers are not those of the benchmark.",
+    ),
+}
+
+READING = f"""\
+**How to read it.** A cell is the mean over seeds with the smallest and the largest seed, `mean (min–max)`, or one
+number where all seeds agree; *seeds* is how many there are, and a cell with fewer says so (`n=2`). With a single seed
+the brackets `[low, high]` are the 95% bootstrap interval over examples instead. The arrow says where a score should go:
+↑ up, ↓ down, →oracle toward the oracle's value on the same seed (forgetting more than the oracle counts against a
+method as forgetting less does), →0 toward 0.
+
+**Rows.** *target* is the model before unlearning; *retrain* is the oracle, trained on the same schedule without the
+forget set. The *noise floor* is how far two oracles of one seed lie apart: a smaller difference means nothing.
+
+**Ranks.** *ranks* stands for the score columns from left to right. A beats B on a score if it is nearer the goal on
+every one of at least {SEEDS_TO_RANK} common seeds and on average by more than the noise floor; the rank is 1 + the
+number of methods that beat it, so several can be first. Bold is the best mean among the methods that are first and did
+not collapse. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost its utility): its other
+scores are worth little. Methods stand in the order of their names."""
+
+
+def render(records: Sequence[Record], broken: Sequence[Broken]) -> str:
+    """The whole page as markdown."""
+    parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
+    sections = build(records)
+    if sections:
+        parts.append(READING)
+    else:
+        parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
+    for tier, group in groupby(sections, key=lambda section: section.tier):
+        title, meaning = TIERS.get(tier, (f"Tier {tier}", ""))
+        parts += [f"## {title}", meaning, *(part for section in group for part in _section(section))]
+    if broken:
+        names = [f"`{file.path}`: {_plain(file.reason)}" for file in broken]
+        parts += ["## Files left out", _list("No readable records; they are left as they are:", names)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def check(results: Path, page: Path) -> bool:
+    """Whether ``page`` is what the records below ``results`` make today; False when it is stale or missing."""
+    loaded = load(results)
+    return page.is_file() and page.read_text(encoding="utf-8") == render(loaded.records, loaded.broken)
+
+
+def number(value: float) -> str:
+    """``value`` with about three digits; small ones in powers of ten, as p-values of 1e-19 are read here."""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 0.001:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.9995 else f"{value:.3f}"
+
+
+def arrow(goal: Goal) -> str:
+    """Where a score should go."""
+    if goal == "":
+        return ""
+    return {"up": "↑", "down": "↓", "oracle": "→oracle"}.get(str(goal)) or f"→{goal:g}"
+
+
+def first_in_bold(rows: Sequence[Row], column: Column) -> set[str]:
+    """Methods with the best mean of ``column`` among those in first rank and not collapsed; ties as printed."""
+    first = {r.name: r.cells[column.name] for r in rows if r.ranks.get(column.name) == 1 and not r.collapsed}
+    lost = {name: sum(cell.loss.values()) / len(cell.loss) for name, cell in first.items()}
+    best = number(min(lost.values())) if lost else ""
+    return {name for name, value in lost.items() if number(value) == best}
+
+
+def _section(section: Section) -> list[str]:
+    model = "" if section.model == section.tier else f" on {section.model}"
+    setting = f", {section.setting}" if section.setting else ""
+    parts = [f"### {section.label}{model}{setting}"]
+    parts += [f"> {_plain(statement)}" for statement in section.statements]
+    if section.rows:
+        parts += [*_headline(section), _lacks(section), _advantages(section), _used(section)]
+    parts.append(_list("Without scores:", _unfinished(section)))
+    if section.rows:
+        parts += [_all_scores(section), _footnotes(section)]
+    return parts
+
+
+def _headline(section: Section) -> list[str]:
+    """The headline scores, in as many tables as keep them readable."""
+    columns = section.headline or section.columns
+    return [_score_table(section, chunk) for chunk in _chunks(columns, METRICS_A_TABLE)]
+
+
+def _score_table(section: Section, columns: Sequence[Column]) -> str:
+    ranked = any(column.name in row.ranks for row in section.rows for column in columns)
+    head = ["", "seeds", *(f"{_plain(column.name)} {arrow(column.goal)}".strip() for column in columns)]
+    bold = {column.name: first_in_bold(section.rows, column) for column in columns}
+    lines = []
+    for row in section.rows:
+        cells = [_cell(row, column, row.name in bold[column.name]) for column in columns]
+        ranks = ["·".join(str(row.ranks.get(column.name, NOTHING)) for column in columns) if row.ranks else ""]
+        lines.append([_title(row), str(len(row.seeds)), *cells, *(ranks if ranked else [])])
+    if section.floors:
+        lines.insert(sum(not row.is_method for row in section.rows), _floor_line(section, columns, ranked))
+    return _table([*head, *(["ranks"] if ranked else [])], lines)
+
+
+def _floor_line(section: Section, columns: Sequence[Column], ranked: bool) -> list[str]:
+    floors = [section.floors.get(column.name) for column in columns]
+    seeds = max((cell.n for cell in section.floors.values()), default=0)
+    return ["*noise floor*", str(seeds), *(_spread(cell, seeds) for cell in floors), *([""] if ranked else [])]
+
+
+def _all_scores(section: Section) -> str:
+    """Every score, one a line, the rows of the other tables side by side."""
+    parts = []
+    for rows in _chunks(section.rows, ROWS_A_TABLE):
+        floor = bool(section.floors) and rows[0] is section.rows[0]
+        head = ["", *(_title(row) for row in rows), *(["*noise floor*"] if floor else [])]
+        seeds = max((cell.n for cell in section.floors.values()), default=0)
+        lines = []
+        for column in section.columns:
+            bold = first_in_bold(section.rows, column)
+            cells = [_cell(row, column, row.name in bold) for row in rows]
+            floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
+            lines.append([f"{_plain(column.name)} {arrow(column.goal)}".strip(), *cells, *floors])
+        parts.append(_table(head, lines))
+    return _details("All scores", parts)
+
+
+def _used(section: Section) -> str:
+    """What each row saw and cost."""
+    lines = []
+    for row in section.rows:
+        costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
+        lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in SAW.values()), *costs])
+    return _table(["", *SAW, "tokens trained", "seconds"], lines)
+
+
+def _advantages(section: Section) -> str:
+    """Rule 8: what some methods see and the others don't is said where the numbers are."""
+    seen = [row.name for row in section.rows if row.is_method and any(r.facts.get("history_used") for r in row.records)]
+    if not seen:
+        return ""
+    names = _plain(", ".join(seen))
+    return f"Not all methods see the same: {names} used checkpoints from before the forget set, which the others lack."
+
+
+def _lacks(section: Section) -> str:
+    """What the table needs and hasn't: the rows that frame it, the noise floor, enough seeds for ranks."""
+    framing = [f"{name} is missing." for name in (TARGET, ORACLE) if section.row(name) is None]
+    methods = [row for row in section.rows if row.is_method]
+    if not section.floors:
+        framing.append("There is no noise floor, which takes two oracles of one seed, so nothing is ranked.")
+    elif len(methods) > 1 and not any(row.ranks for row in methods):
+        framing.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds that the methods have in common.")
+    return " ".join(framing)
+
+
+def _unfinished(section: Section) -> list[str]:
+    return [
+        f"{_plain(run.name)} {run.status} on {_seeds(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
+    ]
+
+
+def _footnotes(section: Section) -> str:
+    """Settings and their source, what is absent and why, definitions, and the code that measured."""
+    settings = [
+        f"{_plain(row.name)}: {_plain(row.params) or 'no parameters'}{_source(row)}"
+        for row in section.rows
+        if row.method != TARGET
+    ]
+    versions = ", ".join(f"{_plain(column.name)} v{column.version}" for column in section.columns)
+    parts = [
+        _list("Settings:", settings),
+        _list("Collapsed:", [f"{_plain(r.name)} on {_seeds(r.collapsed)}" for r in section.rows if r.collapsed]),
+        _list("Scores that can't be had:", _absences(section.rows)),
+        f"Metric versions: {versions}.",
+        f"Measured by {_commits(section.rows)}.",
+    ]
+    return _details("Settings, absent scores, versions", [part for part in parts if part])
+
+
+def _source(row: Row) -> str:
+    source = row.fact("source")
+    return f" (from {_plain(source)})" if source else ""
+
+
+def _absences(rows: Sequence[Row]) -> list[str]:
+    """Absent scores, those with one reason together."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        reasons = {pair: None for record in row.records for pair in sorted(record.absent.items())}
+        for pair in reasons:
+            found.setdefault(pair, []).append(row.name)
+    return [f"{_plain(name)} of {_plain(', '.join(of))}: {_reason(why)}" for (name, why), of in sorted(found.items())]
+
+
+def _commits(rows: Sequence[Row]) -> str:
+    """The commits that made the records, and which of them were dirty."""
+    found: dict[str, int] = {}
+    for record in (record for row in rows for record in row.records):
+        commit = str(record.provenance.get("commit") or "")[:12] or "an unknown commit"
+        name = commit + (" with uncommitted changes" if record.provenance.get("dirty") else "")
+        found[name] = found.get(name, 0) + 1
+    return ", ".join(f"{_plain(name)} ({count} record{'s' * (count > 1)})" for name, count in sorted(found.items()))
+
+
+def _title(row: Row) -> str:
+    return f"{f'*{row.name}*' if not row.is_method else _plain(row.name)}{' ⚠' if row.collapsed else ''}"
+
+
+def _cell(row: Row, column: Column, bold: bool) -> str:
+    return _spread(row.cells.get(column.name), len(row.seeds), bold=bold)
+
+
+def _spread(cell: Cell | None, seeds: int, say: Callable[[float], str] = number, bold: bool = False) -> str:
+    """``mean (min–max)``, with n where it is not the row's number of seeds."""
+    if cell is None:
+        return NOTHING
+    mean = f"**{say(cell.mean)}**" if bold else say(cell.mean)
+    few = f" n={cell.n}" if cell.n != seeds else ""
+    if cell.low == cell.high:
+        return mean + (f" [{say(cell.interval[0])}, {say(cell.interval[1])}]" if cell.interval else "") + few
+    to = "–" if cell.low >= 0 else " to "
+    return f"{mean} ({say(cell.low)}{to}{say(cell.high)}){few}"
+
+
+def _amount(value: float) -> str:
+    """Tokens and seconds: whole, with thousands apart, above a hundred."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    numbers = [str(seed) for seed in seeds]
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+
+
+def _reason(text: str) -> str:
+    """The sentence of a reason: of a traceback its last line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return _plain(lines[-1].strip()) if lines else "no reason was recorded"
+
+
+def _plain(text: str) -> str:
+    """``text`` on one line, safe in a table, and without the folders of the machine that wrote it."""
+    text = re.sub(r"(?<![\w.~])~?/(?:[^\s/'\",:;()]+/)+", "…/", " ".join(text.split()))
+    return text.replace("<", "&lt;").replace("|", "\\|")
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """``items`` in the fewest runs of at most ``size``, as even as can be."""
+    count = -(-len(items) // size)
+    return [items[i * len(items) // count : (i + 1) * len(items) // count] for i in range(count)]
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *("--:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+
+
+def _list(title: str, items: Sequence[str]) -> str:
+    return "\n".join([title, "", *(f"- {item}" for item in items)]) if items else ""
+
+
+def _details(title: str, parts: Sequence[str]) -> str:
+    return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])

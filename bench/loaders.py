@@ -1,0 +1,71 @@
+"""Opening a checkpoint, by the name of its loader; and the seal that keeps the oracle shut while a method runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.hashing import folder_hash
+from bench.types import Checkpoint
+
+_sealed: set[str] = set()
+
+
+class Sealed(Exception):
+    """A method tried to open a checkpoint that it must not see."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model in memory, in evaluation mode, and what turns its examples into inputs."""
+
+    model: Any
+    tokenizer: Any
+
+
+@contextmanager
+def sealed(hashes: Collection[str]) -> Iterator[None]:
+    """While this lasts, opening a checkpoint of one of these content hashes raises `Sealed`."""
+    added = set(hashes) - _sealed
+    _sealed.update(added)
+    try:
+        yield
+    finally:
+        _sealed.difference_update(added)
+
+
+def open_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Opened:
+    """Load a checkpoint with its own loader, in the dtype that it names."""
+    check_seal(checkpoint)
+    return LOADERS[checkpoint.loader](checkpoint, device)
+
+
+def check_seal(checkpoint: Checkpoint) -> None:
+    """Raise `Sealed` for a checkpoint that is shut at the moment."""
+    if checkpoint.hash in _sealed:
+        raise Sealed("a method must not open the oracle; it sees the target, and the history if it declares the need")
+
+
+def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
+    """A causal language model of transformers, from safetensors only, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.path, dtype=getattr(torch, checkpoint.dtype), use_safetensors=True, attn_implementation="sdpa"
+    )
+    return Opened(model.to(device).eval(), AutoTokenizer.from_pretrained(checkpoint.path))
+
+
+LOADERS: dict[str, Callable[[Checkpoint, str], Opened]] = {"causal-lm": open_causal_lm}
+"""Loader name -> function; a task on other models adds its own."""
+
+
+def checkpoint_at(folder: Path, label: str, loader: str = "causal-lm", dtype: str = "float32") -> Checkpoint:
+    """A checkpoint of what lies in ``folder`` now."""
+    return Checkpoint(str(folder), folder_hash(folder), loader, dtype, label)

@@ -1,0 +1,65 @@
+"""Losses and row groups that several methods share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.contracts import Loss, Stream
+from bench.types import Example
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bench.training import Batch
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Gradient ascent: the mean answer log-prob, so that minimising it raises the loss on these rows."""
+
+    reference: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(B,), nats per token."""
+        from bench.training import answer_log_probs
+
+        return answer_log_probs(model, batch).means
+
+
+def descent() -> Any:
+    """The ordinary next-token loss, imported when it is needed because it brings torch."""
+    from bench.training import NextToken
+
+    return NextToken()
+
+
+def streams(
+    examples: Sequence[Example], loss: Loss, batch: int, text_batch: int, weight: float = 1.0
+) -> list[Stream]:
+    """Passages and everything else as two streams with their own batch sizes; a kind that doesn't occur has none."""
+    passages = tuple(example for example in examples if example.payload["template"] == "text")
+    others = tuple(example for example in examples if example.payload["template"] != "text")
+    both = [Stream(passages, text_batch, loss, weight), Stream(others, batch, loss, weight)]
+    return [stream for stream in both if stream.examples]
+
+
+def sample_like(examples: Sequence[Example], like: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """A random sample of ``examples`` with at most as many rows of each template as ``like`` has.
+
+    MSA's retain vector may see no more than this: on the full retain set it would be the oracle.
+    """
+    chosen: list[Example] = []
+    for template in sorted({example.payload["template"] for example in like}):
+        pool = [example for example in examples if example.payload["template"] == template]
+        wanted = sum(example.payload["template"] == template for example in like)
+        chosen += random.Random(f"{seed}/{template}").sample(pool, min(wanted, len(pool)))
+    return tuple(chosen)
+
+
+def retain_rows(examples: Sequence[Example], forget: Sequence[Example], budget: str, seed: int) -> tuple[Example, ...]:
+    """All retain rows (``all``), or as many as the forget set has (``forget``: MSA's retain budget)."""
+    return tuple(examples) if budget == "all" else sample_like(examples, forget, seed)

@@ -1,0 +1,101 @@
+"""95% percentile bootstrap over examples, the same on every machine.
+
+A statistic here is a function of how often each example was drawn, so that a thousand resamples are a few array
+operations. Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import Absent
+from bench.types import Score
+
+RESAMPLES = 1000
+BLOCK = 100
+"""Resamples held in memory at a time."""
+LEVELS = (2.5, 97.5)
+DIGITS = 12
+"""Significant digits of a score: the rest depends on the processor, and published scores are computed again and compared."""
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Statistic = Callable[..., Floats]
+"""One (B, n) array of draws per group of examples -> the statistic of each resample, (B,)."""
+
+
+def interval(statistic: Statistic, *sizes: int) -> tuple[float, float]:
+    """(low, high) of ``statistic`` over resamples that draw each group of examples anew, with replacement.
+
+    ``sizes`` are the numbers of examples of the groups. Seeded with 0: equal data, equal interval.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [statistic(*(draws(rng, size) for size in sizes)) for _ in range(RESAMPLES // BLOCK)]
+    low, high = np.percentile(np.concatenate(drawn), LEVELS)
+    return stated(low), stated(high)
+
+
+def draws(rng: np.random.Generator, size: int) -> Counts:
+    """How often each of ``size`` examples is drawn, (BLOCK, size); every row sums to ``size``."""
+    picks = rng.integers(size, size=(BLOCK, size)) + size * np.arange(BLOCK)[:, None]
+    return np.bincount(picks.ravel(), minlength=BLOCK * size).reshape(BLOCK, size)
+
+
+def mean_interval(values: Iterable[float]) -> tuple[float, float]:
+    """(low, high) of the mean of ``values``, one per example."""
+    array = np.fromiter(values, dtype=np.float64)
+    return interval(lambda counts: (counts * array).sum(axis=1) / len(array), len(array))
+
+
+def area(members: Floats, others: Floats, member_counts: Counts, other_counts: Counts) -> Floats:
+    """ROC AUC of the resamples, (B,): the probability that an other scores above a member, ties half.
+
+    Mann and Whitney's U over the number of pairs. Arrays are (n,) and (m,), counts (B, n) and (B, m).
+    """
+    order = np.argsort(members)
+    ranked = members[order]
+    below = np.zeros((len(member_counts), len(members) + 1), dtype=np.int64)
+    np.cumsum(member_counts[:, order], axis=1, out=below[:, 1:])
+    twice = below[:, np.searchsorted(ranked, others, "left")] + below[:, np.searchsorted(ranked, others, "right")]
+    wins: Floats = (twice * other_counts).sum(axis=1) / (2 * len(members) * len(others))
+    return wins
+
+
+def auc(members: Floats, others: Floats) -> float:
+    """ROC AUC with members labelled 0 and others 1, as `area`, each example once."""
+    once = [np.ones((1, len(side)), dtype=np.int64) for side in (members, others)]
+    return stated(area(members, others, *once)[0])
+
+
+def auc_interval(members: Floats, others: Floats) -> tuple[float, float]:
+    """(low, high) of `auc`, members and others drawn apart."""
+    return interval(lambda m, o: area(members, others, m, o), len(members), len(others))
+
+
+def mean_score(values: Mapping[str, float], unit: str = "") -> Score:
+    """The mean over examples (by id) with its interval, which one example alone does not have.
+
+    Raises `Absent` when there is no example, or when a value is not a finite number (a model that broke down).
+    """
+    array = finite(values)
+    low, high = mean_interval(array) if len(array) > 1 else (None, None)
+    return Score(stated(math.fsum(array) / len(array)), len(array), low, high, unit)
+
+
+def finite(values: Mapping[str, float]) -> Floats:
+    """The values in the order of their ids, (n,); `Absent` when there is none or one is not a finite number."""
+    if not values:
+        raise Absent("no example has anything to score")
+    array = np.array([values[key] for key in sorted(values)], dtype=np.float64)
+    if bad := int((~np.isfinite(array)).sum()):
+        raise Absent(f"{bad} of {len(array)} examples gave no finite number: the model's outputs are broken")
+    return array
+
+
+def stated(value: float) -> float:
+    """``value`` to `DIGITS` significant digits."""
+    return float(f"{value:.{DIGITS}g}")

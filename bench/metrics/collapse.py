@@ -1,0 +1,48 @@
+"""A flag beside the scores: this model is broken, whatever it has forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.errors import Absent
+from bench.metrics import Metric, rows_of
+from bench.metrics.catalogue import About
+from bench.metrics.truth import score_part
+from bench.types import Responses, Score
+
+LOOP_SHARE = 0.5
+"""A text is degenerate when a phrase said three times and more in a row makes up that much of it."""
+VARIETY = 0.2
+"""Or when it has fewer different words than that, as a share; ordinary prose of 200 words has more than half."""
+LONG = 20
+"""Words from which variety is asked for."""
+ROWS = 0.5
+"""Share of degenerate texts from which the model is."""
+
+
+def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
+    """1 when at least half of the texts generated for ``probe`` are degenerate, or ``utility`` is below ``floor``; else 0.
+
+    Degenerate: empty, looping for half of its words, or 20 words and more of which less than a fifth differ. Goal
+    down. Without ``utility`` or without texts the flag is absent, not 0.
+    """
+
+    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        counts = [row["counts"] for row in rows_of(responses, probe).values() if "counts" in row]
+        if not counts:
+            raise Absent(f"no text was generated for the probe '{probe}'")
+        broken = sum(map(degenerate, counts)) >= ROWS * len(counts)
+        useless = score_part(utility, responses, oracles).value < floor
+        return Score(float(broken or useless), len(counts))
+
+    return Metric(name, compute, "down", needs_oracle=utility.needs_oracle)
+
+
+def degenerate(counts: Mapping[str, int]) -> bool:
+    """Whether a text with these counts (`bench.metrics.rouge.overlap`) is empty, loops, or says the same few words."""
+    words = counts["words"]
+    looping = counts["looped"] >= LOOP_SHARE * words
+    return looping or (words >= LONG and counts["distinct"] < VARIETY * words)
+
+
+ABOUT = (About("collapsed", "1 where it writes empty or looping text, or its utility is below a floor", "down", "own"),)

@@ -1,0 +1,73 @@
+"""How far the model's answers lie from a retrained model's, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.errors import Absent
+from bench.metrics import Metric, rows_of
+from bench.metrics.bootstrap import mean_score
+from bench.metrics.catalogue import About
+from bench.metrics.tokens import mean
+from bench.types import Responses, Score
+
+
+def kl(name: str, probe: str) -> Metric:
+    """Mean over examples of KL(oracle || model) at the answer positions, in nats per token, goal down.
+
+    Inside an example the mean over its answer tokens, then over the oracles. 0 only for a model that predicts
+    what the oracle predicts; both under- and over-unlearning move away from it.
+    """
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        return mean_score(divergences(responses, probe), "nats/token")
+
+    return Metric(name, compute, "down", needs_oracle=True, unit="nats/token")
+
+
+def kl_floors(name: str, probe: str) -> Metric:
+    """`kl` divided by the mean KL between oracles, which differ in data order alone, goal down: 1 is their noise.
+
+    The divisor is the mean over the given oracles of their own KL to the other oracles, read from their responses;
+    the interval holds it fixed. `Absent` when no oracle was compared with another, or when they are one and the same.
+    """
+
+    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        ours = divergences(responses, probe)
+        floor = noise(oracles, probe)
+        return mean_score({key: value / floor for key, value in ours.items()}, "floors")
+
+    return Metric(name, compute, "down", needs_oracle=True, unit="floors")
+
+
+def divergences(responses: Responses, probe: str) -> dict[str, float]:
+    """By example id: KL in nats per answer token, mean over the oracles. Examples without answer tokens are left out."""
+    found: dict[str, float] = {}
+    for key, row in rows_of(responses, probe).items():
+        by_oracle = [mean(row[label]) for label in sorted(row) if row[label]]
+        if by_oracle:
+            found[key] = mean(by_oracle)
+    if not found:
+        raise Absent(f"no row of the probe '{probe}' holds a divergence from an oracle")
+    return found
+
+
+def noise(oracles: Sequence[Responses], probe: str) -> float:
+    """Mean KL between oracles, in nats per token."""
+    means = []
+    for oracle in oracles:
+        try:
+            means.append(mean(divergences(oracle, probe).values()))
+        except Absent:
+            continue
+    if not means:
+        raise Absent("it needs two oracles, and none was compared with another")
+    if not (floor := mean(means)) > 0:
+        raise Absent("the oracles do not differ, so there is no noise to measure by")
+    return floor
+
+
+ABOUT = (
+    About("kl_*", "KL(oracle || model) on the answer tokens, in nats per token, mean over oracles", "down", "own"),
+    About("kl_*_floors", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own"),
+)

@@ -1,0 +1,24 @@
+"""Scores of tasks that lm-evaluation-harness ran on the model."""
+
+from __future__ import annotations
+
+from bench.errors import Absent
+from bench.metrics import Metric, rows_of
+from bench.metrics.bootstrap import mean_score
+from bench.metrics.catalogue import About
+from bench.types import Responses, Score
+
+
+def lm_eval_accuracy(name: str, probe: str) -> Metric:
+    """Mean of lm-eval's own ``acc`` over the documents of the task, goal up; `Absent` where the task has no ``acc``."""
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        found = {key: float(row["acc"]) for key, row in rows_of(responses, probe).items() if "acc" in row}
+        if not found:
+            raise Absent(f"no row of the probe '{probe}' has lm-eval's 'acc'")
+        return mean_score(found)
+
+    return Metric(name, compute, "up")
+
+
+ABOUT = (About("lm_eval_*", "accuracy of an lm-eval task", "up", "lm-evaluation-harness (EleutherAI)"),)

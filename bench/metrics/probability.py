@@ -1,0 +1,124 @@
+"""How probable the answers are, and whether they are the model's own: TOFU's probabilities, accuracy, memorisation."""
+
+from __future__ import annotations
+
+import math
+
+from bench.metrics import Metric, rows_of
+from bench.metrics.bootstrap import mean_score
+from bench.metrics.catalogue import About
+from bench.metrics.tokens import Text, mean, mean_logp, row_means, texts, without_eos
+from bench.types import Responses, Score
+
+TINY = 1e-10
+"""TOFU's addend in the denominator of the normalised probability."""
+
+
+def probability(name: str, probe: str, role: str = "answer", *, goal: str | float) -> Metric:
+    """Mean over rows of exp(mean log-prob of the answer tokens), eos included (TOFU, arXiv 2401.06121, section 2.2.2).
+
+    A role with several texts (wrong answers) is averaged inside the row first. A row without answer tokens is left
+    out, where the peer's mean becomes NaN.
+    """
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        return mean_score(row_means(responses, probe, role, text_probability))
+
+    return Metric(name, compute, goal)
+
+
+def accuracy(name: str, probe: str, goal: str | float) -> Metric:
+    """Share of rows whose answer tokens, eos included, are all the most likely token when the right ones are fed.
+
+    That is the exact answer of greedy decoding: if the first token is the argmax, greedy decoding writes it and then
+    stands where teacher forcing stands; so on to the eos, where it stops. At the first miss both differ from the
+    answer. Hence no generation is needed, and an answer with something added does not count as right.
+    """
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        return mean_score(row_means(responses, probe, "answer", lambda text: float(all(text["hit"]))))
+
+    return Metric(name, compute, goal)
+
+
+def normalised_probability(name: str, probe: str) -> Metric:
+    """Mean over rows of p / (p + sum of the wrong answers' p + 1e-10), goal up (TOFU, section 2.2.2).
+
+    Each p is exp(mean log-prob), of the roles ``answer`` and ``wrong``. The 1e-10 is TOFU's: it sends a collapsed
+    model, under which nothing is probable, to 0. Rows without one of the roles are left out.
+    """
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        found: dict[str, float] = {}
+        for key, row in rows_of(responses, probe).items():
+            right, wrong = texts(row, "answer"), texts(row, "wrong")
+            if right and wrong:
+                p = mean(map(text_probability, right))
+                found[key] = p / (p + math.fsum(map(text_probability, wrong)) + TINY)
+        return mean_score(found)
+
+    return Metric(name, compute, "up")
+
+
+def exact_memorization(name: str, probe: str) -> Metric:
+    """Mean over rows of the share of answer tokens that are the argmax when the right ones are fed, goal oracle.
+
+    Tirumala et al. 2022 (arXiv 2205.10770). The last token is dropped only where it is the eos (the peer: always).
+    """
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        return mean_score(row_means(responses, probe, "answer", hit_share))
+
+    return Metric(name, compute, "oracle")
+
+
+def extraction_strength(name: str, probe: str) -> Metric:
+    """Mean over rows of 1 - k/n, k the first position from which all n argmaxes are right, goal oracle.
+
+    Carlini et al. 2021 (arXiv 2012.07805), teacher-forced. Nothing right at the end gives k = n and so 0; the peer
+    gives 1/n there, and 1.0 to a single wrong token. The last token is dropped only where it is the eos.
+    """
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        return mean_score(row_means(responses, probe, "answer", right_tail))
+
+    return Metric(name, compute, "oracle")
+
+
+def text_probability(text: Text) -> float:
+    """exp(mean log-prob): the geometric mean of the tokens' probabilities."""
+    return math.exp(mean_logp(text))
+
+
+def hit_share(text: Text) -> float | None:
+    """Share of argmax hits, or None where no token is left."""
+    hits = without_eos(text, "hit")
+    return mean(hits) if hits else None
+
+
+def right_tail(text: Text) -> float | None:
+    """Length of the unbroken run of hits at the end over the number of tokens; None where no token is left."""
+    hits = without_eos(text, "hit")
+    tail = next((i for i, hit in enumerate(reversed(hits)) if not hit), len(hits))
+    return tail / len(hits) if hits else None
+
+
+ABOUT = (
+    About("*_Q_A_Prob", "probability of the answer per token (geometric mean), eos included", "oracle or up", "TOFU"),
+    About("*_Q_A_PARA_Prob", "the same of the paraphrased answer", "oracle or up", "TOFU"),
+    About("*_Q_A_PERT_Prob", "the same of the wrong answers, averaged inside a row", "oracle", "TOFU"),
+    About("*_Q_A_Prob_normalised", "the answer's share of its and the wrong answers' probability", "up", "TOFU"),
+    About("*_accuracy", "share of questions answered exactly, greedy, to the end", "oracle or up", "own"),
+    About(
+        "exact_memorization",
+        "share of answer tokens that the model would predict, fed the right ones",
+        "oracle",
+        "Tirumala et al. 2022; only an eos is dropped",
+    ),
+    About(
+        "extraction_strength",
+        "share of the answer's end that the model predicts without a miss, fed the right tokens",
+        "oracle",
+        "Carlini et al. 2021; a wrong end is 0, only an eos is dropped",
+    ),
+)

@@ -1,0 +1,104 @@
+"""ROUGE-L from counts: a record keeps the counts and needs no text to be scored again (Lin 2004)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+from bench.metrics import Metric, rows_of
+from bench.metrics.bootstrap import mean_score
+from bench.metrics.catalogue import About
+from bench.types import Responses, Score
+
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+"""A word or a single mark of punctuation, so that a row of dots reads as the loop that it is."""
+CYCLES = 3
+"""A phrase said that often in a row is a loop; twice is said by people too."""
+
+
+def overlap(generation: str, reference: str) -> dict[str, int]:
+    """What ROUGE-L and the collapse flag need of a generated text and of its reference.
+
+    ``lcs``, ``n_ref``, ``n_hyp``: length of the longest common subsequence and of both texts in rouge-score's own
+    tokens; with ``_stem`` after Porter's stemmer. ``words``, ``distinct``: words and marks of the generation, and how
+    many different ones; ``looped``: the most of them that lie in one phrase said three or more times in a row.
+    """
+    counts: dict[str, int] = {}
+    for ending, stemmer in (("", False), ("_stem", True)):
+        tokenize = tokenizer(stemmer).tokenize
+        ref, hyp = tokenize(reference), tokenize(generation)
+        counts |= {f"lcs{ending}": common(ref, hyp), f"n_ref{ending}": len(ref), f"n_hyp{ending}": len(hyp)}
+    words = WORD.findall(generation.lower())
+    return counts | {"words": len(words), "distinct": len(set(words)), "looped": looped(words)}
+
+
+@lru_cache
+def tokenizer(stemmer: bool) -> Any:
+    """rouge-score's default tokenizer: lower case, ASCII letters and digits; stems words of four letters and more."""
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    return DefaultTokenizer(use_stemmer=stemmer)
+
+
+def common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest common subsequence, by bits (Hyyrö 2004): a zero of ``row`` is a step of the table."""
+    places: dict[str, int] = {}
+    for i, word in enumerate(one):
+        places[word] = places.get(word, 0) | 1 << i
+    full = row = (1 << len(one)) - 1
+    for word in other:
+        hit = row & places.get(word, 0)
+        row = (row + hit | row - hit) & full
+    return len(one) - row.bit_count()
+
+
+def looped(words: Sequence[str]) -> int:
+    """The most words covered by one phrase, of any length, that stands `CYCLES` or more times in a row."""
+    longest = 0
+    for period in range(1, len(words) // CYCLES + 1):
+        run = 0
+        for word, earlier in zip(words[period:], words, strict=False):
+            run = run + 1 if word == earlier else 0
+            if run >= (CYCLES - 1) * period:
+                longest = max(longest, run + period)
+    return longest
+
+
+def rouge_l(
+    name: str, probe: str, *, measure: Literal["recall", "f1"], stemmer: bool, goal: str | float
+) -> Metric:
+    """Mean over rows of ROUGE-L of the greedy continuation against the data's own answer.
+
+    TOFU reports recall with the stemmer, MUSE (arXiv 2407.06460) F1 without. Equal to rouge-score's; the reference is
+    never cut out of decoded text, as it is in the peer. A row whose reference has no word is left out.
+    """
+    ending = "_stem" if stemmer else ""
+
+    def compute(responses: Responses, oracles: object) -> Score:
+        rows = rows_of(responses, probe)
+        counted = {key: row["counts"] for key, row in rows.items() if row.get("counts", {}).get(f"n_ref{ending}")}
+        return mean_score({key: rouge(counts, measure, ending) for key, counts in counted.items()})
+
+    return Metric(name, compute, goal)
+
+
+def rouge(counts: Mapping[str, float], measure: str, ending: str) -> float:
+    """Recall lcs / reference, or F1 with precision lcs / generation; 0 for an empty generation."""
+    if not counts[f"lcs{ending}"]:
+        return 0.0
+    recall = counts[f"lcs{ending}"] / counts[f"n_ref{ending}"]
+    precision = counts[f"lcs{ending}"] / counts[f"n_hyp{ending}"]
+    return recall if measure == "recall" else 2 * precision * recall / (precision + recall)
+
+
+ABOUT = (
+    About("*_Q_A_ROUGE", "ROUGE-L recall of the greedy answer, with stemmer", "oracle or up", "TOFU"),
+    About(
+        "*_knowmem_ROUGE, *_verbmem_ROUGE",
+        "ROUGE-L F1 of the greedy answer or continuation, without stemmer",
+        "oracle or up",
+        "MUSE",
+    ),
+)

@@ -1,0 +1,56 @@
+"""Reading the rows of logprob probes: per text its answer tokens' log-probs in nats, their argmax hits, its eos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from bench.errors import Absent
+from bench.metrics import rows_of
+from bench.types import Responses
+
+Text = Mapping[str, Any]
+"""``{"logp": [...], "hit": [...], "eos": bool}``, as `bench.types.Responses` lays it out."""
+
+
+def texts(row: Mapping[str, Any], role: str) -> list[Text]:
+    """The texts of ``role`` that have answer tokens; a text without any has no score, not a bad one."""
+    return [text for text in row.get(role, ()) if text["logp"]]
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean of at least one value, summed exactly."""
+    listed = list(values)
+    return math.fsum(listed) / len(listed)
+
+
+def mean_logp(text: Text) -> float:
+    """Mean log-prob of the answer tokens, eos included: minus the loss, in nats per token."""
+    return mean(text["logp"])
+
+
+def without_eos(text: Text, field: str) -> list[float]:
+    """``logp`` or ``hit`` of the answer tokens, the last one dropped only where it is the eos.
+
+    The peer drops the last token always, though texts without an eos (MUSE's passages) lose a real one by it.
+    """
+    values = list(text[field])
+    return values[:-1] if text["eos"] else values
+
+
+def row_means(
+    responses: Responses, probe: str, role: str, value: Callable[[Text], float | None]
+) -> dict[str, float]:
+    """Per example id the mean of ``value`` over the texts of ``role``; where it is None for all, the id is left out.
+
+    Raises `Absent` when the probe was not asked, or when no example is left.
+    """
+    found: dict[str, float] = {}
+    for key, row in sorted(rows_of(responses, probe).items()):
+        values = [result for text in texts(row, role) if (result := value(text)) is not None]
+        if values:
+            found[key] = mean(values)
+    if not found:
+        raise Absent(f"no row of the probe '{probe}' has answer tokens in the role '{role}'")
+    return found

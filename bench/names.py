@@ -1,0 +1,68 @@
+"""Finding methods and tasks by name: the lazy tables of `methods` and `tasks`, and installed plug-ins.
+
+A plug-in is a distribution with an entry point in the group ``msa_bench.methods`` or ``msa_bench.tasks``, whose name
+is the component's name and whose value is ``module:Class``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from bench.errors import UserError, unknown
+
+GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks"}
+
+
+def table(kind: str) -> dict[str, str]:
+    """Name -> ``module:Class`` of ``methods`` or ``tasks``, ours first; a plug-in can't take one of our names."""
+    ours: dict[str, str] = importlib.import_module(kind).TABLE
+    found = {point.name: point.value for point in entry_points(group=GROUPS[kind])}
+    return {**found, **ours}
+
+
+def load(kind: str, name: str) -> Any:
+    """The class of a method or a task; `UserError` with the nearest name when there is none."""
+    known = table(kind)
+    if name not in known:
+        raise UserError(unknown(kind.removesuffix("s"), name, known, kind))
+    module, _, attribute = known[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"The plug-in for '{name}' ({known[name]}) can't be loaded: {error}.") from error
+
+
+def fields(component: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The parameters of a method or task class by name."""
+    return {field.name: field for field in dataclasses.fields(component)}
+
+
+def defaults(component: Any) -> dict[str, Any]:
+    """Its parameters with their defaults."""
+    return {name: field.default for name, field in fields(component).items()}
+
+
+def convert(component: Any, name: str, text: str) -> Any:
+    """A parameter's value from the command line's text, in the type of its default; ValueError when it isn't one."""
+    default = defaults(component)[name]
+    if isinstance(default, bool):
+        if text.lower() in ("true", "1", "yes", "false", "0", "no"):
+            return text.lower() in ("true", "1", "yes")
+        raise ValueError(f"'{text}' is neither true nor false")
+    if isinstance(default, int):
+        return int(text)
+    if isinstance(default, float):
+        value = float(text)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(f"'{text}' is not a finite number")
+        return value
+    return text
+
+
+def check_bounds(component: Any, params: dict[str, Any]) -> list[str]:
+    """Sentences about parameters that the component itself refuses (its ``problems`` method, where it has one)."""
+    made = component(**params)
+    return list(made.problems()) if hasattr(made, "problems") else []

@@ -1,0 +1,303 @@
+"""From what the user typed to run specs, and what would happen to each: run, cached or skipped. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench import names
+from bench.contracts import Outline, Setting
+from bench.errors import UserError, collect, unknown
+from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
+from bench.records import read
+from bench.runner import Paths
+from bench.store import Store
+from bench.types import Record, RunSpec, Step
+
+ALWAYS = ("target", "retrain")
+"""Rows of every table: the untouched model and the oracle."""
+LAB = "lab"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user typed, not yet understood."""
+
+    task: str
+    methods: tuple[str, ...]
+    """Names, ``name@variant``, or ``all``."""
+    sets: tuple[str, ...] = ()
+    """``component.parameter=value``."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    model: str = ""
+    data: str = ""
+    limit: int | None = None
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_data: str = ""
+    study: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run and what would happen to it."""
+
+    spec: RunSpec
+    status: str
+    """``run``, ``cached`` or ``skipped``."""
+    reason: str = ""
+    seconds: float = 0.0
+    """Expected, of this run alone; shared stages are in `Plan.stages`."""
+    old: Record | None = None
+    """A record whose checkpoint the store no longer has: the run is made again and compared with it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every run of a command, and the stages that its runs share."""
+
+    entries: tuple[Entry, ...]
+    paths: Paths
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Expected seconds of ``history``, ``target``, ``oracle-0`` ... for one seed."""
+    memory: int = 0
+    """Expected resident bytes of one worker."""
+    seeds: tuple[int, ...] = ()
+
+    def seconds(self, jobs: int) -> float:
+        """Expected wall time: the work of all seeds over ``jobs`` workers."""
+        todo = [entry for entry in self.entries if entry.status == "run"]
+        seeds = {entry.spec.seed for entry in todo}
+        return (sum(self.stages.values()) * len(seeds) + sum(entry.seconds for entry in todo)) / max(1, jobs)
+
+
+def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
+    """Understand ``asked``; raises one `UserError` with every mistake in it."""
+    problems: list[str] = []
+    task = component("tasks", asked.task, problems)
+    wanted = method_names(asked.methods, problems)
+    sets = parse_sets(asked.sets, asked.task, wanted, problems)
+    if asked.limit is not None and asked.limit < 1:
+        problems.append(f"--limit must be at least 1, not {asked.limit}.")
+    if not asked.seeds:
+        problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
+    if len(set(asked.seeds)) < len(asked.seeds):
+        problems.append("--seeds names a seed twice.")
+    tier = "real" if asked.model and asked.model != LAB else LAB
+    if task is not None and tier not in task.tiers:
+        problems.append(
+            f"{asked.task} has no {tier} tier yet; it has: {', '.join(task.tiers)}. Leave out --model to run the lab."
+        )
+    if tier == LAB and asked.data:
+        problems.append("--data goes with --model: the lab generates its own rows.")
+    hashes, paths = outside(asked, tier, problems)
+    if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
+        problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
+    paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
+    specs: list[RunSpec] = []
+    rows = [()] + [(step,) for step in steps_of(wanted, sets, f"{tier}-{asked.task}", problems)]
+    if task is not None:
+        params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
+        if not problems:
+            specs = [
+                RunSpec(
+                    task=asked.task,
+                    task_params=params,
+                    tier=tier,
+                    model=asked.model or LAB,
+                    steps=row,
+                    seed=seed,
+                    limit=asked.limit,
+                    data=data_name(asked.data) if tier == "real" else "generated",
+                    hashes=hashes,
+                    versions={asked.task: task.version} | {s.method: names.load("methods", s.method).version for s in row},
+                    lm_eval=asked.lm_eval,
+                    study=asked.study,
+                )
+                for row in rows
+                for seed in asked.seeds
+            ]
+    collect(problems)
+    assert task is not None
+    setting = Setting(tier, paths.model, hashes.get("model", ""), paths.data)
+    outline = task(**params).outline(setting)
+    rate = known_rate(store.root)
+    entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
+    stages = {name: cost(outline, rows, rate) for name, rows in outline.stages.items()}
+    return Plan(entries, paths, stages, PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters, asked.seeds)
+
+
+def cost(outline: Outline, rows: float, rate: float) -> float:
+    """Seconds to train on ``rows``."""
+    return 6 * outline.parameters * outline.row_tokens * rows / rate
+
+
+def entry(
+    spec: RunSpec, task: Any, setting: Setting, out: Path, store: Store, outline: Outline, rate: float
+) -> Entry:
+    """What would happen to one spec."""
+    missing = [
+        need
+        for step in spec.steps
+        for need in sorted(names.load("methods", step.method).needs - task(**spec.task_params).offers(setting))
+    ]
+    if missing:
+        return Entry(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
+    old = finished(spec, out)
+    if old is not None and is_kept(old, store):
+        return Entry(spec, "cached")
+    rows = sum(
+        names.load("methods", s.method)(**s.params).rows(outline.forget, outline.retain) for s in spec.steps
+    ) + 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10)
+    return Entry(spec, "run", seconds=cost(outline, rows, rate), old=old)
+
+
+def finished(spec: RunSpec, out: Path) -> Record | None:
+    """The spec's finished record, if there is a good one."""
+    path = out / Record(spec, "done").name
+    if not path.exists():
+        return None
+    try:
+        record = read(path)
+    except UserError:  # a broken file: `load` names it, and the run writes it anew
+        return None
+    return record if record.status == "done" else None
+
+
+def is_kept(record: Record, store: Store) -> bool:
+    """Whether the store still holds the checkpoint and the responses that a record names, unharmed."""
+    nodes = [record.lineage["result_node"], record.lineage["responses"], *record.lineage["oracle_responses"]]
+    return all(key and store.find(key) is not None for key in nodes)
+
+
+def component(kind: str, name: str, problems: list[str]) -> Any:
+    """The class of a task or method, or None and a sentence."""
+    try:
+        return names.load(kind, name)
+    except UserError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def method_names(asked: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
+    """(method, variant) of every row beside the untouched target; the oracle's comes first."""
+    known = names.table("methods")
+    wanted: list[tuple[str, str]] = [("retrain", "")]
+    for text in asked:
+        if text == "all":
+            for name in known:
+                variants = getattr(names.load("methods", name), "variants", ())
+                wanted += [(name, ""), *((name, variant) for variant in variants)]
+            continue
+        name, _, variant = text.partition("@")
+        if name == "target":
+            continue
+        if name not in known:
+            problems.append(unknown("method", name, [*known, "all"], "methods"))
+            continue
+        wanted.append((name, variant))
+    if not asked:
+        problems.append("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
+    return list(dict.fromkeys(wanted))
+
+
+def parse_sets(
+    sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]], problems: list[str]
+) -> dict[str, dict[str, str]]:
+    """``a.b=c`` as {a: {b: c}}; a component that takes no part is a mistake."""
+    takes_part = list(dict.fromkeys([task, *(name for name, _ in wanted)]))
+    found: dict[str, dict[str, str]] = {}
+    for text in sets:
+        left, equals, value = text.partition("=")
+        owner, dot, name = left.strip().rpartition(".")
+        if not equals or not dot or not name:
+            problems.append(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
+        elif owner not in takes_part:
+            problems.append("--set " + text + ": " + unknown("component", owner, takes_part))
+        else:
+            found.setdefault(owner, {})[name] = value.strip()
+    return found
+
+
+def component_params(kind: Any, name: str, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """A component's complete parameters: its defaults with ``given`` laid over them."""
+    return overlay(kind, name, names.defaults(kind), given, problems)
+
+
+def overlay(
+    kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
+    """``base`` with the user's texts converted and laid over it."""
+    params, before = dict(base), len(problems)
+    for key, text in given.items():
+        if key not in params:
+            problems.append("--set: " + unknown(f"parameter of {name}", key, params))
+            continue
+        try:
+            params[key] = names.convert(kind, key, text)
+        except ValueError:
+            expected = type(names.defaults(kind)[key]).__name__
+            problems.append(f"--set {name}.{key}={text}: the value must be of type {expected}.")
+    if len(problems) == before:
+        problems.extend(names.check_bounds(kind, params))
+    return params
+
+
+def steps_of(
+    wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, problems: list[str]
+) -> list[Step]:
+    """Each method with its complete parameters: defaults, then the preset of this place, then the variant, then --set."""
+    steps: list[Step] = []
+    for name, variant in wanted:
+        kind = component("methods", name, problems)
+        if kind is None:
+            continue
+        base = names.defaults(kind)
+        if place in kind.presets:
+            base |= kind.presets[place].params
+        if variant:
+            chosen = kind.presets.get(f"{place}-{variant}", kind.presets.get(variant))
+            if chosen is None:
+                short = sorted({key.removeprefix(f"{place}-") for key in kind.presets} - {place})
+                problems.append(unknown(f"variant of {name}", variant, short))
+                continue
+            base |= chosen.params
+        steps.append(Step(name, overlay(kind, name, base, sets.get(name, {}), problems), variant))
+    return steps
+
+
+def outside(asked: Asked, tier: str, problems: list[str]) -> tuple[dict[str, str], Paths]:
+    """Content hashes and folders of the model and the data that come from outside the harness."""
+    if tier == LAB:
+        return {}, Paths()
+    from bench.models import default_models_dir, resolve
+
+    hashes: dict[str, str] = {}
+    model = ""
+    try:
+        reference = resolve(asked.model, default_models_dir())
+        hashes["model"], model = reference.hash, str(reference.path)
+    except UserError as error:
+        problems.extend(error.problems)
+    data = asked.data or "hub"
+    if data != "hub":
+        folder = Path(data).expanduser()
+        if not folder.is_dir():
+            problems.append(f"--data {data}: there is no such folder. Name a folder in the benchmark's layout, or 'hub'.")
+        else:
+            from bench.hashing import folder_hash
+
+            hashes["data"] = folder_hash(folder, ("*.json", "*.jsonl"))
+            data = str(folder.resolve())
+    return hashes, Paths(model, data)
+
+
+def data_name(data: str) -> str:
+    """How the data are called in a record: a folder's own name, not where it lies."""
+    return Path(data).name if data and data != "hub" else "hub"
+
+
+def job_id(spec: RunSpec) -> str:
+    """A short name of a run for progress lines."""
+    return f"{spec.method} seed {spec.seed}"

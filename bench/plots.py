@@ -1,0 +1,319 @@
+"""Pictures of the sections, PNG and SVG, drawn from the same tables as the leaderboard; the tier stands in each.
+
+``forgetting-utility``   every forgetting score against every utility score, seeds faint, means named
+``distance-to-oracle``   KL to the oracle per method, counted in noise floors
+``membership``           AUC of the membership attacks per method, beside target and oracle
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+from bench.records import write_bytes
+from bench.tables import ORACLE, TARGET, Row, Section, build
+from bench.types import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis
+    from matplotlib.figure import Figure
+
+TIERS = {"lab": "lab tier: not the benchmark itself", "real": "real tier"}
+KL = ("kl_forget_floors", "kl_retain_floors", "kl_world_floors")
+ATTACKS = ("mia_loss", "mia_min_k")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+"""Okabe and Ito's colours that read on white, and a brown; methods take them in the order of their names."""
+MARKERS = ("o", "D", "^", "v", "P", "X", "p")
+"""With the colours, so that a picture works in grey as well."""
+FRAMING = {TARGET: ("#444444", "s"), ORACLE: ("#000000", "*")}
+FLOOR_COLOUR = "#E6E6E6"
+DPI = 150
+LOG_FROM = 30
+"""Ratio of largest to smallest value above which an axis is logarithmic."""
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, in pixels; plain numbers, as thousands of them are compared."""
+Style = dict[str, tuple[str, str]]
+"""Colour and marker by method."""
+
+
+def draw(records: Sequence[Record], out: Path) -> list[Path]:
+    """Every picture that the records can make, into ``out``; returns the files. Equal records, equal SVG."""
+    try:
+        from matplotlib import rc_context
+    except ImportError:
+        raise UserError("Plots need matplotlib: `pip install matplotlib`, then run the command again.") from None
+    sections = [section for section in build(records) if section.rows]
+    style = _style({row.method for section in sections for row in section.rows})
+    pictures: dict[str, Callable[[Section, Style], Figure | None]] = {
+        "forgetting-utility": forgetting_utility,
+        "distance-to-oracle": distance_to_oracle,
+        "membership": membership,
+    }
+    paths: list[Path] = []
+    # Without a fixed salt the ids inside an SVG are random.
+    with rc_context(
+        {"svg.hashsalt": "msa-bench", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        for section in sections:
+            for name, picture in pictures.items():
+                if figure := picture(section, style):
+                    paths += _save(figure, out / f"{section.slug}-{name}")
+    return paths
+
+
+def forgetting_utility(section: Section, style: Style) -> Figure | None:
+    """A panel for each pair of a forgetting score (across) and a utility score (up); None without such scores."""
+    across = [name for name in section.forgetting if _has(section, name)]
+    up = [name for name in section.utility if _has(section, name)]
+    if not across or not up:
+        return None
+    figure, panels = _figure(section, "forgetting against utility", len(up), len(across), 4.6, 3.7)
+    pairs = [(panels[i][j], x, y) for i, y in enumerate(up) for j, x in enumerate(across)]
+    for axes, x, y in pairs:
+        _scatter(axes, section, style, x, y)
+    for i, y in enumerate(up):
+        panels[i][0].set_ylabel(f"{y} ({_goal(section, y)})")
+    _legend(figure, panels[0])
+    # Names are placed by what they cover, so nothing may move after this.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, x, y in pairs:
+        _name_points(figure, axes, section, style, x, y)
+    return figure
+
+
+def distance_to_oracle(section: Section, style: Style) -> Figure | None:
+    """KL to the oracle on forget, retain and world answers, in units of the KL between two oracles."""
+    names = [name for name in KL if _has(section, name)]
+    if not names:
+        return None
+    figure, panels = _figure(section, "distance to the oracle", 1, len(names), 3.4, _height(section))
+    for axes, name in zip(panels[0], names, strict=True):
+        _strip(axes, section, style, name)
+        axes.axvline(1, color="#000000", linewidth=1, linestyle="--", label="noise floor (two oracles)", zorder=1)
+        axes.set_xlabel(f"KL(oracle || model), {name.removeprefix('kl_').removesuffix('_floors')}\nin noise floors")
+    _legend(figure, panels[0])
+    return figure
+
+
+def membership(section: Section, style: Style) -> Figure | None:
+    """AUC of each membership attack; what counts is the distance to the oracle's, whatever that is."""
+    names = [name for name in ATTACKS if _has(section, name)]
+    if not names:
+        return None
+    figure, panels = _figure(section, "membership inference", 1, len(names), 4.0, _height(section))
+    for axes, name in zip(panels[0], names, strict=True):
+        _strip(axes, section, style, name)
+        axes.set(xlim=(-0.04, 1.04), xlabel=f"AUC, {name}")
+        _oracle_band(section, name, axes.axvspan, axes.get_xlim, axes.set_xlim)
+        for method, line in ((TARGET, ":"), (ORACLE, "-")):
+            if (row := section.row(method)) and name in row.cells:
+                axes.axvline(row.cells[name].mean, color=style[method][0], linestyle=line, label=_title(row), zorder=1)
+    _legend(figure, panels[0])
+    return figure
+
+
+def _scatter(axes: Axes, section: Section, style: Style, x: str, y: str) -> None:
+    """Seeds as faint points, means as large ones, the oracle's mean with the noise floor on both sides as bands."""
+    for row in section.rows:
+        if x not in row.cells or y not in row.cells:
+            continue
+        colour, marker = style[row.method]
+        across, up = row.cells[x], row.cells[y]
+        seeds = sorted(across.by_seed.keys() & up.by_seed.keys())
+        _seed_points(axes, [across.by_seed[s] for s in seeds], [up.by_seed[s] for s in seeds], colour, marker)
+        _mean_point(axes, across.mean, up.mean, colour, marker)
+    _axis(section, x, axes.xaxis)
+    axes.margins(0.12, 0.14)
+    _oracle_band(section, x, axes.axvspan, axes.get_xlim, axes.set_xlim)
+    _oracle_band(section, y, axes.axhspan, axes.get_ylim, axes.set_ylim)
+    axes.set_xlabel(f"{x} ({_goal(section, x)})")
+
+
+def _strip(axes: Axes, section: Section, style: Style, name: str) -> None:
+    """One line per row: the mean large, a bar from the smallest to the largest seed, the seeds faint below it."""
+    rows = list(reversed(section.rows))
+    for place, row in enumerate(rows):
+        if name not in row.cells:
+            continue
+        cell, (colour, marker) = row.cells[name], style[row.method]
+        axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=2, alpha=0.5, zorder=2)
+        _seed_points(axes, list(cell.by_seed.values()), [place - 0.28] * cell.n, colour, marker)
+        _mean_point(axes, cell.mean, place, colour, marker)
+    axes.set_yticks(range(len(rows)), [_title(row) for row in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.4)
+    axes.grid(axis="y", color="#EEEEEE", zorder=0)
+    axes.tick_params(axis="y", length=0)
+    _axis(section, name, axes.xaxis)
+
+
+def _seed_points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, marker: str) -> None:
+    axes.scatter(x, y, s=13, c=colour, marker=marker, alpha=0.45, linewidths=0, zorder=2)
+
+
+def _mean_point(axes: Axes, x: float, y: float, colour: str, marker: str) -> None:
+    size = 130 if marker == "*" else 55
+    axes.scatter([x], [y], s=size, c=colour, marker=marker, edgecolors="white", linewidths=0.8, zorder=3)
+
+
+def _name_points(figure: Figure, axes: Axes, section: Section, style: Style, x: str, y: str) -> None:
+    """Write each row's name at the nearest place around its mean where it covers no point and no other name."""
+    from matplotlib.text import Text
+
+    pixels = figure.dpi / 72  # per point
+    rows = [row for row in section.rows if x in row.cells and y in row.cells]
+    centres = [axes.transData.transform((row.cells[x].mean, row.cells[y].mean)) for row in rows]
+    taken = [_box(cx, cy, 9 * pixels, 9 * pixels) for cx, cy in centres]
+    for row in rows:
+        across, up = row.cells[x].by_seed, row.cells[y].by_seed
+        seeds = [axes.transData.transform((across[seed], up[seed])) for seed in sorted(across.keys() & up.keys())]
+        taken += [_box(sx, sy, 4 * pixels, 4 * pixels) for sx, sy in seeds]
+    frame = axes.get_window_extent().extents
+    for row, (cx, cy) in zip(rows, centres, strict=True):
+        colour = _darker(style[row.method][0])
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "textcoords": "offset points", "xytext": (0, 0)}
+        point = (row.cells[x].mean, row.cells[y].mean)
+        text = axes.annotate(_title(row), point, **middle, fontsize=8, color=colour, zorder=4, arrowprops=line)
+        # The size of the text alone: `get_window_extent` of an annotation would include its line.
+        size = Text.get_window_extent(text)
+        places = _places(size.width, size.height, pixels)
+        boxes = {at: _box(cx + at[0], cy + at[1], size.width, size.height) for at in places}
+        free = next((at for at in places if _covered(boxes[at], taken, frame) == 0), None)
+        place = free or min(places, key=lambda at: _covered(boxes[at], taken, frame))
+        text.set_position((place[0] / pixels, place[1] / pixels))
+        taken.append(boxes[place])
+
+
+def _places(width: float, height: float, pixels: float) -> list[tuple[float, float]]:
+    """Offsets of a name's middle from its point, in pixels, the near ones first; in none the name lies on the point."""
+    turns = [2 * math.pi * turn / 24 for turn in range(24)]
+    rings = [(gap * pixels + width / 2, gap * pixels + height / 2) for gap in (7, 14, 24, 36, 50, 66, 84)]
+    places = [(math.cos(turn) * across, math.sin(turn) * up) for across, up in rings for turn in turns]
+    return sorted(places, key=lambda at: math.hypot(*at))
+
+
+def _covered(box: Box, taken: Sequence[Box], frame: Sequence[float]) -> float:
+    """How much of ``box`` lies on something else or outside of the frame; 0 where it is free."""
+    left, bottom, right, top = frame
+    outside = max(0.0, left - box[0], box[2] - right) + max(0.0, bottom - box[1], box[3] - top)
+    return sum(_overlap(box, other) for other in taken) + outside * (box[3] - box[1])
+
+
+def _overlap(one: Box, other: Box) -> float:
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def _box(x: float, y: float, width: float, height: float) -> Box:
+    """The box around the middle (``x``, ``y``)."""
+    return float(x - width / 2), float(y - height / 2), float(x + width / 2), float(y + height / 2)
+
+
+def _darker(colour: str) -> tuple[float, ...]:
+    """The colour for text, which needs more contrast than a marker."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.7 * part for part in to_rgb(colour))
+
+
+def _oracle_band(
+    section: Section,
+    name: str,
+    span: Callable[..., object],
+    get_limits: Callable[[], tuple[float, float]],
+    set_limits: Callable[[tuple[float, float]], object],
+) -> None:
+    """Shade where nothing can be told from an oracle: the floor around its mean; of a distance, all below the floor."""
+    limits = get_limits()
+    oracle, floor = section.row(ORACLE), section.floors.get(name)
+    if floor is not None and name.startswith("kl_"):
+        span(limits[0], floor.mean, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise floor")
+    elif floor is not None and oracle is not None and name in oracle.cells:
+        middle = oracle.cells[name].mean
+        span(middle - floor.mean, middle + floor.mean, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise floor")
+    set_limits(limits)
+
+
+def _axis(section: Section, name: str, axis: XAxis) -> None:
+    """A logarithmic axis where the values span more than a linear one can show."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    values = [value for row in section.rows if name in row.cells for value in row.cells[name].by_seed.values()]
+    if min(values) > 0 and max(values) / min(values) > LOG_FROM and max(values) > 1:
+        axis.axes.set_xscale("log")
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _figure(
+    section: Section, title: str, rows: int, columns: int, width: float, height: float
+) -> tuple[Figure, list[list[Axes]]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure((width * columns + 0.6, height * rows + 1.1), dpi=DPI, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey="row")
+    model = "" if section.model == section.tier else f" on {section.model}"
+    setting = f", {section.setting}" if section.setting else ""
+    tier = TIERS.get(section.tier, f"{section.tier} tier")
+    figure.suptitle(f"{section.label}{model}{setting}: {title}\n{tier}; {_seeds(section)}", fontsize=10)
+    return figure, panels.tolist()
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for what is not named at its place, below the panels."""
+    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+
+
+def _style(methods: set[str]) -> Style:
+    """The same colour and marker for a method in every picture of the records."""
+    others = sorted(methods - FRAMING.keys())
+    # The marker moves on by one more each time the colours start again, so that no two methods look the same.
+    return dict(FRAMING) | {
+        method: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
+        for i, method in enumerate(others)
+    }
+
+
+def _title(row: Row) -> str:
+    return f"{row.name}{' (oracle)' * (row.method == ORACLE)}{' (collapsed)' * bool(row.collapsed)}"
+
+
+def _goal(section: Section, name: str) -> str:
+    goal = next(column.goal for column in section.columns if column.name == name)
+    return {"up": "higher is better", "down": "lower is better", "oracle": "as the oracle"}.get(
+        str(goal), f"toward {goal}"
+    )
+
+
+def _seeds(section: Section) -> str:
+    seeds = sorted({seed for row in section.rows for seed in row.seeds})
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _has(section: Section, name: str) -> bool:
+    return any(name in row.cells for row in section.rows)
+
+
+def _height(section: Section) -> float:
+    return 0.32 * len(section.rows) + 0.6
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    paths = []
+    for suffix, options in ((".png", {"dpi": DPI}), (".svg", {"metadata": {"Date": None}})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], **options)
+        path = stem.with_name(stem.name + suffix)
+        write_bytes(path, buffer.getvalue())
+        paths.append(path)
+    return paths

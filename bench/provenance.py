@@ -1,0 +1,57 @@
+"""Which code and which versions made a result. No host name, no path."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench.types import Json
+
+PACKAGES = ("msa-bench", "torch", "transformers", "accelerate", "safetensors", "lm-eval", "rouge-score", "scipy", "numpy")
+CODE = ("bench", "methods", "tasks")
+"""What makes a checkout dirty: changes in documents don't change a result."""
+
+
+@cache
+def provenance(device: str = "cpu") -> Json:
+    """Versions, commit, dirty flag, threads and device kind of this process."""
+    commit, dirty = checkout()
+    return {
+        "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
+        "commit": commit,
+        "dirty": dirty,
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or None,
+        "device": device,
+        "machine": platform.machine(),
+    }
+
+
+def installed(package: str) -> str | None:
+    """A package's version, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def checkout() -> tuple[str | None, bool | None]:
+    """Commit of the checkout this code runs from and whether its code differs; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    commit = git(root, "rev-parse", "HEAD")
+    if commit is None or not (root / ".git").exists():
+        return None, None
+    changes = git(root, "status", "--porcelain", "--", *CODE)
+    return commit, changes is None or bool(changes)
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Output of a git command, or None when there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

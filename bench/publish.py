@@ -1,0 +1,170 @@
+"""Publishing: chosen records and their responses go into ``results/``, from which anybody computes the scores again.
+
+What is published is complete and clean: done, on all examples, made by a commit without local changes. Responses hold
+ids and numbers and no text; an oracle's are stored once and shared by the records that were compared with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import records as files
+from bench.errors import UserError, collect
+from bench.metrics import Metric, score_all
+from bench.types import Record, Responses, Score
+
+ABSOLUTE = re.compile(r"^(/|~/|[A-Za-z]:[\\/])|[\s'\"(](/|~/)[\w.-]+/")
+"""A path that only one machine has."""
+KEY = re.compile(r"[\w-]+")
+"""A content key, which becomes a file name."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The stored scores of a record beside those computed again."""
+
+    record: str
+    """The record's name."""
+    differing: Mapping[str, tuple[Score, Score]]
+    """By score: as stored and as computed now, where they are not equal to the last bit."""
+    missing: Mapping[str, str]
+    """Stored scores that can't be had now, with the reason."""
+    extra: Mapping[str, Score]
+    """Scores that can be had now and are not stored."""
+
+    @property
+    def same(self) -> bool:
+        """Whether the record says exactly what its responses say."""
+        return not (self.differing or self.missing or self.extra)
+
+    def __str__(self) -> str:
+        """One line per deviation, or one that says there is none."""
+        lines = [
+            f"{name} is stored as {old.value!r} and is now {new.value!r}" for name, (old, new) in self.differing.items()
+        ]
+        lines += [f"{name} is stored and can't be had now: {reason}" for name, reason in self.missing.items()]
+        lines += [f"{name} is not stored and is now {score.value!r}" for name, score in self.extra.items()]
+        return "\n".join(f"{self.record}: {line}" for line in lines or ["the same scores"])
+
+
+def publish(
+    records: Sequence[Record],
+    results: Path,
+    responses_of: Callable[[Record], Mapping[str, Responses]],
+    force: bool = False,
+) -> list[Path]:
+    """Write ``records`` and their responses below ``results``; returns the files that were written.
+
+    ``responses_of`` gives a record's responses by content key: its own (``lineage["responses"]``) and the oracles'
+    (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
+    way. What is published already stays as it is; ``force`` replaces it where it differs.
+    """
+    problems = [problem for record in records for problem in faults(record)]
+    shared = _gather(records, responses_of, problems)
+    new_records = [record for record in records if not _is_published(record, results)]
+    new_keys = [key for key in sorted(shared) if not _are_published(key, shared[key], results)]
+    if not force:
+        replaced = [record.name for record in new_records if (results / record.name).exists()]
+        replaced += [f"responses {key}" for key in new_keys if files.responses_path(results, key).exists()]
+        problems += [f"{name}: published already and different; --force replaces it." for name in replaced]
+    collect(problems)
+    # Responses first: a record never stands without them.
+    paths = [files.write_responses(shared[key], files.responses_path(results, key)) for key in new_keys]
+    return paths + [files.write(record, results) for record in new_records]
+
+
+def faults(record: Record) -> list[str]:
+    """Why ``record`` can't be published, a sentence with its remedy each; nothing when it can."""
+    reasons = []
+    if record.status != "done":
+        reasons.append(f"it is {record.status}, not done; run it again")
+    if record.spec.limit is not None:
+        reasons.append(f"it saw only {record.spec.limit} examples per probe; run it without --limit")
+    if record.provenance.get("dirty") is not False:
+        reasons.append("its code is not known to be a commit's (provenance: dirty); commit and run it again")
+    if record.status == "done" and not response_keys(record):
+        reasons.append("its lineage names no responses; run it again")
+    if paths := [leaf for leaf in _leaves(record.to_json()) if isinstance(leaf, str) and ABSOLUTE.search(leaf)]:
+        reasons.append(f"it holds a path of this machine ({paths[0]}); report this as a fault of ours")
+    return [f"{record.name}: {reason}." for reason in reasons]
+
+
+def response_keys(record: Record) -> list[str]:
+    """Content keys of the responses behind a record's scores: its own, then the oracles'."""
+    own = record.lineage.get("responses")
+    return list(dict.fromkeys([*([own] if own else []), *record.lineage.get("oracle_responses", [])]))
+
+
+def stored(results: Path) -> Callable[[str], Responses]:
+    """How `rescore` reads the responses that are published below ``results``."""
+    return lambda key: files.read_responses(files.responses_path(results, key))
+
+
+def rescore(record: Record, load_responses: Callable[[str], Responses], metrics: Sequence[Metric]) -> Comparison:
+    """Compute every one of ``metrics`` again from the stored responses and compare exactly, intervals included."""
+    if "responses" not in record.lineage:
+        raise UserError(f"{record.name} names no responses, so nothing can be computed again: run it again.")
+    oracles = [load_responses(key) for key in record.lineage.get("oracle_responses", [])]
+    again = score_all(metrics, load_responses(record.lineage["responses"]), oracles)
+    old, new = record.scores, again.scores
+    return Comparison(
+        record=record.name,
+        differing={name: (old[name], new[name]) for name in sorted(old.keys() & new.keys()) if old[name] != new[name]},
+        missing={
+            n: again.absent.get(n, "no metric of the task has this name") for n in sorted(old.keys() - new.keys())
+        },
+        extra={name: new[name] for name in sorted(new.keys() - old.keys())},
+    )
+
+
+def _gather(
+    records: Sequence[Record], responses_of: Callable[[Record], Mapping[str, Responses]], problems: list[str]
+) -> dict[str, Responses]:
+    """The responses of all records by content key, without texts; what can't be published goes to ``problems``."""
+    shared: dict[str, Responses] = {}
+    for record in records:
+        keys = response_keys(record)
+        found = responses_of(record) if keys else {}
+        for key in keys:
+            if key not in found:
+                problems.append(f"{record.name}: its responses {key} are not in the store; run it again.")
+            elif not KEY.fullmatch(key):
+                problems.append(f"{record.name}: the key {key!r} of its responses is no file name; run it again.")
+            else:
+                shared[key] = found[key].publishable()
+    for key, responses in sorted(shared.items()):
+        if any(isinstance(leaf, str) for leaf in _leaves(responses.rows)):
+            problems.append(f"responses {key}: they hold text, which a published file must not; mend the probe's kind.")
+    return shared
+
+
+def _is_published(record: Record, results: Path) -> bool:
+    """Whether the same record, in every field, stands below ``results``."""
+    path = results / record.name
+    return path.exists() and files.read(path).to_json() == json.loads(json.dumps(record.to_json()))
+
+
+def _are_published(key: str, responses: Responses, results: Path) -> bool:
+    """The same for responses; how long the measuring took is no difference."""
+    path = files.responses_path(results, key)
+    return path.exists() and _canonical(files.read_responses(path)) == _canonical(responses)
+
+
+def _canonical(responses: Responses) -> str:
+    return json.dumps([responses.checkpoint, responses.rows], sort_keys=True)
+
+
+def _leaves(data: Any) -> Iterator[Any]:
+    """Every value inside of dictionaries and lists."""
+    if isinstance(data, Mapping):
+        data = list(data.values())
+    if isinstance(data, list | tuple):
+        for part in data:
+            yield from _leaves(part)
+    else:
+        yield data

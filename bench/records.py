@@ -1,0 +1,175 @@
+"""Records and responses on disk: one JSON file a run, one compressed file per measured checkpoint.
+
+A file that can't be read is named and left out; it never stops a reader and is never overwritten.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.types import Record, Responses
+
+STATUSES = ("done", "skipped", "failed")
+
+NOT_RECORDS = ("responses", "plots", "tune")
+"""Folders directly below a results folder in which no record is looked for."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file among the records that is not one."""
+
+    path: str
+    """Relative to the results folder."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a results folder holds."""
+
+    records: list[Record]
+    """Sorted by name."""
+    broken: list[Broken]
+    """Sorted by path."""
+
+
+def write(record: Record, root: Path) -> Path:
+    """Write ``record`` below ``root`` at its own name, in place of an earlier record of the same run.
+
+    Raises `UserError` when a file stands there that is not a record: it may be somebody's data.
+    """
+    path = root / record.name
+    if path.exists():
+        try:
+            _parse(path)
+        except ValueError as reason:
+            raise UserError(
+                f"{record.name} is in the way and not a readable record ({reason}): move or delete it, then run again."
+            ) from None
+    write_bytes(path, (json.dumps(record.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read(path: Path) -> Record:
+    """The record in ``path``; `UserError` when there is none or it is broken."""
+    try:
+        return _parse(path)
+    except ValueError as reason:
+        raise UserError(f"{path.name} is not a readable record: {reason}. Delete it and run again.") from None
+
+
+def load(root: Path) -> Loaded:
+    """Every record below ``root``, and the files that should be records and aren't; nothing when there is no folder."""
+    records: list[Record] = []
+    broken: list[Broken] = []
+    for path in sorted(root.rglob("*.json")):
+        relative = path.relative_to(root)
+        if relative.parts[0] in NOT_RECORDS or path.name.startswith("."):
+            continue
+        try:
+            record = _parse(path)
+            # A renamed copy would enter the means twice.
+            if record.name != relative.as_posix():
+                raise ValueError(f"it is the record that belongs at {record.name}")
+            records.append(record)
+        except ValueError as reason:
+            broken.append(Broken(relative.as_posix(), str(reason)))
+    return Loaded(sorted(records, key=lambda record: record.name), broken)
+
+
+def responses_path(root: Path, key: str) -> Path:
+    """Where the published responses named ``key`` live below the results folder ``root``."""
+    return root / "responses" / f"{key}.json.gz"
+
+
+def write_responses(responses: Responses, path: Path) -> Path:
+    """Write ``responses`` as gzip JSON: equal responses, equal bytes; every float is read back exactly.
+
+    Rows keep their order, as a mean over them may depend on it in the last bit.
+    """
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
+        file.write(json.dumps(responses.to_json(), separators=(",", ":")).encode())
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def read_responses(path: Path) -> Responses:
+    """The responses in ``path``; `UserError` when there are none or they are broken."""
+    try:
+        return Responses.from_json(json.loads(gzip.decompress(path.read_bytes())))
+    except FileNotFoundError:
+        raise UserError(f"There are no responses in {path.name}: run or publish the record again.") from None
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} holds no readable responses ({_say(error)}): delete it and run again.") from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` at once: whoever reads sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parse(path: Path) -> Record:
+    """The record in ``path``; `ValueError` says what is wrong with it, without naming the folder."""
+    try:
+        data = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        record = Record.from_json(data)
+        _check(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(_say(error)) from None
+    return record
+
+
+def _check(record: Record) -> None:
+    """What the types don't check: plain kinds of values, so that no later reader stumbles."""
+    if record.status not in STATUSES:
+        raise ValueError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
+    if not isinstance(record.spec.seed, int):
+        raise ValueError(f"seed {record.spec.seed!r} is not a whole number")
+    for name in ("metrics", "absent", "floors", "facts", "lineage", "cost", "provenance"):
+        if not isinstance(getattr(record, name), Mapping):
+            raise ValueError(f"{name} is not an object")
+    objects = [*record.metrics.values(), *(step.params for step in record.spec.steps)]
+    if not all(isinstance(part, Mapping) for part in objects):
+        raise ValueError("a metric or the parameters of a step are not an object")
+    numbers = {name: score.value for name, score in record.scores.items()} | dict(record.floors)
+    for name, value in numbers.items():
+        if not _is_number(value):
+            raise ValueError(f"{name} is {value!r} and not a number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,316 @@
+"""One run, from its spec to its record: prepare, unlearn, measure, score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import names
+from bench.context import Ledger, Work, for_method, peak
+from bench.contracts import Scenario, Setting
+from bench.errors import Unmet, UserError
+from bench.hashing import digest
+from bench.loaders import sealed
+from bench.metrics import Metric, score_all
+from bench.provenance import provenance
+from bench.records import read_responses, write_responses
+from bench.store import Node, Store
+from bench.types import Checkpoint, Json, Probe, Record, Request, Responses, RunSpec, Step
+
+RESPONSES_FILE = "responses.json.gz"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a worker finds what comes from outside; never part of a spec or a record."""
+
+    model: str = ""
+    data: str = ""
+    lm_eval: str = ""
+    """Folder with offline copies of lm-eval's data; empty: the hub."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A checkpoint's responses and the node that holds them."""
+
+    responses: Responses
+    node: Node
+
+
+def make_task(spec: RunSpec) -> Any:
+    """The task of a spec with its parameters."""
+    return names.load("tasks", spec.task)(**spec.task_params)
+
+
+def setting_of(spec: RunSpec, paths: Paths) -> Setting:
+    """The tier and the outside world of a spec."""
+    return Setting(spec.tier, paths.model, spec.hashes.get("model", ""), paths.data)
+
+
+def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
+    """The scenario of a spec; checks that the data are those that the spec names."""
+    scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
+    return with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
+
+
+def with_lm_eval(scenario: Scenario, tasks: Sequence[str], data: str) -> Scenario:
+    """The scenario with lm-eval's tasks as further probes and scores."""
+    probes = [Probe(f"lm-eval-{task}", "lm-eval", (), options={"task": task, "data": data}) for task in tasks]
+    return replace(
+        scenario, probes=(*scenario.probes, *probes), metrics=(*scenario.metrics, *lm_eval_metrics(tasks))
+    )
+
+
+def lm_eval_metrics(tasks: Sequence[str]) -> list[Metric]:
+    """One accuracy per lm-eval task that the user asked for."""
+    from bench.metrics.lm_eval import lm_eval_accuracy
+
+    return [lm_eval_accuracy(f"lm_eval_{task}", f"lm-eval-{task}") for task in tasks]
+
+
+def all_metrics(task: Any, spec: RunSpec) -> list[Metric]:
+    """Every metric of a record, without preparing its scenario."""
+    return [*task.metrics(spec.tier), *lm_eval_metrics(spec.lm_eval)]
+
+
+def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
+    """Build one checkpoint of the scenario: ``target``, ``oracle-0`` ..."""
+    scenario = prepare(spec, paths, work)
+    if stage == "target":
+        scenario.target()
+    else:
+        scenario.oracles[int(stage.removeprefix("oracle-"))]()
+
+
+def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = None) -> Record:
+    """Run a spec and score it. A need that the task can't meet gives a skipped record; other errors are raised."""
+    scenario = prepare(spec, paths, work)
+    target, oracles = scenario.target(), [oracle() for oracle in scenario.oracles]
+    built_for_task = set(work.nodes)
+    ledger = Ledger({row.id for row in scenario.retain}, set())
+    try:
+        result = unlearn(spec.steps, scenario, target, oracles, work, ledger)
+    except Unmet as need:
+        return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
+    own = [node for key, node in work.nodes.items() if key not in built_for_task]
+    others = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
+    found = measured(result, scenario, oracles, spec.limit, work)
+    scored = score_all(scenario.metrics, found.responses, [other.responses for other in others])
+    return Record(
+        spec=spec,
+        status="done",
+        label=scenario.label if spec.limit is None else f"{scenario.label}, first {spec.limit} rows of each probe",
+        scores=scored.scores,
+        metrics={metric.name: metric.to_json() for metric in scenario.metrics},
+        absent=scored.absent,
+        floors=floors(scenario.metrics, [other.responses for other in others]),
+        facts=facts(spec, scenario, ledger),
+        lineage={
+            **scenario.lineage,
+            "target": target.hash,
+            "oracles": [oracle.hash for oracle in oracles],
+            "history": [moment.checkpoint.hash for moment in scenario.history().moments] if scenario.history else [],
+            "history_used": sorted(ledger.past_used),
+            "oracle_rows": {
+                "count": len(scenario.oracle_rows),
+                "in_forget": len({row.id for row in scenario.oracle_rows} & {row.id for row in scenario.forget}),
+            },
+            "result": result.hash,
+            "result_node": next((key for key, node in work.nodes.items() if str(node.path) == result.path), ""),
+            "responses": found.node.key,
+            "oracle_responses": [other.node.key for other in others],
+        },
+        cost=cost(own, found, work, result, estimate),
+        provenance={**work.provenance, "dirty": any(n.info["provenance"].get("dirty") for n in work.nodes.values())},
+    )
+
+
+def unlearn(
+    steps: Sequence[Step],
+    scenario: Scenario,
+    target: Checkpoint,
+    oracles: Sequence[Checkpoint],
+    work: Work,
+    ledger: Ledger,
+) -> Checkpoint:
+    """Apply the steps in order, each method seeing its `Request` and nothing else."""
+    result = target
+    for step in steps:
+        component = names.load("methods", step.method)
+        method = component(**step.params)
+        is_oracle = step.method == "retrain"
+        history = scenario.history() if scenario.history and "history" in component.needs else None
+        if "history" in component.needs and history is None:
+            raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
+        ledger.past |= {moment.checkpoint.hash for moment in history.moments} if history else set()
+        request = Request(
+            target=result,
+            forget=scenario.forget,
+            retain=scenario.retain if "retain" in component.needs else (),
+            validation=scenario.validation,
+            history=history,
+            oracle=oracles[0] if is_oracle and oracles else None,
+        )
+        with sealed(() if is_oracle else {oracle.hash for oracle in oracles}):
+            result = method.unlearn(request, for_method(work, ledger))
+    return result
+
+
+def measured(
+    checkpoint: Checkpoint, scenario: Scenario, oracles: Sequence[Checkpoint], limit: int | None, work: Work
+) -> Measured:
+    """A checkpoint's responses to the scenario's probes, a node of the store like any other."""
+    fields = {
+        "kind": "responses",
+        "checkpoint": checkpoint.hash,
+        "others": {oracle.label: oracle.hash for oracle in oracles if oracle.hash != checkpoint.hash},
+        "probes": digest([hashable(probe) for probe in scenario.probes]),
+        "limit": limit,
+        "engine": ENGINE,
+    }
+
+    def make(folder: Path) -> Json:
+        from bench.measure import measure
+
+        label = f"measure {checkpoint.label}"
+        responses = measure(
+            checkpoint,
+            scenario.probes,
+            oracles,
+            device=work.device,
+            limit=limit,
+            report=lambda done, of: work.report({"stage": label, "status": "progress", "done": done, "total": of}),
+        )
+        write_responses(responses, folder / RESPONSES_FILE)
+        return {"seconds": responses.seconds, "peak_bytes": peak()}
+
+    node = work.on_behalf_of("measure").node(fields, make, f"measure {checkpoint.label}")
+    return Measured(read_responses(node.path / RESPONSES_FILE), node)
+
+
+def hashable(probe: Probe) -> Json:
+    """A probe for the key: without the folder that its data lie in."""
+    data = probe.to_json()
+    data["options"].pop("data", None)
+    return data
+
+
+ENGINE = 1
+"""`bench.measure.VERSION`, stated here so that a key can be made without importing torch; a test compares them."""
+
+
+def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
+    """One setting of a search: unlearn and ask the validation rows. No oracle is built, so none can take part."""
+    from bench import selection
+
+    scenario = prepare(spec, paths, work)
+    target = scenario.target()
+    ledger = Ledger({row.id for row in scenario.retain}, set())
+    shared = set(work.nodes)
+    result = unlearn(spec.steps, scenario, target, (), work, ledger)
+    asked = replace(
+        scenario,
+        probes=tuple(
+            Probe(f"validation_{side}", "logprob", getattr(scenario.validation, side)) for side in selection.SIDES
+        ),
+    )
+    found = measured(result, asked, (), None, work).responses
+    level = measured(target, asked, (), None, work).responses
+    seconds = sum(node.info["seconds"] for key, node in work.nodes.items() if key not in shared)
+    return {
+        "params": dict(spec.steps[-1].params),
+        "seed": spec.seed,
+        "forget": selection.side_scores(found, "forget", scenario.validation),
+        "level": selection.side_scores(level, "unseen", scenario.validation),
+        "retain": selection.question_score(selection.side_scores(found, "retain", scenario.validation)),
+        "world": selection.question_score(selection.side_scores(found, "utility", scenario.validation)),
+        "seconds": round(seconds, 2),
+    }
+
+
+def floors(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str, float]:
+    """Per score, how far two oracles of this seed lie apart: mean |difference|; for divergences, the divergence itself."""
+    if len(oracles) < 2:
+        return {}
+    each = [score_all(metrics, oracle, oracles).scores for oracle in oracles]
+    found: dict[str, float] = {}
+    for metric in metrics:
+        values = [scores[metric.name].value for scores in each if metric.name in scores]
+        if len(values) < 2:
+            continue
+        if metric.unit in ("nats/token", "floors") and metric.needs_oracle:
+            found[metric.name] = sum(values) / len(values)
+        else:
+            gaps = [abs(a - b) for i, a in enumerate(values) for b in values[i + 1 :]]
+            found[metric.name] = sum(gaps) / len(gaps)
+    return found
+
+
+def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
+    """What a reader must know beside the scores."""
+    return {
+        "headline": list(scenario.headline),
+        "forgetting": list(scenario.forgetting),
+        "utility": list(scenario.utility),
+        "forget_rows": len(scenario.forget),
+        "retain_rows": len(ledger.retain_seen),
+        "history_used": bool(ledger.past_used),
+        "source": [source_of(step, spec) for step in spec.steps],
+    }
+
+
+def source_of(step: Step, spec: RunSpec) -> str:
+    """Where a step's parameters come from: the preset that they equal, or the user."""
+    component = names.load("methods", step.method)
+    for name, preset in component.presets.items():
+        if {**names.defaults(component), **preset.params} == dict(step.params):
+            return f"{name}: {preset.source}"
+    return "defaults" if names.defaults(component) == dict(step.params) else "set by the user"
+
+
+def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, estimate: Json | None) -> Json:
+    """What the method itself cost (shared stages are the task's), and what the whole scenario did."""
+    stages = {node.info["label"]: node.info["seconds"] for node in own}
+    shared = [node for node in work.nodes.values() if node not in own and node.key != found.node.key]
+    return {
+        "seconds": {"method": round(sum(stages.values()), 3), "measure": found.node.info["seconds"]},
+        "stages": stages,
+        "scenario_seconds": {node.info["label"]: node.info["seconds"] for node in shared},
+        "tokens_trained": sum(node.info["meta"].get("tokens", 0) for node in own),
+        "nodes": [node.key for node in own],
+        "bytes_stored": sum(node.info["bytes"] for node in own),
+        "peak_bytes": max([node.info["meta"].get("peak_bytes", 0) for node in [*own, found.node]]),
+        "estimate": estimate or {},
+        "expected_seconds": round(sum(node.info["expected_seconds"] for node in own), 3),
+    }
+
+
+def curves(record: Record, store: Store) -> dict[str, list[dict[str, float]]]:
+    """The loss curves of the training stages behind a record, for the tracker."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for label in record.cost.get("nodes", []):
+        node = store.find(label)
+        if node and node.info["meta"].get("curve"):
+            found[node.info["label"]] = node.info["meta"]["curve"]
+    return found
+
+
+def responses_in(store: Store, key: str) -> Responses:
+    """The responses of a node; `UserError` when the store no longer has it."""
+    node = store.find(key)
+    if node is None:
+        raise UserError(f"The store has no responses {key}: run the same command again to make them.")
+    return read_responses(node.path / RESPONSES_FILE)
+
+
+def spec_from_file(path: Path) -> tuple[RunSpec, Paths]:
+    """A spec and its paths from the file that `bench exec` is given."""
+    try:
+        data = json.loads(path.read_text())
+        return RunSpec.from_json(data["spec"]), Paths(**data.get("paths", {}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{path.name}' is not a run's spec: {error}.") from error

@@ -1,0 +1,167 @@
+"""Choosing hyperparameters without the oracle: one stated rule, one budget for every method, seeds not reported.
+
+**The rule.** Each setting of a method's grid is run on the tuning seeds and asked the validation rows, which no probe
+contains. A setting *has forgotten* when, for each kind of forget row, its score is at most the never-trained level
+plus .10; the level is the untouched target's score on rows of the same kind that it was never trained on. Among the
+settings that have forgotten, the one with the highest utility (mean of the scores on retain and on world rows) is
+chosen; the earlier in the grid wins a tie. When none has forgotten, the one nearest to it is chosen and the record
+says so. The oracle takes no part. A choice at the edge of its grid is flagged.
+
+**The score of a row.** A question: 1 when every answer token is the most likely one. A passage: share of its tokens
+that are. A chat answer (whole sentences): the geometric mean of its tokens' probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from statistics import fmean
+from typing import Any
+
+from bench import names
+from bench.types import Json, Responses, Step, Validation
+
+VERSION = 1
+MARGIN = 0.10
+"""How far above the never-trained level a forget score may stay."""
+SIDES = ("forget", "retain", "utility", "unseen")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One setting, averaged over the tuning seeds."""
+
+    params: Mapping[str, Any]
+    forget: Mapping[str, float]
+    """Validation score of the forget rows by template."""
+    level: Mapping[str, float]
+    """The target's score on never-trained rows by template."""
+    retain: float
+    world: float
+    seconds: float = 0.0
+
+    @property
+    def utility(self) -> float:
+        """Mean of the retain and the world score."""
+        return (self.retain + self.world) / 2
+
+    @property
+    def excess(self) -> float:
+        """How far the worst kind of forget row lies above what the rule allows; 0 or less: it has forgotten."""
+        return max(score - self.level[kind] - MARGIN for kind, score in self.forget.items())
+
+    def to_json(self) -> Json:
+        """Plain JSON, for the record of the search."""
+        return {
+            "params": dict(self.params),
+            "forget": dict(self.forget),
+            "level": dict(self.level),
+            "retain": self.retain,
+            "world": self.world,
+            "utility": self.utility,
+            "excess": self.excess,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule picked."""
+
+    index: int
+    forgotten: bool
+    edges: tuple[str, ...]
+    """Parameters whose chosen value is the smallest or largest of three or more values in the grid."""
+
+
+def grid(component: Any, place: str, base: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every setting of the method's search space for ``place`` (``lab-tofu``), laid over ``base``, in order."""
+    space = component.space.get(place) or component.space.get(place.split("-")[0]) or ()
+    return [{**base, **setting} for setting in space]
+
+
+def choose(outcomes: Sequence[Outcome]) -> Choice:
+    """Apply the rule."""
+    forgotten = [i for i, outcome in enumerate(outcomes) if outcome.excess <= 0]
+    if forgotten:
+        index = max(forgotten, key=lambda i: (outcomes[i].utility, -i))
+    else:
+        index = min(range(len(outcomes)), key=lambda i: (outcomes[i].excess, i))
+    return Choice(index, bool(forgotten), edges(outcomes, index))
+
+
+def edges(outcomes: Sequence[Outcome], index: int) -> tuple[str, ...]:
+    """Numeric parameters at the end of their range."""
+    found = []
+    for name, value in outcomes[index].params.items():
+        values = sorted({o.params[name] for o in outcomes if isinstance(o.params[name], int | float)})
+        if len(values) >= 3 and value in (values[0], values[-1]):
+            found.append(name)
+    return tuple(found)
+
+
+def row_score(template: str, answer: Mapping[str, Any]) -> float:
+    """The score of one row by the module's definition."""
+    if template == "text":
+        return fmean(answer["hit"])
+    if template == "chat":
+        return exp(fmean(answer["logp"]))
+    return float(all(answer["hit"]))
+
+
+def side_scores(responses: Responses, side: str, validation: Validation) -> dict[str, float]:
+    """Mean row score of one side by template."""
+    by_template: dict[str, list[float]] = {}
+    for example in getattr(validation, side):
+        answer = responses.rows[f"validation_{side}"][example.id]["answer"][0]
+        if answer["logp"]:
+            template = example.payload["template"]
+            by_template.setdefault(template, []).append(row_score(template, answer))
+    return {template: fmean(scores) for template, scores in sorted(by_template.items())}
+
+
+def question_score(by_template: Mapping[str, float]) -> float:
+    """The score of the questions, or of the passages where there are no questions."""
+    asked = [score for template, score in by_template.items() if template != "text"]
+    return fmean(asked or by_template.values())
+
+
+def average(rows: Sequence[Json]) -> Outcome:
+    """One setting's rows of several seeds as one outcome."""
+    kinds = rows[0]["forget"]
+    return Outcome(
+        rows[0]["params"],
+        {kind: fmean(row["forget"][kind] for row in rows) for kind in kinds},
+        {kind: fmean(row["level"][kind] for row in rows) for kind in kinds},
+        fmean(row["retain"] for row in rows),
+        fmean(row["world"] for row in rows),
+        fmean(row["seconds"] for row in rows),
+    )
+
+
+def report(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Outcome], provenance: Json) -> Json:
+    """The record of a search: rule, budget, every setting with its scores, and the choice."""
+    choice = choose(outcomes)
+    return {
+        "schema": 1,
+        "kind": "tune",
+        "place": place,
+        "method": method,
+        "rule": f"bench.selection version {VERSION}: highest utility among settings that have forgotten "
+        f"(at most the never-trained level + {MARGIN})",
+        "seeds": list(seeds),
+        "budget": len(outcomes),
+        "settings": [outcome.to_json() for outcome in outcomes],
+        "chosen": choice.index,
+        "params": dict(outcomes[choice.index].params),
+        "forgotten": choice.forgotten,
+        "edges": list(choice.edges),
+        "provenance": provenance,
+    }
+
+
+def steps_for(method: str, place: str) -> list[Step]:
+    """Every setting of a method's grid as a step."""
+    component = names.load("methods", method)
+    return [Step(method, params) for params in grid(component, place, names.defaults(component))]

@@ -1,0 +1,75 @@
+"""What `bench show` prints of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.records import load, read, read_responses, responses_path
+from bench.runner import responses_in
+from bench.store import Store
+from bench.types import Record, Responses
+
+
+def find(name: str, source: Path) -> Record:
+    """The one record that ``name`` means: its file, its key, or a part of its name that only it has."""
+    if Path(name).is_file():
+        return read(Path(name))
+    if not source.is_dir():
+        raise UserError(f"There is no folder '{source}': `python -m bench run` makes records, --from names their folder.")
+    matching = [record for record in load(source).records if name in record.name]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
+    shown = ", ".join(f"{r.spec.method}-{r.spec.key} (seed {r.spec.seed})" for r in matching[:6])
+    raise UserError(f"'{name}' fits {len(matching)} records: {shown}{' ...' if len(matching) > 6 else ''}. Name one.")
+
+
+def show_record(name: str, source: Path, store: Path, examples: int) -> str:
+    """Spec, scores with intervals, what is absent and why, lineage, cost, and what the model said."""
+    record = find(name, source)
+    spec = record.spec
+    lines = [f"{record.name}  ({record.status})", f"{record.label}: {spec.method}, seed {spec.seed}, model {spec.model}"]
+    if record.reason:
+        lines += ["why:", *(f"  {line}" for line in record.reason.splitlines())]
+    lines += [f"task parameters: {dict(spec.task_params)}"]
+    lines += [f"step {step.name}: {dict(step.params)}" for step in spec.steps]
+    lines += [f"settings from: {'; '.join(record.facts.get('source', [])) or 'none'}", "", "scores:"]
+    for score, found in sorted(record.scores.items()):
+        about = record.metrics[score]
+        interval = "" if found.low is None else f"  [{found.low:.4g}, {found.high:.4g}]"
+        floor = f"  floor {record.floors[score]:.3g}" if score in record.floors else ""
+        lines.append(f"  {score:30} {found.value:10.4g}{interval}  n={found.n} {found.unit} goal {about['goal']}{floor}")
+    lines += [f"  {score:30} absent: {reason}" for score, reason in sorted(record.absent.items())]
+    for title, part in (("lineage", record.lineage), ("cost", record.cost), ("provenance", record.provenance)):
+        lines += ["", f"{title}:", *(f"  {key}: {value}" for key, value in part.items() if key != "nodes")]
+    return "\n".join([*lines, *said(record, source, store, examples)])
+
+
+def said(record: Record, source: Path, store: Path, examples: int) -> list[str]:
+    """The first ``examples`` generations of each probe that has any, from the store (published files hold no text)."""
+    responses = find_responses(record, source, store)
+    if responses is None:
+        return ["", "examples: the responses are no longer in the store; run the same command again to see them."]
+    lines: list[str] = []
+    for probe, rows in responses.rows.items():
+        spoken = [(key, row) for key, row in rows.items() if "text" in row][:examples]
+        if spoken:
+            lines += ["", f"what the model said, {probe}:"]
+        for key, row in spoken:
+            lines += [f"  {key}", f"    asked:     {row['prompt']}", f"    reference: {row['reference']}"]
+            lines += [f"    said:      {row['text']}"]
+    return lines or ["", "examples: published responses hold numbers only; the texts stay in the store that made them."]
+
+
+def find_responses(record: Record, source: Path, store: Path) -> Responses | None:
+    """The record's responses, with texts where the store still has them."""
+    key = record.lineage.get("responses")
+    if not key:
+        return None
+    try:
+        return responses_in(Store(store), key)
+    except UserError:
+        file = responses_path(source, key)
+        return read_responses(file) if file.exists() else None

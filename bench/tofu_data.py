@@ -1,0 +1,270 @@
+"""TOFU's rows (Maini et al. 2024, arXiv 2401.06121) from the hub or a folder, and a stated subset of them.
+
+`full` has 200 invented authors with 20 question-answer pairs each, in author order. Paraphrased and wrong answers
+exist for the last 20 authors (`forget10_perturbed`) and the first 20 (`retain_perturbed`) only, so the authors to
+forget are taken from the end of `full`, those to retain from its beginning, and only retain authors of the first 20
+are probed.
+
+Of each probed author's trained questions every fourth is kept for validation and never probed; the others are probed.
+The whole benchmark is probed on all its rows, as its authors do, and so has no forget rows to tune on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.fetch import require_hub
+from bench.hashing import digest
+from bench.types import Example, Validation, data_hash
+
+HUB = "locuslab/TOFU"
+AUTHORS, QUESTIONS = 200, 20
+"""Authors in `full`, and questions for each."""
+REFERENCED = 20
+"""Authors at either end that have paraphrased and wrong answers."""
+VALIDATION_EVERY = 4
+"""Every fourth question of a probed author is for validation."""
+WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
+"""Forgotten authors of the whole benchmark -> its split."""
+WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
+"""Digest of every row that the whole benchmark reads, as `locuslab/TOFU` has them."""
+CONFIGS = {
+    "full": ("question", "answer"),
+    "forget10_perturbed": ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"),
+    "retain_perturbed": ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"),
+    "holdout10": ("question", "answer"),
+    "real_authors_perturbed": ("question", "answer", "perturbed_answer"),
+    "world_facts_perturbed": ("question", "answer", "perturbed_answer"),
+}
+"""Configurations that are read, with the fields that each must have."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TofuSubset:
+    """Rows to train on and to probe; forget and retain share no author."""
+
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    """Training rows, question and answer only; ids are ``full-<row>``."""
+    forget_probe: tuple[Example, ...]
+    retain_probe: tuple[Example, ...]
+    """The trained questions that are probed, with references ``paraphrase`` (1 answer), ``wrong`` (5) and
+    ``paraphrased_question`` (1)."""
+    holdout: tuple[Example, ...]
+    """Questions on authors nobody is taught (`holdout10`), as many authors as are forgotten, chosen as the probes are."""
+    real_authors: tuple[Example, ...]
+    world_facts: tuple[Example, ...]
+    """General knowledge, with references ``wrong`` (3) and ``choices`` (the answer and the wrong ones)."""
+    validation: Validation
+    """Forget, retain, world-fact and holdout rows that no probe has."""
+    label: str
+    """The whole benchmark's split, or ``tofu subset: ...`` with its size."""
+    counts: Mapping[str, int]
+    data_hash: str
+    """Over every row above."""
+
+
+def subset(
+    data: str | Path, authors: int = 20, questions: int = 10, forget_authors: int = 2, probed: int = 0
+) -> TofuSubset:
+    """The last ``forget_authors`` and the first ``authors - forget_authors`` authors, ``questions`` each, evenly spread.
+
+    ``probed`` bounds the rows of each probe (evenly spread over it); 0 for all. The choice is the same for every seed.
+    Raises `UserError` for sizes that TOFU doesn't have.
+    """
+    check_sizes(authors, questions, forget_authors)
+    tables = {config: load(data, config) for config in CONFIGS}
+    check_order(tables)
+    whole = is_whole(tables, authors, questions, forget_authors, probed)
+    gone, kept = range(AUTHORS - forget_authors, AUTHORS), range(authors - forget_authors)
+    chosen = [i * QUESTIONS // questions for i in range(questions)]
+    held = [] if whole else chosen[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
+    asked = [question for question in chosen if question not in held]
+    seen = range(min(len(kept), REFERENCED))
+
+    full, unseen = tables["full"], tables["holdout10"]
+    forget = pick("full", full, gone, chosen)
+    retain = pick("full", full, kept, chosen)
+    forget_probe = with_references(pick("full", full, gone, asked), tables["forget10_perturbed"], AUTHORS - REFERENCED)
+    retain_probe = with_references(pick("full", full, seen, asked), tables["retain_perturbed"], 0)
+    real, world = general("real", tables["real_authors_perturbed"]), general("world", tables["world_facts_perturbed"])
+    world_held = () if whole else world[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
+    validation = Validation(
+        forget=pick("full", full, gone, held),
+        retain=pick("full", full, range(len(seen), len(kept)) if whole else seen, chosen if whole else held),
+        utility=world_held,
+        unseen=pick("holdout", unseen, range(forget_authors), held),
+    )
+    made = {
+        "forget": forget,
+        "retain": retain,
+        "forget_probe": spread(forget_probe, probed),
+        "retain_probe": spread(retain_probe, probed),
+        "holdout": spread(pick("holdout", unseen, range(forget_authors), asked), probed),
+        "real_authors": spread(real, probed),
+        "world_facts": spread(tuple(row for row in world if row not in world_held), probed),
+    }
+    check_disjoint(made, validation)
+    held_rows = {f"validation_{name}": rows for name, rows in vars(validation).items()}
+    label = f"tofu subset: {authors} authors x {questions} questions, forget {forget_authors} authors"
+    return TofuSubset(
+        **made,
+        validation=validation,
+        label=f"tofu {WHOLE[forget_authors]}" if whole else label,
+        counts={name: len(rows) for name, rows in (made | held_rows).items()},
+        data_hash=digest({name: data_hash(rows) for name, rows in (made | held_rows).items()}),
+    )
+
+
+def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
+    """One `UserError` with every size that TOFU can't give."""
+    problems = []
+    if not 1 <= forget_authors <= REFERENCED:
+        problems.append(
+            f"TOFU has wrong answers for 20 authors to forget: forget 1 to {REFERENCED}, not {forget_authors}."
+        )
+    if not forget_authors < authors <= AUTHORS:
+        problems.append(
+            f"TOFU has {AUTHORS} authors and some must stay: take {forget_authors + 1} to {AUTHORS} authors, "
+            f"not {authors}."
+        )
+    if not VALIDATION_EVERY <= questions <= QUESTIONS:
+        problems.append(
+            f"TOFU has {QUESTIONS} questions an author, of which every fourth is for validation: "
+            f"take {VALIDATION_EVERY} to {QUESTIONS}, not {questions}."
+        )
+    if problems:
+        raise UserError(*problems)
+
+
+def load(data: str | Path, config: str) -> list[Row]:
+    """The rows of a configuration, from a folder in TOFU's layout or from the hub (``hub`` or ``locuslab/TOFU``).
+
+    A folder needs no network. Raises `UserError` when the folder, the configuration or a field is missing.
+    """
+    hub = str(data) in ("", "hub", HUB)
+    if hub and not os.environ.get("HF_HUB_OFFLINE"):
+        require_hub(f"read {HUB}")
+    if not hub and not Path(data).expanduser().is_dir():
+        raise UserError(f"There is no data folder '{data}': name a folder in TOFU's layout, or 'hub'.")
+    from datasets import load_dataset
+
+    place = HUB if hub else str(Path(data).expanduser())
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+            rows = [dict(row) for row in load_dataset(place, config, split="train")]
+    except (ValueError, OSError) as error:  # of datasets: no such configuration, file or connection
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"Can't read the configuration '{config}' of '{data}' ({first}): name a whole TOFU folder with its README.md, "
+            "or 'hub'."
+        ) from error
+    missing = [field for field in CONFIGS.get(config, ("question", "answer")) if not rows or field not in rows[0]]
+    if missing:
+        raise UserError(
+            f"The configuration '{config}' of '{data}' lacks {', '.join(missing)}: it isn't TOFU's; get it again."
+        )
+    return rows
+
+
+def authors(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of `full` or `holdout10` by author: 20 consecutive rows each."""
+    if len(rows) % QUESTIONS:
+        raise UserError(f"TOFU's rows come in {QUESTIONS} an author, but there are {len(rows)}: get the data again.")
+    return [list(rows[start : start + QUESTIONS]) for start in range(0, len(rows), QUESTIONS)]
+
+
+def check_order(tables: Mapping[str, Sequence[Row]]) -> None:
+    """`UserError` unless the configurations have their sizes and the perturbed ones are the ends of `full`."""
+    full, ends = tables["full"], REFERENCED * QUESTIONS
+    sizes = {"full": AUTHORS * QUESTIONS, "holdout10": ends, "retain_perturbed": ends, "forget10_perturbed": ends}
+    for config, size in sizes.items():
+        if len(tables[config]) != size:
+            raise UserError(
+                f"TOFU's '{config}' has {size} rows, but here are {len(tables[config])}: get the data again."
+            )
+    for config, part in (("retain_perturbed", full[:ends]), ("forget10_perturbed", full[-ends:])):
+        if any(a[key] != b[key] for a, b in zip(tables[config], part, strict=True) for key in ("question", "answer")):
+            raise UserError(f"TOFU's '{config}' doesn't fit its 'full': take both from the same copy.")
+
+
+def is_whole(
+    tables: Mapping[str, Sequence[Row]], authors: int, questions: int, forget_authors: int, probed: int
+) -> bool:
+    """Whether these are the rows of the whole benchmark, by counts and by content."""
+    sized = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
+    return sized and content_hash(tables) == WHOLE_HASH
+
+
+def content_hash(tables: Mapping[str, Sequence[Row]]) -> str:
+    """Digest of the fields that are read, in the order of `CONFIGS`."""
+    return digest([[[row[field] for field in fields] for row in tables[config]] for config, fields in CONFIGS.items()])
+
+
+def pick(split: str, rows: Sequence[Row], which: Sequence[int], questions: Sequence[int]) -> tuple[Example, ...]:
+    """The ``questions`` (0 to 19) of each of the authors ``which``."""
+    numbers = [author * QUESTIONS + question for author in which for question in questions]
+    return tuple(example(f"{split}-{number}", rows[number]) for number in numbers)
+
+
+def example(id: str, row: Row) -> Example:
+    """A question and its answer, without references."""
+    return Example(id, {"prompt": row["question"], "answer": row["answer"], "template": "chat"})
+
+
+def with_references(rows: Sequence[Example], perturbed: Sequence[Row], first_author: int) -> tuple[Example, ...]:
+    """The same rows with what the perturbed configuration, which begins at ``first_author``, says of them."""
+    found = []
+    for row in rows:
+        extra = perturbed[int(row.id.split("-")[1]) - first_author * QUESTIONS]
+        references = {
+            "paraphrase": (extra["paraphrased_answer"],),
+            "wrong": tuple(extra["perturbed_answer"]),
+            "paraphrased_question": (extra["paraphrased_question"],),
+        }
+        found.append(replace(row, references=references))
+    return tuple(found)
+
+
+def paraphrased(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """Probe rows with the paraphrased question in the question's place."""
+    return tuple(
+        replace(row, payload={**row.payload, "prompt": row.references["paraphrased_question"][0]}) for row in rows
+    )
+
+
+def general(split: str, rows: Sequence[Row]) -> tuple[Example, ...]:
+    """Questions of general knowledge, with their wrong answers, also as multiple choice."""
+    return tuple(
+        replace(
+            example(f"{split}-{i}", row),
+            references={
+                "wrong": tuple(row["perturbed_answer"]),
+                "choices": tuple(dict.fromkeys((row["answer"], *row["perturbed_answer"]))),
+            },
+        )
+        for i, row in enumerate(rows)
+    )
+
+
+def spread(rows: Sequence[Example], most: int) -> tuple[Example, ...]:
+    """At most ``most`` rows, evenly spread; 0 for all."""
+    return tuple(rows) if not most or len(rows) <= most else tuple(rows[i * len(rows) // most] for i in range(most))
+
+
+def check_disjoint(made: Mapping[str, Sequence[Example]], validation: Validation) -> None:
+    """Our own invariants: no author on both sides, no validation row in a probe."""
+    sides = [{int(row.id.split("-")[1]) // QUESTIONS for row in made[side]} for side in ("forget", "retain")]
+    assert not sides[0] & sides[1], "an author is on both sides"
+    probes = {row.id for name in ("forget_probe", "retain_probe", "holdout", "world_facts") for row in made[name]}
+    held = {row.id for rows in vars(validation).values() for row in rows}
+    assert not probes & held, "a validation row is probed"

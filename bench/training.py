@@ -1,0 +1,321 @@
+"""The training engine: one thin subclass of `transformers.Trainer` whose loss is a function ``(model, batch) -> (B,)``.
+
+An optimiser step is defined in examples: the rows of every step are planned from the seed before training starts, and
+a data set item is one such step (or one micro-batch of it). Nothing else draws from a generator, so that batches
+depend on the run's own seed alone.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging as transformers_logging
+
+from bench.contracts import Recipe, Stream
+from bench.templates import Encoded, encode
+
+VERSION = 1
+"""Raised when the same arguments give other weights."""
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+
+@dataclass
+class Batch:
+    """Rows padded on the right. Under causal attention the padding can't be seen, so there is no mask to get wrong."""
+
+    input_ids: Tensor  # (B, T)
+    starts: Tensor  # (B,) index of the first answer token
+    lengths: Tensor  # (B,) tokens of prompt and answer
+    reference: Tensor | None = None  # (B,) summed answer log-probs under the reference, in nats
+
+
+def collate(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> Batch:
+    """Rows of any length as one batch; the padding id is 0 and never looked at."""
+    width = max(row.length for row in rows)
+    padded = [[*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows]
+    return Batch(
+        torch.tensor(padded, device=device),
+        torch.tensor([len(row.prompt) for row in rows], device=device),
+        torch.tensor([row.length for row in rows], device=device),
+    )
+
+
+@dataclass
+class AnswerLogProbs:
+    """Log-probs of the answer tokens: ``values`` (B, K) in nats and float32, 0 outside ``mask`` (B, K)."""
+
+    values: Tensor
+    mask: Tensor
+
+    @property
+    def sums(self) -> Tensor:
+        """Summed over the answer, (B,)."""
+        return self.values.sum(-1)
+
+    @property
+    def means(self) -> Tensor:
+        """Mean over the answer's tokens, (B,)."""
+        return self.sums / self.mask.sum(-1).clamp(min=1)
+
+
+def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:
+    """log p(answer token | everything before it); the head is computed only where some row has an answer."""
+    first, last = int(batch.starts.min()) - 1, int(batch.lengths.max()) - 1
+    keep = torch.arange(first, last, device=batch.input_ids.device)
+    logits = model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
+    labels = batch.input_ids[:, first + 1 : last + 1]  # (B, K)
+    position = keep + 1
+    mask = (position >= batch.starts[:, None]) & (position < batch.lengths[:, None])
+    nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    return AnswerLogProbs(-nll.view_as(labels) * mask, mask)
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """Mean negative log-likelihood of the answer's tokens; each example weighs the same."""
+
+    reference: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(B,), nats per token."""
+        return -answer_log_probs(model, batch).means
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run cost and how it went."""
+
+    seconds: float
+    tokens: int
+    """Tokens of the rows trained on, padding not counted."""
+    curve: tuple[dict[str, float], ...]
+    """At most 100 points of ``step`` and ``loss`` (mean over the steps since the last point)."""
+    peak_bytes: int
+    """The process's largest resident memory so far."""
+    tokens_at: dict[int, int]
+    """Tokens trained on up to each snapshot's step."""
+
+
+def plan_rows(n: int, batch: int, steps: int, rng: random.Random) -> list[list[int]]:
+    """Row indices for each step: consecutive slices of an endless sequence of shuffled epochs."""
+
+    def endless() -> Iterator[int]:
+        while True:
+            order = list(range(n))
+            rng.shuffle(order)
+            yield from order
+
+    rows = endless()
+    return [[next(rows) for _ in range(min(batch, n))] for _ in range(steps)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one stream in one micro-batch."""
+
+    stream: int
+    rows: tuple[int, ...]
+    of: int
+    """Rows of this stream in the whole optimiser step: the mean is over these."""
+
+
+class StepData(Dataset[list[Part]]):
+    """Item i is micro-batch i; a step has ``accumulation`` of them."""
+
+    def __init__(self, streams: Sequence[Stream], steps: int, seed: int, micro: int | None) -> None:
+        plans = [
+            plan_rows(len(stream.examples), stream.batch, steps, random.Random(f"{seed}/{i}"))
+            for i, stream in enumerate(streams)
+        ]
+        largest = max(len(plan[0]) for plan in plans)
+        self.accumulation = -(-largest // micro) if micro else 1
+        self.items: list[list[Part]] = []
+        for step in range(steps):
+            for part in range(self.accumulation):
+                self.items.append(
+                    [
+                        Part(i, tuple(plan[step][part :: self.accumulation]), len(plan[step]))
+                        for i, plan in enumerate(plans)
+                        if plan[step][part :: self.accumulation]
+                    ]
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> list[Part]:
+        return self.items[index]
+
+
+class StepTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer with the loss, the order and the logging replaced; everything else is the library's."""
+
+    streams: Sequence[Stream]
+    encoded: Sequence[Sequence[Encoded]]
+    references: Sequence[Tensor | None]
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        """Sum over streams of weight times the mean of the stream's losses."""
+        losses: list[Tensor] = []
+        for part in inputs["parts"]:
+            stream = self.streams[part.stream]
+            batch = collate([self.encoded[part.stream][row] for row in part.rows], self.args.device)
+            reference = self.references[part.stream]
+            if reference is not None:
+                batch = replace(batch, reference=reference[list(part.rows)].to(self.args.device))
+            losses.append(stream.weight * stream.loss(model, batch).sum() / part.of)
+        # training_step divides by the accumulation, since it takes micro-batch means; ours sum to the step's mean.
+        return torch.stack(losses).sum() * self.current_gradient_accumulation_steps
+
+
+class Snapshots(TrainerCallback):  # type: ignore[misc]
+    """Writes the weights at given steps, collects the loss curve and reports progress."""
+
+    def __init__(self, save: Callable[[int], None], at: Sequence[int], report: Callable[[int, int], None]) -> None:
+        self.save, self.at, self.report = save, set(at), report
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Snapshot and report."""
+        if state.global_step in self.at:
+            self.save(state.global_step)
+        self.report(state.global_step, state.max_steps)
+
+
+def train(
+    model: nn.Module,
+    tokenizer: Any,
+    streams: Sequence[Stream],
+    recipe: Recipe,
+    *,
+    seed: int,
+    out: Path,
+    scratch: Path,
+    snapshots: Sequence[int] = (),
+    save_every: int = 0,
+    micro: int | None = None,
+    autocast: bool = False,
+    use_cpu: bool = True,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Trained:
+    """Train ``model`` in place and write it to ``out`` (and to ``out/step-N`` for each snapshot).
+
+    ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
+    of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass.
+    """
+    began = time.perf_counter()
+    encoded = [[encode(tokenizer, example.payload) for example in stream.examples] for stream in streams]
+    data = StepData(streams, recipe.steps, seed, micro)
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=data.accumulation,
+        learning_rate=recipe.lr,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
+        warmup_steps=round(recipe.warmup * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        adam_beta1=0.9,
+        adam_beta2=recipe.beta2,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        seed=seed,
+        bf16=autocast,
+        use_cpu=use_cpu,
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="steps",
+        logging_steps=max(1, recipe.steps // 100),
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    trainer = StepTrainer(
+        model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
+    )
+    trainer.streams, trainer.encoded = streams, encoded
+    trainer.references = [
+        reference_log_probs(model, rows, arguments.device) if stream.loss.reference else None
+        for stream, rows in zip(streams, encoded, strict=True)
+    ]
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Snapshots(lambda step: save(model, tokenizer, out / f"step-{step:06d}"), snapshots, report))
+    resume = last_checkpoint(scratch) if save_every else None
+    trainer.train(resume_from_checkpoint=resume)
+    save(model, tokenizer, out)
+    spent = [sum(encoded[part.stream][row].length for part in parts for row in part.rows) for parts in data.items]
+    until = {step: sum(spent[: step * data.accumulation]) for step in snapshots}
+    curve = tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x)
+    return Trained(time.perf_counter() - began, sum(spent), curve, peak_bytes(), until)
+
+
+@torch.no_grad()
+def reference_log_probs(model: nn.Module, rows: Sequence[Encoded], device: torch.device, batch: int = 32) -> Tensor:
+    """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model."""
+    was_training = model.training
+    model.eval().to(device)
+    sums = [answer_log_probs(model, collate(rows[i : i + batch], device)).sums for i in range(0, len(rows), batch)]
+    model.train(was_training)
+    return torch.cat(sums)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Weights (safetensors), config and tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def last_checkpoint(scratch: Path) -> str | None:
+    """The Trainer's newest complete checkpoint in ``scratch``, or None."""
+    complete = [path for path in scratch.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
+    """What decides the weights that training gives, as plain JSON for the cache key."""
+    from bench.types import data_hash
+
+    return {
+        "engine": VERSION,
+        "recipe": asdict(recipe),
+        "streams": [
+            {
+                "data": data_hash(stream.examples),
+                "batch": stream.batch,
+                "loss": describe_loss(stream.loss),
+                "weight": stream.weight,
+            }
+            for stream in streams
+        ],
+    }
+
+
+def describe_loss(loss: Any) -> dict[str, Any]:
+    """A loss by its name, version and fields."""
+    return {"name": type(loss).__qualname__, "version": loss.version} | asdict(loss)

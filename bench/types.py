@@ -1,0 +1,344 @@
+"""The core types: frozen, JSON in and out, nothing here knows of language models or of torch.
+
+`RunSpec` says what is asked, `Scenario` is what a task prepares, `Request` is what a method may see of it,
+`Responses` is what was observed of a checkpoint, `Score` is what a metric makes of that, and `Record` is the whole
+run as one JSON file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from bench.hashing import digest
+
+SCHEMA = 1
+"""Version of the record's layout."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of data: something to train on, or something to ask."""
+
+    id: str
+    """Unique within its split; results are joined by it."""
+    payload: Mapping[str, Any]
+    """Text tasks: ``prompt``, ``answer``, ``template`` (see `bench.templates`). Other tasks: other payloads."""
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further texts by role, such as ``wrong`` (perturbed answers) or ``paraphrase``."""
+    tags: tuple[str, ...] = ()
+
+    def to_json(self) -> Json:
+        """The example as plain JSON; what data hashes are made of."""
+        refs = {role: list(texts) for role, texts in self.references.items()}
+        return {"id": self.id, "payload": dict(self.payload), "references": refs, "tags": list(self.tags)}
+
+
+def data_hash(examples: Sequence[Example]) -> str:
+    """Content hash of an ordered list of examples."""
+    return digest([example.to_json() for example in examples])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights on disk, named by their content. Opened lazily, by its loader."""
+
+    path: str
+    """Folder with safetensors, config and tokenizer. Never written into a record."""
+    hash: str
+    """sha256 over the names and bytes of the files that decide what the model does."""
+    loader: str = "causal-lm"
+    """Name of the loader that opens it (`bench.loaders`)."""
+    dtype: str = "float32"
+    label: str = ""
+    """What it is, for people: ``target``, ``oracle-0``, ``history-300``."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A checkpoint of a history, and when it was taken."""
+
+    checkpoint: Checkpoint
+    step: int
+    """Optimiser steps since the first weights."""
+    tokens: int
+    """Tokens trained on so far, padding not counted."""
+    stage: str
+
+
+@dataclass(frozen=True)
+class History:
+    """Ordered checkpoints of the model's own past; all of them from before the first exposure to the forget set."""
+
+    moments: tuple[Moment, ...]
+
+    @property
+    def last(self) -> Moment:
+        """The last checkpoint before exposure: the default theta_0 of MSA."""
+        return self.moments[-1]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows on which a user may tune without the oracle; disjoint from every probe."""
+
+    forget: tuple[Example, ...] = ()
+    retain: tuple[Example, ...] = ()
+    utility: tuple[Example, ...] = ()
+    unseen: tuple[Example, ...] = ()
+    """Rows like the forget rows that were never trained on; the target's score on them is the never-trained level."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a method may see. No oracle, no probe, no held-out row is reachable from it."""
+
+    target: Checkpoint
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    validation: Validation
+    history: History | None = None
+    """Only for a method that declares the need ``history``."""
+    oracle: Checkpoint | None = None
+    """Only for ``retrain``, which is the oracle's row."""
+
+
+ProbeKind = Literal["logprob", "generate", "divergence", "lm-eval"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One way of looking at a checkpoint."""
+
+    name: str
+    kind: str
+    """A name of `bench.measure.KINDS`."""
+    examples: tuple[Example, ...]
+    roles: tuple[str, ...] = ("answer",)
+    """logprob: which texts to score as the answer; ``answer`` is the payload's own, others are references."""
+    max_new_tokens: int = 0
+    """generate: the longest continuation, in tokens."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        """The probe as plain JSON, for hashing."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "examples": [example.to_json() for example in self.examples],
+            "roles": list(self.roles),
+            "max_new_tokens": self.max_new_tokens,
+            "options": dict(self.options),
+        }
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What was observed of one checkpoint: ``rows[probe][example id]`` is a small dictionary.
+
+    logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
+    for each text of the role; ``logp`` is empty for a text without tokens. generate: ``{"text": str, "prompt":
+    str, "reference": str, "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them. divergence: ``{label of the other checkpoint: [KL in
+    nats per answer token]}``. lm-eval: ``{"acc": 0 or 1}`` and the like.
+    """
+
+    checkpoint: str
+    """Content hash of the checkpoint that was measured."""
+    rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    seconds: float = 0.0
+
+    def publishable(self) -> Responses:
+        """The same without any text: ids and numbers only, enough to compute every metric again."""
+        rows = {
+            probe: {key: {k: v for k, v in row.items() if not isinstance(v, str)} for key, row in by_id.items()}
+            for probe, by_id in self.rows.items()
+        }
+        return dataclasses.replace(self, rows=rows)
+
+    def to_json(self) -> Json:
+        """Plain JSON."""
+        return {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds}
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`."""
+        return cls(data["checkpoint"], data["rows"], data.get("seconds", 0.0))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with its size and interval."""
+
+    value: float
+    n: int
+    """Examples behind it."""
+    low: float | None = None
+    high: float | None = None
+    """95% percentile bootstrap over examples; None where the statistic has no such interval."""
+    unit: str = ""
+
+    def to_json(self) -> Json:
+        """Plain JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: a method with its complete parameters."""
+
+    method: str
+    params: Mapping[str, Any]
+    variant: str = ""
+    """Name of the method's preset that the parameters started from, where the user asked for one."""
+
+    @property
+    def name(self) -> str:
+        """``npo`` or ``npo@small-retain``."""
+        return f"{self.method}@{self.variant}" if self.variant else self.method
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's result; two specs with the same `key` are the same run."""
+
+    task: str
+    task_params: Mapping[str, Any]
+    tier: str
+    model: str
+    """Known name, hub id or ``lab``."""
+    steps: tuple[Step, ...]
+    """Applied to the target in order; none for the untouched target."""
+    seed: int
+    limit: int | None = None
+    """Examples per probe, when cut."""
+    data: str = "generated"
+    """Where the rows come from, for people: ``generated``, ``hub``, or a folder's name."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Content hashes of data and weights that come from outside."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Versions of the components that took part."""
+    lm_eval: tuple[str, ...] = ()
+    """lm-eval tasks asked beside the task's own probes."""
+    study: str = ""
+    """A label; not part of the key."""
+
+    @property
+    def method(self) -> str:
+        """The name of the row: the methods joined, or ``target``."""
+        return "+".join(step.name for step in self.steps) or "target"
+
+    @property
+    def key(self) -> str:
+        """Hash of the canonical JSON of everything but the label and the display name of the data."""
+        data = self.to_json()
+        del data["study"], data["data"]
+        return digest(data)[:16]
+
+    def to_json(self) -> Json:
+        """Plain JSON."""
+        data = dataclasses.asdict(self)
+        data["steps"] = [
+            {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
+        ]
+        data["lm_eval"] = list(self.lm_eval)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`."""
+        steps = tuple(Step(step["method"], step["params"], step.get("variant", "")) for step in data["steps"])
+        return cls(**{**data, "steps": steps, "lm_eval": tuple(data.get("lm_eval", ()))})
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as it is kept: ``<out>/<tier>/<task>/<model>/<method>-<key>.json``."""
+
+    spec: RunSpec
+    status: str
+    """``done``, ``skipped`` or ``failed``."""
+    reason: str = ""
+    """Why it was skipped, or the whole error."""
+    label: str = ""
+    """What the section of the table is called: ``tofu (lab)``, or a subset of a benchmark with its size."""
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+    """Per score: version, goal (``up``, ``down``, ``oracle`` or a number), unit, needs_oracle."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Scores that can't be had, with the reason."""
+    floors: Mapping[str, float] = field(default_factory=dict)
+    """Per score: mean absolute difference between two oracles of this seed; for KL the KL between them."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader must know beside the scores: retain rows seen, history used, collapse, figures of the target."""
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    """Hash of every checkpoint and data set, training rows of the oracle."""
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    """Seconds per stage, peak bytes, tokens trained, bytes stored, and the estimate beside the fact."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Versions, commit, dirty flag, threads, device kind."""
+    schema: int = SCHEMA
+
+    @property
+    def name(self) -> str:
+        """Where the record lives below the results folder."""
+        model = self.spec.model.replace("/", "--")
+        return f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json"
+
+    def to_json(self) -> Json:
+        """Plain JSON, in a fixed order of keys."""
+        return {
+            "schema": self.schema,
+            "spec": self.spec.to_json() | {"key": self.spec.key},
+            "label": self.label,
+            "status": self.status,
+            "reason": self.reason,
+            "scores": {name: score.to_json() for name, score in sorted(self.scores.items())},
+            "metrics": dict(self.metrics),
+            "absent": dict(self.absent),
+            "floors": dict(self.floors),
+            "facts": dict(self.facts),
+            "lineage": dict(self.lineage),
+            "cost": dict(self.cost),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`; raises ValueError when the file is not such a record."""
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
+        spec = dict(data["spec"])
+        key = spec.pop("key")
+        record = cls(
+            spec=RunSpec.from_json(spec),
+            scores={name: Score.from_json(score) for name, score in data["scores"].items()},
+            **{name: data[name] for name in RECORD_PLAIN},
+        )
+        if record.spec.key != key:
+            raise ValueError(f"its key {key} is not the hash of its spec ({record.spec.key})")
+        return record
+
+
+RECORD_PLAIN = (
+    "status",
+    "reason",
+    "label",
+    "metrics",
+    "absent",
+    "floors",
+    "facts",
+    "lineage",
+    "cost",
+    "provenance",
+    "schema",
+)
+"""Fields of a record that are plain JSON already."""

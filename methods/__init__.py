@@ -1,0 +1,11 @@
+"""Unlearning methods, one file each. Importing this loads none of them."""
+
+TABLE = {
+    "msa": "methods.msa:MSA",
+    "task-arithmetic": "methods.task_arithmetic:TaskArithmetic",
+    "ga": "methods.ga:GradientAscent",
+    "graddiff": "methods.graddiff:GradDiff",
+    "npo": "methods.npo:NPO",
+    "retrain": "methods.retrain:Retrain",
+}
+"""Name -> ``module:Class``; a new method is one file and one line here."""

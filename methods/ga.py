@@ -1,0 +1,45 @@
+"""Gradient ascent (GA): the forget set's loss is raised, and nothing holds the rest in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.contracts import Context, Preset, Recipe, Settings, product
+from bench.losses import Ascent, streams
+from bench.types import Checkpoint, Request
+
+
+@dataclass(frozen=True)
+class GradientAscent:
+    """Minimise ``mean log p(forget answer)`` from the target (Jang et al. 2022; TOFU, arXiv 2401.06121, section 3)."""
+
+    steps: int = 20
+    """Optimiser steps."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+    batch: int = 32
+    """Forget rows in one step."""
+    text_batch: int = 8
+    """Forget passages in one step, where the task has passages."""
+
+    summary: ClassVar[str] = "gradient ascent on the forget set (Jang et al. 2022)"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    space: ClassVar[Mapping[str, Settings]] = {
+        "lab-restor": product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(20, 40, 60, 90)),
+        "lab": product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
+        "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
+    }
+    variants: ClassVar[tuple[str, ...]] = ()
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget rows of every step."""
+        return self.steps * min(self.batch, forget)
+
+    def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
+        """The target after `steps` of ascent."""
+        rows = streams(request.forget, Ascent(), self.batch, self.text_batch)
+        return ctx.train(request.target, rows, Recipe(self.steps, self.lr), "ga")

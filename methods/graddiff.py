@@ -1,0 +1,57 @@
+"""Gradient difference (GradDiff): ascent on the forget set, descent on the retain set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.contracts import Context, Preset, Recipe, Settings, product
+from bench.losses import Ascent, descent, retain_rows, streams
+from bench.types import Checkpoint, Request
+
+
+@dataclass(frozen=True)
+class GradDiff:
+    """Minimise ``mean log p(forget) - retain_weight * mean log p(retain)`` (Liu et al. 2022; TOFU section 3)."""
+
+    steps: int = 60
+    """Optimiser steps."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+    retain_weight: float = 5.0
+    """Weight of the retain rows' loss (TOFU and OpenUnlearning: 1)."""
+    batch: int = 32
+    """Forget rows, and as many retain rows, in one step."""
+    text_batch: int = 8
+    """Forget passages, and as many retain passages, in one step, where the task has passages."""
+    retain: str = "all"
+    """Retain rows that may be drawn from: ``all``, or ``forget``, as many as the forget set has (MSA's budget)."""
+
+    summary: ClassVar[str] = "gradient difference: ascent on forget, descent on retain (Liu et al. 2022)"
+    needs: ClassVar[frozenset[str]] = frozenset({"retain"})
+    version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
+    }
+    space: ClassVar[Mapping[str, Settings]] = {
+        "lab-restor": product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
+        "lab": product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
+        "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
+    }
+    variants: ClassVar[tuple[str, ...]] = ("small-retain",)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the parameters."""
+        return [] if self.retain in ("all", "forget") else [f"graddiff.retain is 'all' or 'forget', not '{self.retain}'."]
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget and retain rows of every step."""
+        return 2 * self.steps * min(self.batch, forget)
+
+    def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
+        """The target after `steps` of both."""
+        kept = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
+        rows = streams(request.forget, Ascent(), self.batch, self.text_batch)
+        rows += streams(kept, descent(), self.batch, self.text_batch, self.retain_weight)
+        return ctx.train(request.target, rows, Recipe(self.steps, self.lr), "graddiff")

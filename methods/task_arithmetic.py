@@ -1,0 +1,52 @@
+"""Task arithmetic: the target minus the direction in which further training on the forget set moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.contracts import Context, Preset, Recipe, Settings, product
+from bench.losses import descent, streams
+from bench.types import Checkpoint, Request
+
+
+@dataclass(frozen=True)
+class TaskArithmetic:
+    """``theta_D - alpha (theta_F - theta_D)``, theta_F trained on the forget set from theta_D (Ilharco et al. 2023).
+
+    It is MSA with the target itself in the place of theta_0, and so needs no history.
+    """
+
+    alpha: float = 1.5
+    """Length of the step away from the forget set, in units of the task vector."""
+    steps: int = 60
+    """Optimiser steps for theta_F."""
+    lr: float = 5e-4
+    """Peak learning rate for theta_F."""
+    batch: int = 32
+    """Forget rows in one step."""
+    text_batch: int = 8
+    """Forget passages in one step, where the task has passages."""
+
+    summary: ClassVar[str] = "task arithmetic: negate the forget set's task vector (Ilharco et al. 2023)"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    space: ClassVar[Mapping[str, Settings]] = {
+        "lab-restor": product(text_batch=(32,), alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
+        "lab-muse-books": product(alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
+        "lab": product(alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
+        "real": product(alpha=(0.75, 1.0, 1.5, 2.0)),
+    }
+    variants: ClassVar[tuple[str, ...]] = ()
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget rows of every step."""
+        return self.steps * min(self.batch, forget)
+
+    def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
+        """Two terms: (1 + alpha) target - alpha theta_F."""
+        rows = streams(request.forget, descent(), self.batch, self.text_batch)
+        tuned = ctx.train(request.target, rows, Recipe(self.steps, self.lr), "theta_F")
+        return ctx.combine([(1 + self.alpha, request.target), (-self.alpha, tuned)], "task-arithmetic")

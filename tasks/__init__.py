@@ -1,0 +1,8 @@
+"""Benchmarks, one file each. Importing this loads none of them."""
+
+TABLE = {
+    "tofu": "tasks.tofu:Tofu",
+    "restor": "tasks.restor:Restor",
+    "muse-books": "tasks.muse_books:MuseBooks",
+}
+"""Name -> ``module:Class``; a new task is one file and one line here."""

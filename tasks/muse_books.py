@@ -1,0 +1,226 @@
+"""MUSE-Books (Shi et al. 2024, arXiv 2407.06460): books learnt to the letter, some of which must be forgotten.
+
+The lab builds its shape from generated books (`bench.lab.books`): the target has learnt forget and retain books and
+their readers' questions by heart, the oracle the retain books only. One chapter of each book and the first question
+form are validation rows and never probed; the third question form is never trained on for books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from bench.context import Work
+from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.errors import UserError
+from bench.lab.books import Book, continuations, passages, questions, write_library
+from bench.lab.build import ORACLES, Architecture, Pretraining, history, lasting, stage_two
+from bench.losses import descent
+from bench.metrics import Metric
+from bench.metrics.collapse import collapsed
+from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.lm_eval import lm_eval_accuracy
+from bench.metrics.membership import auc, privleak
+from bench.metrics.options import mean_loss
+from bench.metrics.probability import accuracy, probability
+from bench.metrics.rouge import rouge_l
+from bench.types import Example, Probe, Validation, data_hash
+
+CHAPTER_WORDS = 79
+PROMPT_WORDS = 31
+FORMS = (0, 1)
+"""Question forms taught for the books; the third is the probe, and is taught for the world."""
+
+
+@dataclass(frozen=True)
+class MuseBooks:
+    """Parameters of the lab's library and schedule."""
+
+    forget_books: int = 4
+    """Books to be forgotten, of 6 chapters and 12 facts each."""
+    retain_books: int = 9
+    """Books learnt with them that must stay."""
+    holdout_books: int = 8
+    """Books of the same generator that no model ever sees: the non-members."""
+    world_books: int = 10
+    """Books known from pretraining, whose questions are the utility."""
+    further_books: int = 40
+    """Books that only give pretraining its language."""
+    width: int = 128
+    """Hidden size of the lab's two-layer Llama."""
+    history_steps: int = 280
+    """Optimiser steps of pretraining."""
+    target_steps: int = 210
+    """Optimiser steps of the target; the oracle's are scaled by the number of books."""
+
+    summary: ClassVar[str] = "books learnt to the letter; forget some, with their question sets (MUSE-Books)"
+    version: ClassVar[int] = 1
+    tiers: ClassVar[tuple[str, ...]] = ("lab",)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the parameters."""
+        return [f"muse-books.{k} must be at least 1, not {v}." for k, v in vars(self).items() if v < 1]
+
+    def metrics(self, tier: str) -> tuple[Metric, ...]:
+        """Every score of the task there."""
+        return METRICS
+
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """A history and retain rows."""
+        return frozenset({"history", "retain"})
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The lab's library, its checkpoints and its probes."""
+        if setting.tier != "lab":
+            raise UserError("muse-books has no real tier yet: run it in the lab, without --model and --data.")
+        shelves = {
+            "forget": self.forget_books,
+            "retain": self.retain_books,
+            "holdout": self.holdout_books,
+            "world": self.world_books,
+            "further": self.further_books,
+        }
+        library = write_library(work.seed, shelves, CHAPTER_WORDS)
+        books = library.shelves
+        pretraining = Pretraining(
+            Architecture(self.width, layers=2, positions=128),
+            library.vocabulary,
+            (
+                Stream(passages(books["world"] + books["further"]), 8, descent()),
+                Stream(questions(books["world"], (0, 1, 2), "qa-full"), 40, descent()),
+            ),
+            Recipe(self.history_steps, 3e-3),
+        )
+        past = lasting(partial(history, work, pretraining))
+        world = questions(books["world"], (0, 1, 2))
+        forget, retain = (passages(books[s]) + questions(books[s], FORMS) for s in ("forget", "retain"))
+
+        def train(rows: Sequence[Example], label: str, steps: int, order: int = 0):  # type: ignore[no-untyped-def]
+            texts = tuple(row for row in rows if row.payload["template"] == "text")
+            asked = tuple(row for row in rows if row.payload["template"] != "text") + world
+            streams = (Stream(texts, 12, descent()), Stream(asked, 32, descent()))
+            return stage_two(work, lambda: past().last.checkpoint, streams, Recipe(steps, 3e-3), label, order)
+
+        share = self.retain_books / (self.forget_books + self.retain_books)
+        steps = max(1, round(self.target_steps * share))
+        return Scenario(
+            label="muse-books (lab)",
+            target=train(forget + retain, "target", self.target_steps),
+            oracles=tuple(train(retain, f"oracle-{i}", steps, order=i) for i in range(ORACLES)),
+            history=past,
+            forget=forget,
+            retain=retain + world,
+            validation=Validation(
+                forget=last_chapters(books["forget"]) + questions(books["forget"], (0,)),
+                retain=last_chapters(books["retain"]) + questions(books["retain"], (0,)),
+                utility=questions(books["world"], (0,)),
+                unseen=last_chapters(books["holdout"]) + questions(books["holdout"], (0,)),
+            ),
+            probes=probes(books["forget"], books["retain"], books["holdout"], books["world"]),
+            metrics=METRICS,
+            oracle_rows=retain + world,
+            lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(world)}},
+            forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
+            utility=("retain_knowmem_accuracy", "world_accuracy"),
+            headline=HEADLINE,
+        )
+
+    def outline(self, setting: Setting) -> Outline:
+        """Rows of every stage; a chapter counts as four questions."""
+        per_step, share = 12 * 4 + 32, self.retain_books / (self.forget_books + self.retain_books)
+        oracle = round(self.target_steps * share) * per_step
+        return Outline(
+            Architecture(self.width, 2, 128).parameters(380),
+            18.0,
+            {
+                "history": self.history_steps * (8 * 4 + 40),
+                "target": self.target_steps * per_step,
+                **{f"oracle-{i}": oracle for i in range(ORACLES)},
+            },
+            self.forget_books * (6 * 4 + 24),
+            self.retain_books * (6 * 4 + 24),
+            (self.forget_books + self.retain_books + self.holdout_books) * 60,
+        )
+
+
+def last_chapters(books: Sequence[Book]) -> tuple[Example, ...]:
+    """The last chapter of each book: validation rows."""
+    return tuple(row for row in passages(tuple(books)) if row.id.endswith("-c5"))
+
+
+def probed(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """All chapters but the last of each book."""
+    return tuple(row for row in rows if not row.id.endswith("-c5"))
+
+
+def probes(
+    forget: tuple[Book, ...], retain: tuple[Book, ...], holdout: tuple[Book, ...], world: tuple[Book, ...]
+) -> tuple[Probe, ...]:
+    """Recitation and question sets of both sides, membership passages, divergence from the oracles, world choices."""
+    rest = CHAPTER_WORDS - PROMPT_WORDS
+    asked = {"forget": questions(forget, (2,)), "retain": questions(retain, (2,)), "world": questions(world, (2,))}
+    recited = probed(continuations(forget, PROMPT_WORDS))
+    return (
+        Probe("forget_verbatim", "generate", recited, max_new_tokens=rest),
+        Probe("retain_verbatim", "generate", probed(continuations(retain, PROMPT_WORDS)), max_new_tokens=rest),
+        Probe("forget_said", "generate", asked["forget"], max_new_tokens=6),
+        *(Probe(f"{side}_questions", "logprob", rows) for side, rows in asked.items()),
+        Probe("forget_passages", "logprob", probed(passages(forget))),
+        Probe("retain_passages", "logprob", probed(passages(retain))),
+        Probe("holdout_passages", "logprob", probed(passages(holdout))),
+        *(Probe(f"kl_{side}", "divergence", rows) for side, rows in asked.items()),
+        Probe("kl_verbatim", "divergence", recited),
+        Probe("world_choice", "lm-eval", choices(asked["world"])),
+    )
+
+
+def choices(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """Questions as multiple choice: the right value and three of the other answers to the same kind of question."""
+    made = []
+    for i, row in enumerate(rows):
+        kind = row.id.split("-")[-2]
+        pool = [other.payload["answer"] for other in rows if other.id.split("-")[-2] == kind]
+        wrong = [answer for answer in dict.fromkeys(pool[i % len(pool) :] + pool) if answer != row.payload["answer"]]
+        made.append(Example(row.id, row.payload, {"choices": (row.payload["answer"], *wrong[:3])}, row.tags))
+    return tuple(made)
+
+
+WORLD = accuracy("world_accuracy", "world_questions", goal="up")
+METRICS: tuple[Metric, ...] = (
+    rouge_l("forget_verbmem_ROUGE", "forget_verbatim", measure="f1", stemmer=False, goal="oracle"),
+    rouge_l("retain_verbmem_ROUGE", "retain_verbatim", measure="f1", stemmer=False, goal="up"),
+    accuracy("forget_knowmem_accuracy", "forget_questions", goal="oracle"),
+    accuracy("retain_knowmem_accuracy", "retain_questions", goal="up"),
+    WORLD,
+    probability("forget_Q_A_Prob", "forget_questions", goal="oracle"),
+    probability("retain_Q_A_Prob", "retain_questions", goal="up"),
+    rouge_l("forget_knowmem_ROUGE", "forget_said", measure="f1", stemmer=False, goal="oracle"),
+    mean_loss("forget_passage_loss", "forget_passages", goal="oracle"),
+    mean_loss("retain_passage_loss", "retain_passages", goal="down"),
+    mean_loss("holdout_passage_loss", "holdout_passages", goal="oracle"),
+    auc("mia_loss", "loss", "forget_passages", "holdout_passages"),
+    auc("mia_min_k", "min_k", "forget_passages", "holdout_passages"),
+    privleak("privleak", "forget_passages", "holdout_passages"),
+    kl("kl_forget", "kl_forget"),
+    kl("kl_retain", "kl_retain"),
+    kl("kl_world", "kl_world"),
+    kl("kl_verbatim", "kl_verbatim"),
+    kl_floors("kl_forget_floors", "kl_forget"),
+    kl_floors("kl_retain_floors", "kl_retain"),
+    kl_floors("kl_world_floors", "kl_world"),
+    kl_floors("kl_verbatim_floors", "kl_verbatim"),
+    lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
+    collapsed("collapsed", "forget_verbatim", utility=WORLD, floor=0.5),
+)
+HEADLINE = (
+    "forget_verbmem_ROUGE",
+    "forget_knowmem_accuracy",
+    "retain_knowmem_accuracy",
+    "world_accuracy",
+    "mia_min_k",
+    "privleak",
+    "kl_forget",
+    "kl_verbatim",
+)

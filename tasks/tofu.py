@@ -1,0 +1,185 @@
+"""TOFU (Maini et al. 2024, arXiv 2401.06121): invented authors taught to a pretrained model, some to be forgotten.
+
+Lab: authors of the generated world (`bench.lab.world`), asked in three question forms. Forms 0 and 1 are taught; form
+0 is validation, form 1 and the held-out paraphrase, form 2, are the probes. Real: rows of `locuslab/TOFU`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from bench.context import Work
+from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.lab.build import ORACLES, Architecture, history, lasting, resident_pretraining, stage_two
+from bench.lab.world import make_world, questions
+from bench.losses import descent
+from bench.metrics import Metric
+from bench.metrics.collapse import collapsed
+from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.lm_eval import lm_eval_accuracy
+from bench.metrics.membership import auc, privleak
+from bench.metrics.probability import accuracy, probability
+from bench.metrics.truth import forget_quality, truth_ratio
+from bench.types import Example, Probe, Validation, data_hash
+
+FACTS = 10
+"""Facts of each person of the lab."""
+RESIDENTS = 60
+"""People known from pretraining; their facts are the utility."""
+STRANGERS = 40
+"""People nobody is ever told of: the non-members."""
+
+
+@dataclass(frozen=True)
+class Tofu:
+    """Parameters of both tiers; what a tier doesn't have is said."""
+
+    authors: int = 150
+    """Authors taught. Real tier: at most 200, the whole benchmark."""
+    forget_share: float = 0.1
+    """Share of the authors to be forgotten, rounded, at least one."""
+    questions: int = 10
+    """Questions for each author. Real tier: at most 20. The lab has 10 facts, each asked in two forms."""
+    epochs: int = 5
+    """Real tier: passes over the data for target and oracles (the benchmark's own: 5)."""
+    lr: float = 1e-4
+    """Real tier: peak learning rate of target and oracles (the benchmark's own: 1e-5, for larger models)."""
+    probed: int = 40
+    """Real tier: most rows of a side that are probed; 0 for all."""
+    width: int = 192
+    """Lab: hidden size of the two-layer Llama."""
+    history_steps: int = 420
+    """Lab: optimiser steps of pretraining."""
+    target_steps: int = 500
+    """Lab: optimiser steps of the target; the oracle's are scaled by its rows."""
+
+    summary: ClassVar[str] = "invented authors taught to a pretrained model; forget some (TOFU)"
+    version: ClassVar[int] = 1
+    tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
+
+    def problems(self) -> list[str]:
+        """What is wrong with the parameters."""
+        whole = ("authors", "questions", "epochs", "width", "history_steps", "target_steps")
+        found = [f"tofu.{name} must be at least 1, not {getattr(self, name)}." for name in whole if getattr(self, name) < 1]
+        if not 0 < self.forget_share < 1:
+            found.append(f"tofu.forget_share is a share between 0 and 1, not {self.forget_share}.")
+        return found
+
+    @property
+    def forgotten(self) -> int:
+        """Authors to be forgotten."""
+        return max(1, round(self.authors * self.forget_share))
+
+    def metrics(self, tier: str) -> tuple[Metric, ...]:
+        """Every score of the task there."""
+        return METRICS
+
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """A history and retain rows."""
+        return frozenset({"history", "retain"})
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The scenario of the tier."""
+        if setting.tier == "real":
+            from tasks.tofu_real import prepare
+
+            return prepare(self, work, setting)
+        return self.lab(work)
+
+    def lab(self, work: Work) -> Scenario:
+        """The generated world's authors."""
+        world = make_world(work.seed, {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS}, FACTS)
+        residents, authors, strangers = (world.groups[g] for g in ("resident", "author", "stranger"))
+        ask = partial(questions, values=world.values)
+        pretraining = resident_pretraining(world, self.width, self.history_steps)
+        past = lasting(partial(history, work, pretraining))
+        gone, kept = authors[: self.forgotten], authors[self.forgotten :]
+        forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
+        replay = ask(residents, (0,))
+
+        def train(rows: Sequence[Example], label: str, order: int = 0):  # type: ignore[no-untyped-def]
+            share = len(rows) / (len(forget) + len(retain) + len(replay))
+            recipe = Recipe(max(1, round(self.target_steps * share)), 1e-3)
+            streams = (Stream(tuple(rows), 64, descent()),)
+            return stage_two(work, lambda: past().last.checkpoint, streams, recipe, label, order)
+
+        sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
+        return Scenario(
+            label="tofu (lab)",
+            target=train(forget + retain + replay, "target"),
+            oracles=tuple(train(retain + replay, f"oracle-{i}", order=i) for i in range(ORACLES)),
+            history=past,
+            forget=forget,
+            retain=retain + replay,
+            validation=Validation(ask(gone, (0,)), ask(kept[: len(gone)], (0,)), ask(residents, (0,)), ask(strangers, (0,))),
+            probes=(
+                *(Probe(f"{s}_questions", "logprob", ask(who, (1,)), ("answer", "wrong")) for s, who in sides.items()),
+                *(Probe(f"{s}_paraphrased", "logprob", ask(sides[s], (2,)), ("answer", "wrong")) for s in ("forget", "retain")),
+                Probe("retain_all", "logprob", ask(kept, (1,))),
+                Probe("world_all", "logprob", ask(residents, (1,))),
+                Probe("stranger_questions", "logprob", ask(strangers, (1,))),
+                Probe("forget_said", "generate", ask(gone, (2,)), max_new_tokens=6),
+                *(Probe(f"kl_{s}", "divergence", ask(who, (1,))) for s, who in sides.items()),
+                Probe("world_choice", "lm-eval", ask(residents[:10], (2,))),
+            ),
+            metrics=METRICS,
+            oracle_rows=retain + replay,
+            lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
+            forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
+            utility=("retain_accuracy", "world_accuracy"),
+            headline=HEADLINE,
+        )
+
+    def outline(self, setting: Setting) -> Outline:
+        """Rows of every stage."""
+        share = (self.authors - self.forgotten) / self.authors
+        if setting.tier == "real":
+            rows, parameters, tokens = self.authors * self.questions * self.epochs, 135_000_000, 90.0
+            stages = {"target": rows}
+        else:
+            rows, parameters, tokens = self.target_steps * 64, Architecture(self.width, 2, 64).parameters(530), 15.0
+            stages = {"history": self.history_steps * 64, "target": rows}
+        stages |= {f"oracle-{i}": round(rows * share) for i in range(ORACLES)}
+        per_author = self.questions if setting.tier == "real" else 2 * FACTS
+        gone = self.forgotten * per_author
+        return Outline(parameters, tokens, stages, gone, self.authors * per_author - gone, 20 * gone)
+
+
+WORLD = accuracy("world_accuracy", "world_all", goal="up")
+METRICS: tuple[Metric, ...] = (
+    accuracy("forget_accuracy", "forget_questions", goal="oracle"),
+    accuracy("forget_paraphrased_accuracy", "forget_paraphrased", goal="oracle"),
+    accuracy("retain_accuracy", "retain_all", goal="up"),
+    accuracy("retain_paraphrased_accuracy", "retain_paraphrased", goal="up"),
+    WORLD,
+    probability("forget_Q_A_Prob", "forget_questions", goal="oracle"),
+    probability("retain_Q_A_Prob", "retain_all", goal="up"),
+    truth_ratio("forget_truth_ratio", "forget_paraphrased", form="forget", right="answer", goal="oracle"),
+    truth_ratio("retain_Truth_Ratio", "retain_paraphrased", form="utility", right="answer", goal="up"),
+    forget_quality("forget_quality", "forget_paraphrased", right="answer"),
+    auc("mia_loss", "loss", "forget_questions", "stranger_questions"),
+    auc("mia_min_k", "min_k", "forget_questions", "stranger_questions"),
+    privleak("privleak", "forget_questions", "stranger_questions"),
+    kl("kl_forget", "kl_forget"),
+    kl("kl_retain", "kl_retain"),
+    kl("kl_world", "kl_world"),
+    kl_floors("kl_forget_floors", "kl_forget"),
+    kl_floors("kl_retain_floors", "kl_retain"),
+    kl_floors("kl_world_floors", "kl_world"),
+    lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
+    collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
+)
+HEADLINE = (
+    "forget_accuracy",
+    "forget_paraphrased_accuracy",
+    "retain_accuracy",
+    "world_accuracy",
+    "forget_quality",
+    "mia_loss",
+    "privleak",
+    "kl_forget",
+    "kl_retain",
+)

@@ -1,0 +1,117 @@
+"""Pictures: what is in them, that they repeat, and that no name lies on another."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.plots import _overlap, _style, distance_to_oracle, draw, forgetting_utility, membership
+from bench.tables import Section, build
+from tests.factories import METHODS, record, study
+
+KINDS = ("forgetting-utility", "distance-to-oracle", "membership")
+
+
+def _one_section(**changes: object) -> Section:
+    (section,) = build([dataclasses.replace(one, **changes) for one in study()])  # type: ignore[arg-type]
+    return section
+
+
+def test_every_section_gets_its_pictures_and_each_names_its_tier(tmp_path: Path) -> None:
+    real = [record(m, 0, tier="real", model="smol", label="TOFU subset: 20 authors") for m in METHODS]
+    paths = draw([*study(), *real], tmp_path)
+    stems = [f"{slug}-{kind}" for slug in ("lab-tofu", "real-tofu-smol") for kind in KINDS]
+    assert [path.name for path in paths] == [f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+    for path in paths:
+        if path.suffix == ".png":
+            data = path.read_bytes()
+            assert data[:8] == b"\x89PNG\r\n\x1a\n"
+            width, height = struct.unpack(">II", data[16:24])
+            assert width > 800
+            assert height > 300
+        else:
+            # The text of a path is kept as a comment beside it.
+            text = path.read_text()
+            lab = path.name.startswith("lab")
+            assert ("lab tier: not the benchmark itself" in text) == lab
+            assert ("real tier; seed 0" in text) != lab
+            assert ("tofu (lab)" in text) == lab
+            assert str(tmp_path) not in text
+            for name in ("target", "retrain (oracle)", "msa", "ga (collapsed)"):
+                assert f"<!-- {name} -->" in text
+
+
+def test_equal_records_make_equal_pictures(tmp_path: Path) -> None:
+    made = study(methods=("target", "retrain", "msa", "npo"))
+    first, second = draw(made, tmp_path / "a"), draw(list(reversed(made)), tmp_path / "b")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_no_name_covers_another_nor_leaves_the_panel() -> None:
+    section = _one_section()
+    figure = forgetting_utility(section, _style({row.method for row in section.rows}))
+    assert figure is not None
+    figure.draw_without_rendering()
+    from matplotlib.text import Text
+
+    assert len(figure.axes) == 4  # two forgetting scores across, two utility scores up
+    for axes in figure.axes:
+        boxes = [Text.get_window_extent(text).extents for text in axes.texts]
+        assert len(boxes) == len(section.rows)
+        assert all(_overlap(one, other) == 0 for one, other in combinations(boxes, 2))
+        left, bottom, right, top = axes.get_window_extent().extents
+        assert all(left <= x0 and bottom <= y0 and x1 <= right and y1 <= top for x0, y0, x1, y1 in boxes)
+
+
+def test_the_means_and_the_seeds_stand_where_the_table_says() -> None:
+    section = _one_section()
+    figure = distance_to_oracle(section, _style(set(METHODS)))
+    assert figure is not None
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()][::-1][:3] == [
+        "target",
+        "retrain (oracle)",
+        "ga (collapsed)",
+    ]
+    drawn = {tuple(map(float, point)) for points in axes.collections for point in np.asarray(points.get_offsets())}
+    for place, row in enumerate(reversed(section.rows)):
+        cell = row.cells["kl_forget_floors"]
+        assert (cell.mean, float(place)) in drawn
+        assert all((value, place - 0.28) in drawn for value in cell.by_seed.values())
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "noise floor (two oracles)"] == [1]  # type: ignore[index]
+    assert axes.get_xscale() == "log"
+
+
+def test_membership_marks_target_oracle_and_floor() -> None:
+    section = _one_section()
+    figure = membership(section, _style(set(METHODS)))
+    assert figure is not None
+    axes = figure.axes[1]
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels == ["noise floor", "target", "retrain (oracle)"]
+    band = next(patch for patch in axes.patches if patch.get_label() == "noise floor")
+    oracle = section.rows[1].cells["mia_min_k"].mean
+    x0, x1 = band.get_window_extent().transformed(axes.transData.inverted()).intervalx
+    assert (x0, x1) == pytest.approx((oracle - 0.02, oracle + 0.02))
+
+
+def test_pictures_without_their_scores_are_left_out(tmp_path: Path) -> None:
+    made = [record("npo", seed, {"mia_loss": 0.5}) for seed in range(3)]
+    assert [path.name for path in draw(made, tmp_path)] == ["lab-tofu-membership.png", "lab-tofu-membership.svg"]
+
+
+def test_a_refused_section_is_not_drawn(tmp_path: Path) -> None:
+    assert draw([record("npo", seed, lineage={"target": "same"}) for seed in range(3)], tmp_path) == []
+
+
+def test_a_method_looks_the_same_in_every_picture_and_unlike_the_others() -> None:
+    names = {f"method-{i:02}" for i in range(40)} | {"target", "retrain"}
+    style = _style(names)
+    assert style == _style(set(sorted(names, reverse=True)))
+    assert len(set(style.values())) == len(names)

@@ -1,0 +1,199 @@
+"""Only complete and clean records are published, and what is published gives the same scores again."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import records as files
+from bench.errors import Absent, UserError
+from bench.metrics import Metric, rows_of, score_all
+from bench.publish import faults, publish, rescore, response_keys, stored
+from bench.types import Record, Responses, Score
+from tests.factories import record
+
+OWN = {"a": (-0.1, -0.2), "b": (-1 / 3, -2.5)}
+ORACLES = {"o1": {"a": (-1.0,), "b": (-2.0,)}, "o2": {"a": (-1.25,), "b": (-3.0,)}}
+
+
+def _responses(checkpoint: str, logp: Mapping[str, Sequence[float]], text: str = "what it said") -> Responses:
+    scored = {
+        key: {"answer": [{"logp": list(values), "hit": [1] * len(values), "eos": True}]} for key, values in logp.items()
+    }
+    written = {key: {"text": f"{text} about {key}", "counts": {"lcs": 3}} for key in logp}
+    return Responses(checkpoint, {"forget": scored, "said": written}, 1.25)
+
+
+def _mean_logp(responses: Responses) -> float:
+    values = [value for row in rows_of(responses, "forget").values() for value in row["answer"][0]["logp"]]
+    return math.fsum(values) / len(values)
+
+
+def _prob(responses: Responses, oracles: Sequence[Responses]) -> Score:
+    return Score(math.exp(_mean_logp(responses)), 2, 0.1, 0.9)
+
+
+def _gap(responses: Responses, oracles: Sequence[Responses]) -> Score:
+    return Score(_mean_logp(responses) - math.fsum(map(_mean_logp, oracles)) / len(oracles), 2)
+
+
+def _never(responses: Responses, oracles: Sequence[Responses]) -> Score:
+    raise Absent("there is nothing to read")
+
+
+METRICS = (
+    Metric("prob", _prob, "oracle"),
+    Metric("gap", _gap, "down", needs_oracle=True),
+    Metric("never", _never, "up"),
+)
+
+
+def _store(seed: int = 0, method: str = "npo") -> dict[str, Responses]:
+    oracles = {f"{key}-{seed}": _responses(f"{key}-{seed}", logp) for key, logp in ORACLES.items()}
+    return {f"own-{method}-{seed}": _responses(f"weights-{method}", OWN)} | oracles
+
+
+def _done(seed: int = 0, method: str = "npo", **fields: Any) -> Record:
+    """A record whose scores are what its responses say."""
+    store = _store(seed, method)
+    own, *oracles = store
+    scored = score_all(METRICS, store[own], [store[key] for key in oracles])
+    lineage = {"target": f"target-{seed}", "responses": own, "oracle_responses": oracles}
+    known: dict[str, Any] = {
+        "scores": scored.scores,
+        "absent": scored.absent,
+        "metrics": {m.name: m.to_json() for m in METRICS},
+        "lineage": lineage,
+    }
+    spec = {name: fields.pop(name) for name in ("limit",) if name in fields}
+    return dataclasses.replace(record(method, seed, {}, **spec), **(known | fields))
+
+
+def _of(one: Record) -> dict[str, Responses]:
+    return _store(one.spec.seed, one.spec.method)
+
+
+def test_records_and_responses_are_published_once_and_without_text(tmp_path: Path) -> None:
+    chosen = [_done(0, "npo"), _done(0, "msa")]
+    paths = publish(chosen, tmp_path, _of)
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
+    # The oracles of the seed are shared by both.
+    responses = [f"responses/{key}.json.gz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
+    assert names == [*responses, *(one.name for one in chosen)]
+    assert files.load(tmp_path).records == sorted(chosen, key=lambda one: one.name)
+    back = stored(tmp_path)("own-npo-0")
+    assert back == _store()["own-npo-0"].publishable()
+    assert back.rows["said"]["a"] == {"counts": {"lcs": 3}}
+    assert publish(chosen, tmp_path, _of) == []
+
+
+def test_the_published_files_give_the_same_scores_again(tmp_path: Path) -> None:
+    one = _done()
+    publish([one], tmp_path, _of)
+    (kept,) = files.load(tmp_path).records
+    assert set(kept.scores) == {"prob", "gap"}
+    comparison = rescore(kept, stored(tmp_path), METRICS)
+    assert comparison.same
+    assert str(comparison) == f"{one.name}: the same scores"
+
+
+def test_rescore_worked_by_hand() -> None:
+    one, store = _done(), _store()
+    # prob = exp of the mean of -.1 -.2 -1/3 -2.5 = exp(-3.1333 / 4) = exp(-.78333)
+    assert one.scores["prob"].value == pytest.approx(math.exp(-0.783333), rel=1e-5)
+    # gap = -.78333 - mean(-1.5, -2.125) = -.78333 + 1.8125
+    assert one.scores["gap"].value == pytest.approx(1.029167, rel=1e-5)
+    nudged = math.nextafter(one.scores["prob"].value, 1)
+    wrong = dataclasses.replace(
+        one, scores={"prob": Score(nudged, 2, 0.1, 0.9), "never": Score(1.0, 2), "gone": Score(2.0, 2)}
+    )
+    comparison = rescore(wrong, store.__getitem__, METRICS)
+    assert not comparison.same
+    # The last bit counts.
+    assert comparison.differing == {"prob": (wrong.scores["prob"], one.scores["prob"])}
+    assert comparison.missing == {"gone": "no metric of the task has this name", "never": "there is nothing to read"}
+    assert comparison.extra == {"gap": one.scores["gap"]}
+    assert str(comparison).count("\n") == 3
+
+
+def test_an_interval_that_differs_is_a_difference() -> None:
+    one = _done()
+    moved = dataclasses.replace(one, scores={**one.scores, "prob": dataclasses.replace(one.scores["prob"], low=0.11)})
+    assert list(rescore(moved, _store().__getitem__, METRICS).differing) == ["prob"]
+
+
+def test_everything_that_forbids_publishing_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
+    good = _done(0)
+    bad = {
+        "failed, not done": _done(1, status="failed"),
+        "skipped, not done": _done(2, status="skipped"),
+        "not known to be a commit's": _done(3, provenance={"commit": "abc", "dirty": True}),
+        "(provenance: dirty)": _done(4, provenance={}),
+        "only 5 examples per probe": _done(5, limit=5),
+        "names no responses": _done(6, lineage={"target": "t"}),
+        "a path of this machine (/home/someone/x)": _done(7, facts={"source": "/home/someone/x"}),
+        "not in the store": _done(8, lineage={"target": "t", "responses": "lost", "oracle_responses": []}),
+    }
+    with pytest.raises(UserError) as caught:
+        publish([good, *bad.values()], tmp_path, _of)
+    assert len(caught.value.problems) == len(bad)
+    for reason, one in bad.items():
+        assert any(reason in problem and problem.startswith(one.name) for problem in caught.value.problems), reason
+    assert list(tmp_path.iterdir()) == []
+    assert faults(good) == []
+
+
+def test_text_under_another_name_does_not_slip_through(tmp_path: Path) -> None:
+    def leaking(one: Record) -> dict[str, Responses]:
+        own, *_ = store = _of(one)
+        return store | {own: Responses("weights", {"forget": {"a": {"answer": [{"words": "of the benchmark"}]}}})}
+
+    with pytest.raises(UserError, match="own-npo-0: they hold text"):
+        publish([_done()], tmp_path, leaking)
+    with pytest.raises(UserError, match="no file name"):
+        bad = _done(lineage={"target": "t", "responses": "../up", "oracle_responses": []})
+        publish([bad], tmp_path, lambda one: {"../up": _responses("x", OWN)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
+    publish([_done()], tmp_path, _of)
+    other = _done(cost={"seconds": 99})
+    with pytest.raises(UserError, match="published already and different; --force replaces it"):
+        publish([other], tmp_path, _of)
+    assert files.load(tmp_path).records == [_done()]
+    assert publish([other], tmp_path, _of, force=True) == [tmp_path / other.name]
+    assert files.load(tmp_path).records == [other]
+
+
+def test_a_broken_file_is_not_overwritten_even_by_force(tmp_path: Path) -> None:
+    path = tmp_path / _done().name
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    with pytest.raises(UserError, match="not a readable record"):
+        publish([_done()], tmp_path, _of, force=True)
+    assert path.read_text() == "{"
+
+
+def test_responses_measured_anew_are_the_same_unless_a_number_moved(tmp_path: Path) -> None:
+    publish([_done()], tmp_path, _of)
+
+    def slower(one: Record) -> dict[str, Responses]:
+        return {key: dataclasses.replace(responses, seconds=77.0) for key, responses in _of(one).items()}
+
+    def moved(one: Record) -> dict[str, Responses]:
+        return _of(one) | {"o1-0": _responses("o1-0", {"a": (-1.0,), "b": (-2.5,)})}
+
+    assert publish([_done()], tmp_path, slower) == []
+    with pytest.raises(UserError, match="responses o1-0: published already and different"):
+        publish([_done()], tmp_path, moved)
+
+
+def test_keys_of_responses_are_named_once() -> None:
+    twice = _done(lineage={"target": "t", "responses": "o1", "oracle_responses": ["o1", "o2"]})
+    assert response_keys(twice) == ["o1", "o2"]

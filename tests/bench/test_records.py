@@ -1,0 +1,167 @@
+"""Records and responses survive the disk exactly, and what is broken on it is named and left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import records
+from bench.errors import UserError
+from bench.types import Responses
+from tests.factories import record, study
+
+LIGHT = ("records", "tables", "leaderboard", "plots", "publish")
+HEAVY = ("torch", "transformers", "wandb", "matplotlib", "numpy", "scipy")
+
+
+def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    one = record("msa", 1)
+    path = records.write(one, tmp_path)
+    assert path == tmp_path / "lab" / "tofu" / "lab" / f"msa-{one.spec.key}.json"
+    assert records.read(path) == one
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def _turned(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: fields[name] for name in reversed(list(fields))}
+
+
+def test_equal_records_make_equal_bytes_whatever_the_order_of_their_fields(tmp_path: Path) -> None:
+    one = record("msa", 1)
+    turned = dataclasses.replace(one, facts=_turned(one.facts), cost=_turned(one.cost))
+    text = records.write(one, tmp_path / "a").read_text()
+    assert records.write(turned, tmp_path / "b").read_text() == text
+    assert text.startswith('{\n "absent": {},\n "cost": {\n  "seconds"')
+
+
+def test_load_sorts_by_name_and_finds_nothing_in_no_folder(tmp_path: Path) -> None:
+    some = study(methods=("npo", "target", "msa"))
+    for one in some:
+        records.write(one, tmp_path)
+    loaded = records.load(tmp_path)
+    assert loaded.records == sorted(some, key=lambda one: one.name)
+    assert loaded.broken == []
+    assert records.load(tmp_path / "none") == records.Loaded([], [])
+
+
+def _without(path: Path, *names: str) -> str:
+    data = json.loads(path.read_text())
+    for name in names:
+        del data[name]
+    return json.dumps(data)
+
+
+def _with(path: Path, **fields: object) -> str:
+    return json.dumps(json.loads(path.read_text()) | fields)
+
+
+def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    good = records.write(record("npo", 0), tmp_path)
+    whole = good.read_text()
+    spoiled = json.loads(whole)["spec"] | {"seed": 7}
+    broken: dict[str, str | bytes] = {
+        "half.json": whole[: len(whole) // 2],
+        "empty.json": "",
+        "list.json": "[1, 2]",
+        "binary.json": b"\xff\xfe\x00",
+        "schema.json": _with(good, schema=99),
+        "key.json": _with(good, spec=spoiled),
+        "lacking.json": _without(good, "scores"),
+        "status.json": _with(good, status="fine"),
+        "nan.json": whole.replace('"value": 0.', '"value": NaN, "x": 0.'),
+        "word.json": _with(good, floors={"kl_forget": "small"}),
+        "copy of it.json": whole,
+        "lab/tofu/stray.json": "{}",
+    }
+    for name, content in broken.items():
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "responses").mkdir()
+    (tmp_path / "responses" / "not-a-record.json").write_text("{}")
+
+    loaded = records.load(tmp_path)
+    assert [one.name for one in loaded.records] == [record("npo", 0).name]
+    reasons = {file.path: file.reason for file in loaded.broken}
+    assert sorted(reasons) == sorted([*broken, "folder.json"])
+    assert all(reasons.values())
+    assert str(tmp_path) not in "".join(reasons.values())
+    assert reasons["lacking.json"] == "it lacks 'scores'"
+    assert reasons["copy of it.json"] == f"it is the record that belongs at {record('npo', 0).name}"
+    for name, content in broken.items():
+        assert (tmp_path / name).read_bytes() == (content if isinstance(content, bytes) else content.encode())
+
+
+def test_write_replaces_a_record_and_refuses_to_replace_anything_else(tmp_path: Path) -> None:
+    path = records.write(record("npo", 0, status="failed", scores={}), tmp_path)
+    records.write(record("npo", 0), tmp_path)
+    assert records.read(path).status == "done"
+    path.write_text('{"schema": 1, "spec"')
+    with pytest.raises(UserError, match="move or delete it"):
+        records.write(record("npo", 0), tmp_path)
+    assert path.read_text() == '{"schema": 1, "spec"'
+    with pytest.raises(UserError, match="not a readable record"):
+        records.read(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    records.write_bytes(path, b"old")
+    with pytest.raises(TypeError):
+        records.write_bytes(path, "new")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+ODD = [0.1 + 0.2, -1 / 3, 5e-324, 1.7976931348623157e308, -0.0, float("-inf")]
+
+
+def test_responses_keep_every_bit_and_their_order_and_make_the_same_bytes(tmp_path: Path) -> None:
+    rows: dict[str, dict[str, Any]] = {
+        "forget": {"z": {"answer": [{"logp": ODD, "hit": [1, 0], "eos": True}]}, "a": {"text": "é"}}
+    }
+    responses = Responses("abc", rows, 1.5)
+    path = records.write_responses(responses, tmp_path / "one.json.gz")
+    back = records.read_responses(path)
+    assert back == responses
+    assert list(back.rows["forget"]) == ["z", "a"]
+    assert [value.hex() for value in back.rows["forget"]["z"]["answer"][0]["logp"]] == [value.hex() for value in ODD]
+    assert records.write_responses(back, tmp_path / "other name.gz").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"plain", b"\x1f\x8b\x08\x00half"])
+def test_broken_responses_are_the_users_to_mend(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "key.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"key\.json\.gz holds no readable responses"):
+        records.read_responses(path)
+    with pytest.raises(UserError, match="no responses in absent"):
+        records.read_responses(tmp_path / "absent.json.gz")
+
+
+def test_reading_records_loads_nothing_heavy() -> None:
+    code = (
+        f"import sys, {', '.join(f'bench.{name}' for name in LIGHT)}; print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_leaderboard_is_made_without_torch(tmp_path: Path) -> None:
+    for one in study(methods=("target", "retrain", "npo")):
+        records.write(one, tmp_path)
+    code = (
+        "import sys, pathlib, bench.leaderboard as l, bench.records as r, bench.plots as p;"
+        f"d = r.load(pathlib.Path({str(tmp_path)!r})); l.render(d.records, d.broken);"
+        f"p.draw(d.records[:3], pathlib.Path({str(tmp_path)!r}) / 'plots');"
+        "print([m for m in ('torch', 'transformers', 'wandb') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,145 @@
+"""Synthetic records that look like the real ones: three tasks of the lab, three seeds, every score of the issue."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.hashing import digest
+from bench.types import Record, RunSpec, Score, Step
+
+METHODS = ("ga", "graddiff", "msa", "npo", "retrain", "target", "task-arithmetic")
+GOALS: dict[str, str | float] = {
+    "forget_Q_A_ROUGE": "oracle",
+    "forget_accuracy": "oracle",
+    "retain_accuracy": "up",
+    "world_accuracy": "up",
+    "forget_Q_A_Prob": "oracle",
+    "forget_truth_ratio": "oracle",
+    "forget_quality": "up",
+    "mia_loss": "oracle",
+    "mia_min_k": "oracle",
+    "privleak": 0.0,
+    "kl_forget": "down",
+    "kl_retain": "down",
+    "kl_world": "down",
+    "kl_forget_floors": "down",
+    "kl_retain_floors": "down",
+    "kl_world_floors": "down",
+    "collapsed": "down",
+}
+HEADLINE = ("forget_accuracy", "retain_accuracy", "world_accuracy", "kl_forget", "mia_min_k", "privleak")
+FLOORS = {name: 0.02 for name in GOALS if not name.endswith("_floors") and name != "collapsed"} | {
+    "kl_forget": 0.2,
+    "kl_retain": 0.05,
+    "kl_world": 0.04,
+    "privleak": 6.0,
+    "collapsed": 0.0,
+}
+TYPICAL: dict[str, dict[str, float]] = {
+    "target": {"forget": 0.98, "retain": 0.99, "world": 0.99, "kl": 3.6, "auc": 0.99},
+    "retrain": {"forget": 0.05, "retain": 0.99, "world": 0.99, "kl": 0.2, "auc": 0.48},
+    "msa": {"forget": 0.09, "retain": 0.96, "world": 0.98, "kl": 1.5, "auc": 0.66},
+    "task-arithmetic": {"forget": 0.1, "retain": 0.95, "world": 0.97, "kl": 1.8, "auc": 0.85},
+    "npo": {"forget": 0.04, "retain": 0.99, "world": 0.97, "kl": 3.4, "auc": 0.3},
+    "graddiff": {"forget": 0.03, "retain": 0.97, "world": 0.9, "kl": 7.0, "auc": 0.05},
+    "ga": {"forget": 0.0, "retain": 0.35, "world": 0.3, "kl": 14.0, "auc": 0.02},
+}
+PARAMS: dict[str, dict[str, Any]] = {
+    "msa": {"alpha": 0.75, "beta": 0.25, "steps": 120},
+    "npo": {"beta": 1.0, "lr": 0.0002, "steps": 60},
+}
+
+
+def record(
+    method: str = "npo",
+    seed: int = 0,
+    scores: Mapping[str, float] | None = None,
+    *,
+    task: str = "tofu",
+    params: Mapping[str, Any] | None = None,
+    goals: Mapping[str, str | float] = GOALS,
+    floors: Mapping[str, float] = FLOORS,
+    **fields: Any,
+) -> Record:
+    """One record; without ``scores`` plausible ones. ``fields`` replaces whole fields of the record or of its spec."""
+    spec: dict[str, Any] = {"task_params": {"gap": 0}, "tier": "lab", "model": "lab", "limit": None}
+    spec |= {name: fields.pop(name) for name in list(fields) if name in RunSpec.__dataclass_fields__}
+    steps = (
+        () if method == "target" else (Step(method, PARAMS.get(method, {"lr": 0.001}) if params is None else params),)
+    )
+    values = typical(method, seed) if scores is None else scores
+    known: dict[str, Any] = {
+        "status": "done",
+        "label": f"{task} ({spec['tier']})",
+        "scores": {name: score(name, value) for name, value in values.items()},
+        "metrics": {n: {"version": 1, "goal": goals[n], "unit": "", "needs_oracle": False} for n in values},
+        "absent": {},
+        "floors": floors if method == "retrain" else {},
+        "facts": facts(method),
+        "lineage": lineage(method, seed, task),
+        "cost": {"seconds": {"method": 12.5 + seed, "measure": 3.0}, "tokens_trained": 48000},
+        "provenance": {"commit": "0123456789abcdef0123", "dirty": False},
+    }
+    return Record(spec=RunSpec(task=task, steps=steps, seed=seed, **spec), **(known | fields))
+
+
+def score(name: str, value: float) -> Score:
+    """A score with an interval, where it can have one."""
+    plain = name in ("collapsed", "forget_quality", "privleak")
+    return Score(value, 150) if plain else Score(value, 150, max(0.0, value - 0.02), value + 0.02)
+
+
+def study(methods: Sequence[str] = METHODS, seeds: Sequence[int] = (0, 1, 2), task: str = "tofu") -> list[Record]:
+    """A whole section of records."""
+    return [record(method, seed, task=task) for method in methods for seed in seeds]
+
+
+def typical(method: str, seed: int) -> dict[str, float]:
+    """Made-up scores that keep the shape of real ones: what a method is known for, shaken by the seed."""
+    shape = TYPICAL[method]
+    rng = random.Random(f"{method}-{seed}")
+
+    def near(value: float, width: float) -> float:
+        return min(1.0, max(0.0, value + rng.uniform(-width, width)))
+
+    kl = {
+        name: shape["kl"] * share * rng.uniform(0.8, 1.2)
+        for name, share in (("forget", 1), ("retain", 0.25), ("world", 0.2))
+    }
+    auc = near(shape["auc"], 0.04)
+    return {
+        "forget_accuracy": near(shape["forget"], 0.02),
+        "forget_Q_A_ROUGE": near(shape["forget"] * 0.8 + 0.15, 0.03),
+        "forget_Q_A_Prob": near(shape["forget"], 0.03),
+        "forget_truth_ratio": near(0.6, 0.1),
+        "forget_quality": 10 ** -rng.uniform(0, 12),
+        "retain_accuracy": near(shape["retain"], 0.01),
+        "world_accuracy": near(shape["world"], 0.01),
+        "mia_loss": near(auc, 0.02),
+        "mia_min_k": auc,
+        "privleak": 100 * (auc - 0.48) / -0.52,
+        **{f"kl_{name}": value for name, value in kl.items()},
+        **{f"kl_{name}_floors": value / FLOORS[f"kl_{name}"] for name, value in kl.items()},
+        "collapsed": float(method == "ga"),
+    }
+
+
+def facts(method: str) -> dict[str, Any]:
+    """What the runner notes beside the scores."""
+    return {
+        "headline": list(HEADLINE),
+        "forgetting": ["forget_accuracy", "kl_forget"],
+        "utility": ["retain_accuracy", "world_accuracy"],
+        "retain_rows": {"target": 0, "retrain": 1350, "msa": 150, "npo": 1350, "graddiff": 1350}.get(method, 0),
+        "history_used": method == "msa",
+        "source": ["lab-tofu: tuned on seed 100"] if method in ("msa", "npo") else [],
+    }
+
+
+def lineage(method: str, seed: int, task: str) -> dict[str, Any]:
+    """Hashes that say which checkpoints and responses belong to the record."""
+    oracles = [digest(["oracle", task, seed, number])[:16] for number in range(2)]
+    own = oracles[0] if method == "retrain" else digest([method, task, seed])[:16]
+    return {"target": digest(["target", task, seed]), "responses": own, "oracle_responses": oracles}
