@@ -71,7 +71,9 @@ def publish(
     if not force:
         replaced = [record.name for record in new_records if (results / record.name).exists()]
         replaced += [f"responses {key}" for key in new_keys if files.responses_path(results, key).exists()]
-        problems += [f"{name}: published already and different; --force replaces it." for name in replaced]
+        problems += [
+            f"{name}: published already and different; delete that file first, or use --force." for name in replaced
+        ]
     collect(problems)
     # Responses first: a record never stands without them.
     paths = [files.write_responses(shared[key], files.responses_path(results, key)) for key in new_keys]

@@ -25,7 +25,7 @@ from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
-from bench.metrics.options import answered, option_logprob, pooled_accuracy
+from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.types import Example, Probe, Validation, data_hash
 
@@ -144,7 +144,7 @@ def probes(  # type: ignore[no-untyped-def]
 
 WORLD = accuracy("world_accuracy", "clean_questions", goal="up")
 METRICS: tuple[Metric, ...] = (
-    pooled_accuracy("restor_accuracy", ("corrupted_questions", "clean_questions"), goal="up"),
+    answered("restor_accuracy", ("corrupted_questions", "clean_questions"), "answer", goal="up"),
     accuracy("restor_accuracy_corrupted", "corrupted_questions", goal="up"),
     accuracy("restor_accuracy_clean", "clean_questions", goal="up"),
     answered("restor_wrong", ("corrupted_questions",), "corrupted", goal="oracle"),

@@ -20,7 +20,7 @@ BLOCK = 100
 """Resamples held in memory at a time."""
 LEVELS = (2.5, 97.5)
 DIGITS = 12
-"""Significant digits of a score: the rest depends on the processor, and published scores are computed again and compared."""
+"""Significant digits of a score: the rest is the processor's, and published scores are computed again and compared."""
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -19,9 +19,7 @@ TINY = 1e-10
 """Addend in PrivLeak's denominator, as in MUSE."""
 
 
-def auc(
-    name: str, attack: Literal["loss", "min_k"], member: str, other: str, goal: str | float = "oracle"
-) -> Metric:
+def auc(name: str, attack: Literal["loss", "min_k"], member: str, other: str, goal: str | float = "oracle") -> Metric:
     """ROC AUC of the attack's score over the probe ``member`` (label 0) and the never trained ``other`` (label 1).
 
     The higher the score, the less likely a member: 1 means that the forget texts are much more probable than the

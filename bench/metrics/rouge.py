@@ -66,9 +66,7 @@ def looped(words: Sequence[str]) -> int:
     return longest
 
 
-def rouge_l(
-    name: str, probe: str, *, measure: Literal["recall", "f1"], stemmer: bool, goal: str | float
-) -> Metric:
+def rouge_l(name: str, probe: str, *, measure: Literal["recall", "f1"], stemmer: bool, goal: str | float) -> Metric:
     """Mean over rows of ROUGE-L of the greedy continuation against the data's own answer.
 
     TOFU reports recall with the stemmer, MUSE (arXiv 2407.06460) F1 without. Equal to rouge-score's; the reference is

@@ -39,9 +39,7 @@ def without_eos(text: Text, field: str) -> list[float]:
     return values[:-1] if text["eos"] else values
 
 
-def row_means(
-    responses: Responses, probe: str, role: str, value: Callable[[Text], float | None]
-) -> dict[str, float]:
+def row_means(responses: Responses, probe: str, role: str, value: Callable[[Text], float | None]) -> dict[str, float]:
     """Per example id the mean of ``value`` over the texts of ``role``; where it is None for all, the id is left out.
 
     Raises `Absent` when the probe was not asked, or when no example is left.

@@ -164,7 +164,7 @@ def test_text_under_another_name_does_not_slip_through(tmp_path: Path) -> None:
 def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
     publish([_done()], tmp_path, _of)
     other = _done(cost={"seconds": 99})
-    with pytest.raises(UserError, match="published already and different; --force replaces it"):
+    with pytest.raises(UserError, match="published already and different"):
         publish([other], tmp_path, _of)
     assert files.load(tmp_path).records == [_done()]
     assert publish([other], tmp_path, _of, force=True) == [tmp_path / other.name]

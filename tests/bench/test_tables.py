@@ -195,8 +195,8 @@ def test_a_table_per_setting_and_the_order_of_records_does_not_matter() -> None:
     assert [(s.tier, s.label, s.model, s.setting) for s in sections] == [
         ("lab", "restor (lab)", "lab", ""),
         ("lab", "tofu (lab)", "lab", "gap=0"),
-        ("lab", "tofu (lab)", "lab", "gap=0, limit=4"),
         ("lab", "tofu (lab)", "lab", "gap=0, lm-eval=piqa boolq"),
+        ("lab", "tofu (lab)", "lab", "gap=0, limit=4"),
         ("lab", "tofu (lab)", "lab", "gap=5"),
         ("real", "TOFU subset: 20 authors", "some/model", ""),
     ]
