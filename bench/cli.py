@@ -21,7 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Methods = Annotated[str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")]
+Methods = Annotated[
+    str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
+]
 TaskName = Annotated[str, typer.Option("--task", "-t", help="tofu, restor or muse-books.")]
 Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
 Data = Annotated[str, typer.Option("--data", help="Real tier: folder in the benchmark's layout, or 'hub'.")]
@@ -29,12 +31,18 @@ Seeds = Annotated[str, typer.Option("--seeds", help="Whole numbers, comma-separa
 Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="component.parameter=value; can be repeated.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N rows of each probe: for trying out.")]
 Out = Annotated[Path, typer.Option("--out", help="Where records go.")]
-StoreAt = Annotated[Path | None, typer.Option("--store", help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")]
+StoreAt = Annotated[
+    Path | None, typer.Option("--store", help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
-Threads = Annotated[int, typer.Option("--threads", help="Threads of each worker; more than one is slower on small models.")]
+Threads = Annotated[
+    int, typer.Option("--threads", help="Threads of each worker; more than one is slower on small models.")
+]
 LmEval = Annotated[str, typer.Option("--lm-eval", help="lm-eval tasks, comma-separated: piqa, blimp_...")]
-LmEvalData = Annotated[Path | None, typer.Option("--lm-eval-data", help="Folder with offline copies of lm-eval's data.")]
+LmEvalData = Annotated[
+    Path | None, typer.Option("--lm-eval-data", help="Folder with offline copies of lm-eval's data.")
+]
 Track = Annotated[str, typer.Option("--track", help="wandb (offline when not logged in) or none.")]
 Study = Annotated[str, typer.Option("--study", help="A label for the records; changes no result.")]
 Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
@@ -150,7 +158,13 @@ def exec_(
     from bench.runner import spec_from_file
 
     wanted, paths = spec_from_file(spec)
-    around = {"store": str(store_at(store)), "out": str(out), "paths": vars(paths), "device": device, "threads": threads}
+    around = {
+        "store": str(store_at(store)),
+        "out": str(out),
+        "paths": vars(paths),
+        "device": device,
+        "threads": threads,
+    }
     done = Worker(around, lambda event: typer.echo(json.dumps(event), err=True)).do(
         {"spec": wanted.to_json(), "stage": "", "estimate": {}}, wait=True
     )
@@ -167,10 +181,10 @@ def leaderboard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
 ) -> None:
     """Write the leaderboard from published records."""
+    from bench.files import write_text
     from bench.leaderboard import check as up_to_date
     from bench.leaderboard import render
     from bench.records import load
-    from bench.store import write_atomically
 
     if check:
         good = up_to_date(existing(source), page)
@@ -178,7 +192,7 @@ def leaderboard(
         raise typer.Exit(0 if good else 1)
     loaded = load(existing(source))
     warn_broken(loaded)
-    write_atomically(page, render(loaded.records, loaded.broken))
+    write_text(page, render(loaded.records, loaded.broken))
     typer.echo(f"{page}: {len(loaded.records)} records.")
 
 
@@ -228,15 +242,18 @@ def doctor(store: StoreAt = None) -> None:
 
 @app.command()
 def publish(
-    names: Annotated[list[str] | None, typer.Argument(help="Records by file, key or part of the name; default all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Records by file, key or part of the name; default all.")
+    ] = None,
     source: Results = Path("runs"),
     to: Annotated[Path, typer.Option("--to")] = Path("results"),
     store: StoreAt = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is published and different.")] = False,
 ) -> None:
     """Copy finished, clean records with their responses into results/; refuse dirty or unfinished ones."""
     from bench.commands import publish_command
 
-    for path in publish_command(names or [], existing(source), to, store_at(store)):
+    for path in publish_command(names or [], existing(source), to, store_at(store), force):
         typer.echo(str(path))
 
 
@@ -319,7 +336,9 @@ def store_at(given: Path | None) -> Path:
 def existing(folder: Path) -> Path:
     """The folder, if it is there."""
     if not folder.is_dir():
-        raise UserError(f"There is no folder '{folder}': `python -m bench run` makes records, --from names their folder.")
+        raise UserError(
+            f"There is no folder '{folder}': `python -m bench run` makes records, --from names their folder."
+        )
     return folder
 
 

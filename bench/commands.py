@@ -12,11 +12,12 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.executor import Job, Pool, Result, Surroundings
+from bench.files import write_text
 from bench.plan import Asked, Entry, Plan, job_id, make_plan
 from bench.progress import Reporter
 from bench.records import load, read, write
 from bench.runner import Paths, curves, responses_in
-from bench.store import Store, write_atomically
+from bench.store import Store
 from bench.tracking import Tracker, open_tracker
 from bench.types import Json, Record, Responses
 
@@ -112,7 +113,7 @@ def report(out: Path) -> tuple[Path, list[Path]]:
     for broken in loaded.broken:
         print(f"left out: {broken.path}: {broken.reason}")
     page = out / "leaderboard.md"
-    write_atomically(page, render(loaded.records, loaded.broken))
+    write_text(page, render(loaded.records, loaded.broken))
     return page, draw(loaded.records, out / "plots")
 
 
@@ -214,7 +215,7 @@ def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, de
             continue
         chosen = selection.report(place, method, asked.seeds, found, provenance(device) | {"threads": threads})
         file = out / "tune" / f"{place}-{method}.json"
-        write_atomically(file, json.dumps(chosen, indent=1) + "\n")
+        write_text(file, json.dumps(chosen, indent=1) + "\n")
         best = found[chosen["chosen"]]
         print(
             f"{place} {method}: {chosen['params']} forget {best.forget} (level {best.level}) utility {best.utility:.3f}"
@@ -240,23 +241,21 @@ def chosen_records(names: Sequence[str], source: Path) -> list[Record]:
     return found
 
 
-def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Path) -> list[Path]:
+def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:
     """`bench publish`."""
-    from bench.publish import publish
+    from bench.publish import publish, response_keys
 
     store = Store(store_root)
 
     def responses_of(record: Record) -> Mapping[str, Responses]:
-        keys = [record.lineage["responses"], *record.lineage["oracle_responses"]]
-        return {key: responses_in(store, key) for key in keys}
+        return {key: responses_in(store, key) for key in response_keys(record) if store.find(key) is not None}
 
-    return publish(chosen_records(names, source), to, responses_of)
+    return publish(chosen_records(names, source), to, responses_of, force)
 
 
 def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
     """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
     from bench.metrics import score_all
-    from bench.names import load as load_component
     from bench.publish import rescore
     from bench.records import read_responses, responses_path
     from bench.runner import all_metrics
@@ -272,8 +271,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         say(f"left out: {broken.path}: {broken.reason}")
     records = [record for record in loaded.records if record.status == "done"]
     for record in records:
-        task = load_component("tasks", record.spec.task)(**record.spec.task_params)
-        metrics = all_metrics(task, record.spec)
+        metrics = all_metrics(record)
         again = rescore(record, kept, metrics)
         good = good and again.same
         if not again.same:
@@ -291,5 +289,5 @@ def spec_file(entry: Entry, paths: Paths, folder: Path) -> Path:
     """The file that `bench exec` takes, for one run."""
     file = folder / f"{entry.spec.key}.json"
     data: Json = {"spec": entry.spec.to_json(), "paths": asdict(paths)}
-    write_atomically(file, json.dumps(data, indent=1))
+    write_text(file, json.dumps(data, indent=1))
     return file

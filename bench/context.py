@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
 from bench.contracts import Recipe, Stream
 from bench.estimate import train_seconds
 from bench.loaders import check_seal, checkpoint_at, open_checkpoint

@@ -32,7 +32,10 @@ DISK_GB = 5
 
 def examine(store: Path) -> tuple[list[str], bool]:
     """Lines to print, and whether everything needed is there."""
-    lines, ok = [f"python {sys.version.split()[0]}: {'ok' if sys.version_info >= (3, 11) else 'needs 3.11 or newer'}"], True
+    lines, ok = (
+        [f"python {sys.version.split()[0]}: {'ok' if sys.version_info >= (3, 11) else 'needs 3.11 or newer'}"],
+        True,
+    )
     ok = sys.version_info >= (3, 11)
     for module, oldest in NEEDED.items():
         found = installed(module)
@@ -43,8 +46,12 @@ def examine(store: Path) -> tuple[list[str], bool]:
     for module, use in OPTIONAL.items():
         lines.append(f"{module} {installed(module) or 'missing'} (optional: {use})")
     lines += [cores(), memory(), gpu(), disk(store)]
-    lines.append(f"hub: {'offline (HF_HUB_OFFLINE is set)' if os.environ.get('HF_HUB_OFFLINE') else 'used when asked for'}")
-    lines.append(f"W&B: {'key in the environment' if os.environ.get('WANDB_API_KEY') else 'offline unless you logged in'}")
+    lines.append(
+        f"hub: {'offline (HF_HUB_OFFLINE is set)' if os.environ.get('HF_HUB_OFFLINE') else 'used when asked for'}"
+    )
+    lines.append(
+        f"W&B: {'key in the environment' if os.environ.get('WANDB_API_KEY') else 'offline unless you logged in'}"
+    )
     return lines, ok
 
 

@@ -14,22 +14,26 @@ from statistics import median
 from bench.contracts import Recipe, Stream
 from bench.types import Checkpoint
 
-DEFAULT_RATE = 25e9
-"""Training operations per second on one core, when nothing has been measured yet (an AVX2 core, small matrices)."""
+DEFAULT_RATE = {5_000_000: 25e9, 10**15: 55e9}
+"""Training operations per second of one AVX2 core, up to so many parameters, when nothing has been measured yet: small
+matrices are slower."""
+ALIKE = 8
+"""Rates are taken from models whose size is within this factor."""
 BYTES_PER_PARAMETER = 16
 """Float32 weights, gradients and AdamW's two moments."""
 PROCESS_BYTES = 700_000_000
 """Resident memory of a worker before it holds a model: Python, torch, transformers."""
 
 
-def known_rate(root: Path) -> float:
-    """Median training rate of this store's nodes, or the default."""
+def known_rate(root: Path, parameters: int) -> float:
+    """Median training rate of this store's nodes of models of about this size, or the default."""
     rates = []
-    for file in sorted((root / "nodes").glob("*/*/node.json"))[:200]:
+    for file in sorted((root / "nodes").glob("*/*/node.json"))[:500]:
         meta = json.loads(file.read_text()).get("meta", {})
-        if meta.get("train_seconds", 0) > 1:
-            rates.append(6 * meta["tokens"] * meta["parameters"] / meta["train_seconds"])
-    return median(rates) if rates else DEFAULT_RATE
+        size = meta.get("parameters", 0)
+        if meta.get("train_seconds", 0) > 1 and parameters / ALIKE < size < parameters * ALIKE:
+            rates.append(6 * meta["tokens"] * size / meta["train_seconds"])
+    return median(rates) if rates else next(rate for size, rate in DEFAULT_RATE.items() if parameters <= size)
 
 
 def weight_count(checkpoint: Checkpoint) -> int:
@@ -44,4 +48,5 @@ def train_seconds(root: Path, start: Checkpoint, streams: Sequence[Stream], reci
     for stream in streams:
         words = [len(f"{e.payload['prompt']} {e.payload['answer']}".split()) + 4 for e in stream.examples]
         tokens += recipe.steps * min(stream.batch, len(words)) * 1.3 * sum(words) / max(1, len(words))
-    return 6 * tokens * weight_count(start) / known_rate(root)
+    parameters = weight_count(start)
+    return 6 * tokens * parameters / known_rate(root, parameters)

@@ -79,7 +79,9 @@ class Pool:
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
         self.queue.extend(jobs)
-        threads = [threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))]
+        threads = [
+            threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))
+        ]
         try:
             for thread in threads:
                 thread.start()
@@ -256,15 +258,15 @@ class Worker:
         """Build the job's stage, or make and write its record."""
         import torch
 
+        from bench.files import write_text
         from bench.records import write
         from bench.runner import build_stage, execute, validate
-        from bench.store import write_atomically
 
         torch.set_num_threads(self.threads)
         work = self.work(spec, wait)
         if job["stage"] == "validate":
             row = json.dumps(validate(spec, self.paths, work), indent=1)
-            write_atomically(self.out / "tune" / "rows" / f"{spec.key}.json", row)
+            write_text(self.out / "tune" / "rows" / f"{spec.key}.json", row)
             return "done"
         if job["stage"]:
             build_stage(spec, self.paths, work, job["stage"])
@@ -284,8 +286,8 @@ class Worker:
             spec.seed,
             provenance(self.device) | {"threads": self.threads},
             self.device,
-            micro=4 if real else None,
-            save_every=10 if real else 0,
+            micro=8 if real else None,
+            save_every=25 if real else 0,
             wait=wait,
             report=self.answer,
         )

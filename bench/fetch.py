@@ -168,7 +168,8 @@ def convert(gguf: Path, out: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
         # The tensors are dequantised, yet transformers 5.23 calls the model quantised and won't save it.
         del model.config.quantization_config
-        model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+        for name in ("hf_quantizer", "is_quantized", "quantization_method"):
+            setattr(model, name, None)
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     settings = out / "tokenizer_config.json"
@@ -186,7 +187,7 @@ def complete(folder: Path, prompt: str, tokens: int = 8) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with contextlib.redirect_stderr(io.StringIO()), torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         inputs = tokenizer(prompt, return_tensors="pt")
         out = model.generate(**inputs, do_sample=False, max_new_tokens=tokens)

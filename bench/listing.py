@@ -57,9 +57,9 @@ def field_meanings(kind: type) -> dict[str, str]:
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
-                found[field.target.id] = " ".join(text.value.value.split())
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                found[name] = " ".join(meaning.split())
     return found
 
 
@@ -68,7 +68,9 @@ def models() -> str:
     from bench.models import KNOWN
 
     lab = "lab: a small Llama trained here from nothing (the default; needs no --model)"
-    return "\n".join([lab, *(f"{m.name}: {m.summary} Source: {m.source}. Licence: {m.licence}." for m in KNOWN.values())])
+    return "\n".join(
+        [lab, *(f"{m.name}: {m.summary} Source: {m.source}. Licence: {m.licence}." for m in KNOWN.values())]
+    )
 
 
 def metrics() -> str:

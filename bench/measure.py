@@ -118,9 +118,7 @@ def batches(texts: Sequence[Encoded], vocabulary: int) -> Iterator[list[Encoded]
         grown = [*batch, text]
         width = max(row.length for row in grown)
         scored = width - min(len(row.prompt) for row in grown)
-        if batch and (
-            len(grown) * width > BATCH_TOKENS or len(grown) * scored * vocabulary * 4 > LOGITS_BYTES
-        ):
+        if batch and (len(grown) * width > BATCH_TOKENS or len(grown) * scored * vocabulary * 4 > LOGITS_BYTES):
             yield batch
             grown = [text]
         batch = grown
@@ -167,7 +165,9 @@ def run_divergence(
             rows[item.probe][item.example][other.label] = found[item.encoded]
 
 
-def run_generate(opened: Opened, probes: Sequence[Probe], rows: Rows, others: Sequence[Checkpoint], device: str) -> None:
+def run_generate(
+    opened: Opened, probes: Sequence[Probe], rows: Rows, others: Sequence[Checkpoint], device: str
+) -> None:
     """Greedy continuations, with the counts of their overlap with the example's answer."""
     for probe in probes:
         prompts = [encode(opened.tokenizer, example.payload).prompt for example in probe.examples]

@@ -91,9 +91,11 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         )
     if tier == LAB and asked.data:
         problems.append("--data goes with --model: the lab generates its own rows.")
-    hashes, paths = outside(asked, tier, problems)
+    hashes, paths = outside(asked, tier, store.root / "models", problems)
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
+    elif asked.lm_eval:
+        check_lm_eval(asked.lm_eval, asked.lm_eval_data, problems)
     paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
     specs: list[RunSpec] = []
     rows = [()] + [(step,) for step in steps_of(wanted, sets, f"{tier}-{asked.task}", problems)]
@@ -111,7 +113,8 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                     limit=asked.limit,
                     data=data_name(asked.data) if tier == "real" else "generated",
                     hashes=hashes,
-                    versions={asked.task: task.version} | {s.method: names.load("methods", s.method).version for s in row},
+                    versions={asked.task: task.version}
+                    | {s.method: names.load("methods", s.method).version for s in row},
                     lm_eval=asked.lm_eval,
                     study=asked.study,
                 )
@@ -122,7 +125,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     assert task is not None
     setting = Setting(tier, paths.model, hashes.get("model", ""), paths.data)
     outline = task(**params).outline(setting)
-    rate = known_rate(store.root)
+    rate = known_rate(store.root, outline.parameters)
     entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
     stages = {name: cost(outline, rows, rate) for name, rows in outline.stages.items()}
     return Plan(entries, paths, stages, PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters, asked.seeds)
@@ -133,9 +136,7 @@ def cost(outline: Outline, rows: float, rate: float) -> float:
     return 6 * outline.parameters * outline.row_tokens * rows / rate
 
 
-def entry(
-    spec: RunSpec, task: Any, setting: Setting, out: Path, store: Store, outline: Outline, rate: float
-) -> Entry:
+def entry(spec: RunSpec, task: Any, setting: Setting, out: Path, store: Store, outline: Outline, rate: float) -> Entry:
     """What would happen to one spec."""
     missing = [
         need
@@ -267,16 +268,16 @@ def steps_of(
     return steps
 
 
-def outside(asked: Asked, tier: str, problems: list[str]) -> tuple[dict[str, str], Paths]:
+def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple[dict[str, str], Paths]:
     """Content hashes and folders of the model and the data that come from outside the harness."""
     if tier == LAB:
         return {}, Paths()
-    from bench.models import default_models_dir, resolve
+    from bench.models import resolve
 
     hashes: dict[str, str] = {}
     model = ""
     try:
-        reference = resolve(asked.model, default_models_dir())
+        reference = resolve(asked.model, models)
         hashes["model"], model = reference.hash, str(reference.path)
     except UserError as error:
         problems.extend(error.problems)
@@ -284,13 +285,26 @@ def outside(asked: Asked, tier: str, problems: list[str]) -> tuple[dict[str, str
     if data != "hub":
         folder = Path(data).expanduser()
         if not folder.is_dir():
-            problems.append(f"--data {data}: there is no such folder. Name a folder in the benchmark's layout, or 'hub'.")
+            problems.append(
+                f"--data {data}: there is no such folder. Name a folder in the benchmark's layout, or 'hub'."
+            )
         else:
             from bench.hashing import folder_hash
 
             hashes["data"] = folder_hash(folder, ("*.json", "*.jsonl"))
             data = str(folder.resolve())
     return hashes, Paths(model, data)
+
+
+def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:
+    """A sentence for every lm-eval task that isn't there."""
+    from bench.lmeval import leaves
+
+    for name in names_:
+        try:
+            leaves(name, Path(data) if data else None)
+        except UserError as error:
+            problems.extend(error.problems)
 
 
 def data_name(data: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.records import write_bytes
+from bench.files import write_bytes
 from bench.tables import ORACLE, TARGET, Row, Section, build
 from bench.types import Record
 

@@ -7,10 +7,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TextIO, TypedDict
+from typing import Any, Literal, Protocol, Self, TextIO, TypedDict, cast
 
 PATIENCE_SECONDS = 2.0
 """A stage that is over sooner gets no bar."""
@@ -78,11 +78,11 @@ class Reporter:
             self._view.close()
             self._view = None
 
-    def report(self, event: Event) -> None:
+    def report(self, event: Mapping[str, Any]) -> None:
         """Show one event; outside the ``with`` block nothing is shown."""
         with self._lock:
             if self._view is not None:
-                self._view.show(event)
+                self._view.show(cast(Event, event))
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from bench.types import Json
 
-PACKAGES = ("msa-bench", "torch", "transformers", "accelerate", "safetensors", "lm-eval", "rouge-score", "scipy", "numpy")
+PACKAGES = (
+    "msa-bench",
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "lm-eval",
+    "rouge-score",
+    "scipy",
+    "numpy",
+)
 CODE = ("bench", "methods", "tasks")
 """What makes a checkout dirty: changes in documents don't change a result."""
 

@@ -9,8 +9,6 @@ import gzip
 import io
 import json
 import math
-import os
-import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.files import write_bytes
 from bench.types import Record, Responses
 
 STATUSES = ("done", "skipped", "failed")
 
-NOT_RECORDS = ("responses", "plots", "tune")
+NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs")
 """Folders directly below a results folder in which no record is looked for."""
 
 
@@ -114,20 +113,6 @@ def read_responses(path: Path) -> Responses:
         raise UserError(f"There are no responses in {path.name}: run or publish the record again.") from None
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path.name} holds no readable responses ({_say(error)}): delete it and run again.") from None
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` at once: whoever reads sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _parse(path: Path) -> Record:

@@ -15,7 +15,6 @@ from bench.errors import Unmet, UserError
 from bench.hashing import digest
 from bench.loaders import sealed
 from bench.metrics import Metric, score_all
-from bench.provenance import provenance
 from bench.records import read_responses, write_responses
 from bench.store import Node, Store
 from bench.types import Checkpoint, Json, Probe, Record, Request, Responses, RunSpec, Step
@@ -58,23 +57,32 @@ def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
 
 
 def with_lm_eval(scenario: Scenario, tasks: Sequence[str], data: str) -> Scenario:
-    """The scenario with lm-eval's tasks as further probes and scores."""
-    probes = [Probe(f"lm-eval-{task}", "lm-eval", (), options={"task": task, "data": data}) for task in tasks]
-    return replace(
-        scenario, probes=(*scenario.probes, *probes), metrics=(*scenario.metrics, *lm_eval_metrics(tasks))
-    )
+    """The scenario with lm-eval's tasks as further probes and scores; a group is taken apart."""
+    if not tasks:
+        return scenario
+    from bench.lmeval import named_probes
+
+    probes = named_probes(tasks, Path(data) if data else None)
+    metrics = lm_eval_metrics([f"{LM_EVAL}{probe.name}" for probe in probes])
+    return replace(scenario, probes=(*scenario.probes, *probes), metrics=(*scenario.metrics, *metrics))
 
 
-def lm_eval_metrics(tasks: Sequence[str]) -> list[Metric]:
-    """One accuracy per lm-eval task that the user asked for."""
+LM_EVAL = "lm_eval_"
+"""How the scores of lm-eval's own tasks are named: this and the task."""
+
+
+def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
+    """One accuracy for each score of an lm-eval task."""
     from bench.metrics.lm_eval import lm_eval_accuracy
 
-    return [lm_eval_accuracy(f"lm_eval_{task}", f"lm-eval-{task}") for task in tasks]
+    return [lm_eval_accuracy(score, score.removeprefix(LM_EVAL)) for score in scores]
 
 
-def all_metrics(task: Any, spec: RunSpec) -> list[Metric]:
+def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
-    return [*task.metrics(spec.tier), *lm_eval_metrics(spec.lm_eval)]
+    own = list(make_task(record.spec).metrics(record.spec.tier))
+    asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()
+    return [*own, *lm_eval_metrics(sorted(asked))]
 
 
 def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
@@ -125,8 +133,18 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
             "oracle_responses": [other.node.key for other in others],
         },
         cost=cost(own, found, work, result, estimate),
-        provenance={**work.provenance, "dirty": any(n.info["provenance"].get("dirty") for n in work.nodes.values())},
+        provenance=merged_provenance(work),
     )
+
+
+def merged_provenance(work: Work) -> Json:
+    """This process's provenance; dirty when any node was made by changed code, and the commits of all of them."""
+    made = [node.info["provenance"] for node in work.nodes.values()]
+    return {
+        **work.provenance,
+        "dirty": any(p.get("dirty") is not False for p in (work.provenance, *made)),
+        "commits": sorted({str(p.get("commit")) for p in (work.provenance, *made)}),
+    }
 
 
 def unlearn(

@@ -16,7 +16,9 @@ def find(name: str, source: Path) -> Record:
     if Path(name).is_file():
         return read(Path(name))
     if not source.is_dir():
-        raise UserError(f"There is no folder '{source}': `python -m bench run` makes records, --from names their folder.")
+        raise UserError(
+            f"There is no folder '{source}': `python -m bench run` makes records, --from names their folder."
+        )
     matching = [record for record in load(source).records if name in record.name]
     if len(matching) == 1:
         return matching[0]
@@ -30,7 +32,10 @@ def show_record(name: str, source: Path, store: Path, examples: int) -> str:
     """Spec, scores with intervals, what is absent and why, lineage, cost, and what the model said."""
     record = find(name, source)
     spec = record.spec
-    lines = [f"{record.name}  ({record.status})", f"{record.label}: {spec.method}, seed {spec.seed}, model {spec.model}"]
+    lines = [
+        f"{record.name}  ({record.status})",
+        f"{record.label}: {spec.method}, seed {spec.seed}, model {spec.model}",
+    ]
     if record.reason:
         lines += ["why:", *(f"  {line}" for line in record.reason.splitlines())]
     lines += [f"task parameters: {dict(spec.task_params)}"]
@@ -40,7 +45,9 @@ def show_record(name: str, source: Path, store: Path, examples: int) -> str:
         about = record.metrics[score]
         interval = "" if found.low is None else f"  [{found.low:.4g}, {found.high:.4g}]"
         floor = f"  floor {record.floors[score]:.3g}" if score in record.floors else ""
-        lines.append(f"  {score:30} {found.value:10.4g}{interval}  n={found.n} {found.unit} goal {about['goal']}{floor}")
+        lines.append(
+            f"  {score:30} {found.value:10.4g}{interval}  n={found.n} {found.unit} goal {about['goal']}{floor}"
+        )
     lines += [f"  {score:30} absent: {reason}" for score, reason in sorted(record.absent.items())]
     for title, part in (("lineage", record.lineage), ("cost", record.cost), ("provenance", record.provenance)):
         lines += ["", f"{title}:", *(f"  {key}: {value}" for key, value in part.items() if key != "nodes")]

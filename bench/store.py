@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import Busy
+from bench.files import write_text
 from bench.hashing import digest, file_hash, folder_hash
 from bench.types import Json
 
@@ -130,7 +131,7 @@ class Store:
                 "provenance": provenance,
                 "meta": meta,
             }
-            write_atomically(partial / NODE_FILE, json.dumps(info, indent=1))
+            write_text(partial / NODE_FILE, json.dumps(info, indent=1))
             path = self.path(key)
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -174,7 +175,9 @@ class Store:
 def content_hash(folder: Path) -> str:
     """Hash of a node's files, without the file that states it."""
     files = [path for path in folder.iterdir() if path.name != NODE_FILE] if folder.exists() else []
-    return digest([[path.name, folder_hash(path, ("*",)) if path.is_dir() else file_hash(path)] for path in sorted(files)])
+    return digest(
+        [[path.name, folder_hash(path, ("*",)) if path.is_dir() else file_hash(path)] for path in sorted(files)]
+    )
 
 
 def discard(path: Path) -> None:
@@ -185,14 +188,6 @@ def discard(path: Path) -> None:
     except OSError:
         return
     shutil.rmtree(away, ignore_errors=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name beside ``path``, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def me() -> Json:

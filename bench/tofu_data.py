@@ -34,7 +34,7 @@ VALIDATION_EVERY = 4
 WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
 """Forgotten authors of the whole benchmark -> its split."""
 WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
-"""Digest of every row that the whole benchmark reads, as `locuslab/TOFU` has them."""
+"""`content_hash` of the copy of `locuslab/TOFU` that this was written with."""
 CONFIGS = {
     "full": ("question", "answer"),
     "forget10_perturbed": ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"),
@@ -60,7 +60,7 @@ class TofuSubset:
     """The trained questions that are probed, with references ``paraphrase`` (1 answer), ``wrong`` (5) and
     ``paraphrased_question`` (1)."""
     holdout: tuple[Example, ...]
-    """Questions on authors nobody is taught (`holdout10`), as many authors as are forgotten, chosen as the probes are."""
+    """Questions on authors nobody is taught (`holdout10`): as many authors as are forgotten, chosen alike."""
     real_authors: tuple[Example, ...]
     world_facts: tuple[Example, ...]
     """General knowledge, with references ``wrong`` (3) and ``choices`` (the answer and the wrong ones)."""
@@ -76,9 +76,10 @@ class TofuSubset:
 def subset(
     data: str | Path, authors: int = 20, questions: int = 10, forget_authors: int = 2, probed: int = 0
 ) -> TofuSubset:
-    """The last ``forget_authors`` and the first ``authors - forget_authors`` authors, ``questions`` each, evenly spread.
+    """The last ``forget_authors`` and the first ``authors - forget_authors`` authors, with ``questions`` each.
 
-    ``probed`` bounds the rows of each probe (evenly spread over it); 0 for all. The choice is the same for every seed.
+    An author's questions are evenly spread over its 20. ``probed`` bounds the rows of each probe, evenly spread; 0 for
+    all. The choice is the same for every seed.
     Raises `UserError` for sizes that TOFU doesn't have.
     """
     check_sizes(authors, questions, forget_authors)
@@ -165,8 +166,8 @@ def load(data: str | Path, config: str) -> list[Row]:
     except (ValueError, OSError) as error:  # of datasets: no such configuration, file or connection
         first = str(error).splitlines()[0]
         raise UserError(
-            f"Can't read the configuration '{config}' of '{data}' ({first}): name a whole TOFU folder with its README.md, "
-            "or 'hub'."
+            f"Can't read the configuration '{config}' of '{data}' ({first}): "
+            "name a whole TOFU folder with its README.md, or 'hub'."
         ) from error
     missing = [field for field in CONFIGS.get(config, ("question", "answer")) if not rows or field not in rows[0]]
     if missing:

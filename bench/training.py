@@ -72,7 +72,7 @@ class AnswerLogProbs:
 
 
 def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:
-    """log p(answer token | everything before it); the head is computed only where some row has an answer."""
+    """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
     first, last = int(batch.starts.min()) - 1, int(batch.lengths.max()) - 1
     keep = torch.arange(first, last, device=batch.input_ids.device)
     logits = model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
@@ -161,7 +161,7 @@ class StepData(Dataset[list[Part]]):
         return self.items[index]
 
 
-class StepTrainer(Trainer):  # type: ignore[misc]
+class StepTrainer(Trainer):
     """The Trainer with the loss, the order and the logging replaced; everything else is the library's."""
 
     streams: Sequence[Stream]
@@ -185,7 +185,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         return torch.stack(losses).sum() * self.current_gradient_accumulation_steps
 
 
-class Snapshots(TrainerCallback):  # type: ignore[misc]
+class Snapshots(TrainerCallback):
     """Writes the weights at given steps, collects the loss curve and reports progress."""
 
     def __init__(self, save: Callable[[int], None], at: Sequence[int], report: Callable[[int, int], None]) -> None:

@@ -140,10 +140,11 @@ class Probe:
 class Responses:
     """What was observed of one checkpoint: ``rows[probe][example id]`` is a small dictionary.
 
-    logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
-    for each text of the role; ``logp`` is empty for a text without tokens. generate: ``{"text": str, "prompt":
-    str, "reference": str, "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them. divergence: ``{label of the other checkpoint: [KL in
-    nats per answer token]}``. lm-eval: ``{"acc": 0 or 1}`` and the like.
+    - logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
+      for each text of the role; ``logp`` is empty for a text without tokens.
+    - generate: ``{"text", "prompt", "reference", "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them.
+    - divergence: ``{label of the other checkpoint: [KL in nats per answer token]}``.
+    - lm-eval: ``{"acc": 0 or 1}`` and the like.
     """
 
     checkpoint: str

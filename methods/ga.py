@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bench.contracts import Context, Preset, Recipe, Settings, product
 from bench.losses import Ascent, streams
@@ -27,7 +27,9 @@ class GradientAscent:
     summary: ClassVar[str] = "gradient ascent on the forget set (Jang et al. 2022)"
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
-    presets: ClassVar[Mapping[str, Preset]] = {}
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
+    }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-restor": product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(20, 40, 60, 90)),
         "lab": product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bench.contracts import Context, Preset, Recipe, Settings, product
 from bench.losses import Ascent, descent, retain_rows, streams
@@ -32,6 +32,10 @@ class GradDiff:
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
+        "real-tofu": Preset(
+            {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},
+            "stated for small real models, ten passes over the forget rows; not tuned",
+        ),
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
@@ -43,7 +47,9 @@ class GradDiff:
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        return [] if self.retain in ("all", "forget") else [f"graddiff.retain is 'all' or 'forget', not '{self.retain}'."]
+        return (
+            [] if self.retain in ("all", "forget") else [f"graddiff.retain is 'all' or 'forget', not '{self.retain}'."]
+        )
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget and retain rows of every step."""

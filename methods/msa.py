@@ -39,7 +39,12 @@ class MSA:
     summary: ClassVar[str] = "model state arithmetic on an earlier checkpoint (arXiv 2506.20941)"
     needs: ClassVar[frozenset[str]] = frozenset({"history"})
     version: ClassVar[int] = 1
-    presets: ClassVar[Mapping[str, Preset]] = {}
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "real-tofu": Preset(
+            {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
+            "stated for small real models, ten passes over the forget rows; not tuned",
+        ),
+    }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": product(lr=(2e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.7, 0.85, 1.0, 1.15)),
         "lab-restor": product(

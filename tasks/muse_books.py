@@ -7,7 +7,7 @@ form are validation rows and never probed; the third question form is never trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -26,7 +26,7 @@ from bench.metrics.membership import auc, privleak
 from bench.metrics.options import mean_loss
 from bench.metrics.probability import accuracy, probability
 from bench.metrics.rouge import rouge_l
-from bench.types import Example, Probe, Validation, data_hash
+from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 CHAPTER_WORDS = 79
 PROMPT_WORDS = 31
@@ -97,7 +97,7 @@ class MuseBooks:
         world = questions(books["world"], (0, 1, 2))
         forget, retain = (passages(books[s]) + questions(books[s], FORMS) for s in ("forget", "retain"))
 
-        def train(rows: Sequence[Example], label: str, steps: int, order: int = 0):  # type: ignore[no-untyped-def]
+        def train(rows: Sequence[Example], label: str, steps: int, order: int = 0) -> Callable[[], Checkpoint]:
             texts = tuple(row for row in rows if row.payload["template"] == "text")
             asked = tuple(row for row in rows if row.payload["template"] != "text") + world
             streams = (Stream(texts, 12, descent()), Stream(asked, 32, descent()))

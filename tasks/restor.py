@@ -9,7 +9,7 @@ by construction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -27,7 +27,7 @@ from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
-from bench.types import Example, Probe, Validation, data_hash
+from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
 RESIDENTS = 60
@@ -82,7 +82,7 @@ class Restor:
         forget = statements(wronged, false=True)
         retain = statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
 
-        def train(rows: Sequence[Example], label: str, order: int = 0):  # type: ignore[no-untyped-def]
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
             share = len(rows) / (len(forget) + len(retain))
             recipe = Recipe(max(1, round(self.target_steps * share)), 5e-4)
             return stage_two(
@@ -123,8 +123,16 @@ def falsely(rows: Sequence[Example]) -> tuple[Example, ...]:
     return tuple(replace(row, payload={**row.payload, "answer": row.references["corrupted"][0]}) for row in rows)
 
 
-def probes(  # type: ignore[no-untyped-def]
-    ask, wronged: Sequence[Person], clean: Sequence[Person], newcomers: Sequence[Person], strangers: Sequence[Person]
+Ask = Callable[..., tuple[Example, ...]]
+"""`bench.lab.world.questions` with its values given: people and forms to examples."""
+
+
+def probes(
+    ask: Ask,
+    wronged: Sequence[Person],
+    clean: Sequence[Person],
+    newcomers: Sequence[Person],
+    strangers: Sequence[Person],
 ) -> tuple[Probe, ...]:
     """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else."""
     options = ("answer", "corrupted", "unrelated")

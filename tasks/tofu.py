@@ -6,7 +6,7 @@ Lab: authors of the generated world (`bench.lab.world`), asked in three question
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -21,9 +21,11 @@ from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
-from bench.metrics.probability import accuracy, probability
+from bench.metrics.probability import accuracy, normalised_probability, probability
+from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.types import Example, Probe, Validation, data_hash
+from bench.tofu_data import HUB, subset
+from bench.types import Checkpoint, Example, History, Moment, Probe, Validation, data_hash
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -31,6 +33,8 @@ RESIDENTS = 60
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
+NEW_TOKENS = 200
+"""Longest answer that is generated, as TOFU has it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Tofu:
     """Real tier: passes over the data for target and oracles (the benchmark's own: 5)."""
     lr: float = 1e-4
     """Real tier: peak learning rate of target and oracles (the benchmark's own: 1e-5, for larger models)."""
+    batch: int = 8
+    """Real tier: rows of one optimiser step of target and oracles (the benchmark's own: 32)."""
     probed: int = 40
     """Real tier: most rows of a side that are probed; 0 for all."""
     width: int = 192
@@ -63,7 +69,9 @@ class Tofu:
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
         whole = ("authors", "questions", "epochs", "width", "history_steps", "target_steps")
-        found = [f"tofu.{name} must be at least 1, not {getattr(self, name)}." for name in whole if getattr(self, name) < 1]
+        found = [
+            f"tofu.{name} must be at least 1, not {getattr(self, name)}." for name in whole if getattr(self, name) < 1
+        ]
         if not 0 < self.forget_share < 1:
             found.append(f"tofu.forget_share is a share between 0 and 1, not {self.forget_share}.")
         return found
@@ -75,7 +83,7 @@ class Tofu:
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
-        return METRICS
+        return REAL_METRICS if tier == "real" else METRICS
 
     def offers(self, setting: Setting) -> frozenset[str]:
         """A history and retain rows."""
@@ -83,11 +91,7 @@ class Tofu:
 
     def prepare(self, work: Work, setting: Setting) -> Scenario:
         """The scenario of the tier."""
-        if setting.tier == "real":
-            from tasks.tofu_real import prepare
-
-            return prepare(self, work, setting)
-        return self.lab(work)
+        return self.real(work, setting) if setting.tier == "real" else self.lab(work)
 
     def lab(self, work: Work) -> Scenario:
         """The generated world's authors."""
@@ -100,7 +104,7 @@ class Tofu:
         forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
         replay = ask(residents, (0,))
 
-        def train(rows: Sequence[Example], label: str, order: int = 0):  # type: ignore[no-untyped-def]
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
             share = len(rows) / (len(forget) + len(retain) + len(replay))
             recipe = Recipe(max(1, round(self.target_steps * share)), 1e-3)
             streams = (Stream(tuple(rows), 64, descent()),)
@@ -114,10 +118,15 @@ class Tofu:
             history=past,
             forget=forget,
             retain=retain + replay,
-            validation=Validation(ask(gone, (0,)), ask(kept[: len(gone)], (0,)), ask(residents, (0,)), ask(strangers, (0,))),
+            validation=Validation(
+                ask(gone, (0,)), ask(kept[: len(gone)], (0,)), ask(residents, (0,)), ask(strangers, (0,))
+            ),
             probes=(
                 *(Probe(f"{s}_questions", "logprob", ask(who, (1,)), ("answer", "wrong")) for s, who in sides.items()),
-                *(Probe(f"{s}_paraphrased", "logprob", ask(sides[s], (2,)), ("answer", "wrong")) for s in ("forget", "retain")),
+                *(
+                    Probe(f"{s}_paraphrased", "logprob", ask(sides[s], (2,)), ("answer", "wrong"))
+                    for s in ("forget", "retain")
+                ),
                 Probe("retain_all", "logprob", ask(kept, (1,))),
                 Probe("world_all", "logprob", ask(residents, (1,))),
                 Probe("stranger_questions", "logprob", ask(strangers, (1,))),
@@ -131,6 +140,44 @@ class Tofu:
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
+        )
+
+    def real(self, work: Work, setting: Setting) -> Scenario:
+        """Rows of the benchmark; theta_0 is the model as it was given, the only checkpoint before the authors."""
+        rows = subset(setting.data or HUB, self.authors, self.questions, self.forgotten, self.probed)
+        before = Checkpoint(setting.model_path, setting.model_hash, label="history-0")
+
+        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            steps = self.epochs * -(-len(examples) // self.batch)
+            streams = (Stream(tuple(examples), self.batch, descent()),)
+            return stage_two(work, lambda: before, streams, Recipe(steps, self.lr), label, order)
+
+        return Scenario(
+            label=rows.label,
+            target=train(rows.forget + rows.retain, "target"),
+            oracles=tuple(train(rows.retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
+            history=lambda: History((Moment(before, 0, 0, "released"),)),
+            forget=rows.forget,
+            retain=rows.retain,
+            validation=rows.validation,
+            probes=(
+                Probe("forget", "logprob", rows.forget_probe, ("answer", "paraphrase", "wrong")),
+                Probe("retain", "logprob", rows.retain_probe, ("answer", "paraphrase", "wrong")),
+                Probe("ra", "logprob", rows.real_authors, ("answer", "wrong")),
+                Probe("wf", "logprob", rows.world_facts, ("answer", "wrong")),
+                Probe("holdout", "logprob", rows.holdout),
+                Probe("forget_said", "generate", rows.forget_probe, max_new_tokens=NEW_TOKENS),
+                Probe("retain_said", "generate", rows.retain_probe, max_new_tokens=NEW_TOKENS),
+                Probe("kl_forget", "divergence", rows.forget_probe),
+                Probe("kl_retain", "divergence", rows.retain_probe),
+                Probe("kl_world", "divergence", rows.world_facts),
+            ),
+            metrics=REAL_METRICS,
+            oracle_rows=rows.retain,
+            lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": before.hash},
+            forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
+            utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
+            headline=REAL_HEADLINE,
         )
 
     def outline(self, setting: Setting) -> Outline:
@@ -180,6 +227,43 @@ HEADLINE = (
     "forget_quality",
     "mia_loss",
     "privleak",
+    "kl_forget",
+    "kl_retain",
+)
+
+UTILITY = normalised_probability("wf_Q_A_Prob_normalised", "wf")
+REAL_METRICS: tuple[Metric, ...] = (
+    probability("forget_Q_A_Prob", "forget", goal="oracle"),
+    probability("forget_Q_A_PARA_Prob", "forget", "paraphrase", goal="oracle"),
+    probability("retain_Q_A_Prob", "retain", goal="up"),
+    normalised_probability("ra_Q_A_Prob_normalised", "ra"),
+    UTILITY,
+    rouge_l("forget_Q_A_ROUGE", "forget_said", measure="recall", stemmer=True, goal="oracle"),
+    rouge_l("retain_Q_A_ROUGE", "retain_said", measure="recall", stemmer=True, goal="up"),
+    truth_ratio("forget_truth_ratio", "forget", form="forget", right="paraphrase", goal="oracle"),
+    truth_ratio("retain_Truth_Ratio", "retain", form="utility", right="paraphrase", goal="up"),
+    truth_ratio("ra_Truth_Ratio", "ra", form="utility", right="answer", goal="up"),
+    truth_ratio("wf_Truth_Ratio", "wf", form="utility", right="answer", goal="up"),
+    forget_quality("forget_quality", "forget", right="paraphrase"),
+    auc("mia_loss", "loss", "forget", "holdout"),
+    auc("mia_min_k", "min_k", "forget", "holdout"),
+    privleak("privleak", "forget", "holdout"),
+    kl("kl_forget", "kl_forget"),
+    kl("kl_retain", "kl_retain"),
+    kl("kl_world", "kl_world"),
+    kl_floors("kl_forget_floors", "kl_forget"),
+    kl_floors("kl_retain_floors", "kl_retain"),
+    kl_floors("kl_world_floors", "kl_world"),
+    collapsed("collapsed", "forget_said", utility=UTILITY, floor=0.3),
+)
+REAL_HEADLINE = (
+    "forget_Q_A_Prob",
+    "forget_Q_A_ROUGE",
+    "forget_quality",
+    "retain_Q_A_Prob",
+    "retain_Q_A_ROUGE",
+    "wf_Q_A_Prob_normalised",
+    "mia_loss",
     "kl_forget",
     "kl_retain",
 )

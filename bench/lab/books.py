@@ -33,9 +33,9 @@ PATTERNS = tuple(
 )
 """D determiner, A adjective, N noun, V verb, R adverb, P preposition, C conjunction, M month-like noun."""
 FIXED = {
-    "D": "the a this that every some no each any another one its".split(),
-    "P": "in on under near behind with from over through beside without before".split(),
-    "C": "and but or while because until though where".split(),
+    "D": ["the", "a", "this", "that", "every", "some", "no", "each", "any", "another", "one", "its"],
+    "P": ["in", "on", "under", "near", "behind", "with", "from", "over", "through", "beside", "without", "before"],
+    "C": ["and", "but", "or", "while", "because", "until", "though", "where"],
 }
 STATEMENTS = {
     "home": ("{n} lived in {v} .", "the house of {n} stood in {v} ."),

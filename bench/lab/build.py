@@ -51,7 +51,10 @@ def resident_pretraining(world: World, width: int, steps: int) -> Pretraining:
     residents = world.groups["resident"]
     rows = statements(residents) + questions(residents, (0, 1, 2), world.values, template="qa-full")
     return Pretraining(
-        Architecture(width, layers=2, positions=64), world.vocabulary, (Stream(rows, 64, descent()),), Recipe(steps, 2e-3)
+        Architecture(width, layers=2, positions=64),
+        world.vocabulary,
+        (Stream(rows, 64, descent()),),
+        Recipe(steps, 2e-3),
     )
 
 
@@ -69,9 +72,7 @@ def fresh(work: Work, pretraining: Pretraining) -> Checkpoint:
 
     def make(folder: Path) -> Json:
         tokenizer = word_tokenizer(pretraining.vocabulary)
-        model = small_llama(
-            len(tokenizer), architecture.width, architecture.layers, architecture.positions, work.seed
-        )
+        model = small_llama(len(tokenizer), architecture.width, architecture.layers, architecture.positions, work.seed)
         save(model, tokenizer, folder)
         return {"checkpoint": checkpoint_at(folder, "fresh").hash}
 

@@ -45,7 +45,7 @@ def draws(rng: np.random.Generator, size: int) -> Counts:
     return np.bincount(picks.ravel(), minlength=BLOCK * size).reshape(BLOCK, size)
 
 
-def mean_interval(values: Iterable[float]) -> tuple[float, float]:
+def bootstrap_mean(values: Iterable[float]) -> tuple[float, float]:
     """(low, high) of the mean of ``values``, one per example."""
     array = np.fromiter(values, dtype=np.float64)
     return interval(lambda counts: (counts * array).sum(axis=1) / len(array), len(array))
@@ -71,7 +71,7 @@ def auc(members: Floats, others: Floats) -> float:
     return stated(area(members, others, *once)[0])
 
 
-def auc_interval(members: Floats, others: Floats) -> tuple[float, float]:
+def bootstrap_auc(members: Floats, others: Floats) -> tuple[float, float]:
     """(low, high) of `auc`, members and others drawn apart."""
     return interval(lambda m, o: area(members, others, m, o), len(members), len(others))
 
@@ -82,7 +82,7 @@ def mean_score(values: Mapping[str, float], unit: str = "") -> Score:
     Raises `Absent` when there is no example, or when a value is not a finite number (a model that broke down).
     """
     array = finite(values)
-    low, high = mean_interval(array) if len(array) > 1 else (None, None)
+    low, high = bootstrap_mean(array) if len(array) > 1 else (None, None)
     return Score(stated(math.fsum(array) / len(array)), len(array), low, high, unit)
 
 

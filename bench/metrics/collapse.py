@@ -21,7 +21,7 @@ ROWS = 0.5
 
 
 def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
-    """1 when half of the texts generated for ``probe`` or more are degenerate or ``utility`` is below ``floor``, else 0.
+    """1 when half or more of the texts generated for ``probe`` are degenerate or ``utility`` < ``floor``, else 0.
 
     Degenerate: empty, looping for half of its words, or 20 words and more of which less than a fifth differ. Goal
     down. Without ``utility`` or without texts the flag is absent, not 0.

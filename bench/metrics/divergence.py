@@ -41,7 +41,7 @@ def kl_floors(name: str, probe: str) -> Metric:
 
 
 def divergences(responses: Responses, probe: str) -> dict[str, float]:
-    """By example id: KL in nats per answer token, mean over the oracles; examples without answer tokens are left out."""
+    """KL by example id: nats per answer token, mean over the oracles; examples without answer tokens are left out."""
     found: dict[str, float] = {}
     for key, row in rows_of(responses, probe).items():
         by_oracle = [mean(row[label]) for label in sorted(row) if row[label]]

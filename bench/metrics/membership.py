@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.errors import Absent
 from bench.metrics import Metric
-from bench.metrics.bootstrap import Floats, auc_interval, finite, stated
+from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
 from bench.metrics.bootstrap import auc as roc_area
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import Text, mean, mean_logp, row_means, without_eos
@@ -30,7 +30,7 @@ def auc(name: str, attack: Literal["loss", "min_k"], member: str, other: str, go
 
     def compute(responses: Responses, oracles: object) -> Score:
         sides = attacked(responses, member, score), attacked(responses, other, score)
-        return Score(roc_area(*sides), sum(map(len, sides)), *auc_interval(*sides))
+        return Score(roc_area(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
 
     return Metric(name, compute, goal)
 
@@ -57,7 +57,7 @@ def privleak(name: str, member: str, other: str) -> Metric:
         def leak(area: float) -> float:
             return stated(100 * ((1 - area) - (1 - reference)) / (1 - reference + TINY))
 
-        low, high = auc_interval(*ours)
+        low, high = bootstrap_auc(*ours)
         return Score(leak(roc_area(*ours)), sum(map(len, ours)), leak(high), leak(low), "%")
 
     return Metric(name, compute, 0.0, needs_oracle=True, unit="%")

@@ -48,7 +48,9 @@ def mean_loss(name: str, probe: str, *, goal: str | float) -> Metric:
 
 
 ABOUT = (
-    About("restor_accuracy*", "share of questions whose greedy answer is exactly the truth", "up", "RESTOR; exact match"),
+    About(
+        "restor_accuracy*", "share of questions whose greedy answer is exactly the truth", "up", "RESTOR; exact match"
+    ),
     About("restor_wrong", "share of questions answered with the falsehood that was spread", "oracle", "own"),
     About("logprob_*", "mean token log-prob of the true, the corrupted or an unrelated answer", "varies", "RESTOR"),
     About("*_passage_loss", "mean token loss of whole passages", "varies", "own"),

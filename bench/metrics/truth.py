@@ -43,7 +43,7 @@ def truth_ratio(
 
 
 def log_ratios(responses: Responses, probe: str, right: str) -> dict[str, float]:
-    """log r by example id: r = exp(-mean of the wrong answers' mean losses) / exp(-mean loss of the right answer).
+    """Log r by example id: r = exp(-mean of the wrong answers' mean losses) / exp(-mean loss of the right answer).
 
     The geometric form of TOFU's ``aggregate_eval_stat.py``, not the arithmetic one of its ``utils.py``; kept as a
     logarithm, so that no loss is too large. Rows that lack a wrong or a right answer with tokens are left out.
@@ -77,7 +77,7 @@ def forget_quality(name: str, probe: str, *, right: Right = "paraphrase") -> Met
 
 
 def ks_p_value(ours: dict[str, float], theirs: dict[str, float], probe: str) -> float:
-    """scipy's two-sided two-sample test; `Absent` unless both are about the same examples."""
+    """Scipy's two-sided two-sample test; `Absent` unless both are about the same examples."""
     from scipy.stats import ks_2samp
 
     if odd := len(ours.keys() ^ theirs.keys()):

@@ -1,0 +1,192 @@
+"""What every metric owes: order of examples does not matter, absent instead of NaN, the ideal against oneself."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.errors import Absent
+from bench.hashing import canonical
+from bench.metrics import Metric, score_all
+from bench.metrics.catalogue import describe, families
+from bench.metrics.collapse import collapsed
+from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.lm_eval import lm_eval_accuracy
+from bench.metrics.membership import auc, privleak
+from bench.metrics.options import answered, mean_loss, option_logprob
+from bench.metrics.probability import (
+    accuracy,
+    exact_memorization,
+    extraction_strength,
+    normalised_probability,
+    probability,
+)
+from bench.metrics.rouge import overlap, rouge_l
+from bench.metrics.truth import forget_quality, model_utility, truth_ratio
+from bench.types import Responses
+
+MADE: dict[Callable[..., Metric], Metric] = {
+    probability: probability("probability", "asked", "wrong", goal="oracle"),
+    accuracy: accuracy("accuracy", "asked", goal="up"),
+    normalised_probability: normalised_probability("normalised", "asked"),
+    exact_memorization: exact_memorization("exact_memorization", "asked"),
+    extraction_strength: extraction_strength("extraction_strength", "asked"),
+    rouge_l: rouge_l("rouge", "said", measure="f1", stemmer=True, goal="up"),
+    truth_ratio: truth_ratio("truth_ratio", "asked", form="forget", goal="oracle"),
+    forget_quality: forget_quality("forget_quality", "asked"),
+    model_utility: model_utility("utility", [accuracy("a", "asked", goal="up"), normalised_probability("b", "asked")]),
+    auc: auc("mia_min_k", "min_k", "asked", "other"),
+    privleak: privleak("privleak", "asked", "other"),
+    kl: kl("kl", "apart"),
+    kl_floors: kl_floors("kl_floors", "apart"),
+    collapsed: collapsed("collapsed", "said", accuracy("a", "asked", goal="up"), floor=0.1),
+    lm_eval_accuracy: lm_eval_accuracy("lm_eval", "choice"),
+    answered: answered("answered", ["asked", "other"], "answer", goal="up"),
+    option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
+    mean_loss: mean_loss("mean_loss", "asked", goal="oracle"),
+}
+METRICS = list(MADE.values())
+WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed")
+"""They read argmax hits or counts, which are whole numbers."""
+SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and", "looked", "at", "the", "rain"]
+
+
+def random_text(rng: random.Random, likely: float) -> dict[str, Any]:
+    logps = [-rng.expovariate(likely) for _ in range(rng.randint(1, 6))]
+    return {"logp": logps, "hit": [int(rng.random() < 0.8) for _ in logps], "eos": rng.random() < 0.5}
+
+
+def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
+    """Plausible responses to a probe of every kind, 40 examples each."""
+    rng = random.Random(seed)
+    ids = [f"e{i}" for i in range(40)]
+    roles = {"answer": (2.0, 1), "paraphrase": (1.5, 1), "wrong": (1.0, 3)}
+    rows: dict[str, dict[str, dict[str, Any]]] = {
+        "asked": {key: {r: [random_text(rng, p) for _ in range(n)] for r, (p, n) in roles.items()} for key in ids},
+        "other": {key: {"answer": [random_text(rng, 1.6)]} for key in ids},
+        "said": {key: {"counts": overlap(" ".join(rng.sample(SENTENCE, 9)), " ".join(SENTENCE))} for key in ids},
+        "apart": {key: {label: [rng.random(), rng.random()] for label in others} for key in ids},
+        "choice": {key: {"acc": float(rng.random() < 0.7)} for key in ids},
+    }
+    return Responses(checkpoint, rows)
+
+
+MODEL = observed(1, "m", ("o0", "o1"))
+ORACLES = (observed(2, "h0", ("o1",)), observed(3, "h1", ("o0",)))
+
+
+def shuffled(responses: Responses) -> Responses:
+    rows = {}
+    for probe, by_id in responses.rows.items():
+        keys = list(by_id)
+        random.Random(7).shuffle(keys)
+        assert keys != list(by_id)
+        rows[probe] = {key: by_id[key] for key in keys}
+    return replace(responses, rows=rows)
+
+
+def test_every_factory_is_checked_here() -> None:
+    assert set(factories()) == set(MADE)
+
+
+def factories() -> Iterator[Callable[..., Metric]]:
+    """Public functions of the families that return a metric."""
+    for family in families():
+        for name, function in inspect.getmembers(family, inspect.isfunction):
+            own = function.__module__ == family.__name__ and not name.startswith("_")
+            if own and function.__annotations__.get("return") == "Metric":
+                yield function
+
+
+def test_every_metric_has_a_finite_score_inside_its_interval() -> None:
+    scored = score_all(METRICS, MODEL, ORACLES)
+    assert scored.absent == {}
+    for metric in METRICS:
+        score = scored.scores[metric.name]
+        assert math.isfinite(score.value) and score.n >= 30
+        assert score.unit == metric.unit
+        if score.low is not None and score.high is not None:
+            assert score.low <= score.value <= score.high
+        canonical(score.to_json())  # no NaN, no type that JSON does not know
+
+
+def test_order_of_examples_and_of_oracles_does_not_matter() -> None:
+    again = score_all(METRICS, shuffled(MODEL), [shuffled(oracle) for oracle in reversed(ORACLES)])
+    assert again == score_all(METRICS, MODEL, ORACLES)
+
+
+def test_texts_are_not_needed_and_json_changes_nothing() -> None:
+    kept = Responses.from_json(MODEL.publishable().to_json())
+    assert score_all(METRICS, kept, ORACLES) == score_all(METRICS, MODEL, ORACLES)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_absent_with_a_reason_where_there_is_nothing(metric: Metric) -> None:
+    empty = {"logp": [], "hit": [], "eos": False}
+    bare = {
+        "asked": {"a": {"answer": [empty], "paraphrase": [empty], "wrong": [empty]}},
+        "other": {"a": {"answer": [empty]}},
+        "said": {"a": {}},
+        "apart": {"a": {"o0": []}},
+        "choice": {"a": {}},
+    }
+    for rows in ({}, {name: {} for name in bare}, bare):
+        with pytest.raises(Absent, match=r"\w+ \w+"):
+            metric.compute(Responses("m", rows), ORACLES)
+
+
+@pytest.mark.parametrize("metric", [m for m in METRICS if m.name not in WHOLE], ids=lambda metric: metric.name)
+def test_broken_outputs_are_absent_not_nan(metric: Metric) -> None:
+    broken = {"logp": [float("nan")], "hit": [0], "eos": False}
+    rows = {
+        "asked": {"a": {"answer": [broken], "paraphrase": [broken], "wrong": [broken]}},
+        "other": {"a": {"answer": [broken]}},
+        "apart": {"a": {"o0": [float("nan")]}},
+        "choice": {"a": {"acc": float("nan")}},
+    }
+    oracles = [Responses("h", {**oracle.rows, "asked": {"a": oracle.rows["asked"]["e0"]}}) for oracle in ORACLES]
+    with pytest.raises(Absent, match="no finite number"):
+        metric.compute(Responses("m", rows), oracles)
+
+
+def test_one_row_without_tokens_counts_for_nothing() -> None:
+    empty = {"logp": [], "hit": [], "eos": False}
+    rows = dict(MODEL.rows) | {"asked": {**MODEL.rows["asked"], "empty": {r: [empty] for r in ("answer", "wrong")}}}
+    assert score_all(METRICS, replace(MODEL, rows=rows), ORACLES) == score_all(METRICS, MODEL, ORACLES)
+
+
+def test_against_itself_the_oracle_is_ideal() -> None:
+    twin = {key: dict.fromkeys(row, [0.0, 0.0]) for key, row in ORACLES[0].rows["apart"].items()}
+    model = Responses("m", {**ORACLES[0].rows, "apart": twin})
+    scores = score_all(METRICS, model, [ORACLES[0]]).scores
+    assert scores["forget_quality"].value == 1.0
+    assert scores["privleak"].value == 0.0
+    assert scores["kl"].value == 0.0
+    assert scores["kl_floors"].value == 0.0
+
+
+def test_metrics_that_need_an_oracle_are_absent_without_one() -> None:
+    scored = score_all(METRICS, MODEL, [])
+    assert set(scored.absent) == {metric.name for metric in METRICS if metric.needs_oracle}
+    assert set(scored.absent) == {"forget_quality", "privleak", "kl", "kl_floors"}
+
+
+def test_the_catalogue_describes_every_family_without_torch() -> None:
+    rows = describe()
+    names = [row["name"] for row in rows]
+    assert len(set(names)) == len(names)
+    assert all(set(row) == {"name", "meaning", "goal", "source", "version"} for row in rows)
+    assert {"privleak", "forget_quality", "model_utility", "collapsed", "kl_*"} <= set(names)
+    heavy = (
+        "import sys, bench.metrics.catalogue as c; c.describe(); print({'torch', 'scipy', 'nltk'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

