@@ -180,7 +180,6 @@ def print_table(plan: Plan, out: Path) -> None:
 def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int) -> bool:
     """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
     from bench import selection
-    from bench.provenance import provenance
 
     check_machine(device, jobs, threads)
     store = Store(store_root)
@@ -206,14 +205,16 @@ def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, de
     for result in failed:
         print(f"FAILED {result.job.name}: {result.message}")
     for method, steps in wanted.items():
-        found = []
+        found, made = [], list[Json]()
         for step in steps:
             files = [rows / f"{replace(base, steps=(step,), seed=s, study='tune').key}.json" for s in asked.seeds]
             if all(file.exists() for file in files):
-                found.append(selection.average([json.loads(file.read_text()) for file in files]))
+                rows_of_seeds = [json.loads(file.read_text()) for file in files]
+                made += [row["provenance"] for row in rows_of_seeds]
+                found.append(selection.average(rows_of_seeds))
         if not found:
             continue
-        chosen = selection.report(place, method, asked.seeds, found, provenance(device) | {"threads": threads})
+        chosen = selection.report(place, method, asked.seeds, found, provenance_of_all(made))
         file = out / "tune" / f"{place}-{method}.json"
         write_text(file, json.dumps(chosen, indent=1) + "\n")
         best = found[chosen["chosen"]]
@@ -223,6 +224,12 @@ def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, de
             f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
         )
     return bool(failed)
+
+
+def provenance_of_all(made: Sequence[Json]) -> Json:
+    """The provenance of several runs as one: dirty when one is, and every commit that took part."""
+    commits = sorted({commit for row in made for commit in row["commits"]})
+    return {**made[0], "dirty": any(row["dirty"] for row in made), "commits": commits}
 
 
 def chosen_records(names: Sequence[str], source: Path) -> list[Record]:

@@ -247,6 +247,7 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
         "retain": selection.question_score(selection.side_scores(found, "retain", scenario.validation)),
         "world": selection.question_score(selection.side_scores(found, "utility", scenario.validation)),
         "seconds": round(seconds, 2),
+        "provenance": merged_provenance(work),
     }
 
 

@@ -219,6 +219,7 @@ def train(
     ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
     of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass.
     """
+    assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
     encoded = [[encode(tokenizer, example.payload) for example in stream.examples] for stream in streams]
     data = StepData(streams, recipe.steps, seed, micro)

@@ -37,7 +37,7 @@ class MSA:
     """Which checkpoint is theta_0: share of the history before exposure; 1 is the last one."""
 
     summary: ClassVar[str] = "model state arithmetic on an earlier checkpoint (arXiv 2506.20941)"
-    needs: ClassVar[frozenset[str]] = frozenset({"history"})
+    needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "real-tofu": Preset(
@@ -50,7 +50,7 @@ class MSA:
         "lab-restor": product(
             lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)
         ),
-        "lab-muse-books": product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.05, 1.25)),
+        "lab-muse-books": product(lr=(5e-4,), steps=(120, 240), beta=(0.0, 0.25), alpha=(0.75, 1.0, 1.25, 1.5)),
         "real": product(alpha=(0.5, 0.75, 1.0, 1.25)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
