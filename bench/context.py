@@ -198,4 +198,7 @@ def for_method(work: Work, ledger: Ledger) -> MethodContext:
         ledger.past_used |= {checkpoint.hash for _, checkpoint in terms} & ledger.past
         return own.combine(terms, label)
 
-    return MethodContext(work.seed, train, combine, own.cached)
+    def cached(fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
+        return own.cached(fields, build, label)  # not the bound method: its object knows every node, the oracle's too
+
+    return MethodContext(work.seed, train, combine, cached)

@@ -119,6 +119,8 @@ class Method(Protocol):
         """Rows that enter a forward and backward pass, for the estimate of `bench plan`."""
         ...
 
+    # Optional: ``problems()``, sentences about bad parameters; ``named()``, the name of the variant that they make.
+
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The unlearned checkpoint; the target on disk stays untouched."""
         ...

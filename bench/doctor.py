@@ -23,9 +23,10 @@ NEEDED = {
     "psutil": "5.9",
     "rich": "13",
     "typer": "0.12",
+    "gguf": "0.10",
 }
 """Module -> oldest version that is meant to work."""
-OPTIONAL = {"wandb": "tracking; without it use --track none", "gguf": "`bench fetch` of GGUF models"}
+OPTIONAL = {"wandb": "tracking; without it use --track none"}
 DISTRIBUTIONS = {"lm_eval": "lm-eval", "rouge_score": "rouge-score", "sklearn": "scikit-learn"}
 DISK_GB = 5
 

@@ -12,6 +12,7 @@ from bench.hashing import folder_hash
 from bench.types import Checkpoint
 
 _sealed: set[str] = set()
+"""Content hashes and folders."""
 
 
 class Sealed(Exception):
@@ -27,9 +28,9 @@ class Opened:
 
 
 @contextmanager
-def sealed(hashes: Collection[str]) -> Iterator[None]:
-    """While this lasts, opening a checkpoint of one of these content hashes raises `Sealed`."""
-    added = set(hashes) - _sealed
+def sealed(checkpoints: Collection[Checkpoint]) -> Iterator[None]:
+    """While this lasts, opening one of these checkpoints, by its hash or by its folder, raises `Sealed`."""
+    added = {mark for checkpoint in checkpoints for mark in marks(checkpoint)} - _sealed
     _sealed.update(added)
     try:
         yield
@@ -45,8 +46,13 @@ def open_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Opened:
 
 def check_seal(checkpoint: Checkpoint) -> None:
     """Raise `Sealed` for a checkpoint that is shut at the moment."""
-    if checkpoint.hash in _sealed:
+    if _sealed.intersection(marks(checkpoint)):
         raise Sealed("a method must not open the oracle; it sees the target, and the history if it declares the need")
+
+
+def marks(checkpoint: Checkpoint) -> tuple[str, str]:
+    """What a seal knows a checkpoint by: the hash that it states, and where it really lies."""
+    return checkpoint.hash, str(Path(checkpoint.path).resolve())
 
 
 def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
@@ -57,9 +63,13 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
 
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.path, dtype=getattr(torch, checkpoint.dtype), use_safetensors=True, attn_implementation="sdpa"
+        checkpoint.path,
+        dtype=getattr(torch, checkpoint.dtype),
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa",
     )
-    return Opened(model.to(device).eval(), AutoTokenizer.from_pretrained(checkpoint.path))
+    return Opened(model.to(device).eval(), AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False))
 
 
 LOADERS: dict[str, Callable[[Checkpoint, str], Opened]] = {"causal-lm": open_causal_lm}

@@ -91,7 +91,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         )
     if tier == LAB and asked.data:
         problems.append("--data goes with --model: the lab generates its own rows.")
-    hashes, paths = outside(asked, tier, store.root / "models", problems)
+    hashes, paths, model = outside(asked, tier, store.root / "models", problems)
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
     elif asked.lm_eval:
@@ -107,7 +107,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                     task=asked.task,
                     task_params=params,
                     tier=tier,
-                    model=asked.model or LAB,
+                    model=model,
                     steps=row,
                     seed=seed,
                     limit=asked.limit,
@@ -264,21 +264,29 @@ def steps_of(
                 problems.append(unknown(f"variant of {name}", variant, short))
                 continue
             base |= chosen.params
-        steps.append(Step(name, overlay(kind, name, base, sets.get(name, {}), problems), variant))
-    return steps
+        params = overlay(kind, name, base, sets.get(name, {}), problems)
+        steps.append(Step(name, params, full_variant(kind, params, variant)))
+    return list({(step.name, str(step.params)): step for step in steps}.values())
 
 
-def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple[dict[str, str], Paths]:
-    """Content hashes and folders of the model and the data that come from outside the harness."""
+def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
+    """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
+    made = kind(**params)
+    found = made.named() if hasattr(made, "named") else ""
+    return asked if not found or found == asked else "+".join(filter(None, (asked, found)))
+
+
+def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple[dict[str, str], Paths, str]:
+    """Content hashes and folders of the model and the data that come from outside the harness, and the model's name."""
     if tier == LAB:
-        return {}, Paths()
+        return {}, Paths(), LAB
     from bench.models import resolve
 
     hashes: dict[str, str] = {}
-    model = ""
+    model, name = "", asked.model
     try:
         reference = resolve(asked.model, models)
-        hashes["model"], model = reference.hash, str(reference.path)
+        hashes["model"], model, name = reference.hash, str(reference.path), reference.name
     except UserError as error:
         problems.extend(error.problems)
     data = asked.data or "hub"
@@ -293,7 +301,7 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
 
             hashes["data"] = folder_hash(folder, ("*.json", "*.jsonl"))
             data = str(folder.resolve())
-    return hashes, Paths(model, data)
+    return hashes, Paths(model, data), name
 
 
 def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:

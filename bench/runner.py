@@ -173,7 +173,7 @@ def unlearn(
             history=history,
             oracle=oracles[0] if is_oracle and oracles else None,
         )
-        with sealed(() if is_oracle else {oracle.hash for oracle in oracles}):
+        with sealed(() if is_oracle else oracles):
             result = method.unlearn(request, for_method(work, ledger))
     return result
 

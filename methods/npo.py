@@ -74,6 +74,7 @@ class NPO:
             {"steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
         ),
+        "per-token": Preset({"per_token": True, "beta": 1.0}, "for whole passages: the summed ratio saturates there"),
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
@@ -93,6 +94,10 @@ class NPO:
         """What is wrong with the parameters."""
         found = [] if self.retain in ("all", "forget") else [f"npo.retain is 'all' or 'forget', not '{self.retain}'."]
         return found + ([] if self.beta > 0 else [f"npo.beta must be above 0, not {self.beta}."])
+
+    def named(self) -> str:
+        """The variant that these parameters are, whatever preset they came from."""
+        return "per-token" if self.per_token else ""
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget and retain rows of every step, and one pass for the reference."""

@@ -27,6 +27,7 @@ from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
+from bench.metrics.truth import forget_quality, truth_ratio
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
@@ -135,7 +136,7 @@ def probes(
     strangers: Sequence[Person],
 ) -> tuple[Probe, ...]:
     """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else."""
-    options = ("answer", "corrupted", "unrelated")
+    options = ("answer", "corrupted", "unrelated", "wrong")
     return (
         Probe("corrupted_questions", "logprob", ask(wronged, (1, 2)), options),
         Probe("clean_questions", "logprob", ask(clean, (1, 2)), ("answer",)),
@@ -161,6 +162,8 @@ METRICS: tuple[Metric, ...] = (
     option_logprob("logprob_true", "corrupted_questions", "answer", goal="up"),
     option_logprob("logprob_corrupted", "corrupted_questions", "corrupted", goal="oracle"),
     option_logprob("logprob_unrelated", "corrupted_questions", "unrelated", goal="oracle"),
+    truth_ratio("forget_truth_ratio", "corrupted_questions", form="forget", right="answer", goal="oracle"),
+    forget_quality("forget_quality", "corrupted_questions", right="answer"),
     auc("mia_loss", "loss", "corrupted_statements", "unseen_statements"),
     auc("mia_min_k", "min_k", "corrupted_statements", "unseen_statements"),
     privleak("privleak", "corrupted_statements", "unseen_statements"),

@@ -204,6 +204,7 @@ METRICS: tuple[Metric, ...] = (
     WORLD,
     probability("forget_Q_A_Prob", "forget_questions", goal="oracle"),
     probability("retain_Q_A_Prob", "retain_all", goal="up"),
+    rouge_l("forget_Q_A_ROUGE", "forget_said", measure="recall", stemmer=True, goal="oracle"),
     truth_ratio("forget_truth_ratio", "forget_paraphrased", form="forget", right="answer", goal="oracle"),
     truth_ratio("retain_Truth_Ratio", "retain_paraphrased", form="utility", right="answer", goal="up"),
     forget_quality("forget_quality", "forget_paraphrased", right="answer"),

@@ -1,0 +1,448 @@
+"""What every method and task owes, as checks for our own tests and for those of plug-ins.
+
+    from bench.conformance import check_method, check_task
+
+    def test_mine():
+        check_method(Mine, steps=3)
+
+Parameters make a check quick; the defaults are checked without running them. A check raises AssertionError with one
+sentence for each thing that is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench import names
+from bench.context import Ledger, Work, for_method
+from bench.contracts import Preset, Recipe, Scenario, Setting, Stream
+from bench.hashing import canonical, digest, folder_hash
+from bench.listing import field_meanings
+from bench.losses import descent
+from bench.metrics import score_all
+from bench.metrics.rouge import overlap
+from bench.store import Node, Store
+from bench.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
+
+NEEDS = frozenset({"history", "retain"})
+"""What a method may declare to need, and a task to offer."""
+METHOD_HAS = ("summary", "needs", "version", "presets", "space", "variants", "rows", "unlearn")
+TASK_HAS = ("summary", "version", "tiers", "metrics", "offers", "prepare", "outline")
+WORDS = ("Q:", "A:", "?", *(f"w{i}" for i in range(32)))
+"""Vocabulary of the tiny world that methods are tried on."""
+LAB = Setting("lab")
+Problems = Iterator[str]
+
+
+def check_method(cls: type, **params: Any) -> None:
+    """The declaration of a method, and two runs of it with ``params`` on a tiny model: a minute of its own is a bug."""
+    check_declared(cls)
+    with TemporaryDirectory() as folder:
+        fail(cls, unlearning(cls, cls(**params), Path(folder)))
+
+
+def check_declared(cls: type) -> None:
+    """The declaration alone: the dataclass, its documentation, presets and search spaces."""
+    fail(cls, [*component(cls, METHOD_HAS)])
+    fail(cls, [*declared_method(cls)])
+
+
+def check_task(cls: type, setting: Setting = LAB, **params: Any) -> None:
+    """The declaration of a task and its scenario with ``params``: rows, probes, metrics, and, where there is a model
+    to start from, what its checkpoints are trained on.
+    """
+    fail(cls, [*component(cls, TASK_HAS)])
+    fail(cls, [*declared_task(cls)])
+    with TemporaryDirectory() as folder:
+        made = [prepared(cls(**params), setting, Path(folder) / str(i), seed) for i, seed in enumerate((0, 0, 1))]
+        scenario = made[0].scenario
+        fail(cls, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, cls(**params), setting)])
+        fail(cls, seeded([trace.scenario for trace in made], setting))
+        if setting.tier == "lab" or setting.model_path:
+            fail(cls, checkpoints_apart(made[0]))
+
+
+def fail(cls: type, problems: Iterable[str]) -> None:
+    """AssertionError with all of ``problems``, if there is one."""
+    found = list(problems)
+    assert not found, f"{cls.__module__}.{cls.__qualname__}:\n" + "\n".join(f"- {problem}" for problem in found)
+
+
+# What a component is
+
+
+def component(cls: type, has: Sequence[str]) -> Problems:
+    """A frozen dataclass whose fields have plain defaults and say what they mean."""
+    yield from (f"it lacks '{name}'" for name in has if not hasattr(cls, name))
+    if not dataclasses.is_dataclass(cls):
+        yield "it is not a dataclass: its hyperparameters must be fields"
+        return
+    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        yield "it is not frozen: write @dataclass(frozen=True)"
+    if not (cls.__doc__ or "").strip() or (cls.__doc__ or "").startswith(f"{cls.__name__}("):
+        yield "it has no docstring: say what it does, with the equation and the paper"
+    meanings = field_meanings(cls)
+    for each in dataclasses.fields(cls):
+        if each.default is dataclasses.MISSING:
+            yield f"field '{each.name}' has no default"
+        elif not isinstance(each.default, bool | int | float | str):
+            yield f"field '{each.name}' is a {type(each.default).__name__}, which --set can't give: use bool, int, float or str"
+        if each.name not in meanings:
+            yield f"field '{each.name}' has no meaning: put a string with its unit right under it"
+    if isinstance(getattr(cls, "version", None), bool) or not isinstance(getattr(cls, "version", None), int):
+        yield "version is a whole number, raised when the same parameters give another result"
+    summary = getattr(cls, "summary", "")
+    if not isinstance(summary, str) or not summary.strip() or "\n" in summary:
+        yield "summary is one line that says what it is"
+
+
+def refused(cls: type, params: Mapping[str, Any], what: str) -> Problems:
+    """What is wrong with ``params`` laid over the defaults."""
+    known = names.defaults(cls)
+    for name in params:
+        if name not in known:
+            yield f"{what} sets '{name}', which is no field"
+        elif not isinstance(params[name], type(known[name])) and not (
+            isinstance(known[name], float) and isinstance(params[name], int)
+        ):
+            yield f"{what} sets '{name}' to a {type(params[name]).__name__} where the default is a {type(known[name]).__name__}"
+    if set(params) <= set(known):
+        yield from (f"{what} is refused: {text}" for text in names.check_bounds(cls, {**known, **params}))
+
+
+def declared_method(cls: Any) -> Problems:
+    """Needs, presets, variants, search spaces."""
+    yield from refused(cls, {}, "the default setting")
+    if not isinstance(cls.needs, frozenset) or not cls.needs <= NEEDS:
+        yield f"needs is a frozenset of {sorted(NEEDS)}, not {cls.needs!r}"
+    for name, preset in cls.presets.items():
+        if not isinstance(preset, Preset) or not preset.source.strip():
+            yield f"preset '{name}' must be a Preset with its source: the paper and table, or the search that chose it"
+            continue
+        yield from refused(cls, preset.params, f"preset '{name}'")
+    for variant in cls.variants:
+        if not any(name == variant or name.endswith(f"-{variant}") for name in cls.presets):
+            yield f"variant '{variant}' has no preset"
+    for place, settings in cls.space.items():
+        if not settings:
+            yield f"the search space of '{place}' is empty"
+        for i, setting in enumerate(settings):
+            yield from refused(cls, setting, f"setting {i} of the search space of '{place}'")
+        whole = [digest({**names.defaults(cls), **setting}) for setting in settings]
+        if len(set(whole)) < len(whole):
+            yield f"the search space of '{place}' tries a setting twice"
+    count = cls().rows(100, 400)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        yield f"rows(100, 400) is {count!r}: it must be a whole number, the rows through a forward and backward pass"
+
+
+def declared_task(cls: Any) -> Problems:
+    """Defaults, tiers, metrics by tier, sizes."""
+    yield from refused(cls, {}, "the default setting")
+    if not cls.tiers or not set(cls.tiers) <= {"lab", "real"}:
+        yield f"tiers are of 'lab' and 'real', not {cls.tiers!r}"
+    for tier in cls.tiers:
+        setting, metrics = Setting(tier), cls().metrics(tier)
+        if not metrics or repeated(metric.name for metric in metrics):
+            yield f"metrics('{tier}') must be there, each name once"
+        if not cls().offers(setting) <= NEEDS:
+            yield f"offers is a frozenset of {sorted(NEEDS)}"
+        outline = cls().outline(setting)
+        if (
+            min([outline.parameters, outline.row_tokens, outline.probe_rows, outline.forget, *outline.stages.values()])
+            <= 0
+        ):
+            yield f"the outline of '{tier}' has a size of 0 or less"
+
+
+def repeated(texts: Iterable[str]) -> list[str]:
+    """What occurs more than once, sorted."""
+    seen: set[str] = set()
+    return sorted({text for text in texts if text in seen or seen.add(text)})  # type: ignore[func-returns-value]
+
+
+# What a method does
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tiny scenario that a method can work in: the request, and what it was made in."""
+
+    request: Request
+    root: Path
+
+    def work(self, name: str) -> Work:
+        """A fresh store beside the given checkpoints, so that nothing is cached from another run."""
+        return Work(Store(self.root / name), seed=0, provenance={})
+
+
+def tiny_rows(side: str, first: int, count: int = 6) -> tuple[Example, ...]:
+    """``count`` questions and two passages over the tiny world's words."""
+    at = [first + i for i in range(count)]
+    questions = [
+        Example(f"{side}-q{i}", {"prompt": f"w{i} w{i % 7} ?", "answer": f"w{i + 1}", "template": "qa"}) for i in at
+    ]
+    passages = [
+        Example(f"{side}-t{i}", {"prompt": "", "answer": f"w{i} w{i + 2} w{i + 1} .", "template": "text"})
+        for i in at[:2]
+    ]
+    return (*questions, *passages)
+
+
+def tiny_checkpoint(folder: Path, seed: int = 0, width: int = 16, label: str = "") -> Checkpoint:
+    """A two-layer Llama with random weights over the tiny world's words, written to ``folder``."""
+    from bench.lab.model import small_llama, word_tokenizer
+    from bench.loaders import checkpoint_at
+    from bench.training import save
+
+    tokenizer = word_tokenizer(WORDS)
+    save(small_llama(len(tokenizer), width, layers=2, positions=64, seed=seed), tokenizer, folder)
+    return checkpoint_at(folder, label)
+
+
+def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> Place:
+    """A request with a history of two checkpoints and a target trained on forget and retain rows."""
+    forget, retain = tiny_rows("forget", 0), tiny_rows("retain", 8, 12)
+    held = Validation(tiny_rows("v-forget", 20, 2), tiny_rows("v-retain", 22, 2), tiny_rows("v-world", 24, 2))
+    work = Work(Store(folder / "given"), seed=0, provenance={})
+    fresh = tiny_checkpoint(folder / "fresh", label="history-0")
+    before = work.train(fresh, [Stream(tiny_rows("past", 3, 16), 8, descent())], Recipe(6, 5e-3), "history-6")
+    target = work.train(before, [Stream(forget + retain, 8, descent())], Recipe(6, 5e-3), "target")
+    history = History((Moment(fresh, 0, 0, "pretraining"), Moment(before, 6, 480, "pretraining")))
+    request = Request(
+        target,
+        forget,
+        retain if "retain" in needs else (),
+        held,
+        history if "history" in needs else None,
+    )
+    return Place(request, folder)
+
+
+def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
+    """Two runs of ``method`` in two stores: a sound checkpoint, the same bits, the given files as they were."""
+    from bench.loaders import open_checkpoint
+
+    place = tiny_place(folder, cls.needs)
+    given = [place.request.target, *(moment.checkpoint for moment in given_history(place.request))]
+    results: list[Checkpoint] = []
+    for name in ("first", "second"):
+        result = method.unlearn(place.request, for_method(place.work(name), Ledger(set(), set())))
+        if not isinstance(result, Checkpoint):
+            yield f"unlearn returned a {type(result).__name__}, not a Checkpoint"
+            return
+        results.append(result)
+    for checkpoint in given:
+        if folder_hash(Path(checkpoint.path)) != checkpoint.hash:
+            yield f"unlearn changed the files of the {checkpoint.label or 'given checkpoint'}: it must leave them alone"
+    first, second = results
+    if folder_hash(Path(first.path)) != first.hash:
+        yield "the returned checkpoint's hash is not that of its files (take it from ctx.train or ctx.combine)"
+    if first.hash != second.hash:
+        yield "the same seed gave other weights the second time: draw from ctx.seed and from lists, never from a set"
+    model = open_checkpoint(first).model
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        yield "the unlearned weights are not finite"
+
+
+def given_history(request: Request) -> tuple[Moment, ...]:
+    """The moments of the request's history, if it has one."""
+    return request.history.moments if request.history else ()
+
+
+# What a task prepares
+
+
+@dataclass
+class Tracer(Work):
+    """A context that remembers the rows of every training run."""
+
+    trained: dict[str, list[Example]] = field(default_factory=dict)
+    """Rows by the label of the run."""
+
+    def train_node(
+        self,
+        start: Checkpoint,
+        streams: Sequence[Stream],
+        recipe: Recipe,
+        label: str,
+        snapshots: Sequence[int] = (),
+        seed: int | None = None,
+    ) -> Node:
+        """Remember the rows, then train."""
+        self.trained.setdefault(label, []).extend(row for stream in streams for row in stream.examples)
+        return super().train_node(start, streams, recipe, label, snapshots, seed)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A scenario and the context it was prepared in."""
+
+    scenario: Scenario
+    work: Tracer
+
+
+def prepared(task: Any, setting: Setting, folder: Path, seed: int = 0) -> Trace:
+    """The scenario of ``task`` over a store in ``folder``; no checkpoint is built yet."""
+    work = Tracer(Store(folder), seed=seed, provenance={})
+    return Trace(task.prepare(work, setting), work)
+
+
+def content(example: Example) -> str:
+    """What a row says, whatever its id and template."""
+    return canonical({key: value for key, value in example.payload.items() if key != "template"})
+
+
+def contents(rows: Iterable[Example]) -> set[str]:
+    """What the rows say."""
+    return {content(row) for row in rows}
+
+
+def shared(one: Iterable[Example], other: Iterable[Example], what: str) -> Problems:
+    """A sentence when two lists of rows have a text in common."""
+    if both := sorted(contents(one) & contents(other)):
+        yield f"{what}: {len(both)} rows, the first is {both[0]}"
+
+
+def held_rows(validation: Validation) -> list[Example]:
+    """All validation rows."""
+    return [row for rows in vars(validation).values() for row in rows]
+
+
+def rows_apart(scenario: Scenario) -> Problems:
+    """Forget and retain, oracle and forget, validation and probes have nothing in common; ids are unique."""
+    sides = {"forget": scenario.forget, "retain": scenario.retain, "oracle_rows": scenario.oracle_rows}
+    for name, rows in (sides | vars(scenario.validation)).items():
+        if again := repeated(row.id for row in rows):
+            yield f"{name} has the id '{again[0]}' twice"
+    for name in ("retain", "oracle_rows"):
+        if both := sorted({row.id for row in scenario.forget} & {row.id for row in sides[name]}):
+            yield f"forget and {name} share the id '{both[0]}'"
+        yield from shared(scenario.forget, sides[name], f"forget and {name} share texts")
+    if not scenario.forget:
+        yield "there is nothing to forget"
+    for probe in scenario.probes:
+        yield from shared(
+            held_rows(scenario.validation), probe.examples, f"the probe '{probe.name}' asks validation rows"
+        )
+    trained = scenario.forget + scenario.retain + scenario.oracle_rows
+    yield from shared(scenario.validation.unseen, trained, "validation.unseen holds rows that are trained on")
+
+
+def probes_sound(scenario: Scenario) -> Problems:
+    """Unique names and ids, known kinds, texts for every role."""
+    from bench.measure import KINDS
+
+    if again := repeated(probe.name for probe in scenario.probes):
+        yield f"two probes are called '{again[0]}'"
+    for probe in scenario.probes:
+        if probe.kind not in KINDS:
+            yield f"the probe '{probe.name}' is of the unknown kind '{probe.kind}'; there are {', '.join(KINDS)}"
+        if again := repeated(row.id for row in probe.examples):
+            yield f"the probe '{probe.name}' has the id '{again[0]}' twice"
+        if not probe.examples:
+            yield f"the probe '{probe.name}' has no examples"
+        if probe.kind == "generate" and probe.max_new_tokens < 1:
+            yield f"the probe '{probe.name}' generates nothing: set max_new_tokens"
+        roles = probe.roles if probe.kind == "logprob" else ()
+        for role in roles:
+            if role != "answer" and not all(row.references.get(role) for row in probe.examples):
+                yield f"the probe '{probe.name}' scores '{role}', and some of its rows have no such reference"
+
+
+def scores_sound(scenario: Scenario, task: Any, setting: Setting) -> Problems:
+    """Every metric can be had from the probes alone, and the named columns are metrics."""
+    metrics = [metric.name for metric in scenario.metrics]
+    if again := repeated(metrics):
+        yield f"two metrics are called '{again[0]}'"
+    if metrics != [metric.name for metric in task.metrics(setting.tier)]:
+        yield f"the scenario's metrics are not those of metrics('{setting.tier}'): scores could not be computed again"
+    for name in ("headline", "forgetting", "utility"):
+        if not getattr(scenario, name):
+            yield f"{name} is empty"
+        yield from (
+            f"{name} names '{column}', which is no metric"
+            for column in getattr(scenario, name)
+            if column not in metrics
+        )
+    labels = ("oracle-0", "oracle-1")
+    oracles = [Responses(label, made_up(scenario.probes, label, [o for o in labels if o != label])) for label in labels]
+    scored = score_all(scenario.metrics, Responses("model", made_up(scenario.probes, "model", labels)), oracles)
+    yield from (f"the metric '{name}' can't be had from the probes: {why}" for name, why in scored.absent.items())
+
+
+def made_up(probes: Sequence[Probe], checkpoint: str, others: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Responses as a model of no merit would give them: their form is right, their numbers are drawn."""
+    return {
+        probe.name: {
+            row.id: invent(probe, row, random.Random(f"{checkpoint}/{probe.name}/{row.id}"), others)
+            for row in probe.examples
+        }
+        for probe in probes
+    }
+
+
+def invent(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]) -> dict[str, Any]:
+    """One row of responses."""
+    if probe.kind == "generate":
+        words = row.payload["answer"].split()
+        return {"text": "", "counts": overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])}
+    if probe.kind == "divergence":
+        return {label: [rng.random() for _ in range(3)] for label in others}
+    if probe.kind == "lm-eval":
+        return {"acc": float(rng.random() < 0.5)}
+
+    def text() -> dict[str, Any]:
+        logp = [-rng.expovariate(1.0) for _ in range(4)]
+        return {"logp": logp, "hit": [int(value > -1) for value in logp], "eos": True}
+
+    counts = {role: 1 if role == "answer" else len(row.references.get(role, ())) for role in probe.roles}
+    return {role: [text() for _ in range(count)] for role, count in counts.items()}
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """Hash of every row that a scenario trains on or asks."""
+    rows = [scenario.forget, scenario.retain, held_rows(scenario.validation), *(p.examples for p in scenario.probes)]
+    return digest([data_hash(part) for part in rows])
+
+
+def seeded(made: Sequence[Scenario], setting: Setting) -> Problems:
+    """Seeds 0, 0 and 1: the same rows twice, and in the lab other rows the third time."""
+    first, second, third = map(fingerprint, made)
+    if first != second:
+        yield "the same seed gave other rows the second time"
+    if setting.tier == "lab" and first == third:
+        yield "another seed gave the same rows: a seed of the lab varies the world"
+
+
+def checkpoints_apart(trace: Trace) -> Problems:
+    """Nothing but the target has seen the forget rows; the oracles have seen what the scenario says."""
+    scenario, trained = trace.scenario, trace.work.trained
+    if scenario.history:
+        scenario.history()
+    past = [row for rows in trained.values() for row in rows]
+    yield from shared(scenario.forget, past, "the history has seen forget rows")
+    trained.clear()
+    oracles = [build() for build in scenario.oracles]
+    seen = [row for rows in trained.values() for row in rows]
+    yield from shared(scenario.forget, seen, "an oracle has seen forget rows")
+    if contents(seen) != contents(scenario.oracle_rows):
+        yield "oracle_rows are not the rows that the oracles are trained on"
+    trained.clear()
+    target = scenario.target()
+    seen += [row for rows in trained.values() for row in rows]
+    if not contents(scenario.forget) <= contents(seen):
+        yield "the target was not trained on every forget row"
+    yield from shared(scenario.validation.unseen, past + seen, "validation.unseen holds rows that are trained on")
+    if len(oracles) < 2:
+        yield "there are fewer than two oracles: without their distance there is no noise floor"
+    if len({checkpoint.hash for checkpoint in (target, *oracles)}) <= len(oracles):
+        yield "target and oracles are not different checkpoints"
+    if len({oracle.label for oracle in oracles}) < len(oracles):
+        yield "two oracles have one label: divergences are kept by it"

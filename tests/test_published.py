@@ -1,0 +1,78 @@
+"""What is published: the leaderboard is what the generator prints, scores follow from the kept responses, and the
+defaults are what the published searches chose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import names
+from bench.commands import rescore_command
+from bench.leaderboard import check
+from bench.records import load
+from bench.selection import Outcome, choose
+from bench.types import Record
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+SEARCHES = sorted((RESULTS / "tune").glob("*.json"))
+
+
+def lab_books() -> list[Record]:
+    records = load(RESULTS).records
+    return [r for r in records if r.spec.task == "muse-books" and r.spec.tier == "lab" and r.status == "done"]
+
+
+def test_records_are_whole_and_clean() -> None:
+    loaded = load(RESULTS)
+    assert loaded.broken == [] and loaded.records
+    for record in loaded.records:
+        assert record.provenance["dirty"] is False, record.name
+        assert record.lineage["oracle_rows"]["in_forget"] == 0, record.name
+
+
+def test_leaderboard_is_what_the_generator_prints() -> None:
+    assert check(RESULTS, ROOT / "leaderboard.md")
+
+
+def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert rescore_command(RESULTS, tmp_path, False, said.append), "\n".join(said)
+
+
+def test_books_are_learnt_to_the_letter_and_the_oracle_never_saw_them() -> None:
+    """The figures that the lab promises: target verbatim at least .9, oracle at most .3, held-out loss well above."""
+    targets = {r.spec.seed: r for r in lab_books() if r.spec.method == "target"}
+    oracles = {r.spec.seed: r for r in lab_books() if r.spec.method == "retrain"}
+    assert len(targets) >= 3 and targets.keys() == oracles.keys()
+    for seed, target in targets.items():
+        assert target.scores["forget_verbmem_ROUGE"].value >= 0.9
+        assert oracles[seed].scores["forget_verbmem_ROUGE"].value <= 0.3
+        learnt = max(target.scores[f"{side}_passage_loss"].value for side in ("forget", "retain"))
+        assert target.scores["holdout_passage_loss"].value >= learnt + 1.0, "a nat per token at least"
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_defaults_are_what_the_search_chose(path: Path) -> None:
+    search = json.loads(path.read_text())
+    method = names.load("methods", search["method"])
+    preset = method.presets[search["place"]]
+    assert {**names.defaults(method), **preset.params} == search["params"]
+    assert path.name in preset.source, "the default cites its search"
+    outcomes = [
+        Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"]) for s in search["settings"]
+    ]
+    assert choose(outcomes).index == search["chosen"]
+    assert search["provenance"]["dirty"] is False
+    reported = {record.spec.seed for record in load(RESULTS).records}
+    assert not reported & set(search["seeds"])
+
+
+def test_every_method_had_the_same_budget() -> None:
+    budgets: dict[str, set[int]] = {}
+    for path in SEARCHES:
+        search = json.loads(path.read_text())
+        budgets.setdefault(search["place"], set()).add(search["budget"])
+    assert budgets and all(len(sizes) == 1 for sizes in budgets.values()), budgets

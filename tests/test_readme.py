@@ -1,0 +1,100 @@
+"""The README's commands are real: names, options and the example method are run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SMALL = {
+    "tofu": "width=16 authors=10 history_steps=4 target_steps=4",
+    "restor": "width=16 history_steps=4 target_steps=4",
+    "muse-books": "width=16 history_steps=4 target_steps=4 further_books=2",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("python -m bench")]
+
+
+def bench(line: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(line)[3:]
+    paths = os.pathsep.join([str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {
+        "PYTHONPATH": paths,
+        "MSA_BENCH_STORE": str(folder / "store"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+    command = [sys.executable, "-m", "bench", *words, *more]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("results", "leaderboard.md"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    return tmp_path
+
+
+def test_the_readme_has_its_commands() -> None:
+    assert len(commands()) > 12
+    assert "python -m bench run --methods msa,npo --task muse-books" in commands()
+    assert "@" not in re.sub(r"@[a-z]", "", README), "a placeholder was left in the README"
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if " run " in line or " tune " in line])
+def test_runs_are_understood(line: str, folder: Path) -> None:
+    done = bench(re.sub(r"^python -m bench (run|tune)", "python -m bench plan", line), folder)
+    if "--model" in line:
+        assert done.returncode == 2 and "bench fetch" in done.stderr, done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in commands() if not re.search(r"bench (run|tune|fetch|publish|ls runs)", line)]
+)
+def test_readers_of_records_work(line: str, folder: Path) -> None:
+    done = bench(line, folder)
+    several = done.returncode == 2 and re.search(r"fits \d+ records", done.stderr)
+    assert done.returncode == 0 or several, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_fetched_models_are_known() -> None:
+    from bench.models import KNOWN
+
+    named = [shlex.split(line)[4] for line in commands() if " fetch " in line]
+    assert named and set(named) <= set(KNOWN)
+
+
+def test_the_example_method_runs(folder: Path) -> None:
+    code = next(block for block in blocks("python") if "class Fade" in block)
+    (folder / "fade.py").write_text(code)
+    about = folder / "fade-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: fade\nVersion: 0.1\n")
+    points = re.search(r'\[project\.entry-points\."(.*?)"\]\n(\S+) = "(.*?)"', blocks("toml")[0])
+    assert points is not None
+    (about / "entry_points.txt").write_text(f"[{points[1]}]\n{points[2]} = {points[3]}\n")
+    small = [word for setting in SMALL["tofu"].split() for word in ("--set", f"tofu.{setting}")]
+    line = "python -m bench run --methods fade --task tofu --seeds 0 --jobs 1 --track none"
+    done = bench(line, folder, *small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((folder / "runs/lab/tofu/lab").glob("fade-*.json"))
