@@ -32,7 +32,11 @@ class GradientAscent:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-restor": product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(20, 40, 60, 90)),
-        "lab-muse-books": product(lr=(5e-5, 1e-4, 2e-4, 3e-4), steps=(20, 40, 60, 90)),
+        "lab-muse-books": (
+            *product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
+            *product(lr=(2e-4,), steps=(40, 60)),
+            *product(lr=(3e-4,), steps=(30, 60)),
+        ),
         "lab": product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }

@@ -40,7 +40,10 @@ class GradDiff:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-restor": product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
-        "lab-muse-books": product(retain_weight=(1.0, 5.0), lr=(1e-4, 3e-4), steps=(60, 90, 120, 150)),
+        "lab-muse-books": (
+            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
+            *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120)),
+        ),
         "lab": product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }
