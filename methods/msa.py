@@ -50,7 +50,10 @@ class MSA:
         "lab-restor": product(
             lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)
         ),
-        "lab-muse-books": product(lr=(5e-4,), steps=(120, 240), beta=(0.0, 0.25), alpha=(0.75, 1.0, 1.25, 1.5)),
+        "lab-muse-books": (
+            *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.05, 1.25)),
+            *product(lr=(5e-4,), steps=(240,), beta=(0.0,), alpha=(0.75, 1.0, 1.25, 1.5)),
+        ),
         "real": product(alpha=(0.5, 0.75, 1.0, 1.25)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
