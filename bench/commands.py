@@ -55,7 +55,8 @@ def run_command(
             results = Pool(workers, around, reporter.report).run(jobs_of(plan))
         finish(plan, results, out, store, tracker)
         page, pictures = report(out)
-        tracker.report(page, pictures)
+        if results:
+            tracker.report(page, pictures)
     finally:
         tracker.close()
     print_table(plan, out)

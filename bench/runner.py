@@ -105,6 +105,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     except Unmet as need:
         return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
     own = [node for key, node in work.nodes.items() if key not in built_for_task]
+    if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
+        own = [node for node in work.nodes.values() if str(node.path) == result.path]
+        ledger.retain_seen |= {row.id for row in scenario.retain}
     others = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
     found = measured(result, scenario, oracles, spec.limit, work)
     scored = score_all(scenario.metrics, found.responses, [other.responses for other in others])

@@ -54,7 +54,7 @@ class Tofu:
     batch: int = 8
     """Real tier: rows of one optimiser step of target and oracles (the benchmark's own: 32)."""
     probed: int = 40
-    """Real tier: most rows of a side that are probed; 0 for all."""
+    """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
     width: int = 192
     """Lab: hidden size of the two-layer Llama."""
     history_steps: int = 420
@@ -153,7 +153,7 @@ class Tofu:
             return stage_two(work, lambda: before, streams, Recipe(steps, self.lr), label, order)
 
         return Scenario(
-            label=rows.label,
+            label=rows.label + (f", at most {self.probed} rows of a kind probed" if self.probed else ""),
             target=train(rows.forget + rows.retain, "target"),
             oracles=tuple(train(rows.retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
             history=lambda: History((Moment(before, 0, 0, "released"),)),

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = {"width": 16, "history_steps": 2, "target_steps": 2}
+"""Parameters that make a task's training quick, where it has them."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet() -> Iterator[None]:
+    """One thread, no network: what the suite is run with in CI."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[[type], dict[str, Any]]:
+    """The entries of `SMALL` that a component has, and few optimiser steps for a method."""
+
+    def pick(cls: type) -> dict[str, Any]:
+        wanted = SMALL | {"steps": 3}
+        return {field.name: wanted[field.name] for field in dataclasses.fields(cls) if field.name in wanted}
+
+    return pick
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model that has learnt a few questions and passages by heart, and others by half: (checkpoint, rows)."""
+    from bench.contracts import Recipe, Stream
+    from bench.training import NextToken, train
+    from tests.tiny import llama, passage, qa, saved, tokenizer
+
+    rows = (
+        *(qa(i, f"w{i} w{i % 3} ?", f"w{(5 * i + 7) % 20}") for i in range(10)),
+        *(qa(20 + i, f"w{i} ?", f"w{i + 2} w{i + 9} w{i}") for i in range(4)),
+        passage(0, "w1 w2 w3 w4 w5 w6"),
+        passage(1, "w9 w8 w7 w6 w5 w1 w2"),
+    )
+    folder: Path = tmp_path_factory.mktemp("learned")
+    model = llama(seed=1, width=32).train()
+    train(
+        model,
+        tokenizer(),
+        [Stream(rows, 16, NextToken())],
+        Recipe(70, 1e-2),
+        seed=0,
+        out=folder / "trained",
+        scratch=folder / "scratch",
+    )
+    return saved(model.eval(), tokenizer(), folder / "model", "learned"), rows
