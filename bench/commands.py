@@ -168,7 +168,7 @@ def print_table(plan: Plan, out: Path) -> None:
     console = Console(highlight=False)
     for section in build([record for record in load(out).records if record.spec.key in keys]):
         table = Table(title=f"{section.label}, mean over seeds", title_justify="left", show_edge=False, pad_edge=False)
-        table.add_column("score")
+        table.add_column("score", no_wrap=True)
         for row in section.rows:
             table.add_column(row.name, justify="right", overflow="fold")
         for column in section.headline:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.contracts import Recipe, Stream
+from bench.errors import Busy
 from bench.estimate import train_seconds
+from bench.hashing import digest
 from bench.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.store import Node, Store
 from bench.types import Checkpoint, Json
@@ -38,6 +40,9 @@ class Work:
     autocast: bool = False
     """bfloat16 autocast while training, float32 weights."""
     wait: bool = True
+    """Whether to wait for a node that another process is building; else `Busy` is raised."""
+    only_cached: bool = False
+    """Build nothing: a node that isn't there raises `Busy`."""
     report: Event = silent
     owner: str = "task"
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -54,6 +59,8 @@ class Work:
             self.report({"stage": label, "status": "start", "expected": expect})
             return make(folder)
 
+        if self.only_cached and self.store.find(digest({"owner": self.owner, **fields})[:32]) is None:
+            raise Busy(label)
         node, built = self.store.build(
             {"owner": self.owner, **fields}, build, label, self.provenance, wait=self.wait, expect=expect
         )
@@ -131,8 +138,6 @@ class Work:
 
     def scratch(self, fields: Json) -> Path:
         """Where the training run of ``fields`` keeps its resumable state."""
-        from bench.hashing import digest
-
         return self.store.scratch(digest({"owner": self.owner, **fields})[:32])
 
     def combine(self, terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:

@@ -22,7 +22,8 @@ from bench.runner import Paths
 from bench.types import Json, RunSpec
 
 RETRY_SECONDS = 0.25
-"""How long a worker rests when every job left is busy elsewhere."""
+"""How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
+MOST_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,9 @@ class Pool:
                 else:
                     self.results.append(Result(job, answer["status"], answer.get("message", "")))
                     waiting = 0
-                rest = waiting > len(self.queue)
-            if rest:
-                time.sleep(RETRY_SECONDS)
+                rounds = waiting // (len(self.queue) + 1)
+            if rounds:  # every job in line was busy: rest longer each time, so as not to take the builder's core
+                time.sleep(min(MOST_SECONDS, RETRY_SECONDS * 2**rounds))
 
     def next_job(self) -> Job | None:
         """The next job in line, if there is one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from bench import names
 from bench.context import Ledger, Work, for_method, peak
 from bench.contracts import Scenario, Setting
-from bench.errors import Unmet, UserError
+from bench.errors import Busy, Unmet, UserError
 from bench.hashing import digest
 from bench.loaders import sealed
 from bench.metrics import Metric, score_all
@@ -97,14 +98,17 @@ def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
 def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = None) -> Record:
     """Run a spec and score it. A need that the task can't meet gives a skipped record; other errors are raised."""
     scenario = prepare(spec, paths, work)
-    target, oracles = scenario.target(), [oracle() for oracle in scenario.oracles]
-    built_for_task = set(work.nodes)
+    target, known = scenario.target(), built(scenario.oracles, work)
+    if any(step.method == "retrain" for step in spec.steps):
+        known = [oracle() for oracle in scenario.oracles]
+    before = set(work.nodes)
     ledger = Ledger({row.id for row in scenario.retain}, set())
     try:
-        result = unlearn(spec.steps, scenario, target, oracles, work, ledger)
+        result = unlearn(spec.steps, scenario, target, known, work, ledger)
     except Unmet as need:
         return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
-    own = [node for key, node in work.nodes.items() if key not in built_for_task]
+    own = [node for key, node in work.nodes.items() if key not in before]
+    oracles = [oracle() for oracle in scenario.oracles]
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
         own = [node for node in work.nodes.values() if str(node.path) == result.path]
         ledger.retain_seen |= {row.id for row in scenario.retain}
@@ -138,6 +142,22 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         cost=cost(own, found, work, result, estimate),
         provenance=merged_provenance(work),
     )
+
+
+def built(oracles: Sequence[Callable[[], Checkpoint]], work: Work) -> list[Checkpoint]:
+    """The oracles that exist already, to be sealed while a method works.
+
+    One that doesn't exist yet can't be opened either and need not be waited for: another worker may be building it.
+    """
+    found = []
+    work.only_cached = True
+    try:
+        for oracle in oracles:
+            with suppress(Busy):
+                found.append(oracle())
+    finally:
+        work.only_cached = False
+    return found
 
 
 def merged_provenance(work: Work) -> Json:

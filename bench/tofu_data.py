@@ -16,6 +16,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class TofuSubset:
     """Over every row above."""
 
 
+@lru_cache(maxsize=4)
 def subset(
     data: str | Path, authors: int = 20, questions: int = 10, forget_authors: int = 2, probed: int = 0
 ) -> TofuSubset:

@@ -165,10 +165,10 @@ def test_greedy_text_is_that_of_a_naive_loop(learned: Learned) -> None:
     opened = open_checkpoint(learned[0])
     prompts = [encode(opened.tokenizer, row.payload).prompt for row in learned[1][:14]]
     prompts += [text.prompt for text in TEXTS[:6]] + prompts[:1]
-    written = generate(opened, prompts, 4, "cpu")
-    expected = [naive(opened, prompt, 4) for prompt in prompts]
+    written = generate(opened, prompts, 2, "cpu")
+    expected = [naive(opened, prompt, 2) for prompt in prompts]
     assert len({len(prompt) for prompt in prompts}) >= 4
-    assert {len(ids) for ids in expected} >= {1, 4}
+    assert {len(ids) for ids in expected} == {1, 2}
     assert written == [opened.tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
 
 

@@ -1,0 +1,137 @@
+"""The rule that chooses hyperparameters, worked by hand."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import pytest
+
+from bench import names
+from bench.selection import (
+    MARGIN,
+    Outcome,
+    average,
+    choose,
+    edges,
+    grid,
+    question_score,
+    report,
+    row_score,
+    side_scores,
+    steps_for,
+)
+from bench.types import Example, Responses, Validation
+
+
+def outcome(forget: float, retain: float, world: float, **params: Any) -> Outcome:
+    """One kind of forget row, never-trained level .2: a setting has forgotten at .3 or less."""
+    return Outcome(params, {"qa": forget}, {"qa": 0.2}, retain, world)
+
+
+def test_the_most_useful_of_those_that_have_forgotten() -> None:
+    """Utilities (.9 + .7) / 2 = .8, (.8 + 1) / 2 = .9 and 1; the last has not forgotten: .35 > .2 + .1."""
+    outcomes = [outcome(0.1, 0.9, 0.7), outcome(0.25, 0.8, 1.0), outcome(0.35, 1.0, 1.0)]
+    assert MARGIN == 0.1
+    assert [o.utility for o in outcomes] == pytest.approx([0.8, 0.9, 1.0])
+    assert [o.excess for o in outcomes] == pytest.approx([-0.2, -0.05, 0.05])
+    choice = choose(outcomes)
+    assert (choice.index, choice.forgotten) == (1, True)
+
+
+def test_forgetting_below_the_level_is_no_merit() -> None:
+    assert choose([outcome(0.0, 0.5, 0.5), outcome(0.29, 0.51, 0.5)]).index == 1
+
+
+def test_the_earlier_wins_a_tie() -> None:
+    assert choose([outcome(0.5, 1, 1), outcome(0.1, 0.8, 0.6), outcome(0.1, 0.6, 0.8)]).index == 1
+
+
+def test_the_nearest_when_none_has_forgotten() -> None:
+    """Excess .6, .2, .2: the first of the two nearest, however useless, and it is said that it has not forgotten."""
+    choice = choose([outcome(0.9, 1, 1), outcome(0.5, 0, 0), outcome(0.5, 1, 1)])
+    assert (choice.index, choice.forgotten) == (1, False)
+
+
+def test_the_worst_kind_of_forget_row_decides() -> None:
+    """Questions .1 - .2 - .1 = -.2, passages .9 - .3 - .1 = .5: a book that can still be recited is not forgotten."""
+    mixed = Outcome({}, {"qa": 0.1, "text": 0.9}, {"qa": 0.2, "text": 0.3}, 1.0, 1.0)
+    assert mixed.excess == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("hundredths", range(0, 90))
+def test_exactly_the_margin_above_the_level_has_forgotten(hundredths: int) -> None:
+    """Scores are counts over rows: 40 of 100 beside a level of 30 of 100 is at most the level plus .10."""
+    level, score = hundredths / 100, (hundredths + 10) / 100
+    assert choose([Outcome({}, {"qa": score}, {"qa": level}, 1.0, 1.0)]).forgotten
+
+
+def settings(*values: Any, name: str = "lr") -> list[Outcome]:
+    return [outcome(0.1, 0.5, 0.5, **{name: value, "fixed": 3}) for value in values]
+
+
+def test_a_choice_at_the_end_of_three_or_more_values_is_flagged() -> None:
+    assert edges(settings(3, 1, 2), 0) == ("lr",)
+    assert edges(settings(3, 1, 2), 1) == ("lr",)
+    assert edges(settings(3, 1, 2), 2) == ()
+    assert edges(settings(1, 2), 0) == (), "of two values each is an end: that says nothing"
+    assert edges(settings("a", "b", "c"), 0) == (), "words have no order"
+    best = [outcome(0.1, 0.5, 0.5, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.9, 0.9, lr=4)]
+    assert choose(best).edges == ("lr",)
+
+
+def test_row_scores_by_hand() -> None:
+    """Questions: all or nothing. Passages: 2 of 4. Chats: geometric mean of 1/2 and 1/8 is 1/4."""
+    answer = {"hit": [1, 1, 0, 0], "logp": [log(1 / 2), log(1 / 8)]}
+    assert row_score("qa", answer) == 0.0
+    assert row_score("qa", {"hit": [1, 1], "logp": [-1.0, -1.0]}) == 1.0
+    assert row_score("text", answer) == 0.5
+    assert row_score("chat", answer) == pytest.approx(0.25)
+
+
+def test_side_scores_are_means_by_template() -> None:
+    """Questions 1 and 0: .5. One passage, 3 of 4 tokens: .75. A row without tokens counts for nothing."""
+    hits = {"a": [1, 1], "b": [1, 0], "c": [1, 1, 1, 0], "d": []}
+    templates = {"a": "qa", "b": "qa", "c": "text", "d": "qa"}
+    rows = {key: {"answer": [{"logp": [-1.0] * len(hit), "hit": hit, "eos": True}]} for key, hit in hits.items()}
+    held = tuple(Example(key, {"prompt": "", "answer": "", "template": kind}) for key, kind in templates.items())
+    found = side_scores(Responses("m", {"validation_forget": rows}), "forget", Validation(forget=held))
+    assert found == {"qa": 0.5, "text": 0.75}
+
+
+def test_questions_are_the_score_of_a_side_that_has_them() -> None:
+    assert question_score({"qa": 0.4, "text": 1.0}) == 0.4
+    assert question_score({"text": 0.7}) == 0.7
+
+
+def test_seeds_are_averaged() -> None:
+    def row(forget: float, level: float, retain: float, seconds: float) -> dict[str, Any]:
+        kinds = {"forget": {"qa": forget}, "level": {"qa": level}}
+        return {"params": {"lr": 1}, **kinds, "retain": retain, "world": 1.0, "seconds": seconds}
+
+    made = average([row(0.1, 0.2, 0.5, 2), row(0.5, 0.4, 1.0, 4)])
+    assert (made.forget["qa"], made.level["qa"], made.retain, made.seconds) == pytest.approx((0.3, 0.3, 0.75, 3.0))
+
+
+class Component:
+    space = {"lab-tofu": ({"lr": 1}, {"lr": 2}), "lab": ({"lr": 3},)}
+
+
+def test_a_place_has_its_own_grid_or_its_tiers() -> None:
+    base = {"lr": 0, "steps": 5}
+    assert grid(Component, "lab-tofu", base) == [{"lr": 1, "steps": 5}, {"lr": 2, "steps": 5}]
+    assert grid(Component, "lab-restor", base) == [{"lr": 3, "steps": 5}]
+    assert grid(Component, "real-tofu", base) == []
+
+
+def test_steps_hold_complete_parameters() -> None:
+    for step in steps_for("npo", "lab-tofu"):
+        assert set(step.params) == set(names.fields(names.load("methods", "npo")))
+
+
+def test_the_record_of_a_search_says_what_was_tried() -> None:
+    outcomes = [outcome(0.9, 1, 1, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.4, 0.5, lr=3)]
+    made = report("lab-tofu", "npo", (100, 101), outcomes, {"commit": "c"})
+    assert (made["chosen"], made["params"], made["forgotten"], made["edges"]) == (1, {"lr": 2}, True, [])
+    assert (made["budget"], made["seeds"], len(made["settings"])) == (3, [100, 101], 3)
+    assert made["settings"][0]["excess"] == pytest.approx(0.6)
