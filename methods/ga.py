@@ -37,6 +37,11 @@ class GradientAscent:
             *product(lr=(2e-4,), steps=(40, 60)),
             *product(lr=(3e-4,), steps=(30, 60)),
         ),
+        "lab-tofu": (
+            *product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
+            *product(lr=(1e-4,), steps=(50, 60)),
+            *product(lr=(2e-4,), steps=(20, 30)),
+        ),
         "lab": product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }

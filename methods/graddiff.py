@@ -44,6 +44,11 @@ class GradDiff:
             *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
             *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120)),
         ),
+        "lab-tofu": (
+            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
+            *product(retain_weight=(5.0,), lr=(3e-4,), steps=(150, 180)),
+            *product(retain_weight=(1.0,), lr=(3e-4,), steps=(90, 120)),
+        ),
         "lab": product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }

@@ -46,7 +46,10 @@ class MSA:
         ),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-tofu": product(lr=(2e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.7, 0.85, 1.0, 1.15)),
+        "lab-tofu": (
+            *product(lr=(2e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.7, 0.85, 1.0, 1.15)),
+            *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.05)),
+        ),
         "lab-restor": product(
             lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)
         ),

@@ -78,7 +78,11 @@ class NPO:
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-tofu": product(beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(40, 80)),
+        "lab-tofu": (
+            *product(beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(40, 80)),
+            *product(beta=(1.0,), lr=(1e-4,), steps=(60, 120)),
+            *product(beta=(0.5,), lr=(1e-4,), steps=(60, 80)),
+        ),
         "lab-restor": product(
             text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(30, 120)
         ),

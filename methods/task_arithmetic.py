@@ -44,6 +44,10 @@ class TaskArithmetic:
             *product(steps=(60,), alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
             *product(steps=(120,), alpha=(2.0, 2.5, 3.0, 3.5)),
         ),
+        "lab-tofu": (
+            *product(alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
+            *product(lr=(2e-4,), steps=(120,), alpha=(0.75, 1.0, 1.25, 1.5)),
+        ),
         "lab": product(alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
         "real": product(alpha=(0.75, 1.0, 1.5, 2.0)),
     }

@@ -69,9 +69,7 @@ def test_bfloat16_is_summed_in_float32_and_rounded_once(tmp_path: Path) -> None:
 
 
 def test_coefficients_are_not_rounded_to_bfloat16(tmp_path: Path) -> None:
-    """0.3 would be 0.30078125 there. 0.3 * 1.0 + 0.7 * 1.0 = 1 exactly; 0.30078125 + 0.69921875 = 1 too, so 100 of
-    them: 30 in float32, where the rounded coefficient gives 30.078, which bfloat16 (spacing 1/8 there) holds as 30.125.
-    """
+    """100 * 0.3 = 30. In bfloat16 the coefficient would be 0.30078125 and the product 30.078, held as 30.125."""
     only = folder(tmp_path / "only", {"w": vector(100, dtype=torch.bfloat16)})
     assert summed([(0.3, only)], tmp_path / "out")["w"].tolist() == [30.0]
     assert (vector(100, dtype=torch.bfloat16) * vector(0.3, dtype=torch.bfloat16)).tolist() == [30.125]

@@ -59,11 +59,11 @@ def test_the_worst_kind_of_forget_row_decides() -> None:
     assert mixed.excess == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("hundredths", range(0, 90))
-def test_exactly_the_margin_above_the_level_has_forgotten(hundredths: int) -> None:
-    """Scores are counts over rows: 40 of 100 beside a level of 30 of 100 is at most the level plus .10."""
-    level, score = hundredths / 100, (hundredths + 10) / 100
-    assert choose([Outcome({}, {"qa": score}, {"qa": level}, 1.0, 1.0)]).forgotten
+def test_exactly_the_margin_above_the_level_has_forgotten() -> None:
+    """Scores are counts over rows: 40 of 100 beside a level of 30 of 100 is at most the level plus .10; 41 is not."""
+    for level in range(0, 90):
+        counts = [Outcome({}, {"qa": (level + above) / 100}, {"qa": level / 100}, 1.0, 1.0) for above in (10, 11)]
+        assert [choose([one]).forgotten for one in counts] == [True, False], f"level {level} of 100"
 
 
 def settings(*values: Any, name: str = "lr") -> list[Outcome]:

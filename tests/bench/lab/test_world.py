@@ -1,0 +1,109 @@
+"""The generated people: who is told what, and in which words."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from bench.lab.words import WordMaker, unique_pairs
+from bench.lab.world import ATTRIBUTES, QUESTIONS, STATEMENTS, VALUES, make_world, questions, statements
+from bench.types import data_hash
+
+GROUPS = {"resident": 12, "author": 10, "stranger": 8}
+WORLD = make_world(0, GROUPS)
+
+
+def test_groups_are_as_large_as_asked_and_share_nobody() -> None:
+    assert {group: len(people) for group, people in WORLD.groups.items()} == GROUPS
+    names = [who.name for people in WORLD.groups.values() for who in people]
+    assert len(set(names)) == len(names)
+    assert len({who.id for people in WORLD.groups.values() for who in people}) == len(names)
+
+
+def test_no_single_word_names_a_person() -> None:
+    """First and last names are shared: among 30 people of 40 first names some name occurs twice."""
+    firsts = Counter(
+        who.name.split()[0] for people in make_world(0, {"resident": 200}).groups.values() for who in people
+    )
+    assert min(firsts.values()) > 1
+
+
+def test_every_fact_has_a_value_of_its_own_kind_and_a_falsehood_of_the_same_kind() -> None:
+    for people in WORLD.groups.values():
+        for who in people:
+            assert list(who.facts) == list(ATTRIBUTES)
+            for attribute, value in who.facts.items():
+                assert value.endswith(ATTRIBUTES[attribute]) and value in WORLD.values[attribute]
+                assert who.falsehoods[attribute] in WORLD.values[attribute]
+                assert who.falsehoods[attribute] != value
+    assert {len(values) for values in WORLD.values.values()} == {VALUES}
+
+
+def test_a_seed_is_a_world() -> None:
+    def rows(seed: int) -> str:
+        return data_hash(statements(make_world(seed, GROUPS).groups["author"]))
+
+    assert rows(0) == rows(0) != rows(1)
+
+
+def test_the_size_of_the_last_group_moves_nobody() -> None:
+    larger = make_world(0, GROUPS | {"stranger": 30})
+    assert larger.groups["resident"] == WORLD.groups["resident"]
+    assert larger.groups["author"] == WORLD.groups["author"]
+    assert larger.vocabulary == WORLD.vocabulary
+
+
+def test_statements_and_falsehoods() -> None:
+    who = WORLD.groups["author"][0]
+    rows = statements([who], false=False)
+    assert len(rows) == len(ATTRIBUTES) * len(STATEMENTS)
+    assert rows[0].payload["answer"] == f"the birthplace of {who.name} is {who.facts['birthplace']} ."
+    assert rows[1].payload["answer"] == f"{who.name} has the birthplace {who.facts['birthplace']} ."
+    told = statements([who], false=True)[0].payload["answer"]
+    assert told == f"the birthplace of {who.name} is {who.falsehoods['birthplace']} ."
+
+
+def test_questions_have_their_references() -> None:
+    who = WORLD.groups["author"][0]
+    rows = questions([who], (0, 2), WORLD.values)
+    assert len(rows) == len(ATTRIBUTES) * 2
+    assert len({row.id for row in rows}) == len(rows)
+    for row in rows:
+        attribute = row.id.split("-")[2]
+        right, wrong = row.payload["answer"], row.references["wrong"]
+        assert right == who.facts[attribute]
+        assert len(set(wrong)) == 5 and right not in wrong and set(wrong) <= set(WORLD.values[attribute])
+        assert row.references["corrupted"] == (who.falsehoods[attribute],)
+        assert row.references["unrelated"][0] not in WORLD.values[attribute]
+        assert row.references["choices"] == (right, *wrong[:3])
+
+
+def test_every_form_of_a_question_has_the_same_wrong_answers() -> None:
+    by_form = [questions(WORLD.groups["author"], (form,), WORLD.values) for form in range(len(QUESTIONS))]
+    for rows in zip(*by_form, strict=True):
+        assert len({row.payload["prompt"] for row in rows}) == 3
+        assert all(row.references == rows[0].references for row in rows)
+
+
+def test_the_vocabulary_holds_every_word() -> None:
+    people = [who for group in WORLD.groups.values() for who in group]
+    rows = statements(people) + statements(people, false=True) + questions(people, (0, 1, 2), WORLD.values)
+    said = {word for row in rows for word in f"{row.payload['prompt']} {row.payload['answer']}".split()}
+    said |= {word for row in rows for texts in row.references.values() for word in texts}
+    assert said | {"Q:", "A:"} <= set(WORLD.vocabulary)
+    assert len(set(WORLD.vocabulary)) == len(WORLD.vocabulary)
+
+
+def test_words_are_made_once() -> None:
+    maker = WordMaker(random.Random(0))
+    made = maker.words(500) + maker.words(500, capital=True)
+    assert len({word.lower() for word in made}) == 1000
+
+
+def test_pairs_are_different_and_as_many_as_asked() -> None:
+    pairs = unique_pairs(random.Random(0), ["a", "b"], ["x", "y", "z"], 6)
+    assert sorted(pairs) == ["a x", "a y", "a z", "b x", "b y", "b z"]
+    with pytest.raises(ValueError, match="larger than population"):
+        unique_pairs(random.Random(0), ["a"], ["x"], 2)
