@@ -296,17 +296,23 @@ def asked_for(
     """The options as one `bench.plan.Asked`."""
     from bench.plan import Asked
 
+    problems: tuple[str, ...] = ()
+    try:
+        numbers = parse_seeds(seeds)
+    except UserError as error:
+        numbers, problems = (), error.problems
     return Asked(
         task=task,
         methods=tuple(split(methods)),
         sets=tuple(sets or ()),
-        seeds=parse_seeds(seeds),
+        seeds=numbers,
         model=model,
         data=data,
         limit=limit,
         lm_eval=tuple(split(lm_eval)),
         lm_eval_data=str(lm_eval_data or ""),
         study=study,
+        problems=problems,
     )
 
 

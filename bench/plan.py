@@ -19,6 +19,8 @@ from bench.types import Record, RunSpec, Step
 ALWAYS = ("target", "retrain")
 """Rows of every table: the untouched model and the oracle."""
 LAB = "lab"
+KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+"""How a parameter's type is called in a message."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Asked:
     lm_eval: tuple[str, ...] = ()
     lm_eval_data: str = ""
     study: str = ""
+    problems: tuple[str, ...] = ()
+    """Mistakes that parsing has found already."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,13 @@ class Plan:
 
 def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     """Understand ``asked``; raises one `UserError` with every mistake in it."""
-    problems: list[str] = []
+    problems = list(asked.problems)
     task = component("tasks", asked.task, problems)
     wanted = method_names(asked.methods, problems)
     sets = parse_sets(asked.sets, asked.task, wanted, problems)
     if asked.limit is not None and asked.limit < 1:
         problems.append(f"--limit must be at least 1, not {asked.limit}.")
-    if not asked.seeds:
+    if not asked.seeds and not asked.problems:
         problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
     if len(set(asked.seeds)) < len(asked.seeds):
         problems.append("--seeds names a seed twice.")
@@ -238,8 +242,8 @@ def overlay(
         try:
             params[key] = names.convert(kind, key, text)
         except ValueError:
-            expected = type(names.defaults(kind)[key]).__name__
-            problems.append(f"--set {name}.{key}={text}: the value must be of type {expected}.")
+            expected = KINDS[type(names.defaults(kind)[key])]
+            problems.append(f"--set {name}.{key}={text}: the value must be {expected}.")
     if len(problems) == before:
         problems.extend(names.check_bounds(kind, params))
     return params
