@@ -53,6 +53,8 @@ class Tofu:
     """Real tier: peak learning rate of target and oracles (the benchmark's own: 1e-5, for larger models)."""
     batch: int = 8
     """Real tier: rows of one optimiser step of target and oracles (the benchmark's own: 32)."""
+    oracles: int = 2
+    """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
     probed: int = 40
     """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
     width: int = 192
@@ -68,7 +70,7 @@ class Tofu:
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        whole = ("authors", "questions", "epochs", "width", "history_steps", "target_steps")
+        whole = ("authors", "questions", "epochs", "batch", "oracles", "width", "history_steps", "target_steps")
         found = [
             f"tofu.{name} must be at least 1, not {getattr(self, name)}." for name in whole if getattr(self, name) < 1
         ]
@@ -155,7 +157,7 @@ class Tofu:
         return Scenario(
             label=rows.label + (f", at most {self.probed} rows of a kind probed" if self.probed else ""),
             target=train(rows.forget + rows.retain, "target"),
-            oracles=tuple(train(rows.retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
+            oracles=tuple(train(rows.retain, f"oracle-{i}", order=i) for i in range(self.oracles)),
             history=lambda: History((Moment(before, 0, 0, "released"),)),
             forget=rows.forget,
             retain=rows.retain,
@@ -189,7 +191,8 @@ class Tofu:
         else:
             rows, parameters, tokens = self.target_steps * 64, Architecture(self.width, 2, 64).parameters(530), 15.0
             stages = {"history": self.history_steps * 64, "target": rows}
-        stages |= {f"oracle-{i}": round(rows * share) for i in range(ORACLES)}
+        oracles = self.oracles if setting.tier == "real" else ORACLES
+        stages |= {f"oracle-{i}": round(rows * share) for i in range(oracles)}
         per_author = self.questions if setting.tier == "real" else 2 * FACTS
         gone = self.forgotten * per_author
         return Outline(parameters, tokens, stages, gone, self.authors * per_author - gone, 20 * gone)
