@@ -28,10 +28,21 @@ class GradientAscent:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
+        "lab-tofu": Preset(
+            {"steps": 40},
+            "bench tune, results/tune/lab-tofu-ga.json; no setting had forgotten; at the edge of its grid",
+        ),
+        "lab-muse-books": Preset(
+            {"steps": 60, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-ga.json; at the edge of its grid"
+        ),
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-restor": product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(20, 40, 60, 90)),
+        "lab-restor": (
+            *product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(20, 40, 60, 90)),
+            *product(text_batch=(32,), lr=(1e-4,), steps=(10, 15)),
+            *product(text_batch=(32,), lr=(3e-5,), steps=(50, 70)),
+        ),
         "lab-muse-books": (
             *product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
             *product(lr=(2e-4,), steps=(40, 60)),

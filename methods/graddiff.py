@@ -32,6 +32,13 @@ class GradDiff:
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
+        "lab-tofu": Preset(
+            {"steps": 120, "lr": 0.0003}, "bench tune, results/tune/lab-tofu-graddiff.json; at the edge of its grid"
+        ),
+        "lab-muse-books": Preset(
+            {"steps": 120, "lr": 0.0003},
+            "bench tune, results/tune/lab-muse-books-graddiff.json; at the edge of its grid",
+        ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -39,7 +46,11 @@ class GradDiff:
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-restor": product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
+        "lab-restor": (
+            *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
+            *product(text_batch=(32,), retain_weight=(5.0,), lr=(3e-4,), steps=(150, 180)),
+            *product(text_batch=(32,), retain_weight=(1.0,), lr=(3e-4,), steps=(60, 120)),
+        ),
         "lab-muse-books": (
             *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
             *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120)),

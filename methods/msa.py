@@ -40,6 +40,10 @@ class MSA:
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
+        "lab-tofu": Preset({"alpha": 1.15}, "bench tune, results/tune/lab-tofu-msa.json; at the edge of its grid"),
+        "lab-muse-books": Preset(
+            {"alpha": 1.0, "steps": 240, "lr": 0.0005}, "bench tune, results/tune/lab-muse-books-msa.json"
+        ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -50,8 +54,9 @@ class MSA:
             *product(lr=(2e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.7, 0.85, 1.0, 1.15)),
             *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.05)),
         ),
-        "lab-restor": product(
-            lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)
+        "lab-restor": (
+            *product(lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)),
+            *product(lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0,), alpha=(0.2, 0.3, 0.4, 0.45)),
         ),
         "lab-muse-books": (
             *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.05, 1.25)),

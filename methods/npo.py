@@ -70,6 +70,11 @@ class NPO:
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
+        "lab-tofu": Preset({"beta": 1.0, "steps": 80}, "bench tune, results/tune/lab-tofu-npo.json"),
+        "lab-muse-books": Preset(
+            {"beta": 1.0, "per_token": True, "steps": 90, "lr": 0.0003},
+            "bench tune, results/tune/lab-muse-books-npo.json; no setting had forgotten; at the edge of its grid",
+        ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -83,8 +88,10 @@ class NPO:
             *product(beta=(1.0,), lr=(1e-4,), steps=(60, 120)),
             *product(beta=(0.5,), lr=(1e-4,), steps=(60, 80)),
         ),
-        "lab-restor": product(
-            text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(30, 120)
+        "lab-restor": (
+            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(30, 120)),
+            *product(text_batch=(32,), retain_weight=(5.0,), beta=(1.0,), lr=(3e-4,), steps=(60, 90)),
+            *product(text_batch=(32,), retain_weight=(1.0,), beta=(1.0,), lr=(3e-4,), steps=(60, 120)),
         ),
         "lab-muse-books": (
             *product(per_token=(True,), beta=(1.0,), lr=(1e-4,), steps=(60, 90, 120, 150)),

@@ -33,13 +33,15 @@ class TaskArithmetic:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
+        "lab-tofu": Preset({"alpha": 1.25}, "bench tune, results/tune/lab-tofu-task-arithmetic.json"),
+        "lab-muse-books": Preset({"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json"),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
         ),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-restor": product(text_batch=(32,), alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
+        "lab-restor": product(text_batch=(32,), alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 0.25, 0.4, 0.5, 0.6)),
         "lab-muse-books": (
             *product(steps=(60,), alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
             *product(steps=(120,), alpha=(2.0, 2.5, 3.0, 3.5)),
