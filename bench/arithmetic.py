@@ -15,9 +15,6 @@ from safetensors.torch import save_file
 from bench.errors import UserError
 from bench.types import Checkpoint
 
-VERSION = 1
-"""Raised when the same terms give other weights."""
-
 SHARD_BYTES = 2_000_000_000
 """A sum is written in shards of about this size, so that it never stands in memory whole."""
 

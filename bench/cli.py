@@ -48,6 +48,10 @@ Study = Annotated[str, typer.Option("--study", help="A label for the records; ch
 Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
 
 
+MOST_SEED = 2**31
+"""The libraries' generators take no more."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake is printed without a traceback and exits 2."""
     try:
@@ -327,8 +331,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         seeds = tuple(int(word) for word in split(text))
     except ValueError:
         raise UserError(f"--seeds {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
-    if any(seed < 0 for seed in seeds):
-        raise UserError(f"--seeds {text}: a seed is 0 or more.")
+    if not all(0 <= seed < MOST_SEED for seed in seeds):
+        raise UserError(f"--seeds {text}: a seed is 0 or more, and below {MOST_SEED}.")
     return seeds
 
 

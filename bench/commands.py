@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.executor import Job, Pool, Result, Surroundings
 from bench.files import write_text
 from bench.plan import Asked, Entry, Plan, job_id, make_plan
@@ -18,8 +20,8 @@ from bench.progress import Reporter
 from bench.records import load, read, write
 from bench.runner import Paths, curves, responses_in
 from bench.store import Store
-from bench.tracking import Tracker, open_tracker
-from bench.types import Json, Record, Responses
+from bench.tracking import KINDS, Tracker, open_tracker
+from bench.types import Json, Record, Responses, Step
 
 
 def default_jobs(device: str) -> int:
@@ -27,22 +29,37 @@ def default_jobs(device: str) -> int:
     return len(os.sched_getaffinity(0)) if device == "cpu" else 1
 
 
-def check_machine(device: str, jobs: int | None, threads: int) -> None:
-    """Mistakes about the machine, before anything is loaded."""
-    if device != "cpu" and not device.startswith("cuda"):
-        raise UserError(f"--device {device}: there are cpu, cuda and cuda:N.")
+def machine_problems(device: str, jobs: int | None, threads: int, out: Path, store: Path) -> tuple[str, ...]:
+    """Mistakes about the machine, before anything is loaded or written."""
+    found = []
+    if device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", device):
+        found.append(f"--device {device}: there are cpu, cuda and cuda:N.")
     if (jobs is not None and jobs < 1) or threads < 1:
-        raise UserError("--jobs and --threads are at least 1.")
+        found.append("--jobs and --threads are at least 1.")
+    for option, folder in (("--out", out), ("--store", store)):
+        if not can_write(folder):
+            found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
+    return tuple(found)
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in ``folder``, or the folder itself be made."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def run_command(
     asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int, track: str
 ) -> bool:
     """`bench run`; returns whether some run failed."""
-    check_machine(device, jobs, threads)
-    tracker = open_tracker(track, out / "wandb")
+    problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root))
+    if track not in KINDS:
+        problems += (unknown("tracker", track, KINDS),)
     store = Store(store_root)
-    plan = make_plan(asked, out, store)
+    plan = make_plan(replace(asked, problems=problems), out, store)
+    tracker = open_tracker(track, out / "wandb")
     workers = jobs or default_jobs(device)
     show_plan(plan, workers)
     if asked.limit:
@@ -83,13 +100,17 @@ def finish(plan: Plan, results: Sequence[Result], out: Path, store: Store, track
     """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
     for entry in plan.entries:
         if entry.status == "skipped":
-            write(Record(entry.spec, "skipped", entry.reason, entry.spec.task), out)
+            with suppress(UserError):  # a file in its place that is no record stays; `report` names it
+                write(Record(entry.spec, "skipped", entry.reason), out)
     ended = {result.job.spec.key for result in results if not result.job.stage}
     for entry in plan.entries:
         if entry.spec.key not in ended:
             continue
-        record = read(out / Record(entry.spec, "done").name)
-        if entry.old is not None:
+        try:
+            record = read(out / Record(entry.spec, "done").name)
+        except UserError:  # the same
+            continue
+        if entry.old is not None and record.status == "done":
             print(compare(entry, record))
         said = responses_in(store, record.lineage["responses"]) if record.status == "done" else None
         tracker.record(record, said, curves(record, store))
@@ -178,53 +199,105 @@ def print_table(plan: Plan, out: Path) -> None:
         console.print(table)
 
 
+REPORTED = (0, 1, 2)
+"""Seeds of the published tables; a search must not have seen them."""
+
+
 def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int) -> bool:
     """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
-    from bench import selection
-
-    check_machine(device, jobs, threads)
-    store = Store(store_root)
-    plan = make_plan(asked, out, store)
-    base = plan.entries[0].spec
-    place = f"{base.tier}-{base.task}"
-    methods = [e.spec.steps[0] for e in plan.entries if e.spec.seed == base.seed and e.spec.steps]
-    methods = [step for step in methods if step.method != "retrain"]
-    wanted: dict[str, list[Any]] = {step.method: selection.steps_for(step.method, place) for step in methods}
-    jobs_ = [
-        Job(replace(base, steps=(step,), seed=seed, study="tune"), "validate")
-        for step in (s for steps in wanted.values() for s in steps)
-        for seed in asked.seeds
-    ]
-    builds = [Job(replace(base, seed=seed), "target") for seed in asked.seeds]
+    problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root), *tune_problems(asked))
+    plan = make_plan(replace(asked, problems=problems), out, Store(store_root))
+    searches = searches_of(plan, asked)
     rows = out / "tune" / "rows"
-    todo = [job for job in jobs_ if not (rows / f"{job.spec.key}.json").exists()]
-    print(f"{len(jobs_)} runs ({', '.join(f'{m}: {len(s)} settings' for m, s in wanted.items())}), {len(todo)} to do")
+    todo = [job for search in searches for job in search.jobs if not is_current(rows, job)]
+    total = sum(len(search.jobs) for search in searches)
+    print(f"{total} runs ({', '.join(f'{s.method}: {len(s.steps)} settings' for s in searches)}), {len(todo)} to do")
+    builds = [Job(replace(plan.entries[0].spec, seed=seed), "target") for seed in asked.seeds]
     around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs")
     with Reporter() as reporter:
         results = Pool(jobs or default_jobs(device), around, reporter.report).run(builds + todo if todo else [])
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
         print(f"FAILED {result.job.name}: {result.message}")
-    for method, steps in wanted.items():
-        found, made = [], list[Json]()
-        for step in steps:
-            files = [rows / f"{replace(base, steps=(step,), seed=s, study='tune').key}.json" for s in asked.seeds]
-            if all(file.exists() for file in files):
-                rows_of_seeds = [json.loads(file.read_text()) for file in files]
-                made += [row["provenance"] for row in rows_of_seeds]
-                found.append(selection.average(rows_of_seeds))
-        if not found:
-            continue
-        chosen = selection.report(place, method, asked.seeds, found, provenance_of_all(made))
-        file = out / "tune" / f"{place}-{method}.json"
-        write_text(file, json.dumps(chosen, indent=1) + "\n")
-        best = found[chosen["chosen"]]
-        print(
-            f"{place} {method}: {chosen['params']} forget {best.forget} (level {best.level}) utility {best.utility:.3f}"
-            f"{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
-            f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
-        )
+    for search in searches:
+        if all(is_current(rows, job) for job in search.jobs):
+            print(write_search(search, rows, out))
+        else:
+            print(f"{search.place} {search.method}: no record, as some of its settings failed")
     return bool(failed)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Every setting of one method on every tuning seed."""
+
+    place: str
+    method: str
+    seeds: tuple[int, ...]
+    steps: tuple[Step, ...]
+    jobs: tuple[Job, ...]
+    """Setting by setting, and for each the seeds in order."""
+
+
+def tune_problems(asked: Asked) -> list[str]:
+    """What a search doesn't take."""
+    found = [f"tune searches a method's own grid: leave out '@' in {name}." for name in asked.methods if "@" in name]
+    own = [text for text in asked.sets if not text.startswith(f"{asked.task}.")]
+    found += [f"tune searches a method's own grid: leave out --set {text}." for text in own]
+    if reported := sorted(set(asked.seeds) & set(REPORTED)):
+        found.append(
+            f"--seeds: {reported} are reported, so nothing may be chosen on them; tune on others, such as 100,101."
+        )
+    return found
+
+
+def searches_of(plan: Plan, asked: Asked) -> list[Search]:
+    """The searches of all methods that were asked for."""
+    from bench import selection
+
+    base = plan.entries[0].spec
+    place = f"{base.tier}-{base.task}"
+    methods = dict.fromkeys(step.method for entry in plan.entries for step in entry.spec.steps)
+    found = []
+    for method in (name for name in methods if name != "retrain"):
+        steps = tuple(selection.steps_for(method, place))
+        if not steps:
+            raise UserError(f"{method} has no settings to try for {place}: add them to its `space`.")
+        jobs = tuple(
+            Job(replace(base, steps=(step,), seed=seed, study="tune"), "validate")
+            for step in steps
+            for seed in asked.seeds
+        )
+        found.append(Search(place, method, asked.seeds, steps, jobs))
+    return found
+
+
+def is_current(rows: Path, job: Job) -> bool:
+    """Whether a setting's row is there, made by the versions of now."""
+    from bench.runner import row_versions
+
+    file = rows / f"{job.spec.key}.json"
+    return file.exists() and json.loads(file.read_text()).get("versions") == row_versions(job.spec)
+
+
+def write_search(search: Search, rows: Path, out: Path) -> str:
+    """Apply the rule to a finished search, write its record, and say what it chose."""
+    from bench import selection
+
+    found = [json.loads((rows / f"{job.spec.key}.json").read_text()) for job in search.jobs]
+    n = len(search.seeds)
+    outcomes = [selection.average(found[i : i + n]) for i in range(0, len(found), n)]
+    chosen = selection.report(
+        search.place, search.method, search.seeds, outcomes, provenance_of_all([row["provenance"] for row in found])
+    )
+    file = out / "tune" / f"{search.place}-{search.method}.json"
+    write_text(file, json.dumps(chosen, indent=1) + "\n")
+    best = outcomes[chosen["chosen"]]
+    return (
+        f"{search.place} {search.method}: {chosen['params']} forget {best.forget} (level {best.level}) "
+        f"utility {best.utility:.3f}{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
+        f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
+    )
 
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
@@ -266,7 +339,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     from bench.metrics import score_all
     from bench.publish import rescore
     from bench.records import read_responses, responses_path
-    from bench.runner import all_metrics
+    from bench.runner import all_metrics, floors, oracle_values
 
     store, good = Store(store_root), True
 
@@ -281,14 +354,29 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     for record in records:
         metrics = all_metrics(record)
         again = rescore(record, kept, metrics)
-        good = good and again.same
+        oracles = [kept(key) for key in record.lineage["oracle_responses"]]
+        between = floors(metrics, oracles)
+        same = again.same and between == record.floors
+        good = good and same
         if not again.same:
             say(str(again))
-        if write_back and not again.same:
-            oracles = [kept(key) for key in record.lineage["oracle_responses"]]
+        if between != record.floors:
+            say(f"{record.name}: the noise floors are stored otherwise than they are now")
+        if write_back and not same:
             scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
             about = {metric.name: metric.to_json() for metric in metrics}
-            write(replace(record, scores=scored.scores, absent=scored.absent, metrics=about), source)
+            facts = {**record.facts, "oracle_values": oracle_values(metrics, oracles)}
+            write(
+                replace(
+                    record,
+                    scores=scored.scores,
+                    absent=scored.absent,
+                    metrics=about,
+                    floors=between,
+                    facts=facts,
+                ),
+                source,
+            )
     say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
     return good and not loaded.broken
 

@@ -102,18 +102,16 @@ def component(cls: type, has: Sequence[str]) -> Problems:
         yield "summary is one line that says what it is"
 
 
-def refused(cls: type, params: Mapping[str, Any], what: str) -> Problems:
+def refused(cls: type, params: Mapping[str, Any], what: str) -> list[str]:
     """What is wrong with ``params`` laid over the defaults."""
     known = names.defaults(cls)
-    for name in params:
-        if name not in known:
-            yield f"{what} sets '{name}', which is no field"
-        elif not isinstance(params[name], type(known[name])) and not (
-            isinstance(known[name], float) and isinstance(params[name], int)
-        ):
-            yield f"{what} sets '{name}' to a {type(params[name]).__name__} where the default is a {type(known[name]).__name__}"
-    if set(params) <= set(known):
-        yield from (f"{what} is refused: {text}" for text in names.check_bounds(cls, {**known, **params}))
+    found = [f"{what} sets '{name}', which is no field" for name in params if name not in known]
+    for name in (name for name in params if name in known):
+        given, default = params[name], known[name]
+        if not isinstance(given, (int, float) if isinstance(default, float) else type(default)):
+            kinds = type(given).__name__, type(default).__name__
+            found.append(f"{what} sets '{name}' to a {kinds[0]} where the default is a {kinds[1]}")
+    return found or [f"{what} is refused: {text}" for text in names.check_bounds(cls, {**known, **params})]
 
 
 def declared_method(cls: Any) -> Problems:

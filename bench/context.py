@@ -15,8 +15,10 @@ from bench.errors import Busy
 from bench.estimate import train_seconds
 from bench.hashing import digest
 from bench.loaders import check_seal, checkpoint_at, open_checkpoint
+from bench.memory import peak, reset_peak
 from bench.store import Node, Store
 from bench.types import Checkpoint, Json
+from bench.versions import ARITHMETIC
 
 Event = Callable[[Json], None]
 
@@ -57,7 +59,8 @@ class Work:
 
         def build(folder: Path) -> Json | None:
             self.report({"stage": label, "status": "start", "expected": expect})
-            return make(folder)
+            reset_peak()
+            return {**(make(folder) or {}), "peak_bytes": peak()}
 
         if self.only_cached and self.store.find(digest({"owner": self.owner, **fields})[:32]) is None:
             raise Busy(label)
@@ -101,7 +104,7 @@ class Work:
             "autocast": self.autocast,
             "micro": self.micro,
             **describe(streams, recipe),
-        }
+        } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
 
         def make(folder: Path) -> Json:
             opened = open_checkpoint(start, self.device)
@@ -126,7 +129,7 @@ class Work:
                 "tokens": done.tokens,
                 "train_seconds": done.seconds,
                 "parameters": sum(p.numel() for p in opened.model.parameters()),
-                "peak_bytes": done.peak_bytes,
+                "resumed": done.resumed,
                 "curve": list(done.curve),
                 "snapshots": {
                     str(step): {"tokens": tokens, "checkpoint": checkpoint_at(folder / f"step-{step:06d}", "").hash}
@@ -148,23 +151,16 @@ class Work:
             check_seal(checkpoint)
         fields = {
             "kind": "combine",
-            "engine": arithmetic.VERSION,
+            "engine": ARITHMETIC,
             "terms": [[coefficient, checkpoint.hash] for coefficient, checkpoint in terms],
         }
 
         def make(folder: Path) -> Json:
             arithmetic.combine(terms, folder)
-            return {"checkpoint": checkpoint_at(folder, label).hash, "peak_bytes": peak()}
+            return {"checkpoint": checkpoint_at(folder, label).hash}
 
         node = self.node(fields, make, label)
         return replace(terms[0][1], path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
-
-
-def peak() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @dataclass
@@ -194,7 +190,8 @@ def for_method(work: Work, ledger: Ledger) -> MethodContext:
     own = work.on_behalf_of("method")
 
     def train(start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
-        rows = {example.id for stream in streams for example in stream.examples}
+        drawn = [stream.examples[: recipe.steps * stream.batch] for stream in streams]  # no more can have been seen
+        rows = {example.id for examples in drawn for example in examples}
         ledger.retain_seen |= rows & ledger.retain
         ledger.past_used |= {start.hash} & ledger.past
         return own.train(start, streams, recipe, label)

@@ -33,11 +33,8 @@ DISK_GB = 5
 
 def examine(store: Path) -> tuple[list[str], bool]:
     """Lines to print, and whether everything needed is there."""
-    lines, ok = (
-        [f"python {sys.version.split()[0]}: {'ok' if sys.version_info >= (3, 11) else 'needs 3.11 or newer'}"],
-        True,
-    )
     ok = sys.version_info >= (3, 11)
+    lines = [f"python {sys.version.split()[0]}: {'ok' if ok else 'needs 3.11 or newer'}"]
     for module, oldest in NEEDED.items():
         found = installed(module)
         good = found is not None and newer(found, oldest)
@@ -58,7 +55,10 @@ def examine(store: Path) -> tuple[list[str], bool]:
 
 def installed(module: str) -> str | None:
     """A module's version; None when it is not installed."""
-    if importlib.util.find_spec(module) is None:
+    try:
+        if importlib.util.find_spec(module) is None:
+            return None
+    except (ImportError, ValueError):  # hidden, or blocked by something on the path
         return None
     try:
         return version(DISTRIBUTIONS.get(module, module))
@@ -83,8 +83,10 @@ def cores() -> str:
 
 def memory() -> str:
     """Free memory."""
-    import psutil
-
+    try:
+        import psutil
+    except ImportError:
+        return "memory: unknown without psutil"
     free = psutil.virtual_memory().available / 1e9
     return f"memory: {free:.1f} GB free{'' if free > 2 else '  -> the lab needs about 1 GB a worker; use --jobs 1'}"
 
@@ -96,10 +98,13 @@ def gpu() -> str:
 
 
 def disk(store: Path) -> str:
-    """Free disk where the store is."""
-    folder = store
+    """Free disk where the store is, and whether it can be written."""
+    folder = store.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 1e9
-    short = "" if free > DISK_GB else f"  -> less than {DISK_GB} GB; choose another place with MSA_BENCH_STORE"
-    return f"store: {store} ({free:.0f} GB free){short}"
+    wrong = "" if free > DISK_GB else f"less than {DISK_GB} GB"
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        wrong = "not a folder that you may write to"
+    remedy = f"  -> {wrong}; choose another place with --store or MSA_BENCH_STORE" if wrong else ""
+    return f"store: {store} ({free:.0f} GB free){remedy}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.contracts import Recipe, Stream
-from bench.types import Checkpoint
+from bench.types import Checkpoint, Json
 
 DEFAULT_RATE = {5_000_000: 25e9, 10**15: 55e9}
 """Training operations per second of one AVX2 core, up to so many parameters, when nothing has been measured yet: small
@@ -29,11 +29,23 @@ def known_rate(root: Path, parameters: int) -> float:
     """Median training rate of this store's nodes of models of about this size, or the default."""
     rates = []
     for file in sorted((root / "nodes").glob("*/*/node.json"))[:500]:
-        meta = json.loads(file.read_text()).get("meta", {})
+        meta = measured(file)
         size = meta.get("parameters", 0)
-        if meta.get("train_seconds", 0) > 1 and parameters / ALIKE < size < parameters * ALIKE:
+        if (
+            meta.get("train_seconds", 0) > 1
+            and not meta.get("resumed")
+            and parameters / ALIKE < size < parameters * ALIKE
+        ):
             rates.append(6 * meta["tokens"] * size / meta["train_seconds"])
     return median(rates) if rates else next(rate for size, rate in DEFAULT_RATE.items() if parameters <= size)
+
+
+def measured(file: Path) -> Json:
+    """What a node's file says of its making; nothing when it is damaged or has just gone."""
+    try:
+        return dict(json.loads(file.read_text())["meta"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def weight_count(checkpoint: Checkpoint) -> int:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.runner import Paths
-from bench.types import Json, RunSpec
+from bench.types import Json, Record, RunSpec
 
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
@@ -128,6 +130,8 @@ class Pool:
             if process is None or process.poll() is not None:
                 process = self.start(number)
             answer = self.ask(process, job)
+            if answer["status"] == "died":
+                answer = self.bury(job, number, process.wait())
             with self.lock:
                 self.running -= 1
                 if answer["status"] == "busy":
@@ -163,6 +167,8 @@ class Pool:
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
+        if ":" in self.around.device:  # the worker sees this GPU alone
+            environment["CUDA_VISIBLE_DEVICES"] = self.around.device.split(":")[1]
         around = asdict(self.around) | {"store": str(self.around.store), "out": str(self.around.out), "logs": ""}
         process = subprocess.Popen(
             [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(around)],
@@ -193,9 +199,15 @@ class Pool:
                 told = {"job": job.name, "done": 0, "total": None, "message": "", "seconds": time.monotonic() - since}
                 self.report(told | event)
         except (BrokenPipeError, ValueError):
-            pass
-        code = process.wait()
-        return {"status": "failed", "message": f"the worker process ended with code {code} (killed, or out of memory)"}
+            process.kill()
+        return {"status": "died"}
+
+    def bury(self, job: Job, number: int, code: int) -> Json:
+        """A dead worker's job has failed, and only this process can still write that down."""
+        message = f"the worker process ended with code {code} (killed, or out of memory?); see logs/worker-{number}.log"
+        if not job.stage and not self.stopped:
+            write_failed(job.spec, message, self.around.out)
+        return {"status": "failed", "message": message}
 
 
 def serve_jobs(around: Json) -> None:
@@ -237,8 +249,6 @@ class Worker:
         import traceback
 
         from bench.errors import Busy, UserError
-        from bench.records import write
-        from bench.types import Record
 
         spec = RunSpec.from_json(job["spec"])
         try:
@@ -246,21 +256,23 @@ class Worker:
         except Busy:
             return {"status": "busy"}
         except UserError as error:
-            if not job["stage"]:
-                write(Record(spec, "failed", str(error), label=spec.task), self.out)
-            return {"status": "failed", "message": str(error)}
+            message = str(error)
         except Exception:  # the edge that records a failed run, with the whole error
             message = traceback.format_exc()
-            if not job["stage"]:
-                write(Record(spec, "failed", hide_paths(message), label=spec.task), self.out)
-            return {"status": "failed", "message": message}
+        if not job["stage"]:
+            write_failed(spec, hide_paths(message, self.folders()), self.out)
+        return {"status": "failed", "message": message}
+
+    def folders(self) -> list[str]:
+        """Folders of this machine that an error may name."""
+        return [str(Path(folder).absolute()) for folder in (self.store.root, self.out, *vars(self.paths).values())]
 
     def run(self, spec: RunSpec, job: Json, wait: bool) -> str:
         """Build the job's stage, or make and write its record."""
         import torch
 
         from bench.files import write_text
-        from bench.records import write
+        from bench.records import read, write
         from bench.runner import build_stage, execute, validate
 
         torch.set_num_threads(self.threads)
@@ -272,6 +284,9 @@ class Worker:
         if job["stage"]:
             build_stage(spec, self.paths, work, job["stage"])
             return "done"
+        place = self.out / Record(spec, "done").name
+        if place.exists():
+            read(place)  # what is no record stays where it is, and is said before the work instead of after it
         record = execute(spec, self.paths, work, job["estimate"])
         write(record, self.out)
         return record.status
@@ -294,9 +309,18 @@ class Worker:
         )
 
 
-def hide_paths(text: str) -> str:
-    """A traceback without the folders of this machine."""
-    for folder in sorted({*sys.path, str(Path.home()), os.getcwd()}, key=len, reverse=True):
+def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
+    """A failed run's record; a file in its place that is no record stays."""
+    from bench.errors import UserError
+    from bench.records import write
+
+    with suppress(UserError):
+        write(Record(spec, "failed", reason), out)
+
+
+def hide_paths(text: str, folders: Sequence[str] = ()) -> str:
+    """An error without the folders of this machine: the known ones, and of any other absolute path all but its end."""
+    for folder in sorted({*folders, *sys.path, str(Path.home()), os.getcwd()}, key=len, reverse=True):
         if len(folder) > 1:
             text = text.replace(folder, "…")
-    return text
+    return re.sub(r"(?<![\w.…/])/(?:[\w.+@~-]+/)+", "…/", text)

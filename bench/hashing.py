@@ -11,7 +11,8 @@ CHUNK = 1 << 22
 """Bytes read at a time."""
 
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
-MODEL_FILES = (*WEIGHT_FILES, "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+MODEL_FILES = (*WEIGHT_FILES, "config.json", *TOKENIZER_FILES, "chat_template.jinja")
 """What decides how a model behaves; other files of a folder (optimiser state, logs) don't count."""
 
 
@@ -32,6 +33,12 @@ def file_hash(path: Path) -> str:
         while chunk := file.read(CHUNK):
             sha.update(chunk)
     return sha.hexdigest()
+
+
+def tree_hash(folder: Path) -> str:
+    """sha256 over the relative names and file hashes of everything below ``folder``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest([[path.relative_to(folder).as_posix(), file_hash(path)] for path in files])
 
 
 def folder_hash(folder: Path, patterns: tuple[str, ...] = MODEL_FILES) -> str:

@@ -46,15 +46,20 @@ def streams(examples: Sequence[Example], loss: Loss, batch: int, text_batch: int
 
 
 def sample_like(examples: Sequence[Example], like: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """A random sample of ``examples`` with at most as many rows of each template as ``like`` has.
+    """A random sample of ``examples`` with at most as many rows as ``like``, its kinds of rows in their own proportion.
 
     MSA's retain vector may see no more than this: on the full retain set it would be the oracle.
     """
+    total = min(len(like), len(examples))
+    pools: dict[str, list[Example]] = {}
+    for example in examples:
+        pools.setdefault(example.payload["template"], []).append(example)
     chosen: list[Example] = []
-    for template in sorted({example.payload["template"] for example in like}):
-        pool = [example for example in examples if example.payload["template"] == template]
-        wanted = sum(example.payload["template"] == template for example in like)
-        chosen += random.Random(f"{seed}/{template}").sample(pool, min(wanted, len(pool)))
+    left = len(examples)
+    for template, pool in sorted(pools.items()):
+        wanted = round((total - len(chosen)) * len(pool) / left)
+        chosen += random.Random(f"{seed}/{template}").sample(pool, wanted)
+        left -= len(pool)
     return tuple(chosen)
 
 

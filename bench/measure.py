@@ -20,9 +20,6 @@ from bench.templates import Encoded, encode
 from bench.training import collate
 from bench.types import Checkpoint, Probe, Responses
 
-VERSION = 1
-"""Raised when the same checkpoint and probe give other responses."""
-
 LOGITS_BYTES = 128_000_000
 """Bound on the logits of one batch, float32."""
 BATCH_TOKENS = 4096
@@ -188,6 +185,7 @@ def generate(opened: Opened, prompts: Sequence[tuple[int, ...]], max_new_tokens:
         eos_token_id=opened.model.generation_config.eos_token_id or tokenizer.eos_token_id,
         pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
+    opened.model.generation_config = config  # else its own repetition penalty and the like fill what ours leaves open
     ordered = sorted(set(prompts), key=lambda prompt: (len(prompt), prompt))
     for start in range(0, len(ordered), 64):
         batch = ordered[start : start + 64]
@@ -205,7 +203,12 @@ def run_lm_eval(opened: Opened, probes: Sequence[Probe], rows: Rows, others: Seq
     from bench.lmeval import evaluate_probe
 
     for probe in probes:
-        rows[probe.name] = evaluate_probe(opened.model, opened.tokenizer, probe, device)
+        try:
+            rows[probe.name] = evaluate_probe(opened.model, opened.tokenizer, probe, device)
+        except (
+            FloatingPointError
+        ):  # a model that broke down has no answers: its score is absent, not the first choice's
+            rows[probe.name] = {}
 
 
 Runner = Callable[[Opened, Sequence[Probe], Rows, Sequence[Checkpoint], str], None]

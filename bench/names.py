@@ -62,7 +62,20 @@ def convert(component: Any, name: str, text: str) -> Any:
     return text
 
 
-def check_bounds(component: Any, params: dict[str, Any]) -> list[str]:
-    """Sentences about parameters that the component itself refuses (its ``problems`` method, where it has one)."""
+LEAST = {"steps": 1, "batch": 1, "text_batch": 1}
+"""What the words of training, which all methods share, must at least be."""
+
+
+def check_bounds(component: Any, params: dict[str, Any], name: str = "") -> list[str]:
+    """Sentences about parameters out of bounds: the shared words of training, and what the component itself refuses
+    (its ``problems`` method, where it has one).
+    """
+    found = []
+    for key, value in params.items():
+        where = f"{name}.{key}" if name else key
+        if key in LEAST and value < LEAST[key]:
+            found.append(f"{where} must be at least {LEAST[key]}, not {value}.")
+        if key == "lr" and value <= 0:
+            found.append(f"{where} must be above 0, not {value}.")
     made = component(**params)
-    return list(made.problems()) if hasattr(made, "problems") else []
+    return found + (list(made.problems()) if hasattr(made, "problems") else [])

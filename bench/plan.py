@@ -100,11 +100,17 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
     elif asked.lm_eval:
         check_lm_eval(asked.lm_eval, asked.lm_eval_data, problems)
+    if asked.lm_eval_data and asked.lm_eval and Path(asked.lm_eval_data).is_dir():
+        from bench.hashing import tree_hash
+
+        hashes["lm_eval"] = tree_hash(Path(asked.lm_eval_data))
     paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
     specs: list[RunSpec] = []
     rows = [()] + [(step,) for step in steps_of(wanted, sets, f"{tier}-{asked.task}", problems)]
     if task is not None:
         params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
+        if not problems and hasattr(task, "problems_in"):
+            problems.extend(task(**params).problems_in(tier))
         if not problems:
             specs = [
                 RunSpec(
@@ -117,7 +123,8 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                     limit=asked.limit,
                     data=data_name(asked.data) if tier == "real" else "generated",
                     hashes=hashes,
-                    versions={asked.task: task.version}
+                    versions=engines(task, tier)
+                    | {asked.task: task.version}
                     | {s.method: names.load("methods", s.method).version for s in row},
                     lm_eval=asked.lm_eval,
                     study=asked.study,
@@ -125,7 +132,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                 for row in rows
                 for seed in asked.seeds
             ]
-    collect(problems)
+    collect(list(dict.fromkeys(problems)))  # a method's variants share its mistakes
     assert task is not None
     setting = Setting(tier, paths.model, hashes.get("model", ""), paths.data)
     outline = task(**params).outline(setting)
@@ -133,6 +140,14 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
     stages = {name: cost(outline, rows, rate) for name, rows in outline.stages.items()}
     return Plan(entries, paths, stages, PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters, asked.seeds)
+
+
+def engines(task: Any, tier: str) -> dict[str, int]:
+    """Versions of the engines, and of each of the task's metrics."""
+    from bench import versions
+
+    found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
+    return found | {metric.name: metric.version for metric in task().metrics(tier)}
 
 
 def cost(outline: Outline, rows: float, rate: float) -> float:
@@ -172,8 +187,10 @@ def finished(spec: RunSpec, out: Path) -> Record | None:
 
 def is_kept(record: Record, store: Store) -> bool:
     """Whether the store still holds the checkpoint and the responses that a record names, unharmed."""
-    nodes = [record.lineage["result_node"], record.lineage["responses"], *record.lineage["oracle_responses"]]
-    return all(key and store.find(key) is not None for key in nodes)
+    known = record.lineage
+    nodes = [known.get("result_node"), known.get("responses"), *known.get("oracle_responses", [])]
+    outside = not known.get("result_node") and known.get("result") in [*known.get("history", []), known.get("before")]
+    return all(store.find(key) is not None if key else outside for key in nodes)
 
 
 def component(kind: str, name: str, problems: list[str]) -> Any:
@@ -211,13 +228,15 @@ def parse_sets(
     sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]], problems: list[str]
 ) -> dict[str, dict[str, str]]:
     """``a.b=c`` as {a: {b: c}}; a component that takes no part is a mistake."""
-    takes_part = list(dict.fromkeys([task, *(name for name, _ in wanted)]))
+    takes_part = list(dict.fromkeys([*({task} & set(names.table("tasks"))), *(name for name, _ in wanted)]))
     found: dict[str, dict[str, str]] = {}
     for text in sets:
         left, equals, value = text.partition("=")
         owner, dot, name = left.strip().rpartition(".")
         if not equals or not dot or not name:
             problems.append(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
+        elif owner not in takes_part and (owner in names.table("methods") or owner in names.table("tasks")):
+            problems.append(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
         elif owner not in takes_part:
             problems.append("--set " + text + ": " + unknown("component", owner, takes_part))
         else:
@@ -245,7 +264,7 @@ def overlay(
             expected = KINDS[type(names.defaults(kind)[key])]
             problems.append(f"--set {name}.{key}={text}: the value must be {expected}.")
     if len(problems) == before:
-        problems.extend(names.check_bounds(kind, params))
+        problems.extend(names.check_bounds(kind, params, name))
     return params
 
 
@@ -301,9 +320,9 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
                 f"--data {data}: there is no such folder. Name a folder in the benchmark's layout, or 'hub'."
             )
         else:
-            from bench.hashing import folder_hash
+            from bench.hashing import tree_hash
 
-            hashes["data"] = folder_hash(folder, ("*.json", "*.jsonl"))
+            hashes["data"] = tree_hash(folder)
             data = str(folder.resolve())
     return hashes, Paths(model, data), name
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bench import names
-from bench.context import Ledger, Work, for_method, peak
+from bench.context import Ledger, Work, for_method
 from bench.contracts import Scenario, Setting
 from bench.errors import Busy, Unmet, UserError
-from bench.hashing import digest
+from bench.hashing import digest, file_hash
 from bench.loaders import sealed
 from bench.metrics import Metric, score_all
 from bench.records import read_responses, write_responses
 from bench.store import Node, Store
-from bench.types import Checkpoint, Json, Probe, Record, Request, Responses, RunSpec, Step
+from bench.types import Checkpoint, Json, Probe, Record, Request, Responses, RunSpec, Step, Validation, bare
+from bench.versions import MEASURE
 
 RESPONSES_FILE = "responses.json.gz"
 
@@ -52,7 +53,7 @@ def setting_of(spec: RunSpec, paths: Paths) -> Setting:
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
-    """The scenario of a spec; checks that the data are those that the spec names."""
+    """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
     return with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
 
@@ -123,7 +124,8 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
         floors=floors(scenario.metrics, [other.responses for other in others]),
-        facts=facts(spec, scenario, ledger),
+        facts=facts(spec, scenario, ledger)
+        | {"oracle_values": oracle_values(scenario.metrics, [other.responses for other in others])},
         lineage={
             **scenario.lineage,
             "target": target.hash,
@@ -135,13 +137,19 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
                 "in_forget": len({row.id for row in scenario.oracle_rows} & {row.id for row in scenario.forget}),
             },
             "result": result.hash,
-            "result_node": next((key for key, node in work.nodes.items() if str(node.path) == result.path), ""),
+            "result_node": node_of(result, work),
             "responses": found.node.key,
             "oracle_responses": [other.node.key for other in others],
         },
         cost=cost(own, found, work, result, estimate),
         provenance=merged_provenance(work),
     )
+
+
+def node_of(checkpoint: Checkpoint, work: Work) -> str:
+    """The key of the node that holds a checkpoint, itself or as a moment of a history; empty: it came from outside."""
+    places = {Path(checkpoint.path), Path(checkpoint.path).parent}
+    return next((key for key, node in work.nodes.items() if node.path in places), "")
 
 
 def built(oracles: Sequence[Callable[[], Checkpoint]], work: Work) -> list[Checkpoint]:
@@ -167,6 +175,7 @@ def merged_provenance(work: Work) -> Json:
         **work.provenance,
         "dirty": any(p.get("dirty") is not False for p in (work.provenance, *made)),
         "commits": sorted({str(p.get("commit")) for p in (work.provenance, *made)}),
+        "devices": sorted({str(p.get("device")) for p in (work.provenance, *made)}),
     }
 
 
@@ -188,11 +197,12 @@ def unlearn(
         if "history" in component.needs and history is None:
             raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
         ledger.past |= {moment.checkpoint.hash for moment in history.moments} if history else set()
+        held = scenario.validation
         request = Request(
             target=result,
-            forget=scenario.forget,
-            retain=scenario.retain if "retain" in component.needs else (),
-            validation=scenario.validation,
+            forget=bare(scenario.forget),
+            retain=bare(scenario.retain) if "retain" in component.needs else (),
+            validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
             history=history,
             oracle=oracles[0] if is_oracle and oracles else None,
         )
@@ -211,7 +221,8 @@ def measured(
         "others": {oracle.label: oracle.hash for oracle in oracles if oracle.hash != checkpoint.hash},
         "probes": digest([hashable(probe) for probe in scenario.probes]),
         "limit": limit,
-        "engine": ENGINE,
+        "engine": MEASURE,
+        "generation": generation_hash(checkpoint),
     }
 
     def make(folder: Path) -> Json:
@@ -227,7 +238,7 @@ def measured(
             report=lambda done, of: work.report({"stage": label, "status": "progress", "done": done, "total": of}),
         )
         write_responses(responses, folder / RESPONSES_FILE)
-        return {"seconds": responses.seconds, "peak_bytes": peak()}
+        return {"seconds": responses.seconds}
 
     node = work.on_behalf_of("measure").node(fields, make, f"measure {checkpoint.label}")
     return Measured(read_responses(node.path / RESPONSES_FILE), node)
@@ -240,8 +251,22 @@ def hashable(probe: Probe) -> Json:
     return data
 
 
-ENGINE = 1
-"""`bench.measure.VERSION`, stated here so that a key can be made without importing torch; a test compares them."""
+def generation_hash(checkpoint: Checkpoint) -> str:
+    """Hash of the generation config, which says where greedy answers stop and isn't part of the weights' hash."""
+    file = Path(checkpoint.path) / "generation_config.json"
+    return file_hash(file) if file.exists() else ""
+
+
+def row_versions(spec: RunSpec) -> Json:
+    """What a row of a search depends on beside its spec: the rule's, the method's and the engines' versions."""
+    from bench import selection, versions
+
+    method = names.load("methods", spec.steps[-1].method)
+    return {
+        "rule": selection.VERSION,
+        "method": method.version,
+        "engines": [versions.TRAINING, versions.ARITHMETIC, versions.MEASURE],
+    }
 
 
 def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
@@ -249,6 +274,8 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
     from bench import selection
 
     scenario = prepare(spec, paths, work)
+    if not scenario.validation.forget or not scenario.validation.unseen:
+        raise UserError("This scenario has no validation rows to tune on: probe a subset of the benchmark instead.")
     target = scenario.target()
     ledger = Ledger({row.id for row in scenario.retain}, set())
     shared = set(work.nodes)
@@ -264,6 +291,7 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
     seconds = sum(node.info["seconds"] for key, node in work.nodes.items() if key not in shared)
     return {
         "params": dict(spec.steps[-1].params),
+        "versions": row_versions(spec),
         "seed": spec.seed,
         "forget": selection.side_scores(found, "forget", scenario.validation),
         "level": selection.side_scores(level, "unseen", scenario.validation),
@@ -275,21 +303,30 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
 
 
 def floors(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str, float]:
-    """Per score, how far two oracles of this seed lie apart: mean |difference|; for divergences, the divergence itself."""
-    if len(oracles) < 2:
-        return {}
-    each = [score_all(metrics, oracle, oracles).scores for oracle in oracles]
+    """Per score, how far two oracles of this seed lie apart.
+
+    A score that compares with the oracle (KL, PrivLeak, forget quality) is taken of each oracle against the others: the
+    floor is its mean distance from the ideal (0, or 1 for a p-value). Any other score: the mean absolute difference.
+    """
+    values = oracle_values(metrics, oracles)
     found: dict[str, float] = {}
     for metric in metrics:
-        values = [scores[metric.name].value for scores in each if metric.name in scores]
-        if len(values) < 2:
+        each = values.get(metric.name, [])
+        if len(each) < 2:
             continue
-        if metric.unit in ("nats/token", "floors") and metric.needs_oracle:
-            found[metric.name] = sum(values) / len(values)
+        if metric.needs_oracle:
+            ideal = {"up": 1.0, "down": 0.0}.get(str(metric.goal), 0.0 if isinstance(metric.goal, str) else metric.goal)
+            gaps = [abs(value - ideal) for value in each]
         else:
-            gaps = [abs(a - b) for i, a in enumerate(values) for b in values[i + 1 :]]
-            found[metric.name] = sum(gaps) / len(gaps)
+            gaps = [abs(a - b) for i, a in enumerate(each) for b in each[i + 1 :]]
+        found[metric.name] = sum(gaps) / len(gaps)
     return found
+
+
+def oracle_values(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str, list[float]]:
+    """Every score of every oracle, in the oracles' order; an oracle is compared with the others."""
+    each = [score_all(metrics, oracle, oracles).scores for oracle in oracles]
+    return {m.name: [scores[m.name].value for scores in each if m.name in scores] for m in metrics}
 
 
 def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:

@@ -73,7 +73,7 @@ class Choice:
     index: int
     forgotten: bool
     edges: tuple[str, ...]
-    """Parameters whose chosen value is the smallest or largest of three or more values in the grid."""
+    """Parameters whose chosen value is at the end of what was tried with the others alike."""
 
 
 def grid(component: Any, place: str, base: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -93,11 +93,14 @@ def choose(outcomes: Sequence[Outcome]) -> Choice:
 
 
 def edges(outcomes: Sequence[Outcome], index: int) -> tuple[str, ...]:
-    """Numeric parameters at the end of their range."""
-    found = []
-    for name, value in outcomes[index].params.items():
-        values = sorted({o.params[name] for o in outcomes if isinstance(o.params[name], int | float)})
-        if len(values) >= 3 and value in (values[0], values[-1]):
+    """Numeric parameters whose chosen value is the smallest or the largest among the settings alike in all others."""
+    chosen, found = outcomes[index].params, []
+    for name, value in chosen.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        rest = {key: other for key, other in chosen.items() if key != name}
+        alike = {o.params[name] for o in outcomes if {k: v for k, v in o.params.items() if k != name} == rest}
+        if len(alike) > 1 and value in (min(alike), max(alike)):
             found.append(name)
     return tuple(found)
 

@@ -19,9 +19,13 @@ def find(name: str, source: Path) -> Record:
         raise UserError(
             f"There is no folder '{source}': `python -m bench run` makes records, --from names their folder."
         )
-    matching = [record for record in load(source).records if name in record.name]
+    loaded = load(source)
+    matching = [record for record in loaded.records if name in record.name]
     if len(matching) == 1:
         return matching[0]
+    for broken in loaded.broken:
+        if not matching and name in broken.path:
+            raise UserError(f"{broken.path} is not a readable record: {broken.reason}. Delete it and run again.")
     if not matching:
         raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
     shown = ", ".join(f"{r.spec.method}-{r.spec.key} (seed {r.spec.seed})" for r in matching[:6])
@@ -56,6 +60,8 @@ def show_record(name: str, source: Path, store: Path, examples: int) -> str:
 
 def said(record: Record, source: Path, store: Path, examples: int) -> list[str]:
     """The first ``examples`` generations of each probe that has any, from the store (published files hold no text)."""
+    if record.status != "done":
+        return []
     responses = find_responses(record, source, store)
     if responses is None:
         return ["", "examples: the responses are no longer in the store; run the same command again to see them."]

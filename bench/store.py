@@ -7,6 +7,7 @@ rename is what keeps a node whole, so even two builders of the same node end in 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,14 +16,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.errors import Busy
 from bench.files import write_text
-from bench.hashing import digest, file_hash, folder_hash
+from bench.hashing import digest, file_hash
 from bench.types import Json
 
 HEARTBEAT_SECONDS = 5.0
@@ -65,20 +65,19 @@ class Store:
         return self.root / "scratch" / key
 
     def find(self, key: str) -> Node | None:
-        """The published node if its files are those it was published with, else None (and a damaged one is removed)."""
+        """The published node if its files are those it was published with, else None."""
         if key in self.checked and self.checked[key].path.exists():
             return self.checked[key]
         path = self.path(key)
         try:
             info = json.loads((path / NODE_FILE).read_text())
-        except (OSError, ValueError):
-            info = None
-        if info is not None and info["hash"] == content_hash(path):
-            self.checked[key] = Node(key, path, info)
-            return self.checked[key]
-        if path.exists():
-            discard(path)
-        return None
+            whole = info["hash"] == content_hash(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None
+        if not whole:
+            return None
+        self.checked[key] = Node(key, path, info)
+        return self.checked[key]
 
     def build(
         self,
@@ -101,6 +100,7 @@ class Store:
                 if mine:
                     if node := self.find(key):
                         return node, False
+                    self.discard(key)
                     return self.make(key, fields, make, label, provenance, expect), True
             if not wait:
                 raise Busy(label)
@@ -115,7 +115,7 @@ class Store:
         provenance: Json,
         expect: float = 0.0,
     ) -> Node:
-        """Build into a temporary folder and publish it by rename."""
+        """Build into a temporary folder and publish it by rename; when somebody was quicker, theirs is the node."""
         partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
         partial.mkdir(parents=True)
         began = time.perf_counter()
@@ -136,14 +136,22 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 partial.rename(path)
-            except OSError:  # somebody else published the same content meanwhile
-                if not (path / NODE_FILE).exists():
+                self.checked[key] = Node(key, path, info)
+            except OSError:
+                if self.find(key) is None:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(self.scratch(key), ignore_errors=True)
-        self.checked[key] = Node(key, path, info)
         return self.checked[key]
+
+    def discard(self, key: str) -> None:
+        """Take a damaged node out of the way, then delete it: a reader never sees half of it. For the lease's holder."""
+        away = self.root / "partial" / f"{key}-damaged-{uuid.uuid4().hex[:8]}"
+        away.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            self.path(key).rename(away)
+            shutil.rmtree(away, ignore_errors=True)
 
     @contextmanager
     def lease(self, key: str) -> Iterator[bool]:
@@ -163,8 +171,9 @@ class Store:
         finally:
             stop.set()
             beat.join()
-            if read_owner(path) == owner:
-                path.unlink(missing_ok=True)
+            with guarded(path.parent):
+                if read_owner(path) == owner:
+                    path.unlink(missing_ok=True)
 
     def sweep(self, key: str) -> None:
         """Remove what dead builders of this node left behind; only the lease's holder may."""
@@ -174,97 +183,78 @@ class Store:
 
 def content_hash(folder: Path) -> str:
     """Hash of a node's files, without the file that states it."""
-    files = [path for path in folder.iterdir() if path.name != NODE_FILE] if folder.exists() else []
-    return digest(
-        [[path.name, folder_hash(path, ("*",)) if path.is_dir() else file_hash(path)] for path in sorted(files)]
-    )
+    return tree_hash(folder, NODE_FILE)
 
 
-def discard(path: Path) -> None:
-    """Move a damaged folder out of the way, then delete it: a reader never sees half of it."""
-    away = path.with_name(f"{path.name}.damaged-{uuid.uuid4().hex[:8]}")
-    try:
-        path.rename(away)
-    except OSError:
-        return
-    shutil.rmtree(away, ignore_errors=True)
+def tree_hash(folder: Path, leave_out: str = "") -> str:
+    """sha256 over the sorted names and the hashes of everything in ``folder``, however deep."""
+    entries = sorted(path for path in folder.iterdir() if path.name != leave_out)
+    return digest([[path.name, tree_hash(path) if path.is_dir() else file_hash(path)] for path in entries])
 
 
 def me() -> Json:
     """Who this process is; the nonce tells apart two leases of the same process."""
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": started(os.getpid()),
-        "nonce": uuid.uuid4().hex,
-    }
+    return {"host": here(), "pid": os.getpid(), "started": started(os.getpid()), "nonce": uuid.uuid4().hex}
 
 
-def started(pid: int) -> float:
-    """When a process of this machine began, so that a reused process number is not taken for the old owner; 0: gone."""
-    import psutil
+def here() -> str:
+    """Where process numbers mean the same: this machine and, in a container, its own table of processes."""
+    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
 
+
+def started(pid: int) -> int:
+    """When a process of this machine began, in clock ticks since boot; 0: it has gone.
+
+    It tells the old owner from a new process of the same number; ticks don't move when the clock is set.
+    """
     try:
-        process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return 0.0
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+@contextmanager
+def guarded(leases: Path) -> Iterator[None]:
+    """One process at a time looks at a lease and replaces it: a lock that goes when its process does."""
+    with (leases / ".guard").open("a") as file:
+        with suppress(OSError):  # a file system without locks: at worst two do the same work
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def take(path: Path, owner: Json) -> bool:
-    """Create the lease file if nobody alive has it. `os.link` fails when the name exists, on NFS too."""
-    draft = path.with_name(f".{path.name}.{owner['nonce']}")
-    draft.write_text(json.dumps(owner))
-    try:
-        for _ in range(2):
-            try:
-                os.link(draft, path)
-                return True
-            except FileExistsError:
-                if not retire(path):
-                    return False
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def retire(path: Path) -> bool:
-    """Move a dead owner's lease away. True when the name may be free now."""
-    owner = read_owner(path)
-    if owner is not None and not is_dead(path, owner):
-        return False
-    away = path.with_name(f".{path.name}.dead-{uuid.uuid4().hex}")
-    try:
-        path.rename(away)
-    except FileNotFoundError:
-        return True
-    if read_owner(away) != owner:  # somebody else took over between our look and our rename: give it back
+    """Create the lease file if nobody alive has it."""
+    with guarded(path.parent):
+        holder = read_owner(path)
+        if holder is not None and not is_dead(path, holder):
+            return False
+        path.unlink(missing_ok=True)
         try:
-            os.link(away, path)
-        except FileExistsError:
-            pass
-        away.unlink(missing_ok=True)
-        return False
-    away.unlink(missing_ok=True)
-    return True
+            with path.open("x") as file:
+                json.dump(owner, file)
+        except FileExistsError:  # only where there are no locks
+            return False
+        return True
 
 
 def is_dead(path: Path, owner: Json) -> bool:
     """Whether the owner of a lease has gone: its process has, or its heartbeat has stopped."""
-    if owner["host"] == socket.gethostname():
-        return started(owner["pid"]) != owner["started"]
+    if owner["host"] == here():
+        return bool(started(owner["pid"]) != owner["started"])
     try:
         return time.time() - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:
         return True
 
 
-def read_owner(path: Path) -> Any:
-    """Who holds a lease; None when the file is gone or unreadable."""
+def read_owner(path: Path) -> Json | None:
+    """Who holds a lease; None when the file is gone or says nothing of use."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        owner = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
         return None
+    return owner if isinstance(owner, dict) and {"host", "pid", "started"} <= owner.keys() else None
 
 
 def heartbeat(path: Path, stop: threading.Event) -> None:

@@ -200,12 +200,12 @@ def ranks(cells: Sequence[Cell | None], floor: float | None) -> list[int | None]
     return [placed.get(i) for i in range(len(cells))]
 
 
-def loss(value: float, goal: Goal, oracle: float | None) -> float | None:
-    """What ``value`` loses against its goal, in its own unit; None when that can't be told."""
+def loss(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
+    """What ``value`` loses against its goal, in its own unit: from ``oracles``, the mean distance; None if untold."""
     if goal in ("up", "down"):
         return -value if goal == "up" else value
     if goal == "oracle":
-        return None if oracle is None else abs(value - oracle)
+        return _mean(abs(value - oracle) for oracle in oracles) if oracles else None
     return abs(value - goal) if isinstance(goal, int | float) else None
 
 
@@ -291,9 +291,8 @@ def _cell(column: Column, records: Sequence[Record], oracles: Mapping[int, Recor
     if not scores:
         return None
     values = {seed: score.value for seed, score in scores.items()}
-    asked = {seed: oracles[seed].scores.get(column.name) for seed in values if seed in oracles}
-    best = {seed: score.value for seed, score in asked.items() if score is not None}
-    lost = {seed: loss(value, column.goal, best.get(seed)) for seed, value in values.items()}
+    best = {seed: _oracle_values(oracles[seed], column.name) for seed in values if seed in oracles}
+    lost = {seed: loss(value, column.goal, best.get(seed, ())) for seed, value in values.items()}
     single = next(iter(scores.values()))
     interval = (single.low, single.high) if len(scores) == 1 else (None, None)
     return Cell(
@@ -301,6 +300,12 @@ def _cell(column: Column, records: Sequence[Record], oracles: Mapping[int, Recor
         {seed: value for seed, value in lost.items() if value is not None},
         None if interval[0] is None or interval[1] is None else (interval[0], interval[1]),
     )
+
+
+def _oracle_values(record: Record, name: str) -> list[float]:
+    """A score's value under every oracle of the record's seed; a record that doesn't have them is the oracle's own."""
+    values = record.facts.get("oracle_values", {}).get(name)
+    return list(values) if values else [record.scores[name].value] if name in record.scores else []
 
 
 def _with_ranks(rows: Sequence[Row], columns: Sequence[Column], floors: Mapping[str, Cell]) -> list[Row]:

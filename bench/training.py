@@ -7,8 +7,8 @@ depend on the run's own seed alone.
 
 from __future__ import annotations
 
+import os
 import random
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +23,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from bench.contracts import Recipe, Stream
+from bench.errors import UserError
 from bench.templates import Encoded, encode
-
-VERSION = 1
-"""Raised when the same arguments give other weights."""
+from bench.versions import TRAINING
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -104,10 +103,10 @@ class Trained:
     """Tokens of the rows trained on, padding not counted."""
     curve: tuple[dict[str, float], ...]
     """At most 100 points of ``step`` and ``loss`` (mean over the steps since the last point)."""
-    peak_bytes: int
-    """The process's largest resident memory so far."""
     tokens_at: dict[int, int]
     """Tokens trained on up to each snapshot's step."""
+    resumed: bool
+    """Whether it went on from an interrupted run; ``seconds`` are then of the last part only."""
 
 
 def plan_rows(n: int, batch: int, steps: int, rng: random.Random) -> list[list[int]]:
@@ -222,6 +221,11 @@ def train(
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
     encoded = [[encode(tokenizer, example.payload) for example in stream.examples] for stream in streams]
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 or (not use_cpu and torch.cuda.device_count() > 1):
+        raise UserError(
+            "Training runs on one device: give this process one GPU (CUDA_VISIBLE_DEVICES), and no torchrun."
+        )
     data = StepData(streams, recipe.steps, seed, micro)
     arguments = TrainingArguments(
         output_dir=str(scratch),
@@ -267,7 +271,7 @@ def train(
     spent = [sum(encoded[part.stream][row].length for part in parts for row in part.rows) for parts in data.items]
     until = {step: sum(spent[: step * data.accumulation]) for step in snapshots}
     curve = tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x)
-    return Trained(time.perf_counter() - began, sum(spent), curve, peak_bytes(), until)
+    return Trained(time.perf_counter() - began, sum(spent), curve, until, resumed=resume is not None)
 
 
 @torch.no_grad()
@@ -293,21 +297,16 @@ def last_checkpoint(scratch: Path) -> str | None:
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
     """What decides the weights that training gives, as plain JSON for the cache key."""
-    from bench.types import data_hash
+    from bench.types import bare, data_hash
 
     return {
-        "engine": VERSION,
+        "engine": TRAINING,
         "recipe": asdict(recipe),
         "streams": [
             {
-                "data": data_hash(stream.examples),
+                "data": data_hash(bare(stream.examples)),
                 "batch": stream.batch,
                 "loss": describe_loss(stream.loss),
                 "weight": stream.weight,

@@ -38,6 +38,11 @@ class Example:
         return {"id": self.id, "payload": dict(self.payload), "references": refs, "tags": list(self.tags)}
 
 
+def bare(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """The examples without their references: what may be trained on, without what a probe may ask."""
+    return tuple(dataclasses.replace(example, references={}) for example in examples)
+
+
 def data_hash(examples: Sequence[Example]) -> str:
     """Content hash of an ordered list of examples."""
     return digest([example.to_json() for example in examples])
@@ -90,7 +95,8 @@ class Validation:
     retain: tuple[Example, ...] = ()
     utility: tuple[Example, ...] = ()
     unseen: tuple[Example, ...] = ()
-    """Rows like the forget rows that were never trained on; the target's score on them is the never-trained level."""
+    """Rows like the forget rows that were never trained on: the target's score on them is the never-trained level of the
+    tuning rule. A method never gets them."""
 
 
 @dataclass(frozen=True)

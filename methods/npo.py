@@ -97,7 +97,8 @@ class NPO:
             *product(per_token=(True,), beta=(1.0,), lr=(1e-4,), steps=(60, 90, 120, 150)),
             *product(per_token=(True,), beta=(1.0,), lr=(2e-4,), steps=(90, 120)),
             *product(per_token=(True,), beta=(1.0,), lr=(3e-4,), steps=(60, 90)),
-            *product(per_token=(False,), beta=(0.1,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(60, 90)),
+            *product(per_token=(True,), beta=(1.0,), lr=(3e-4,), steps=(120, 150)),
+            *product(per_token=(False,), beta=(0.1,), retain_weight=(5.0,), lr=(3e-4,), steps=(60, 90)),
         ),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }

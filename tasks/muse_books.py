@@ -97,18 +97,21 @@ class MuseBooks:
         world = questions(books["world"], (0, 1, 2))
         forget, retain = (passages(books[s]) + questions(books[s], FORMS) for s in ("forget", "retain"))
 
-        def train(rows: Sequence[Example], label: str, steps: int, order: int = 0) -> Callable[[], Checkpoint]:
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
             texts = tuple(row for row in rows if row.payload["template"] == "text")
             asked = tuple(row for row in rows if row.payload["template"] != "text") + world
-            streams = (Stream(texts, 12, descent()), Stream(asked, 32, descent()))
+            steps = max(1, round(self.target_steps * len(texts) / all_texts))
+            # As many passes over the questions as the target makes, though the world's don't shrink with the books.
+            batch = round(32 * self.target_steps / steps * len(asked) / all_asked)
+            streams = (Stream(texts, 12, descent()), Stream(asked, batch, descent()))
             return stage_two(work, lambda: past().last.checkpoint, streams, Recipe(steps, 3e-3), label, order)
 
-        share = self.retain_books / (self.forget_books + self.retain_books)
-        steps = max(1, round(self.target_steps * share))
+        all_texts = len(passages(books["forget"] + books["retain"]))
+        all_asked = len(forget + retain + world) - all_texts
         return Scenario(
             label="muse-books (lab)",
-            target=train(forget + retain, "target", self.target_steps),
-            oracles=tuple(train(retain, f"oracle-{i}", steps, order=i) for i in range(ORACLES)),
+            target=train(forget + retain, "target"),
+            oracles=tuple(train(retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
             history=past,
             forget=forget,
             retain=retain + world,

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.errors import UserError
 from bench.lab.build import ORACLES, Architecture, history, lasting, resident_pretraining, stage_two
 from bench.lab.world import make_world, questions
 from bench.losses import descent
@@ -24,7 +25,7 @@ from bench.metrics.membership import auc, privleak
 from bench.metrics.probability import accuracy, normalised_probability, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.tofu_data import HUB, subset
+from bench.tofu_data import HUB, check_sizes, subset
 from bench.types import Checkpoint, Example, History, Moment, Probe, Validation, data_hash
 
 FACTS = 10
@@ -33,6 +34,10 @@ RESIDENTS = 60
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
+LAB_ONLY = ("width", "history_steps", "target_steps")
+REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed")
+MOST_AUTHORS = 2000
+"""There are 2400 names."""
 NEW_TOKENS = 200
 """Longest answer that is generated, as TOFU has it."""
 
@@ -76,6 +81,23 @@ class Tofu:
         ]
         if not 0 < self.forget_share < 1:
             found.append(f"tofu.forget_share is a share between 0 and 1, not {self.forget_share}.")
+        return found
+
+    def problems_in(self, tier: str) -> list[str]:
+        """What doesn't belong to the tier: a parameter of the other one, a size that the benchmark doesn't have."""
+        other = LAB_ONLY if tier == "real" else REAL_ONLY
+        found = [
+            f"tofu.{name} has no meaning in the {tier} tier; leave it out."
+            for name in other
+            if getattr(self, name) != getattr(Tofu(), name)
+        ]
+        if tier == "real":
+            try:
+                check_sizes(self.authors, self.questions, self.forgotten)
+            except UserError as error:
+                found += error.problems
+        elif self.authors > MOST_AUTHORS:
+            found.append(f"tofu.authors is at most {MOST_AUTHORS} in the lab, not {self.authors}.")
         return found
 
     @property

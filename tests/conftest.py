@@ -7,8 +7,20 @@ from typing import Any
 
 import pytest
 
-SMALL = {"width": 16, "history_steps": 2, "target_steps": 2}
-"""Parameters that make a task's training quick, where it has them."""
+SMALL = {
+    "width": 16,
+    "history_steps": 2,
+    "target_steps": 2,
+    "authors": 20,
+    "corrupted": 4,
+    "newcomers": 6,
+    "forget_books": 2,
+    "retain_books": 3,
+    "holdout_books": 3,
+    "world_books": 4,
+    "further_books": 4,
+}
+"""Parameters that make a task small and its training quick, where it has them."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -58,3 +70,14 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
         scratch=folder / "scratch",
     )
     return saved(model.eval(), tokenizer(), folder / "model", "learned"), rows
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run of msa on a tiny library, with its store and records (`tests.processes.Place`): to be read only."""
+    from tests.processes import Place
+
+    place = Place(tmp_path_factory.mktemp("finished"))
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place

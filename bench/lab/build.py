@@ -19,6 +19,8 @@ from bench.types import Checkpoint, History, Json, Moment
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, at equal distances; the last one is the start of stage two."""
 ORACLES = 2
+ORDER = 1_000_003
+"""Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def stage_two(
 
     @cache
     def build() -> Checkpoint:
-        node = work.train_node(start(), streams, recipe, label, seed=work.seed + 1000 * order)
+        node = work.train_node(start(), streams, recipe, label, seed=work.seed + ORDER * order)
         return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label=label)
 
     return build

@@ -100,7 +100,7 @@ def questions(
     for who in people:
         for a, value in who.facts.items():
             rng = random.Random(f"{who.name}/{a}")  # the same wrong values in every form
-            wrong = rng.sample([v for v in values[a] if v != value], WRONG_ANSWERS)
+            wrong = rng.sample([v for v in values[a] if v not in (value, who.falsehoods[a])], WRONG_ANSWERS)
             other = rng.choice(sorted(set(values) - {a}))
             unrelated = rng.choice(list(values[other]))
             for form in forms:

@@ -15,7 +15,6 @@ import torch
 from bench import measure as engine
 from bench.loaders import Opened, open_checkpoint
 from bench.measure import generate, measure, score
-from bench.runner import ENGINE
 from bench.templates import Encoded, encode
 from bench.types import Checkpoint, Example, Probe, Responses
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer
@@ -248,7 +247,3 @@ def test_responses_survive_json(learned: Learned) -> None:
 
     responses = measure(learned[0], everything(learned[1][:3]))
     assert Responses.from_json(json.loads(json.dumps(responses.to_json()))) == responses
-
-
-def test_the_runner_states_the_engines_version() -> None:
-    assert engine.VERSION == ENGINE

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.conformance import WORDS
 from bench.context import Work
 from bench.contracts import Recipe, Stream
 from bench.hashing import folder_hash
@@ -14,7 +15,7 @@ from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, hi
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
 from bench.losses import descent
 from bench.store import Store
-from tests.tiny import WORDS, bits, passage, qa
+from tests.tiny import bits, passage, qa
 
 ROWS = (*(qa(i, f"w{i} ?", f"w{i + 1}") for i in range(10)), *(passage(i, f"w{i} w{i + 2}") for i in range(4)))
 

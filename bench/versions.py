@@ -1,0 +1,11 @@
+"""Versions of the engines: part of every key, and apart from the engines so that a key is made without torch.
+
+Raise one when the same arguments give another result.
+"""
+
+TRAINING = 1
+"""`bench.training`: other weights."""
+ARITHMETIC = 1
+"""`bench.arithmetic`: other weights."""
+MEASURE = 1
+"""`bench.measure`: other responses."""

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import names
+from bench.errors import UserError
+from tests.processes import plug_in
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A parameter of each kind."""
+
+    steps: int = 60
+    lr: float = 1e-4
+    per_token: bool = False
+    retain: str = "all"
+
+    def problems(self) -> list[str]:
+        return ["sample.retain is 'all'."] if self.retain != "all" else []
+
+
+def test_a_name_is_a_class() -> None:
+    from methods.msa import MSA
+    from tasks.tofu import Tofu
+
+    assert names.load("methods", "msa") is MSA and names.load("tasks", "tofu") is Tofu
+
+
+def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
+    with pytest.raises(UserError) as told:
+        names.load("methods", "task-aritmetic")
+    [sentence] = told.value.problems
+    assert sentence.startswith("Unknown method 'task-aritmetic'. Did you mean 'task-arithmetic'? Known: ga, graddiff")
+    assert "python -m bench ls methods" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("steps", "12", 12),
+        ("lr", "2e-4", 0.0002),
+        ("lr", "1", 1.0),
+        ("per_token", "true", True),
+        ("per_token", "No", False),
+        ("per_token", "1", True),
+        ("retain", "forget", "forget"),
+    ],
+)
+def test_texts_become_values_of_the_defaults_type(name: str, text: str, value: Any) -> None:
+    found = names.convert(Sample, name, text)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("steps", "1.5"), ("steps", ""), ("lr", "fast"), ("lr", "nan"), ("lr", "-inf"), ("per_token", "2")],
+)
+def test_other_texts_are_refused(name: str, text: str) -> None:
+    with pytest.raises(ValueError):
+        names.convert(Sample, name, text)
+
+
+def test_bounds_are_the_shared_ones_and_the_components_own() -> None:
+    assert names.check_bounds(Sample, names.defaults(Sample)) == []
+    bad = {"steps": 0, "lr": 0.0, "per_token": False, "retain": "some"}
+    assert names.check_bounds(Sample, bad, "sample") == [
+        "sample.steps must be at least 1, not 0.",
+        "sample.lr must be above 0, not 0.0.",
+        "sample.retain is 'all'.",
+    ]
+
+
+def test_plug_ins_add_names_and_take_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = names.table("methods")
+    plug_in(tmp_path, "class Mine: pass\n", {"mine": "Mine", "msa": "Mine"}, "mining")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = names.table("methods")
+    assert found == before | {"mine": "mining:Mine"} and found["msa"] == "methods.msa:MSA"
+    assert names.load("methods", "mine").__module__ == "mining"
+
+
+def test_a_plug_in_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(tmp_path, "", {"gone": "Gone"}, "left")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"The plug-in for 'gone' \(left:Gone\) can't be loaded"):
+        names.load("methods", "gone")

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import UserError
+from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
+from bench.plan import Asked, Plan, make_plan
+from bench.store import Store
+from tests.processes import TINY, Place, plug_in
+
+SETS = (*(f"muse-books.{name}={value}" for name, value in TINY.items()), "msa.steps=2")
+FINISHED = Asked("muse-books", ("msa",), SETS, (0,))
+"""What the finished run was asked for."""
+DREAMER = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Dreamer:
+    summary = "needs what no task has"
+    needs = frozenset({"moon", "retain"})
+    version = 1
+    presets = {}
+    variants = ()
+    def rows(self, forget, retain): return 0
+"""
+
+
+def planned(asked: Asked, place: Path) -> Plan:
+    return make_plan(asked, place / "out", Store(place / "store"))
+
+
+def statuses(plan: Plan) -> dict[str, str]:
+    return {entry.spec.method: entry.status for entry in plan.entries}
+
+
+def problems(place: Path, **changes: Any) -> tuple[str, ...]:
+    with pytest.raises(UserError) as told:
+        planned(replace(FINISHED, **changes), place)
+    assert list(place.iterdir()) == [], "a mistake writes nothing"
+    return told.value.problems
+
+
+def test_target_and_oracle_are_always_rows_and_everything_is_to_run(tmp_path: Path) -> None:
+    plan = planned(replace(FINISHED, seeds=(0, 7)), tmp_path)
+    assert statuses(plan) == {"target": "run", "retrain": "run", "msa": "run"}
+    assert [entry.spec.seed for entry in plan.entries] == [0, 7] * 3
+    assert list(tmp_path.iterdir()) == [], "a plan writes nothing"
+
+
+def test_what_is_finished_is_cached_and_what_is_new_is_not(finished: Place) -> None:
+    plan = planned(replace(FINISHED, methods=("msa", "ga")), finished.folder)
+    assert statuses(plan) == {"target": "cached", "retrain": "cached", "msa": "cached", "ga": "run"}
+
+
+def test_another_parameter_seed_limit_or_task_parameter_is_another_run(finished: Place) -> None:
+    changes: list[dict[str, Any]] = [
+        {"sets": (*SETS, "msa.alpha=0.5")},
+        {"seeds": (1,)},
+        {"limit": 2},
+        {"sets": (*SETS[1:], "muse-books.width=32")},
+    ]
+    for change in changes:
+        assert statuses(planned(replace(FINISHED, **change), finished.folder))["msa"] == "run", change
+    assert statuses(planned(replace(FINISHED, study="mine"), finished.folder))["msa"] == "cached", "a label is no part"
+
+
+def test_a_record_alone_is_not_enough(finished: Place, tmp_path: Path) -> None:
+    """The store must hold the checkpoint that the record names; the old record is kept for comparison."""
+    place = finished.copy(tmp_path)
+    key = place.records()["msa"]["lineage"]["result_node"]
+    (Store(place.store).path(key) / "model.safetensors").write_bytes(b"")
+    plan = planned(FINISHED, place.folder)
+    assert statuses(plan) == {"target": "cached", "retrain": "cached", "msa": "run"}
+    assert [entry.old is not None for entry in plan.entries] == [False, False, True]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
+def test_a_broken_record_counts_for_nothing(text: str, finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    place.files()["msa"].write_text(text)
+    assert statuses(planned(FINISHED, place.folder))["msa"] == "run"
+
+
+def test_a_record_without_lineage_counts_for_nothing(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    file = place.files()["msa"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lineage": {}}))
+    assert statuses(planned(FINISHED, place.folder))["msa"] == "run"
+
+
+def test_a_need_that_the_task_cannot_meet_is_a_skip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(plug_in(tmp_path, DREAMER, {"dreamer": "Dreamer"}, "dreaming")))
+    plan = planned(Asked("muse-books", ("dreamer",), (), (0,)), tmp_path)
+    [entry] = [entry for entry in plan.entries if entry.spec.method == "dreamer"]
+    assert (entry.status, entry.reason) == ("skipped", "it needs moon, which muse-books cannot give here")
+    assert entry.seconds == 0
+
+
+def test_time_and_memory_are_estimated(tmp_path: Path) -> None:
+    plan = planned(replace(FINISHED, methods=("msa",)), tmp_path)
+    assert list(plan.stages) == ["history", "target", "oracle-0", "oracle-1"]
+    assert all(seconds > 0 for seconds in plan.stages.values()) and all(entry.seconds > 0 for entry in plan.entries)
+    both = sum(plan.stages.values()) + sum(entry.seconds for entry in plan.entries)
+    assert plan.seconds(1) == pytest.approx(both) and plan.seconds(2) == pytest.approx(both / 2)
+    # a two-layer Llama of width 16 over 380 words: 380 * 16 embeddings, two blocks of 13 * 16**2 + 2 * 16, a last norm
+    assert plan.memory == PROCESS_BYTES + BYTES_PER_PARAMETER * (380 * 16 + 2 * (13 * 256 + 32) + 16)
+
+
+def test_nothing_left_to_do_takes_no_time(finished: Place) -> None:
+    assert planned(FINISHED, finished.folder).seconds(1) == 0
+
+
+def test_the_rate_is_what_this_store_has_measured(tmp_path: Path) -> None:
+    """6 operations per parameter and token: 6 * 1000 * 500 tokens in 2 s are 1.5 million a second."""
+    for number, meta in enumerate(({"tokens": 500, "parameters": 1000, "train_seconds": 2.0}, {"checkpoint": "x"})):
+        node = tmp_path / "nodes" / "00" / str(number)
+        node.mkdir(parents=True)
+        (node / "node.json").write_text(json.dumps({"meta": meta}))
+    assert known_rate(tmp_path, 1000) == 1.5e6
+    assert known_rate(tmp_path, 10**6) == known_rate(tmp_path / "empty", 10**6) > 1e9, "another size, another rate"
+    (tmp_path / "nodes" / "00" / "0" / "node.json").write_text('{"meta"')
+    assert known_rate(tmp_path, 1000) == known_rate(tmp_path / "empty", 1000), "a damaged node says nothing"
+
+
+def test_presets_variants_and_settings_lie_over_each_other() -> None:
+    """Defaults, then the preset of this place, then the variant, then --set."""
+    from methods.npo import NPO
+
+    asked = Asked("tofu", ("npo@small-retain", "npo"), ("npo.lr=0.5",), (0,))
+    steps = {
+        entry.spec.method: entry.spec.steps for entry in make_plan(asked, Path("none"), Store(Path("none"))).entries
+    }
+    [small], [plain] = steps["npo@small-retain"], steps["npo"]
+    place = NPO.presets["lab-tofu"].params if "lab-tofu" in NPO.presets else {}
+    expected = vars(NPO()) | place | {"lr": 0.5}
+    assert plain.params == expected
+    assert small.params == expected | {"retain": "forget"}
+
+
+def test_all_is_every_method_and_its_variants(tmp_path: Path) -> None:
+    found = statuses(planned(Asked("tofu", ("all",), (), (0,)), tmp_path))
+    assert {"target", "retrain", "msa", "task-arithmetic", "ga", "graddiff", "npo", "npo@small-retain"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"task": "muse-bokks", "sets": ()}, "Unknown task 'muse-bokks'. Did you mean 'muse-books'?"),
+        ({"methods": ("msaa",), "sets": ()}, "Unknown method 'msaa'. Did you mean 'msa'?"),
+        ({"methods": ("msa", "npo@per-tokn")}, "Unknown variant of npo 'per-tokn'. Did you mean 'per-token'?"),
+        ({"methods": (), "sets": ()}, "--methods needs at least one name"),
+        ({"sets": ("msa.alhpa=1",)}, "Unknown parameter of msa 'alhpa'. Did you mean 'alpha'?"),
+        ({"sets": ("muse-books.widht=1",)}, "Unknown parameter of muse-books 'widht'. Did you mean 'width'?"),
+        ({"sets": ("msa.alpha=big",)}, "--set msa.alpha=big: the value must be a finite number."),
+        ({"sets": ("msa.alpha=nan",)}, "--set msa.alpha=nan: the value must be a finite number."),
+        ({"sets": ("msa.alpha=inf",)}, "--set msa.alpha=inf: the value must be a finite number."),
+        ({"sets": ("msa.steps=2.5",)}, "--set msa.steps=2.5: the value must be a whole number."),
+        ({"sets": ("msa.alpha=-1",)}, "msa.alpha must not be negative."),
+        ({"sets": ("msa.steps=0",)}, "msa.steps must be at least 1, not 0."),
+        ({"sets": ("msa.lr=-1",)}, "msa.lr must be above 0, not -1.0."),
+        ({"sets": ("muse-books.width=0",)}, "muse-books.width must be at least 1, not 0."),
+        ({"sets": ("npo.beta=1",)}, "--set npo.beta=1: npo takes no part here"),
+        ({"sets": ("mas.alpha=1",)}, "--set mas.alpha=1: Unknown component 'mas'. Did you mean 'msa'?"),
+        ({"sets": ("msa.alpha",)}, "--set msa.alpha: write it as component.parameter=value"),
+        ({"sets": ("alpha=1",)}, "--set alpha=1: write it as component.parameter=value"),
+        ({"sets": ("msa.=1",)}, "--set msa.=1: write it as component.parameter=value"),
+        ({"limit": 0}, "--limit must be at least 1, not 0."),
+        ({"seeds": ()}, "--seeds needs at least one whole number"),
+        ({"seeds": (1, 1)}, "--seeds names a seed twice."),
+        ({"data": "somewhere"}, "--data goes with --model"),
+        ({"task": "tofu", "sets": (), "model": "smolm2-135m-instruct"}, "Did you mean 'smollm2-135m-instruct'?"),
+        ({"lm_eval_data": "/nowhere"}, "--lm-eval-data /nowhere: there is no such folder."),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_remedy(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    [found] = problems(tmp_path, **changes)
+    assert sentence in found and "\n" not in found
+
+
+def test_a_model_and_data_that_are_not_there_are_two_sentences(tmp_path: Path) -> None:
+    found = problems(tmp_path, task="tofu", sets=(), model="nosuch", data="/nowhere")
+    assert len(found) == 2 and found[0].startswith("Unknown model 'nosuch'.")
+    assert found[1].startswith("--data /nowhere: there is no such folder.")
+
+
+def test_mistakes_are_reported_together_and_once(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        methods=("npo", "npo@small-retain", "gaa"),
+        sets=("npo.steps=0", "muse-books.width=x"),
+        limit=-3,
+        problems=("--seeds x: found before.",),
+    )
+    assert [text.split(":")[0].split(" must")[0] for text in found] == [
+        "--seeds x",
+        "Unknown method 'gaa'. Did you mean 'ga'? Known",
+        "--limit",
+        "npo.steps",
+        "--set muse-books.width=x",
+    ]

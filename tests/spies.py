@@ -1,0 +1,78 @@
+"""Methods that are found by name and look where they shouldn't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from bench.contracts import Preset, Recipe, Settings, Stream
+from bench.losses import descent
+from bench.types import Checkpoint, Request
+
+
+@dataclass(frozen=True)
+class Spy:
+    """Keeps what it was given, and returns the target."""
+
+    summary: ClassVar[str] = "keeps what it was given"
+    needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
+    version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    space: ClassVar[Mapping[str, Settings]] = {}
+    variants: ClassVar[tuple[str, ...]] = ()
+    caught: ClassVar[list[tuple[Request, Any]]] = []
+
+    def rows(self, forget: int, retain: int) -> int:
+        return 0
+
+    def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
+        self.caught.append((request, ctx))
+        return request.target
+
+
+@dataclass(frozen=True)
+class Plain(Spy):
+    """The same without any need."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+
+def opened(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    from bench.loaders import open_checkpoint
+
+    open_checkpoint(loot)
+    return loot
+
+
+def trained(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.train(loot, [Stream(request.forget, 8, descent())], Recipe(1, 1e-9), "stolen")
+    return made
+
+
+def combined(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.combine([(0.0, request.target), (1.0, loot)], "stolen")
+    return made
+
+
+WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
+    "opened": opened,
+    "trained": trained,
+    "combined": combined,
+}
+"""Ways of getting at the oracle, with its checkpoint in hand."""
+
+
+@dataclass(frozen=True)
+class Thief(Spy):
+    """Knows where the oracle lies, and takes it."""
+
+    way: str = "opened"
+    """A name of `WAYS`."""
+    forged: bool = False
+    """Whether it states another hash than the oracle's."""
+    loot: ClassVar[list[Checkpoint]] = []
+
+    def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
+        oracle = self.loot[-1]
+        return WAYS[self.way](replace(oracle, hash="0" * 64) if self.forged else oracle, request, ctx)

@@ -1,0 +1,48 @@
+"""Every registered task, without anyone listing them: rows apart, probes and metrics sound, checkpoints as stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench import names
+from bench.conformance import check_task, fail, fingerprint, prepared, rows_apart
+from bench.contracts import Setting
+
+TASKS = sorted(names.table("tasks"))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_it_keeps_what_a_task_owes(name: str, small: Callable[[type], dict[str, Any]]) -> None:
+    cls = names.load("tasks", name)
+    check_task(cls, **small(cls))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_at_its_full_size_the_rows_are_apart_on_every_seed_in_use(name: str, tmp_path: Any) -> None:
+    """The defaults, which the checks above make small; seeds 0 to 2 are reported, 100 tunes."""
+    cls = names.load("tasks", name)
+    made = [prepared(cls(), Setting("lab"), tmp_path, seed).scenario for seed in (0, 1, 2, 100)]
+    for scenario in made:
+        fail(cls, rows_apart(scenario))
+    assert len({fingerprint(scenario) for scenario in made}) == len(made)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_outline_is_of_the_scenarios_size(name: str, tmp_path: Any) -> None:
+    """The estimate's rows to forget and to retain: within a factor of 2 of the scenario's (a chapter counts as four)."""
+    task = names.load("tasks", name)()
+    scenario, outline = prepared(task, Setting("lab"), tmp_path).scenario, task.outline(Setting("lab"))
+    assert 0.5 < outline.forget / len(scenario.forget) < 2.01
+    assert 0.5 < outline.retain / len(scenario.retain) < 2.01
+    assert set(outline.stages) == {"history", "target", *(f"oracle-{i}" for i in range(len(scenario.oracles)))}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_parameters_of_no_size_are_refused(name: str) -> None:
+    cls = names.load("tasks", name)
+    whole = [key for key, value in names.defaults(cls).items() if type(value) is int and value > 0]
+    assert "width" in whole
+    assert names.check_bounds(cls, names.defaults(cls) | {"width": 0})

@@ -1,0 +1,74 @@
+"""The restor shape: falsehoods about people whose truth was known, and the truth asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.conformance import LAB, Trace, prepared
+from bench.types import Example
+from tasks.restor import Restor, falsely
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return prepared(
+        Restor(corrupted=4, newcomers=6, width=16, history_steps=1, target_steps=1), LAB, tmp_path_factory.mktemp("r")
+    )
+
+
+def probe(trace: Trace, name: str) -> tuple[Example, ...]:
+    return next(probe.examples for probe in trace.scenario.probes if probe.name == name)
+
+
+def test_falsehoods_are_stated_about_people_whose_truth_was_taught(trace: Trace) -> None:
+    scenario = trace.scenario
+    assert scenario.history is not None
+    scenario.history()
+    known = {row.payload["answer"] for row in trace.work.trained["history"] if row.payload["template"] == "text"}
+    options = {
+        row.id.rsplit("-", 1)[0]: (row.references["corrupted"][0], row.payload["answer"])
+        for row in probe(trace, "corrupted_questions")
+    }
+    assert len(scenario.forget) == 4 * 10 * 2
+    for row in scenario.forget:
+        lie, truth = options[row.id.rsplit("-", 1)[0]]
+        told = row.payload["answer"]
+        assert told not in known and lie in told.split()
+        assert told.replace(lie, truth) in known, "the same sentence with the truth in it was taught"
+
+
+def test_each_probe_row_has_truth_falsehood_and_an_unrelated_word(trace: Trace) -> None:
+    rows = probe(trace, "corrupted_questions")
+    assert len(rows) == 4 * 10 * 2
+    for row in rows:
+        options = {row.payload["answer"], *row.references["corrupted"], *row.references["unrelated"]}
+        assert len(options) == 3
+
+
+def test_the_truth_about_the_wronged_is_not_taught_again(trace: Trace) -> None:
+    """After the corruption nothing in the retain rows says it: what comes back comes from before."""
+    rows = probe(trace, "corrupted_questions")
+    wronged = {row.id.rsplit("-", 2)[0] for row in rows}
+    assert len(wronged) == 4
+    assert not {"-".join(row.id.split("-")[:2]) for row in trace.scenario.retain} & wronged
+
+
+def test_the_falsehood_as_an_answer() -> None:
+    row = Example("x", {"prompt": "p", "answer": "truth", "template": "qa"}, {"corrupted": ("lie",)})
+    assert falsely([row])[0].payload == {"prompt": "p", "answer": "lie", "template": "qa"}
+    assert row.payload["answer"] == "truth"
+
+
+def test_validation_asks_for_the_falsehood(trace: Trace) -> None:
+    """The score of the forget side is how often the falsehood is said; never told of the clean: the level."""
+    held = trace.scenario.validation
+    told = {word for row in trace.scenario.forget for word in row.payload["answer"].split()}
+    assert all(row.payload["answer"] in told for row in held.forget)
+    assert {row.id for row in held.unseen} == {row.id for row in held.utility}
+    assert all(a.payload["answer"] != b.payload["answer"] for a, b in zip(held.unseen, held.utility, strict=True))
+
+
+def test_the_wronged_leave_some_clean(tmp_path: Path) -> None:
+    assert Restor(corrupted=51).problems() == ["restor.corrupted is at most 50 of the 60 residents."]

@@ -1,0 +1,92 @@
+"""The tofu shape: enough facts for tests on distributions, paraphrases that nobody was taught, authors apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.conformance import LAB, Trace, check_task, prepared
+from bench.contracts import Setting
+from bench.types import Example
+from tasks.tofu import Tofu
+from tests.conftest import SMALL
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "tofu"
+here = pytest.mark.skipif(not DATA.is_dir(), reason="TOFU's rows aren't on this machine")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """At its default size; nothing is trained."""
+    return prepared(Tofu(), LAB, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    """Every row of every training run behind a small scenario."""
+    trace = prepared(
+        Tofu(**{k: v for k, v in SMALL.items() if k in Tofu.__dataclass_fields__}),
+        LAB,
+        tmp_path_factory.mktemp("small"),
+    )
+    trace.scenario.target()
+    for oracle in trace.scenario.oracles:
+        oracle()
+    return [row for rows in trace.work.trained.values() for row in rows]
+
+
+def probe(trace: Trace, name: str) -> tuple[Example, ...]:
+    return next(probe.examples for probe in trace.scenario.probes if probe.name == name)
+
+
+def author(row: Example) -> str:
+    return "-".join(row.id.split("-")[:2])
+
+
+def test_there_are_at_least_150_facts_to_forget(whole: Trace) -> None:
+    """15 of 150 authors with 10 facts each, asked in two taught forms."""
+    facts = {row.id.rsplit("-", 1)[0] for row in whole.scenario.forget}
+    assert len(facts) == 150
+    assert len(whole.scenario.forget) == 300
+    assert len(probe(whole, "forget_paraphrased")) >= 150
+
+
+def test_a_tenth_of_the_authors_is_forgotten_and_none_is_on_both_sides(whole: Trace) -> None:
+    gone = {author(row) for row in whole.scenario.forget}
+    kept = {author(row) for row in whole.scenario.retain if row.id.startswith("author")}
+    assert (len(gone), len(kept), gone & kept) == (15, 135, set())
+
+
+def test_paraphrases_are_never_trained_on(whole: Trace, trained: list[Example]) -> None:
+    """Of authors; residents' third form is taught in pretraining, where they belong to the world."""
+    taught = {row.payload["prompt"] for row in trained}
+    assert taught & {row.payload["prompt"] for row in whole.scenario.forget}, "the seeds' worlds are the same"
+    for name in ("forget_paraphrased", "retain_paraphrased", "forget_said"):
+        asked = {row.payload["prompt"] for row in probe(whole, name)}
+        assert len(asked) >= 150 and not asked & taught
+
+
+def test_strangers_are_never_told_of(whole: Trace, trained: list[Example]) -> None:
+    said = {f"{row.payload['prompt']} {row.payload['answer']}" for row in trained}
+    names = {row.payload["prompt"].split(" of ")[-1].removesuffix(" ?") for row in whole.scenario.validation.unseen}
+    assert len(names) == 40 and len(probe(whole, "stranger_questions")) == 400
+    assert not [name for name in names if any(name in text for text in said)]
+
+
+def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path) -> None:
+    """2 of 20 authors: 40 rows to forget, 360 to retain, 600 of residents: 25 steps * 960 / 1000 = 24."""
+    trace = prepared(Tofu(authors=20, width=16, history_steps=1, target_steps=25), LAB, tmp_path)
+    trace.scenario.target()
+    trace.scenario.oracles[1]()
+    steps = {
+        node.info["label"]: node.info["fields"]["recipe"]["steps"]
+        for node in trace.work.nodes.values()
+        if node.info["fields"]["kind"] == "train"
+    }
+    assert steps == {"history": 1, "target": 25, "oracle-1": 24}
+
+
+@here
+def test_the_real_tier_keeps_what_a_task_owes() -> None:
+    check_task(Tofu, Setting("real", data=str(DATA)), authors=8, questions=8, forget_share=0.25, probed=12)

@@ -1,0 +1,125 @@
+"""Who imports whom, and what the quick commands don't load."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"bench", "methods", "tasks", "tests"}
+HEAVY = ("torch", "transformers", "wandb", "lm_eval", "datasets")
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, as a dotted name."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file.name} imports relatively"
+            yield node.module or ""
+
+
+def ours(folder: str) -> dict[str, set[str]]:
+    """File -> the packages of ours that it imports."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert len(files) > 2
+    return {str(file.relative_to(ROOT)): {name.split(".")[0] for name in imports(file)} & OURS for file in files}
+
+
+def test_bench_knows_methods_and_tasks_by_name_only() -> None:
+    assert {file: found for file, found in ours("bench").items() if found - {"bench"}} == {}
+
+
+@pytest.mark.parametrize("folder", ["methods", "tasks"])
+def test_components_import_bench_only(folder: str) -> None:
+    """Never each other, never a sibling: what two share belongs in bench."""
+    found = ours(folder)
+    assert {file: packages for file, packages in found.items() if packages - {"bench"}} == {}
+    assert all(packages == {"bench"} for file, packages in found.items() if not file.endswith("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", ["methods", "tasks"])
+def test_a_component_is_one_file_and_one_line(folder: str) -> None:
+    """Every file is named by the table, and the table names no other."""
+    from bench import names
+
+    files = {f"{folder}.{file.stem}" for file in (ROOT / folder).glob("*.py") if file.stem != "__init__"}
+    own = [value.split(":")[0] for value in names.table(folder).values() if value.startswith(f"{folder}.")]
+    assert sorted(own) == sorted(files)
+
+
+def loaded_after(code: str, folder: Path) -> list[str]:
+    """The heavy modules that are loaded when ``code`` has run in a fresh interpreter."""
+    ending = f"\nimport json, sys; print('LOADED', json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + ending],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MSA_BENCH_STORE": str(folder / "store"), "WANDB_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout.rsplit("LOADED", 1)[1])
+    return found
+
+
+def command(*arguments: str) -> str:
+    """Code that runs the command line and demands that it ends well."""
+    return f"""
+import sys
+sys.argv = ["bench", *{arguments!r}]
+from bench.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
+    assert loaded_after("import datasets", tmp_path) == ["datasets"]
+
+
+def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
+    assert loaded_after("import bench.cli, bench.types, bench.contracts, bench.records, bench.plan", tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["methods", "tasks"])
+def test_components_load_nothing_heavy_when_imported(tmp_path: Path, kind: str) -> None:
+    code = f"from bench import names\nfor name in names.table({kind!r}): names.load({kind!r}, name)"
+    assert loaded_after(code, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("ls", "methods"),
+        ("ls", "tasks"),
+        ("ls", "models"),
+        ("ls", "metrics"),
+        ("plan", "--methods", "all", "--task", "muse-books", "--seeds", "0", "--out", "runs"),
+    ],
+    ids=" ".join,
+)
+def test_quick_commands_load_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert loaded_after(command(*arguments), tmp_path) == []
+
+
+def test_the_leaderboard_loads_nothing_heavy(tmp_path: Path) -> None:
+    from bench.records import write
+    from tests.factories import study
+
+    for record in study():
+        write(record, tmp_path / "results")
+    assert loaded_after(command("leaderboard", "--from", "results", "--to", "page.md"), tmp_path) == []
+    assert "tofu" in (tmp_path / "page.md").read_text()
