@@ -29,8 +29,10 @@ class GradientAscent:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"steps": 40},
-            "bench tune, results/tune/lab-tofu-ga.json; no setting had forgotten; at the edge of its grid",
+            {"steps": 30, "lr": 0.0002}, "bench tune, results/tune/lab-tofu-ga.json; at the edge of its grid"
+        ),
+        "lab-restor": Preset(
+            {"text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json; at the edge of its grid"
         ),
         "lab-muse-books": Preset(
             {"steps": 60, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-ga.json; at the edge of its grid"

@@ -70,7 +70,13 @@ class NPO:
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset({"beta": 1.0, "steps": 80}, "bench tune, results/tune/lab-tofu-npo.json"),
+        "lab-tofu": Preset(
+            {"beta": 1.0, "steps": 120}, "bench tune, results/tune/lab-tofu-npo.json; at the edge of its grid"
+        ),
+        "lab-restor": Preset(
+            {"beta": 1.0, "retain_weight": 5.0, "steps": 120, "lr": 0.0003, "text_batch": 32},
+            "bench tune, results/tune/lab-restor-npo.json",
+        ),
         "lab-muse-books": Preset(
             {"beta": 1.0, "per_token": True, "steps": 90, "lr": 0.0003},
             "bench tune, results/tune/lab-muse-books-npo.json; no setting had forgotten; at the edge of its grid",
