@@ -118,7 +118,7 @@ class Work:
                 out=folder,
                 scratch=self.scratch(fields),
                 snapshots=snapshots,
-                save_every=self.save_every,
+                save_every=0 if snapshots else self.save_every,  # snapshots before an interruption would be lost
                 micro=self.micro,
                 autocast=self.autocast,
                 use_cpu=self.device == "cpu",

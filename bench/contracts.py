@@ -84,7 +84,10 @@ class Recipe:
 class Context(Protocol):
     """What a method or a task may use of the harness."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """The run's seed; all randomness of a method comes from it."""
+        ...
 
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""

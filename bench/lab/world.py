@@ -1,7 +1,7 @@
 """Generated people and their facts, for the ``tofu`` and ``restor`` shapes.
 
 *Residents* are known from pretraining, *authors* are taught later, *strangers* are never taught. All share first and
-last names and the value words, so that nobody is named by a single token. A fact is stated in two forms and asked in
+last names and the value words, so that hardly anybody is named by a single token. A fact is stated in two forms and asked in
 three; the third question is held back for authors (the paraphrase).
 """
 
