@@ -36,7 +36,7 @@ class GradDiff:
             {"steps": 180, "lr": 0.0003}, "bench tune, results/tune/lab-tofu-graddiff.json; at the edge of its grid"
         ),
         "lab-restor": Preset(
-            {"steps": 120, "lr": 0.0003, "text_batch": 32},
+            {"steps": 180, "lr": 0.0003, "text_batch": 32},
             "bench tune, results/tune/lab-restor-graddiff.json; at the edge of its grid",
         ),
         "lab-muse-books": Preset(

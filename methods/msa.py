@@ -42,8 +42,7 @@ class MSA:
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset({"alpha": 1.15}, "bench tune, results/tune/lab-tofu-msa.json; at the edge of its grid"),
         "lab-restor": Preset(
-            {"alpha": 0.5, "steps": 200, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-msa.json; at the edge of its grid",
+            {"alpha": 0.3, "steps": 200, "text_batch": 32}, "bench tune, results/tune/lab-restor-msa.json"
         ),
         "lab-muse-books": Preset(
             {"alpha": 1.0, "steps": 240, "lr": 0.0005}, "bench tune, results/tune/lab-muse-books-msa.json"

@@ -75,11 +75,11 @@ class NPO:
         ),
         "lab-restor": Preset(
             {"beta": 1.0, "retain_weight": 5.0, "steps": 120, "lr": 0.0003, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-npo.json",
+            "bench tune, results/tune/lab-restor-npo.json; at the edge of its grid",
         ),
         "lab-muse-books": Preset(
-            {"beta": 1.0, "per_token": True, "steps": 90, "lr": 0.0003},
-            "bench tune, results/tune/lab-muse-books-npo.json; no setting had forgotten; at the edge of its grid",
+            {"beta": 1.0, "per_token": True, "steps": 120, "lr": 0.0003},
+            "bench tune, results/tune/lab-muse-books-npo.json; at the edge of its grid",
         ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 5e-5, "batch": 8},

@@ -35,10 +35,12 @@ class TaskArithmetic:
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset({"alpha": 1.25}, "bench tune, results/tune/lab-tofu-task-arithmetic.json"),
         "lab-restor": Preset(
-            {"alpha": 0.75, "text_batch": 32},
+            {"alpha": 0.25, "text_batch": 32},
             "bench tune, results/tune/lab-restor-task-arithmetic.json; at the edge of its grid",
         ),
-        "lab-muse-books": Preset({"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json"),
+        "lab-muse-books": Preset(
+            {"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json; at the edge of its grid"
+        ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.doctor import NEEDED, disk, examine, installed, newer
+from tests.processes import bench, environment, without_torch
+
+HIDE = """
+import sys
+
+module, store = sys.argv[1:]
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["bench", "doctor", "--store", store]
+from bench.cli import main
+main()
+"""
+"""`bench doctor` where a module can't be found."""
+
+
+def without(module: str, store: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", HIDE, module, str(store)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def test_this_machine_has_what_is_needed(tmp_path: Path) -> None:
+    """Torch is looked for and not imported."""
+    done = bench(["doctor", "--store", str(tmp_path / "store")], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("python 3.") and lines[0].endswith(": ok")
+    for module in NEEDED:
+        assert any(line.startswith(f"{module} ") and line.endswith(": ok") for line in lines), module
+    for topic in ("cores", "memory", "gpu", "store", "hub", "W&B"):
+        assert any(line.startswith(f"{topic}: ") for line in lines), topic
+    assert not (tmp_path / "store").exists(), "looking makes nothing"
+
+
+def test_torch_is_not_imported(tmp_path: Path) -> None:
+    assert "torch was imported" not in bench(["doctor"], tmp_path, [without_torch(tmp_path)]).stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("torch", "torch"), ("rouge_score", "rouge-score"), ("psutil", "psutil")]
+)
+def test_a_missing_package_is_named_with_its_remedy(module: str, package: str, tmp_path: Path) -> None:
+    done = without(module, tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    oldest = NEEDED[module]
+    wanted = f"{module} missing: needs {oldest} or newer  -> pip install '{package}>={oldest}'"
+    assert wanted in done.stdout.splitlines()
+    assert done.stdout.count(" missing: ") == 1
+
+
+def test_an_optional_package_may_be_missing(tmp_path: Path) -> None:
+    done = without("wandb", tmp_path)
+    assert done.returncode == 0 and "wandb missing (optional: " in done.stdout
+
+
+def test_what_is_too_old_is_not_ok(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(NEEDED, "typer", "99")
+    lines, ok = examine(tmp_path)
+    [line] = [line for line in lines if line.startswith("typer ")]
+    assert not ok and line.endswith(": needs 99 or newer  -> pip install 'typer>=99'")
+
+
+@pytest.mark.parametrize(
+    ("found", "oldest", "good"),
+    [
+        ("2.4", "2.4", True),
+        ("2.10.0", "2.4", True),
+        ("2.3.9", "2.4", False),
+        ("2.9.1+cpu", "2.4", True),
+        ("13", "13", True),
+        ("0.4.9", "0.4.10", False),
+        ("5.0.0rc1", "5.0", True),
+        ("unknown", "5.0", True),
+    ],
+)
+def test_versions_are_compared_as_numbers(found: str, oldest: str, good: bool) -> None:
+    assert newer(found, oldest) is good
+
+
+def test_a_module_that_is_nowhere_is_not_installed() -> None:
+    assert installed("no_such_module") is None and installed("typer") is not None
+
+
+def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "not a folder that you may write to; choose another place with --store" in disk(file / "store")
+    assert "->" not in disk(tmp_path / "deep" / "store")

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.executor import Job, Pool, Surroundings, Worker, hide_paths, write_failed
+from bench.runner import Paths
+from bench.store import Store, here
+from bench.types import Record, RunSpec
+from tests.processes import Place, environment, result_of
+
+
+def around(place: Place) -> Surroundings:
+    return Surroundings(place.store, place.out, Paths(), "cpu", 1, place.out / "logs")
+
+
+def worker(place: Place, events: list[Any]) -> Worker:
+    plain = {"store": str(place.store), "out": str(place.out), "paths": {}, "device": "cpu", "threads": 1}
+    return Worker(plain, events.append)
+
+
+def spec_of(place: Place, method: str = "msa") -> RunSpec:
+    return Record.from_json(place.records()[method]).spec
+
+
+def job(spec: RunSpec, stage: str = "") -> Any:
+    return {"spec": spec.to_json(), "stage": stage, "estimate": {}}
+
+
+def lease(store: Path, key: str, owner: Any) -> Path:
+    """A lease file of somebody else."""
+    file = store / "leases" / f"{key}.json"
+    file.write_text(json.dumps(owner))
+    return file
+
+
+def test_a_worker_makes_a_record_from_what_the_store_has(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    for file in place.files().values():
+        file.unlink()
+    events: list[Any] = []
+    assert worker(place, events).do(job(spec_of(finished))) == {"status": "done"}
+    assert events == [], "nothing had to be built"
+    assert result_of(place.records()["msa"]) == result_of(finished.records()["msa"])
+
+
+def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    key = place.records()["msa"]["lineage"]["result_node"]
+    place.files()["msa"].unlink()
+    spec = spec_of(finished)
+    Store(place.store).discard(key)
+    held = lease(place.store, key, {"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"})
+    assert worker(place, []).do(job(spec)) == {"status": "busy"}
+    assert "msa" not in place.records()
+    held.unlink()
+    lease(place.store, key, {"host": here(), "pid": 1, "started": -1, "nonce": "x"})  # of a process that has gone
+    assert worker(place, []).do(job(spec)) == {"status": "done"}
+
+
+def test_a_stage_that_is_there_is_done_and_one_that_fails_leaves_no_record(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    spec = spec_of(finished)
+    assert worker(place, []).do(job(spec, "oracle-1")) == {"status": "done"}
+    before = place.records()
+    failed = worker(place, []).do(job(spec, "oracle-9"))
+    assert failed["status"] == "failed" and "IndexError" in failed["message"]
+    assert place.records() == before
+
+
+def test_a_task_that_has_gone_is_a_sentence_in_the_record(finished: Place, tmp_path: Path) -> None:
+    """As when a plug-in was taken away between planning and running."""
+    spec = RunSpec("vanished", {}, "lab", "lab", (), 0)
+    failed = worker(Place(tmp_path), []).do(job(spec))
+    assert failed["status"] == "failed" and failed["message"].startswith("Unknown task 'vanished'.")
+    [file] = (tmp_path / "out" / "lab" / "vanished" / "lab").iterdir()
+    record = json.loads(file.read_text())
+    assert record["status"] == "failed" and record["reason"] == failed["message"]
+
+
+def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    spec = spec_of(finished)
+    Store(place.store).discard(place.records()["msa"]["lineage"]["result_node"])
+    file = place.files()["msa"]
+    file.write_text("my notes")
+    events: list[Any] = []
+    failed = worker(place, events).do(job(spec))
+    assert failed["status"] == "failed" and "is not a readable record" in failed["message"]
+    assert file.read_text() == "my notes" and events == []
+
+
+def test_a_failed_record_takes_the_place_of_a_record_only(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    spec, file = spec_of(finished), place.files()["msa"]
+    write_failed(spec, "no luck", place.out)
+    assert place.records()["msa"]["status"] == "failed" and place.records()["msa"]["reason"] == "no luck"
+    file.write_text("my notes")
+    write_failed(spec, "no luck", place.out)
+    assert file.read_text() == "my notes"
+
+
+def test_a_worker_ends_when_nobody_asks_any_more(tmp_path: Path) -> None:
+    """Its standard input closes when its parent is gone, however that came about."""
+    given = {"store": str(tmp_path), "out": str(tmp_path), "paths": {}, "device": "cpu", "threads": 1}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(given)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    )
+    assert process.poll() is None and process.stdin is not None
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert process.stdout is not None and process.stdout.read() == b""
+    process.stdout.close()
+
+
+def test_a_worker_that_cannot_start_fails_its_jobs(
+    finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No job hangs, the log is named, and every run has a failed record."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    place, spec = Place(tmp_path), spec_of(finished)
+    results = Pool(2, around(place), lambda event: None).run([Job(spec, "target"), Job(spec)])
+    assert [result.status for result in results] == ["failed"] * 2
+    [reason] = {result.message for result in results if not result.job.stage}
+    assert reason.startswith("the worker process ended with code 1 ") and "see logs/worker-" in reason
+    assert place.records()["msa"]["status"] == "failed" and place.records()["msa"]["reason"] == reason
+
+
+def test_no_jobs_start_no_worker(tmp_path: Path) -> None:
+    pool = Pool(2, around(Place(tmp_path)), lambda event: None)
+    assert pool.run([]) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None:
+    """The log folder can't be made: the error comes out, and no thread is left waiting."""
+    place = Place(tmp_path)
+    place.out.write_text("a file")
+    with pytest.raises(NotADirectoryError):
+        Pool(1, around(place), lambda event: None).run([Job(spec_of(finished))])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('File "/usr/lib/python3.11/json/decoder.py", line 5', 'File "…/decoder.py", line 5'),
+        ("no such file: '/data/me/model.safetensors'", "no such file: '…/model.safetensors'"),
+        ("[Errno 2] /scratch/a b/c.json", "[Errno 2] …/c.json"),
+        ("see https://example.org/a/b/c for more", "see https://example.org/a/b/c for more"),
+        ("muse-books/lab and/or 1/2 of a/b/c", "muse-books/lab and/or 1/2 of a/b/c"),
+        ("3 / 4", "3 / 4"),
+    ],
+)
+def test_paths_are_hidden_and_nothing_else(text: str, shown: str) -> None:
+    assert hide_paths(text, ["/scratch/a b"]) == shown
+
+
+def test_the_folders_of_this_process_are_hidden() -> None:
+    text = f"{Path.cwd()}/x.py {Path.home()}/y.py {sys.prefix}/z.py"
+    assert str(Path.cwd()) not in hide_paths(text) and str(Path.home()) not in hide_paths(text)
+    assert hide_paths(f"{Path.cwd()}/x.py") == "…/x.py"
