@@ -31,7 +31,7 @@ from bench.metrics.truth import forget_quality, truth_ratio
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
-RESIDENTS = 60
+RESIDENTS = 40
 STRANGERS = 40
 
 
@@ -45,7 +45,7 @@ class Restor:
     """New people taught in the same training, who must stay."""
     width: int = 192
     """Hidden size of the two-layer Llama."""
-    history_steps: int = 420
+    history_steps: int = 480
     """Optimiser steps of pretraining."""
     target_steps: int = 270
     """Optimiser steps of the corruption; the oracle's are scaled by its rows."""

@@ -30,7 +30,7 @@ from bench.types import Checkpoint, Example, History, Moment, Probe, Validation,
 
 FACTS = 10
 """Facts of each person of the lab."""
-RESIDENTS = 60
+RESIDENTS = 40
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
@@ -64,9 +64,9 @@ class Tofu:
     """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
     width: int = 192
     """Lab: hidden size of the two-layer Llama."""
-    history_steps: int = 420
+    history_steps: int = 480
     """Lab: optimiser steps of pretraining."""
-    target_steps: int = 500
+    target_steps: int = 520
     """Lab: optimiser steps of the target; the oracle's are scaled by its rows."""
 
     summary: ClassVar[str] = "invented authors taught to a pretrained model; forget some (TOFU)"
