@@ -50,6 +50,8 @@ Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
 
 MOST_SEED = 2**31
 """The libraries' generators take no more."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def main() -> None:
@@ -60,9 +62,11 @@ def main() -> None:
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # typer makes an exit of an interruption
+            raise
         typer.echo("\nInterrupted. What was finished is kept; the same command goes on from there.", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os._exit(0)
 

@@ -33,11 +33,12 @@ class GradDiff:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"steps": 180, "lr": 0.0003}, "bench tune, results/tune/lab-tofu-graddiff.json; at the edge of its grid"
+            {"steps": 180, "lr": 0.0003},
+            "bench tune, results/tune/lab-tofu-graddiff.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
         ),
         "lab-restor": Preset(
             {"steps": 180, "lr": 0.0003, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-graddiff.json; at the edge of its grid",
+            "bench tune, results/tune/lab-restor-graddiff.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
         ),
         "lab-muse-books": Preset(
             {"steps": 120, "lr": 0.0003},

@@ -40,9 +40,13 @@ class MSA:
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset({"alpha": 1.15}, "bench tune, results/tune/lab-tofu-msa.json; at the edge of its grid"),
+        "lab-tofu": Preset(
+            {"alpha": 1.15},
+            "bench tune, results/tune/lab-tofu-msa.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+        ),
         "lab-restor": Preset(
-            {"alpha": 0.3, "steps": 200, "text_batch": 32}, "bench tune, results/tune/lab-restor-msa.json"
+            {"alpha": 0.3, "steps": 200, "text_batch": 32},
+            "bench tune, results/tune/lab-restor-msa.json; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
         ),
         "lab-muse-books": Preset(
             {"alpha": 1.0, "steps": 240, "lr": 0.0005}, "bench tune, results/tune/lab-muse-books-msa.json"
