@@ -29,15 +29,13 @@ class GradientAscent:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"steps": 30, "lr": 0.0002},
-            "bench tune, results/tune/lab-tofu-ga.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            {"steps": 30, "lr": 0.0002}, "bench tune, results/tune/lab-tofu-ga.json (edge of its grid, earlier lab)"
         ),
         "lab-restor": Preset(
-            {"text_batch": 32},
-            "bench tune, results/tune/lab-restor-ga.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            {"text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json (edge of its grid, earlier lab)"
         ),
         "lab-muse-books": Preset(
-            {"steps": 60, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-ga.json; at the edge of its grid"
+            {"steps": 60, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
         ),
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }

@@ -34,15 +34,14 @@ class GradDiff:
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
             {"steps": 180, "lr": 0.0003},
-            "bench tune, results/tune/lab-tofu-graddiff.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            "bench tune, results/tune/lab-tofu-graddiff.json (edge of its grid, earlier lab)",
         ),
         "lab-restor": Preset(
             {"steps": 180, "lr": 0.0003, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-graddiff.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            "bench tune, results/tune/lab-restor-graddiff.json (edge of its grid, earlier lab)",
         ),
         "lab-muse-books": Preset(
-            {"steps": 120, "lr": 0.0003},
-            "bench tune, results/tune/lab-muse-books-graddiff.json; at the edge of its grid",
+            {"steps": 120, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-graddiff.json (edge of its grid)"
         ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},

@@ -41,12 +41,10 @@ class MSA:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"alpha": 1.15},
-            "bench tune, results/tune/lab-tofu-msa.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            {"alpha": 1.15}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid, earlier lab)"
         ),
         "lab-restor": Preset(
-            {"alpha": 0.3, "steps": 200, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-msa.json; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            {"alpha": 0.3, "steps": 200, "text_batch": 32}, "bench tune, results/tune/lab-restor-msa.json (earlier lab)"
         ),
         "lab-muse-books": Preset(
             {"alpha": 1.0, "steps": 240, "lr": 0.0005}, "bench tune, results/tune/lab-muse-books-msa.json"

@@ -71,16 +71,15 @@ class NPO:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"beta": 1.0, "steps": 120},
-            "bench tune, results/tune/lab-tofu-npo.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            {"beta": 1.0, "steps": 120}, "bench tune, results/tune/lab-tofu-npo.json (edge of its grid, earlier lab)"
         ),
         "lab-restor": Preset(
             {"beta": 1.0, "retain_weight": 5.0, "steps": 120, "lr": 0.0003, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-npo.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            "bench tune, results/tune/lab-restor-npo.json (edge of its grid, earlier lab)",
         ),
         "lab-muse-books": Preset(
             {"beta": 1.0, "per_token": True, "steps": 120, "lr": 0.0003},
-            "bench tune, results/tune/lab-muse-books-npo.json; at the edge of its grid",
+            "bench tune, results/tune/lab-muse-books-npo.json (edge of its grid)",
         ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 5e-5, "batch": 8},

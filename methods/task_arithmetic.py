@@ -33,16 +33,13 @@ class TaskArithmetic:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset(
-            {"alpha": 1.25},
-            "bench tune, results/tune/lab-tofu-task-arithmetic.json; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
-        ),
+        "lab-tofu": Preset({"alpha": 1.25}, "bench tune, results/tune/lab-tofu-task-arithmetic.json (earlier lab)"),
         "lab-restor": Preset(
             {"alpha": 0.25, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-task-arithmetic.json; at the edge of its grid; searched on a lab of 60 residents with shorter training (420 and 500 or 270 steps)",
+            "bench tune, results/tune/lab-restor-task-arithmetic.json (edge of its grid, earlier lab)",
         ),
         "lab-muse-books": Preset(
-            {"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json; at the edge of its grid"
+            {"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json (edge of its grid)"
         ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
