@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from tests.processes import Place, bench, tiny_run, without_torch
+
+RUN = ("run", "--methods", "msa", "--task", "muse-books", "--track", "none", "--store", "store", "--out", "out")
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+class Shell:
+    """Commands in this process, in a folder of their own."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.patch, self.capture = folder, patch, capture
+
+    def __call__(self, *words: str) -> Said:
+        self.patch.setattr(sys, "argv", ["bench", *words])
+        self.capture.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Said(code, *self.capture.readouterr())
+
+    def written(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((*RUN, "--methods", "mas"), "Unknown method 'mas'. Did you mean 'msa'?"),
+        ((*RUN, "--task", "restore"), "Unknown task 'restore'. Did you mean 'restor'?"),
+        ((*RUN, "--set", "msa.alpha=-0.5"), "msa.alpha must not be negative."),
+        ((*RUN, "--set", "msa.alpha=NaN"), "--set msa.alpha=NaN: the value must be a finite number."),
+        ((*RUN, "--set", "ga.lr=1"), "--set ga.lr=1: ga takes no part here"),
+        ((*RUN, "--seeds", "0,x"), "--seeds 0,x: write whole numbers, comma-separated"),
+        ((*RUN, "--seeds", "1.5"), "--seeds 1.5: write whole numbers, comma-separated"),
+        ((*RUN, "--seeds", "-1"), "--seeds -1: a seed is 0 or more"),
+        ((*RUN, "--seeds", "99999999999"), "--seeds 99999999999: a seed is 0 or more, and below 2147483648."),
+        ((*RUN, "--seeds", "0,0"), "--seeds names a seed twice."),
+        ((*RUN, "--seeds", ""), "--seeds needs at least one whole number"),
+        ((*RUN, "--limit", "0"), "--limit must be at least 1, not 0."),
+        ((*RUN, "--task", "tofu", "--model", "nosuch"), "Unknown model 'nosuch'."),
+        ((*RUN, "--data", "somewhere"), "--data goes with --model"),
+        ((*RUN, "--device", "tpu"), "--device tpu: there are cpu, cuda and cuda:N."),
+        ((*RUN, "--jobs", "0"), "--jobs and --threads are at least 1."),
+        ((*RUN, "--threads", "-1"), "--jobs and --threads are at least 1."),
+        ((*RUN, "--track", "mlflow"), "Unknown tracker 'mlflow'. Known: none, wandb."),
+        (("exec", "spec.json"), "'spec.json' is not a run's spec"),
+        (("exec",), "exec needs the file of a run's spec."),
+        (("ls", "method"), "Unknown listing 'method'. Did you mean 'methods'?"),
+        (("show", "msa"), "There is no folder 'runs'"),
+        (("leaderboard", "--from", "nowhere"), "There is no folder 'nowhere'"),
+        (("plot", "--from", "nowhere"), "There is no folder 'nowhere'"),
+        (("rescore", "--from", "nowhere"), "There is no folder 'nowhere'"),
+        (("publish", "--from", "nowhere"), "There is no folder 'nowhere'"),
+        (("fetch", "nosuch"), "nosuch"),
+        (("tune", "--methods", "mas", "--task", "tofu"), "Unknown method 'mas'. Did you mean 'msa'?"),
+        (("plan", "--methods", "mas", "--task", "tofu"), "Unknown method 'mas'. Did you mean 'msa'?"),
+    ],
+)
+def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(
+    words: Sequence[str], sentence: str, shell: Shell
+) -> None:
+    said = shell(*words)
+    assert said.code == 2 and said.out == ""
+    [error] = said.errors
+    assert sentence in error and len(said.err.splitlines()) == 1
+    assert shell.written() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*RUN, "--metods", "msa"),
+        (*RUN, "--limit", "few"),
+        (*RUN, "--jobs", "many"),
+        ("run", "--task", "tofu"),
+        ("run", "--methods", "msa"),
+        ("runn",),
+        ("show",),
+        ("leaderboard", "--chekc"),
+    ],
+)
+def test_a_mistyped_command_line_is_exit_2(words: Sequence[str], shell: Shell) -> None:
+    said = shell(*words)
+    assert said.code == 2 and said.out == "" and "Usage: python -m bench" in said.err and "Error: " in said.err
+    assert shell.written() == []
+
+
+@pytest.mark.parametrize("option", ["--store", "--out"])
+def test_a_file_where_a_folder_should_be_is_a_mistake(option: str, shell: Shell) -> None:
+    (shell.folder / "notes.txt").write_text("mine")
+    said = shell(*RUN, option, "notes.txt")
+    assert said.code == 2 and "notes.txt: this is not a folder that you may write to" in said.errors[0]
+    assert shell.written() == ["notes.txt"] and (shell.folder / "notes.txt").read_text() == "mine"
+
+
+def test_every_kind_of_mistake_is_told_at_once(shell: Shell) -> None:
+    said = shell(
+        *("run", "--methods", "npo,msaa", "--task", "restor", "--seeds", "0,x", "--limit", "-1", "--device", "tpu"),
+        *("--set", "npo.betta=1", "--set", "restor.width=wide", "--track", "mlflow", "--data", "d", "--jobs", "0"),
+    )
+    assert said.code == 2 and shell.written() == []
+    expected = [
+        "--seeds",
+        "--device",
+        "--jobs",
+        "tracker",
+        "method 'msaa'",
+        "--limit",
+        "--data",
+        "betta",
+        "restor.width",
+    ]
+    assert len(said.errors) == len(expected)
+    assert all(any(word in error for error in said.errors) for word in expected)
+
+
+def test_mistakes_load_no_torch_and_print_no_traceback(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    forbidden = [without_torch(tmp_path)]
+    real = ("run", "--methods", "msa,nop", "--task", "tofu", "--model", "nosuch", "--data", "nowhere", "--seeds", "x")
+    for words, count in ((real, 4), ((*RUN, "--set", "msa.alpha=nan", "--limit", "0"), 2)):
+        done = bench(words, folder, forbidden)
+        assert done.returncode == 2 and done.stdout == ""
+        lines = done.stderr.splitlines()
+        assert len(lines) == count and all(line.startswith("error: ") for line in lines), done.stderr
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("run", "--help"), ("ls", "methods"), ("ls", "tasks"), ("ls", "models")]
+)
+def test_help_and_lists_load_no_torch(words: Sequence[str], tmp_path: Path) -> None:
+    done = bench(words, tmp_path, [without_torch(tmp_path)])
+    assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) > 1
+
+
+def test_readers_of_records_load_no_torch(finished: Place, tmp_path: Path) -> None:
+    forbidden = [without_torch(tmp_path)]
+    source = ["--from", str(finished.out)]
+    for words in (
+        ["leaderboard", *source, "--to", "page.md"],
+        ["leaderboard", *source, "--to", "page.md", "--check"],
+        ["plot", *source, "--to", "plots"],
+        ["rescore", *source, "--store", str(finished.store)],
+    ):
+        done = bench(words, tmp_path, forbidden)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    assert done.stdout.strip() == "3 records computed again: all numbers the same"
+
+
+def test_help_names_every_command(shell: Shell) -> None:
+    said = shell("--help")
+    assert said.code == 0
+    for command in (
+        "run",
+        "plan",
+        "tune",
+        "leaderboard",
+        "plot",
+        "ls",
+        "show",
+        "doctor",
+        "publish",
+        "rescore",
+        "fetch",
+    ):
+        assert f"\n  {command} " in said.out, command
+
+
+def test_lists_name_every_component_with_its_parameters(shell: Shell) -> None:
+    methods, tasks = shell("ls", "methods").out, shell("ls", "tasks").out
+    assert all(
+        f"\n{name}: " in f"\n{methods}" for name in ("msa", "npo", "ga", "graddiff", "task-arithmetic", "retrain")
+    )
+    assert "--set msa.alpha=0.9  Weight of the forget vector." in methods
+    assert all(f"\n{name}: " in f"\n{tasks}" for name in ("tofu", "restor", "muse-books"))
+    assert "--set muse-books.forget_books=4  Books to be forgotten" in tasks
+    assert "lab: " in shell("ls", "models").out and "goal" in shell("ls", "metrics").out
+
+
+def test_list_of_runs_names_records_and_broken_files(finished: Place, shell: Shell) -> None:
+    assert shell("ls", "runs").out.startswith("No runs yet: `python -m bench run")
+    place = finished.copy(shell.folder)
+    place.out.rename(shell.folder / "runs")
+    file = shell.folder / "runs" / finished.files()["msa"].relative_to(finished.out)
+    file.write_text("{")
+    lines = shell("ls", "runs").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["done", "done", "broken"] and file.name in lines[2]
+
+
+def test_a_cached_run_is_shown_as_cached_and_exits_0(finished: Place, shell: Shell) -> None:
+    place = finished.copy(shell.folder)
+    said = shell(*tiny_run(command="plan"), *place.words)
+    assert said.code == 0 and said.out.count("cached") == 3 and "expected at most" not in said.out
