@@ -188,9 +188,10 @@ def finished(spec: RunSpec, out: Path) -> Record | None:
 def is_kept(record: Record, store: Store) -> bool:
     """Whether the store still holds the checkpoint and the responses that a record names, unharmed."""
     known = record.lineage
-    nodes = [known.get("result_node"), known.get("responses"), *known.get("oracle_responses", [])]
-    outside = not known.get("result_node") and known.get("result") in [*known.get("history", []), known.get("before")]
-    return all(store.find(key) is not None if key else outside for key in nodes)
+    result, measured = known.get("result_node"), [known.get("responses"), *known.get("oracle_responses", [])]
+    outside = known.get("result") and known["result"] in [*known.get("history", []), known.get("before")]
+    nodes = [*([result] if result or not outside else []), *measured]
+    return all(key and store.find(key) is not None for key in nodes)
 
 
 def component(kind: str, name: str, problems: list[str]) -> Any:

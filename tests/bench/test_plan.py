@@ -136,7 +136,7 @@ def test_presets_variants_and_settings_lie_over_each_other() -> None:
         entry.spec.method: entry.spec.steps for entry in make_plan(asked, Path("none"), Store(Path("none"))).entries
     }
     [small], [plain] = steps["npo@small-retain"], steps["npo"]
-    place = NPO.presets["lab-tofu"].params if "lab-tofu" in NPO.presets else {}
+    place = dict(NPO.presets["lab-tofu"].params) if "lab-tofu" in NPO.presets else {}
     expected = vars(NPO()) | place | {"lr": 0.5}
     assert plain.params == expected
     assert small.params == expected | {"retain": "forget"}

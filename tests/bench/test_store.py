@@ -41,7 +41,7 @@ def build(store: Store, make: Callable[[Path], Json | None], **options: bool) ->
     return store.build(FIELDS, make, "test", {"commit": None}, **options)
 
 
-def python(code: str, *words: str | Path) -> subprocess.Popen[str]:
+def python(code: str, *words: str | int | Path) -> subprocess.Popen[str]:
     """Another process with this checkout's packages."""
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
