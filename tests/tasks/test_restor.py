@@ -71,4 +71,4 @@ def test_validation_asks_for_the_falsehood(trace: Trace) -> None:
 
 
 def test_the_wronged_leave_some_clean(tmp_path: Path) -> None:
-    assert Restor(corrupted=51).problems() == ["restor.corrupted is at most 50 of the 60 residents."]
+    assert Restor(corrupted=31).problems() == ["restor.corrupted is at most 30 of the 40 residents."]
