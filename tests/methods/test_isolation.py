@@ -21,7 +21,7 @@ from bench.context import Ledger
 from bench.contracts import Setting
 from bench.loaders import Sealed, open_checkpoint
 from bench.runner import unlearn
-from bench.types import Checkpoint, Example, Step
+from bench.types import Checkpoint, Example, Step, bare
 from tests.conftest import SMALL
 from tests.spies import WAYS, Spy, Thief
 
@@ -105,11 +105,12 @@ def test_no_held_out_question_is_reachable(built: Built, registered: None) -> No
     scenario = built.trace.scenario
     let_loose(built, "spy")
     found = list(reachable(list(Spy.caught[-1])))
-    given = contents([*scenario.forget, *scenario.retain, *held_rows(scenario.validation)])
+    may_see = [*scenario.forget, *scenario.retain, *held_rows(dataclasses.replace(scenario.validation, unseen=()))]
+    given = contents(may_see)
     held_out = [row for probe in scenario.probes for row in probe.examples if content(row) not in given]
     assert len(held_out) >= 30, "there are questions that nobody was taught"
     strings = {thing for thing in found if isinstance(thing, str)}
-    trained = {row.payload["prompt"] for row in (*scenario.forget, *scenario.retain, *held_rows(scenario.validation))}
+    trained = {row.payload["prompt"] for row in may_see}
     assert trained <= strings, "the walk did see the rows"
     secret = {row.payload["prompt"] for row in held_out} - trained
     secret |= {row.payload["answer"] for row in held_out if not row.payload["prompt"]}
@@ -126,7 +127,10 @@ def test_history_and_retain_rows_only_for_those_who_declare_the_need(built: Buil
     assert {field.name for field in dataclasses.fields(ctx)} == {"seed", "train", "combine", "cached"}
     let_loose(built, "spy")
     request, _ = Spy.caught[-1]
-    assert request.retain == built.trace.scenario.retain and request.history is not None
+    assert request.retain == bare(built.trace.scenario.retain) and request.history is not None
+    assert request.validation.unseen == (), "never-trained rows are the tuning rule's, not a method's"
+    rows = [*request.forget, *request.retain, *held_rows(request.validation)]
+    assert not any(row.references for row in rows), "what a probe asks beside the answer stays out"
     assert request.oracle is None
 
 
