@@ -106,7 +106,8 @@ class Pool:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # closing flushes what a dead worker never read
+                        pipe.close()
 
     def serve(self, number: int) -> None:
         """A thread's whole life; an error of ours ends the pool instead of a silent thread."""

@@ -70,11 +70,12 @@ def settings(*values: Any, name: str = "lr") -> list[Outcome]:
     return [outcome(0.1, 0.5, 0.5, **{name: value, "fixed": 3}) for value in values]
 
 
-def test_a_choice_at_the_end_of_three_or_more_values_is_flagged() -> None:
+def test_a_choice_at_the_end_of_its_values_is_flagged() -> None:
     assert edges(settings(3, 1, 2), 0) == ("lr",)
     assert edges(settings(3, 1, 2), 1) == ("lr",)
     assert edges(settings(3, 1, 2), 2) == ()
-    assert edges(settings(1, 2), 0) == (), "of two values each is an end: that says nothing"
+    assert edges(settings(1, 2), 0) == ("lr",), "of two values each is an end, and the best may lie beyond it"
+    assert edges(settings(1), 0) == (), "a value that was not varied has no edge"
     assert edges(settings("a", "b", "c"), 0) == (), "words have no order"
     best = [outcome(0.1, 0.5, 0.5, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.9, 0.9, lr=4)]
     assert choose(best).edges == ("lr",)
