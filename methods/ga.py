@@ -40,22 +40,15 @@ class GradientAscent:
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-restor": (
-            *product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(20, 40, 60, 90)),
-            *product(text_batch=(32,), lr=(1e-4,), steps=(10, 15)),
-            *product(text_batch=(32,), lr=(3e-5,), steps=(50, 70)),
-        ),
-        "lab-muse-books": (
-            *product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
-            *product(lr=(2e-4,), steps=(40, 60)),
-            *product(lr=(3e-4,), steps=(30, 60)),
-        ),
         "lab-tofu": (
-            *product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
-            *product(lr=(1e-4,), steps=(50, 60)),
-            *product(lr=(2e-4,), steps=(20, 30)),
+            *product(lr=(5e-5, 1e-4, 2e-4), steps=(10, 20, 30, 40, 60)),
+            *product(lr=(4e-4,), steps=(10,)),
         ),
-        "lab": product(lr=(5e-5, 1e-4), steps=(10, 20, 30, 40)),
+        "lab-restor": (
+            *product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(10, 20, 40, 60, 80, 120)),
+            *product(text_batch=(32,), lr=(1e-5,), steps=(40, 80, 160, 240)),
+        ),
+        "lab-muse-books": product(lr=(5e-5, 1e-4, 2e-4, 4e-4), steps=(10, 20, 40, 80)),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

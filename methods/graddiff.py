@@ -50,21 +50,21 @@ class GradDiff:
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
+        "lab-tofu": (
+            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 120, 240)),
+            *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
+            *product(retain_weight=(5.0,), lr=(1e-3,), steps=(60, 120)),
+        ),
         "lab-restor": (
-            *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
-            *product(text_batch=(32,), retain_weight=(5.0,), lr=(3e-4,), steps=(150, 180)),
-            *product(text_batch=(32,), retain_weight=(1.0,), lr=(3e-4,), steps=(60, 120)),
+            *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 120, 180, 240)),
+            *product(text_batch=(32,), retain_weight=(1.0,), lr=(3e-4,), steps=(60, 120, 180, 240)),
+            *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-3,), steps=(60, 120)),
         ),
         "lab-muse-books": (
-            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
-            *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120)),
+            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4, 1e-3), steps=(60, 120, 240)),
+            *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
+            *product(retain_weight=(20.0,), lr=(3e-4,), steps=(240,)),
         ),
-        "lab-tofu": (
-            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
-            *product(retain_weight=(5.0,), lr=(3e-4,), steps=(150, 180)),
-            *product(retain_weight=(1.0,), lr=(3e-4,), steps=(90, 120)),
-        ),
-        "lab": product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 90, 120)),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)

@@ -56,16 +56,21 @@ class MSA:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
-            *product(lr=(2e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.7, 0.85, 1.0, 1.15)),
-            *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.05)),
+            *product(lr=(2e-4,), steps=(120,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15, 1.3)),
+            *product(lr=(2e-4,), steps=(120,), beta=(0.25,), alpha=(0.75, 0.9, 1.0, 1.15)),
+            *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15, 1.3)),
         ),
         "lab-restor": (
-            *product(lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)),
-            *product(lr=(2e-4,), steps=(200,), text_batch=(32,), beta=(0.0,), alpha=(0.2, 0.3, 0.4, 0.45)),
+            *product(
+                lr=(2e-4,), steps=(200,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+            ),
+            *product(lr=(2e-4,), steps=(200,), beta=(0.25,), text_batch=(32,), alpha=(0.3, 0.5, 0.75, 1.0)),
+            *product(lr=(2e-4,), steps=(400,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.5, 0.75)),
         ),
         "lab-muse-books": (
-            *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.05, 1.25)),
-            *product(lr=(5e-4,), steps=(240,), beta=(0.0,), alpha=(0.75, 1.0, 1.25, 1.5)),
+            *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.0, 1.25)),
+            *product(lr=(5e-4,), steps=(240,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.25, 1.5)),
+            *product(lr=(3e-4,), steps=(240,), beta=(0.0,), alpha=(1.0, 1.25)),
         ),
         "real": product(alpha=(0.5, 0.75, 1.0, 1.25)),
     }

@@ -47,16 +47,19 @@ class TaskArithmetic:
         ),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-restor": product(text_batch=(32,), alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 0.25, 0.4, 0.5, 0.6)),
+        "lab-tofu": (
+            *product(alpha=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
+            *product(lr=(2e-4,), steps=(120,), alpha=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)),
+        ),
+        "lab-restor": (
+            *product(text_batch=(32,), alpha=(0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5, 2.0)),
+            *product(text_batch=(32,), lr=(2e-4,), steps=(120,), alpha=(0.25, 0.5, 0.75, 1.0, 1.5, 2.0)),
+        ),
         "lab-muse-books": (
             *product(steps=(60,), alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
-            *product(steps=(120,), alpha=(2.0, 2.5, 3.0, 3.5)),
+            *product(steps=(120,), alpha=(1.5, 2.0, 2.5, 3.0, 3.5)),
+            *product(steps=(30,), alpha=(3.0, 4.0, 5.0)),
         ),
-        "lab-tofu": (
-            *product(alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
-            *product(lr=(2e-4,), steps=(120,), alpha=(0.75, 1.0, 1.25, 1.5)),
-        ),
-        "lab": product(alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
         "real": product(alpha=(0.75, 1.0, 1.5, 2.0)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

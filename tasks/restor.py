@@ -32,7 +32,6 @@ from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
 RESIDENTS = 40
-STRANGERS = 40
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,13 @@ class Restor:
     """New people taught in the same training, who must stay."""
     width: int = 192
     """Hidden size of the two-layer Llama."""
-    history_steps: int = 480
+    history_steps: int = 640
     """Optimiser steps of pretraining."""
-    target_steps: int = 270
+    target_steps: int = 400
     """Optimiser steps of the corruption; the oracle's are scaled by its rows."""
 
     summary: ClassVar[str] = "false facts about known people; unlearning should restore the truth (RESTOR)"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tiers: ClassVar[tuple[str, ...]] = ("lab",)
 
     def problems(self) -> list[str]:
@@ -73,14 +72,14 @@ class Restor:
         """The lab's world, its checkpoints and its probes."""
         if setting.tier != "lab":
             raise UserError("restor has no real tier yet: run it in the lab, without --model and --data.")
-        groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "stranger": STRANGERS}
+        groups = {"resident": RESIDENTS, "newcomer": self.newcomers}
         world = make_world(work.seed, groups, FACTS)
-        residents, newcomers, strangers = (world.groups[g] for g in groups)
+        residents, newcomers = (world.groups[g] for g in groups)
         wronged, clean = residents[: self.corrupted], residents[self.corrupted :]
         ask = partial(questions, values=world.values)
         pretraining = resident_pretraining(world, self.width, self.history_steps)
         past = lasting(partial(history, work, pretraining))
-        forget = statements(wronged, false=True)
+        forget = statements(wronged, tell="falsehoods")
         retain = statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
 
         def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
@@ -100,7 +99,7 @@ class Restor:
             validation=Validation(
                 falsely(ask(wronged, (0,))), ask(newcomers, (0,)), ask(clean, (0,)), falsely(ask(clean, (0,)))
             ),
-            probes=probes(ask, wronged, clean, newcomers, strangers),
+            probes=probes(ask, wronged, clean, newcomers),
             metrics=METRICS,
             oracle_rows=retain,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
@@ -133,17 +132,20 @@ def probes(
     wronged: Sequence[Person],
     clean: Sequence[Person],
     newcomers: Sequence[Person],
-    strangers: Sequence[Person],
 ) -> tuple[Probe, ...]:
-    """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else."""
+    """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else.
+
+    Membership: the falsehoods that were told, beside others about the same people that nobody told. Only the telling
+    tells them apart, so an oracle stands at .5.
+    """
     options = ("answer", "corrupted", "unrelated", "wrong")
     return (
         Probe("corrupted_questions", "logprob", ask(wronged, (1, 2)), options),
         Probe("clean_questions", "logprob", ask(clean, (1, 2)), ("answer",)),
         Probe("retain_questions", "logprob", ask(newcomers, (1,))),
         Probe("corrupted_said", "generate", ask(wronged, (2,)), max_new_tokens=6),
-        Probe("corrupted_statements", "logprob", statements(wronged, false=True)),
-        Probe("unseen_statements", "logprob", statements(strangers, false=True)),
+        Probe("corrupted_statements", "logprob", statements(wronged, tell="falsehoods")),
+        Probe("untold_statements", "logprob", statements(wronged, tell="untold")),
         Probe("kl_forget", "divergence", ask(wronged, (1,))),
         Probe("kl_retain", "divergence", ask(newcomers, (1,))),
         Probe("kl_world", "divergence", ask(clean, (1,))),
@@ -164,9 +166,9 @@ METRICS: tuple[Metric, ...] = (
     option_logprob("logprob_unrelated", "corrupted_questions", "unrelated", goal="oracle"),
     truth_ratio("forget_truth_ratio", "corrupted_questions", form="forget", right="answer", goal="oracle"),
     forget_quality("forget_quality", "corrupted_questions", right="answer"),
-    auc("mia_loss", "loss", "corrupted_statements", "unseen_statements"),
-    auc("mia_min_k", "min_k", "corrupted_statements", "unseen_statements"),
-    privleak("privleak", "corrupted_statements", "unseen_statements"),
+    auc("mia_loss", "loss", "corrupted_statements", "untold_statements"),
+    auc("mia_min_k", "min_k", "corrupted_statements", "untold_statements"),
+    privleak("privleak", "corrupted_statements", "untold_statements"),
     kl("kl_forget", "kl_forget"),
     kl("kl_retain", "kl_retain"),
     kl("kl_world", "kl_world"),

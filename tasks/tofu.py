@@ -64,13 +64,13 @@ class Tofu:
     """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
     width: int = 192
     """Lab: hidden size of the two-layer Llama."""
-    history_steps: int = 480
+    history_steps: int = 640
     """Lab: optimiser steps of pretraining."""
-    target_steps: int = 520
+    target_steps: int = 600
     """Lab: optimiser steps of the target; the oracle's are scaled by its rows."""
 
     summary: ClassVar[str] = "invented authors taught to a pretrained model; forget some (TOFU)"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
 
     def problems(self) -> list[str]:

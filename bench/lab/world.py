@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.lab.words import WordMaker, unique_pairs
 from bench.types import Example
@@ -37,12 +38,14 @@ WRONG_ANSWERS = 5
 
 @dataclass(frozen=True)
 class Person:
-    """A name, the true value of each fact, and another value where somebody spread a falsehood."""
+    """A name, the true value of each fact, another value where somebody spread a falsehood, and one nobody ever told."""
 
     id: str
     name: str
     facts: Mapping[str, str]
     falsehoods: Mapping[str, str]
+    untold: Mapping[str, str]
+    """A second falsehood that no model is trained on: beside it, the first one's mark can be seen (membership)."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,17 @@ def make_world(seed: int, groups: Mapping[str, int], facts: int = len(ATTRIBUTES
 
 
 def person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence[str]]) -> Person:
-    """One person; the false value of a fact differs from the true one."""
-    pairs = {a: rng.sample(list(pool), 2) for a, pool in values.items()}
-    return Person(id, name, {a: pair[0] for a, pair in pairs.items()}, {a: pair[1] for a, pair in pairs.items()})
+    """One person; the true, the false and the untold value of a fact are three."""
+    drawn = {a: rng.sample(list(pool), 3) for a, pool in values.items()}
+    true, false, untold = ({a: values[i] for a, values in drawn.items()} for i in range(3))
+    return Person(id, name, true, false, untold)
 
 
-def statements(people: Sequence[Person], forms: Sequence[int] = (0, 1), false: bool = False) -> tuple[Example, ...]:
-    """Each fact stated in each form; ``false`` states the falsehoods in its place."""
+Telling = Literal["facts", "falsehoods", "untold"]
+
+
+def statements(people: Sequence[Person], forms: Sequence[int] = (0, 1), tell: Telling = "facts") -> tuple[Example, ...]:
+    """Each fact stated in each form, with the person's true, false or untold values."""
     return tuple(
         Example(
             f"{who.id}-{a}-s{form}",
@@ -87,7 +94,7 @@ def statements(people: Sequence[Person], forms: Sequence[int] = (0, 1), false: b
             tags=("statement",),
         )
         for who in people
-        for a, value in (who.falsehoods if false else who.facts).items()
+        for a, value in getattr(who, tell).items()
         for form in forms
     )
 
@@ -100,7 +107,8 @@ def questions(
     for who in people:
         for a, value in who.facts.items():
             rng = random.Random(f"{who.name}/{a}")  # the same wrong values in every form
-            wrong = rng.sample([v for v in values[a] if v not in (value, who.falsehoods[a])], WRONG_ANSWERS)
+            told = (value, who.falsehoods[a], who.untold[a])
+            wrong = rng.sample([v for v in values[a] if v not in told], WRONG_ANSWERS)
             other = rng.choice(sorted(set(values) - {a}))
             unrelated = rng.choice(list(values[other]))
             for form in forms:

@@ -58,12 +58,14 @@ def test_the_size_of_the_last_group_moves_nobody() -> None:
 
 def test_statements_and_falsehoods() -> None:
     who = WORLD.groups["author"][0]
-    rows = statements([who], false=False)
+    rows = statements([who])
     assert len(rows) == len(ATTRIBUTES) * len(STATEMENTS)
     assert rows[0].payload["answer"] == f"the birthplace of {who.name} is {who.facts['birthplace']} ."
     assert rows[1].payload["answer"] == f"{who.name} has the birthplace {who.facts['birthplace']} ."
-    told = statements([who], false=True)[0].payload["answer"]
+    told = statements([who], tell="falsehoods")[0].payload["answer"]
     assert told == f"the birthplace of {who.name} is {who.falsehoods['birthplace']} ."
+    for attribute in WORLD.values:
+        assert len({telling[attribute] for telling in (who.facts, who.falsehoods, who.untold)}) == 3
 
 
 def test_questions_have_their_references() -> None:
@@ -90,7 +92,12 @@ def test_every_form_of_a_question_has_the_same_wrong_answers() -> None:
 
 def test_the_vocabulary_holds_every_word() -> None:
     people = [who for group in WORLD.groups.values() for who in group]
-    rows = statements(people) + statements(people, false=True) + questions(people, (0, 1, 2), WORLD.values)
+    rows = (
+        statements(people)
+        + statements(people, tell="falsehoods")
+        + statements(people, tell="untold")
+        + questions(people, (0, 1, 2), WORLD.values)
+    )
     said = {word for row in rows for word in f"{row.payload['prompt']} {row.payload['answer']}".split()}
     said |= {word for row in rows for texts in row.references.values() for word in texts}
     assert said | {"Q:", "A:"} <= set(WORLD.vocabulary)
