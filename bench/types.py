@@ -148,7 +148,9 @@ class Responses:
 
     - logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
       for each text of the role; ``logp`` is empty for a text without tokens.
-    - generate: ``{"text", "prompt", "reference", "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them.
+    - generate: ``{"text", "prompt", "reference", "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them;
+      sampled several times: ``texts``, a list, in the place of ``text``, and no counts. Where the example has the
+      references ``accepted`` also ``matches``, one dictionary for each text (`bench.metrics.answers.match`).
     - divergence: ``{label of the other checkpoint: [KL in nats per answer token]}``.
     - lm-eval: ``{"acc": 0 or 1}`` and the like.
     """
@@ -161,7 +163,7 @@ class Responses:
     def publishable(self) -> Responses:
         """The same without any text: ids and numbers only, enough to compute every metric again."""
         rows = {
-            probe: {key: {k: v for k, v in row.items() if not isinstance(v, str)} for key, row in by_id.items()}
+            probe: {key: {k: v for k, v in row.items() if not is_text(v)} for key, row in by_id.items()}
             for probe, by_id in self.rows.items()
         }
         return dataclasses.replace(self, rows=rows)
@@ -174,6 +176,11 @@ class Responses:
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
         return cls(data["checkpoint"], data["rows"], data.get("seconds", 0.0))
+
+
+def is_text(value: Any) -> bool:
+    """A text, or a list with one in it."""
+    return isinstance(value, str) or (isinstance(value, list | tuple) and any(map(is_text, value)))
 
 
 @dataclass(frozen=True)

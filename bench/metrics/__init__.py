@@ -18,6 +18,8 @@ from bench.types import Responses, Score
 
 Compute = Callable[[Responses, Sequence[Responses]], Score]
 """(responses of the measured checkpoint, responses of the oracles that are other checkpoints) -> Score."""
+PerExample = Callable[[Responses, Sequence[Responses]], dict[str, Any]]
+"""The same arguments -> example id -> the example's own value: a number, several, or several by name."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Metric:
     version: int = 1
     needs_oracle: bool = False
     unit: str = ""
+    examples: PerExample | None = None
+    """The values behind the score, one for each example; None where the score has none (a harmonic mean, a p-value)."""
 
     def to_json(self) -> dict[str, Any]:
         """What a record says of the metric beside its score."""
