@@ -28,11 +28,9 @@ class GradientAscent:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset(
-            {"steps": 30, "lr": 0.0002}, "bench tune, results/tune/lab-tofu-ga.json (edge of its grid, earlier lab)"
-        ),
+        "lab-tofu": Preset({"steps": 40, "lr": 2e-4}, "bench tune, results/tune/lab-tofu-ga.json (edge of its grid)"),
         "lab-restor": Preset(
-            {"text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json (edge of its grid, earlier lab)"
+            {"steps": 60, "text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json (edge of its grid)"
         ),
         "lab-muse-books": Preset(
             {"steps": 60, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
@@ -40,14 +38,8 @@ class GradientAscent:
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-tofu": (
-            *product(lr=(5e-5, 1e-4, 2e-4), steps=(10, 20, 30, 40, 60)),
-            *product(lr=(4e-4,), steps=(10,)),
-        ),
-        "lab-restor": (
-            *product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(10, 20, 40, 60, 80, 120)),
-            *product(text_batch=(32,), lr=(1e-5,), steps=(40, 80, 160, 240)),
-        ),
+        "lab-tofu": product(lr=(1e-4, 2e-4, 4e-4, 8e-4), steps=(10, 20, 40, 80)),
+        "lab-restor": product(text_batch=(32,), lr=(3e-5, 1e-4, 2e-4, 4e-4), steps=(20, 40, 60, 120)),
         "lab-muse-books": product(lr=(5e-5, 1e-4, 2e-4, 4e-4), steps=(10, 20, 40, 80)),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }

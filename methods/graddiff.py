@@ -33,12 +33,11 @@ class GradDiff:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"steps": 180, "lr": 0.0003},
-            "bench tune, results/tune/lab-tofu-graddiff.json (edge of its grid, earlier lab)",
+            {"steps": 240, "lr": 3e-4, "retain_weight": 1.0},
+            "bench tune, results/tune/lab-tofu-graddiff.json (edge of its grid)",
         ),
         "lab-restor": Preset(
-            {"steps": 180, "lr": 0.0003, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-graddiff.json (edge of its grid, earlier lab)",
+            {"steps": 180, "text_batch": 32}, "bench tune, results/tune/lab-restor-graddiff.json (edge of its grid)"
         ),
         "lab-muse-books": Preset(
             {"steps": 120, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-graddiff.json (edge of its grid)"

@@ -41,10 +41,11 @@ class MSA:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"alpha": 1.15}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid, earlier lab)"
+            {"alpha": 1.15, "steps": 300}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid)"
         ),
         "lab-restor": Preset(
-            {"alpha": 0.3, "steps": 200, "text_batch": 32}, "bench tune, results/tune/lab-restor-msa.json (earlier lab)"
+            {"alpha": 0.5, "steps": 400, "text_batch": 32},
+            "bench tune, results/tune/lab-restor-msa.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
             {"alpha": 1.0, "steps": 240, "lr": 0.0005}, "bench tune, results/tune/lab-muse-books-msa.json"
@@ -56,16 +57,15 @@ class MSA:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
-            *product(lr=(2e-4,), steps=(120,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15, 1.3)),
-            *product(lr=(2e-4,), steps=(120,), beta=(0.25,), alpha=(0.75, 0.9, 1.0, 1.15)),
-            *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15, 1.3)),
+            *product(lr=(2e-4,), steps=(300, 600), beta=(0.0,), alpha=(0.75, 0.9, 1.0, 1.15)),
+            *product(lr=(5e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15)),
+            *product(lr=(2e-4,), steps=(300,), beta=(0.25,), alpha=(0.9, 1.0, 1.15)),
         ),
         "lab-restor": (
             *product(
-                lr=(2e-4,), steps=(200,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+                lr=(2e-4,), steps=(200, 400, 800), beta=(0.0,), text_batch=(32,), alpha=(0.3, 0.4, 0.5, 0.6, 0.75)
             ),
-            *product(lr=(2e-4,), steps=(200,), beta=(0.25,), text_batch=(32,), alpha=(0.3, 0.5, 0.75, 1.0)),
-            *product(lr=(2e-4,), steps=(400,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.5, 0.75)),
+            *product(lr=(2e-4,), steps=(400,), beta=(0.25,), text_batch=(32,), alpha=(0.5,)),
         ),
         "lab-muse-books": (
             *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.0, 1.25)),

@@ -33,10 +33,9 @@ class TaskArithmetic:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset({"alpha": 1.25}, "bench tune, results/tune/lab-tofu-task-arithmetic.json (earlier lab)"),
+        "lab-tofu": Preset({"alpha": 1.75}, "bench tune, results/tune/lab-tofu-task-arithmetic.json"),
         "lab-restor": Preset(
-            {"alpha": 0.25, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-task-arithmetic.json (edge of its grid, earlier lab)",
+            {"alpha": 1.5, "text_batch": 32}, "bench tune, results/tune/lab-restor-task-arithmetic.json"
         ),
         "lab-muse-books": Preset(
             {"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json (edge of its grid)"
