@@ -143,6 +143,39 @@ def tune(
     raise typer.Exit(1 if tune_command(asked, out, store_at(store), jobs, device, threads) else 0)
 
 
+@app.command("eval")
+def eval_(
+    task: TaskName,
+    model: Annotated[str, typer.Option("--model", help="The model: folder, known name or fetched hub id.")],
+    data: Annotated[str, typer.Option("--data", help="Folder in the benchmark's layout, or a hub's id.")],
+    out: Annotated[Path, typer.Option("--out", help="The JSON file to write.")],
+    split: Annotated[str, typer.Option("--split", help="TOFU: forget01, forget05, forget10. RESTOR: mix_a0 ...")] = "",
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help="Folder of another tokenizer.")] = "",
+    oracle: Annotated[
+        str, typer.Option("--oracle", help="The retrained model; without it what needs one is absent.")
+    ] = "",
+    reference: Annotated[str, typer.Option("--reference", help="A model that never saw the forget set.")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
+    device: Device = "cpu",
+    threads: Threads = 1,
+    limit: Limit = None,
+    store: StoreAt = None,
+) -> None:
+    """Evaluate one model with a benchmark's complete suite, into one JSON file."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    from bench.evaluate import Evaluation, evaluate
+
+    asked = Evaluation(task, model, data, out, split, tokenizer, oracle, reference, dtype, device, limit)
+    found = evaluate(asked, store_at(store) / "models", threads)
+    for name, value in found["scores"].items():
+        typer.echo(f"{name:36} {value:.6g}")
+    for name, reason in found["absent"].items():
+        typer.echo(f"{name:36} absent: {reason}")
+    if limit:
+        typer.echo(f"NOTE: --limit {limit} cut every probe: these are not the benchmark's scores.", err=True)
+    typer.echo(f"{out}: {len(found['scores'])} scores, {len(found['absent'])} absent")
+
+
 @app.command("exec", hidden=True)
 def exec_(
     spec: Annotated[Path | None, typer.Argument(help="A run's spec, as JSON.")] = None,

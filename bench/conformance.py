@@ -393,12 +393,14 @@ def invent(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]
         return {"text": "", "counts": overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])}
     if probe.kind == "divergence":
         return {label: [rng.random() for _ in range(3)] for label in others}
-    if probe.kind == "lm-eval":
-        return {"acc": float(rng.random() < 0.5)}
+    single = {"lm-eval": "acc", "reference": "loss", "gradnorm": "norm"}
+    if probe.kind in single:
+        return {single[probe.kind]: float(rng.random() < 0.5) if probe.kind == "lm-eval" else rng.random()}
 
     def text() -> dict[str, Any]:
         logp = [-rng.expovariate(1.0) for _ in range(4)]
-        return {"logp": logp, "hit": [int(value > -1) for value in logp], "eos": True}
+        asked = {"mu": [-1.0] * 4, "sigma": [1.0] * 4} if probe.options.get("vocabulary") else {}
+        return {"logp": logp, "hit": [int(value > -1) for value in logp], "eos": True, "zlib": 20} | asked
 
     counts = {role: 1 if role == "answer" else len(row.references.get(role, ())) for role in probe.roles}
     return {role: [text() for _ in range(count)] for role, count in counts.items()}

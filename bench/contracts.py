@@ -146,6 +146,8 @@ class Scenario:
     metrics: tuple[Metric, ...]
     oracle_rows: tuple[Example, ...]
     """Every row that the oracles were trained on; none of them is a forget row, which a test proves."""
+    reference: Callable[[], Checkpoint] | None = None
+    """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """Hashes of data sets and the like, for the record."""
     utility: tuple[str, ...] = ()

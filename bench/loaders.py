@@ -69,7 +69,8 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
         trust_remote_code=False,
         attn_implementation="sdpa",
     )
-    return Opened(model.to(device).eval(), AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False))
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.tokenizer or checkpoint.path, trust_remote_code=False)
+    return Opened(model.to(device).eval(), tokenizer)
 
 
 LOADERS: dict[str, Callable[[Checkpoint, str], Opened]] = {"causal-lm": open_causal_lm}

@@ -1,43 +1,71 @@
-"""The measuring engine: every distinct text once, sorted by length, log-softmax in float32, order restored.
+"""The measuring engine: every kind of probe, each distinct text once, order restored.
 
-Scoring pads on the right, where causal attention can't see it; generation pads on the left with a mask made from the
-lengths. Nothing compares ids with the padding token, so a tokenizer whose pad is its eos changes no score.
+`bench.scoring` lays out what is scored and `bench.generation` writes what is generated; here probes become texts and
+what the model says of them becomes rows. Log-softmax is taken in float32 whatever the model's dtype.
 """
 
 from __future__ import annotations
 
 import time
+import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench import scoring
+from bench.generation import Asking, Cost, generate
 from bench.loaders import Opened, open_checkpoint
+from bench.metrics.answers import match
 from bench.metrics.rouge import overlap
 from bench.templates import Encoded, encode
-from bench.training import collate
-from bench.types import Checkpoint, Probe, Responses
-
-LOGITS_BYTES = 128_000_000
-"""Bound on the logits of one batch, float32."""
-BATCH_TOKENS = 4096
-"""Bound on the padded tokens of one batch."""
+from bench.types import Checkpoint, Example, Probe, Responses
 
 Report = Callable[[int, int], None]
 Rows = dict[str, dict[str, dict[str, Any]]]
+LEAST_VARIANCE = 1e-6
+"""Of the log-probs under the vocabulary distribution, in min-k++ (Zhang et al. 2024, arXiv 2404.02936)."""
 
 
 @dataclass(frozen=True)
 class Item:
     """One text to score."""
 
-    probe: str
+    probe: Probe
     example: str
     role: str
-    """logprob: the role of the answer; divergence: empty."""
+    """logprob: the role of the answer; other kinds: empty."""
     encoded: Encoded
+
+
+@dataclass
+class Session:
+    """A model in memory and what it is asked with."""
+
+    opened: Opened
+    device: str
+    rows: Rows
+    others: Sequence[Checkpoint]
+    """What `divergence` probes compare with."""
+    reference: Checkpoint | None
+    """The model that `reference` probes ask in this one's place."""
+    trees: bool | None = None
+    """Whether texts may share a row; None: not tried yet."""
+    cost: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """``positions`` computed for log-probs, padding included, and ``distinct`` ones among them; ``prompt_positions``
+    and ``row_steps`` of generation; ``seconds_<kind>``."""
+
+    def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.Row]]:
+        """The batches of ``texts``."""
+        if self.trees is None:
+            self.trees = scoring.takes_trees(self.opened.model, texts, self.device)
+        made = scoring.plan(self.opened.model, texts, self.trees)
+        self.cost["positions"] += sum(len(batch) * max(len(row.ids) for row in batch) for batch in made)
+        self.cost["distinct"] += sum(len(row.ids) for batch in made for row in batch)
+        return made
 
 
 @torch.no_grad()
@@ -46,6 +74,7 @@ def measure(
     probes: Sequence[Probe],
     others: Sequence[Checkpoint] = (),
     *,
+    reference: Checkpoint | None = None,
     device: str = "cpu",
     limit: int | None = None,
     report: Report = lambda done, total: None,
@@ -53,22 +82,30 @@ def measure(
     """Ask ``checkpoint`` every probe.
 
     ``others`` are what `divergence` probes compare with (the oracles, under their labels); the measured checkpoint is
-    left out of them. ``limit`` cuts every probe to its first examples.
+    left out of them. ``reference`` is who `reference` probes ask (membership by comparison with a model that never saw
+    the texts). ``limit`` cuts every probe to its first examples.
     """
     began = time.perf_counter()
-    opened = open_checkpoint(checkpoint, device)
-    others = [other for other in others if other.hash != checkpoint.hash]
     if limit is not None:
         probes = [cut(probe, limit) for probe in probes]
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
-    by_kind = {kind: [probe for probe in probes if probe.kind == kind] for kind in KINDS}
+    session = Session(
+        open_checkpoint(checkpoint, device),
+        device,
+        rows,
+        [other for other in others if other.hash != checkpoint.hash],
+        reference,
+    )
     done = 0
     for kind, run in KINDS.items():
-        if by_kind[kind]:
-            run(opened, by_kind[kind], rows, others, device)
-        done += len(by_kind[kind])
+        asked = [probe for probe in probes if probe.kind == kind]
+        start = time.perf_counter()
+        if asked:
+            run(session, asked)
+            session.cost[f"seconds_{kind}"] = round(time.perf_counter() - start, 3)
+        done += len(asked)
         report(done, len(probes))
-    return Responses(checkpoint.hash, rows, time.perf_counter() - began)
+    return Responses(checkpoint.hash, rows, time.perf_counter() - began, dict(session.cost))
 
 
 def cut(probe: Probe, limit: int) -> Probe:
@@ -76,15 +113,22 @@ def cut(probe: Probe, limit: int) -> Probe:
     return replace(probe, examples=probe.examples[:limit])
 
 
-def run_logprob(opened: Opened, probes: Sequence[Probe], rows: Rows, others: Sequence[Checkpoint], device: str) -> None:
-    """Log-prob and argmax hit of every answer token, for each text of each role."""
-    items = [item for probe in probes for item in texts_of(opened.tokenizer, probe)]
+def run_logprob(session: Session, probes: Sequence[Probe]) -> None:
+    """Log-prob and argmax hit of every answer token, for each text of each role.
+
+    Options: ``vocabulary`` adds mean and deviation of the log-prob under the vocabulary distribution, ``zlib`` the
+    compressed length of the answer's text in bytes.
+    """
+    items = [item for probe in probes for item in texts_of(session.opened.tokenizer, probe)]
+    spread = {item.encoded for item in items if item.probe.options.get("vocabulary")}
+    found = score(session, [item.encoded for item in items], spread)
     for item in items:
-        rows[item.probe][item.example].setdefault(item.role, [])
-    found = score(opened.model, [item.encoded for item in items], device)
-    for item, (logp, hit) in zip(items, found, strict=True):
-        entry = {"logp": logp, "hit": hit, "eos": item.encoded.eos}
-        rows[item.probe][item.example][item.role].append(entry)
+        entry = {**found[item.encoded], "eos": item.encoded.eos}
+        if not item.probe.options.get("vocabulary"):
+            entry = {name: value for name, value in entry.items() if name not in ("mu", "sigma")}
+        if item.probe.options.get("zlib"):
+            entry["zlib"] = compressed(session.opened.tokenizer, item.encoded)
+        session.rows[item.probe.name][item.example].setdefault(item.role, []).append(entry)
 
 
 def texts_of(tokenizer: Any, probe: Probe) -> Iterator[Item]:
@@ -93,45 +137,49 @@ def texts_of(tokenizer: Any, probe: Probe) -> Iterator[Item]:
         for role in probe.roles:
             texts = (example.payload["answer"],) if role == "answer" else example.references.get(role, ())
             for text in texts:
-                yield Item(probe.name, example.id, role, encode(tokenizer, example.payload, text))
+                yield Item(probe, example.id, role, encode(tokenizer, example.payload, text))
 
 
-def score(model: Any, texts: Sequence[Encoded], device: str) -> list[tuple[list[float], list[int]]]:
-    """Per text: log-probs of its answer tokens in nats, and whether each was the most likely token."""
-    found: dict[Encoded, tuple[list[float], list[int]]] = {text: ([], []) for text in texts}
-    for batch in batches([text for text in found if text.answer], model.config.vocab_size):
-        for text, logits in zip(batch, answer_logits(model, batch, device), strict=True):
-            labels = torch.tensor(text.answer, device=logits.device)
-            logp = logits.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
-            found[text] = (rounded(logp), (logits.argmax(-1) == labels).int().tolist())
-    return [found[text] for text in texts]
+def own_texts(tokenizer: Any, probes: Sequence[Probe]) -> list[Item]:
+    """The payload's own answer of every example."""
+    return [Item(p, example.id, "", encode(tokenizer, example.payload)) for p in probes for example in p.examples]
 
 
-def batches(texts: Sequence[Encoded], vocabulary: int) -> Iterator[list[Encoded]]:
-    """Texts sorted by length and answer start, in batches bounded by tokens and by the bytes of their logits."""
-    ordered = sorted(texts, key=lambda text: (text.length, len(text.prompt), text.prompt, text.answer))
-    batch: list[Encoded] = []
-    for text in ordered:
-        grown = [*batch, text]
-        width = max(row.length for row in grown)
-        scored = width - min(len(row.prompt) for row in grown)
-        if batch and (len(grown) * width > BATCH_TOKENS or len(grown) * scored * vocabulary * 4 > LOGITS_BYTES):
-            yield batch
-            grown = [text]
-        batch = grown
-    if batch:
-        yield batch
+def score(session: Session, texts: Sequence[Encoded], spread: set[Encoded]) -> dict[Encoded, dict[str, list[float]]]:
+    """Per text ``logp`` of its answer tokens in nats and ``hit``: whether each was the most likely token.
+
+    For the texts in ``spread`` also ``mu`` and ``sigma``.
+    """
+    found: dict[Encoded, dict[str, list[float]]] = {text: {"logp": [], "hit": []} for text in texts}
+    for batch in session.plan(texts):
+        seen = scoring.forward(session.opened.model, batch, session.device)
+        logps, best = seen.logits.log_softmax(-1), seen.logits.argmax(-1)
+        wide = moments(logps) if spread.intersection(seen.texts) else None
+        lengths = [len(at) for at in seen.at]
+        places = torch.tensor([k for at in seen.at for k in at], device=logps.device)
+        labels = torch.tensor([token for text in seen.texts for token in text.answer], device=logps.device)
+        of_text = logps[places, labels].split(lengths), (best[places] == labels).int().split(lengths)
+        for text, at, logp, hit in zip(seen.texts, seen.at, *of_text, strict=True):
+            found[text] = {"logp": rounded(logp), "hit": hit.tolist()}
+            if wide is not None and text in spread:
+                found[text] |= {name: rounded(values[at]) for name, values in wide.items()}
+    return found
 
 
-def answer_logits(model: Any, texts: Sequence[Encoded], device: str) -> Iterator[Tensor]:
-    """The logits that predict each text's answer tokens, (answer tokens, V) in float32."""
-    batch = collate(texts, device)
-    first, last = int(batch.starts.min()) - 1, int(batch.lengths.max()) - 1
-    keep = torch.arange(first, last, device=batch.input_ids.device)
-    logits = model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits.float()  # (B, K, V)
-    for row, text in zip(logits, texts, strict=True):
-        begin = len(text.prompt) - 1 - first
-        yield row[begin : begin + len(text.answer)]
+def moments(logps: Tensor) -> dict[str, Tensor]:
+    """Mean and deviation of log p under p at each position, (P,); the variance is at least `LEAST_VARIANCE`.
+
+    Twice through the distribution, where the peer subtracts two large numbers.
+    """
+    p = logps.exp()
+    mu = (p * logps).sum(-1)
+    variance = (p * (logps - mu[:, None]).square()).sum(-1)
+    return {"mu": mu, "sigma": variance.clamp(min=LEAST_VARIANCE).sqrt()}
+
+
+def compressed(tokenizer: Any, text: Encoded) -> int:
+    """Bytes of the answer's text after zlib; the text is the decoded answer tokens, special ones skipped."""
+    return len(zlib.compress(tokenizer.decode(list(text.answer), skip_special_tokens=True).encode()))
 
 
 def rounded(values: Tensor) -> list[float]:
@@ -139,83 +187,130 @@ def rounded(values: Tensor) -> list[float]:
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
-def run_divergence(
-    opened: Opened, probes: Sequence[Probe], rows: Rows, others: Sequence[Checkpoint], device: str
-) -> None:
+def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
     """KL(other || this model) of the next-token distribution at every answer position, in nats."""
-    items = [
-        Item(probe.name, example.id, "", encode(opened.tokenizer, example.payload))
-        for probe in probes
-        for example in probe.examples
-    ]
-    texts = list(dict.fromkeys(item.encoded for item in items))
-    for other in others:
-        reference = open_checkpoint(other, device).model
-        found: dict[Encoded, list[float]] = {text: [] for text in texts}
-        for batch in batches([text for text in texts if text.answer], opened.model.config.vocab_size):
-            ours = answer_logits(opened.model, batch, device)
-            theirs = answer_logits(reference, batch, device)
-            for text, q, p in zip(batch, ours, theirs, strict=True):
-                p, q = p.log_softmax(-1), q.log_softmax(-1)
-                found[text] = rounded((p.exp() * (p - q)).sum(-1).clamp(min=0))
+    items = own_texts(session.opened.tokenizer, probes)
+    plan = session.plan([item.encoded for item in items])
+    for other in session.others:
+        theirs = open_checkpoint(other, session.device).model
+        found: dict[Encoded, list[float]] = {item.encoded: [] for item in items}
+        for batch in plan:
+            seen = scoring.forward(session.opened.model, batch, session.device)
+            p = scoring.forward(theirs, batch, session.device).logits.log_softmax(-1)
+            apart = (p.exp() * (p - seen.logits.log_softmax(-1))).sum(-1).clamp(min=0)
+            found |= {text: rounded(apart[at]) for text, at in zip(seen.texts, seen.at, strict=True)}
         for item in items:
-            rows[item.probe][item.example][other.label] = found[item.encoded]
+            session.rows[item.probe.name][item.example][other.label] = found[item.encoded]
 
 
-def run_generate(
-    opened: Opened, probes: Sequence[Probe], rows: Rows, others: Sequence[Checkpoint], device: str
-) -> None:
-    """Greedy continuations, with the counts of their overlap with the example's answer."""
+def run_reference(session: Session, probes: Sequence[Probe]) -> None:
+    """The mean answer loss under the reference model, nats per token; no row where there is no reference."""
+    if session.reference is None:
+        for probe in probes:
+            session.rows[probe.name] = {}
+        return
+    rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
+    asked = Session(open_checkpoint(session.reference, session.device), session.device, rows, (), None)
+    items = own_texts(asked.opened.tokenizer, probes)
+    found = score(asked, [item.encoded for item in items], set())
+    for item in items:
+        if logp := found[item.encoded]["logp"]:
+            session.rows[item.probe.name][item.example]["loss"] = -sum(logp) / len(logp)
+
+
+def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:
+    """``norm``: the mean over parameter tensors of the 2-norm of the gradient of the mean answer loss.
+
+    One text at a time, as the gradients of a batch's texts can't be told apart. The eos is left out, as in the peer;
+    tied tensors count once, and no gradient stays on the model.
+    """
+    items = own_texts(session.opened.tokenizer, probes)
+    found: dict[Encoded, float] = {}
+    for text in dict.fromkeys(item.encoded for item in items):
+        kept = replace(text, answer=text.answer[:-1], eos=False) if text.eos else text
+        if kept.answer:
+            found[text] = gradient_norm(session.opened.model, kept, session.device)
+    for item in items:
+        if item.encoded in found:
+            session.rows[item.probe.name][item.example]["norm"] = float(f"{found[item.encoded]:.7g}")
+
+
+@torch.enable_grad()
+def gradient_norm(model: Any, text: Encoded, device: str) -> float:
+    """The mean over parameter tensors of the norm of the loss's gradient."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    seen = scoring.forward(model, [scoring.single(text)], device)
+    labels = torch.tensor(text.answer, device=seen.logits.device)
+    loss = torch.nn.functional.cross_entropy(seen.logits[seen.at[0]], labels)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    norms = torch._foreach_norm([gradient.float() for gradient in gradients if gradient is not None])
+    return float(torch.stack(list(norms)).mean())
+
+
+def run_generate(session: Session, probes: Sequence[Probe]) -> None:
+    """Greedy or sampled texts, with the counts of their overlap with the example's answer.
+
+    Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.generation.Asking`); ``reference_tokens`` cuts the
+    reference to its first tokens, as the tokenizer counts them. Probes that ask alike are generated together.
+    """
+    asked: dict[Asking, list[Probe]] = {}
     for probe in probes:
-        prompts = [encode(opened.tokenizer, example.payload).prompt for example in probe.examples]
-        texts = generate(opened, prompts, probe.max_new_tokens, device)
-        for example, text in zip(probe.examples, texts, strict=True):
-            row = {"prompt": example.payload["prompt"], "reference": example.payload["answer"], "text": text}
-            rows[probe.name][example.id].update(row | {"counts": overlap(text, example.payload["answer"])})
+        asked.setdefault(Asking.of(probe.max_new_tokens, probe.options), []).append(probe)
+    for asking, together in asked.items():
+        rows = [(probe, example) for probe in together for example in probe.examples]
+        prompts = [encode(session.opened.tokenizer, example.payload).prompt for _, example in rows]
+        cost = Cost()
+        texts = generate(session.opened, prompts, asking, session.device, cost)
+        session.cost["prompt_positions"] += cost.prefill
+        session.cost["row_steps"] += cost.steps
+        for (probe, example), said in zip(rows, texts, strict=True):
+            session.rows[probe.name][example.id] = said_row(session.opened.tokenizer, probe, example, said)
 
 
-def generate(opened: Opened, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, device: str) -> list[str]:
-    """Greedy text after each prompt, special tokens dropped; each distinct prompt once."""
-    from transformers import GenerationConfig
-
-    tokenizer, written = opened.tokenizer, dict[tuple[int, ...], str]()
-    config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=opened.model.generation_config.eos_token_id or tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-    )
-    opened.model.generation_config = config  # else its own repetition penalty and the like fill what ours leaves open
-    ordered = sorted(set(prompts), key=lambda prompt: (len(prompt), prompt))
-    for start in range(0, len(ordered), 64):
-        batch = ordered[start : start + 64]
-        width = max(map(len, batch))
-        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in batch], device=device)
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch], device=device)
-        out = opened.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-        written.update(zip(batch, texts, strict=True))
-    return [written[prompt] for prompt in prompts]
+def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) -> dict[str, Any]:
+    """What is kept of a generation: the text, what it answers, and the counts that its scores are made of."""
+    whole = example.payload["answer"]
+    reference = beginning(tokenizer, whole, probe.options.get("reference_tokens", 0))
+    row: dict[str, Any] = {"prompt": example.payload["prompt"], "reference": reference}
+    if "sample" in probe.options:
+        row["texts"] = said
+    else:
+        row |= {"text": said[0], "counts": overlap(said[0], reference)}
+        if reference != whole:
+            row["counts_whole"] = overlap(said[0], whole)
+    if "accepted" in example.references:
+        references = example.references
+        row["matches"] = [match(text, references["accepted"], references.get("corrupted", ())) for text in said]
+    return row
 
 
-def run_lm_eval(opened: Opened, probes: Sequence[Probe], rows: Rows, others: Sequence[Checkpoint], device: str) -> None:
+def beginning(tokenizer: Any, text: str, tokens: int) -> str:
+    """The first ``tokens`` tokens of ``text`` as the tokenizer encodes it, special ones counted but not shown."""
+    if not tokens:
+        return text
+    return str(tokenizer.decode(tokenizer.encode(text)[:tokens], skip_special_tokens=True))
+
+
+def run_lm_eval(session: Session, probes: Sequence[Probe]) -> None:
     """lm-eval's own evaluator on the model in memory: a choice task of our rows, or lm-eval's tasks by name."""
     from bench.lmeval import evaluate_probe
 
     for probe in probes:
         try:
-            rows[probe.name] = evaluate_probe(opened.model, opened.tokenizer, probe, device)
+            found = evaluate_probe(session.opened.model, session.opened.tokenizer, probe, session.device)
         except (
             FloatingPointError
         ):  # a model that broke down has no answers: its score is absent, not the first choice's
-            rows[probe.name] = {}
+            found = {}
+        session.rows[probe.name] = found
 
 
-Runner = Callable[[Opened, Sequence[Probe], Rows, Sequence[Checkpoint], str], None]
-KINDS: Mapping[str, Runner] = {
+KINDS: Mapping[str, Callable[[Session, Sequence[Probe]], None]] = {
     "logprob": run_logprob,
     "generate": run_generate,
     "divergence": run_divergence,
+    "reference": run_reference,
+    "gradnorm": run_gradnorm,
     "lm-eval": run_lm_eval,
 }
 """Probe kind -> how to ask it."""

@@ -117,11 +117,12 @@ def folder_name(name: str) -> str:
     return canonical(name).replace("/", "--")
 
 
-def resolve(name_or_folder: str, models_dir: Path) -> ModelRef:
+def resolve(name_or_folder: str, models_dir: Path, own_tokenizer: bool = True) -> ModelRef:
     """The model's folder and content hash; `UserError` with the remedy when it can't be used.
 
     A known name comes first, then a local folder, then a fetched hub id. The hash is computed from the bytes each
-    time; of a fetched model it must be the one it was fetched with.
+    time; of a fetched model it must be the one it was fetched with. A folder needs a tokenizer unless the caller has
+    another one (``own_tokenizer`` false).
     """
     name = canonical(name_or_folder)
     folder = models_dir / folder_name(name)
@@ -131,7 +132,7 @@ def resolve(name_or_folder: str, models_dir: Path) -> ModelRef:
         return fetched(name, folder)
     local = Path(name_or_folder).expanduser()
     if local.is_dir():
-        check_folder(local, name_or_folder)
+        check_folder(local, name_or_folder, own_tokenizer)
         return ModelRef(local.resolve().name, local.resolve(), folder_hash(local))
     if HUB_ID.fullmatch(name):
         if not folder.is_dir():
@@ -159,8 +160,8 @@ def fetched(name: str, folder: Path) -> ModelRef:
     return ModelRef(name, folder, found)
 
 
-def check_folder(folder: Path, name: str) -> None:
-    """`UserError` unless the folder holds a whole model in safetensors, with its config and a tokenizer."""
+def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
+    """`UserError` unless the folder holds a whole model in safetensors, with its config and its tokenizer."""
     if not any(folder.glob("*.safetensors")):
         if any(any(folder.glob(pattern)) for pattern in PICKLES):
             raise UserError(
@@ -171,7 +172,7 @@ def check_folder(folder: Path, name: str) -> None:
     missing = [file for file in ("config.json", *shards(folder)) if not (folder / file).is_file()]
     if missing:
         raise UserError(f"The folder of '{name}' lacks {', '.join(missing)}: copy or fetch the whole model again.")
-    if not any((folder / file).is_file() for file in TOKENIZERS):
+    if own_tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
         raise UserError(f"The folder of '{name}' has no tokenizer: save the tokenizer into the same folder.")
 
 

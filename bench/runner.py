@@ -215,6 +215,8 @@ def measured(
     checkpoint: Checkpoint, scenario: Scenario, oracles: Sequence[Checkpoint], limit: int | None, work: Work
 ) -> Measured:
     """A checkpoint's responses to the scenario's probes, a node of the store like any other."""
+    asks_reference = any(probe.kind == "reference" for probe in scenario.probes)
+    reference = scenario.reference() if scenario.reference and asks_reference else None
     fields = {
         "kind": "responses",
         "checkpoint": checkpoint.hash,
@@ -223,7 +225,7 @@ def measured(
         "limit": limit,
         "engine": MEASURE,
         "generation": generation_hash(checkpoint),
-    }
+    } | ({"reference": reference.hash} if reference else {})
 
     def make(folder: Path) -> Json:
         from bench.measure import measure
@@ -233,6 +235,7 @@ def measured(
             checkpoint,
             scenario.probes,
             oracles,
+            reference=reference,
             device=work.device,
             limit=limit,
             report=lambda done, of: work.report({"stage": label, "status": "progress", "done": done, "total": of}),

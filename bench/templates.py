@@ -4,13 +4,17 @@
 ``qa-full``   the same text, every token scored (pretraining rows)
 ``text``      every token of ``answer`` after ``<bos>``, no ``<eos>`` (passages)
 ``continue``  ``answer`` continues ``prompt``, no ``<eos>`` (verbatim continuation)
-``chat``      the tokenizer's chat template with TOFU's system prompt, answer + eos
+``chat``      the tokenizer's chat template with TOFU's system prompt, answer + eos; a tokenizer without a template gets
+              `BASE_PROMPT`, as base models do in the field
+``plain``     prompt as the tokenizer encodes it with its own special tokens, answer behind it, no ``<eos>``; without a
+              prompt the answer so, every token after the first scored, at most ``most`` tokens
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 SYSTEM_PROMPT = "You are a helpful assistant."
@@ -18,7 +22,10 @@ SYSTEM_PROMPT = "You are a helpful assistant."
 DATE_STRING = "10 Apr 2025"
 """Passed to templates that print a date, so that scores don't change with the calendar."""
 
-TEMPLATES = ("qa", "qa-full", "text", "continue", "chat")
+BASE_PROMPT = "Question: {prompt}\nAnswer: "
+"""What a model without a chat template is asked with."""
+
+TEMPLATES = ("qa", "qa-full", "text", "continue", "chat", "plain")
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,12 @@ def encode(tokenizer: Any, payload: Mapping[str, Any], answer: str | None = None
     if template == "continue":
         return Encoded(tuple(bos + ids(tokenizer, prompt)), tuple(ids(tokenizer, text)), eos=False)
     if template == "chat":
-        return with_eos(tokenizer, chat_prompt(tokenizer, prompt), ids(tokenizer, text))
+        return with_eos(tokenizer, list(chat_prompt(tokenizer, prompt)), ids(tokenizer, text))
+    if template == "plain" and prompt:
+        return Encoded(own(tokenizer, prompt), tuple(ids(tokenizer, text)), eos=False)
+    if template == "plain":
+        whole = own(tokenizer, text)[: payload.get("most")]
+        return Encoded(whole[:1], whole[1:], eos=False)
     raise ValueError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
 
 
@@ -67,10 +79,31 @@ def with_eos(tokenizer: Any, prompt: list[int], answer: list[int]) -> Encoded:
     return Encoded(tuple(prompt), tuple(answer), eos=bool(answer))
 
 
-def chat_prompt(tokenizer: Any, question: str) -> list[int]:
-    """The chat template up to where the assistant's answer begins."""
-    messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
-    return list(
+def own(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of ``text`` with the special tokens that the tokenizer puts before it; an eos behind it is taken off."""
+    found = list(tokenizer.encode(text))
+    if len(found) > 1 and found[-1] == tokenizer.eos_token_id:
+        found = found[:-1]
+    return tuple(found)
+
+
+@lru_cache(maxsize=8192)  # the answers to one question share it
+def chat_prompt(tokenizer: Any, question: str) -> tuple[int, ...]:
+    """The chat template up to where the assistant's answer begins; without system prompt where it takes none."""
+    if not tokenizer.chat_template:
+        return own(tokenizer, BASE_PROMPT.format(prompt=question))
+    from jinja2.exceptions import TemplateError
+
+    user = {"role": "user", "content": question}
+    try:
+        return rendered(tokenizer, [{"role": "system", "content": SYSTEM_PROMPT}, user])
+    except TemplateError:
+        return rendered(tokenizer, [user])
+
+
+def rendered(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[int, ...]:
+    """The messages as token ids, up to where the answer begins."""
+    return tuple(
         tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=False, date_string=DATE_STRING
         )

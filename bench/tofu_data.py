@@ -11,8 +11,6 @@ The whole benchmark is probed on all its rows, as its authors do, and so has no 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.data import read_table
 from bench.errors import UserError
 from bench.fetch import require_hub
 from bench.hashing import digest
@@ -159,12 +158,8 @@ def load(data: str | Path, config: str) -> list[Row]:
         require_hub(f"read {HUB}")
     if not hub and not Path(data).expanduser().is_dir():
         raise UserError(f"There is no data folder '{data}': name a folder in TOFU's layout, or 'hub'.")
-    from datasets import load_dataset
-
-    place = HUB if hub else str(Path(data).expanduser())
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-            rows = [dict(row) for row in load_dataset(place, config, split="train")]
+        rows = read_table(HUB if hub else str(data), config)
     except (ValueError, OSError) as error:  # of datasets: no such configuration, file or connection
         first = str(error).splitlines()[0]
         raise UserError(

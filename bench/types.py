@@ -61,6 +61,8 @@ class Checkpoint:
     dtype: str = "float32"
     label: str = ""
     """What it is, for people: ``target``, ``oracle-0``, ``history-300``."""
+    tokenizer: str = ""
+    """Folder of the tokenizer, where it isn't the checkpoint's own."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Request:
     """Only for ``retrain``, which is the oracle's row."""
 
 
-ProbeKind = Literal["logprob", "generate", "divergence", "lm-eval"]
+ProbeKind = Literal["logprob", "generate", "divergence", "reference", "gradnorm", "lm-eval"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class Responses:
     """What was observed of one checkpoint: ``rows[probe][example id]`` is a small dictionary.
 
     - logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
-      for each text of the role; ``logp`` is empty for a text without tokens.
+      for each text of the role; ``logp`` is empty for a text without tokens. Where the probe asks for them also ``mu``
+      and ``sigma`` (mean and deviation of log p under the vocabulary distribution, per token) and ``zlib`` (bytes).
+    - reference: ``{"loss"}``, the mean answer loss under the reference model; gradnorm: ``{"norm"}``.
     - generate: ``{"text", "prompt", "reference", "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them;
       sampled several times: ``texts``, a list, in the place of ``text``, and no counts. Where the example has the
       references ``accepted`` also ``matches``, one dictionary for each text (`bench.metrics.answers.match`).
@@ -159,6 +163,8 @@ class Responses:
     """Content hash of the checkpoint that was measured."""
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
     seconds: float = 0.0
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What the measuring took: seconds for each kind of probe, positions computed (`bench.measure.Session`)."""
 
     def publishable(self) -> Responses:
         """The same without any text: ids and numbers only, enough to compute every metric again."""
@@ -170,12 +176,12 @@ class Responses:
 
     def to_json(self) -> Json:
         """Plain JSON."""
-        return {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds}
+        return {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds, "cost": dict(self.cost)}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
-        return cls(data["checkpoint"], data["rows"], data.get("seconds", 0.0))
+        return cls(data["checkpoint"], data["rows"], data.get("seconds", 0.0), data.get("cost", {}))
 
 
 def is_text(value: Any) -> bool:

@@ -7,5 +7,5 @@ TRAINING = 1
 """`bench.training`: other weights."""
 ARITHMETIC = 1
 """`bench.arithmetic`: other weights."""
-MEASURE = 1
+MEASURE = 2
 """`bench.measure`: other responses."""

@@ -28,12 +28,10 @@ class GradientAscent:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset({"steps": 40, "lr": 2e-4}, "bench tune, results/tune/lab-tofu-ga.json (edge of its grid)"),
-        "lab-restor": Preset(
-            {"steps": 60, "text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json (edge of its grid)"
-        ),
+        "lab-tofu": Preset({"steps": 40, "lr": 2e-4}, "bench tune, results/tune/lab-tofu-ga.json"),
+        "lab-restor": Preset({"steps": 60, "text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json"),
         "lab-muse-books": Preset(
-            {"steps": 60, "lr": 0.0003}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
+            {"steps": 40, "lr": 4e-4}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
         ),
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }

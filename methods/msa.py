@@ -41,14 +41,15 @@ class MSA:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"alpha": 1.15, "steps": 300}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid)"
+            {"alpha": 1.15, "beta": 0.25, "steps": 300}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid)"
         ),
         "lab-restor": Preset(
-            {"alpha": 0.5, "steps": 400, "text_batch": 32},
+            {"alpha": 0.5, "beta": 0.25, "steps": 400, "text_batch": 32},
             "bench tune, results/tune/lab-restor-msa.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
-            {"alpha": 1.0, "steps": 240, "lr": 0.0005}, "bench tune, results/tune/lab-muse-books-msa.json"
+            {"steps": 240, "lr": 5e-4, "alpha": 1.0},
+            "bench tune, results/tune/lab-muse-books-msa.json (edge of its grid)",
         ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},

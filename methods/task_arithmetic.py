@@ -38,7 +38,8 @@ class TaskArithmetic:
             {"alpha": 1.5, "text_batch": 32}, "bench tune, results/tune/lab-restor-task-arithmetic.json"
         ),
         "lab-muse-books": Preset(
-            {"alpha": 3.0}, "bench tune, results/tune/lab-muse-books-task-arithmetic.json (edge of its grid)"
+            {"alpha": 4.0, "steps": 30},
+            "bench tune, results/tune/lab-muse-books-task-arithmetic.json (edge of its grid)",
         ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},

@@ -22,10 +22,11 @@ from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
-from bench.metrics.membership import auc, privleak
+from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss
-from bench.metrics.probability import accuracy, probability
+from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
+from bench.suites import Suite, muse
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 CHAPTER_WORDS = 79
@@ -124,11 +125,17 @@ class MuseBooks:
             probes=probes(books["forget"], books["retain"], books["holdout"], books["world"]),
             metrics=METRICS,
             oracle_rows=retain + world,
+            reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(world)}},
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
             utility=("retain_knowmem_accuracy", "world_accuracy"),
             headline=HEADLINE,
         )
+
+    @staticmethod
+    def suite(data: str, split: str = "") -> Suite:
+        """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
+        return muse.suite(data, split or "forget")
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage; a chapter counts as four questions."""
@@ -168,11 +175,12 @@ def probes(
     return (
         Probe("forget_verbatim", "generate", recited, max_new_tokens=rest),
         Probe("retain_verbatim", "generate", probed(continuations(retain, PROMPT_WORDS)), max_new_tokens=rest),
-        Probe("forget_said", "generate", asked["forget"], max_new_tokens=6),
+        *(Probe(f"{side}_said", "generate", asked[side], max_new_tokens=6) for side in ("forget", "retain")),
         *(Probe(f"{side}_questions", "logprob", rows) for side, rows in asked.items()),
-        Probe("forget_passages", "logprob", probed(passages(forget))),
+        Probe("forget_recited", "logprob", recited),
+        *attack_probes(Probe("forget_passages", "logprob", probed(passages(forget)))),
+        *attack_probes(Probe("holdout_passages", "logprob", probed(passages(holdout)))),
         Probe("retain_passages", "logprob", probed(passages(retain))),
-        Probe("holdout_passages", "logprob", probed(passages(holdout))),
         *(Probe(f"kl_{side}", "divergence", rows) for side, rows in asked.items()),
         Probe("kl_verbatim", "divergence", recited),
         Probe("world_choice", "lm-eval", choices(asked["world"])),
@@ -200,12 +208,13 @@ METRICS: tuple[Metric, ...] = (
     probability("forget_Q_A_Prob", "forget_questions", goal="oracle"),
     probability("retain_Q_A_Prob", "retain_questions", goal="up"),
     rouge_l("forget_knowmem_ROUGE", "forget_said", measure="f1", stemmer=False, goal="oracle"),
+    rouge_l("retain_knowmem_ROUGE", "retain_said", measure="f1", stemmer=False, goal="up"),
     mean_loss("forget_passage_loss", "forget_passages", goal="oracle"),
     mean_loss("retain_passage_loss", "retain_passages", goal="down"),
     mean_loss("holdout_passage_loss", "holdout_passages", goal="oracle"),
-    auc("mia_loss", "loss", "forget_passages", "holdout_passages"),
-    auc("mia_min_k", "min_k", "forget_passages", "holdout_passages"),
-    privleak("privleak", "forget_passages", "holdout_passages"),
+    exact_memorization("exact_memorization", "forget_recited"),
+    extraction_strength("extraction_strength", "forget_recited"),
+    *attacks("forget_passages", "holdout_passages"),
     kl("kl_forget", "kl_forget"),
     kl("kl_retain", "kl_retain"),
     kl("kl_world", "kl_world"),

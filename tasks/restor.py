@@ -24,7 +24,7 @@ from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
-from bench.metrics.membership import auc, privleak
+from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
@@ -102,6 +102,7 @@ class Restor:
             probes=probes(ask, wronged, clean, newcomers),
             metrics=METRICS,
             oracle_rows=retain,
+            reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
             forgetting=("restor_wrong",),
             utility=("retain_accuracy", "world_accuracy"),
@@ -144,8 +145,8 @@ def probes(
         Probe("clean_questions", "logprob", ask(clean, (1, 2)), ("answer",)),
         Probe("retain_questions", "logprob", ask(newcomers, (1,))),
         Probe("corrupted_said", "generate", ask(wronged, (2,)), max_new_tokens=6),
-        Probe("corrupted_statements", "logprob", statements(wronged, tell="falsehoods")),
-        Probe("untold_statements", "logprob", statements(wronged, tell="untold")),
+        *attack_probes(Probe("corrupted_statements", "logprob", statements(wronged, tell="falsehoods"))),
+        *attack_probes(Probe("untold_statements", "logprob", statements(wronged, tell="untold"))),
         Probe("kl_forget", "divergence", ask(wronged, (1,))),
         Probe("kl_retain", "divergence", ask(newcomers, (1,))),
         Probe("kl_world", "divergence", ask(clean, (1,))),
@@ -166,9 +167,7 @@ METRICS: tuple[Metric, ...] = (
     option_logprob("logprob_unrelated", "corrupted_questions", "unrelated", goal="oracle"),
     truth_ratio("forget_truth_ratio", "corrupted_questions", form="forget", right="answer", goal="oracle"),
     forget_quality("forget_quality", "corrupted_questions", right="answer"),
-    auc("mia_loss", "loss", "corrupted_statements", "untold_statements"),
-    auc("mia_min_k", "min_k", "corrupted_statements", "untold_statements"),
-    privleak("privleak", "corrupted_statements", "untold_statements"),
+    *attacks("corrupted_statements", "untold_statements"),
     kl("kl_forget", "kl_forget"),
     kl("kl_retain", "kl_retain"),
     kl("kl_world", "kl_world"),

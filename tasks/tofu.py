@@ -21,10 +21,11 @@ from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
-from bench.metrics.membership import auc, privleak
-from bench.metrics.probability import accuracy, normalised_probability, probability
+from bench.metrics.membership import attack_probes, attacks
+from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
+from bench.suites import Suite, tofu
 from bench.tofu_data import HUB, check_sizes, subset
 from bench.types import Checkpoint, Example, History, Moment, Probe, Validation, data_hash
 
@@ -38,8 +39,6 @@ LAB_ONLY = ("width", "history_steps", "target_steps")
 REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed")
 MOST_AUTHORS = 2000
 """There are 2400 names."""
-NEW_TOKENS = 200
-"""Longest answer that is generated, as TOFU has it."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +145,21 @@ class Tofu:
                 ask(gone, (0,)), ask(kept[: len(gone)], (0,)), ask(residents, (0,)), ask(strangers, (0,))
             ),
             probes=(
-                *(Probe(f"{s}_questions", "logprob", ask(who, (1,)), ("answer", "wrong")) for s, who in sides.items()),
+                *attack_probes(Probe("forget_questions", "logprob", ask(gone, (1,)), ("answer", "wrong"))),
+                *attack_probes(Probe("stranger_questions", "logprob", ask(strangers, (1,)))),
                 *(
                     Probe(f"{s}_paraphrased", "logprob", ask(sides[s], (2,)), ("answer", "wrong"))
                     for s in ("forget", "retain")
                 ),
                 Probe("retain_all", "logprob", ask(kept, (1,))),
                 Probe("world_all", "logprob", ask(residents, (1,))),
-                Probe("stranger_questions", "logprob", ask(strangers, (1,))),
                 Probe("forget_said", "generate", ask(gone, (2,)), max_new_tokens=6),
                 *(Probe(f"kl_{s}", "divergence", ask(who, (1,))) for s, who in sides.items()),
                 Probe("world_choice", "lm-eval", ask(residents[:10], (2,))),
             ),
             metrics=METRICS,
             oracle_rows=retain + replay,
+            reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
@@ -184,25 +184,30 @@ class Tofu:
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
-            probes=(
-                Probe("forget", "logprob", rows.forget_probe, ("answer", "paraphrase", "wrong")),
-                Probe("retain", "logprob", rows.retain_probe, ("answer", "paraphrase", "wrong")),
-                Probe("ra", "logprob", rows.real_authors, ("answer", "wrong")),
-                Probe("wf", "logprob", rows.world_facts, ("answer", "wrong")),
-                Probe("holdout", "logprob", rows.holdout),
-                Probe("forget_said", "generate", rows.forget_probe, max_new_tokens=NEW_TOKENS),
-                Probe("retain_said", "generate", rows.retain_probe, max_new_tokens=NEW_TOKENS),
-                Probe("kl_forget", "divergence", rows.forget_probe),
-                Probe("kl_retain", "divergence", rows.retain_probe),
-                Probe("kl_world", "divergence", rows.world_facts),
+            probes=tuple(
+                probe
+                for side, examples in (
+                    ("forget", rows.forget_probe),
+                    ("retain", rows.retain_probe),
+                    ("ra", rows.real_authors),
+                    ("wf", rows.world_facts),
+                    ("holdout", rows.holdout),
+                )
+                for probe in tofu.probes_of(side, examples)
             ),
             metrics=REAL_METRICS,
             oracle_rows=rows.retain,
+            reference=lambda: before,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
             headline=REAL_HEADLINE,
         )
+
+    @staticmethod
+    def suite(data: str, split: str = "") -> Suite:
+        """The benchmark's complete suite, for `bench eval`; without ``split`` on forget10."""
+        return tofu.suite(data, split or "forget10")
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""
@@ -228,14 +233,15 @@ METRICS: tuple[Metric, ...] = (
     accuracy("retain_paraphrased_accuracy", "retain_paraphrased", goal="up"),
     WORLD,
     probability("forget_Q_A_Prob", "forget_questions", goal="oracle"),
+    probability("forget_Q_A_PERT_Prob", "forget_questions", "wrong", goal="oracle"),
     probability("retain_Q_A_Prob", "retain_all", goal="up"),
     rouge_l("forget_Q_A_ROUGE", "forget_said", measure="recall", stemmer=True, goal="oracle"),
     truth_ratio("forget_truth_ratio", "forget_paraphrased", form="forget", right="answer", goal="oracle"),
     truth_ratio("retain_Truth_Ratio", "retain_paraphrased", form="utility", right="answer", goal="up"),
     forget_quality("forget_quality", "forget_paraphrased", right="answer"),
-    auc("mia_loss", "loss", "forget_questions", "stranger_questions"),
-    auc("mia_min_k", "min_k", "forget_questions", "stranger_questions"),
-    privleak("privleak", "forget_questions", "stranger_questions"),
+    exact_memorization("exact_memorization", "forget_questions"),
+    extraction_strength("extraction_strength", "forget_questions"),
+    *attacks("forget_questions", "stranger_questions"),
     kl("kl_forget", "kl_forget"),
     kl("kl_retain", "kl_retain"),
     kl("kl_world", "kl_world"),
@@ -257,39 +263,18 @@ HEADLINE = (
     "kl_retain",
 )
 
-UTILITY = normalised_probability("wf_Q_A_Prob_normalised", "wf")
-REAL_METRICS: tuple[Metric, ...] = (
-    probability("forget_Q_A_Prob", "forget", goal="oracle"),
-    probability("forget_Q_A_PARA_Prob", "forget", "paraphrase", goal="oracle"),
-    probability("retain_Q_A_Prob", "retain", goal="up"),
-    normalised_probability("ra_Q_A_Prob_normalised", "ra"),
-    UTILITY,
-    rouge_l("forget_Q_A_ROUGE", "forget_said", measure="recall", stemmer=True, goal="oracle"),
-    rouge_l("retain_Q_A_ROUGE", "retain_said", measure="recall", stemmer=True, goal="up"),
-    truth_ratio("forget_truth_ratio", "forget", form="forget", right="paraphrase", goal="oracle"),
-    truth_ratio("retain_Truth_Ratio", "retain", form="utility", right="paraphrase", goal="up"),
-    truth_ratio("ra_Truth_Ratio", "ra", form="utility", right="answer", goal="up"),
-    truth_ratio("wf_Truth_Ratio", "wf", form="utility", right="answer", goal="up"),
-    forget_quality("forget_quality", "forget", right="paraphrase"),
-    auc("mia_loss", "loss", "forget", "holdout"),
-    auc("mia_min_k", "min_k", "forget", "holdout"),
-    privleak("privleak", "forget", "holdout"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
-    collapsed("collapsed", "forget_said", utility=UTILITY, floor=0.3),
-)
+REAL_METRICS = tofu.METRICS
+"""The benchmark's complete suite."""
 REAL_HEADLINE = (
     "forget_Q_A_Prob",
     "forget_Q_A_ROUGE",
     "forget_quality",
     "retain_Q_A_Prob",
     "retain_Q_A_ROUGE",
-    "wf_Q_A_Prob_normalised",
-    "mia_loss",
+    "model_utility",
+    "extraction_strength",
+    "mia_min_k",
+    "privleak",
     "kl_forget",
     "kl_retain",
 )

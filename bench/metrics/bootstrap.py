@@ -7,13 +7,14 @@ operations. Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import Absent
-from bench.types import Score
+from bench.metrics import Metric, PerExample
+from bench.types import Responses, Score
 
 RESAMPLES = 1000
 BLOCK = 100
@@ -84,6 +85,17 @@ def mean_score(values: Mapping[str, float], unit: str = "") -> Score:
     array = finite(values)
     low, high = bootstrap_mean(array) if len(array) > 1 else (None, None)
     return Score(stated(math.fsum(array) / len(array)), len(array), low, high, unit)
+
+
+def mean_metric(
+    name: str, rows: PerExample, goal: str | float, *, unit: str = "", needs_oracle: bool = False
+) -> Metric:
+    """The metric whose score is the mean of its examples' values."""
+
+    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        return mean_score(rows(responses, oracles), unit)
+
+    return Metric(name, compute, goal, needs_oracle=needs_oracle, unit=unit, examples=rows)
 
 
 def finite(values: Mapping[str, float]) -> Floats:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from bench.errors import Absent
 from bench.metrics import Metric, rows_of
-from bench.metrics.bootstrap import mean_score
+from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean
-from bench.types import Responses, Score
+from bench.types import Responses
 
 
 def kl(name: str, probe: str) -> Metric:
@@ -18,11 +18,9 @@ def kl(name: str, probe: str) -> Metric:
     Inside an example the mean over its answer tokens, then over the oracles. 0 only for a model that predicts
     what the oracle predicts; both under- and over-unlearning move away from it.
     """
-
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(divergences(responses, probe), "nats/token")
-
-    return Metric(name, compute, "down", needs_oracle=True, unit="nats/token")
+    return mean_metric(
+        name, lambda responses, _: divergences(responses, probe), "down", unit="nats/token", needs_oracle=True
+    )
 
 
 def kl_floors(name: str, probe: str) -> Metric:
@@ -32,12 +30,12 @@ def kl_floors(name: str, probe: str) -> Metric:
     the interval holds it fixed. `Absent` when no oracle was compared with another, or when they are one and the same.
     """
 
-    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+    def rows(responses: Responses, oracles: Sequence[Responses]) -> dict[str, float]:
         ours = divergences(responses, probe)
         floor = noise(oracles, probe)
-        return mean_score({key: value / floor for key, value in ours.items()}, "floors")
+        return {key: value / floor for key, value in ours.items()}
 
-    return Metric(name, compute, "down", needs_oracle=True, unit="floors")
+    return mean_metric(name, rows, "down", unit="floors", needs_oracle=True)
 
 
 def divergences(responses: Responses, probe: str) -> dict[str, float]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from bench.errors import Absent
 from bench.metrics import Metric, rows_of
-from bench.metrics.bootstrap import mean_score
+from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
-from bench.types import Responses, Score
+from bench.types import Responses
 
 
 def lm_eval_accuracy(name: str, probe: str) -> Metric:
     """Mean of lm-eval's own ``acc`` over the documents of the task, goal up; `Absent` where the task has no ``acc``."""
 
-    def compute(responses: Responses, oracles: object) -> Score:
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
         found = {key: float(row["acc"]) for key, row in rows_of(responses, probe).items() if "acc" in row}
         if not found:
             raise Absent(f"no row of the probe '{probe}' has lm-eval's 'acc'")
-        return mean_score(found)
+        return found
 
-    return Metric(name, compute, "up")
+    return mean_metric(name, rows, "up")
 
 
 ABOUT = (About("lm_eval_*", "accuracy of an lm-eval task", "up", "lm-evaluation-harness (EleutherAI)"),)

@@ -1,51 +1,92 @@
-"""Membership inference: can the forget texts be told from texts that were never trained on?"""
+"""Membership inference: can the forget texts be told from texts that were never trained on?
+
+Six attacks, each a score of one text that is the higher the less likely the text is a member. The probes that an
+attack reads beside the texts' own log-probs are named after the texts' probe: ``forget`` is also asked as
+``forget_reference`` and ``forget_gradnorm`` (`attack_probes`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 from bench.errors import Absent
-from bench.metrics import Metric
+from bench.metrics import Metric, rows_of
 from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
 from bench.metrics.bootstrap import auc as roc_area
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import Text, mean, mean_logp, row_means, without_eos
-from bench.types import Responses, Score
+from bench.types import Probe, Responses, Score
 
 K = 0.4
 """Share of the least likely tokens that min-k looks at (MUSE's Min-40%)."""
 TINY = 1e-10
 """Addend in PrivLeak's denominator, as in MUSE."""
 
+Attack = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm", "reference", "min_k_peer"]
+Values = dict[str, float]
 
-def auc(name: str, attack: Literal["loss", "min_k"], member: str, other: str, goal: str | float = "oracle") -> Metric:
+
+def attack_probes(probe: Probe, gradients: bool = True) -> tuple[Probe, ...]:
+    """What all attacks need to know of a probe's texts: it, with vocabulary moments and zlib lengths, and its two kin."""
+    asked = replace(probe, options={**probe.options, "vocabulary": True, "zlib": True})
+    kin = [replace(probe, name=f"{probe.name}_{kind}", kind=kind, roles=("answer",)) for kind in KIN[: 1 + gradients]]
+    return (asked, *kin)
+
+
+KIN = ("reference", "gradnorm")
+
+
+def attacks(member: str, other: str) -> tuple[Metric, ...]:
+    """The six of the field and PrivLeak, over two probes made by `attack_probes`."""
+    six: tuple[Attack, ...] = ("loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm", "reference")
+    return (*(auc(f"mia_{attack}", attack, member, other) for attack in six), privleak("privleak", member, other))
+
+
+def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = "oracle") -> Metric:
     """ROC AUC of the attack's score over the probe ``member`` (label 0) and the never trained ``other`` (label 1).
 
     The higher the score, the less likely a member: 1 means that the forget texts are much more probable than the
-    others, 0.5 that they can't be told apart. ``loss`` is the mean loss in nats per token, eos included (Yeom et al.
-    2018); ``min_k`` see `min_k`. Rows without tokens are left out; the size counts both sides.
+    others, 0.5 that they can't be told apart. Rows without tokens are left out; the size counts both sides.
+
+    - ``loss``: mean loss in nats per token, eos included (Yeom et al. 2018).
+    - ``zlib``: that over the compressed bytes of the answer's text (Carlini et al. 2021).
+    - ``min_k``: minus the mean of the lowest 40% log-probs (Shi et al. 2024, arXiv 2310.16789).
+    - ``min_k_plus_plus``: the same of (log p - mu) / sigma under the vocabulary distribution (Zhang et al. 2024).
+    - ``gradnorm``: mean over parameter tensors of the norm of the loss's gradient (Maini et al. 2024).
+    - ``reference``: loss minus a reference model's loss, which never saw the texts (Carlini et al. 2021).
+
+    min_k, min_k_plus_plus and gradnorm drop the eos where there is one. The peer drops the last token always, so that
+    a passage without an eos loses a real one; ``min_k_peer`` is its min_k.
     """
     score = ATTACKS[attack]
 
     def compute(responses: Responses, oracles: object) -> Score:
-        sides = attacked(responses, member, score), attacked(responses, other, score)
+        sides = finite(score(responses, member)), finite(score(responses, other))
         return Score(roc_area(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
 
-    return Metric(name, compute, goal)
+    def examples(responses: Responses, oracles: object) -> dict[str, Any]:
+        return {
+            **{key: {"forget": value} for key, value in score(responses, member).items()},
+            **{key: {"holdout": value} for key, value in score(responses, other).items()},
+        }
+
+    return Metric(name, compute, goal, examples=examples)
 
 
-def privleak(name: str, member: str, other: str) -> Metric:
+def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Metric:
     """((1 - auc) - (1 - ref)) / (1 - ref + 1e-10) in percent on min-k, ref the mean AUC of the oracles; goal 0.
 
     MUSE (Shi et al. 2024, arXiv 2407.06460), equation 4. A target that still shows its members stands at -100,
     over-unlearning is positive. The reference is measured, never assumed (the peer takes 0.5 without one); at a
     reference of 1 the quotient means nothing and the score is absent. The interval holds the reference fixed.
     """
+    score = ATTACKS[attack]
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
         def sides(of: Responses) -> tuple[Floats, Floats]:
-            return attacked(of, member, min_k), attacked(of, other, min_k)
+            return finite(score(of, member)), finite(score(of, other))
 
         if not oracles:
             raise Absent("there is no oracle to take the reference AUC from")
@@ -63,9 +104,9 @@ def privleak(name: str, member: str, other: str) -> Metric:
     return Metric(name, compute, 0.0, needs_oracle=True, unit="%")
 
 
-def attacked(responses: Responses, probe: str, score: Callable[[Text], float | None]) -> Floats:
-    """The attack's score of every text of ``probe`` that has tokens, in the order of the ids."""
-    return finite(row_means(responses, probe, "answer", score))
+def of_text(value: Callable[[Text], float | None]) -> Callable[[Responses, str], Values]:
+    """An attack that looks at one text's log-probs."""
+    return lambda responses, probe: row_means(responses, probe, "answer", value)
 
 
 def loss(text: Text) -> float:
@@ -73,20 +114,75 @@ def loss(text: Text) -> float:
     return -mean_logp(text)
 
 
+def loss_per_byte(text: Text) -> float:
+    """Loss over the bytes of the compressed text."""
+    if "zlib" not in text:
+        raise Absent("the texts' compressed lengths were not asked for")
+    return loss(text) / float(text["zlib"])
+
+
+def lowest(values: Sequence[float]) -> float | None:
+    """Minus the mean of the lowest 40%, at least one; None where there is none, where the peer scores 0."""
+    return -mean(sorted(values)[: max(1, int(K * len(values)))]) if values else None
+
+
 def min_k(text: Text) -> float | None:
-    """Minus the mean of the lowest 40% of the tokens' log-probs, at least one (Shi et al. 2024, arXiv 2310.16789).
-
-    The eos is dropped where there is one, and no other token; the peer drops the last token always. None where none is
-    left, where the peer scores 0 and keeps the row.
-    """
-    logps = sorted(without_eos(text, "logp"))
-    return -mean(logps[: max(1, int(K * len(logps)))]) if logps else None
+    """`lowest` of the log-probs; no token but the eos is dropped."""
+    return lowest(without_eos(text, "logp"))
 
 
-ATTACKS: dict[str, Callable[[Text], float | None]] = {"loss": loss, "min_k": min_k}
+def min_k_peer(text: Text) -> float | None:
+    """`lowest` of the log-probs without the last, whatever it is."""
+    return lowest(list(text["logp"])[:-1])
+
+
+def min_k_plus_plus(text: Text) -> float | None:
+    """`lowest` of (log p - mu) / sigma."""
+    if "mu" not in text:
+        raise Absent("the mean and deviation over the vocabulary were not asked for")
+    columns = (without_eos(text, name) for name in ("logp", "mu", "sigma"))
+    return lowest([(logp - mu) / sigma for logp, mu, sigma in zip(*columns, strict=True)])
+
+
+def gradient(responses: Responses, probe: str) -> Values:
+    """Mean gradient norm by example id."""
+    found = {key: float(row["norm"]) for key, row in rows_of(responses, f"{probe}_gradnorm").items() if "norm" in row}
+    if not found:
+        raise Absent(f"no row of the probe '{probe}_gradnorm' has a gradient")
+    return found
+
+
+def beside_reference(responses: Responses, probe: str) -> Values:
+    """Loss minus the reference model's loss, by example id."""
+    theirs = {k: float(row["loss"]) for k, row in rows_of(responses, f"{probe}_reference").items() if "loss" in row}
+    if not theirs:
+        raise Absent("there is no reference model that never saw the texts")
+    ours = row_means(responses, probe, "answer", loss)
+    return {key: value - theirs[key] for key, value in ours.items() if key in theirs}
+
+
+ATTACKS: Mapping[str, Callable[[Responses, str], Values]] = {
+    "loss": of_text(loss),
+    "zlib": of_text(loss_per_byte),
+    "min_k": of_text(min_k),
+    "min_k_peer": of_text(min_k_peer),
+    "min_k_plus_plus": of_text(min_k_plus_plus),
+    "gradnorm": gradient,
+    "reference": beside_reference,
+}
 
 ABOUT = (
     About("mia_loss", "AUC of the loss, forget against unseen texts: 1, forget is far more likely", "oracle", "MUSE"),
+    About("mia_zlib", "the same by the loss over the text's compressed bytes", "oracle", "Carlini et al. 2021"),
     About("mia_min_k", "the same by the mean of the lowest 40% of token log-probs", "oracle", "Min-K%, MUSE"),
+    About(
+        "mia_min_k_plus_plus",
+        "the same by the lowest 40% of log-probs standardised over the vocabulary",
+        "oracle",
+        "Min-K%++",
+    ),
+    About("mia_gradnorm", "the same by the mean norm of the loss's gradient", "oracle", "Maini et al. 2024"),
+    About("mia_reference", "the same by the loss minus a reference model's", "oracle", "Carlini et al. 2021"),
     About("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE"),
+    About("*_peer", "the value as open-unlearning defines it, where it differs from MUSE's authors", "varies", "peer"),
 )

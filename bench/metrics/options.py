@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.metrics import Metric
-from bench.metrics.bootstrap import mean_score
+from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean_logp, row_means
-from bench.types import Responses, Score
+from bench.types import Responses
 
 NATS = "nats/token"
 
@@ -19,32 +19,26 @@ def answered(name: str, probes: Sequence[str], role: str, *, goal: str | float) 
     Read off teacher-forced argmax hits, for the reason that `bench.metrics.probability.accuracy` gives.
     """
 
-    def compute(responses: Responses, oracles: object) -> Score:
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
         found: dict[str, float] = {}
         for probe in probes:
-            rows = row_means(responses, probe, role, lambda text: float(all(text["hit"])))
-            found |= {f"{probe}/{key}": value for key, value in rows.items()}
-        return mean_score(found)
+            of_probe = row_means(responses, probe, role, lambda text: float(all(text["hit"])))
+            found |= {f"{probe}/{key}": value for key, value in of_probe.items()}
+        return found
 
-    return Metric(name, compute, goal)
+    return mean_metric(name, rows, goal)
 
 
 def option_logprob(name: str, probe: str, role: str, *, goal: str | float) -> Metric:
     """Mean over rows of the mean token log-prob of the text of ``role`` (RESTOR's logit view)."""
-
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(row_means(responses, probe, role, mean_logp), NATS)
-
-    return Metric(name, compute, goal, unit=NATS)
+    return mean_metric(name, lambda responses, _: row_means(responses, probe, role, mean_logp), goal, unit=NATS)
 
 
 def mean_loss(name: str, probe: str, *, goal: str | float) -> Metric:
     """Mean over rows of the mean token loss of the answer."""
-
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(row_means(responses, probe, "answer", lambda text: -mean_logp(text)), NATS)
-
-    return Metric(name, compute, goal, unit=NATS)
+    return mean_metric(
+        name, lambda responses, _: row_means(responses, probe, "answer", lambda text: -mean_logp(text)), goal, unit=NATS
+    )
 
 
 ABOUT = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from bench.metrics import Metric, rows_of
-from bench.metrics.bootstrap import mean_score
+from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import Text, mean, mean_logp, row_means, texts, without_eos
-from bench.types import Responses, Score
+from bench.types import Responses
 
 TINY = 1e-10
 """TOFU's addend in the denominator of the normalised probability."""
@@ -20,11 +21,10 @@ def probability(name: str, probe: str, role: str = "answer", *, goal: str | floa
     A role with several texts (wrong answers) is averaged inside the row first. A row without answer tokens is left
     out, where the peer's mean becomes NaN.
     """
-
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(row_means(responses, probe, role, text_probability))
-
-    return Metric(name, compute, goal)
+    metric = mean_metric(name, lambda responses, _: row_means(responses, probe, role, text_probability), goal)
+    if role != "wrong":
+        return metric
+    return replace(metric, examples=lambda responses, _: each_text(responses, probe, role))
 
 
 def accuracy(name: str, probe: str, goal: str | float) -> Metric:
@@ -34,11 +34,11 @@ def accuracy(name: str, probe: str, goal: str | float) -> Metric:
     stands where teacher forcing stands; so on to the eos, where it stops. At the first miss both differ from the
     answer. Hence no generation is needed, and an answer with something added does not count as right.
     """
-
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(row_means(responses, probe, "answer", lambda text: float(all(text["hit"]))))
-
-    return Metric(name, compute, goal)
+    return mean_metric(
+        name,
+        lambda responses, _: row_means(responses, probe, "answer", lambda text: float(all(text["hit"]))),
+        goal,
+    )
 
 
 def normalised_probability(name: str, probe: str) -> Metric:
@@ -48,16 +48,16 @@ def normalised_probability(name: str, probe: str) -> Metric:
     model, under which nothing is probable, to 0. Rows without one of the roles are left out.
     """
 
-    def compute(responses: Responses, oracles: object) -> Score:
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
         found: dict[str, float] = {}
         for key, row in rows_of(responses, probe).items():
             right, wrong = texts(row, "answer"), texts(row, "wrong")
             if right and wrong:
                 p = mean(map(text_probability, right))
                 found[key] = p / (p + math.fsum(map(text_probability, wrong)) + TINY)
-        return mean_score(found)
+        return found
 
-    return Metric(name, compute, "up")
+    return mean_metric(name, rows, "up")
 
 
 def exact_memorization(name: str, probe: str) -> Metric:
@@ -65,11 +65,7 @@ def exact_memorization(name: str, probe: str) -> Metric:
 
     Tirumala et al. 2022 (arXiv 2205.10770). The last token is dropped only where it is the eos (the peer: always).
     """
-
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(row_means(responses, probe, "answer", hit_share))
-
-    return Metric(name, compute, "oracle")
+    return mean_metric(name, lambda responses, _: row_means(responses, probe, "answer", hit_share), "oracle")
 
 
 def extraction_strength(name: str, probe: str) -> Metric:
@@ -78,11 +74,15 @@ def extraction_strength(name: str, probe: str) -> Metric:
     Carlini et al. 2021 (arXiv 2012.07805), teacher-forced. Nothing right at the end gives k = n and so 0; the peer
     gives 1/n there, and 1.0 to a single wrong token. The last token is dropped only where it is the eos.
     """
+    return mean_metric(name, lambda responses, _: row_means(responses, probe, "answer", right_tail), "oracle")
 
-    def compute(responses: Responses, oracles: object) -> Score:
-        return mean_score(row_means(responses, probe, "answer", right_tail))
 
-    return Metric(name, compute, "oracle")
+def each_text(responses: Responses, probe: str, role: str) -> dict[str, list[float]]:
+    """The probability of each text of ``role``, by example id."""
+    found = {
+        key: [text_probability(text) for text in texts(row, role)] for key, row in rows_of(responses, probe).items()
+    }
+    return {key: values for key, values in found.items() if values}
 
 
 def text_probability(text: Text) -> float:

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from bench.metrics import Metric, rows_of
-from bench.metrics.bootstrap import mean_score
+from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
-from bench.types import Responses, Score
+from bench.types import Responses
 
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 """A word or a single mark of punctuation, so that a row of dots reads as the loop that it is."""
@@ -66,20 +66,32 @@ def looped(words: Sequence[str]) -> int:
     return longest
 
 
-def rouge_l(name: str, probe: str, *, measure: Literal["recall", "f1"], stemmer: bool, goal: str | float) -> Metric:
+def rouge_l(
+    name: str,
+    probe: str,
+    *,
+    measure: Literal["recall", "f1"],
+    stemmer: bool,
+    goal: str | float,
+    whole: bool = False,
+) -> Metric:
     """Mean over rows of ROUGE-L of the greedy continuation against the data's own answer.
 
     TOFU reports recall with the stemmer, MUSE (arXiv 2407.06460) F1 without. Equal to rouge-score's; the reference is
-    never cut out of decoded text, as it is in the peer. A row whose reference has no word is left out.
+    never cut out of decoded text, as it is in the peer. A row whose reference has no word is left out. Where the
+    probe cuts its references (`bench.measure.run_generate`), ``whole`` takes the uncut ones, as the peer does.
     """
     ending = "_stem" if stemmer else ""
 
-    def compute(responses: Responses, oracles: object) -> Score:
-        rows = rows_of(responses, probe)
-        counted = {key: row["counts"] for key, row in rows.items() if row.get("counts", {}).get(f"n_ref{ending}")}
-        return mean_score({key: rouge(counts, measure, ending) for key, counts in counted.items()})
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for key, row in rows_of(responses, probe).items():
+            counts = row.get("counts_whole", row.get("counts", {})) if whole else row.get("counts", {})
+            if counts.get(f"n_ref{ending}"):
+                found[key] = rouge(counts, measure, ending)
+        return found
 
-    return Metric(name, compute, goal)
+    return mean_metric(name, rows, goal)
 
 
 def rouge(counts: Mapping[str, float], measure: str, ending: str) -> float:

@@ -13,6 +13,8 @@ from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean, mean_logp, texts
 from bench.types import Responses, Score
 
+MOST_LOG = 700.0
+"""An example's r is shown up to e to this, the largest that a float holds."""
 Right = Literal["paraphrase", "answer"]
 """Role of the right answer: TOFU takes the paraphrase, and the plain answer for real authors and world facts."""
 
@@ -27,8 +29,9 @@ def truth_ratio(
 ) -> Metric:
     """Mean over rows of min(r, 1/r) (``forget``) or of max(0, 1 - r) (``utility``), r the `log_ratios`' exponential.
 
-    No 1e-10 in r's denominator as in the peer: with it, a model that finds nothing probable (every loss at 80) gets
-    r = 0 and so the best utility there is; without it r is 1, and the utility 0.
+    The value of an example is r itself, as in the field's logs. No 1e-10 in r's denominator as in the peer: with it, a
+    model that finds nothing probable (every loss at 80) gets r = 0 and so the best utility there is; without it r is 1,
+    and the utility 0.
     """
     of_log: dict[str, Callable[[float], float]] = {
         "forget": lambda log_r: math.exp(-abs(log_r)),
@@ -39,7 +42,10 @@ def truth_ratio(
     def compute(responses: Responses, oracles: object) -> Score:
         return mean_score({key: shape(log_r) for key, log_r in log_ratios(responses, probe, right).items()})
 
-    return Metric(name, compute, goal)
+    def ratios(responses: Responses, oracles: object) -> dict[str, float]:
+        return {key: math.exp(min(log_r, MOST_LOG)) for key, log_r in log_ratios(responses, probe, right).items()}
+
+    return Metric(name, compute, goal, examples=ratios)
 
 
 def log_ratios(responses: Responses, probe: str, right: str) -> dict[str, float]:

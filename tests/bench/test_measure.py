@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from bench import measure as engine
+from bench import scoring
+from bench.generation import Asking, Cost, Sampling, generate
 from bench.loaders import Opened, open_checkpoint
-from bench.measure import generate, measure, score
+from bench.measure import Session, measure, score
 from bench.templates import Encoded, encode
 from bench.types import Checkpoint, Example, Probe, Responses
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer
@@ -47,33 +49,22 @@ def test_scores_are_those_of_a_plain_forward_pass(
     monkeypatch: pytest.MonkeyPatch, learned: Learned, tokens: int
 ) -> None:
     """In any order and in batches of 1, of a few and of all."""
-    monkeypatch.setattr(engine, "BATCH_TOKENS", tokens)
-    model = open_checkpoint(learned[0]).model
+    monkeypatch.setattr(scoring, "BATCH_TOKENS", tokens)
+    opened = open_checkpoint(learned[0])
     texts = list(TEXTS)
     random.Random(tokens).shuffle(texts)
     with torch.no_grad():
-        found = score(model, texts, "cpu")
-    for text, (logp, hit) in zip(texts, found, strict=True):
-        expected, hits = plain(model, text)
-        assert logp == pytest.approx(expected, abs=1e-5)
-        assert hit == hits
-    assert 0 < sum(sum(hit) for _, hit in found) < sum(len(hit) for _, hit in found), "some tokens hit and some missed"
+        found = score(session(opened), texts, set())
+    for text in texts:
+        expected, hits = plain(opened.model, text)
+        assert found[text]["logp"] == pytest.approx(expected, abs=1e-5)
+        assert found[text]["hit"] == hits
+    hits = [hit for one in found.values() for hit in one["hit"]]
+    assert 0 < sum(hits) < len(hits), "some tokens hit and some missed"
 
 
-def test_the_byte_bound_cuts_batches_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vocabulary 36 at 4 bytes: one answer position of one row takes 144 bytes."""
-    assert len(list(engine.batches(TEXTS, 36))) == 1
-    monkeypatch.setattr(engine, "LOGITS_BYTES", 144 * 20)
-    cut = list(engine.batches(TEXTS, 36))
-    assert len(cut) > 3
-    assert sorted(text for batch in cut for text in batch_keys(batch)) == sorted(batch_keys(TEXTS))
-    for batch in cut:
-        positions = max(t.length for t in batch) - min(len(t.prompt) for t in batch)
-        assert len(batch) == 1 or len(batch) * positions <= 20
-
-
-def batch_keys(texts: Sequence[Encoded]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    return [(text.prompt, text.answer) for text in texts]
+def session(opened: Opened, **fields: Any) -> Session:
+    return Session(opened, "cpu", fields.pop("rows", {}), fields.pop("others", ()), fields.pop("reference", None))
 
 
 def test_known_probabilities_come_out(tmp_path: Path) -> None:
@@ -124,27 +115,25 @@ def test_an_empty_answer_has_no_log_probs(learned: Learned) -> None:
     assert len(found["row-1"]["answer"][0]["logp"]) == 2
 
 
-def test_a_distinct_text_is_computed_once(learned: Learned) -> None:
-    """3 probes x 4 rows, of which 5 texts differ: 5 rows go through the model."""
+def test_a_distinct_position_is_computed_once(learned: Learned) -> None:
+    """3 probes of 10 rows in all, 5 different texts: bos + "Q: w0 w0 ? A:" (5) and so on, w1 or w2 w3 behind it.
+
+    Questions 0, 1 and 2 have 6 prompt tokens, of which bos and "Q:" are common: 2 + 3 x 4 = 14. Behind each stand w1
+    (1), behind 0 and 1 also w2 w3 (2): 14 + 3 + 4 = 21; the eos at the ends predicts nothing.
+    """
     opened = open_checkpoint(learned[0])
-    rows = tuple(replace(qa(i % 3, f"w{i % 3} ?", "w1"), id=f"e{i}") for i in range(4))
+    rows = tuple(replace(qa(i % 3, f"w{i % 3} w{i % 3} ?", "w1"), id=f"e{i}") for i in range(4))
     more = tuple(replace(row, id=f"x{row.id}", payload={**row.payload, "answer": "w2 w3"}) for row in rows[:2])
     probes = [Probe(f"p{i}", "logprob", examples) for i, examples in enumerate((rows, rows, more))]
-    through = rows_through(opened.model)
     found: engine.Rows = {probe.name: {row.id: {} for row in probe.examples} for probe in probes}
+    asked = session(opened, rows=found)
     with torch.no_grad():
-        engine.run_logprob(opened, probes, found, (), "cpu")
-    assert sum(through) == 5
+        engine.run_logprob(asked, probes)
+    assert asked.trees is True
+    assert asked.cost["distinct"] == 21
     assert found["p0"] == found["p1"]
     assert found["p0"]["e0"] == found["p0"]["e3"], "the same text under two ids"
     assert len(found["p2"]["xe0"]["answer"][0]["logp"]) == 3
-
-
-def rows_through(model: Any) -> list[int]:
-    """Grows by the rows of each forward pass from now on."""
-    seen: list[int] = []
-    model.register_forward_pre_hook(lambda _, __, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True)
-    return seen
 
 
 def naive(opened: Opened, prompt: tuple[int, ...], most: int) -> list[int]:
@@ -164,11 +153,14 @@ def test_greedy_text_is_that_of_a_naive_loop(learned: Learned) -> None:
     opened = open_checkpoint(learned[0])
     prompts = [encode(opened.tokenizer, row.payload).prompt for row in learned[1][:14]]
     prompts += [text.prompt for text in TEXTS[:6]] + prompts[:1]
-    written = generate(opened, prompts, 2, "cpu")
+    cost = Cost()
+    written = generate(opened, prompts, Asking(2), "cpu", cost)
     expected = [naive(opened, prompt, 2) for prompt in prompts]
     assert len({len(prompt) for prompt in prompts}) >= 4
     assert {len(ids) for ids in expected} == {1, 2}
-    assert written == [opened.tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    assert written == [[opened.tokenizer.decode(ids, skip_special_tokens=True)] for ids in expected]
+    distinct = {prompt: len(ids) for prompt, ids in zip(prompts, expected, strict=True)}
+    assert cost.steps == len(distinct), "one step behind the prompt's own; whoever has ended takes no further one"
 
 
 def test_generation_keeps_what_the_rouge_metrics_need(learned: Learned) -> None:
@@ -247,3 +239,94 @@ def test_responses_survive_json(learned: Learned) -> None:
 
     responses = measure(learned[0], everything(learned[1][:3]))
     assert Responses.from_json(json.loads(json.dumps(responses.to_json()))) == responses
+
+
+def test_moments_and_compressed_length_by_hand(tmp_path: Path) -> None:
+    """p = 1/2, 1/4, 1/8, 1/8: mean of ln p = -(1/2 + 2/4 + 3/8 + 3/8) ln 2 = -1.75 ln 2; the variance is
+    (.5 x .75^2 + .25 x .25^2 + .25 x 1.25^2) ln^2 2 = .6875 ln^2 2."""
+    import zlib
+
+    model = distributed({"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8})
+    checkpoint = saved(model, letters_tokenizer(), tmp_path)
+    example = Example("x", {"prompt": "d", "answer": "b a", "template": "qa"})
+    asked = Probe("asked", "logprob", (example,), options={"vocabulary": True, "zlib": True})
+    other = Probe("other", "logprob", (example,))
+    rows = measure(checkpoint, [asked, other]).rows
+    entry = rows["asked"]["x"]["answer"][0]
+    assert entry["mu"] == pytest.approx([-1.75 * log(2)] * 3, rel=1e-5)
+    assert entry["sigma"] == pytest.approx([0.6875**0.5 * log(2)] * 3, rel=1e-5)
+    assert entry["zlib"] == len(zlib.compress(b"b a"))
+    assert set(rows["other"]["x"]["answer"][0]) == {"logp", "hit", "eos"}, "only where it is asked for"
+
+
+def test_a_sure_distribution_has_the_least_deviation(tmp_path: Path) -> None:
+    checkpoint = saved(distributed({"a": 1.0}), letters_tokenizer(), tmp_path)
+    asked = Probe("asked", "logprob", (qa(0, "d", "a", "continue"),), options={"vocabulary": True})
+    entry = measure(checkpoint, [asked]).rows["asked"]["row-0"]["answer"][0]
+    assert entry["sigma"] == pytest.approx([1e-3])
+
+
+def test_the_gradient_norm_is_that_of_a_plain_backward_pass(learned: Learned) -> None:
+    """Mean over parameter tensors of the gradient's norm, the eos left out; nothing stays on the model."""
+    checkpoint, rows = learned
+    found = measure(checkpoint, [Probe("g", "gradnorm", (rows[0], rows[12], rows[14]))]).rows["g"]
+    model = open_checkpoint(checkpoint).model
+    for row in (rows[0], rows[12], rows[14]):
+        text = encode(tokenizer(), row.payload)
+        ids = [*text.prompt, *text.answer][: text.length - text.eos]
+        logits = model(torch.tensor([ids])).logits[0, len(text.prompt) - 1 : -1]
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.tensor(ids[len(text.prompt) :])).backward()
+        norms = [float(parameter.grad.norm()) for parameter in model.parameters()]
+        assert found[row.id]["norm"] == pytest.approx(sum(norms) / len(norms), rel=1e-4)
+
+
+def test_a_reference_is_asked_in_the_models_place(tmp_path: Path, learned: Learned) -> None:
+    """p(b) = 1/4 and p(a) = 1/2 whatever stands before: the loss of "b a" without eos is 3/2 ln 2."""
+    before = saved(distributed({"a": 1 / 2, "b": 1 / 4, "c": 1 / 4}), letters_tokenizer(), tmp_path / "before")
+    model = saved(distributed({"a": 1 / 4, "b": 3 / 4}), letters_tokenizer(), tmp_path / "model")
+    probe = Probe("asked_reference", "reference", (qa(0, "d", "b a", "continue"),))
+    assert measure(model, [probe], reference=before).rows["asked_reference"]["row-0"]["loss"] == pytest.approx(
+        1.5 * log(2), rel=1e-5
+    )
+    assert measure(model, [probe]).rows["asked_reference"] == {}, "without one there is nothing"
+
+
+def test_stops_cut_and_references_are_cut(learned: Learned) -> None:
+    """The answer learnt is three words; a stop at the second leaves the first, a reference of 2 tokens the first two."""
+    checkpoint, rows = learned
+    row = rows[10]
+    words = row.payload["answer"].split()
+    whole = Probe("whole", "generate", (row,), max_new_tokens=3, options={"reference_tokens": 2})
+    stopped = Probe("stopped", "generate", (row,), max_new_tokens=3, options={"stops": [words[1]]})
+    found = measure(checkpoint, [whole, stopped]).rows
+    assert found["whole"][row.id]["text"] == " ".join(words)
+    assert found["whole"][row.id]["reference"] == " ".join(words[:2])
+    assert found["whole"][row.id]["counts"]["n_ref"] == 2 and found["whole"][row.id]["counts_whole"]["n_ref"] == 3
+    assert found["stopped"][row.id]["text"].strip() == words[0]
+
+
+def test_samples_depend_on_seed_repeat_and_prompt_alone(tmp_path: Path) -> None:
+    """p = 1/2, 1/4, 1/4: shares of 600 draws within 4 deviations; another batch gives the same texts."""
+    model = saved(distributed({"a": 1 / 2, "b": 1 / 4, "c": 1 / 4}), letters_tokenizer(), tmp_path)
+    opened = open_checkpoint(model)
+    asking = Asking(6, sampling=Sampling(seed=5, repeats=100))
+    one, two = (encode(opened.tokenizer, qa(0, p, "a").payload).prompt for p in ("d", "d a"))
+    both, alone = generate(opened, [one, two], asking), generate(opened, [two], asking)
+    assert both[1] == alone[0] and both[0] != both[1]
+    letters = " ".join(both[0]).split()
+    assert len(letters) == 600
+    assert letters.count("a") / 600 == pytest.approx(1 / 2, abs=4 * (0.25 / 600) ** 0.5)
+    assert letters.count("b") / 600 == pytest.approx(1 / 4, abs=4 * (0.1875 / 600) ** 0.5)
+    assert generate(opened, [one], Asking(6, sampling=Sampling(seed=6, repeats=100)))[0] != both[0]
+
+
+def test_accepted_answers_are_matched(learned: Learned) -> None:
+    checkpoint, rows = learned
+    row = replace(rows[0], references={"accepted": (rows[0].payload["answer"],), "corrupted": ("w29",)})
+    sample = {"seed": 1, "repeats": 3, "temperature": 0.01}
+    found = measure(checkpoint, [Probe("said", "generate", (row,), max_new_tokens=3, options={"sample": sample})])
+    kept = found.rows["said"][row.id]
+    assert len(kept["texts"]) == 3 and [one["exact"] for one in kept["matches"]] == [1, 1, 1]
+    assert [one["wrong"] for one in kept["matches"]] == [0, 0, 0]
+    assert "texts" not in found.publishable().rows["said"][row.id], "published rows hold no text"

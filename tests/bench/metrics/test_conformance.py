@@ -29,6 +29,7 @@ from bench.metrics.probability import (
     normalised_probability,
     probability,
 )
+from bench.metrics.restor import judged
 from bench.metrics.rouge import overlap, rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 from bench.types import Responses
@@ -52,10 +53,11 @@ MADE: dict[Callable[..., Metric], Metric] = {
     answered: answered("answered", ["asked", "other"], "answer", goal="up"),
     option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
     mean_loss: mean_loss("mean_loss", "asked", goal="oracle"),
+    judged: judged("judged", ["sampled"], "exact", goal="up"),
 }
 METRICS = list(MADE.values())
-WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed")
-"""They read argmax hits or counts, which are whole numbers."""
+WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed", "judged")
+"""They read argmax hits, counts or judgements, which are whole numbers."""
 SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and", "looked", "at", "the", "rain"]
 
 
@@ -75,6 +77,9 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
         "said": {key: {"counts": overlap(" ".join(rng.sample(SENTENCE, 9)), " ".join(SENTENCE))} for key in ids},
         "apart": {key: {label: [rng.random(), rng.random()] for label in others} for key in ids},
         "choice": {key: {"acc": float(rng.random() < 0.7)} for key in ids},
+        "sampled": {
+            key: {"matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)]} for key in ids
+        },
     }
     return Responses(checkpoint, rows)
 
@@ -137,6 +142,7 @@ def test_absent_with_a_reason_where_there_is_nothing(metric: Metric) -> None:
         "said": {"a": {}},
         "apart": {"a": {"o0": []}},
         "choice": {"a": {}},
+        "sampled": {"a": {"matches": []}},
     }
     for rows in ({}, {name: {} for name in bare}, bare):
         with pytest.raises(Absent, match=r"\w+ \w+"):

@@ -1,0 +1,164 @@
+"""`bench eval`: a benchmark's whole suite on one model, into one JSON file that others script against.
+
+The form of the file is fixed (docs/design.md): ``scores``, ``absent``, ``examples``, ``cost``, ``provenance``. A metric
+that needs an oracle or a reference model is absent without one, with the reason; nothing stands in for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import names
+from bench.errors import UserError, collect, unknown
+from bench.files import write_text
+from bench.metrics import Metric, score_all
+from bench.suites import Suite
+from bench.types import Checkpoint, Json, Probe, Responses
+
+DTYPES = ("float32", "bfloat16", "float16")
+ORACLES_KINDS = ("logprob", "generate")
+"""What an oracle is asked of the suite: what is compared with the model's own answers."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the user typed."""
+
+    task: str
+    model: str
+    data: str
+    out: Path
+    split: str = ""
+    tokenizer: str = ""
+    oracle: str = ""
+    reference: str = ""
+    dtype: str = "float32"
+    device: str = "cpu"
+    limit: int | None = None
+
+
+def evaluate(asked: Evaluation, models_dir: Path, threads: int = 1) -> Json:
+    """Ask, score and write the file; returns what it holds. Mistakes are found before any model is loaded."""
+    found = checkpoints(asked, models_dir)
+    import torch
+
+    torch.set_num_threads(threads)
+    task = names.load("tasks", asked.task)
+    suite: Suite = task.suite(asked.data, asked.split)
+    began = time.process_time()
+    ours, oracles = ask(suite.probes, found, asked)
+    scored = score_all(suite.metrics, ours, oracles)
+    result: Json = {
+        "scores": {name: score.value for name, score in sorted(scored.scores.items())},
+        "absent": dict(sorted({**suite.absent, **scored.absent}.items())),
+        "examples": {
+            metric.name: by_row(metric, ours, oracles) for metric in suite.metrics if metric.name in scored.scores
+        },
+        "cost": cost(ours, time.process_time() - began),
+        "provenance": provenance(asked, suite, found),
+    }
+    result["examples"] = {name: rows for name, rows in sorted(result["examples"].items()) if rows}
+    write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return result
+
+
+def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
+    """The model, and the oracle and the reference where they are given; one `UserError` with every mistake."""
+    from bench.models import TOKENIZERS, resolve
+
+    problems: list[str] = []
+    if asked.task not in names.table("tasks"):
+        problems.append(unknown("task", asked.task, names.table("tasks"), "tasks"))
+    elif not hasattr(names.load("tasks", asked.task), "suite"):
+        problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
+    if asked.dtype not in DTYPES:
+        problems.append(unknown("dtype", asked.dtype, DTYPES))
+    if asked.limit is not None and asked.limit < 1:
+        problems.append(f"--limit must be at least 1, not {asked.limit}.")
+    folder = Path(asked.tokenizer).expanduser()
+    if asked.tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
+        problems.append(f"--tokenizer {asked.tokenizer}: there is no tokenizer in that folder.")
+    if asked.out.is_dir():
+        problems.append(f"--out {asked.out} is a folder: name the file to write.")
+    found: dict[str, Checkpoint] = {}
+    for label, name in (("model", asked.model), ("oracle", asked.oracle), ("reference", asked.reference)):
+        if not name:
+            continue
+        try:
+            model = resolve(name, models_dir, own_tokenizer=not asked.tokenizer)
+        except UserError as error:
+            problems += [f"--{label}: {problem}" for problem in error.problems]
+            continue
+        own = str(folder.resolve()) if asked.tokenizer else ""
+        found[label] = Checkpoint(str(model.path), model.hash, dtype=asked.dtype, tokenizer=own, label=label)
+    collect(problems)
+    return found
+
+
+def ask(
+    probes: Sequence[Probe], found: Mapping[str, Checkpoint], asked: Evaluation
+) -> tuple[Responses, list[Responses]]:
+    """The model's responses, and the oracle's where there is one."""
+    from bench.measure import measure
+
+    oracle = found.get("oracle")
+    others = [oracle] if oracle else []
+    ours = measure(
+        found["model"], probes, others, reference=found.get("reference"), device=asked.device, limit=asked.limit
+    )
+    if oracle is None:
+        return ours, []
+    compared = [replace(probe, options=plain(probe)) for probe in probes if probe.kind in ORACLES_KINDS]
+    theirs = measure(oracle, compared, device=asked.device, limit=asked.limit)
+    return ours, [theirs if oracle.hash != found["model"].hash else replace(theirs, checkpoint="oracle")]
+
+
+def plain(probe: Probe) -> dict[str, Any]:
+    """The probe's options without what only an attack on the model itself reads."""
+    return {name: value for name, value in probe.options.items() if name not in ("vocabulary", "zlib")}
+
+
+def by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Json:
+    """The values behind a score by the row's number; where two tables have a row of it, both under their names."""
+    rows: Json = {}
+    for key, value in (metric.examples(ours, oracles) if metric.examples else {}).items():
+        number = key.rpartition("-")[2]
+        if isinstance(value, Mapping):
+            rows[number] = {**rows.get(number, {}), **value}
+        else:
+            rows[number] = value
+    return dict(sorted(rows.items(), key=lambda item: int(item[0]) if item[0].isdigit() else math.inf))
+
+
+def cost(ours: Responses, cpu_seconds: float) -> Json:
+    """What measuring this model took; an oracle's own measuring is in ``cpu_seconds`` alone."""
+    from bench.memory import peak
+
+    return {
+        "seconds": round(ours.seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
+        "peak_bytes": peak(),
+        **dict(sorted(ours.cost.items())),
+    }
+
+
+def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint]) -> Json:
+    """What was evaluated with what; no path of this machine."""
+    from bench.provenance import provenance as here
+
+    return {
+        "task": asked.task,
+        "split": asked.split,
+        "dtype": asked.dtype,
+        "limit": asked.limit,
+        "model": {label: checkpoint.hash for label, checkpoint in found.items()},
+        "suite": dict(suite.facts),
+        "metrics": {metric.name: metric.to_json() for metric in suite.metrics},
+        **here(asked.device),
+    }

@@ -1,0 +1,198 @@
+"""Scoring texts under a causal model: every distinct token position once, logits only where a token is predicted.
+
+Texts that begin alike share their beginning: they are laid out as a tree of tokens, where the answers to one question
+hang from one prompt and the questions of one chat template from one system prompt. A row of a batch is such a tree in
+depth-first order; each token sees its ancestors only, and its position is its depth. The last token of a text predicts
+nothing and isn't computed. A row without branches is an ordinary causal sequence, padded on the right where nothing
+looks. Nothing compares ids with the padding token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.templates import Encoded
+
+LOGITS_BYTES = 128_000_000
+"""Bound on the float32 logits of one batch."""
+BATCH_TOKENS = 4096
+"""Bound on the padded positions of one batch."""
+ROW_TOKENS = (192, 768)
+"""Smallest and largest size of a shared row; between them twice the model's width, as attention grows with the row."""
+TREE_TOLERANCE = {torch.float32: 1e-3}
+"""How far a tree's log-probs may lie from a plain pass before the model is scored text by text; other dtypes: 0.1."""
+
+
+@dataclass
+class Row:
+    """Some texts as one tree of tokens in depth-first order."""
+
+    ids: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    """Index of the token before, -1 for the first."""
+    depths: list[int] = field(default_factory=list)
+    texts: list[Encoded] = field(default_factory=list)
+    paths: list[list[int]] = field(default_factory=list)
+    """For each text the nodes that predict its answer tokens, in order."""
+    predicting: dict[int, None] = field(default_factory=dict)
+    """Nodes that predict something, in order of first use."""
+
+    @property
+    def branches(self) -> bool:
+        """Whether some token doesn't follow the one before it in the row."""
+        return any(parent != i - 1 for i, parent in enumerate(self.parents))
+
+    def add(self, text: Encoded, shared: int, path: list[int]) -> list[int]:
+        """Hang ``text`` from the first ``shared`` nodes of the previous text's ``path``; returns its own path."""
+        tokens = (*text.prompt, *text.answer)[:-1]
+        nodes = path[:shared]
+        for token in tokens[shared:]:
+            self.parents.append(nodes[-1] if nodes else -1)
+            self.depths.append(len(nodes))
+            nodes.append(len(self.ids))
+            self.ids.append(token)
+        self.texts.append(text)
+        self.paths.append(nodes[len(text.prompt) - 1 :])
+        self.predicting.update(dict.fromkeys(self.paths[-1]))
+        return nodes
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What a model says at some positions: the answer positions of ``texts``, each distinct one once."""
+
+    texts: list[Encoded]
+    at: list[list[int]]
+    """For each text, the rows of ``logits`` that predict its answer tokens."""
+    logits: Tensor  # (P, V), float32
+
+
+def rows_of(texts: Iterable[Encoded], budget: int) -> Iterator[Row]:
+    """Distinct texts with an answer, sorted by their tokens, in rows of at most ``budget`` tokens where they share one.
+
+    A text longer than ``budget`` has a row for itself and for those that continue its beginning.
+    """
+    row, path, before = Row(), list[int](), tuple[int, ...]()
+    for text in sorted(texts, key=lambda text: (*text.prompt, *text.answer)):
+        tokens = (*text.prompt, *text.answer)[:-1]
+        shared = common(before, tokens)
+        if row.ids and len(row.ids) + len(tokens) - shared > budget and shared < len(tokens):
+            yield row
+            row, path, shared = Row(), [], 0
+        path, before = row.add(text, shared, path), tokens
+    if row.ids:
+        yield row
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def budget_of(model: Any) -> int:
+    """Tokens of a shared row for this model."""
+    least, most = ROW_TOKENS
+    return max(least, min(most, 2 * int(getattr(model.config, "hidden_size", least))))
+
+
+def batches(rows: Iterable[Row], vocabulary: int) -> Iterator[list[Row]]:
+    """Rows of similar size, bounded by padded positions and by the bytes of their logits."""
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.branches, len(row.ids))):
+        grown = [*batch, row]
+        padded = len(grown) * max(len(r.ids) for r in grown)
+        logits = sum(len(r.predicting) for r in grown) * vocabulary * 4
+        mixed = batch and batch[0].branches != row.branches
+        if batch and (mixed or padded > BATCH_TOKENS or logits > LOGITS_BYTES):
+            yield batch
+            grown = [row]
+        batch = grown
+    if batch:
+        yield batch
+
+
+def plan(model: Any, texts: Iterable[Encoded], trees: bool = True) -> list[list[Row]]:
+    """The batches in which ``texts`` go through ``model``; without ``trees`` each text is a row of its own."""
+    distinct = [text for text in dict.fromkeys(texts) if text.answer]
+    rows = rows_of(distinct, budget_of(model)) if trees else (single(text) for text in distinct)
+    return list(batches(rows, model.config.vocab_size))
+
+
+def single(text: Encoded) -> Row:
+    """A row of one text."""
+    row = Row()
+    row.add(text, 0, [])
+    return row
+
+
+def forward(model: Any, batch: Sequence[Row], device: str) -> Positions:
+    """One forward pass; the head runs on the predicting positions alone, whatever comes after it in the model."""
+    width = max(len(row.ids) for row in batch)
+    ids = torch.zeros((len(batch), width), dtype=torch.long)
+    for i, row in enumerate(batch):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+    flat = [i * width + node for i, row in enumerate(batch) for node in row.predicting]
+    inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": False}
+    if any(row.branches for row in batch):
+        mask, positions = ancestry(batch, width, model.dtype)
+        inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
+    keep = torch.tensor(flat, device=device)
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[keep][None],))
+    try:
+        logits = model(**inputs).logits[0].float()  # (P, V)
+    finally:
+        hook.remove()
+    number = {place: k for k, place in enumerate(flat)}
+    found = [
+        (text, [number[i * width + node] for node in path])
+        for i, row in enumerate(batch)
+        for text, path in zip(row.texts, row.paths, strict=True)
+    ]
+    return Positions([text for text, _ in found], [at for _, at in found], logits)
+
+
+def ancestry(batch: Sequence[Row], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What each token sees, additive (B, 1, T, T), and its position (B, T). Padding sees itself, lest a row be empty."""
+    sees = torch.eye(width, dtype=torch.bool).repeat(len(batch), 1, 1)
+    positions = torch.zeros((len(batch), width), dtype=torch.long)
+    for i, row in enumerate(batch):
+        positions[i, : len(row.ids)] = torch.tensor(row.depths)
+        for node, parent in enumerate(row.parents):
+            if parent >= 0:
+                sees[i, node] |= sees[i, parent]
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+    return mask[:, None], positions
+
+
+@torch.no_grad()
+def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
+    """Whether ``model`` gives the same log-probs in a tree as text by text, tried on the first texts that share a row.
+
+    Models with a window, a recurrence or a mask of their own may not; they are scored text by text.
+    """
+    if getattr(model.config, "sliding_window", None) or getattr(model.config, "is_encoder_decoder", False):
+        return False
+    distinct = [text for text in dict.fromkeys(texts) if text.answer]
+    row = next((row for row in rows_of(distinct, budget_of(model)) if row.branches), None)
+    if row is None:
+        return True
+    shared = answer_logps(forward(model, [row], device))
+    alone = {
+        text: logps for one in row.texts for text, logps in answer_logps(forward(model, [single(one)], device)).items()
+    }
+    apart = max(float((shared[text] - alone[text]).abs().max()) for text in row.texts)
+    return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
+
+
+def answer_logps(positions: Positions) -> dict[Encoded, Tensor]:
+    """Log-probs of each text's answer tokens, nats."""
+    logps = positions.logits.log_softmax(-1)
+    return {
+        text: logps[torch.tensor(at), torch.tensor(text.answer)]
+        for text, at in zip(positions.texts, positions.at, strict=True)
+    }

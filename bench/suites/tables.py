@@ -1,0 +1,49 @@
+"""Reading a configuration of a benchmark's data in the hub's layout, or saying why it can't be had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.data import read_table
+from bench.errors import Absent, UserError
+
+Row = dict[str, Any]
+
+
+def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[Row]:
+    """The rows of ``load_dataset(data, config, split=split)``; any number of them, at least one.
+
+    Raises `Absent` when the configuration, the split or a field is missing, and `UserError` when ``data`` is a folder
+    that isn't there or a hub's name that can't be reached.
+    """
+    if not Path(data).expanduser().is_dir():
+        check_hub(data)
+    try:
+        rows = read_table(data, config, split)
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Absent(f"the data have no '{split}' of the configuration '{config}' ({shorter(reason)})") from error
+    if not rows:
+        raise Absent(f"the configuration '{config}' has no rows in '{split}'")
+    if missing := [field for field in fields if field not in rows[0]]:
+        raise Absent(f"the configuration '{config}' lacks the field {' and '.join(missing)}")
+    return rows
+
+
+def check_hub(data: str) -> None:
+    """`UserError` unless ``data`` can be a data set's name on a hub that may be asked."""
+    if data.count("/") != 1 or data.startswith((".", "/", "~")):
+        raise UserError(f"There is no data folder '{data}': name a folder in the benchmark's layout, or a hub's id.")
+    if not os.environ.get("HF_HUB_OFFLINE"):
+        from bench.fetch import require_hub
+
+        require_hub(f"read {data}")
+
+
+def shorter(reason: str) -> str:
+    """A library's reason without the folders of this machine."""
+    words = [Path(word.strip("'\"")).name if word.strip("'\"").startswith("/") else word for word in reason.split()]
+    return " ".join(words)[:200]

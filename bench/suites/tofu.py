@@ -1,0 +1,163 @@
+"""TOFU's suite (Maini et al. 2024, arXiv 2401.06121), with the names and definitions of open-unlearning.
+
+The forget metrics read ``forgetNN_perturbed`` (not ``forgetNN``), membership compares it with ``holdoutNN``. Where
+ours differ from the peer's code the metrics say how and why; `docs/metrics.md` has the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.errors import Absent, UserError, unknown
+from bench.metrics import Metric
+from bench.metrics.collapse import collapsed
+from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.membership import attack_probes, attacks
+from bench.metrics.probability import (
+    exact_memorization,
+    extraction_strength,
+    normalised_probability,
+    probability,
+)
+from bench.metrics.rouge import rouge_l
+from bench.metrics.truth import forget_quality, model_utility, truth_ratio
+from bench.suites import Suite
+from bench.suites.tables import Row, rows_of
+from bench.types import Example, Probe
+
+SPLITS = ("forget01", "forget05", "forget10")
+NEW_TOKENS = 200
+"""Longest answer that is generated."""
+PERTURBED = ("question", "answer", "paraphrased_answer", "perturbed_answer")
+PLAIN = ("question", "answer", "perturbed_answer")
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "forget": PERTURBED,
+    "retain": PERTURBED,
+    "ra": PLAIN,
+    "wf": PLAIN,
+    "holdout": ("question", "answer"),
+}
+"""Side -> the fields that its configuration must have."""
+
+
+def configs(split: str) -> dict[str, str]:
+    """Side -> configuration, for a forget split."""
+    return {
+        "forget": f"{split}_perturbed",
+        "retain": "retain_perturbed",
+        "ra": "real_authors_perturbed",
+        "wf": "world_facts_perturbed",
+        "holdout": split.replace("forget", "holdout"),
+    }
+
+
+def suite(data: str, split: str = "forget10") -> Suite:
+    """The whole suite on the rows of ``data``; a configuration that isn't there makes its own metrics absent."""
+    if split not in SPLITS:
+        raise UserError("--split: " + unknown("split of TOFU", split, SPLITS))
+    probes: list[Probe] = []
+    counts: dict[str, int] = {}
+    missing: dict[str, str] = {}
+    for side, config in configs(split).items():
+        try:
+            rows = rows_of(data, config, "train", FIELDS[side])
+        except Absent as reason:
+            missing[side] = str(reason)
+            continue
+        counts[config] = len(rows)
+        probes += probes_of(side, [example(config, number, row) for number, row in enumerate(rows)])
+    if "forget" in missing and "retain" in missing:
+        raise UserError(f"'{data}' is no TOFU data: {missing['forget']}. Name a folder in TOFU's layout.")
+    absent = {
+        metric.name: missing[side]
+        for metric in METRICS
+        for side in reversed(SIDES.get(metric.name, ()))
+        if side in missing
+    }
+    return Suite(
+        tuple(probes),
+        tuple(metric for metric in METRICS if metric.name not in absent),
+        absent,
+        {"benchmark": "TOFU", "split": split, "rows": counts},
+    )
+
+
+def example(config: str, number: int, row: Row) -> Example:
+    """A question and its answer, with what else is known of them."""
+    references = {"wrong": tuple(row.get("perturbed_answer") or ())}
+    if "paraphrased_answer" in row:
+        references["paraphrase"] = (row["paraphrased_answer"],)
+    payload = {"prompt": row["question"], "answer": row["answer"], "template": "chat"}
+    return Example(f"{config}-{number}", payload, {role: texts for role, texts in references.items() if texts})
+
+
+def probes_of(side: str, examples: Sequence[Example]) -> list[Probe]:
+    """What the suite asks of a side's rows."""
+    rows = tuple(examples)
+    if side == "holdout":
+        return list(attack_probes(Probe("holdout", "logprob", rows)))
+    roles = ("answer", "wrong") if side in ("ra", "wf") else ("answer", "paraphrase", "wrong")
+    asked = Probe(side, "logprob", rows, roles)
+    return [
+        *(attack_probes(asked) if side == "forget" else (asked,)),
+        Probe(f"{side}_said", "generate", rows, max_new_tokens=NEW_TOKENS),
+        *([] if side == "ra" else [Probe(f"kl_{'world' if side == 'wf' else side}", "divergence", rows)]),
+    ]
+
+
+def of_side(side: str) -> tuple[Metric, ...]:
+    """Probability, ROUGE and truth ratio on a side."""
+    general, goal = side in ("ra", "wf"), "oracle" if side == "forget" else "up"
+    metrics = [
+        probability(f"{side}_Q_A_Prob", side, goal=goal),
+        probability(f"{side}_Q_A_PERT_Prob", side, "wrong", goal="oracle"),
+        rouge_l(f"{side}_Q_A_ROUGE", f"{side}_said", measure="recall", stemmer=True, goal=goal),
+        truth_ratio(
+            "forget_truth_ratio" if side == "forget" else f"{side}_Truth_Ratio",
+            side,
+            form="forget" if side == "forget" else "utility",
+            right="answer" if general else "paraphrase",
+            goal=goal,
+        ),
+    ]
+    if general:
+        metrics.append(normalised_probability(f"{side}_Q_A_Prob_normalised", side))
+    else:
+        metrics.append(probability(f"{side}_Q_A_PARA_Prob", side, "paraphrase", goal=goal))
+    return tuple(metrics)
+
+
+BY_SIDE = {side: of_side(side) for side in ("forget", "retain", "ra", "wf")}
+PARTS = ("retain_Q_A_Prob", "ra_Q_A_Prob_normalised", "wf_Q_A_Prob_normalised") + tuple(
+    f"{side}_{what}" for what in ("Q_A_ROUGE", "Truth_Ratio") for side in ("retain", "ra", "wf")
+)
+"""The nine of model utility."""
+NAMED = {metric.name: metric for metrics in BY_SIDE.values() for metric in metrics}
+UTILITY = model_utility("model_utility", [NAMED[name] for name in PARTS])
+BROKEN = 0.1
+"""Model utility below which a model counts as collapsed; TOFU's own models have .5 to .65, unlearned wrecks near 0."""
+ATTACKS = attacks("forget", "holdout")
+METRICS: tuple[Metric, ...] = (
+    *NAMED.values(),
+    forget_quality("forget_quality", "forget"),
+    UTILITY,
+    exact_memorization("exact_memorization", "forget"),
+    extraction_strength("extraction_strength", "forget"),
+    *ATTACKS,
+    *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain", "world")),
+    *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain", "world")),
+    collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
+)
+SIDES: dict[str, tuple[str, ...]] = {
+    **{metric.name: (side,) for side, metrics in BY_SIDE.items() for metric in metrics},
+    **{name: ("forget",) for name in ("forget_quality", "exact_memorization", "extraction_strength")},
+    **{metric.name: ("forget", "holdout") for metric in ATTACKS},
+    "model_utility": ("retain", "ra", "wf"),
+    "collapsed": ("forget", "retain", "ra", "wf"),
+    **{
+        f"kl_{name}{end}": (s,)
+        for name, s in (("forget", "forget"), ("retain", "retain"), ("world", "wf"))
+        for end in ("", "_floors")
+    },
+}
+"""Metric -> the sides that it reads."""
