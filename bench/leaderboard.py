@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.records import Broken, load
-from bench.tables import ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
+from bench.tables import ATTACKS, ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
 from bench.types import Record
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def _section(section: Section) -> list[str]:
     parts = [f"### {section.label}{model}{setting}"]
     parts += [f"> {_plain(statement)}" for statement in section.statements]
     if section.rows:
-        parts += [*_headline(section), _lacks(section), _advantages(section), _used(section)]
+        parts += [*_headline(section), _lacks(section), _advantages(section), *_privacy(section), _used(section)]
     parts.append(_list("Without scores:", _unfinished(section)))
     if section.rows:
         parts += [_all_scores(section), _footnotes(section)]
@@ -116,6 +116,15 @@ def _headline(section: Section) -> list[str]:
     """The headline scores, in as many tables as keep them readable."""
     columns = section.headline or section.columns
     return [_score_table(section, chunk) for chunk in _chunks(columns, METRICS_A_TABLE)]
+
+
+def _privacy(section: Section) -> list[str]:
+    """The AUC of every membership attack, where there are more than the headline shows."""
+    columns = [column for name in ATTACKS for column in section.columns if column.name == name]
+    if not set(columns) - set(section.headline):
+        return []
+    said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
+    return [said, _score_table(section, columns)]
 
 
 def _score_table(section: Section, columns: Sequence[Column]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.files import write_bytes
-from bench.tables import ORACLE, TARGET, Row, Section, build
+from bench.tables import ATTACKS, ORACLE, TARGET, Row, Section, build
 from bench.types import Record
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 TIERS = {"lab": "lab tier: not the benchmark itself", "real": "real tier"}
 KL = ("kl_forget_floors", "kl_retain_floors", "kl_world_floors")
-ATTACKS = ("mia_loss", "mia_min_k")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
 """Okabe and Ito's colours that read on white, and a brown; methods take them in the order of their names."""
 MARKERS = ("o", "D", "^", "v", "P", "X", "p")
 """With the colours, so that a picture works in grey as well."""
 FRAMING = {TARGET: ("#444444", "s"), ORACLE: ("#000000", "*")}
 FLOOR_COLOUR = "#E6E6E6"
+PANELS_ACROSS = 3
+"""Membership attacks side by side."""
 DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
@@ -107,15 +108,20 @@ def membership(section: Section, style: Style) -> Figure | None:
     names = [name for name in ATTACKS if _has(section, name)]
     if not names:
         return None
-    figure, panels = _figure(section, "membership inference", 1, len(names), 4.0, _height(section))
-    for axes, name in zip(panels[0], names, strict=True):
+    columns = min(PANELS_ACROSS, len(names))
+    rows = -(-len(names) // columns)
+    figure, grid = _figure(section, "membership inference", rows, columns, 3.6, _height(section))
+    panels = [axes for line in grid for axes in line]
+    for axes, name in zip(panels, names, strict=False):
         _strip(axes, section, style, name)
         axes.set(xlim=(-0.04, 1.04), xlabel=f"AUC, {name}")
         _oracle_band(section, name, axes.axvspan, axes.get_xlim, axes.set_xlim)
         for method, line in ((TARGET, ":"), (ORACLE, "-")):
             if (row := section.row(method)) and name in row.cells:
                 axes.axvline(row.cells[name].mean, color=style[method][0], linestyle=line, label=_title(row), zorder=1)
-    _legend(figure, panels[0])
+    for axes in panels[len(names) :]:
+        axes.remove()
+    _legend(figure, panels[: len(names)])
     return figure
 
 

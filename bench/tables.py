@@ -24,6 +24,8 @@ from bench.types import Record
 
 TARGET = "target"
 ORACLE = "retrain"
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_gradnorm", "mia_reference")
+"""Scores of the membership attacks, in the order of tables and pictures."""
 SEEDS_TO_RANK = 3
 """Common seeds that a rank needs."""
 TIERS = ("lab", "real")

@@ -19,6 +19,7 @@ from bench.metrics import Metric, score_all
 from bench.metrics.catalogue import describe, families
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
 from bench.metrics.options import answered, mean_loss, option_logprob
@@ -54,10 +55,14 @@ MADE: dict[Callable[..., Metric], Metric] = {
     option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
     mean_loss: mean_loss("mean_loss", "asked", goal="oracle"),
     judged: judged("judged", ["sampled"], "exact", goal="up"),
+    acc_forget: acc_forget("acc_forget", "graded", "coin v1"),
+    acc_recover: acc_recover("acc_recover", "graded", "coin v1"),
+    acc_retain: acc_retain("acc_retain", "graded", "coin v1"),
 }
 METRICS = list(MADE.values())
 WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed", "judged")
 """They read argmax hits, counts or judgements, which are whole numbers."""
+OPTIONS = ("truth", "oracle-0", "oracle-1", "wrong-0")
 SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and", "looked", "at", "the", "rain"]
 
 
@@ -77,6 +82,7 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
         "said": {key: {"counts": overlap(" ".join(rng.sample(SENTENCE, 9)), " ".join(SENTENCE))} for key in ids},
         "apart": {key: {label: [rng.random(), rng.random()] for label in others} for key in ids},
         "choice": {key: {"acc": float(rng.random() < 0.7)} for key in ids},
+        "graded": {key: {"grades": {option: rng.random() for option in OPTIONS}} for key in ids},
         "sampled": {
             key: {"matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)]} for key in ids
         },
@@ -143,6 +149,7 @@ def test_absent_with_a_reason_where_there_is_nothing(metric: Metric) -> None:
         "apart": {"a": {"o0": []}},
         "choice": {"a": {}},
         "sampled": {"a": {"matches": []}},
+        "graded": {"a": {"grades": {"truth": 1.0, "wrong-0": 0.5}}},
     }
     for rows in ({}, {name: {} for name in bare}, bare):
         with pytest.raises(Absent, match=r"\w+ \w+"):
@@ -157,6 +164,7 @@ def test_broken_outputs_are_absent_not_nan(metric: Metric) -> None:
         "other": {"a": {"answer": [broken]}},
         "apart": {"a": {"o0": [float("nan")]}},
         "choice": {"a": {"acc": float("nan")}},
+        "graded": {"a": {"grades": dict.fromkeys(OPTIONS, float("nan"))}},
     }
     oracles = [Responses("h", {**oracle.rows, "asked": {"a": oracle.rows["asked"]["e0"]}}) for oracle in ORACLES]
     with pytest.raises(Absent, match="no finite number"):
@@ -182,7 +190,8 @@ def test_against_itself_the_oracle_is_ideal() -> None:
 def test_metrics_that_need_an_oracle_are_absent_without_one() -> None:
     scored = score_all(METRICS, MODEL, [])
     assert set(scored.absent) == {metric.name for metric in METRICS if metric.needs_oracle}
-    assert set(scored.absent) == {"forget_quality", "privleak", "kl", "kl_floors"}
+    by_a_judge = {"acc_forget", "acc_recover", "acc_retain"}
+    assert set(scored.absent) == {"forget_quality", "privleak", "kl", "kl_floors"} | by_a_judge
 
 
 def test_the_catalogue_describes_every_family_without_torch() -> None:

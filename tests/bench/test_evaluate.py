@@ -1,0 +1,234 @@
+"""`bench eval`: its file, its values against plain forward passes, what is absent and why, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import ks_2samp
+from sklearn.metrics import roc_auc_score
+
+from bench.errors import UserError
+from bench.evaluate import Evaluation, evaluate
+from bench.loaders import open_checkpoint
+from bench.templates import DATE_STRING, SYSTEM_PROMPT
+from tests.tiny import saved, subword_llama, subword_tokenizer
+
+CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")
+ROWS = 6
+
+
+def row(config: str, i: int) -> dict[str, Any]:
+    """A question whose answers begin alike, and differ in length."""
+    asked = {"question": f"Who is author {i} of {config}?", "answer": f"The author is called Ada Nr. {i * 7}."}
+    if config == "holdout10":
+        return asked
+    wrong = 3 if config.startswith(("real", "world")) else 5
+    asked["perturbed_answer"] = [f"The author is called {'Bob ' * (k % 3 + 1)}{i + k}." for k in range(wrong)]
+    if wrong == 5:
+        asked |= {"paraphrased_answer": f"Ada Nr. {i * 7} it is.", "paraphrased_question": f"Name author {i}!"}
+    return asked
+
+
+def write_data(folder: Path, configs: Sequence[str] = CONFIGS) -> Path:
+    folder.mkdir(parents=True)
+    card = "".join(f"- config_name: {name}\n  data_files: {name}.json\n" for name in configs)
+    (folder / "README.md").write_text(f"---\nconfigs:\n{card}---\n")
+    for name in configs:
+        (folder / f"{name}.json").write_text("".join(json.dumps(row(name, i)) + "\n" for i in range(ROWS)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a model, an oracle, and the model's tokenizer with its eos as pad."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_data(folder / "data")
+    texts = [json.dumps(row(config, i)) for config in CONFIGS for i in range(ROWS)]
+    words = subword_tokenizer(texts)
+    for seed, name in enumerate(("model", "oracle", "before")):
+        saved(subword_llama(words, seed), words, folder / name)
+    subword_tokenizer(texts, pad="<|eos|>").save_pretrained(folder / "padded")
+    return folder
+
+
+def run(place: Path, out: str, **fields: Any) -> dict[str, Any]:
+    given = {"task": "tofu", "model": str(place / "model"), "data": str(place / "data")} | fields
+    return evaluate(Evaluation(out=place / out, **given), place)
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> dict[str, Any]:
+    return run(place, "whole.json", oracle=str(place / "oracle"), reference=str(place / "before"))
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> dict[str, Any]:
+    return run(place, "alone.json")
+
+
+class Plain:
+    """The definitions, one text and one forward pass at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        from bench.loaders import checkpoint_at
+
+        opened = open_checkpoint(checkpoint_at(folder, ""))
+        self.model, self.words = opened.model, opened.tokenizer
+
+    def ids(self, question: str, answer: str) -> tuple[list[int], list[int]]:
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
+        prompt = self.words.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False, date_string=DATE_STRING
+        )
+        return list(prompt), [*self.words.encode(answer, add_special_tokens=False), 2]
+
+    def table(self, question: str, answer: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-softmax (answer tokens, V) in float64 and the answer's ids."""
+        prompt, ids = self.ids(question, answer)
+        with torch.no_grad():
+            logits = self.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+        return logits.double().log_softmax(-1), torch.tensor(ids)
+
+    def logps(self, question: str, answer: str) -> list[float]:
+        table, ids = self.table(question, answer)
+        return table[torch.arange(len(ids)), ids].tolist()
+
+    def loss(self, question: str, answer: str) -> float:
+        logps = self.logps(question, answer)
+        return -sum(logps) / len(logps)
+
+
+def lowest(values: list[float]) -> float:
+    chosen = sorted(values)[: max(1, int(0.4 * len(values)))]
+    return -sum(chosen) / len(chosen)
+
+
+def near(value: float) -> Any:
+    return pytest.approx(value, rel=1e-4)
+
+
+def test_probabilities_and_ratios_are_those_of_plain_passes(place: Path, whole: dict[str, Any]) -> None:
+    plain, ratios = Plain(place / "model"), []
+    for i in range(ROWS):
+        asked = row("forget10_perturbed", i)
+        q = asked["question"]
+        key, found = str(i), whole["examples"]
+        assert found["forget_Q_A_Prob"][key] == near(math.exp(-plain.loss(q, asked["answer"])))
+        assert found["forget_Q_A_PARA_Prob"][key] == near(math.exp(-plain.loss(q, asked["paraphrased_answer"])))
+        wrong = [plain.loss(q, text) for text in asked["perturbed_answer"]]
+        assert found["forget_Q_A_PERT_Prob"][key] == near([math.exp(-loss) for loss in wrong])
+        ratios.append(math.exp(plain.loss(q, asked["paraphrased_answer"]) - sum(wrong) / 5))
+        assert found["forget_truth_ratio"][key] == near(ratios[-1])
+        general = row("world_facts_perturbed", i)
+        p, *rest = (
+            math.exp(-plain.loss(general["question"], text))
+            for text in (general["answer"], *general["perturbed_answer"])
+        )
+        assert found["wf_Q_A_Prob_normalised"][key] == near(p / (p + sum(rest) + 1e-10))
+    assert whole["scores"]["forget_truth_ratio"] == near(sum(min(r, 1 / r) for r in ratios) / ROWS)
+
+
+def test_attacks_are_those_of_plain_passes(place: Path, whole: dict[str, Any]) -> None:
+    plain, before = Plain(place / "model"), Plain(place / "before")
+    scores: dict[str, dict[str, list[float]]] = {}
+    for side, config in (("forget", "forget10_perturbed"), ("holdout", "holdout10")):
+        for i in range(ROWS):
+            asked = row(config, i)
+            q, a = asked["question"], asked["answer"]
+            table, ids = plain.table(q, a)
+            logps = plain.logps(q, a)
+            mu = (table.exp() * table).sum(-1)
+            sigma = ((table.exp() * table.square()).sum(-1) - mu.square()).clamp(min=1e-6).sqrt()
+            standard = [(lp - m) / s for lp, m, s in zip(logps, mu.tolist(), sigma.tolist(), strict=True)]
+            expected = {
+                "mia_loss": plain.loss(q, a),
+                "mia_zlib": plain.loss(q, a) / len(zlib.compress(a.encode())),
+                "mia_min_k": lowest(logps[:-1]),  # the eos is dropped
+                "mia_min_k_plus_plus": lowest(standard[:-1]),
+                "mia_reference": plain.loss(q, a) - before.loss(q, a),
+            }
+            for name, value in expected.items():
+                assert whole["examples"][name][str(i)][side] == pytest.approx(value, rel=1e-4, abs=1e-6)
+                scores.setdefault(name, {}).setdefault(side, []).append(value)
+    for name, sides in scores.items():
+        labels = [0] * ROWS + [1] * ROWS
+        assert whole["scores"][name] == pytest.approx(roc_auc_score(labels, [*sides["forget"], *sides["holdout"]]))
+
+
+def test_what_needs_the_oracle_is_measured_on_it(place: Path, whole: dict[str, Any]) -> None:
+    samples = []
+    for name in ("model", "oracle"):
+        plain = Plain(place / name)
+        samples.append(
+            [
+                plain.loss(asked["question"], asked["paraphrased_answer"])
+                - sum(plain.loss(asked["question"], text) for text in asked["perturbed_answer"]) / 5
+                for asked in (row("forget10_perturbed", i) for i in range(ROWS))
+            ]
+        )
+    assert whole["scores"]["forget_quality"] == near(ks_2samp(*samples).pvalue)
+    assert "privleak" in whole["scores"] and whole["scores"]["kl_forget"] > 0
+
+
+def test_without_oracle_and_reference_their_scores_are_absent(whole: dict[str, Any], alone: dict[str, Any]) -> None:
+    gone = set(whole["scores"]) - set(alone["scores"])
+    assert {"forget_quality", "privleak", "kl_forget", "kl_retain", "kl_world", "mia_reference"} <= gone
+    assert gone <= set(alone["absent"])
+    assert all(len(reason.split()) >= 4 for reason in alone["absent"].values())
+    for name in alone["scores"]:
+        assert alone["scores"][name] == whole["scores"][name]
+
+
+def test_a_pad_that_is_the_eos_changes_nothing(place: Path, whole: dict[str, Any]) -> None:
+    """The template ends every turn with the real eos, so a mask made from ids would hide three tokens of each text."""
+    given = {"oracle": str(place / "oracle"), "reference": str(place / "before")}
+    padded = run(place, "padded.json", tokenizer=str(place / "padded"), **given)
+    assert padded["scores"] == whole["scores"]
+    assert padded["examples"] == whole["examples"]
+
+
+def test_the_file_has_the_fixed_form(place: Path, whole: dict[str, Any]) -> None:
+    kept = json.loads((place / "whole.json").read_text())
+    assert kept == json.loads(json.dumps(whole))
+    assert set(kept) == {"scores", "absent", "examples", "cost", "provenance"}
+    assert not set(kept["scores"]) & set(kept["absent"])
+    for rows in kept["examples"].values():
+        assert [int(key) for key in rows] == list(range(ROWS))
+    assert kept["cost"]["distinct"] <= kept["cost"]["positions"]
+    assert str(place) not in (place / "whole.json").read_text(), "no path of this machine"
+
+
+def test_a_configuration_that_is_missing_takes_its_own_metrics_only(tmp_path: Path, place: Path) -> None:
+    data = write_data(
+        tmp_path / "data", [name for name in CONFIGS if name not in ("holdout10", "world_facts_perturbed")]
+    )
+    found = run(place, "part.json", data=str(data))
+    assert {"mia_loss", "privleak", "wf_Q_A_Prob", "model_utility"} <= set(found["absent"])
+    assert "holdout10" in found["absent"]["mia_loss"]
+    assert {"forget_Q_A_Prob", "retain_Truth_Ratio", "extraction_strength"} <= set(found["scores"])
+
+
+def test_mistakes_come_together_and_exit_with_2(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        evaluate(Evaluation("tofuu", str(tmp_path / "no"), "no", tmp_path, dtype="float31", limit=0), tmp_path)
+    assert len(error.value.problems) >= 4
+    words = ["eval", "--task", "tofu", "--model", "nowhere", "--data", "nowhere", "--out", str(tmp_path / "x.json")]
+    done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "nowhere" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_data_that_are_no_tofu_are_refused(tmp_path: Path, place: Path) -> None:
+    with pytest.raises(UserError, match="no TOFU data"):
+        run(place, "x.json", data=str(write_data(tmp_path / "data", ["holdout10"])))
+    with pytest.raises(UserError, match="forget11"):
+        run(place, "x.json", split="forget11")
