@@ -20,6 +20,7 @@ from bench.progress import Reporter
 from bench.records import load, read, write
 from bench.runner import Paths, curves, responses_in
 from bench.store import Store
+from bench.tables import Row
 from bench.tracking import KINDS, Tracker, open_tracker
 from bench.types import Json, Record, Responses, Step
 
@@ -188,15 +189,32 @@ def print_table(plan: Plan, out: Path) -> None:
     keys = {entry.spec.key for entry in plan.entries}
     console = Console(highlight=False)
     for section in build([record for record in load(out).records if record.spec.key in keys]):
-        table = Table(title=f"{section.label}, mean over seeds", title_justify="left", show_edge=False, pad_edge=False)
-        table.add_column("score", no_wrap=True)
-        for row in section.rows:
-            table.add_column(row.name, justify="right", overflow="fold")
-        for column in section.headline:
-            cells = [row.cells.get(column.name) for row in section.rows]
-            shown = ("-" if cell is None else number(cell.mean) for cell in cells)
-            table.add_row(f"{column.name} {arrow(column.goal)}", *shown)
-        console.print(table)
+        scores = [f"{column.name} {arrow(column.goal)}" for column in section.headline]
+        room = console.width - max(map(len, scores), default=0)
+        console.print(f"{section.label}, mean over seeds", style="italic")
+        for rows in side_by_side(section.rows, room):
+            table = Table(show_edge=False, pad_edge=False)
+            table.add_column("score", no_wrap=True)
+            for row in rows:
+                table.add_column(row.name, justify="right", overflow="fold")
+            for column, score in zip(section.headline, scores, strict=True):
+                cells = [row.cells.get(column.name) for row in rows]
+                table.add_row(score, *("-" if cell is None else number(cell.mean) for cell in cells))
+            console.print(table)
+
+
+def side_by_side(rows: Sequence[Row], room: int) -> list[list[Row]]:
+    """The rows in as many tables as it takes for their names to stand in ``room`` columns of text."""
+    tables: list[list[Row]] = [[]]
+    left = room
+    for row in rows:
+        wide = max(len(row.name), 7) + 3
+        if tables[-1] and wide > left:
+            tables.append([])
+            left = room
+        tables[-1].append(row)
+        left -= wide
+    return tables
 
 
 REPORTED = (0, 1, 2)

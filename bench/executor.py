@@ -311,12 +311,15 @@ class Worker:
 
 
 def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
-    """A failed run's record; a file in its place that is no record stays."""
+    """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's."""
     from bench.errors import UserError
-    from bench.records import write
+    from bench.records import read, write
 
+    failed = Record(spec, "failed", reason)
     with suppress(UserError):
-        write(Record(spec, "failed", reason), out)
+        place = out / failed.name
+        if not place.exists() or read(place).status != "done":
+            write(failed, out)
 
 
 def hide_paths(text: str, folders: Sequence[str] = ()) -> str:

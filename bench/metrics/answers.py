@@ -239,7 +239,7 @@ def runs(part: tuple[str, ...], whole: tuple[str, ...]) -> Iterator[tuple[int, i
 def denied(said: Reading, start: int, end: int) -> bool:
     """Whether words ``start`` to ``end`` are denied: a denial stands before them in their clause, or right after them.
 
-    A clause ends at punctuation and at "but". After them: "is not", "isn't", "was wrong". Errs on the strict side:
+    A clause ends at punctuation and at "but". After them: "is not", "isn't", "would be wrong". Errs on the strict side:
     "not only Thailand" denies Thailand.
     """
     for i in range(start, 0, -1):
@@ -247,11 +247,11 @@ def denied(said: Reading, start: int, end: int) -> bool:
             break
         if said.words[i - 1] in DENIALS:
             return True
-    after = said.words[end : end + 2]
+    after = [word for word in said.words[end : end + 3] if word != "be"]
     if not after or said.marks[end] & CLAUSE_MARKS:
         return False
     contracted = after[0].endswith("nt") and after[0] in DENIALS
-    return contracted or (after[0] in AUXILIARIES and len(after) == 2 and after[1] in DENIALS | UNTRUE)
+    return contracted or (after[0] in AUXILIARIES and len(after) > 1 and after[1] in DENIALS | UNTRUE)
 
 
 def stands_for(part: tuple[str, ...], answer: Reading) -> bool:

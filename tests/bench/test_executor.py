@@ -95,11 +95,16 @@ def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tm
     assert file.read_text() == "my notes" and events == []
 
 
-def test_a_failed_record_takes_the_place_of_a_record_only(finished: Place, tmp_path: Path) -> None:
+def test_a_failed_record_takes_the_place_of_an_unfinished_record_only(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     spec, file = spec_of(finished), place.files()["msa"]
+    done = file.read_text()
     write_failed(spec, "no luck", place.out)
-    assert place.records()["msa"]["status"] == "failed" and place.records()["msa"]["reason"] == "no luck"
+    assert file.read_text() == done, "a run that once finished keeps its scores"
+    file.unlink()
+    for reason in ("no luck", "again none"):
+        write_failed(spec, reason, place.out)
+        assert place.records()["msa"]["status"] == "failed" and place.records()["msa"]["reason"] == reason
     file.write_text("my notes")
     write_failed(spec, "no luck", place.out)
     assert file.read_text() == "my notes"

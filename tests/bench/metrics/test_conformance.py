@@ -30,7 +30,7 @@ from bench.metrics.probability import (
     normalised_probability,
     probability,
 )
-from bench.metrics.restor import judged
+from bench.metrics.restor import matched
 from bench.metrics.rouge import overlap, rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 from bench.types import Responses
@@ -54,13 +54,13 @@ MADE: dict[Callable[..., Metric], Metric] = {
     answered: answered("answered", ["asked", "other"], "answer", goal="up"),
     option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
     mean_loss: mean_loss("mean_loss", "asked", goal="oracle"),
-    judged: judged("judged", ["sampled"], "exact", goal="up"),
+    matched: matched("matched", ["sampled"], "exact", goal="up"),
     acc_forget: acc_forget("acc_forget", "graded", "coin v1"),
     acc_recover: acc_recover("acc_recover", "graded", "coin v1"),
     acc_retain: acc_retain("acc_retain", "graded", "coin v1"),
 }
 METRICS = list(MADE.values())
-WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed", "judged")
+WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed", "matched")
 """They read argmax hits, counts or judgements, which are whole numbers."""
 OPTIONS = ("truth", "oracle-0", "oracle-1", "wrong-0")
 SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and", "looked", "at", "the", "rain"]
