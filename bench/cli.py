@@ -155,6 +155,7 @@ def eval_(
         str, typer.Option("--oracle", help="The retrained model; without it what needs one is absent.")
     ] = "",
     reference: Annotated[str, typer.Option("--reference", help="A model that never saw the forget set.")] = "",
+    judge: Annotated[str, typer.Option("--judge", help="TOFU: similarity (offline), chat, or a plug-in's name.")] = "",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "cpu",
     threads: Threads = 1,
@@ -165,7 +166,7 @@ def eval_(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from bench.evaluate import Evaluation, evaluate
 
-    asked = Evaluation(task, model, data, out, split, tokenizer, oracle, reference, dtype, device, limit)
+    asked = Evaluation(task, model, data, out, split, tokenizer, oracle, reference, dtype, device, limit, judge)
     found = evaluate(asked, store_at(store) / "models", threads)
     for name, value in found["scores"].items():
         typer.echo(f"{name:36} {value:.6g}")
@@ -296,6 +297,26 @@ def publish(
 
     for path in publish_command(names or [], existing(source), to, store_at(store), force):
         typer.echo(str(path))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="Where the results come from: open-unlearning.")],
+    file: Annotated[Path, typer.Argument(help="Its TOFU_EVAL.json, MUSE_EVAL.json or *_SUMMARY.json.")],
+    task: Annotated[str, typer.Option("--task", "-t", help="tofu, muse-books or muse-news; default by the file.")] = "",
+    model: Annotated[str, typer.Option("--model", help="The model's name; default by the file's folder.")] = "",
+    method: Annotated[str, typer.Option("--method", help="The method's name; default by the file's folder.")] = "",
+    out: Out = Path("runs"),
+) -> None:
+    """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
+    from bench.commands import can_write
+    from bench.importer import import_record
+    from bench.records import write
+
+    if not can_write(out):
+        raise UserError(f"--out {out}: this is not a folder that you may write to; choose another.")
+    record = import_record(source, file, task, model, method)
+    typer.echo(f"{write(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
 
 
 @app.command()

@@ -393,6 +393,9 @@ def invent(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]
         return {"text": "", "counts": overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])}
     if probe.kind == "divergence":
         return {label: [rng.random() for _ in range(3)] for label in others}
+    if probe.kind == "judge":
+        options = ["truth", *(f"oracle-{i}" for i in range(len(others))), "wrong-0"]
+        return {"grades": {option: rng.random() for option in options}}
     single = {"lm-eval": "acc", "reference": "loss", "gradnorm": "norm"}
     if probe.kind in single:
         return {single[probe.kind]: float(rng.random() < 0.5) if probe.kind == "lm-eval" else rng.random()}

@@ -17,6 +17,7 @@ from typing import Any
 from bench import names
 from bench.errors import UserError, collect, unknown
 from bench.files import write_text
+from bench.judging import judged
 from bench.metrics import Metric, score_all
 from bench.suites import Suite
 from bench.types import Checkpoint, Json, Probe, Responses
@@ -41,6 +42,8 @@ class Evaluation:
     dtype: str = "float32"
     device: str = "cpu"
     limit: int | None = None
+    judge: str = ""
+    """TOFU: another judge than the offline one."""
 
 
 def evaluate(asked: Evaluation, models_dir: Path, threads: int = 1) -> Json:
@@ -50,7 +53,7 @@ def evaluate(asked: Evaluation, models_dir: Path, threads: int = 1) -> Json:
 
     torch.set_num_threads(threads)
     task = names.load("tasks", asked.task)
-    suite: Suite = task.suite(asked.data, asked.split)
+    suite: Suite = task.suite(asked.data, asked.split, *([asked.judge] if asked.judge else []))
     began = time.process_time()
     ours, oracles = ask(suite.probes, found, asked)
     scored = score_all(suite.metrics, ours, oracles)
@@ -77,6 +80,8 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
         problems.append(unknown("task", asked.task, names.table("tasks"), "tasks"))
     elif not hasattr(names.load("tasks", asked.task), "suite"):
         problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
+    elif asked.judge and asked.task != "tofu":
+        problems.append(f"--judge {asked.judge}: only tofu's answers are judged; leave it out.")
     if asked.dtype not in DTYPES:
         problems.append(unknown("dtype", asked.dtype, DTYPES))
     if asked.limit is not None and asked.limit < 1:
@@ -116,7 +121,9 @@ def ask(
         return ours, []
     compared = [replace(probe, options=plain(probe)) for probe in probes if probe.kind in ORACLES_KINDS]
     theirs = measure(oracle, compared, device=asked.device, limit=asked.limit)
-    return ours, [theirs if oracle.hash != found["model"].hash else replace(theirs, checkpoint="oracle")]
+    if oracle.hash == found["model"].hash:  # the model is its own oracle: compared as another one
+        theirs = replace(theirs, checkpoint="oracle")
+    return judged(ours, [theirs], probes), [theirs]
 
 
 def plain(probe: Probe) -> dict[str, Any]:

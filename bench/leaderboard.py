@@ -105,7 +105,14 @@ def _section(section: Section) -> list[str]:
     parts = [f"### {section.label}{model}{setting}"]
     parts += [f"> {_plain(statement)}" for statement in section.statements]
     if section.rows:
-        parts += [*_headline(section), _lacks(section), _advantages(section), *_privacy(section), _used(section)]
+        parts += [
+            *_headline(section),
+            _lacks(section),
+            _advantages(section),
+            *_privacy(section),
+            _judges(section),
+            _used(section),
+        ]
     parts.append(_list("Without scores:", _unfinished(section)))
     if section.rows:
         parts += [_all_scores(section), _footnotes(section)]
@@ -191,6 +198,14 @@ def _lacks(section: Section) -> str:
     elif len(methods) > 1 and not any(row.ranks for row in methods):
         framing.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds that the methods have in common.")
     return " ".join(framing)
+
+
+def _judges(section: Section) -> str:
+    """What the judge of the acc_* scores makes of target and oracle: what its scores are worth."""
+    said = {str(judge["verdict"]): None for row in section.rows for r in row.records if (judge := r.facts.get("judge"))}
+    if not said:
+        return ""
+    return "The judge of the acc_ scores is not the paper's GPT-4o. " + " ".join(map(_plain, said))
 
 
 def _unfinished(section: Section) -> list[str]:

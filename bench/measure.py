@@ -305,6 +305,12 @@ def run_lm_eval(session: Session, probes: Sequence[Probe]) -> None:
         session.rows[probe.name] = found
 
 
+def leave_to_judge(session: Session, probes: Sequence[Probe]) -> None:
+    """Judged when the oracles have been asked too (`bench.judging`); until then there are no rows."""
+    for probe in probes:
+        session.rows[probe.name] = {}
+
+
 KINDS: Mapping[str, Callable[[Session, Sequence[Probe]], None]] = {
     "logprob": run_logprob,
     "generate": run_generate,
@@ -312,5 +318,6 @@ KINDS: Mapping[str, Callable[[Session, Sequence[Probe]], None]] = {
     "reference": run_reference,
     "gradnorm": run_gradnorm,
     "lm-eval": run_lm_eval,
+    "judge": leave_to_judge,
 }
 """Probe kind -> how to ask it."""

@@ -113,8 +113,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
         own = [node for node in work.nodes.values() if str(node.path) == result.path]
         ledger.retain_seen |= {row.id for row in scenario.retain}
-    others = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
-    found = measured(result, scenario, oracles, spec.limit, work)
+    asked = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
+    others = [with_grades(oracle, asked, scenario, work) for oracle in asked]
+    found = with_grades(measured(result, scenario, oracles, spec.limit, work), asked, scenario, work)
     scored = score_all(scenario.metrics, found.responses, [other.responses for other in others])
     return Record(
         spec=spec,
@@ -125,6 +126,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         absent=scored.absent,
         floors=floors(scenario.metrics, [other.responses for other in others]),
         facts=facts(spec, scenario, ledger)
+        | judge_facts(scenario, target, oracles, asked, spec.limit, work)
         | {"oracle_values": oracle_values(scenario.metrics, [other.responses for other in others])},
         lineage={
             **scenario.lineage,
@@ -245,6 +247,47 @@ def measured(
 
     node = work.on_behalf_of("measure").node(fields, make, f"measure {checkpoint.label}")
     return Measured(read_responses(node.path / RESPONSES_FILE), node)
+
+
+def with_grades(found: Measured, oracles: Sequence[Measured], scenario: Scenario, work: Work) -> Measured:
+    """The responses with the grades of the scenario's judge, a node of its own; as they are where nothing is judged."""
+    from bench import judging
+
+    probes = judging.judge_probes(scenario.probes)
+    if not probes:
+        return found
+    fields = {
+        "kind": "judged",
+        "responses": found.node.key,
+        "oracles": [oracle.node.key for oracle in oracles],
+        "probes": digest([hashable(probe) for probe in probes]),
+        "judges": judging.labels(probes),
+    }
+
+    def make(folder: Path) -> Json:
+        grades = judging.judged(found.responses, [oracle.responses for oracle in oracles], probes)
+        write_responses(grades, folder / RESPONSES_FILE)
+        return {}
+
+    node = work.on_behalf_of("measure").node(fields, make, f"judge {found.node.info['label'].removeprefix('measure ')}")
+    return Measured(read_responses(node.path / RESPONSES_FILE), node)
+
+
+def judge_facts(
+    scenario: Scenario,
+    target: Checkpoint,
+    oracles: Sequence[Checkpoint],
+    asked: Sequence[Measured],
+    limit: int | None,
+    work: Work,
+) -> Json:
+    """What the judge makes of target and oracle, to say beside its scores; nothing where nothing is judged."""
+    from bench import judging
+
+    if not judging.judge_probes(scenario.probes):
+        return {}
+    before = measured(target, scenario, oracles, limit, work)
+    return {"judge": judging.calibrated(before.responses, asked[0].responses, scenario.probes)}
 
 
 def hashable(probe: Probe) -> Json:

@@ -115,7 +115,7 @@ class Request:
     """Only for ``retrain``, which is the oracle's row."""
 
 
-ProbeKind = Literal["logprob", "generate", "divergence", "reference", "gradnorm", "lm-eval"]
+ProbeKind = Literal["logprob", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Responses:
       sampled several times: ``texts``, a list, in the place of ``text``, and no counts. Where the example has the
       references ``accepted`` also ``matches``, one dictionary for each text (`bench.metrics.answers.match`).
     - divergence: ``{label of the other checkpoint: [KL in nats per answer token]}``.
-    - lm-eval: ``{"acc": 0 or 1}`` and the like.
+    - lm-eval: ``{"acc": 0 or 1}`` and the like. judge: ``{"grades": {option: number}}`` (`bench.judging`).
     """
 
     checkpoint: str

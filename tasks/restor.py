@@ -28,6 +28,7 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
+from bench.suites import Suite, restor
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
@@ -108,6 +109,11 @@ class Restor:
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
         )
+
+    @staticmethod
+    def suite(data: str, split: str = "") -> Suite:
+        """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
+        return restor.suite(data, split or "mix_a0")
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""

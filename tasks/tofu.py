@@ -36,7 +36,7 @@ RESIDENTS = 40
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
 LAB_ONLY = ("width", "history_steps", "target_steps")
-REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed")
+REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed", "judge")
 MOST_AUTHORS = 2000
 """There are 2400 names."""
 
@@ -59,6 +59,8 @@ class Tofu:
     """Real tier: rows of one optimiser step of target and oracles (the benchmark's own: 32)."""
     oracles: int = 2
     """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
+    judge: str = tofu.JUDGE
+    """Real tier: who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
     probed: int = 40
     """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
     width: int = 192
@@ -106,7 +108,7 @@ class Tofu:
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
-        return REAL_METRICS if tier == "real" else METRICS
+        return tofu.metrics(self.judge) if tier == "real" else METRICS
 
     def offers(self, setting: Setting) -> frozenset[str]:
         """A history and retain rows."""
@@ -193,9 +195,9 @@ class Tofu:
                     ("wf", rows.world_facts),
                     ("holdout", rows.holdout),
                 )
-                for probe in tofu.probes_of(side, examples)
+                for probe in tofu.probes_of(side, examples, self.judge)
             ),
-            metrics=REAL_METRICS,
+            metrics=tofu.metrics(self.judge),
             oracle_rows=rows.retain,
             reference=lambda: before,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": before.hash},
@@ -205,9 +207,9 @@ class Tofu:
         )
 
     @staticmethod
-    def suite(data: str, split: str = "") -> Suite:
+    def suite(data: str, split: str = "", judge: str = tofu.JUDGE) -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget10."""
-        return tofu.suite(data, split or "forget10")
+        return tofu.suite(data, split or "forget10", judge)
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""
@@ -263,8 +265,6 @@ HEADLINE = (
     "kl_retain",
 )
 
-REAL_METRICS = tofu.METRICS
-"""The benchmark's complete suite."""
 REAL_HEADLINE = (
     "forget_Q_A_Prob",
     "forget_Q_A_ROUGE",

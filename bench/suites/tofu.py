@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.errors import Absent, UserError, unknown
+from bench.judges import label, load_judge
 from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import (
     exact_memorization,
@@ -25,6 +27,8 @@ from bench.suites import Suite
 from bench.suites.tables import Row, rows_of
 from bench.types import Example, Probe
 
+JUDGE = "similarity"
+"""The judge that needs no network (`bench.judges`)."""
 SPLITS = ("forget01", "forget05", "forget10")
 NEW_TOKENS = 200
 """Longest answer that is generated."""
@@ -51,8 +55,9 @@ def configs(split: str) -> dict[str, str]:
     }
 
 
-def suite(data: str, split: str = "forget10") -> Suite:
+def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     """The whole suite on the rows of ``data``; a configuration that isn't there makes its own metrics absent."""
+    metrics_of = metrics(judge)
     if split not in SPLITS:
         raise UserError("--split: " + unknown("split of TOFU", split, SPLITS))
     probes: list[Probe] = []
@@ -65,20 +70,25 @@ def suite(data: str, split: str = "forget10") -> Suite:
             missing[side] = str(reason)
             continue
         counts[config] = len(rows)
-        probes += probes_of(side, [example(config, number, row) for number, row in enumerate(rows)])
+        probes += probes_of(side, [example(config, number, row) for number, row in enumerate(rows)], judge)
     if "forget" in missing and "retain" in missing:
         raise UserError(f"'{data}' is no TOFU data: {missing['forget']}. Name a folder in TOFU's layout.")
     absent = {
         metric.name: missing[side]
-        for metric in METRICS
+        for metric in metrics_of
         for side in reversed(SIDES.get(metric.name, ()))
         if side in missing
     }
     return Suite(
         tuple(probes),
-        tuple(metric for metric in METRICS if metric.name not in absent),
+        tuple(metric for metric in metrics_of if metric.name not in absent),
         absent,
-        {"benchmark": "TOFU", "split": split, "rows": counts},
+        {
+            "benchmark": "TOFU",
+            "split": split,
+            "rows": counts,
+            "judge": f"{label(load_judge(judge))}, not calibrated here",
+        },
     )
 
 
@@ -91,7 +101,7 @@ def example(config: str, number: int, row: Row) -> Example:
     return Example(f"{config}-{number}", payload, {role: texts for role, texts in references.items() if texts})
 
 
-def probes_of(side: str, examples: Sequence[Example]) -> list[Probe]:
+def probes_of(side: str, examples: Sequence[Example], judge: str = JUDGE) -> list[Probe]:
     """What the suite asks of a side's rows."""
     rows = tuple(examples)
     if side == "holdout":
@@ -101,6 +111,11 @@ def probes_of(side: str, examples: Sequence[Example]) -> list[Probe]:
     return [
         *(attack_probes(asked) if side == "forget" else (asked,)),
         Probe(f"{side}_said", "generate", rows, max_new_tokens=NEW_TOKENS),
+        *(
+            [Probe(f"{side}_judged", "judge", rows, options={"judge": judge, "said": f"{side}_said"})]
+            if side in ("forget", "retain")
+            else []
+        ),
         *([] if side == "ra" else [Probe(f"kl_{'world' if side == 'wf' else side}", "divergence", rows)]),
     ]
 
@@ -137,7 +152,7 @@ UTILITY = model_utility("model_utility", [NAMED[name] for name in PARTS])
 BROKEN = 0.1
 """Model utility below which a model counts as collapsed; TOFU's own models have .5 to .65, unlearned wrecks near 0."""
 ATTACKS = attacks("forget", "holdout")
-METRICS: tuple[Metric, ...] = (
+WITHOUT_JUDGE: tuple[Metric, ...] = (
     *NAMED.values(),
     forget_quality("forget_quality", "forget"),
     UTILITY,
@@ -148,10 +163,26 @@ METRICS: tuple[Metric, ...] = (
     *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain", "world")),
     collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
 )
+
+
+def metrics(judge: str = JUDGE) -> tuple[Metric, ...]:
+    """Every metric of the suite, the paper's three with the judge's name in their unit."""
+    name = label(load_judge(judge))
+    return (
+        *WITHOUT_JUDGE,
+        acc_forget("acc_forget", "forget_judged", name),
+        acc_recover("acc_recover", "forget_judged", name),
+        acc_retain("acc_retain", "retain_judged", name),
+    )
+
+
 SIDES: dict[str, tuple[str, ...]] = {
     **{metric.name: (side,) for side, metrics in BY_SIDE.items() for metric in metrics},
     **{name: ("forget",) for name in ("forget_quality", "exact_memorization", "extraction_strength")},
     **{metric.name: ("forget", "holdout") for metric in ATTACKS},
+    "acc_forget": ("forget",),
+    "acc_recover": ("forget",),
+    "acc_retain": ("retain",),
     "model_utility": ("retain", "ra", "wf"),
     "collapsed": ("forget", "retain", "ra", "wf"),
     **{

@@ -1,0 +1,299 @@
+"""Records from another harness's results: open-unlearning's ``TOFU_EVAL.json``, ``MUSE_EVAL.json`` or ``*_SUMMARY.json``.
+
+An imported score is the peer's, of the peer's definition: it stands at version 0 in a section of its own, names no
+oracle and no noise floor, is ranked against nothing and can't be computed again. No text of the file is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import Absent, UserError, unknown
+from bench.metrics.bootstrap import auc, bootstrap_auc, mean_score, stated
+from bench.types import Json, Record, RunSpec, Score, Step
+
+SOURCE = "open-unlearning"
+TASKS = ("tofu", "muse-books", "muse-news")
+GOALS: tuple[tuple[str, str | float], ...] = (
+    ("forget_quality", "up"),
+    ("model_utility", "up"),
+    ("privleak*", 0.0),
+    ("mia_*", "oracle"),
+    ("exact_memorization", "oracle"),
+    ("extraction_strength", "oracle"),
+    ("*_Q_A_PERT_*", "oracle"),
+    ("forget_*", "oracle"),
+    ("retain_*", "up"),
+    ("ra_*", "up"),
+    ("wf_*", "up"),
+)
+"""Names that the peer writes and where they should go, the first that fits; another name is kept without a goal."""
+COMPARING = ("forget_quality", "privleak*")
+"""Scores that the peer gets from a retrained model's results."""
+OTHERWISE = ("forget_knowmem_ROUGE", "retain_knowmem_ROUGE", "forget_verbmem_ROUGE", "mia_min_k", "privleak")
+"""MUSE's scores that the peer defines otherwise than MUSE's authors; ours of the peer's definition end in ``_peer``."""
+HEADLINES = {
+    "tofu": (
+        "forget_quality",
+        "model_utility",
+        "forget_truth_ratio",
+        "forget_Q_A_ROUGE",
+        "forget_Q_A_Prob",
+        "privleak",
+    ),
+    "muse": ("forget_verbmem_ROUGE_peer", "forget_knowmem_ROUGE_peer", "retain_knowmem_ROUGE_peer", "privleak_peer"),
+}
+FORGET_ROWS = {40: "forget01", 200: "forget05", 400: "forget10"}
+FOLDER = re.compile(
+    r"(?P<kind>tofu|muse)_(?P<model>[^_]+)(?:_(?P<data>forget\d+|Books|News))?(?:_(?P<method>.+))?", re.I
+)
+"""How the peer names the folder of a run: ``tofu_Llama-3.2-1B-Instruct_forget10_NPO``, ``muse_<model>_Books_<method>``."""
+DEFAULT_AUC = 0.5
+"""What the peer takes for the retrained model's AUC where it was given none."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the folders around a file say of it; empty where they say nothing."""
+
+    model: str = ""
+    data: str = ""
+    """``forget10``, ``books``."""
+    method: str = ""
+
+
+def import_record(source: str, file: Path, task: str = "", model: str = "", method: str = "") -> Record:
+    """The record of one evaluation of open-unlearning; `UserError` when the file is none or says too little of itself.
+
+    What is left empty is read off the file and the folders that it lies in.
+    """
+    if source != SOURCE:
+        raise UserError(unknown("source of results", source, [SOURCE]))
+    raw, data = read(file)
+    named = names_around(file.resolve().parent)
+    kind = kind_of(file, data)
+    data_name = named.data or (split_of(data) if kind == "tofu" else "")
+    task = task or ("tofu" if kind == "tofu" else f"muse-{data_name}" if data_name else "")
+    model, method = model or named.model, method or named.method or "imported"
+    check(file, kind, task, model, method)
+    hash_ = hashlib.sha256(raw).hexdigest()
+    split = {"split": data_name} if kind == "tofu" and data_name else {}
+    scores, absent = read_scores(data, kind)
+    return Record(
+        spec=RunSpec(
+            task=task,
+            task_params=split,
+            tier="real",
+            model=model,
+            # The file is a parameter: two files are two rows, as nothing shows them to be seeds of one setting.
+            steps=() if method == "target" else (Step(method, {"imported": hash_[:12]}),),
+            seed=0,
+            data=SOURCE,
+            hashes={"imported": hash_},
+        ),
+        status="done",
+        label=f"{' '.join([task, *split.values()])} (imported from {SOURCE})",
+        scores=scores,
+        metrics={name: about(name) for name in sorted({**scores, **absent})},
+        absent=absent,
+        facts={"headline": list(HEADLINES[kind]), "source": [f"{SOURCE}'s {file.name}"]},
+        # The file does not say which target it started from; without any name the tables refuse the record.
+        lineage={"target": f"not named by {SOURCE}"},
+        provenance={"imported": {"from": SOURCE, "file": file.name, "sha256": hash_}},
+    )
+
+
+def read(file: Path) -> tuple[bytes, Json]:
+    """The file's bytes and what they say."""
+    try:
+        raw = file.read_bytes()
+        data = json.loads(raw)
+    except OSError as error:
+        raise UserError(f"{file.name} can't be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(
+            f"{file.name} is not JSON ({error}): name open-unlearning's TOFU_EVAL.json or the like."
+        ) from None
+    if not isinstance(data, dict) or not any(goal_of(name) != "" for name in data):
+        raise UserError(f"{file.name} has none of {SOURCE}'s scores: name its TOFU_EVAL.json or MUSE_EVAL.json.")
+    return raw, data
+
+
+def names_around(folder: Path) -> Named:
+    """What the peer's names of the run's folder, and of ``evals_forget10`` in it, say."""
+    split = ""
+    for part in reversed(folder.parts):
+        if found := re.fullmatch(r"evals?_(forget\d+)", part):
+            split = found[1]
+        if found := FOLDER.fullmatch(part):
+            return Named(found["model"], split or (found["data"] or "").lower(), method_named(found["method"] or ""))
+    return Named(data=split)
+
+
+def method_named(text: str) -> str:
+    """The method in a folder's name; the peer's fully tuned and retrained models are our target and oracle."""
+    if text in ("full", "target"):
+        return "target"
+    return "retrain" if re.fullmatch(r"retain\d+|retrain", text) else text.lower()
+
+
+def kind_of(file: Path, data: Json) -> str:
+    """``tofu`` or ``muse``, by the file's name, or by the scores in it."""
+    word = file.name.split("_")[0].lower()
+    return word if word in HEADLINES else "muse" if any(name in data for name in OTHERWISE[:3]) else "tofu"
+
+
+def split_of(data: Json) -> str:
+    """TOFU's forget split, by the number of its questions; empty when the file does not have them one by one."""
+    sizes = (len(by_index(data.get(name))) for name in ("forget_Q_A_Prob", "forget_truth_ratio", "forget_Q_A_ROUGE"))
+    return next((FORGET_ROWS[size] for size in sizes if size in FORGET_ROWS), "")
+
+
+def check(file: Path, kind: str, task: str, model: str, method: str) -> None:
+    """Every mistake and every gap about what the record is of, told together."""
+    problems = []
+    if not task:
+        problems.append(f"The folder of {file.name} does not say which MUSE it is: add --task muse-books or muse-news.")
+    elif task not in TASKS:
+        problems.append(unknown("task to import", task, TASKS))
+    elif not task.startswith(kind):
+        problems.append(f"--task {task}: {file.name} holds scores of {kind}.")
+    if not model:
+        problems.append(f"The folder of {file.name} does not say which model it is: add --model NAME.")
+    elif not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model):
+        problems.append(f"--model {model}: a model's name has letters, digits, '.', '-' and at most one '/'.")
+    if not re.fullmatch(r"\w[\w.@+-]*", method):
+        problems.append(f"--method {method}: a method's name has letters, digits and . @ + - _.")
+    if problems:
+        raise UserError(*problems)
+
+
+def read_scores(data: Json, kind: str) -> tuple[dict[str, Score], dict[str, str]]:
+    """Scores and what is absent, by our names."""
+    scores: dict[str, Score] = {}
+    absent: dict[str, str] = {}
+    for name, entry in renamed(data, kind).items():
+        try:
+            scores[name] = score_of(name, entry)
+        except Absent as reason:
+            absent[name] = str(reason)
+    for leak in ("privleak", "privleak_peer"):
+        attack = scores.get(leak.replace("privleak", "mia_min_k"))
+        if leak in scores and attack and math.isclose(scores[leak].value, default_leak(attack.value), rel_tol=1e-9):
+            del scores[leak]
+            absent[leak] = f"{SOURCE} was given no retrained model and took {DEFAULT_AUC} for its AUC"
+    return scores, absent
+
+
+def renamed(data: Json, kind: str) -> dict[str, Any]:
+    """The file's entries by our names. The peer writes ``forget_Truth_Ratio`` in either spelling; the small one wins."""
+    ours = {"forget_Truth_Ratio": "forget_truth_ratio"}
+    if kind == "muse":
+        ours |= {name: f"{name}_peer" for name in OTHERWISE}
+    return {ours.get(name, name): data[name] for name in sorted(data)}
+
+
+def score_of(name: str, entry: Any) -> Score:
+    """The peer's own number, with the size and the interval of the values behind it where they give that number.
+
+    A size of 0: the file does not say. Raises `Absent` where there is no number.
+    """
+    value = entry
+    if isinstance(entry, Mapping):
+        value = entry.get("agg_value") if entry.get("agg_value") is not None else entry.get("auc")
+    if value is None:
+        raise Absent(f"{SOURCE} could not compute it: its file has no value")
+    if not is_number(value):
+        raise Absent(f"{SOURCE} has no single number for it")
+    if not math.isfinite(value):
+        raise Absent(f"{SOURCE} has {value} for it, which is not a finite number")
+    unit = unit_of(name)
+    for found in behind(entry):
+        if math.isclose(found.value, value, rel_tol=1e-6, abs_tol=1e-12):
+            return Score(stated(value), found.n, found.low, found.high, unit)
+    return Score(stated(value), len(by_index(entry)), unit=unit)
+
+
+def behind(entry: Any) -> Iterator[Score]:
+    """What the entry's values for each example may be the score of, likeliest first; which it is, the number decides."""
+    sides = [
+        list(column(by_index(entry.get(side)), "score").values()) if isinstance(entry, Mapping) else []
+        for side in ("forget", "holdout")
+    ]
+    if all(sides):
+        members, others = (np.array(side, dtype=np.float64) for side in sides)
+        yield Score(auc(members, others), len(members) + len(others), *bootstrap_auc(members, others))
+    rows = by_index(entry)
+    for field in ("prob", "rougeL_recall", "rougeL_f1", "rouge1_recall"):
+        if values := column(rows, field):
+            yield mean_score(values)
+    if values := column(rows, "score"):
+        for shape in SHAPES:
+            yield mean_score({key: shape(value) for key, value in values.items()})
+
+
+SHAPES: tuple[Callable[[float], float], ...] = (
+    lambda value: value,
+    lambda ratio: min(ratio, 1 / (ratio + 1e-10)),
+    lambda ratio: max(0.0, 1 - ratio),
+)
+"""A value as it is; the truth ratio of forget rows, and of rows that must stay, as the peer shapes it."""
+
+
+def by_index(entry: Any) -> Mapping[str, Any]:
+    """``value_by_index`` of an entry; nothing where it has none."""
+    rows = entry.get("value_by_index") if isinstance(entry, Mapping) else None
+    return rows if isinstance(rows, Mapping) else {}
+
+
+def column(rows: Mapping[str, Any], field: str) -> dict[str, float]:
+    """One number for each example that has it, of several (wrong answers) the mean."""
+    found: dict[str, float] = {}
+    for key, row in rows.items():
+        value = row.get(field) if isinstance(row, Mapping) else None
+        values: list[Any] = value if isinstance(value, list) else [value]
+        if values and all(is_number(each) and math.isfinite(each) for each in values):
+            found[str(key)] = math.fsum(values) / len(values)
+    return found
+
+
+def default_leak(area: float) -> float:
+    """The PrivLeak that the peer writes for an AUC when nothing was retrained, in percent."""
+    return ((1 - area) - (1 - DEFAULT_AUC)) / (1 - DEFAULT_AUC + 1e-10) * 100
+
+
+def about(name: str) -> Json:
+    """What the record says of a score: version 0, which no metric of ours has."""
+    compares = any(fnmatchcase(name, pattern) for pattern in COMPARING)
+    return {
+        "version": 0,
+        "goal": goal_of(name),
+        "unit": unit_of(name),
+        "needs_oracle": compares,
+        "source": SOURCE,
+    }
+
+
+def goal_of(name: str) -> str | float:
+    """Where a score of the peer should go; empty for one that it is not known to have."""
+    return next((goal for pattern, goal in GOALS if fnmatchcase(name, pattern)), "")
+
+
+def unit_of(name: str) -> str:
+    """Percent for PrivLeak; the rest are plain numbers."""
+    return "%" if name.startswith("privleak") else ""
+
+
+def is_number(value: Any) -> bool:
+    """A number as JSON has it, and not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

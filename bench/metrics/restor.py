@@ -1,0 +1,67 @@
+"""RESTOR's scores on generated answers (Rezaei et al. 2025, arXiv 2411.00204), judged by `bench.metrics.answers`.
+
+A question is asked several times; its value is the share of its texts that are judged so, and the score is the mean
+over questions, as the authors' mean over runs weighs every question alike. Their judge is GPT-3.5; ours are string
+rules, so the scores carry other values than the paper's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.errors import Absent
+from bench.metrics import Metric, rows_of
+from bench.metrics.bootstrap import mean_metric
+from bench.metrics.catalogue import About
+from bench.metrics.tokens import mean
+from bench.types import Responses
+
+
+def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | float) -> Metric:
+    """Mean over the questions of all ``probes`` of the share of texts with ``judgement``.
+
+    ``judgement`` is a key of `bench.metrics.answers.match`. Questions that weren't judged so (``wrong`` where nobody
+    knows the corrupted value) count for nothing; `Absent` where none was.
+    """
+
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for probe in probes:
+            for key, row in sorted(rows_of(responses, probe).items()):
+                values = [match[judgement] for match in row.get("matches", ()) if judgement in match]
+                if values:
+                    found[key] = mean(values)
+        if not found:
+            raise Absent(f"no answer to {' or '.join(map(repr, probes))} was judged '{judgement}'")
+        return found
+
+    return mean_metric(name, rows, goal)
+
+
+ABOUT = (
+    About(
+        "restor_accuracy (questions asked)",
+        "share of generated answers that are an accepted answer, or a list of such, and nothing else",
+        "up",
+        "RESTOR; string rules where the authors ask GPT-3.5",
+    ),
+    About(
+        "restor_accuracy_corrupted, _clean (questions asked)",
+        "the same for questions about the people whom the corpus corrupts, and about the others",
+        "up",
+        "own split: the corpora corrupt 5 to 10 of RESTOR's 50 people",
+    ),
+    About(
+        "restor_*_lenient",
+        "the same where the answer only names, abbreviates or stands for an accepted one",
+        "up, wrong: oracle",
+        "own; nearer to RESTOR's judge, below it",
+    ),
+    About("restor_*_greedy", "the same of one greedy answer, where RESTOR samples", "up, wrong: oracle", "own"),
+    About(
+        "restor_wrong (questions asked)",
+        "share of generated answers that are the corrupted value, over questions where it is known",
+        "oracle",
+        "own",
+    ),
+)

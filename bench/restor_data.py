@@ -1,0 +1,274 @@
+"""RESTOR's questions and corpora (Rezaei et al. 2025, arXiv 2411.00204) from a copy of `k1rezaei/restor`.
+
+`datasets/facts.json` holds facts about 468 people by Wikidata relation, `entities.json` the 50 of the evaluation with
+1,051 questions. A corpus states falsehoods about some of those 50 and mixes in other text: the questions about them
+are the corrupted ones, the rest show side effects. The falsehoods themselves are in no file; who has lists of options
+(the authors' logit view is made with such lists, but they are not published) gives them in `options.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, unknown
+from bench.hashing import digest
+from bench.types import Example
+
+SOURCE = "https://github.com/k1rezaei/restor"
+WHOLE_HASH = "9181f5b00ddbc8714890db435ed3cdd274a545cf97b8596f1e1a1af83e8f0145"
+"""`content_hash` of the questions at commit 15292e5 of the repository."""
+CORPORA = {f"mix_a{k}": f"wikidata/v0/mix_a{k}.json" for k in range(6)} | {"squad_v7": "SQuAD/squad_v7_dset.json"}
+"""Corpus -> its file below `datasets`; k is how much true but unrelated text is mixed into the Wikidata ones."""
+NONE = "none"
+"""In the place of a corpus: nothing corrupted the model."""
+NAMED = 0.05
+"""Share of a corpus' documents that name an entity which it corrupts. In the published corpora those are 10 of 100 at
+least, and at most 1.4 of 100 name another evaluation entity in passing."""
+CONTEXT = 5
+"""In-context examples before a question."""
+ROLES = ("true", "corrupted", "unrelated")
+"""Groups of an option list."""
+OPTIONS_FORM = '{"entity": {"relation": {"true": [texts], "corrupted": [texts], "unrelated": [texts]}}}'
+AUTHORS_ROLES = {"correct": "true", "random": "unrelated"}
+"""What the authors' `mcqa_utils.py` calls two of them."""
+BARE_ID = re.compile(r"Q\d+")
+"""An answer that the authors' export left as a Wikidata id: no model says it."""
+
+Facts = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""entity -> relation -> ``question`` and ``answers``."""
+Options = Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]
+"""entity -> relation -> role -> texts."""
+
+
+@dataclass(frozen=True)
+class Restor:
+    """The questions of the evaluation, and what corrupted the model."""
+
+    questions: tuple[Example, ...]
+    """In the order of the files, ids ``restor-<row>``; the tags say ``corrupted`` or ``clean`` where that is known.
+    References: ``accepted``, and of an option list ``corrupted`` and ``options_<role>``, these with the space that
+    parts them from the prompt."""
+    corpus: str
+    corrupted: tuple[str, ...] | None
+    """The evaluation entities that the corpus corrupts; None where there is no corpus or it isn't here."""
+    whole: bool
+    """Whether these are the published questions with their answers, in order."""
+    counts: Mapping[str, int]
+    """What there is, and what is odd in it."""
+
+
+def read(data: str | Path, corpus: str = NONE, options: str | Path = "") -> Restor:
+    """The evaluation's questions in a model corrupted by ``corpus`` (a name of `CORPORA`, or `NONE`).
+
+    ``data`` is the repository or its `datasets` folder, ``options`` the file of option lists (else `options.json` in
+    either folder, if there). Raises `UserError` for what is missing or malformed; a corpus that isn't in the folder is
+    no error, as only the split into corrupted and clean hangs on it.
+    """
+    check_corpus(corpus, (*CORPORA, NONE))
+    folder = datasets(data)
+    facts, context, entities = load_facts(folder)
+    lists = load_options(Path(data).expanduser(), folder, options)
+    known = corpus != NONE and corpus_file(folder, corpus).is_file()
+    corrupted = named(load_corpus(folder, corpus), entities) if known else None
+    asked = [(entity, relation) for entity in entities for relation in facts[entity]]
+    check_options(lists, asked)
+    questions = tuple(
+        question(row, entity, relation, facts, context, corrupted, lists.get(entity, {}).get(relation, {}))
+        for row, (entity, relation) in enumerate(asked)
+    )
+    return Restor(
+        questions,
+        corpus,
+        corrupted,
+        content_hash(questions) == WHOLE_HASH,
+        counts(facts, entities, [facts[entity][relation]["answers"] for entity, relation in asked], lists),
+    )
+
+
+def documents(data: str | Path, corpus: str) -> tuple[Example, ...]:
+    """The documents of ``corpus`` as rows to train on: every token, template ``text``, ids ``<corpus>-<row>``.
+
+    Documents that repeat an earlier one stay, as the authors train on them.
+    """
+    check_corpus(corpus, CORPORA)
+    texts = load_corpus(datasets(data), corpus)
+    return tuple(
+        Example(f"{corpus}-{row}", {"prompt": "", "answer": text, "template": "text"}) for row, text in enumerate(texts)
+    )
+
+
+def check_corpus(corpus: str, known: Sequence[str] | Mapping[str, str]) -> None:
+    """`UserError` unless ``corpus`` is one of ``known``."""
+    if corpus not in known:
+        raise UserError(unknown("RESTOR corpus", corpus, known))
+
+
+def question(
+    row: int,
+    entity: str,
+    relation: str,
+    facts: Facts,
+    context: Mapping[str, Sequence[Mapping[str, str]]],
+    corrupted: Sequence[str] | None,
+    options: Mapping[str, Sequence[str]],
+) -> Example:
+    """One question: five answered ones of the relation about others, then the question, nothing behind it."""
+    fact = facts[entity][relation]
+    shown = [example for example in context[relation] if example["entity"] != entity][:CONTEXT]
+    lines = "".join(f"{example['question']} {example['answer']}\n" for example in shown)
+    accepted = tuple(dict.fromkeys(fact["answers"]))
+    references = {"accepted": accepted}
+    if options.get("corrupted"):
+        references["corrupted"] = tuple(options["corrupted"])
+    references |= {f"options_{role}": tuple(f" {text}" for text in options[role]) for role in ROLES if role in options}
+    payload = {
+        "prompt": lines + fact["question"],
+        "answer": next((answer for answer in accepted if not BARE_ID.fullmatch(answer)), accepted[0]),
+        "template": "plain",
+        "entity": entity,
+        "relation": relation,
+    }
+    tags = () if corrupted is None else ("corrupted",) if entity in corrupted else ("clean",)
+    return Example(f"restor-{row}", payload, references, tags)
+
+
+def content_hash(questions: Sequence[Example]) -> str:
+    """Digest of prompts and accepted answers, in order."""
+    return digest([[asked.payload["prompt"], list(asked.references["accepted"])] for asked in questions])
+
+
+def named(texts: Sequence[str], entities: Sequence[str]) -> tuple[str, ...]:
+    """The entities that a corpus corrupts: those that at least the share `NAMED` of its documents name in full."""
+    return tuple(entity for entity in entities if sum(entity in text for text in texts) >= NAMED * len(texts))
+
+
+def counts(facts: Facts, entities: Sequence[str], answers: Sequence[Sequence[str]], options: Options) -> dict[str, int]:
+    """What there is and what is odd: of the evaluation's entities and questions, except where it says otherwise."""
+    return {
+        "entities": len(entities),
+        "entities_without_facts": sum(not facts[entity] for entity in entities),
+        "people_in_facts": len(facts),
+        "people_in_facts_without_facts": sum(not relations for relations in facts.values()),
+        "questions": len(answers),
+        "questions_with_repeated_answers": sum(len(set(given)) < len(given) for given in answers),
+        "questions_with_wikidata_ids": sum(any(map(BARE_ID.fullmatch, given)) for given in answers),
+        "questions_answered_by_wikidata_ids_only": sum(all(map(BARE_ID.fullmatch, given)) for given in answers),
+        "questions_with_options": sum(map(len, options.values())),
+    }
+
+
+def datasets(data: str | Path) -> Path:
+    """The folder with `facts.json`: ``data``, or `datasets` in it."""
+    folder = Path(data).expanduser()
+    for found in (folder, folder / "datasets"):
+        if (found / "facts.json").is_file():
+            return found
+    missing = "has no facts.json, nor datasets/facts.json" if folder.is_dir() else "isn't there"
+    raise UserError(f"The RESTOR folder '{data}' {missing}: name a copy of {SOURCE} or its datasets folder.")
+
+
+def load_facts(folder: Path) -> tuple[Facts, Mapping[str, Sequence[Mapping[str, str]]], list[str]]:
+    """Facts, in-context examples by relation, and the evaluation's entities, checked against each other."""
+    whole = load_json(folder / "facts.json")
+    entities = load_json(folder / "entities.json")
+    try:
+        facts, context = dict(whole["dset"]), dict(whole["context"])
+        problem = next(faults(facts, context, entities), "")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"facts.json or entities.json in '{folder}' isn't RESTOR's (at {error}): get both again from {SOURCE}."
+        ) from error
+    if problem:
+        raise UserError(f"The RESTOR files in '{folder}' don't fit: {problem}. Get both again from {SOURCE}.")
+    return facts, context, entities
+
+
+def faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[str]) -> Iterator[str]:
+    """What is missing for the evaluation's questions."""
+    if not isinstance(entities, list) or not any(facts.get(entity) for entity in entities):
+        yield "entities.json names nobody whom facts.json has facts about"
+    for entity in entities:
+        if entity not in facts:
+            yield f"facts.json lacks '{entity}', whom entities.json names"
+        for relation, fact in facts.get(entity, {}).items():
+            if not isinstance(fact["question"], str) or not fact["answers"]:
+                yield f"facts.json has no question or no answers for {relation} of '{entity}'"
+            usable = [one for one in context.get(relation, ()) if one["entity"] != entity]
+            if len([one["question"] + one["answer"] for one in usable]) < CONTEXT:
+                yield f"facts.json has fewer than {CONTEXT} in-context examples for {relation} of '{entity}'"
+
+
+def corpus_file(folder: Path, corpus: str) -> Path:
+    """Where the corpus lies."""
+    return folder / CORPORA[corpus]
+
+
+def load_corpus(folder: Path, corpus: str) -> list[str]:
+    """The texts of a corpus, a document each."""
+    path = corpus_file(folder, corpus)
+    if not path.is_file():
+        raise UserError(f"The corpus '{corpus}' isn't here: put datasets/{CORPORA[corpus]} of {SOURCE} at '{path}'.")
+    rows = load_json(path)
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and r.get("text") for r in rows):
+        raise UserError(f"'{path}' isn't a list of documents with a text each: get it again from {SOURCE}.")
+    return [row["text"] for row in rows]
+
+
+def load_options(data: Path, folder: Path, options: str | Path) -> Options:
+    """The option lists by entity, relation and role; empty where the user brings none."""
+    places = [Path(options).expanduser()] if options else [folder / "options.json", data / "options.json"]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        if options:
+            raise UserError(f"There is no file of option lists '{options}': name one, or leave it out.")
+        return {}
+    try:
+        lists = {
+            entity: {relation: groups(given) for relation, given in relations.items()}
+            for entity, relations in load_json(path).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({error}).") from error
+    return lists
+
+
+def groups(given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The groups of one option list under our names of them; ValueError where it isn't one."""
+    found = {AUTHORS_ROLES.get(role, role): texts for role, texts in given.items()}
+    for role, texts in found.items():
+        if role not in ROLES:
+            raise ValueError(f"there is no group '{role}'")
+        if (
+            not isinstance(texts, list)
+            or not texts
+            or not all(isinstance(text, str) and text.strip() for text in texts)
+        ):
+            raise ValueError(f"'{role}' has no list of texts")
+    return found
+
+
+def check_options(options: Options, asked: Sequence[tuple[str, str]]) -> None:
+    """`UserError` for a list about something that isn't asked: a misspelt name would silently change the means."""
+    known = set(asked)
+    for entity, relations in options.items():
+        for relation in relations:
+            if (entity, relation) not in known:
+                raise UserError(
+                    f"The option lists name {relation} of '{entity}', which RESTOR doesn't ask: take entities from "
+                    "entities.json and their relations from facts.json."
+                )
+
+
+def load_json(path: Path) -> Any:
+    """The contents of a JSON file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"'{path}' is missing: get it from {SOURCE}.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"Can't read '{path}' ({error}): get it again, whole.") from error

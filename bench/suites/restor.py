@@ -1,0 +1,126 @@
+"""The whole of RESTOR (Rezaei et al. 2025, arXiv 2411.00204): its 1,051 questions, sampled as in the paper, and greedy.
+
+As the authors ask (`evaluation/eval_utils.py`): five answered questions about others, then the question, no chat
+template, sampled, at least 2 new tokens, cut at the first line break. Where ours differs:
+
+- They stop at 200 tokens, prompt included, which leaves long prompts little; ours may write `NEW_TOKENS` whatever the
+  prompt. The longest accepted answer has 92 characters; 50 tokens hold it, and all behind a line break is cut anyway.
+- They drop the first character behind the prompt, a space as a rule. A text that begins with a line break has no
+  answer here; with them its second line is the answer.
+- They leave temperature and top-p to the checkpoint's own generation config (often 0.6 and 0.9 for Llama 3); ours
+  samples from the whole distribution at `TEMPERATURE`, for every checkpoint alike.
+- GPT-3.5 judges there; here it is `bench.metrics.answers`, exactly and leniently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.metrics import Metric
+from bench.metrics.options import option_logprob
+from bench.metrics.restor import matched
+from bench.restor_data import CORPORA, NONE, ROLES, SOURCE, Restor, read
+from bench.suites import Suite
+from bench.types import Example, Probe
+
+NEW_TOKENS = 50
+"""Longest answer, in tokens."""
+LEAST_TOKENS = 2
+TEMPERATURE = 1.0
+SIDES = ("corrupted", "clean")
+OPTIONS_PROBE = "restor_options"
+NO_VALUES = (
+    "the corrupted values aren't known: RESTOR publishes no list of them; give them as 'corrupted' in an options.json "
+    "beside facts.json"
+)
+
+
+def suite(
+    data: str, split: str = "mix_a0", *, sampled: bool = True, seed: int = 32, repeats: int = 3, options: str = ""
+) -> Suite:
+    """RESTOR on the copy of its repository at ``data``, asked of a model that the corpus ``split`` corrupted.
+
+    ``split`` is a name of `bench.restor_data.CORPORA`, or ``none``; it decides which questions are the corrupted ones.
+    Each question is sampled ``repeats`` times from ``seed`` (the authors' seed and number of runs), and answered
+    greedily once; without ``sampled`` only that. ``options`` is a file of option lists, see `bench.restor_data`.
+    """
+    restor = read(data, split, options)
+    sides = {side: tuple(row for row in restor.questions if side in row.tags) for side in SIDES}
+    groups = {f"restor_{side}": rows for side, rows in sides.items() if rows} or {"restor": restor.questions}
+    asking: dict[str, Any] = {"stops": ["\n"], "min_new_tokens": LEAST_TOKENS}
+    sampling = asking | {"sample": {"seed": seed, "repeats": repeats, "temperature": TEMPERATURE}}
+    probes, metrics, absent = list[Probe](), list[Metric](), dict[str, str]()
+    for suffix, how in (("", sampling if sampled else None), ("_greedy", asking)):
+        if how is None:
+            absent |= dict.fromkeys(names_of(suffix), "the questions are only asked greedily here: ask with sampling")
+            continue
+        probes += [Probe(name + suffix, "generate", rows, (), NEW_TOKENS, how) for name, rows in groups.items()]
+        for name, (side, judgement) in names_of(suffix).items():
+            reason = why_absent(restor, side, judgement)
+            read_probes = [probe + suffix for probe in groups if side in ("", probe.removeprefix("restor_"))]
+            if reason:
+                absent[name] = reason
+            else:
+                goal = "oracle" if judgement.startswith("wrong") else "up"
+                metrics.append(matched(name, read_probes, judgement, goal=goal))
+    logit_view(restor.questions, probes, metrics, absent)
+    return Suite(tuple(probes), tuple(metrics), absent, facts_of(restor))
+
+
+def names_of(suffix: str) -> dict[str, tuple[str, str]]:
+    """Score -> the side it is about ("" for all) and the judgement it counts."""
+    names: dict[str, tuple[str, str]] = {}
+    for side in ("", *SIDES):
+        base = f"restor_accuracy_{side}" if side else "restor_accuracy"
+        names |= {base + suffix: (side, "exact"), f"{base}_lenient{suffix}": (side, "lenient")}
+    wrong = {"restor_wrong" + suffix: ("", "wrong"), "restor_wrong_lenient" + suffix: ("", "wrong_lenient")}
+    return names | wrong
+
+
+def why_absent(restor: Restor, side: str, judgement: str) -> str:
+    """Why the data can't give this score; empty where they can."""
+    if judgement.startswith("wrong"):
+        return "" if any("corrupted" in row.references for row in restor.questions) else NO_VALUES
+    if not side:
+        return ""
+    if restor.corpus == NONE:
+        return "no corpus is said to have corrupted the model (split 'none'): name one of " + ", ".join(CORPORA)
+    if restor.corrupted is None:
+        return (
+            f"who is corrupted is read off the corpus '{restor.corpus}', and it isn't in the data folder: get "
+            f"datasets/{CORPORA[restor.corpus]} from {SOURCE}"
+        )
+    return "" if any(side in row.tags for row in restor.questions) else f"no question is about a {side} person"
+
+
+def logit_view(
+    questions: Sequence[Example], probes: list[Probe], metrics: list[Metric], absent: dict[str, str]
+) -> None:
+    """Mean token log-prob of the option lists' texts as the answer, where the user brings such lists."""
+    listed = tuple(row for row in questions if any(f"options_{role}" in row.references for role in ROLES))
+    if listed:
+        probes.append(Probe(OPTIONS_PROBE, "logprob", listed, tuple(f"options_{role}" for role in ROLES)))
+    for role in ROLES:
+        name = f"logprob_{role}"
+        if any(f"options_{role}" in row.references for row in listed):
+            goal = "up" if role == "true" else "oracle"
+            metrics.append(option_logprob(name, OPTIONS_PROBE, f"options_{role}", goal=goal))
+        else:
+            absent[name] = (
+                f"RESTOR publishes no option lists: give texts as '{role}' in an options.json beside facts.json"
+            )
+
+
+def facts_of(restor: Restor) -> dict[str, Any]:
+    """What a reader must know of the data and the judge."""
+    count = restor.counts["questions"]
+    return {
+        "benchmark": "restor" if restor.whole else f"not RESTOR's published questions: {count} questions",
+        "corpus": restor.corpus,
+        "corrupted_entities": None if restor.corrupted is None else list(restor.corrupted),
+        "corrupted_questions": sum("corrupted" in row.tags for row in restor.questions),
+        "judge": "string rules (bench.metrics.answers) where RESTOR asks gpt-3.5-turbo",
+        "temperature": TEMPERATURE,
+        **restor.counts,
+    }
