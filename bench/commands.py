@@ -368,7 +368,10 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     loaded = load(source)
     for broken in loaded.broken:
         say(f"left out: {broken.path}: {broken.reason}")
-    records = [record for record in loaded.records if record.status == "done"]
+    measured = [record for record in loaded.records if record.status == "done"]
+    records = [record for record in measured if "imported" not in record.provenance]
+    if len(measured) > len(records):
+        say(f"{len(measured) - len(records)} imported records have no responses to score again")
     for record in records:
         metrics = all_metrics(record)
         again = rescore(record, kept, metrics)

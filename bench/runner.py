@@ -352,7 +352,8 @@ def floors(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str,
     """Per score, how far two oracles of this seed lie apart.
 
     A score that compares with the oracle (KL, PrivLeak, forget quality) is taken of each oracle against the others: the
-    floor is its mean distance from the ideal (0, or 1 for a p-value). Any other score: the mean absolute difference.
+    floor is its mean distance from the ideal (0, or 1 for a p-value). Any other score, and one whose goal is the
+    oracle's own value: the mean absolute difference.
     """
     values = oracle_values(metrics, oracles)
     found: dict[str, float] = {}
@@ -360,7 +361,7 @@ def floors(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str,
         each = values.get(metric.name, [])
         if len(each) < 2:
             continue
-        if metric.needs_oracle:
+        if metric.needs_oracle and metric.goal != "oracle":
             ideal = {"up": 1.0, "down": 0.0}.get(str(metric.goal), 0.0 if isinstance(metric.goal, str) else metric.goal)
             gaps = [abs(value - ideal) for value in each]
         else:

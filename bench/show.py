@@ -62,6 +62,8 @@ def said(record: Record, source: Path, store: Path, examples: int) -> list[str]:
     """The first ``examples`` generations of each probe that has any, from the store (published files hold no text)."""
     if record.status != "done":
         return []
+    if "imported" in record.provenance:
+        return ["", "examples: an imported record has no responses; they stay with the file it came from."]
     responses = find_responses(record, source, store)
     if responses is None:
         return ["", "examples: the responses are no longer in the store; run the same command again to see them."]

@@ -68,13 +68,37 @@ def test_runs_are_understood(line: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in commands() if not re.search(r"bench (run|tune|fetch|publish|ls runs)", line)]
+    "line", [line for line in commands() if not re.search(r"bench (run|tune|fetch|publish|ls runs|eval|import)", line)]
 )
 def test_readers_of_records_work(line: str, folder: Path) -> None:
     done = bench(line, folder)
     several = done.returncode == 2 and re.search(r"fits \d+ records", done.stderr)
     assert done.returncode == 0 or several, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if " eval " in line])
+def test_evaluations_run_on_a_model_of_the_readers(line: str, folder: Path) -> None:
+    """The line as it stands, with a tiny model and tiny data in the places of its capitals."""
+    from tests.bench.suites.test_muse import write_data as write_muse
+    from tests.bench.test_evaluate import write_data as write_tofu
+    from tests.tiny import saved, subword_llama, subword_tokenizer
+
+    task = shlex.split(line)[shlex.split(line).index("--task") + 1]
+    for seed, name in enumerate(("model", "oracle")):
+        words = subword_tokenizer([README])
+        saved(subword_llama(words, seed), words, folder / name)
+    if task == "restor":
+        real = ROOT.parent / "shared/data/restor"
+        if not real.is_dir():
+            pytest.skip("no copy of RESTOR beside the project")
+        data = str(real)
+    else:
+        data = str((write_tofu if task == "tofu" else write_muse)(folder / "data" if task == "tofu" else folder))
+    line = re.sub(r"--data \S+", f"--data {data}", line.replace("MODEL", "model").replace("RETRAINED", "oracle"))
+    done = bench(line, folder, "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "scores.json").exists()
 
 
 def test_fetched_models_are_known() -> None:
