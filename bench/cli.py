@@ -155,7 +155,7 @@ def eval_(
         str, typer.Option("--oracle", help="The retrained model; without it what needs one is absent.")
     ] = "",
     reference: Annotated[str, typer.Option("--reference", help="A model that never saw the forget set.")] = "",
-    judge: Annotated[str, typer.Option("--judge", help="TOFU: similarity (offline), chat, or a plug-in's name.")] = "",
+    judge: Annotated[str, typer.Option("--judge", help="TOFU: similarity (offline) or chat; RESTOR: chat.")] = "",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "cpu",
     threads: Threads = 1,

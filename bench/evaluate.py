@@ -6,6 +6,7 @@ that needs an oracle or a reference model is absent without one, with the reason
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import time
@@ -43,7 +44,7 @@ class Evaluation:
     device: str = "cpu"
     limit: int | None = None
     judge: str = ""
-    """TOFU: another judge than the offline one."""
+    """TOFU: another judge than the offline one. RESTOR: a judge beside the string rules."""
 
 
 def evaluate(asked: Evaluation, models_dir: Path, threads: int = 1) -> Json:
@@ -80,8 +81,8 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
         problems.append(unknown("task", asked.task, names.table("tasks"), "tasks"))
     elif not hasattr(names.load("tasks", asked.task), "suite"):
         problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
-    elif asked.judge and asked.task != "tofu":
-        problems.append(f"--judge {asked.judge}: only tofu's answers are judged; leave it out.")
+    elif asked.judge and "judge" not in inspect.signature(names.load("tasks", asked.task).suite).parameters:
+        problems.append(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
     if asked.dtype not in DTYPES:
         problems.append(unknown("dtype", asked.dtype, DTYPES))
     if asked.limit is not None and asked.limit < 1:
@@ -118,7 +119,7 @@ def ask(
         found["model"], probes, others, reference=found.get("reference"), device=asked.device, limit=asked.limit
     )
     if oracle is None:
-        return ours, []
+        return judged(ours, [], probes), []
     compared = [replace(probe, options=plain(probe)) for probe in probes if probe.kind in ORACLES_KINDS]
     theirs = measure(oracle, compared, device=asked.device, limit=asked.limit)
     if oracle.hash == found["model"].hash:  # the model is its own oracle: compared as another one

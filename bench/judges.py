@@ -218,6 +218,8 @@ class ChatJudge:
     timeout: float = 60.0
     """Seconds to wait for a reply."""
     version: int = field(default=1, init=False)
+    accepts: float = field(default=50.0, init=False)
+    """Grade from which an accepted answer counts as given (RESTOR, where the judge says right or wrong)."""
 
     def __post_init__(self) -> None:
         """Refuse what can't work, before anything is asked."""

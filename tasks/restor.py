@@ -111,9 +111,9 @@ class Restor:
         )
 
     @staticmethod
-    def suite(data: str, split: str = "") -> Suite:
+    def suite(data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
-        return restor.suite(data, split or "mix_a0")
+        return restor.suite(data, split or "mix_a0", judge)
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""

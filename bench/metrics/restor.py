@@ -38,6 +38,25 @@ def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | flo
     return mean_metric(name, rows, goal)
 
 
+def judged(name: str, probes: Sequence[str], judge: str) -> Metric:
+    """Mean over the questions of the share of texts in which the judge sees an accepted answer, goal up.
+
+    Reads the rows of `bench.judging.accepted_rows`; ``judge`` is its name and version.
+    """
+
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for probe in probes:
+            for key, row in sorted(rows_of(responses, probe).items()):
+                if texts := row.get("grades", ()):
+                    found[key] = mean(float(max(grades.values()) >= row["accepts"]) for grades in texts)
+        if not found:
+            raise Absent("no answer was judged")
+        return found
+
+    return mean_metric(name, rows, "up", unit=f"judge: {judge}")
+
+
 ABOUT = (
     About(
         "restor_accuracy (questions asked)",
@@ -56,6 +75,12 @@ ABOUT = (
         "the same where the answer only names, abbreviates or stands for an accepted one",
         "up, wrong: oracle",
         "own; nearer to RESTOR's judge, below it",
+    ),
+    About(
+        "restor_accuracy_judged",
+        "share of generated answers in which a chat model sees an accepted answer",
+        "up",
+        "RESTOR's way, with the prompt of bench.judges; the judge is in the unit",
     ),
     About("restor_*_greedy", "the same of one greedy answer, where RESTOR samples", "up, wrong: oracle", "own"),
     About(

@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.judges import label, load_judge
+from bench.judging import check_accepts
 from bench.metrics import Metric
 from bench.metrics.options import option_logprob
-from bench.metrics.restor import matched
+from bench.metrics.restor import judged, matched
 from bench.restor_data import CORPORA, NONE, ROLES, SOURCE, Restor, read
 from bench.suites import Suite
 from bench.types import Example, Probe
@@ -29,6 +31,7 @@ NEW_TOKENS = 50
 LEAST_TOKENS = 2
 TEMPERATURE = 1.0
 SIDES = ("corrupted", "clean")
+JUDGED = "restor_accuracy_judged"
 OPTIONS_PROBE = "restor_options"
 NO_VALUES = (
     "the corrupted values aren't known: RESTOR publishes no list of them; give them as 'corrupted' in an options.json "
@@ -37,13 +40,21 @@ NO_VALUES = (
 
 
 def suite(
-    data: str, split: str = "mix_a0", *, sampled: bool = True, seed: int = 32, repeats: int = 3, options: str = ""
+    data: str,
+    split: str = "mix_a0",
+    judge: str = "",
+    *,
+    sampled: bool = True,
+    seed: int = 32,
+    repeats: int = 3,
+    options: str = "",
 ) -> Suite:
     """RESTOR on the copy of its repository at ``data``, asked of a model that the corpus ``split`` corrupted.
 
     ``split`` is a name of `bench.restor_data.CORPORA`, or ``none``; it decides which questions are the corrupted ones.
     Each question is sampled ``repeats`` times from ``seed`` (the authors' seed and number of runs), and answered
     greedily once; without ``sampled`` only that. ``options`` is a file of option lists, see `bench.restor_data`.
+    ``judge`` also has the sampled answers judged by a chat model, as the authors do.
     """
     restor = read(data, split, options)
     sides = {side: tuple(row for row in restor.questions if side in row.tags) for side in SIDES}
@@ -64,6 +75,17 @@ def suite(
             else:
                 goal = "oracle" if judgement.startswith("wrong") else "up"
                 metrics.append(matched(name, read_probes, judgement, goal=goal))
+    if judge:
+        check_accepts(judge)
+        probes += [
+            Probe(
+                f"{name}_judged", "judge", rows, options={"judge": judge, "said": name + ("" if sampled else "_greedy")}
+            )
+            for name, rows in groups.items()
+        ]
+        metrics.append(judged(JUDGED, [f"{name}_judged" for name in groups], label(load_judge(judge))))
+    else:
+        absent[JUDGED] = "no judge was asked: --judge chat has a chat model judge the answers, for users with a key"
     logit_view(restor.questions, probes, metrics, absent)
     return Suite(tuple(probes), tuple(metrics), absent, facts_of(restor))
 

@@ -30,6 +30,7 @@ from bench.metrics.probability import (
     normalised_probability,
     probability,
 )
+from bench.metrics.restor import judged as restor_judged
 from bench.metrics.restor import matched
 from bench.metrics.rouge import overlap, rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
@@ -55,12 +56,22 @@ MADE: dict[Callable[..., Metric], Metric] = {
     option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
     mean_loss: mean_loss("mean_loss", "asked", goal="oracle"),
     matched: matched("matched", ["sampled"], "exact", goal="up"),
+    restor_judged: restor_judged("restor_judged", ["accepted"], "a judge"),
     acc_forget: acc_forget("acc_forget", "graded", "coin v1"),
     acc_recover: acc_recover("acc_recover", "graded", "coin v1"),
     acc_retain: acc_retain("acc_retain", "graded", "coin v1"),
 }
 METRICS = list(MADE.values())
-WHOLE = ("accuracy", "answered", "exact_memorization", "extraction_strength", "rouge", "collapsed", "matched")
+WHOLE = (
+    "accuracy",
+    "answered",
+    "exact_memorization",
+    "extraction_strength",
+    "rouge",
+    "collapsed",
+    "matched",
+    "restor_judged",
+)
 """They read argmax hits, counts or judgements, which are whole numbers."""
 OPTIONS = ("truth", "oracle-0", "oracle-1", "wrong-0")
 SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and", "looked", "at", "the", "rain"]
@@ -82,6 +93,7 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
         "said": {key: {"counts": overlap(" ".join(rng.sample(SENTENCE, 9)), " ".join(SENTENCE))} for key in ids},
         "apart": {key: {label: [rng.random(), rng.random()] for label in others} for key in ids},
         "choice": {key: {"acc": float(rng.random() < 0.7)} for key in ids},
+        "accepted": {key: {"grades": [{"accepted-0": 100 * rng.random()}], "accepts": 50.0} for key in ids},
         "graded": {key: {"grades": {option: rng.random() for option in OPTIONS}} for key in ids},
         "sampled": {
             key: {"matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)]} for key in ids
@@ -148,6 +160,7 @@ def test_absent_with_a_reason_where_there_is_nothing(metric: Metric) -> None:
         "said": {"a": {}},
         "apart": {"a": {"o0": []}},
         "choice": {"a": {}},
+        "accepted": {"a": {"grades": []}},
         "sampled": {"a": {"matches": []}},
         "graded": {"a": {"grades": {"truth": 1.0, "wrong-0": 0.5}}},
     }

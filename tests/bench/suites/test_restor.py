@@ -21,6 +21,8 @@ ACCURACIES = {
     f"restor_accuracy{side}{lenient}" for side in ("", "_corrupted", "_clean") for lenient in ("", "_lenient")
 }
 WRONG = {"restor_wrong", "restor_wrong_lenient"}
+JUDGE = {"restor_accuracy_judged"}
+"""Absent unless a judge is asked."""
 LOGPROBS = {"logprob_true", "logprob_corrupted", "logprob_unrelated"}
 OPTIONS = {"w1": {"P1": {"true": ["w4"], "corrupted": ["w5", "w6"], "unrelated": ["w7 w8"]}}}
 
@@ -78,7 +80,7 @@ def test_every_score_is_there_or_absent_with_a_reason(data: Path) -> None:
         ("mix_a0", False, WRONG | greedy(WRONG) | LOGPROBS | ACCURACIES),
     ):
         made = suite(str(data), split, sampled=sampled)
-        assert set(made.absent) == absent
+        assert set(made.absent) == absent | JUDGE
         assert {metric.name for metric in made.metrics} == every - absent
         assert all(" " in reason for reason in made.absent.values())
     assert (
@@ -93,7 +95,7 @@ def test_every_score_is_there_or_absent_with_a_reason(data: Path) -> None:
 def test_option_lists_bring_the_wrong_answers_and_the_log_probs(data: Path) -> None:
     (data / "options.json").write_text(json.dumps(OPTIONS))
     made = suite(str(data))
-    assert made.absent == {}
+    assert set(made.absent) == JUDGE
     probe = made.probes[-1]
     assert (probe.name, probe.kind) == ("restor_options", "logprob")
     assert probe.roles == ("options_true", "options_corrupted", "options_unrelated")
@@ -101,7 +103,7 @@ def test_option_lists_bring_the_wrong_answers_and_the_log_probs(data: Path) -> N
     goals = {metric.name: metric.goal for metric in made.metrics}
     assert goals["logprob_true"] == "up" and goals["logprob_corrupted"] == goals["restor_wrong"] == "oracle"
     (data / "options.json").write_text(json.dumps({"w1": {"P1": {"true": ["w4"]}}}))
-    assert set(suite(str(data)).absent) == WRONG | greedy(WRONG) | LOGPROBS - {"logprob_true"}
+    assert set(suite(str(data)).absent) == JUDGE | WRONG | greedy(WRONG) | LOGPROBS - {"logprob_true"}
 
 
 def test_a_corpus_about_everybody_leaves_nobody_clean(data: Path) -> None:
