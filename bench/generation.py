@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from bench.loaders import Opened
-from bench.scoring import common
+from bench.scoring import common, parameters_of
 
 ROWS = 64
 """Rows of a batch."""
@@ -123,7 +124,8 @@ def run_batch(
 ) -> list[Live]:
     """Generate for one batch until every row has ended."""
     ends, rows = ends_of(opened), [Live(key, draws=generator(asking.sampling, key)) for key in batch]
-    logits, cache, mask = prefill(opened.model, [prompt for prompt, _ in batch], device, cost)
+    cache = DynamicCache(config=opened.model.config)
+    logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
     live = list(rows)
     for step in range(asking.max_new_tokens):
         chosen = choose(logits, live, asking, ends if step < asking.min_new_tokens else frozenset())
@@ -143,29 +145,18 @@ def run_batch(
         mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
         ids = torch.tensor([[row.tokens[-1]] for row in live], device=device)
         cost.steps += len(live)
-        out = opened.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=mask.sum(1, keepdim=True) - 1,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits = out.logits[:, -1]
+        logits = last_logits(opened.model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
     return rows
 
 
-def prefill(model: Any, prompts: Sequence[Prompt], device: str, cost: Cost) -> tuple[Tensor, Any, Tensor]:
-    """The logits after each prompt (B, V), the cache, and the mask (B, T) of what in it is real."""
-    from transformers import DynamicCache
-
+def prefill(model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost: Cost) -> tuple[Tensor, Tensor]:
+    """Fill the cache; the logits after each prompt (B, V) and the mask (B, T) of what in the cache is real."""
     shared = min(common(prompts[0], prompt) for prompt in prompts)
     shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
-    cache = DynamicCache(config=model.config)
     if shared > 0 and len(prompts) > 1:
         cost.prefill += shared
         head = torch.tensor([prompts[0][:shared]], device=device)
-        model(input_ids=head, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        last_logits(model, cache, head, torch.ones_like(head), torch.arange(shared, device=device)[None])
         cache.batch_repeat_interleave(len(prompts))
     else:
         shared = 0
@@ -175,15 +166,16 @@ def prefill(model: Any, prompts: Sequence[Prompt], device: str, cost: Cost) -> t
     mask = torch.tensor([[1] * shared + [0] * pad + [1] * (width - pad) for pad in pads])
     cost.prefill += ids.numel()
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    out = model(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=positions.to(device),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return out.logits[:, -1], cache, mask.to(device)
+    logits = last_logits(model, cache, ids.to(device), mask.to(device), positions.to(device))
+    return logits, mask.to(device)
+
+
+def last_logits(model: Any, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    """One step: the logits after the last of ``ids`` (B, V); ``mask`` is over everything in the cache and ``ids``."""
+    inputs = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
+    taken = {name: value for name, value in inputs.items() if name in parameters_of(model)}
+    found: Tensor = model(input_ids=ids, past_key_values=cache, use_cache=True, **taken).logits[:, -1]
+    return found
 
 
 def generator(sampling: Sampling | None, key: tuple[Prompt, int]) -> torch.Generator | None:

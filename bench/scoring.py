@@ -9,6 +9,7 @@ looks. Nothing compares ids with the padding token.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,7 +176,7 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
 
     Models with a window, a recurrence or a mask of their own may not; they are scored text by text.
     """
-    if getattr(model.config, "sliding_window", None) or getattr(model.config, "is_encoder_decoder", False):
+    if getattr(model.config, "sliding_window", None) or "position_ids" not in parameters_of(model):
         return False
     distinct = [text for text in dict.fromkeys(texts) if text.answer]
     row = next((row for row in rows_of(distinct, budget_of(model)) if row.branches), None)
@@ -187,6 +188,11 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
     }
     apart = max(float((shared[text] - alone[text]).abs().max()) for text in row.texts)
     return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
+
+
+def parameters_of(model: Any) -> set[str]:
+    """What the model's forward pass takes by name."""
+    return set(inspect.signature(model.forward).parameters)
 
 
 def answer_logps(positions: Positions) -> dict[Encoded, Tensor]:
