@@ -319,9 +319,13 @@ def write_search(search: Search, rows: Path, out: Path) -> str:
 
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
-    """The provenance of several runs as one: dirty when one is, and every commit that took part."""
-    commits = sorted({commit for row in made for commit in row["commits"]})
-    return {**made[0], "dirty": any(row["dirty"] for row in made), "commits": commits}
+    """This process's provenance, which built the grid; dirty when a run's is, and every commit that took part."""
+    from bench.provenance import provenance
+
+    here = provenance()
+    commits = sorted({str(here["commit"]), *(commit for row in made for commit in row["commits"])})
+    dirty = here["dirty"] is not False or any(row["dirty"] for row in made)
+    return {**made[0], "commit": here["commit"], "dirty": dirty, "commits": commits}
 
 
 def chosen_records(names: Sequence[str], source: Path) -> list[Record]:

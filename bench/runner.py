@@ -343,6 +343,7 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
         "level": selection.side_scores(level, "unseen", scenario.validation),
         "retain": selection.question_score(selection.side_scores(found, "retain", scenario.validation)),
         "world": selection.question_score(selection.side_scores(found, "utility", scenario.validation)),
+        "fine": selection.mean_log_prob(found, scenario.validation),
         "seconds": round(seconds, 2),
         "provenance": merged_provenance(work),
     }

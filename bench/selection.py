@@ -4,7 +4,8 @@
 contains. A setting *has forgotten* when, for each kind of forget row, its score is at most the never-trained level
 plus .10; the level is the untouched target's score on rows of the same kind that it was never trained on. Among the
 settings that have forgotten, the one with the highest utility (mean of the scores on retain and on world rows) is
-chosen; the earlier in the grid wins a tie. When none has forgotten, the one nearest to it is chosen and the record
+chosen; of those with equal utility, the one whose retain and world rows are the most probable (mean log-prob of their
+tokens), and only then the earlier in the grid. When none has forgotten, the one nearest to it is chosen and the record
 says so. The oracle takes no part. A choice at the edge of its grid is flagged.
 
 **The score of a row.** A question: 1 when every answer token is the most likely one. A passage: share of its tokens
@@ -22,7 +23,7 @@ from typing import Any
 from bench import names
 from bench.types import Json, Responses, Step, Validation
 
-VERSION = 1
+VERSION = 2
 MARGIN = 0.10
 """How far above the never-trained level a forget score may stay."""
 SIDES = ("forget", "retain", "utility", "unseen")
@@ -40,6 +41,8 @@ class Outcome:
     retain: float
     world: float
     seconds: float = 0.0
+    fine: float = 0.0
+    """Mean log-prob of the answer tokens of the retain and the world rows, in nats: what tells equal scores apart."""
 
     @property
     def utility(self) -> float:
@@ -63,6 +66,7 @@ class Outcome:
             "utility": self.utility,
             "excess": self.excess,
             "seconds": self.seconds,
+            "fine": self.fine,
         }
 
 
@@ -72,6 +76,8 @@ class Choice:
 
     index: int
     forgotten: bool
+    tied: int
+    """Settings with the chosen one's utility, itself among them, that have forgotten as well."""
     edges: tuple[str, ...]
     """Parameters whose chosen value is at the end of what was tried with the others alike."""
 
@@ -86,10 +92,11 @@ def choose(outcomes: Sequence[Outcome]) -> Choice:
     """Apply the rule."""
     forgotten = [i for i, outcome in enumerate(outcomes) if outcome.excess <= 0]
     if forgotten:
-        index = max(forgotten, key=lambda i: (outcomes[i].utility, -i))
+        index = max(forgotten, key=lambda i: (outcomes[i].utility, outcomes[i].fine, -i))
     else:
         index = min(range(len(outcomes)), key=lambda i: (outcomes[i].excess, i))
-    return Choice(index, bool(forgotten), edges(outcomes, index))
+    tied = sum(outcomes[i].utility == outcomes[index].utility for i in forgotten)
+    return Choice(index, bool(forgotten), tied, edges(outcomes, index))
 
 
 def edges(outcomes: Sequence[Outcome], index: int) -> tuple[str, ...]:
@@ -125,6 +132,19 @@ def side_scores(responses: Responses, side: str, validation: Validation) -> dict
     return {template: fmean(scores) for template, scores in sorted(by_template.items())}
 
 
+def mean_log_prob(responses: Responses, validation: Validation) -> float:
+    """Mean over the retain and the world rows of the mean log-prob of their answer tokens, in nats."""
+    sides = [
+        fmean(
+            fmean(row["answer"][0]["logp"])
+            for row in (responses.rows[f"validation_{side}"][example.id] for example in getattr(validation, side))
+            if row["answer"][0]["logp"]
+        )
+        for side in ("retain", "utility")
+    ]
+    return fmean(sides)
+
+
 def question_score(by_template: Mapping[str, float]) -> float:
     """The score of the questions, or of the passages where there are no questions."""
     asked = [score for template, score in by_template.items() if template != "text"]
@@ -141,6 +161,7 @@ def average(rows: Sequence[Json]) -> Outcome:
         fmean(row["retain"] for row in rows),
         fmean(row["world"] for row in rows),
         fmean(row["seconds"] for row in rows),
+        fmean(row["fine"] for row in rows),
     )
 
 
@@ -153,13 +174,14 @@ def report(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Out
         "place": place,
         "method": method,
         "rule": f"bench.selection version {VERSION}: highest utility among settings that have forgotten "
-        f"(at most the never-trained level + {MARGIN})",
+        f"(at most the never-trained level + {MARGIN}), then highest log-prob of what must stay",
         "seeds": list(seeds),
         "budget": len(outcomes),
         "settings": [outcome.to_json() for outcome in outcomes],
         "chosen": choice.index,
         "params": dict(outcomes[choice.index].params),
         "forgotten": choice.forgotten,
+        "tied": choice.tied,
         "edges": list(choice.edges),
         "provenance": provenance,
     }

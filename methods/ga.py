@@ -36,8 +36,17 @@ class GradientAscent:
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
-        "lab-tofu": product(lr=(1e-4, 2e-4, 4e-4, 8e-4), steps=(10, 20, 40, 80)),
-        "lab-restor": product(text_batch=(32,), lr=(3e-5, 1e-4, 2e-4, 4e-4), steps=(20, 40, 60, 120)),
+        "lab-tofu": (
+            *product(lr=(5e-5, 1e-4, 2e-4), steps=(10, 20, 30, 40, 60, 80)),
+            *product(lr=(4e-4, 8e-4), steps=(10, 20, 40, 80)),
+            *product(lr=(5e-5, 2e-4), steps=(120,)),
+        ),
+        "lab-restor": (
+            *product(text_batch=(32,), lr=(3e-5, 1e-4), steps=(10, 20, 40, 60, 80, 120)),
+            *product(text_batch=(32,), lr=(2e-4,), steps=(10, 20, 40, 60, 80, 120)),
+            *product(text_batch=(32,), lr=(4e-4,), steps=(10, 20, 40, 60, 120)),
+            *product(text_batch=(32,), lr=(1e-5,), steps=(40, 80, 120, 160, 240)),
+        ),
         "lab-muse-books": product(lr=(5e-5, 1e-4, 2e-4, 4e-4), steps=(10, 20, 40, 80)),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }

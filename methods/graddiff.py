@@ -50,14 +50,19 @@ class GradDiff:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
-            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 120, 240)),
-            *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
-            *product(retain_weight=(5.0,), lr=(1e-3,), steps=(60, 120)),
+            *product(retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 120, 240, 360)),
+            *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 240, 360)),
+            *product(retain_weight=(1.0, 5.0), lr=(1e-3,), steps=(60, 120)),
+            *product(retain_weight=(20.0,), lr=(3e-4,), steps=(60, 120, 240)),
+            *product(retain_weight=(1.0,), lr=(3e-5,), steps=(120, 240)),
+            *product(retain_weight=(5.0,), lr=(3e-5,), steps=(240,)),
         ),
         "lab-restor": (
             *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-4, 3e-4), steps=(30, 60, 120, 180, 240)),
-            *product(text_batch=(32,), retain_weight=(1.0,), lr=(3e-4,), steps=(60, 120, 180, 240)),
-            *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-3,), steps=(60, 120)),
+            *product(text_batch=(32,), retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 180, 240)),
+            *product(text_batch=(32,), retain_weight=(5.0,), lr=(1e-3,), steps=(30, 60, 120)),
+            *product(text_batch=(32,), retain_weight=(5.0,), lr=(3e-5,), steps=(60, 120, 240)),
+            *product(text_batch=(32,), retain_weight=(20.0,), lr=(1e-4, 3e-4), steps=(120, 240)),
         ),
         "lab-muse-books": (
             *product(retain_weight=(5.0,), lr=(1e-4, 3e-4, 1e-3), steps=(60, 120, 240)),

@@ -58,15 +58,22 @@ class MSA:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
-            *product(lr=(2e-4,), steps=(300, 600), beta=(0.0,), alpha=(0.75, 0.9, 1.0, 1.15)),
+            *product(lr=(2e-4,), steps=(120,), beta=(0.0,), alpha=(0.75, 0.9, 1.0, 1.15, 1.3)),
+            *product(lr=(2e-4,), steps=(120,), beta=(0.25,), alpha=(0.75, 0.9, 1.0, 1.15)),
+            *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15, 1.3)),
+            *product(lr=(2e-4,), steps=(300,), beta=(0.25,), alpha=(0.9, 1.0, 1.15, 1.3)),
+            *product(lr=(2e-4,), steps=(600,), beta=(0.0,), alpha=(0.75, 0.9, 1.0, 1.15)),
             *product(lr=(5e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15)),
-            *product(lr=(2e-4,), steps=(300,), beta=(0.25,), alpha=(0.9, 1.0, 1.15)),
         ),
         "lab-restor": (
             *product(
-                lr=(2e-4,), steps=(200, 400, 800), beta=(0.0,), text_batch=(32,), alpha=(0.3, 0.4, 0.5, 0.6, 0.75)
+                lr=(2e-4,), steps=(200,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
             ),
-            *product(lr=(2e-4,), steps=(400,), beta=(0.25,), text_batch=(32,), alpha=(0.5,)),
+            *product(lr=(2e-4,), steps=(200,), beta=(0.25,), text_batch=(32,), alpha=(0.3, 0.5, 0.75, 1.0)),
+            *product(lr=(2e-4,), steps=(400,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.4, 0.5, 0.6, 0.75)),
+            *product(lr=(2e-4,), steps=(400,), beta=(0.25,), text_batch=(32,), alpha=(0.4, 0.5, 0.6, 0.75)),
+            *product(lr=(2e-4,), steps=(400,), beta=(0.5,), text_batch=(32,), alpha=(0.5,)),
+            *product(lr=(2e-4,), steps=(800,), beta=(0.0,), text_batch=(32,), alpha=(0.3, 0.4, 0.5, 0.6, 0.75)),
         ),
         "lab-muse-books": (
             *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.0, 1.25)),

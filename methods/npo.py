@@ -88,14 +88,20 @@ class NPO:
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
-            *product(beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(40, 80, 160)),
-            *product(beta=(1.0,), lr=(1e-4,), steps=(240, 320)),
-            *product(beta=(0.5,), lr=(1e-4,), steps=(80, 160)),
+            *product(beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(40, 80, 160, 240)),
+            *product(beta=(1.0,), lr=(1e-4,), steps=(320,)),
+            *product(beta=(0.5,), lr=(1e-4, 3e-4), steps=(80, 160)),
+            *product(beta=(3.0,), lr=(1e-4,), steps=(80, 160, 240)),
+            *product(beta=(3.0,), lr=(3e-4,), steps=(80, 160)),
+            *product(beta=(0.3,), lr=(1e-4,), steps=(80, 160)),
         ),
         "lab-restor": (
             *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
             *product(text_batch=(32,), retain_weight=(1.0,), beta=(1.0,), lr=(3e-4,), steps=(60, 120)),
             *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.3, 3.0), lr=(3e-4,), steps=(120,)),
+            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(3e-5,), steps=(120, 240)),
+            *product(text_batch=(32,), retain_weight=(1.0,), beta=(0.1, 1.0), lr=(1e-4,), steps=(60, 120)),
+            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.3, 3.0), lr=(1e-4,), steps=(60, 120)),
         ),
         "lab-muse-books": (
             *product(per_token=(True,), beta=(1.0,), lr=(1e-4, 2e-4, 3e-4), steps=(60, 120, 180)),

@@ -50,10 +50,14 @@ class TaskArithmetic:
         "lab-tofu": (
             *product(alpha=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
             *product(lr=(2e-4,), steps=(120,), alpha=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)),
+            *product(steps=(30,), alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0)),
+            *product(lr=(1e-4,), steps=(240,), alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0)),
         ),
         "lab-restor": (
             *product(text_batch=(32,), alpha=(0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5, 2.0)),
             *product(text_batch=(32,), lr=(2e-4,), steps=(120,), alpha=(0.25, 0.5, 0.75, 1.0, 1.5, 2.0)),
+            *product(text_batch=(32,), steps=(30,), alpha=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
+            *product(text_batch=(32,), lr=(2e-4,), steps=(60,), alpha=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
         ),
         "lab-muse-books": (
             *product(steps=(60,), alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),

@@ -12,7 +12,7 @@ from bench import names
 from bench.commands import rescore_command
 from bench.leaderboard import check
 from bench.records import load
-from bench.selection import Outcome, choose
+from bench.selection import Outcome, choose, steps_for
 from bench.types import Record
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,9 +62,14 @@ def test_defaults_are_what_the_search_chose(path: Path) -> None:
     assert {**names.defaults(method), **preset.params} == search["params"]
     assert path.name in preset.source, "the default cites its search"
     outcomes = [
-        Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"]) for s in search["settings"]
+        Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"], s["fine"])
+        for s in search["settings"]
     ]
-    assert choose(outcomes).index == search["chosen"]
+    assert choose(outcomes).index == search["chosen"] and choose(outcomes).tied == search["tied"]
+    wanted = [step.params for step in steps_for(search["method"], search["place"])]
+    assert [s["params"] for s in search["settings"]] == wanted, (
+        "the grid that is published is the one that was searched"
+    )
     assert search["provenance"]["dirty"] is False
     reported = {record.spec.seed for record in load(RESULTS).records}
     assert not reported & set(search["seeds"])

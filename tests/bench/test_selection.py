@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 from typing import Any
 
@@ -15,6 +16,7 @@ from bench.selection import (
     choose,
     edges,
     grid,
+    mean_log_prob,
     question_score,
     report,
     row_score,
@@ -45,6 +47,23 @@ def test_forgetting_below_the_level_is_no_merit() -> None:
 
 def test_the_earlier_wins_a_tie() -> None:
     assert choose([outcome(0.5, 1, 1), outcome(0.1, 0.8, 0.6), outcome(0.1, 0.6, 0.8)]).index == 1
+
+
+def test_what_must_stay_more_probable_wins_before_that() -> None:
+    """Utilities .7, .7 and .7, of which two are tied with log-probs -.3 and -.1, and one has not forgotten."""
+    tied = [replace(outcome(forget, 0.8, 0.6), fine=fine) for forget, fine in ((0.1, -0.3), (0.1, -0.1), (0.9, 0.0))]
+    choice = choose(tied)
+    assert (choice.index, choice.tied) == (1, 2)
+
+
+def test_the_log_prob_of_what_must_stay_by_hand() -> None:
+    """Retain: rows of -1 and (-2 - 4) / 2 = -3, mean -2; world: -4. Their mean is -3; a row without tokens is left out."""
+    made = {"a": [-1.0], "b": [-2.0, -4.0], "c": [-4.0], "d": []}
+    rows = {key: {"answer": [{"logp": logp, "hit": [1] * len(logp), "eos": True}]} for key, logp in made.items()}
+    held = {key: Example(key, {"prompt": "", "answer": "", "template": "qa"}) for key in made}
+    responses = Responses("m", {"validation_retain": rows, "validation_utility": rows})
+    validation = Validation(retain=(held["a"], held["b"]), utility=(held["c"], held["d"]))
+    assert mean_log_prob(responses, validation) == -3.0
 
 
 def test_the_nearest_when_none_has_forgotten() -> None:
@@ -108,10 +127,12 @@ def test_questions_are_the_score_of_a_side_that_has_them() -> None:
 def test_seeds_are_averaged() -> None:
     def row(forget: float, level: float, retain: float, seconds: float) -> dict[str, Any]:
         kinds = {"forget": {"qa": forget}, "level": {"qa": level}}
-        return {"params": {"lr": 1}, **kinds, "retain": retain, "world": 1.0, "seconds": seconds}
+        scores = {"retain": retain, "world": 1.0, "fine": -seconds}
+        return {"params": {"lr": 1}, **kinds, **scores, "seconds": seconds}
 
     made = average([row(0.1, 0.2, 0.5, 2), row(0.5, 0.4, 1.0, 4)])
     assert (made.forget["qa"], made.level["qa"], made.retain, made.seconds) == pytest.approx((0.3, 0.3, 0.75, 3.0))
+    assert made.fine == -3.0
 
 
 class Component:
