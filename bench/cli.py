@@ -166,8 +166,10 @@ def eval_(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from bench.evaluate import Evaluation, evaluate
 
-    asked = Evaluation(task, model, data, out, split, tokenizer, oracle, reference, dtype, device, limit, judge)
-    found = evaluate(asked, store_at(store) / "models", threads)
+    asked = Evaluation(
+        task, model, data, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge
+    )
+    found = evaluate(asked, store_at(store) / "models")
     for name, value in found["scores"].items():
         typer.echo(f"{name:36} {value:.6g}")
     for name, reason in found["absent"].items():

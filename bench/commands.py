@@ -32,15 +32,28 @@ def default_jobs(device: str) -> int:
 
 def machine_problems(device: str, jobs: int | None, threads: int, out: Path, store: Path) -> tuple[str, ...]:
     """Mistakes about the machine, before anything is loaded or written."""
-    found = []
-    if device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", device):
-        found.append(f"--device {device}: there are cpu, cuda and cuda:N.")
+    found = device_problems(device)
     if (jobs is not None and jobs < 1) or threads < 1:
         found.append("--jobs and --threads are at least 1.")
     for option, folder in (("--out", out), ("--store", store)):
         if not can_write(folder):
             found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
     return tuple(found)
+
+
+GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""What the drivers of a GPU make: NVIDIA's, AMD's, and Windows' for Linux."""
+
+
+def device_problems(device: str) -> list[str]:
+    """What is wrong with ``--device``, found without torch."""
+    if device == "cpu":
+        return []
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        return [f"--device {device}: there are cpu, cuda and cuda:N."]
+    if not any(map(os.path.exists, GPUS)):
+        return [f"--device {device}: this machine shows no GPU; use cpu, and see `python -m bench doctor`."]
+    return []
 
 
 def can_write(folder: Path) -> bool:

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from bench import names
+from bench.commands import device_problems
 from bench.errors import UserError, collect, unknown
 from bench.files import write_text
-from bench.judging import judged
+from bench.hashing import file_hash
+from bench.judging import judge_probes, judged
 from bench.metrics import Metric, score_all
+from bench.records import write_responses
 from bench.suites import Suite
 from bench.types import Checkpoint, Json, Probe, Responses
 
 DTYPES = ("float32", "bfloat16", "float16")
-ORACLES_KINDS = ("logprob", "generate")
-"""What an oracle is asked of the suite: what is compared with the model's own answers."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,21 @@ class Evaluation:
     reference: str = ""
     dtype: str = "float32"
     device: str = "cpu"
+    threads: int = 1
     limit: int | None = None
     judge: str = ""
     """TOFU: another judge than the offline one. RESTOR: a judge beside the string rules."""
 
 
-def evaluate(asked: Evaluation, models_dir: Path, threads: int = 1) -> Json:
-    """Ask, score and write the file; returns what it holds. Mistakes are found before any model is loaded."""
+def evaluate(asked: Evaluation, models_dir: Path) -> Json:
+    """Ask, score and write the file, and the responses with their texts beside it; returns what the file holds.
+
+    Mistakes are found before any model is loaded.
+    """
     found = checkpoints(asked, models_dir)
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(asked.threads)
     task = names.load("tasks", asked.task)
     suite: Suite = task.suite(asked.data, asked.split, *([asked.judge] if asked.judge else []))
     began = time.process_time()
@@ -65,10 +70,11 @@ def evaluate(asked: Evaluation, models_dir: Path, threads: int = 1) -> Json:
             metric.name: by_row(metric, ours, oracles) for metric in suite.metrics if metric.name in scored.scores
         },
         "cost": cost(ours, time.process_time() - began),
-        "provenance": provenance(asked, suite, found),
+        "provenance": provenance(asked, suite, found, {name: score.n for name, score in scored.scores.items()}),
     }
     result["examples"] = {name: rows for name, rows in sorted(result["examples"].items()) if rows}
     write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_responses(ours, asked.out.with_name(f"{asked.out.stem}.responses.json.gz"))
     return result
 
 
@@ -90,8 +96,9 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
     folder = Path(asked.tokenizer).expanduser()
     if asked.tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
         problems.append(f"--tokenizer {asked.tokenizer}: there is no tokenizer in that folder.")
-    if asked.out.is_dir():
-        problems.append(f"--out {asked.out} is a folder: name the file to write.")
+    problems += [*device_problems(asked.device), *out_problems(asked.out)]
+    if asked.threads < 1:
+        problems.append("--threads is at least 1.")
     found: dict[str, Checkpoint] = {}
     for label, name in (("model", asked.model), ("oracle", asked.oracle), ("reference", asked.reference)):
         if not name:
@@ -102,9 +109,35 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
             problems += [f"--{label}: {problem}" for problem in error.problems]
             continue
         own = str(folder.resolve()) if asked.tokenizer else ""
+        problems += unlike(found["model"], model.path, label, bool(own)) if "model" in found else []
         found[label] = Checkpoint(str(model.path), model.hash, dtype=asked.dtype, tokenizer=own, label=label)
     collect(problems)
     return found
+
+
+def out_problems(out: Path) -> list[str]:
+    """Why the file can't be written, found by writing beside it."""
+    if out.is_dir():
+        return [f"--out {out} is a folder: name the file to write."]
+    try:
+        write_text(out.with_name(f".{out.name}.try"), "")
+        out.with_name(f".{out.name}.try").unlink()
+    except OSError as error:
+        return [f"--out {out}: this can't be written ({error.strerror}); choose another place."]
+    return []
+
+
+def unlike(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:
+    """Why another model's answers can't be compared token by token with the model's."""
+    sizes = [json.loads((Path(place) / "config.json").read_text()).get("vocab_size") for place in (model.path, other)]
+    if sizes[0] != sizes[1]:
+        return [
+            f"--{label}: it has a vocabulary of {sizes[1]} and the model one of {sizes[0]}; they can't be compared."
+        ]
+    files = [Path(place) / "tokenizer.json" for place in (model.path, other)]
+    if not one_tokenizer and all(file.is_file() for file in files) and file_hash(files[0]) != file_hash(files[1]):
+        return [f"--{label}: its tokenizer is not the model's; name one for both with --tokenizer."]
+    return []
 
 
 def ask(
@@ -120,7 +153,10 @@ def ask(
     )
     if oracle is None:
         return judged(ours, [], probes), []
-    compared = [replace(probe, options=plain(probe)) for probe in probes if probe.kind in ORACLES_KINDS]
+    heard = {probe.options["said"] for probe in judge_probes(probes)}
+    compared = [
+        replace(probe, options=plain(probe)) for probe in probes if probe.kind == "logprob" or probe.name in heard
+    ]
     theirs = measure(oracle, compared, device=asked.device, limit=asked.limit)
     if oracle.hash == found["model"].hash:  # the model is its own oracle: compared as another one
         theirs = replace(theirs, checkpoint="oracle")
@@ -156,8 +192,8 @@ def cost(ours: Responses, cpu_seconds: float) -> Json:
     }
 
 
-def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint]) -> Json:
-    """What was evaluated with what; no path of this machine."""
+def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint], sizes: Mapping[str, int]) -> Json:
+    """What was evaluated with what, and how many examples are behind each score; no path of this machine."""
     from bench.provenance import provenance as here
 
     return {
@@ -167,6 +203,6 @@ def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint])
         "limit": asked.limit,
         "model": {label: checkpoint.hash for label, checkpoint in found.items()},
         "suite": dict(suite.facts),
-        "metrics": {metric.name: metric.to_json() for metric in suite.metrics},
+        "metrics": {m.name: m.to_json() | ({"n": sizes[m.name]} if m.name in sizes else {}) for m in suite.metrics},
         **here(asked.device),
     }

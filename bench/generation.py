@@ -153,7 +153,7 @@ def prefill(model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost
     """Fill the cache; the logits after each prompt (B, V) and the mask (B, T) of what in the cache is real."""
     shared = min(common(prompts[0], prompt) for prompt in prompts)
     shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
-    if shared > 0 and len(prompts) > 1:
+    if shared > 0 and len(prompts) > 1 and not has_window(model.config):
         cost.prefill += shared
         head = torch.tensor([prompts[0][:shared]], device=device)
         last_logits(model, cache, head, torch.ones_like(head), torch.arange(shared, device=device)[None])
@@ -168,6 +168,15 @@ def prefill(model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     logits = last_logits(model, cache, ids.to(device), mask.to(device), positions.to(device))
     return logits, mask.to(device)
+
+
+def has_window(config: Any) -> bool:
+    """Whether some layer sees a number of places back and not everything: padding behind what is shared would use them up."""
+    local = ("sliding_window", "attention_chunk_size", "window_size")
+    kinds = str(getattr(config, "layer_types", "")) + str(getattr(config, "attention_types", ""))
+    return any(getattr(config, name, None) for name in local) or any(
+        w in kinds for w in ("sliding", "local", "chunked")
+    )
 
 
 def last_logits(model: Any, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:

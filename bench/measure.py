@@ -60,6 +60,7 @@ class Session:
 
     def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.Row]]:
         """The batches of ``texts``."""
+        scoring.check_length(self.opened.model.config, max((text.length for text in texts), default=0))
         if self.trees is None:
             self.trees = scoring.takes_trees(self.opened.model, texts, self.device)
         made = scoring.plan(self.opened.model, texts, self.trees)

@@ -172,8 +172,29 @@ def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
     missing = [file for file in ("config.json", *shards(folder)) if not (folder / file).is_file()]
     if missing:
         raise UserError(f"The folder of '{name}' lacks {', '.join(missing)}: copy or fetch the whole model again.")
+    check_readable(folder, name)
     if own_tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
         raise UserError(f"The folder of '{name}' has no tokenizer: save the tokenizer into the same folder.")
+
+
+def check_readable(folder: Path, name: str) -> None:
+    """`UserError` for a config that is no JSON or weights that are cut short; reads headers only."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        json.loads((folder / "config.json").read_text())
+    except ValueError:
+        raise UserError(
+            f"The config.json of '{name}' is not readable JSON: copy or fetch the whole model again."
+        ) from None
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "np") as weights:
+                weights.keys()
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"The weights '{file.name}' of '{name}' are damaged ({error}): copy or fetch the whole model again."
+            ) from None
 
 
 def shards(folder: Path) -> list[str]:

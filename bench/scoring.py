@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.errors import UserError
 from bench.templates import Encoded
 
 LOGITS_BYTES = 128_000_000
@@ -122,6 +123,17 @@ def plan(model: Any, texts: Iterable[Encoded], trees: bool = True) -> list[list[
     distinct = [text for text in dict.fromkeys(texts) if text.answer]
     rows = rows_of(distinct, budget_of(model)) if trees else (single(text) for text in distinct)
     return list(batches(rows, model.config.vocab_size))
+
+
+def check_length(config: Any, tokens: int) -> None:
+    """`UserError` for a text longer than a model with learnt positions has places; others are asked as the field does."""
+    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+    places = getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", None)
+    if not rotary and places and tokens > places:
+        raise UserError(
+            f"A text of {tokens} tokens is longer than the model's {places} positions: take a model with more, or "
+            "shorter rows; texts are not cut in silence."
+        )
 
 
 def single(text: Encoded) -> Row:

@@ -7,6 +7,7 @@ membership compares ``privleak`` forget with holdout passages. The peer is open-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bench.errors import Absent, UserError
 from bench.metrics import Metric
@@ -65,7 +66,10 @@ def suite(data: str, split: str = "forget") -> Suite:
 
 
 def verbatim(rows: Sequence[Row]) -> list[Probe]:
-    """Continuations of the forget passages: generated, and fed the right tokens."""
+    """Continuations of the forget passages: generated, and fed the right tokens behind a space, as the peer has it.
+
+    Prompt and text are cut from running prose without the space between them.
+    """
     examples = tuple(
         Example(f"verbmem-{i}", {"prompt": row["prompt"], "answer": row["gt"], "template": "plain"})
         for i, row in enumerate(rows)
@@ -73,8 +77,13 @@ def verbatim(rows: Sequence[Row]) -> list[Probe]:
     said = {"reference_tokens": CONTINUATION}
     return [
         Probe("forget_verbmem_said", "generate", examples, max_new_tokens=CONTINUATION, options=said),
-        Probe("forget_verbmem", "logprob", examples),
+        Probe("forget_verbmem", "logprob", tuple(spaced(example) for example in examples)),
     ]
+
+
+def spaced(example: Example) -> Example:
+    """The example with a space before its answer."""
+    return replace(example, payload={**example.payload, "answer": " " + example.payload["answer"]})
 
 
 def questions(side: str, rows: Sequence[Row], solved: Sequence[Row]) -> list[Probe]:

@@ -30,7 +30,18 @@ def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[R
         raise Absent(f"the configuration '{config}' has no rows in '{split}'")
     if missing := [field for field in fields if field not in rows[0]]:
         raise Absent(f"the configuration '{config}' lacks the field {' and '.join(missing)}")
+    if gaps := [(number, field) for number, row in enumerate(rows) for field in fields if has_gap(row[field])]:
+        number, field = gaps[0]
+        raise UserError(
+            f"Row {number} of the configuration '{config}' has no {field} ({len(gaps)} such gaps in all): "
+            "fill it in or take the row out; nothing stands in for it."
+        )
     return rows
+
+
+def has_gap(value: Any) -> bool:
+    """Whether a field, or one of its texts, says nothing at all (null; an empty text is a text)."""
+    return value is None or (isinstance(value, list) and any(map(has_gap, value)))
 
 
 def check_hub(data: str) -> None:

@@ -16,6 +16,7 @@ from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import (
+    accuracy,
     exact_memorization,
     extraction_strength,
     normalised_probability,
@@ -57,7 +58,7 @@ def configs(split: str) -> dict[str, str]:
 
 def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     """The whole suite on the rows of ``data``; a configuration that isn't there makes its own metrics absent."""
-    metrics_of = metrics(judge)
+    metrics_of = (*metrics(judge), *EXACT)
     if split not in SPLITS:
         raise UserError("--split: " + unknown("split of TOFU", split, SPLITS))
     probes: list[Probe] = []
@@ -176,10 +177,19 @@ def metrics(judge: str = JUDGE) -> tuple[Metric, ...]:
     )
 
 
+EXACT: tuple[Metric, ...] = (
+    accuracy("forget_accuracy", "forget", goal="oracle"),
+    accuracy("retain_accuracy", "retain", goal="up"),
+    accuracy("world_accuracy", "wf", goal="up"),
+)
+"""Answers that are right to the letter, which whole sentences seldom are."""
 SIDES: dict[str, tuple[str, ...]] = {
     **{metric.name: (side,) for side, metrics in BY_SIDE.items() for metric in metrics},
     **{name: ("forget",) for name in ("forget_quality", "exact_memorization", "extraction_strength")},
     **{metric.name: ("forget", "holdout") for metric in ATTACKS},
+    "forget_accuracy": ("forget",),
+    "retain_accuracy": ("retain",),
+    "world_accuracy": ("wf",),
     "acc_forget": ("forget",),
     "acc_recover": ("forget",),
     "acc_retain": ("retain",),

@@ -217,6 +217,67 @@ def test_a_configuration_that_is_missing_takes_its_own_metrics_only(tmp_path: Pa
     assert {"forget_Q_A_Prob", "retain_Truth_Ratio", "extraction_strength"} <= set(found["scores"])
 
 
+def test_one_row_without_a_text_is_named(tmp_path: Path, place: Path) -> None:
+    """A null paraphrase used to be scored as the right answer."""
+    for broken in ({"paraphrased_answer": None}, {"answer": None}, {"perturbed_answer": ["a", None]}):
+        data = write_data(tmp_path / str(len(list(tmp_path.iterdir()))))
+        rows = [row("forget10_perturbed", i) | (broken if i == 2 else {}) for i in range(ROWS)]
+        (data / "forget10_perturbed.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        with pytest.raises(UserError, match=f"Row 2 .* has no {next(iter(broken))}"):
+            run(place, "x.json", data=str(data))
+
+
+def test_broken_files_are_told_and_nothing_is_written(tmp_path: Path, place: Path) -> None:
+    import shutil
+
+    data = write_data(tmp_path / "data")
+    (data / "holdout10.json").write_text('{"question": "Who')
+    with pytest.raises(UserError, match="holdout10.*can't be read"):
+        run(place, "broken.json", data=str(data))
+    for file, text, said in (("config.json", "{", "not readable JSON"), ("model.safetensors", "cut", "damaged")):
+        folder = tmp_path / file
+        shutil.copytree(place / "model", folder)
+        (folder / file).write_text(text)
+        with pytest.raises(UserError, match=said):
+            run(place, "broken.json", model=str(folder))
+    assert not (place / "broken.json").exists()
+
+
+def test_models_that_do_not_compare_are_refused(tmp_path: Path, place: Path) -> None:
+    other = subword_tokenizer(["another text altogether, with other words"])
+    saved(subword_llama(other, 1), other, tmp_path / "other")
+    with pytest.raises(UserError, match="--oracle: its tokenizer is not the model's|vocabulary of"):
+        run(place, "x.json", oracle=str(tmp_path / "other"))
+
+
+def test_the_machine_is_looked_at_before_the_model(tmp_path: Path, place: Path) -> None:
+    (tmp_path / "file").write_text("")
+    given = {"model": str(place / "model"), "data": str(place / "data")}
+    with pytest.raises(UserError) as error:
+        evaluate(Evaluation("tofu", out=tmp_path / "file" / "x.json", threads=0, device="cuda:0", **given), place)
+    said = " ".join(error.value.problems)
+    assert "--threads" in said and "--out" in said and ("no GPU" in said or Path("/dev/nvidia0").exists())
+
+
+def test_the_reference_is_loaded_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import loaders, measure
+
+    opened: list[str] = []
+
+    def open_and_count(checkpoint: Any, device: str = "cpu") -> Any:
+        opened.append(checkpoint.label)
+        return loaders.open_checkpoint(checkpoint, device)
+
+    monkeypatch.setattr(measure, "open_checkpoint", open_and_count)
+    run(place, "once.json", reference=str(place / "before"), limit=2)
+    assert opened == ["model", "reference"]
+
+
+def test_how_many_rows_are_behind_a_score_is_said(whole: dict[str, Any]) -> None:
+    assert whole["provenance"]["metrics"]["forget_Q_A_Prob"]["n"] == ROWS
+    assert whole["provenance"]["metrics"]["mia_loss"]["n"] == 2 * ROWS
+
+
 def test_mistakes_come_together_and_exit_with_2(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         evaluate(Evaluation("tofuu", str(tmp_path / "no"), "no", tmp_path, dtype="float31", limit=0), tmp_path)

@@ -330,3 +330,22 @@ def test_accepted_answers_are_matched(learned: Learned) -> None:
     assert len(kept["texts"]) == 3 and [one["exact"] for one in kept["matches"]] == [1, 1, 1]
     assert [one["wrong"] for one in kept["matches"]] == [0, 0, 0]
     assert "texts" not in found.publishable().rows["said"][row.id], "published rows hold no text"
+
+
+def test_the_reference_is_the_datas_own_answer(learned: Learned) -> None:
+    """An answer that repeats its prompt used to lose the repeated part."""
+    row = qa(0, "w1 w2 ?", "w1 w2 ? w3 w4")
+    found = measure(learned[0], [Probe("said", "generate", (row,), max_new_tokens=2)]).rows["said"]["row-0"]
+    assert found["reference"] == "w1 w2 ? w3 w4" and found["counts"]["n_ref"] == 4
+
+
+def test_a_text_longer_than_learnt_positions_is_refused(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from bench.errors import UserError
+
+    words = tokenizer()
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=8, n_embd=16, n_layer=1, n_head=2))
+    checkpoint = saved(model.eval(), words, tmp_path)
+    with pytest.raises(UserError, match="longer than the model's 8 positions"):
+        measure(checkpoint, [Probe("asked", "logprob", (qa(0, "w1", "w2"), passage(0, "w1 " * 12)))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.templates import DATE_STRING, SYSTEM_PROMPT, TEMPLATES, encode
-from tests.tiny import tokenizer
+from tests.tiny import subword_tokenizer, tokenizer
 
 WORDS = tokenizer()
 ROW = {"prompt": "w1 w2 ?", "answer": "w3 w4"}
@@ -77,3 +77,22 @@ def test_a_tokenizer_without_bos_adds_none() -> None:
 def test_an_unknown_template_is_named() -> None:
     with pytest.raises(ValueError, match="no template 'poem'.*" + TEMPLATES[0]):
         encode(WORDS, ROW | {"template": "poem"})
+
+
+def test_a_tokenizer_without_a_template_asks_as_base_models_are_asked() -> None:
+    words = subword_tokenizer(["Question: Who is it? Answer: Black cats"])
+    words.chat_template = None
+    text = encode(words, {"prompt": "Who?", "answer": "Black", "template": "chat"})
+    assert words.decode(list(text.prompt)) == "<|bos|>Question: Who?\nAnswer: "
+    assert list(text.answer) == [*words.encode("Black", add_special_tokens=False), words.eos_token_id]
+
+
+def test_the_first_answer_token_keeps_its_label_behind_a_space() -> None:
+    """Together the tokenizer merges the space with the answer's first word, and a count on the prompt would lose it."""
+    words = subword_tokenizer(["Answer: Black Black Black Black cats"] * 5)
+    prompt, answer = "Answer: ", "Black"
+    together = words.encode(prompt + answer)
+    text = encode(words, {"prompt": prompt, "answer": answer, "template": "plain"})
+    assert together[: len(text.prompt)] != list(text.prompt), "the case shows the fault: the joint text merges"
+    assert list(text.prompt) == words.encode(prompt)
+    assert words.decode(list(text.answer)) == answer

@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.evaluate import Evaluation, evaluate
 from bench.loaders import checkpoint_at, open_checkpoint
 from bench.suites import muse
+from bench.templates import encode
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 PROSE = "It was the best of times, it was the worst of times; the hounds were running over the moor. "
@@ -113,6 +114,25 @@ def test_passages_are_scored_from_the_second_token_and_lose_none(place: Path, fo
             short = logps[:-1].sort().values[: max(1, int(0.4 * (len(logps) - 1)))]
             value = found["examples"]["mia_min_k_peer"][str(i)][side]
             assert value == pytest.approx(float(-short.mean()), rel=1e-4), "the peer drops the last token, eos or not"
+
+
+def test_a_text_is_scored_behind_a_space_and_said_without_one(place: Path) -> None:
+    """Prompt and text are cut from running prose; the seam's token is the one with the space (the tokenizer merges)."""
+    words = open_checkpoint(checkpoint_at(place / "model", "")).tokenizer
+    probes = {probe.name: probe for probe in muse.suite(str(place / "data")).probes}
+    row = TABLES["verbmem", "forget"][0]
+    text = encode(words, probes["forget_verbmem"].examples[0].payload)
+    assert list(text.answer) == words.encode(" " + row["gt"], add_special_tokens=False)
+    assert text.answer[0] != words.encode(row["gt"], add_special_tokens=False)[0]
+    assert probes["forget_verbmem_said"].examples[0].payload["answer"] == row["gt"]
+
+
+def test_a_passage_is_cut_at_2048_tokens_without_an_eos(place: Path) -> None:
+    words = open_checkpoint(checkpoint_at(place / "model", "")).tokenizer
+    probe = muse.passages([{"text": PROSE * 90}], [{"text": PROSE}])[0]
+    text = encode(words, probe.examples[0].payload)
+    assert len(words.encode(PROSE * 90)) > 2100 and text.length == 2048
+    assert [*text.prompt, *text.answer] == words.encode(PROSE * 90)[:2048] and not text.eos
 
 
 def test_answers_are_cut_where_the_next_question_would_begin() -> None:
