@@ -253,11 +253,14 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Opt
 
 
 @app.command()
-def ls(what: Annotated[str, typer.Argument(help="methods, tasks, models, metrics or runs.")] = "methods") -> None:
+def ls(
+    what: Annotated[str, typer.Argument(help="methods, tasks, models, metrics or runs.")] = "methods",
+    source: Results = Path("runs"),
+) -> None:
     """List methods, tasks, models, metrics or your runs."""
-    from bench.listing import listing
+    from bench.listing import listing, runs
 
-    typer.echo(listing(what))
+    typer.echo(runs(existing(source)) if what == "runs" and source != Path("runs") else listing(what))
 
 
 @app.command()

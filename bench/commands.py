@@ -394,12 +394,15 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         again = rescore(record, kept, metrics)
         oracles = [kept(key) for key in record.lineage["oracle_responses"]]
         between = floors(metrics, oracles)
-        same = again.same and between == record.floors
+        stale = stale_parts(record, metrics, oracles, kept(record.lineage["responses"]))
+        same = again.same and between == record.floors and not stale
         good = good and same
         if not again.same:
             say(str(again))
         if between != record.floors:
             say(f"{record.name}: the noise floors are stored otherwise than they are now")
+        for part in stale:
+            say(f"{record.name}: {part} stored otherwise than they are now")
         if write_back and not same:
             scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
             about = {metric.name: metric.to_json() for metric in metrics}
@@ -416,7 +419,22 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
                 source,
             )
     say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
+    if loaded.broken:
+        say(f"{len(loaded.broken)} files could not be read and are left out: mend or remove them")
     return good and not loaded.broken
+
+
+def stale_parts(record: Record, metrics: Sequence[Any], oracles: Sequence[Responses], ours: Responses) -> list[str]:
+    """What of a record decides losses and ranks beside its scores, and is not what it would be now."""
+    from bench.metrics import score_all
+    from bench.runner import oracle_values
+
+    now = {
+        "the oracles' values are": (record.facts.get("oracle_values"), oracle_values(metrics, oracles)),
+        "goals and versions of the metrics are": (dict(record.metrics), {m.name: m.to_json() for m in metrics}),
+        "the absent scores are": (dict(record.absent), score_all(metrics, ours, oracles).absent),
+    }
+    return [part for part, (kept, made) in now.items() if kept != made]
 
 
 def spec_file(entry: Entry, paths: Paths, folder: Path) -> Path:

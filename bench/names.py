@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, unknown
@@ -33,6 +35,16 @@ def load(kind: str, name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"The plug-in for '{name}' ({known[name]}) can't be loaded: {error}.") from error
+
+
+def plugin_code(kind: str, name: str) -> dict[str, str]:
+    """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
+    if name in importlib.import_module(kind).TABLE:
+        return {}
+    from bench.hashing import file_hash
+
+    source = inspect.getsourcefile(load(kind, name))
+    return {f"code of {name}": file_hash(Path(source))} if source else {}
 
 
 def fields(component: Any) -> dict[str, dataclasses.Field[Any]]:

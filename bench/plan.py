@@ -112,6 +112,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         if not problems and hasattr(task, "problems_in"):
             problems.extend(task(**params).problems_in(tier))
         if not problems:
+            hashes |= names.plugin_code("tasks", asked.task)
             specs = [
                 RunSpec(
                     task=asked.task,
@@ -122,7 +123,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                     seed=seed,
                     limit=asked.limit,
                     data=data_name(asked.data) if tier == "real" else "generated",
-                    hashes=hashes,
+                    hashes=hashes | {k: v for s in row for k, v in names.plugin_code("methods", s.method).items()},
                     versions=engines(task, tier)
                     | {asked.task: task.version}
                     | {s.method: names.load("methods", s.method).version for s in row},
@@ -240,8 +241,10 @@ def parse_sets(
             problems.append(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
         elif owner not in takes_part:
             problems.append("--set " + text + ": " + unknown("component", owner, takes_part))
+        elif name in found.setdefault(owner, {}):
+            problems.append(f"--set {text}: {owner}.{name} is set twice; leave one out.")
         else:
-            found.setdefault(owner, {})[name] = value.strip()
+            found[owner][name] = value.strip()
     return found
 
 
@@ -254,7 +257,7 @@ def overlay(
     kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str], problems: list[str]
 ) -> dict[str, Any]:
     """``base`` with the user's texts converted and laid over it."""
-    params, before = dict(base), len(problems)
+    params = dict(base)
     for key, text in given.items():
         if key not in params:
             problems.append("--set: " + unknown(f"parameter of {name}", key, params))
@@ -264,8 +267,7 @@ def overlay(
         except ValueError:
             expected = KINDS[type(names.defaults(kind)[key])]
             problems.append(f"--set {name}.{key}={text}: the value must be {expected}.")
-    if len(problems) == before:
-        problems.extend(names.check_bounds(kind, params, name))
+    problems.extend(names.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
     return params
 
 

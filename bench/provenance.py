@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.types import Json
@@ -55,7 +56,13 @@ def checkout() -> tuple[str | None, bool | None]:
     if commit is None or not (root / ".git").exists():
         return None, None
     changes = git(root, "status", "--porcelain", "--", *CODE)
-    return commit, changes is None or bool(changes)
+    return commit, changes is None or bool(changes) or not all(map(partial(lies_in, root), CODE))
+
+
+def lies_in(root: Path, package: str) -> bool:
+    """Whether a package is imported from this checkout and not from another folder of its name."""
+    found = find_spec(package)
+    return bool(found and found.origin and Path(found.origin).resolve().is_relative_to(root))
 
 
 def git(root: Path, *arguments: str) -> str | None:

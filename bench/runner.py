@@ -393,9 +393,12 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
 def source_of(step: Step, spec: RunSpec) -> str:
     """Where a step's parameters come from: the preset that they equal, or the user."""
     component = names.load("methods", step.method)
+    place = component.presets.get(f"{spec.tier}-{spec.task}")
     for name, preset in component.presets.items():
         if {**names.defaults(component), **preset.params} == dict(step.params):
             return f"{name}: {preset.source}"
+        if place and {**names.defaults(component), **place.params, **preset.params} == dict(step.params):
+            return f"{place.source}; with {name}, not searched for itself: {preset.source}"
     return "defaults" if names.defaults(component) == dict(step.params) else "set by the user"
 
 

@@ -228,6 +228,7 @@ METRICS: tuple[Metric, ...] = (
 )
 HEADLINE = (
     "forget_verbmem_ROUGE",
+    "retain_verbmem_ROUGE",
     "forget_knowmem_accuracy",
     "retain_knowmem_accuracy",
     "world_accuracy",
