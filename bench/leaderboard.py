@@ -47,7 +47,7 @@ forget set. The *noise floor* is how far two oracles of one seed lie apart: a sm
 **Ranks.** *ranks* stands for the score columns from left to right. A beats B on a score if it is nearer the goal on
 every one of at least {SEEDS_TO_RANK} common seeds and on average by more than the noise floor; the rank is 1 + the
 number of methods that beat it, so several can be first. Bold is the best mean among the methods that are first and did
-not collapse. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost its utility): its other
+not collapse, where not all are first. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost its utility): its other
 scores are worth little. Methods stand in the order of their names."""
 
 
@@ -92,7 +92,12 @@ def arrow(goal: Goal) -> str:
 
 
 def first_in_bold(rows: Sequence[Row], column: Column) -> set[str]:
-    """Methods with the best mean of ``column`` among those in first rank and not collapsed; ties as printed."""
+    """Methods with the best mean of ``column`` among those in first rank and not collapsed; ties as printed.
+
+    None where all are first: then nothing is known to be better than anything.
+    """
+    if {row.ranks[column.name] for row in rows if column.name in row.ranks} == {1}:
+        return set()
     first = {r.name: r.cells[column.name] for r in rows if r.ranks.get(column.name) == 1 and not r.collapsed}
     lost = {name: sum(cell.loss.values()) / len(cell.loss) for name, cell in first.items()}
     best = number(min(lost.values())) if lost else ""

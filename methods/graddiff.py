@@ -40,7 +40,8 @@ class GradDiff:
             {"steps": 180, "text_batch": 32}, "bench tune, results/tune/lab-restor-graddiff.json (edge of its grid)"
         ),
         "lab-muse-books": Preset(
-            {"steps": 120, "lr": 1e-3}, "bench tune, results/tune/lab-muse-books-graddiff.json (edge of its grid)"
+            {"steps": 240, "lr": 3e-4, "retain_weight": 20.0},
+            "bench tune, results/tune/lab-muse-books-graddiff.json (edge of its grid)",
         ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},

@@ -76,7 +76,7 @@ class NPO:
             "bench tune, results/tune/lab-restor-npo.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
-            {"beta": 1.0, "per_token": True, "steps": 180, "lr": 2e-4},
+            {"beta": 1.0, "per_token": True, "steps": 120, "lr": 6e-4},
             "bench tune, results/tune/lab-muse-books-npo.json (edge of its grid)",
         ),
         "real-tofu": Preset(
