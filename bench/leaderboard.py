@@ -47,8 +47,8 @@ forget set. The *noise floor* is how far two oracles of one seed lie apart: a sm
 **Ranks.** *ranks* stands for the score columns from left to right. A beats B on a score if it is nearer the goal on
 every one of at least {SEEDS_TO_RANK} common seeds and on average by more than the noise floor; the rank is 1 + the
 number of methods that beat it, so several can be first. Bold is the best mean among the methods that are first and did
-not collapse, where not all are first. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost its utility): its other
-scores are worth little. Methods stand in the order of their names."""
+not collapse, where not all are first. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost
+its utility): its other scores are worth little. Methods stand in the order of their names."""
 
 
 def render(records: Sequence[Record], broken: Sequence[Broken]) -> str:

@@ -40,6 +40,10 @@ class Item:
     """logprob: the role of the answer; other kinds: empty."""
     encoded: Encoded
 
+    def asks(self, option: str) -> bool:
+        """Whether the probe has the option, and this is the text that it is about."""
+        return self.role == "answer" and bool(self.probe.options.get(option))
+
 
 @dataclass
 class Session:
@@ -117,17 +121,17 @@ def cut(probe: Probe, limit: int) -> Probe:
 def run_logprob(session: Session, probes: Sequence[Probe]) -> None:
     """Log-prob and argmax hit of every answer token, for each text of each role.
 
-    Options: ``vocabulary`` adds mean and deviation of the log-prob under the vocabulary distribution, ``zlib`` the
-    compressed length of the answer's text in bytes.
+    Options, for the role ``answer``: ``vocabulary`` adds mean and deviation of the log-prob under the vocabulary
+    distribution, ``zlib`` the compressed length of the answer's text in bytes.
     """
     items = [item for probe in probes for item in texts_of(session.opened.tokenizer, probe)]
-    spread = {item.encoded for item in items if item.probe.options.get("vocabulary")}
+    spread = {item.encoded for item in items if item.asks("vocabulary")}
     found = score(session, [item.encoded for item in items], spread)
     for item in items:
         entry = {**found[item.encoded], "eos": item.encoded.eos}
-        if not item.probe.options.get("vocabulary"):
+        if not item.asks("vocabulary"):
             entry = {name: value for name, value in entry.items() if name not in ("mu", "sigma")}
-        if item.probe.options.get("zlib"):
+        if item.asks("zlib"):
             entry["zlib"] = compressed(session.opened.tokenizer, item.encoded)
         session.rows[item.probe.name][item.example].setdefault(item.role, []).append(entry)
 
@@ -154,16 +158,22 @@ def score(session: Session, texts: Sequence[Encoded], spread: set[Encoded]) -> d
     found: dict[Encoded, dict[str, list[float]]] = {text: {"logp": [], "hit": []} for text in texts}
     for batch in session.plan(texts):
         seen = scoring.forward(session.opened.model, batch, session.device)
-        logps, best = seen.logits.log_softmax(-1), seen.logits.argmax(-1)
-        wide = moments(logps) if spread.intersection(seen.texts) else None
         lengths = [len(at) for at in seen.at]
-        places = torch.tensor([k for at in seen.at for k in at], device=logps.device)
-        labels = torch.tensor([token for text in seen.texts for token in text.answer], device=logps.device)
-        of_text = logps[places, labels].split(lengths), (best[places] == labels).int().split(lengths)
+        places = torch.tensor([k for at in seen.at for k in at], device=seen.logits.device)
+        labels = torch.tensor([token for text in seen.texts for token in text.answer], device=seen.logits.device)
+        chosen = seen.logits[places, labels]
+        hits = chosen == seen.logits.amax(-1)[places]
+        if session.opened.model.dtype != torch.float32:  # few bits make ties, which go to the first of the equals
+            hits = seen.logits.argmax(-1)[places] == labels
+        logps = seen.logits.log_softmax(-1)[places, labels]
+        wanted = sorted({k for text, at in zip(seen.texts, seen.at, strict=True) if text in spread for k in at})
+        wide = moments(seen.logits[wanted].log_softmax(-1)) if wanted else {}
+        number = {k: i for i, k in enumerate(wanted)}
+        of_text = logps.split(lengths), hits.int().split(lengths)
         for text, at, logp, hit in zip(seen.texts, seen.at, *of_text, strict=True):
             found[text] = {"logp": rounded(logp), "hit": hit.tolist()}
-            if wide is not None and text in spread:
-                found[text] |= {name: rounded(values[at]) for name, values in wide.items()}
+            if text in spread:
+                found[text] |= {name: rounded(values[[number[k] for k in at]]) for name, values in wide.items()}
     return found
 
 

@@ -24,7 +24,9 @@ LOGITS_BYTES = 128_000_000
 """Bound on the float32 logits of one batch."""
 BATCH_TOKENS = 4096
 """Bound on the padded positions of one batch."""
-ROW_TOKENS = (192, 768)
+FULL, WASTE = 1024, 0.15
+"""From so many positions on a batch ends where a further row would make more than this share of it padding."""
+ROW_TOKENS = (256, 768)
 """Smallest and largest size of a shared row; between them twice the model's width, as attention grows with the row."""
 TREE_TOLERANCE = {torch.float32: 1e-3}
 """How far a tree's log-probs may lie from a plain pass before the model is scored text by text; other dtypes: 0.1."""
@@ -110,7 +112,8 @@ def batches(rows: Iterable[Row], vocabulary: int) -> Iterator[list[Row]]:
         padded = len(grown) * max(len(r.ids) for r in grown)
         logits = sum(len(r.predicting) for r in grown) * vocabulary * 4
         mixed = batch and batch[0].branches != row.branches
-        if batch and (mixed or padded > BATCH_TOKENS or logits > LOGITS_BYTES):
+        wasteful = padded > FULL and padded - sum(len(r.ids) for r in grown) > WASTE * padded
+        if batch and (mixed or wasteful or padded > BATCH_TOKENS or logits > LOGITS_BYTES):
             yield batch
             grown = [row]
         batch = grown
@@ -170,16 +173,28 @@ def forward(model: Any, batch: Sequence[Row], device: str) -> Positions:
 
 
 def ancestry(batch: Sequence[Row], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What each token sees, additive (B, 1, T, T), and its position (B, T). Padding sees itself, lest a row be empty."""
-    sees = torch.eye(width, dtype=torch.bool).repeat(len(batch), 1, 1)
+    """What each token sees, additive (B, 1, T, T), and its position (B, T). Padding sees itself, lest a row be empty.
+
+    In depth-first order a node's descendants follow it without a gap: node i sees j where j <= i < end of j.
+    """
+    ends = torch.arange(1, width + 1).repeat(len(batch), 1)
     positions = torch.zeros((len(batch), width), dtype=torch.long)
     for i, row in enumerate(batch):
         positions[i, : len(row.ids)] = torch.tensor(row.depths)
-        for node, parent in enumerate(row.parents):
-            if parent >= 0:
-                sees[i, node] |= sees[i, parent]
+        ends[i, : len(row.ids)] = torch.tensor(ends_of(row.parents))
+    place = torch.arange(width)
+    sees = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < ends[:, None, :])  # (B, T, T)
     mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
     return mask[:, None], positions
+
+
+def ends_of(parents: Sequence[int]) -> list[int]:
+    """For each node the place behind its last descendant."""
+    ends = [node + 1 for node in range(len(parents))]
+    for node in reversed(range(len(parents))):
+        if parents[node] >= 0:
+            ends[parents[node]] = max(ends[parents[node]], ends[node])
+    return ends
 
 
 @torch.no_grad()
@@ -195,10 +210,9 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
     if row is None:
         return True
     shared = answer_logps(forward(model, [row], device))
-    alone = {
-        text: logps for one in row.texts for text, logps in answer_logps(forward(model, [single(one)], device)).items()
-    }
-    apart = max(float((shared[text] - alone[text]).abs().max()) for text in row.texts)
+    tried = [*row.texts[:1], *row.texts[-2:]]  # the last ones have the most branches before them
+    alone = {text: answer_logps(forward(model, [single(text)], device))[text] for text in tried}
+    apart = max(float((shared[text] - alone[text]).abs().max()) for text in tried)
     return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
 
 
