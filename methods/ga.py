@@ -31,7 +31,7 @@ class GradientAscent:
         "lab-tofu": Preset({"steps": 40, "lr": 2e-4}, "bench tune, results/tune/lab-tofu-ga.json"),
         "lab-restor": Preset({"steps": 60, "text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json"),
         "lab-muse-books": Preset(
-            {"steps": 40, "lr": 4e-4}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
+            {"steps": 40, "lr": 0.0004}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
         ),
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }

@@ -37,10 +37,11 @@ class GradDiff:
             "bench tune, results/tune/lab-tofu-graddiff.json (edge of its grid)",
         ),
         "lab-restor": Preset(
-            {"steps": 180, "text_batch": 32}, "bench tune, results/tune/lab-restor-graddiff.json (edge of its grid)"
+            {"steps": 240, "lr": 0.0003, "retain_weight": 20.0, "text_batch": 32},
+            "bench tune, results/tune/lab-restor-graddiff.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
-            {"steps": 240, "lr": 3e-4, "retain_weight": 20.0},
+            {"steps": 240, "lr": 0.0003, "retain_weight": 20.0},
             "bench tune, results/tune/lab-muse-books-graddiff.json (edge of its grid)",
         ),
         "real-tofu": Preset(

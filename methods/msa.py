@@ -48,7 +48,7 @@ class MSA:
             "bench tune, results/tune/lab-restor-msa.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
-            {"steps": 240, "lr": 5e-4, "alpha": 1.0},
+            {"alpha": 1.0, "steps": 240, "lr": 0.0005},
             "bench tune, results/tune/lab-muse-books-msa.json (edge of its grid)",
         ),
         "real-tofu": Preset(

@@ -72,11 +72,11 @@ class NPO:
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset({"beta": 1.0, "steps": 240}, "bench tune, results/tune/lab-tofu-npo.json"),
         "lab-restor": Preset(
-            {"retain_weight": 5.0, "steps": 120, "text_batch": 32},
+            {"beta": 1.0, "retain_weight": 5.0, "steps": 240, "lr": 0.0003, "text_batch": 32},
             "bench tune, results/tune/lab-restor-npo.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
-            {"beta": 1.0, "per_token": True, "steps": 120, "lr": 6e-4},
+            {"beta": 1.0, "per_token": True, "steps": 120, "lr": 0.0006},
             "bench tune, results/tune/lab-muse-books-npo.json (edge of its grid)",
         ),
         "real-tofu": Preset(

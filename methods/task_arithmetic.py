@@ -35,7 +35,8 @@ class TaskArithmetic:
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset({"alpha": 1.75}, "bench tune, results/tune/lab-tofu-task-arithmetic.json"),
         "lab-restor": Preset(
-            {"alpha": 1.5, "text_batch": 32}, "bench tune, results/tune/lab-restor-task-arithmetic.json"
+            {"alpha": 2.0, "steps": 30, "text_batch": 32},
+            "bench tune, results/tune/lab-restor-task-arithmetic.json (edge of its grid)",
         ),
         "lab-muse-books": Preset(
             {"alpha": 4.0, "steps": 30},
