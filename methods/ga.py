@@ -28,7 +28,7 @@ class GradientAscent:
     needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset({"steps": 40, "lr": 2e-4}, "bench tune, results/tune/lab-tofu-ga.json"),
+        "lab-tofu": Preset({"steps": 120, "lr": 5e-05}, "bench tune, results/tune/lab-tofu-ga.json (edge of its grid)"),
         "lab-restor": Preset({"steps": 60, "text_batch": 32}, "bench tune, results/tune/lab-restor-ga.json"),
         "lab-muse-books": Preset(
             {"steps": 40, "lr": 0.0004}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"

@@ -33,7 +33,7 @@ class GradDiff:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
-            {"steps": 240, "lr": 3e-4, "retain_weight": 1.0},
+            {"steps": 240, "lr": 0.0003, "retain_weight": 20.0},
             "bench tune, results/tune/lab-tofu-graddiff.json (edge of its grid)",
         ),
         "lab-restor": Preset(

@@ -70,7 +70,9 @@ class NPO:
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset({"beta": 1.0, "steps": 240}, "bench tune, results/tune/lab-tofu-npo.json"),
+        "lab-tofu": Preset(
+            {"beta": 1.0, "steps": 240, "lr": 0.0003}, "bench tune, results/tune/lab-tofu-npo.json (edge of its grid)"
+        ),
         "lab-restor": Preset(
             {"beta": 1.0, "retain_weight": 5.0, "steps": 240, "lr": 0.0003, "text_batch": 32},
             "bench tune, results/tune/lab-restor-npo.json (edge of its grid)",
