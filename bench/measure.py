@@ -163,8 +163,8 @@ def score(session: Session, texts: Sequence[Encoded], spread: set[Encoded]) -> d
         labels = torch.tensor([token for text in seen.texts for token in text.answer], device=seen.logits.device)
         chosen = seen.logits[places, labels]
         hits = chosen == seen.logits.amax(-1)[places]
-        if session.opened.model.dtype != torch.float32:  # few bits make ties, which go to the first of the equals
-            hits = seen.logits.argmax(-1)[places] == labels
+        largest = hits.nonzero()[:, 0]  # argmax is slow, and only decides among equals: the first of them is said
+        hits[largest] = seen.logits[places[largest]].argmax(-1) == labels[largest]
         logps = seen.logits.log_softmax(-1)[places, labels]
         wanted = sorted({k for text, at in zip(seen.texts, seen.at, strict=True) if text in spread for k in at})
         wide = moments(seen.logits[wanted].log_softmax(-1)) if wanted else {}
@@ -200,6 +200,8 @@ def rounded(values: Tensor) -> list[float]:
 
 def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
     """KL(other || this model) of the next-token distribution at every answer position, in nats."""
+    if not session.others:
+        return
     items = own_texts(session.opened.tokenizer, probes)
     plan = session.plan([item.encoded for item in items])
     for other in session.others:
@@ -224,6 +226,8 @@ def run_reference(session: Session, probes: Sequence[Probe]) -> None:
     asked = Session(open_checkpoint(session.reference, session.device), session.device, rows, (), None)
     items = own_texts(asked.opened.tokenizer, probes)
     found = score(asked, [item.encoded for item in items], set())
+    for name, value in asked.cost.items():
+        session.cost[name] += value
     for item in items:
         if logp := found[item.encoded]["logp"]:
             session.rows[item.probe.name][item.example]["loss"] = -sum(logp) / len(logp)

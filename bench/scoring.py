@@ -22,7 +22,7 @@ from bench.templates import Encoded
 
 LOGITS_BYTES = 128_000_000
 """Bound on the float32 logits of one batch."""
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Bound on the padded positions of one batch."""
 FULL, WASTE = 1024, 0.15
 """From so many positions on a batch ends where a further row would make more than this share of it padding."""

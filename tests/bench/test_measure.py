@@ -44,7 +44,7 @@ def plain(model: Any, text: Encoded) -> tuple[list[float], list[int]]:
     return [float(logp[i - 1, ids[i]]) for i in at], [int(logp[i - 1].argmax() == ids[i]) for i in at]
 
 
-@pytest.mark.parametrize("tokens", [1, 40, 4096])
+@pytest.mark.parametrize("tokens", [1, 40, 2048])
 def test_scores_are_those_of_a_plain_forward_pass(
     monkeypatch: pytest.MonkeyPatch, learned: Learned, tokens: int
 ) -> None:
@@ -80,6 +80,15 @@ def test_known_probabilities_come_out(tmp_path: Path) -> None:
     assert row["wrong"][0]["logp"] == pytest.approx([-3 * log(2), -3 * log(2)], abs=1e-5)
     assert row["wrong"][1]["logp"] == pytest.approx([-log(2), -log(2), -3 * log(2)], abs=1e-5)
     assert all(entry["eos"] for entry in (*row["answer"], *row["wrong"]))
+
+
+def test_of_equal_logits_the_first_token_is_said(tmp_path: Path) -> None:
+    """A dead model, under which all tokens are equally likely, has memorised nothing: greedy says the first alone."""
+    flat = saved(distributed(dict.fromkeys(("a", "b", "c", "d"), 1 / 4)), letters_tokenizer(), tmp_path)
+    rows = (qa(0, "d", "a a", "continue"), qa(1, "d", "b c", "continue"))
+    found = measure(flat, [Probe("asked", "logprob", rows), Probe("said", "generate", rows, max_new_tokens=2)]).rows
+    assert found["asked"]["row-0"]["answer"][0]["hit"] == [1, 1] and found["said"]["row-0"]["text"] == "a a"
+    assert found["asked"]["row-1"]["answer"][0]["hit"] == [0, 0]
 
 
 def everything(rows: Sequence[Example]) -> list[Probe]:
