@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TIERS = {"lab": "lab tier: not the benchmark itself", "real": "real tier"}
 KL = ("kl_forget_floors", "kl_retain_floors", "kl_world_floors")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
-"""Okabe and Ito's colours that read on white, and a brown; methods take them in the order of their names."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#882255", "#332288", "#117733")
+"""Okabe and Ito's colours that read on white, a brown, and three of Tol's; methods take them in the order of their names."""
 MARKERS = ("o", "D", "^", "v", "P", "X", "p")
 """With the colours, so that a picture works in grey as well."""
 FRAMING = {TARGET: ("#444444", "s"), ORACLE: ("#000000", "*")}
