@@ -393,8 +393,9 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         metrics = all_metrics(record)
         again = rescore(record, kept, metrics)
         oracles = [kept(key) for key in record.lineage["oracle_responses"]]
-        between = floors(metrics, oracles)
-        stale = stale_parts(record, metrics, oracles, kept(record.lineage["responses"]))
+        values = oracle_values(metrics, oracles)
+        between = floors(metrics, values)
+        stale = stale_parts(record, metrics, values, again.absent)
         same = again.same and between == record.floors and not stale
         good = good and same
         if not again.same:
@@ -406,7 +407,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         if write_back and not same:
             scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
             about = {metric.name: metric.to_json() for metric in metrics}
-            facts = {**record.facts, "oracle_values": oracle_values(metrics, oracles)}
+            facts = {**record.facts, "oracle_values": values}
             write(
                 replace(
                     record,
@@ -424,15 +425,14 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     return good and not loaded.broken
 
 
-def stale_parts(record: Record, metrics: Sequence[Any], oracles: Sequence[Responses], ours: Responses) -> list[str]:
+def stale_parts(
+    record: Record, metrics: Sequence[Any], values: Mapping[str, Sequence[float]], absent: Mapping[str, str]
+) -> list[str]:
     """What of a record decides losses and ranks beside its scores, and is not what it would be now."""
-    from bench.metrics import score_all
-    from bench.runner import oracle_values
-
     now = {
-        "the oracles' values are": (record.facts.get("oracle_values"), oracle_values(metrics, oracles)),
+        "the oracles' values are": (record.facts.get("oracle_values"), values),
         "goals and versions of the metrics are": (dict(record.metrics), {m.name: m.to_json() for m in metrics}),
-        "the absent scores are": (dict(record.absent), score_all(metrics, ours, oracles).absent),
+        "the absent scores are": (dict(record.absent), absent),
     }
     return [part for part, (kept, made) in now.items() if kept != made]
 

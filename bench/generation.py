@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from bench.loaders import Opened
-from bench.scoring import common, parameters_of
+from bench.scoring import common, has_window, parameters_of
 
 ROWS = 64
 """Rows of a batch."""
@@ -168,15 +168,6 @@ def prefill(model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     logits = last_logits(model, cache, ids.to(device), mask.to(device), positions.to(device))
     return logits, mask.to(device)
-
-
-def has_window(config: Any) -> bool:
-    """Whether some layer sees a number of places back and not everything: padding behind what is shared would use them up."""
-    local = ("sliding_window", "attention_chunk_size", "window_size")
-    kinds = str(getattr(config, "layer_types", "")) + str(getattr(config, "attention_types", ""))
-    return any(getattr(config, name, None) for name in local) or any(
-        w in kinds for w in ("sliding", "local", "chunked")
-    )
 
 
 def last_logits(model: Any, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class Comparison:
     """Stored scores that can't be had now, with the reason."""
     extra: Mapping[str, Score]
     """Scores that can be had now and are not stored."""
+    absent: Mapping[str, str]
+    """Scores that can't be had now, with the reason."""
 
     @property
     def same(self) -> bool:
@@ -121,6 +123,7 @@ def rescore(record: Record, load_responses: Callable[[str], Responses], metrics:
             n: again.absent.get(n, "no metric of the task has this name") for n in sorted(old.keys() - new.keys())
         },
         extra={name: new[name] for name in sorted(new.keys() - old.keys())},
+        absent=again.absent,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +117,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     others = [with_grades(oracle, asked, scenario, work) for oracle in asked]
     found = with_grades(measured(result, scenario, oracles, spec.limit, work), asked, scenario, work)
     scored = score_all(scenario.metrics, found.responses, [other.responses for other in others])
+    values = oracle_values(scenario.metrics, [other.responses for other in others])
     return Record(
         spec=spec,
         status="done",
@@ -124,10 +125,10 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         scores=scored.scores,
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
-        floors=floors(scenario.metrics, [other.responses for other in others]),
+        floors=floors(scenario.metrics, values),
         facts=facts(spec, scenario, ledger)
         | judge_facts(scenario, target, oracles, asked, spec.limit, work)
-        | {"oracle_values": oracle_values(scenario.metrics, [other.responses for other in others])},
+        | {"oracle_values": values},
         lineage={
             **scenario.lineage,
             "target": target.hash,
@@ -349,14 +350,13 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
     }
 
 
-def floors(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str, float]:
-    """Per score, how far two oracles of this seed lie apart.
+def floors(metrics: Sequence[Metric], values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Per score, how far two oracles of this seed lie apart, from their `oracle_values`.
 
     A score that compares with the oracle (KL, PrivLeak, forget quality) is taken of each oracle against the others: the
     floor is its mean distance from the ideal (0, or 1 for a p-value). Any other score, and one whose goal is the
     oracle's own value: the mean absolute difference.
     """
-    values = oracle_values(metrics, oracles)
     found: dict[str, float] = {}
     for metric in metrics:
         each = values.get(metric.name, [])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -203,7 +204,7 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
 
     Models with a window, a recurrence or a mask of their own may not; they are scored text by text.
     """
-    if getattr(model.config, "sliding_window", None) or "position_ids" not in parameters_of(model):
+    if has_window(model.config) or "position_ids" not in parameters_of(model):
         return False
     distinct = [text for text in dict.fromkeys(texts) if text.answer]
     row = next((row for row in rows_of(distinct, budget_of(model)) if row.branches), None)
@@ -216,9 +217,28 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
     return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
 
 
-def parameters_of(model: Any) -> set[str]:
+def has_window(config: Any) -> bool:
+    """Whether some layer sees a number of places back and not everything.
+
+    Places are then counted by where a token lies, which a tree and padding behind a shared beginning change.
+    """
+    local = ("sliding_window", "attention_chunk_size", "window_size")
+    kinds = str(getattr(config, "layer_types", "")) + str(getattr(config, "attention_types", ""))
+    return any(getattr(config, name, None) for name in local) or any(
+        w in kinds for w in ("sliding", "local", "chunked")
+    )
+
+
+def parameters_of(model: Any) -> frozenset[str]:
     """What the model's forward pass takes by name."""
-    return set(inspect.signature(model.forward).parameters)
+    kind: Any = type(model)
+    return taken_by(kind)
+
+
+@cache
+def taken_by(kind: type) -> frozenset[str]:
+    """The same of a class: looked up once, as every generated token asks for it."""
+    return frozenset(inspect.signature(kind.forward).parameters)  # type: ignore[attr-defined]
 
 
 def answer_logps(positions: Positions) -> dict[Encoded, Tensor]:
