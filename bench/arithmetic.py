@@ -1,144 +1,532 @@
-"""The arithmetic engine: a weighted sum of checkpoints, tensor by tensor, from safetensors to safetensors."""
+"""The arithmetic engine: weighted sums of checkpoints, and other maps over their tensors, streamed from file to file.
+
+Everything goes in pieces of some ten thousand entries that stay in a core's cache: read by byte range, widened to
+float32 (float64 tensors to float64), computed, rounded once, written at its place and hashed. A few threads take one
+piece after the other. Memory is a few megabytes a thread, whatever the model's size, except where `transform` is asked
+for whole tensors.
+
+An entry of a sum is ``((c_1 x_1) + c_2 x_2) + ...`` with the coefficient rounded to float32, and every product and every
+sum rounded to float32: no fused multiply-add, so that a coefficient of its own for each entry gives the same bits.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
-from bench.errors import UserError
-from bench.types import Checkpoint
+from bench.arithmetic_files import CONSTANTS, FLOATS, SIZES, TORCH, check_match, opened
+from bench.arithmetic_files import TensorFiles as TensorFiles  # for those that read tensors themselves
+from bench.arithmetic_output import (
+    DTYPES,
+    Output,
+    Shard,
+    Sink,
+    Written,
+    check_places,
+    companions_of,
+    plan_shards,
+    under_way,
+)
+from bench.contracts import Term as Term
+from bench.errors import Absent, UserError, collect, unknown
+from bench.types import Checkpoint, Json
+from bench.versions import ARITHMETIC
 
 SHARD_BYTES = 2_000_000_000
-"""A sum is written in shards of about this size, so that it never stands in memory whole."""
+"""A result is written in files of about this size; a killed call goes on behind the last whole one."""
+CHUNK = 1 << 17
+"""Entries of a piece: with its buffers it fits a core's cache."""
+LEAST_CHUNK = 1 << 14
+"""Entries, where one pass makes many results and a piece has as many buffers."""
+MOST_THREADS = 4
+
+TYPES = {name: getattr(torch, TORCH[name]) for name in FLOATS}
 
 
-def combine(terms: Sequence[tuple[float, Checkpoint]], out: Path) -> None:
-    """Write ``sum_i c_i * theta_i`` to ``out``, in the dtype of the first term's tensors.
+Coefficients = Sequence[float | tuple[float, float]]
+"""For each checkpoint a coefficient, or a coefficient and what is multiplied with an entry's weight."""
+Terms = Sequence[Term | tuple[float, Checkpoint]]
+Function = Callable[[str, list[Tensor]], Tensor]
+"""(name, one float32 tensor for each checkpoint) -> float32 tensor of the same shape."""
 
-    Accumulated in float32 (float64 tensors in float64) and rounded once. A tied weight is stored once in the files
-    and so is summed once. Integer and bool tensors (buffers) are copied from the first term. Config and tokenizer come
-    from the first term too. Raises `UserError` when names or shapes don't match.
+
+def as_terms(terms: Terms) -> tuple[Term, ...]:
+    """``(coefficient, checkpoint)`` pairs as terms."""
+    return tuple(term if isinstance(term, Term) else Term(*term) for term in terms)
+
+
+def combine(
+    terms: Terms, out: Path, *, weights: Checkpoint | None = None, dtype: str = "", scratch: Path | None = None
+) -> Written:
+    """Write ``sum_i c_i * theta_i`` to the folder ``out``.
+
+    Accumulated in float32 (where a float64 tensor takes part, in float64) and rounded once, to nearest even, to the
+    first term's type or to ``dtype`` (``float32``, ``bfloat16``, ``float16``). A tied head is stored and summed once.
+    Integer and bool tensors, and buffers that follow from the config, are copied from the first term, whatever the
+    others hold. Config and tokenizer come from the first term too.
+
+    ``weights`` holds a float32 tensor for each that is summed, and makes a term's coefficient elementwise (`Term`); all
+    ones give, to the bit, the sum with the coefficients ``coefficient + weighted``.
+
+    It is written in ``scratch`` (default ``OUT.partial``) and renamed at the end; after a kill the same call goes on
+    behind the last finished shard. Raises `UserError` when names, shapes or vocabularies don't match, and when ``out``
+    is an input, lies in one or holds one.
     """
-    readers = [(coefficient, TensorFiles(Path(checkpoint.path))) for coefficient, checkpoint in terms]
-    check_match(readers, [checkpoint.label or Path(checkpoint.path).name for _, checkpoint in terms])
-    out.mkdir(parents=True, exist_ok=True)
-    first = readers[0][1]
-    shard: dict[str, torch.Tensor] = {}
-    shards: list[list[str]] = []
-    size = total = 0
-    for name in first.names:
-        tensor = weighted_sum([(coefficient, reader.get(name)) for coefficient, reader in readers])
-        shard[name] = tensor
-        size += tensor.nbytes
-        total += tensor.nbytes
-        if size >= SHARD_BYTES:
-            shards.append(write_shard(shard, out, len(shards)))
-            shard, size = {}, 0
-    if shard:
-        shards.append(write_shard(shard, out, len(shards)))
-    name_shards(shards, total, out)
-    copy_companions(first.folder, out)
+    whole = as_terms(terms)
+    grid = [[(term.coefficient, term.weighted) for term in whole]]
+    checkpoints = [term.checkpoint for term in whole]
+    return combine_grid(checkpoints, grid, [out], weights=weights, dtype=dtype, scratches=[scratch])[0]
 
 
-def weighted_sum(terms: Sequence[tuple[float, torch.Tensor]]) -> torch.Tensor:
-    """Sum of coefficient times tensor, rounded once to the first tensor's dtype."""
-    first = terms[0][1]
-    if not first.is_floating_point():
-        return first
-    wide = torch.float64 if first.dtype == torch.float64 else torch.float32
-    total = torch.zeros(first.shape, dtype=wide)
-    for coefficient, tensor in terms:
-        total.add_(tensor.to(wide), alpha=coefficient)
-    return total.to(first.dtype)
+def combine_grid(
+    checkpoints: Sequence[Checkpoint],
+    grid: Sequence[Coefficients],
+    outs: Sequence[Path],
+    *,
+    weights: Checkpoint | None = None,
+    dtype: str = "",
+    scratches: Sequence[Path | None] = (),
+    notes: Sequence[Json] = (),
+    careful: bool = False,
+) -> tuple[Written, ...]:
+    """Several sums of the same checkpoints in one pass over them: row k of ``grid`` goes to the folder ``outs[k]``.
 
-
-class TensorFiles:
-    """The tensors of a checkpoint folder by name, opened lazily, whichever file they lie in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise UserError(f"No safetensors in '{folder.name}': weights are read from safetensors only.")
-        self.where: dict[str, Any] = {}
-        for file in files:
-            handle = safe_open(str(file), framework="pt")
-            self.where.update(dict.fromkeys(handle.keys(), handle))
-        self.names = sorted(self.where)
-
-    def get(self, name: str) -> torch.Tensor:
-        """One tensor."""
-        tensor: torch.Tensor = self.where[name].get_tensor(name)
-        return tensor
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Its shape, without reading it."""
-        return tuple(self.where[name].get_slice(name).get_shape())
-
-
-def check_match(readers: Sequence[tuple[float, TensorFiles]], labels: Sequence[str]) -> None:
-    """Raise `UserError` when a term's tensors have other names or shapes than the first term's."""
-    first = readers[0][1]
-    problems: list[str] = []
-    for (_, reader), label in zip(readers[1:], labels[1:], strict=True):
-        if odd := sorted(set(first.names) ^ set(reader.names)):
-            problems.append(
-                f"'{labels[0]}' and '{label}' don't hold the same tensors: {len(odd)} differ, the first is '{odd[0]}'."
+    Each is, to the bit, what `combine` writes. ``notes`` are written beside the weights, with the files' sha256. If
+    ``careful``, a folder that isn't empty is refused (`UserError`), but for one that holds this very result already by
+    its note and its files: it stays, and `Written.kept` says so.
+    """
+    assert checkpoints and len(grid) == len(outs), "a row of coefficients for each output"
+    rows = [[pair if isinstance(pair, tuple) else (float(pair), 0.0) for pair in row] for row in grid]
+    with opened([*checkpoints, *([weights] if weights else [])]) as readers:
+        terms, weighing = readers[: len(checkpoints)], readers[-1] if weights else None
+        check_match(terms)
+        if weighing:
+            check_weights(terms[0], weighing)
+        shards = plan(terms[0], dtype)
+        outputs = [
+            Output(
+                out,
+                shards,
+                identity("combine", readers, dtype) | {"coefficients": row},
+                scratches[k] if scratches else None,
+                notes[k] if notes else None,
             )
-            continue
-        for name in first.names:
-            if first.shape(name) != reader.shape(name):
-                problems.append(
-                    f"Tensor '{name}' has shape {first.shape(name)} in '{labels[0]}' and {reader.shape(name)} in "
-                    f"'{label}'. A resized embedding is the usual cause: use checkpoints with one vocabulary."
-                )
-                break
-    if problems:
-        raise UserError(*problems)
+            for k, (row, out) in enumerate(zip(rows, outs, strict=True))
+        ]
+        collect(check_places([p for o in outputs for p in (o.out, o.work)], [r.folder for r in readers]))
+        if careful:
+            collect([problem for output in outputs if (problem := output.occupied())])
+        due = [(output, row) for output, row in zip(outputs, rows, strict=True) if not output.kept]
+        write([output for output, _ in due], Sums(terms, [row for _, row in due], weighing), terms[0], dtype)
+        return tuple(output.written() for output in outputs)
 
 
-def write_shard(tensors: Mapping[str, torch.Tensor], out: Path, number: int) -> list[str]:
-    """Write one shard under a provisional name; returns the names in it."""
-    save_file(dict(tensors), out / f"shard-{number}.safetensors", metadata={"format": "pt"})
-    return list(tensors)
+def transform(
+    checkpoints: Sequence[Checkpoint],
+    out: Path,
+    function: Function,
+    *,
+    whole: bool = False,
+    dtype: str = "float32",
+    scratch: Path | None = None,
+) -> Written:
+    """Write what ``function`` makes of the checkpoints' tensors to the folder ``out``, as `combine` writes a sum.
+
+    ``function(name, tensors)`` gets a float32 tensor from each checkpoint and gives one of the same shape: flat pieces,
+    from several threads at once and in any order, or with ``whole`` one whole tensor after the other. It may change
+    what it gets, and must not keep it. Tensors that a sum would copy are copied. Not resumable: nobody knows whether
+    two functions are the same.
+    """
+    with opened(checkpoints) as readers:
+        check_match(readers)
+        output = Output(out, plan(readers[0], dtype), None, scratch)
+        collect(check_places([output.out, output.work], [reader.folder for reader in readers]))
+        write([output], Mapped(readers, function, whole), readers[0], dtype, whole)
+        return output.written()
 
 
-def name_shards(shards: Sequence[Sequence[str]], total: int, out: Path) -> None:
-    """Give the shards the names that transformers looks for, with an index when there are several."""
-    if len(shards) == 1:
-        (out / "shard-0.safetensors").rename(out / "model.safetensors")
-        return
-    where: dict[str, str] = {}
-    for number, names in enumerate(shards):
-        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
-        (out / f"shard-{number}.safetensors").rename(out / file)
-        where.update(dict.fromkeys(names, file))
-    index = {"metadata": {"total_size": total}, "weight_map": where}
-    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+def scrambled(
+    before: Checkpoint, tuned: Checkpoint, kind: str, seed: int, out: Path, *, scratch: Path | None = None
+) -> Written:
+    """Write ``before + c`` in float32, where c has lost what the vector ``tuned - before`` says: an ablation's control.
+
+    Tensor by tensor, c is the vector with its entries permuted (``kind`` is ``shuffled``) or normal entries with the
+    vector's Euclidean norm (``random``). The draws follow from ``seed`` and the tensor's name alone.
+    """
+    if kind not in SCRAMBLES:
+        raise UserError(unknown("control", kind, SCRAMBLES))
+
+    def control(name: str, tensors: list[Tensor]) -> Tensor:
+        start, end = tensors
+        word = hashlib.sha256(f"{seed} {kind} {name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(word[:8], "little") >> 1)
+        return start.add_(SCRAMBLES[kind](end.sub_(start), generator))
+
+    return transform([before, tuned], out, control, whole=True, scratch=scratch)
 
 
-def copy_companions(source: Path, out: Path) -> None:
-    """Config, generation config and tokenizer, as far as they are there."""
-    for pattern in ("*.json", "*.jinja", "*.model", "*.txt"):
-        for file in source.glob(pattern):
-            if not file.name.endswith(".index.json") and file.name != "node.json":
-                shutil.copyfile(file, out / file.name)
+def shuffled(vector: Tensor, generator: torch.Generator) -> Tensor:
+    """The same entries in another order."""
+    return vector.flatten()[torch.randperm(vector.numel(), generator=generator)].view(vector.shape)
+
+
+def random(vector: Tensor, generator: torch.Generator) -> Tensor:
+    """Normal entries, scaled to the vector's Euclidean norm."""
+    drawn = torch.randn(vector.shape, generator=generator)
+    length = drawn.double().norm()
+    return drawn.mul_(float(vector.double().norm() / length)) if length else drawn
+
+
+SCRAMBLES: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {"shuffled": shuffled, "random": random}
+"""Kind of control -> what it makes of a tensor's vector."""
+
+
+# --- geometry
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Two vectors of weights: lengths, distance and inner product, over all floating-point weights, tied ones once."""
+
+    one: float
+    """Euclidean length."""
+    other: float
+    distance: float
+    dot: float
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between them; raises `Absent` when one of them is zero."""
+        if not self.one or not self.other:
+            raise Absent("the angle to a vector of length zero isn't defined")
+        return self.dot / (self.one * self.other)
+
+
+def geometry(one: Checkpoint, other: Checkpoint, origin: Checkpoint | None = None) -> Geometry:
+    """Of ``one`` and ``other``, seen from ``origin`` (default: from zero), in float64."""
+    start = [(-1.0, origin)] if origin else []
+    return seen([[(1.0, one), *start], [(1.0, other), *start], [(1.0, one), (-1.0, other)]])
 
 
 def distance(one: Checkpoint, other: Checkpoint) -> float:
     """Euclidean distance of all floating-point weights, summed in float64; tied weights once."""
-    a, b = TensorFiles(Path(one.path)), TensorFiles(Path(other.path))
-    check_match([(1.0, a), (1.0, b)], [one.label, other.label])
-    square = 0.0
-    for name in a.names:
-        tensor = a.get(name)
-        if tensor.is_floating_point():
-            square += float((tensor.double() - b.get(name).double()).square().sum())
-    return square**0.5
+    return math.sqrt(products([[(1.0, one), (-1.0, other)]])[0][0])
+
+
+def cosine(a1: Checkpoint, a0: Checkpoint, b1: Checkpoint, b0: Checkpoint) -> float:
+    """Cosine of the angle between the vectors ``a1 - a0`` and ``b1 - b0``, in float64.
+
+    Raises `Absent` when one of them is zero.
+    """
+    a, b = [(1.0, a1), (-1.0, a0)], [(1.0, b1), (-1.0, b0)]
+    return seen([a, b, [*a, *((-sign, checkpoint) for sign, checkpoint in b)]]).cosine
+
+
+def seen(vectors: Sequence[Sequence[tuple[float, Checkpoint]]]) -> Geometry:
+    """The geometry of the first two vectors; the third is their difference."""
+    table = products(vectors)
+    one, other, apart = (math.sqrt(table[i][i]) for i in range(3))
+    return Geometry(one, other, apart, table[0][1])
+
+
+def products(vectors: Sequence[Sequence[tuple[float, Checkpoint]]]) -> list[list[float]]:
+    """Inner products of vectors, each a weighted sum of checkpoints, in float64 and without writing anything."""
+    checkpoints = list({checkpoint.path: checkpoint for vector in vectors for _, checkpoint in vector}.values())
+    places = {checkpoint.path: place for place, checkpoint in enumerate(checkpoints)}
+    pairs = [(i, j) for i in range(len(vectors)) for j in range(i, len(vectors))]
+    with opened(checkpoints) as readers:
+        check_match(readers)
+        names = [name for name in readers[0].names if summed(readers[0], name)]
+        pieces = list(cut({name: readers[0].entries[name].count for name in names}, CHUNK))
+        found: list[list[float]] = [[]] * len(pieces)
+
+        def work(lane: Lane, number: int, piece: Piece) -> None:
+            entries = [lane.wide(reader, piece, torch.float64, f"entries {i}") for i, reader in enumerate(readers)]
+            made = []
+            for k, vector in enumerate(vectors):
+                total = lane.buffer(f"vector {k}", piece.count, torch.float64).zero_()
+                for coefficient, checkpoint in vector:
+                    total.add_(entries[places[checkpoint.path]], alpha=coefficient)
+                made.append(total)
+            found[number] = [float(made[i] @ made[j]) for i, j in pairs]
+
+        in_threads(enumerate(pieces), work)
+    sums = {pair: math.fsum(of_piece[k] for of_piece in found) for k, pair in enumerate(pairs)}
+    return [[sums[min(i, j), max(i, j)] for j in range(len(vectors))] for i in range(len(vectors))]
+
+
+# --- what is written, and how
+
+
+def summed(reader: TensorFiles, name: str) -> bool:
+    """Whether a tensor takes part in the arithmetic; else it is copied."""
+    return reader.entries[name].dtype in FLOATS and not CONSTANTS.search(name)
+
+
+def plan(first: TensorFiles, dtype: str) -> tuple[Shard, ...]:
+    """The files of a result with the names and shapes of ``first``."""
+    if dtype and dtype not in DTYPES:
+        raise UserError(unknown("dtype", dtype, DTYPES))
+    own = {name: first.entries[name] for name in first.names}
+    types = {name: DTYPES[dtype] if dtype and summed(first, name) else entry.dtype for name, entry in own.items()}
+    return plan_shards({name: (types[name], entry.shape) for name, entry in own.items()}, SHARD_BYTES)
+
+
+def identity(what: str, readers: Sequence[TensorFiles], dtype: str) -> Json:
+    """What the bytes of a result follow from, its coefficients apart."""
+    return {
+        "what": what,
+        "engine": ARITHMETIC,
+        "inputs": [[reader.files, reader.names] for reader in readers],
+        "companions": companions_of(readers[0].folder),
+        "dtype": dtype,
+        "shard_bytes": SHARD_BYTES,
+    }
+
+
+def check_weights(first: TensorFiles, weights: TensorFiles) -> None:
+    """Raise `UserError` unless there is a float32 weight for every entry that is summed."""
+    for name in first.names:
+        if not summed(first, name):
+            continue
+        if name not in weights.entries:
+            raise UserError(
+                f"'{weights.label}' has no weights for the tensor '{name}': it must hold one for every entry."
+            )
+        entry, shape = weights.entries[name], first.entries[name].shape
+        if entry.shape != shape:
+            raise UserError(f"The weights of '{name}' have shape {entry.shape} in '{weights.label}', not {shape}.")
+        if entry.dtype != "F32":
+            raise UserError(f"The weights of '{name}' are {entry.dtype} in '{weights.label}': they must be float32.")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some entries of one tensor, one after the other in its memory."""
+
+    name: str
+    begin: int
+    count: int
+
+
+class Lane:
+    """One thread's buffers, made when first needed and used again."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def buffer(self, use: str, count: int, dtype: torch.dtype) -> Tensor:
+        """Room for ``count`` entries; what was in it is lost."""
+        kept = self._buffers.get((use, dtype))
+        if kept is None or kept.numel() < count:
+            kept = self._buffers[use, dtype] = torch.empty(count, dtype=dtype)
+        return kept[:count]
+
+    def read(self, reader: TensorFiles, piece: Piece, use: str = "read") -> Tensor:
+        """The piece as it lies in the file."""
+        dtype = reader.entries[piece.name].dtype
+        into = self.buffer(use, piece.count, TYPES[dtype])
+        reader.read(piece.name, piece.begin * SIZES[dtype], octets(into))
+        return into
+
+    def wide(self, reader: TensorFiles, piece: Piece, dtype: torch.dtype, use: str = "wide") -> Tensor:
+        """The piece in float32 or float64."""
+        if TYPES[reader.entries[piece.name].dtype] == dtype:
+            return self.read(reader, piece, use)
+        return self.buffer(use, piece.count, dtype).copy_(self.read(reader, piece))
+
+    def like(self, use: str, tensor: Tensor) -> Tensor:
+        """Room for as many entries of the same type."""
+        return self.buffer(use, tensor.numel(), tensor.dtype)
+
+    def rounded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """The tensor's entries in ``dtype``, to nearest even, one after the other."""
+        if tensor.dtype == dtype and tensor.is_contiguous():
+            return tensor
+        return self.buffer("rounded", tensor.numel(), dtype).copy_(tensor.flatten())
+
+
+class Sums:
+    """Weighted sums of one piece, a row of coefficients each."""
+
+    def __init__(
+        self, terms: Sequence[TensorFiles], rows: Sequence[Sequence[tuple[float, float]]], weights: TensorFiles | None
+    ) -> None:
+        self.terms, self.rows, self.weights = terms, rows, weights
+
+    def __call__(self, lane: Lane, piece: Piece, which: Sequence[int]) -> Iterator[Tensor]:
+        """The sums of the rows ``which``."""
+        double = any(reader.entries[piece.name].dtype == "F64" for reader in self.terms)
+        dtype = torch.float64 if double else torch.float32
+        weights = lane.wide(self.weights, piece, dtype, "weights") if self.weights else None
+        totals = [lane.buffer(f"total {k}", piece.count, dtype) for k in which]
+        for i, reader in enumerate(self.terms):
+            entries = lane.wide(reader, piece, dtype)
+            for k, total in zip(which, totals, strict=True):
+                factor = self.factor(lane, weights, *self.rows[k][i])
+                if i == 0:
+                    torch.mul(entries, factor, out=total)
+                else:
+                    last = k == which[-1]
+                    total.add_(torch.mul(entries, factor, out=entries if last else lane.like("product", entries)))
+        yield from totals
+
+    def factor(self, lane: Lane, weights: Tensor | None, coefficient: float, weighted: float) -> Any:
+        """One coefficient, or one for each entry: computed in float64 and rounded to the sum's type."""
+        if weights is None or not weighted:
+            return coefficient
+        exact = lane.buffer("factor", weights.numel(), torch.float64).copy_(weights)
+        return lane.like("factors", weights).copy_(exact.mul_(weighted).add_(coefficient))
+
+
+class Mapped:
+    """A function's value on one piece of every checkpoint, or on a whole tensor of each."""
+
+    def __init__(self, readers: Sequence[TensorFiles], function: Function, whole: bool) -> None:
+        self.readers, self.function, self.whole = readers, function, whole
+
+    def __call__(self, lane: Lane, piece: Piece, which: Sequence[int]) -> Iterator[Tensor]:
+        """The one value."""
+        shape = self.readers[0].entries[piece.name].shape if self.whole else (piece.count,)
+        given = [lane.wide(reader, piece, torch.float32, f"given {i}") for i, reader in enumerate(self.readers)]
+        made = self.function(piece.name, [tensor.view(shape) for tensor in given])
+        assert made.shape == shape, f"the function gave {tuple(made.shape)} for {shape}"
+        yield made
+
+
+Compute = Callable[[Lane, Piece, Sequence[int]], Iterable[Tensor]]
+"""(buffers, piece, numbers of results) -> one floating-point tensor for each of those results."""
+
+
+# --- the pieces, and who does them
+
+
+def write(
+    outputs: Sequence[Output], compute: Compute, first: TensorFiles, dtype: str = "", whole: bool = False
+) -> None:
+    """Fill ``outputs``, all laid out alike, shard by shard, and publish them; ``first`` gives what is copied."""
+    chunk = 0 if whole else max(LEAST_CHUNK, CHUNK // max(1, len(outputs) // 2))
+    with under_way(outputs):
+        for shard in outputs[0].shards if outputs else ():
+            which = [k for k, output in enumerate(outputs) if shard in output.missing]
+            sinks = [outputs[k].sink(shard) for k in which]
+            try:
+                write_shard(sinks, which, compute, first, chunk)
+            finally:
+                for sink in sinks:
+                    sink.close()
+            for k, sink in zip(which, sinks, strict=True):
+                outputs[k].finish(sink)
+        for output in outputs:
+            output.publish(first.folder, dtype)
+
+
+def write_shard(sinks: Sequence[Sink], which: Sequence[int], compute: Compute, first: TensorFiles, chunk: int) -> None:
+    """Every piece of one shard, into the sink of each result."""
+    if not sinks:
+        return
+    places = sinks[0].shard.entries
+
+    def work(lane: Lane, number: int, piece: Piece) -> None:
+        entry = places[piece.name]
+        size = SIZES[entry.dtype]
+        if summed(first, piece.name):
+            made = compute(lane, piece, which)
+        else:
+            copy = lane.buffer("copy", piece.count * size, torch.uint8)
+            first.read(piece.name, piece.begin * size, octets(copy))
+            made = repeat(copy, len(sinks))
+        for sink, tensor in zip(sinks, made, strict=True):
+            done = lane.rounded(tensor, TYPES[entry.dtype]) if tensor.is_floating_point() else tensor
+            sink.put(number, piece.name, piece.begin * size, octets(done))
+
+    def give_up() -> None:
+        for sink in sinks:
+            sink.give_up()
+
+    pieces = cut({name: entry.count for name, entry in places.items()}, chunk)
+    in_threads(enumerate(pieces), work, give_up, 1 if not chunk else 0)
+
+
+def cut(counts: Mapping[str, int], chunk: int) -> Iterator[Piece]:
+    """Tensors as pieces of ``chunk`` entries, in order; with 0 each in one piece."""
+    for name, count in counts.items():
+        for begin in range(0, count, chunk or max(1, count)):
+            yield Piece(name, begin, min(chunk or count, count - begin))
+
+
+def octets(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor, to be read or written in place."""
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+def in_threads(
+    pieces: Iterable[tuple[int, Piece]],
+    work: Callable[[Lane, int, Piece], None],
+    give_up: Callable[[], None] = lambda: None,
+    threads: int = 0,
+) -> None:
+    """Do ``work`` for every piece, each thread taking the next one; 0: as many threads as there are cores, up to four.
+
+    The first failure is raised when all have stopped; ``give_up`` wakes those that wait for one another. One thread is
+    the caller's, in which torch may use as many as it likes.
+    """
+    left, lock, failures = iter(pieces), threading.Lock(), list[BaseException]()
+
+    def serve() -> None:
+        lane = Lane()
+        try:
+            while not failures:
+                with lock:
+                    taken = next(left, None)
+                if taken is None:
+                    return
+                work(lane, *taken)
+        except BaseException as failure:  # noqa: B036 - raised again by the thread that waits
+            failures.append(failure)
+            give_up()
+
+    if threads == 1:
+        serve()
+    else:
+        with one_torch_thread():
+            crew = [threading.Thread(target=serve) for _ in range(threads or cores())]
+            for thread in crew:
+                thread.start()
+            try:
+                for thread in crew:
+                    thread.join()
+            except BaseException as interruption:
+                failures.append(interruption)
+                give_up()
+                for thread in crew:
+                    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def cores() -> int:
+    """Threads to use: what this process may run on, up to `MOST_THREADS`."""
+    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Threads that start in here each compute alone; the caller's setting is what it was afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

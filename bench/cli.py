@@ -27,6 +27,9 @@ Methods = Annotated[
 TaskName = Annotated[str, typer.Option("--task", "-t", help="tofu, restor or muse-books.")]
 Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
 Data = Annotated[str, typer.Option("--data", help="Real tier: folder in the benchmark's layout, or 'hub'.")]
+Past = Annotated[
+    str, typer.Option("--history", help="Real tier: the model's past, a JSON file or a folder with checkpoint-500 ...")
+]
 Seeds = Annotated[str, typer.Option("--seeds", help="Whole numbers, comma-separated.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="component.parameter=value; can be repeated.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N rows of each probe: for trying out.")]
@@ -77,6 +80,7 @@ def run(
     task: TaskName,
     model: Model = "",
     data: Data = "",
+    past: Past = "",
     seeds: Seeds = "0,1,2",
     sets: Sets = None,
     limit: Limit = None,
@@ -93,7 +97,7 @@ def run(
     """Run methods on a task: target, oracle and every method, each seed; what is done already is not done again."""
     from bench.commands import run_command
 
-    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, study)
+    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, study, past)
     failed = run_command(asked, out, store_at(store), jobs, device, threads, track)
     raise typer.Exit(1 if failed else 0)
 
@@ -104,6 +108,7 @@ def plan(
     task: TaskName,
     model: Model = "",
     data: Data = "",
+    past: Past = "",
     seeds: Seeds = "0,1,2",
     sets: Sets = None,
     limit: Limit = None,
@@ -118,7 +123,7 @@ def plan(
     from bench.plan import make_plan
     from bench.store import Store
 
-    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, "")
+    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, "", past)
     show_plan(make_plan(asked, out, Store(store_at(store))), jobs or default_jobs("cpu"))
 
 
@@ -128,6 +133,7 @@ def tune(
     task: TaskName,
     model: Model = "",
     data: Data = "",
+    past: Past = "",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds to tune on; not those that are reported.")] = "100,101",
     sets: Sets = None,
     jobs: Jobs = None,
@@ -139,8 +145,41 @@ def tune(
     """Choose each method's hyperparameters on the validation rows by the stated rule, without the oracle."""
     from bench.commands import tune_command
 
-    asked = asked_for(task, methods, sets, seeds, model, data, None, "", None, "tune")
+    asked = asked_for(task, methods, sets, seeds, model, data, None, "", None, "tune", past)
     raise typer.Exit(1 if tune_command(asked, out, store_at(store), jobs, device, threads) else 0)
+
+
+@app.command()
+def ablate(
+    names: Annotated[list[str] | None, typer.Argument(help="Ablations, or 'all'.")] = None,
+    task: TaskName = "tofu",
+    seeds: Seeds = "0,1,2",
+    sets: Sets = None,
+    jobs: Jobs = None,
+    out: Out = Path("runs"),
+    store: StoreAt = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    track: Track = "wandb",
+    listed: Annotated[bool, typer.Option("--list", help="Say what there is, and run nothing.")] = False,
+) -> None:
+    """Run ablations in the lab: each gives records, a table and a picture; what is done already is not done again."""
+    from bench import ablations
+    from bench.ablations.run import AskedAblation, ablate_command
+
+    if listed:
+        for name in ablations.TABLE:
+            found = ablations.load(name)
+            typer.echo(f"{name}: {found.question} {found.reading} (tasks: {', '.join(found.tasks)})")
+        return
+    problems: tuple[str, ...] = ()
+    try:
+        numbers = parse_seeds(seeds)
+    except UserError as error:
+        numbers, problems = (), error.problems
+    asked = AskedAblation(tuple(names or ()), task, numbers, tuple(sets or ()), problems)
+    failed = ablate_command(asked, out, store_at(store), jobs, device, threads, track)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command("eval")
@@ -254,12 +293,23 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Opt
 
 @app.command()
 def ls(
-    what: Annotated[str, typer.Argument(help="methods, tasks, models, metrics or runs.")] = "methods",
+    what: Annotated[str, typer.Argument(help="methods, tasks, models, metrics, history or runs.")] = "methods",
     source: Results = Path("runs"),
+    model: Annotated[
+        str, typer.Option("--model", help="history: whose; lab (the default), a known name, a hub id or a folder.")
+    ] = "",
+    task: Annotated[str, typer.Option("--task", "-t", help="history: of which task's lab; default tofu.")] = "",
+    past: Annotated[str, typer.Option("--history", help="history: the one in this JSON file or folder.")] = "",
+    store: StoreAt = None,
 ) -> None:
-    """List methods, tasks, models, metrics or your runs."""
-    from bench.listing import listing, runs
+    """List methods, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
+    from bench.listing import history, listing, runs
 
+    if what == "history":
+        typer.echo(history(model, task, past, store_at(store) / "models"))
+        return
+    if misplaced := [name for name, value in (("--model", model), ("--task", task), ("--history", past)) if value]:
+        raise UserError(f"ls {what} takes no {' and no '.join(misplaced)}: that goes with `ls history`.")
     typer.echo(runs(existing(source)) if what == "runs" and source != Path("runs") else listing(what))
 
 
@@ -338,13 +388,16 @@ def rescore(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A known model; `python -m bench ls models` lists them.")],
+    name: Annotated[str, typer.Argument(help="A known model (`python -m bench ls models` lists them) or a hub id.")],
+    revision: Annotated[
+        str, typer.Option("--revision", help="A branch, tag or commit of it, such as stage1-step119000-tokens500B.")
+    ] = "",
     store: StoreAt = None,
 ) -> None:
-    """Fetch a model once; its hash is checked on every use."""
+    """Fetch a model once, or one of its revisions; its hash is checked on every use."""
     from bench.fetch import fetch as fetch_model
 
-    got = fetch_model(name, store_at(store) / "models", report=typer.echo)
+    got = fetch_model(name, store_at(store) / "models", typer.echo, revision)
     typer.echo(f"{got.name} {got.hash[:16]}: ready. Use it with --model {got.name}.")
 
 
@@ -359,6 +412,7 @@ def asked_for(
     lm_eval: str,
     lm_eval_data: Path | None,
     study: str,
+    past: str = "",
 ) -> Any:
     """The options as one `bench.plan.Asked`."""
     from bench.plan import Asked
@@ -375,6 +429,7 @@ def asked_for(
         seeds=numbers,
         model=model,
         data=data,
+        history=past,
         limit=limit,
         lm_eval=tuple(split(lm_eval)),
         lm_eval_data=str(lm_eval_data or ""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bench.contracts import Recipe, Stream
 from bench.errors import Busy
@@ -17,7 +18,7 @@ from bench.hashing import digest
 from bench.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.memory import peak, reset_peak
 from bench.store import Node, Store
-from bench.types import Checkpoint, Json
+from bench.types import Checkpoint, Example, Json, bare, data_hash
 from bench.versions import ARITHMETIC
 
 Event = Callable[[Json], None]
@@ -80,7 +81,8 @@ class Work:
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
         node = self.train_node(start, streams, recipe, label)
-        return replace(start, path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
+        made = node.info["meta"]["checkpoint"]
+        return replace(start, path=str(node.path), hash=made, label=label, dtype=recipe.dtype)
 
     def train_node(
         self,
@@ -107,10 +109,11 @@ class Work:
         } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
 
         def make(folder: Path) -> Json:
-            opened = open_checkpoint(start, self.device)
-            opened.model.train()
+            opened = open_checkpoint(replace(start, dtype=recipe.dtype), self.device)
+            model = adapted(opened.model, recipe.lora, seed) if recipe.lora else opened.model
+            model.train()
             done = train(
-                opened.model,
+                model,
                 opened.tokenizer,
                 streams,
                 recipe,
@@ -118,7 +121,7 @@ class Work:
                 out=folder,
                 scratch=self.scratch(fields),
                 snapshots=snapshots,
-                save_every=0 if snapshots else self.save_every,  # snapshots before an interruption would be lost
+                save_every=self.save_every,
                 micro=self.micro,
                 autocast=self.autocast,
                 use_cpu=self.device == "cpu",
@@ -130,6 +133,7 @@ class Work:
                 "train_seconds": done.seconds,
                 "parameters": sum(p.numel() for p in opened.model.parameters()),
                 "resumed": done.resumed,
+                "steps": done.steps,
                 "curve": list(done.curve),
                 "snapshots": {
                     str(step): {"tokens": tokens, "checkpoint": checkpoint_at(folder / f"step-{step:06d}", "").hash}
@@ -143,24 +147,89 @@ class Work:
         """Where the training run of ``fields`` keeps its resumable state."""
         return self.store.scratch(digest({"owner": self.owner, **fields})[:32])
 
-    def combine(self, terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:
-        """Sum of coefficient times weights, tensor by tensor; a cached node."""
+    def combine(
+        self,
+        terms: Sequence[Any],
+        label: str,
+        weights: Checkpoint | None = None,
+        dtype: str = "",
+    ) -> Checkpoint:
+        """Sum of coefficient times weights, tensor by tensor (`bench.arithmetic.combine`); a cached node."""
         from bench import arithmetic
 
-        for _, checkpoint in terms:
+        whole = arithmetic.as_terms(terms)
+        for checkpoint in (*(term.checkpoint for term in whole), *([weights] if weights else [])):
             check_seal(checkpoint)
-        fields = {
+        fields: Json = {
             "kind": "combine",
             "engine": ARITHMETIC,
-            "terms": [[coefficient, checkpoint.hash] for coefficient, checkpoint in terms],
+            "terms": [[term.coefficient, term.checkpoint.hash] for term in whole],
         }
+        if weights:
+            fields |= {"weights": weights.hash, "weighted": [term.weighted for term in whole]}
+        if dtype:
+            fields |= {"dtype": dtype}
 
         def make(folder: Path) -> Json:
-            arithmetic.combine(terms, folder)
+            arithmetic.combine(whole, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
             return {"checkpoint": checkpoint_at(folder, label).hash}
 
         node = self.node(fields, make, label)
-        return replace(terms[0][1], path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
+        made = node.info["meta"]["checkpoint"]
+        first = whole[0].checkpoint
+        return replace(first, path=str(node.path), hash=made, label=label, dtype=dtype or first.dtype)
+
+    def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+        """The same weights in another dtype; a cached node."""
+        return self.combine([(1.0, checkpoint)], f"{checkpoint.label} in {dtype}", dtype=dtype)
+
+    def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
+        """``before`` plus a control in the place of ``tuned - before`` (`bench.arithmetic.scrambled`); a cached node."""
+        from bench import arithmetic
+
+        for checkpoint in (before, tuned):
+            check_seal(checkpoint)
+        fields = {"kind": "scrambled", "engine": ARITHMETIC, "of": [before.hash, tuned.hash], "as": kind}
+
+        def make(folder: Path) -> Json:
+            arithmetic.scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
+            return {"checkpoint": checkpoint_at(folder, kind).hash}
+
+        node = self.node(fields | {"seed": self.seed}, make, f"{kind} vector")
+        return replace(before, path=str(node.path), hash=node.info["meta"]["checkpoint"], label=kind, dtype="float32")
+
+    def influence(
+        self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
+    ) -> Checkpoint:
+        """Influence weights at a checkpoint (`bench.influence`); a cached node."""
+        from bench.influence import VERSION, write_weights
+
+        check_seal(checkpoint)
+        fields = {
+            "kind": "influence",
+            "version": VERSION,
+            "estimate": kind,
+            "checkpoint": checkpoint.hash,
+            "forget": data_hash(bare(forget)),
+            "retain": data_hash(bare(retain)),
+        }
+
+        def make(folder: Path) -> Json:
+            opened = open_checkpoint(replace(checkpoint, dtype="float32"), self.device)
+            write_weights(opened, checkpoint, forget, retain, kind, folder)
+            return {"checkpoint": checkpoint_at(folder, kind).hash}
+
+        node = self.node(fields, make, f"influence ({kind})")
+        return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label=f"influence ({kind})")
+
+
+def adapted(model: Any, rank: int, seed: int) -> Any:
+    """The model with fresh low-rank adapters on every linear layer but the head, as wide as the rank; `train` merges them."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 @dataclass
@@ -173,6 +242,8 @@ class Ledger:
     """Content hashes of the history's checkpoints."""
     retain_seen: set[str] = field(default_factory=set)
     past_used: set[str] = field(default_factory=set)
+    notes: Json = field(default_factory=dict)
+    """What the method said of itself."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +252,13 @@ class MethodContext:
 
     seed: int
     train: Callable[[Checkpoint, Sequence[Stream], Recipe, str], Checkpoint]
-    combine: Callable[[Sequence[tuple[float, Checkpoint]], str], Checkpoint]
+    combine: Callable[..., Checkpoint]
+    """(terms, label, weights=None, dtype="")."""
+    cast: Callable[[Checkpoint, str], Checkpoint]
+    scrambled: Callable[[Checkpoint, Checkpoint, str], Checkpoint]
+    influence: Callable[[Checkpoint, Sequence[Example], Sequence[Example], str], Checkpoint]
     cached: Callable[[Json, Callable[[Path], Json | None], str], Path]
+    note: Callable[..., None]
 
 
 def for_method(work: Work, ledger: Ledger) -> MethodContext:
@@ -196,11 +272,31 @@ def for_method(work: Work, ledger: Ledger) -> MethodContext:
         ledger.past_used |= {start.hash} & ledger.past
         return own.train(start, streams, recipe, label)
 
-    def combine(terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:
-        ledger.past_used |= {checkpoint.hash for _, checkpoint in terms} & ledger.past
-        return own.combine(terms, label)
+    def saw(*checkpoints: Checkpoint) -> None:
+        ledger.past_used |= {checkpoint.hash for checkpoint in checkpoints} & ledger.past
+
+    def combine(terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
+        from bench.arithmetic import as_terms
+
+        saw(*(term.checkpoint for term in as_terms(terms)))
+        return own.combine(terms, label, weights)
+
+    def cast(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+        saw(checkpoint)
+        return own.cast(checkpoint, dtype)
+
+    def scrambled(before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
+        saw(before, tuned)
+        return own.scrambled(before, tuned, kind)
+
+    def influence(
+        checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
+    ) -> Checkpoint:
+        saw(checkpoint)
+        ledger.retain_seen |= {row.id for row in retain} & ledger.retain
+        return own.influence(checkpoint, forget, retain, kind)
 
     def cached(fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
         return own.cached(fields, build, label)  # not the bound method: its object knows every node, the oracle's too
 
-    return MethodContext(work.seed, train, combine, cached)
+    return MethodContext(work.seed, train, combine, cast, scrambled, influence, cached, ledger.notes.update)

@@ -79,6 +79,22 @@ class Recipe:
     weight_decay: float = 0.0
     beta2: float = 0.98
     """AdamW's second moment decay; the first is 0.9."""
+    dtype: str = "float32"
+    """Of weights, gradients and optimiser state; ``bfloat16`` loses what is below 1/256 of a weight."""
+    lora: int = 0
+    """Rank of low-rank adapters (peft) on every linear layer, merged into the weights at the end; 0 trains all weights."""
+    until: float = 0.0
+    """Stop after the first pass over the first stream whose mean loss is at most this, in nats; 0 makes every step."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a weighted sum: its coefficient for every entry is ``float32(coefficient + weighted * w)``."""
+
+    coefficient: float
+    checkpoint: Checkpoint
+    weighted: float = 0.0
+    """Times the entry of the sum's ``weights`` (`bench.arithmetic.combine`)."""
 
 
 class Context(Protocol):
@@ -93,8 +109,26 @@ class Context(Protocol):
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
         ...
 
-    def combine(self, terms: Sequence[tuple[float, Checkpoint]], label: str) -> Checkpoint:
-        """Sum of coefficient times weights, tensor by tensor; a cached node."""
+    def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
+        """Sum of coefficient times weights, tensor by tensor (`bench.arithmetic.combine`); a cached node."""
+        ...
+
+    def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+        """The same weights in another dtype; a cached node."""
+        ...
+
+    def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
+        """``before`` plus a control in the place of ``tuned - before`` (`bench.arithmetic.scrambled`)."""
+        ...
+
+    def influence(
+        self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
+    ) -> Checkpoint:
+        """A weight for each parameter, from what the rows make of the loss there (`bench.influence`)."""
+        ...
+
+    def note(self, **facts: Any) -> None:
+        """Say something beside the scores: plain JSON, into the record's ``facts``."""
         ...
 
     def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
@@ -122,11 +156,20 @@ class Method(Protocol):
         """Rows that enter a forward and backward pass, for the estimate of `bench plan`."""
         ...
 
-    # Optional: ``problems()``, sentences about bad parameters; ``named()``, the name of the variant that they make.
+    # Optional: ``problems()``, sentences about bad parameters; ``named()``, the name of the variant that they make;
+    # ``in_all``, False for what `--methods all` leaves out.
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The unlearned checkpoint; the target on disk stays untouched."""
         ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """The rows that a method is given as forget and retain rows."""
+
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -140,12 +183,15 @@ class Scenario:
     """Retrained on the same schedule without the forget set; they differ in initial data order."""
     history: Callable[[], History] | None
     forget: tuple[Example, ...]
+    """What really is to be forgotten."""
     retain: tuple[Example, ...]
     validation: Validation
     probes: tuple[Probe, ...]
     metrics: tuple[Metric, ...]
     oracle_rows: tuple[Example, ...]
     """Every row that the oracles were trained on; none of them is a forget row, which a test proves."""
+    told: Told | None = None
+    """What a method is told of forget and retain rows, where that isn't the truth (a mislabelled forget set)."""
     reference: Callable[[], Checkpoint] | None = None
     """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
@@ -167,6 +213,8 @@ class Setting:
     model_hash: str = ""
     data: str = ""
     """Folder or hub id of the benchmark's rows."""
+    history: str = ""
+    """File or folder with the model's past (`bench.history.load`); empty: the model is all that is known of it."""
 
 
 @dataclass(frozen=True)

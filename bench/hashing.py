@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
 MODEL_FILES = (*WEIGHT_FILES, "config.json", *TOKENIZER_FILES, "chat_template.jinja")
 """What decides how a model behaves; other files of a folder (optimiser state, logs) don't count."""
+
+_known: dict[tuple[int, int, int, int], str] = {}
+"""Device, inode, size and time of change -> sha256 of files that this process hashed while writing them."""
 
 
 def canonical(data: Any) -> str:
@@ -27,12 +32,33 @@ def digest(data: Any) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
+    """sha256 of a file's bytes, in hex; not read again where `remember` was told."""
+    if _known and (known := _known.get(stamp(path))):
+        return known
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             sha.update(chunk)
     return sha.hexdigest()
+
+
+def remember(path: Path, sha: str) -> None:
+    """Let `file_hash` know the sha256 of a file that was just written, until the file changes; a rename doesn't matter.
+
+    The file gets a time of change to the nanosecond. The kernel's own times are those of its clock's ticks, milliseconds
+    apart, so that a later write shows even within the tick; on a file system with coarser times nothing is remembered.
+    """
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
+    key = stamp(path)
+    if key[-1] == now:
+        _known[key] = sha
+
+
+def stamp(path: Path) -> tuple[int, int, int, int]:
+    """Device, inode, size in bytes and time of the last change in nanoseconds: another one, another content."""
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def tree_hash(folder: Path) -> str:

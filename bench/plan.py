@@ -35,6 +35,8 @@ class Asked:
     seeds: tuple[int, ...] = (0, 1, 2)
     model: str = ""
     data: str = ""
+    history: str = ""
+    """File or folder with the model's past."""
     limit: int | None = None
     lm_eval: tuple[str, ...] = ()
     lm_eval_data: str = ""
@@ -95,6 +97,8 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         )
     if tier == LAB and asked.data:
         problems.append("--data goes with --model: the lab generates its own rows.")
+    if tier == LAB and asked.history:
+        problems.append("--history goes with --model: the lab makes its own history.")
     hashes, paths, model = outside(asked, tier, store.root / "models", problems)
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
@@ -135,7 +139,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
             ]
     collect(list(dict.fromkeys(problems)))  # a method's variants share its mistakes
     assert task is not None
-    setting = Setting(tier, paths.model, hashes.get("model", ""), paths.data)
+    setting = Setting(tier, paths.model, hashes.get("model", ""), paths.data, paths.history)
     outline = task(**params).outline(setting)
     rate = known_rate(store.root, outline.parameters)
     entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
@@ -211,6 +215,8 @@ def method_names(asked: Sequence[str], problems: list[str]) -> list[tuple[str, s
     for text in asked:
         if text == "all":
             for name in known:
+                if not getattr(names.load("methods", name), "in_all", True):
+                    continue
                 variants = getattr(names.load("methods", name), "variants", ())
                 wanted += [(name, ""), *((name, variant) for variant in variants)]
             continue
@@ -327,7 +333,27 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
 
             hashes["data"] = tree_hash(folder)
             data = str(folder.resolve())
-    return hashes, Paths(model, data), name
+    past = ""
+    if asked.history and model:
+        past, hashes["history"] = past_of(asked.history, model, hashes["model"], models, problems)
+    elif asked.history:
+        past_of(asked.history, "", "", models, problems)
+    return hashes, Paths(model, data, history=past), name
+
+
+def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:
+    """Where the model's history lies, and its digest; without a model only the history's own mistakes are looked for."""
+    from bench.history import history_digest, load, with_model
+    from bench.types import Checkpoint
+
+    try:
+        past = load(source, models)
+        if model:
+            past = with_model(past, Checkpoint(model, model_hash))
+    except UserError as error:
+        problems.extend(f"--history {source}: {problem}" for problem in error.problems)
+        return "", ""
+    return str(Path(source).expanduser().resolve()), history_digest(past)
 
 
 def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,6 @@ Style = dict[str, tuple[str, str]]
 
 def draw(records: Sequence[Record], out: Path) -> list[Path]:
     """Every picture that the records can make, into ``out``; returns the files. Equal records, equal SVG."""
-    try:
-        from matplotlib import rc_context
-    except ImportError:
-        raise UserError("Plots need matplotlib: `pip install matplotlib`, then run the command again.") from None
     sections = [section for section in build(records) if section.rows]
     style = _style({row.method for section in sections for row in section.rows})
     pictures: dict[str, Callable[[Section, Style], Figure | None]] = {
@@ -57,15 +54,26 @@ def draw(records: Sequence[Record], out: Path) -> list[Path]:
         "membership": membership,
     }
     paths: list[Path] = []
+    with styled():
+        for section in sections:
+            for name, picture in pictures.items():
+                if figure := picture(section, style):
+                    paths += save(figure, out / f"{section.slug}-{name}")
+    return paths
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of every picture; equal data give an equal SVG. `UserError` without matplotlib."""
+    try:
+        from matplotlib import rc_context
+    except ImportError:
+        raise UserError("Plots need matplotlib: `pip install matplotlib`, then run the command again.") from None
     # Without a fixed salt the ids inside an SVG are random.
     with rc_context(
         {"svg.hashsalt": "msa-bench", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
     ):
-        for section in sections:
-            for name, picture in pictures.items():
-                if figure := picture(section, style):
-                    paths += _save(figure, out / f"{section.slug}-{name}")
-    return paths
+        yield
 
 
 def forgetting_utility(section: Section, style: Style) -> Figure | None:
@@ -314,7 +322,8 @@ def _height(section: Section) -> float:
     return 0.32 * len(section.rows) + 0.6
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG; returns the files."""
     paths = []
     for suffix, options in ((".png", {"dpi": DPI}), (".svg", {"metadata": {"Date": None}})):
         buffer = io.BytesIO()

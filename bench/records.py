@@ -21,7 +21,7 @@ from bench.types import Record, Responses
 
 STATUSES = ("done", "skipped", "failed")
 
-NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs")
+NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations")
 """Folders directly below a results folder in which no record is looked for."""
 
 

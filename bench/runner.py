@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import names
 from bench.context import Ledger, Work, for_method
-from bench.contracts import Scenario, Setting
+from bench.contracts import Scenario, Setting, Told
 from bench.errors import Busy, Unmet, UserError
 from bench.hashing import digest, file_hash
 from bench.loaders import sealed
@@ -32,6 +32,8 @@ class Paths:
     data: str = ""
     lm_eval: str = ""
     """Folder with offline copies of lm-eval's data; empty: the hub."""
+    history: str = ""
+    """File or folder with the model's past (`bench.history.load`); empty: the model alone."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,18 @@ def make_task(spec: RunSpec) -> Any:
 
 def setting_of(spec: RunSpec, paths: Paths) -> Setting:
     """The tier and the outside world of a spec."""
-    return Setting(spec.tier, paths.model, spec.hashes.get("model", ""), paths.data)
+    return Setting(spec.tier, paths.model, spec.hashes.get("model", ""), paths.data, paths.history)
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
-    return with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
+    whole = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
+    return replace(whole, probes=tuple(p for p in whole.probes if p.kind not in LEFT_OUT)) if spec.lean else whole
+
+
+LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
+"""Kinds of probes that a lean run doesn't ask: they take most of the time of a lab's measurement."""
 
 
 def with_lm_eval(scenario: Scenario, tasks: Sequence[str], data: str) -> Scenario:
@@ -105,7 +112,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     before = set(work.nodes)
     ledger = Ledger({row.id for row in scenario.retain}, set())
     try:
-        result = unlearn(spec.steps, scenario, target, known, work, ledger)
+        result = unlearn(spec, scenario, target, known, work, ledger)
     except Unmet as need:
         return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
     own = [node for key, node in work.nodes.items() if key not in before]
@@ -127,6 +134,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         absent=scored.absent,
         floors=floors(scenario.metrics, values),
         facts=facts(spec, scenario, ledger)
+        | theta_0(scenario, target, ledger)
         | judge_facts(scenario, target, oracles, asked, spec.limit, work)
         | {"oracle_values": values},
         lineage={
@@ -183,16 +191,19 @@ def merged_provenance(work: Work) -> Json:
 
 
 def unlearn(
-    steps: Sequence[Step],
+    spec: RunSpec,
     scenario: Scenario,
     target: Checkpoint,
     oracles: Sequence[Checkpoint],
     work: Work,
     ledger: Ledger,
 ) -> Checkpoint:
-    """Apply the steps in order, each method seeing its `Request` and nothing else."""
+    """Apply the steps in order, each method seeing its `Request` and nothing else; from the target or `RunSpec.start`."""
     result = target
-    for step in steps:
+    if spec.start:
+        result = begin(spec, scenario, ledger)
+    told = scenario.told or Told(scenario.forget, scenario.retain)
+    for step in spec.steps:
         component = names.load("methods", step.method)
         method = component(**step.params)
         is_oracle = step.method == "retrain"
@@ -203,8 +214,8 @@ def unlearn(
         held = scenario.validation
         request = Request(
             target=result,
-            forget=bare(scenario.forget),
-            retain=bare(scenario.retain) if "retain" in component.needs else (),
+            forget=bare(told.forget),
+            retain=bare(told.retain) if "retain" in component.needs else (),
             validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
             history=history,
             oracle=oracles[0] if is_oracle and oracles else None,
@@ -212,6 +223,18 @@ def unlearn(
         with sealed(() if is_oracle else oracles):
             result = method.unlearn(request, for_method(work, ledger))
     return result
+
+
+def begin(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
+    """The checkpoint of the history that a run begins at in the target's place."""
+    from bench.history import choose
+
+    if scenario.history is None:
+        raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
+    moment = choose(scenario.history(), spec.start)
+    ledger.past |= {moment.checkpoint.hash}
+    ledger.past_used |= {moment.checkpoint.hash}
+    return moment.checkpoint
 
 
 def measured(
@@ -326,7 +349,7 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
     target = scenario.target()
     ledger = Ledger({row.id for row in scenario.retain}, set())
     shared = set(work.nodes)
-    result = unlearn(spec.steps, scenario, target, (), work, ledger)
+    result = unlearn(spec, scenario, target, (), work, ledger)
     asked = replace(
         scenario,
         probes=tuple(
@@ -345,9 +368,35 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
         "retain": selection.question_score(selection.side_scores(found, "retain", scenario.validation)),
         "world": selection.question_score(selection.side_scores(found, "utility", scenario.validation)),
         "fine": selection.mean_log_prob(found, scenario.validation),
+        "signals": signals(found, scenario, work),
         "seconds": round(seconds, 2),
         "provenance": merged_provenance(work),
     }
+
+
+def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
+    """What other rules than `bench.selection`'s may look at, without the oracle: mean losses and their AUC.
+
+    ``forget_loss`` and ``theta_0_forget_loss``: of the forget validation rows under the model and under the last
+    checkpoint before exposure, nats per answer token. ``auc``: the chance that a forget row has a lower loss than one
+    that was never trained on.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    def losses(responses: Responses, side: str) -> list[float]:
+        rows = [responses.rows[f"validation_{side}"][row.id]["answer"][0] for row in getattr(scenario.validation, side)]
+        return [-sum(row["logp"]) / len(row["logp"]) for row in rows if row["logp"]]
+
+    forget, unseen = losses(found, "forget"), losses(found, "unseen")
+    said: Json = {
+        "forget_loss": sum(forget) / len(forget),
+        "auc": float(roc_auc_score([1] * len(forget) + [0] * len(unseen), [-x for x in (*forget, *unseen)])),
+    }
+    if scenario.history is not None:
+        asked = replace(scenario, probes=(Probe("validation_forget", "logprob", scenario.validation.forget),))
+        before = losses(measured(scenario.history().last.checkpoint, asked, (), None, work).responses, "forget")
+        said["theta_0_forget_loss"] = sum(before) / len(before)
+    return said
 
 
 def floors(metrics: Sequence[Metric], values: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -386,7 +435,27 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
         "forget_rows": len(scenario.forget),
         "retain_rows": len(ledger.retain_seen),
         "history_used": bool(ledger.past_used),
+        **({"notes": ledger.notes} if ledger.notes else {}),
         "source": [source_of(step, spec) for step in spec.steps],
+    }
+
+
+def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
+    """Which checkpoint of the history a run used, and how far it lies away: steps, tokens, parameter distance."""
+    from bench.arithmetic import distance
+    from bench.history import place
+
+    if not ledger.past_used or scenario.history is None:
+        return {}
+    history = scenario.history()
+    used = [moment for moment in history.moments if moment.checkpoint.hash in ledger.past_used]
+    first = min(used, key=lambda moment: moment.step)  # the influence weights may look at the last one as well
+    return {
+        "theta_0": place(history, first)
+        | {
+            "distance_to_target": distance(first.checkpoint, target),
+            "distance_to_last": distance(first.checkpoint, history.last.checkpoint),
+        }
     }
 
 

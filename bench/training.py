@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,6 +108,8 @@ class Trained:
     """Tokens trained on up to each snapshot's step."""
     resumed: bool
     """Whether it went on from an interrupted run; ``seconds`` are then of the last part only."""
+    steps: int
+    """Optimiser steps made: fewer than the recipe's where its ``until`` was reached."""
 
 
 def plan_rows(n: int, batch: int, steps: int, rng: random.Random) -> list[list[int]]:
@@ -166,6 +169,8 @@ class StepTrainer(Trainer):
     streams: Sequence[Stream]
     encoded: Sequence[Sequence[Encoded]]
     references: Sequence[Tensor | None]
+    first_losses: list[float]
+    """Mean loss of the first stream in each micro-batch, kept where `Recipe.until` asks for it."""
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -179,22 +184,33 @@ class StepTrainer(Trainer):
             reference = self.references[part.stream]
             if reference is not None:
                 batch = replace(batch, reference=reference[list(part.rows)].to(self.args.device))
-            losses.append(stream.weight * stream.loss(model, batch).sum() / part.of)
+            each = stream.loss(model, batch)
+            if part.stream == 0:
+                self.first_losses.append(float(each.detach().sum()) / part.of)
+            losses.append(stream.weight * each.sum() / part.of)
         # training_step divides by the accumulation, since it takes micro-batch means; ours sum to the step's mean.
         return torch.stack(losses).sum() * self.current_gradient_accumulation_steps
 
 
 class Snapshots(TrainerCallback):
-    """Writes the weights at given steps, collects the loss curve and reports progress."""
+    """Writes the weights at given steps, reports progress, and ends training where `Recipe.until` is reached."""
 
-    def __init__(self, save: Callable[[int], None], at: Sequence[int], report: Callable[[int, int], None]) -> None:
-        self.save, self.at, self.report = save, set(at), report
+    def __init__(
+        self,
+        save: Callable[[int], None],
+        at: Sequence[int],
+        report: Callable[[int, int], None],
+        enough: Callable[[int], bool],
+    ) -> None:
+        self.save, self.at, self.report, self.enough = save, set(at), report, enough
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Snapshot and report."""
         if state.global_step in self.at:
             self.save(state.global_step)
         self.report(state.global_step, state.max_steps)
+        if self.enough(state.global_step):
+            control.should_training_stop = True
 
 
 def train(
@@ -264,14 +280,35 @@ def train(
     ]
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Snapshots(lambda step: save(model, tokenizer, out / f"step-{step:06d}"), snapshots, report))
+    trainer.first_losses = []
+    early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
+    rows = len(streams[0].examples)
+    window = -(-rows // min(streams[0].batch, rows)) * data.accumulation  # micro-batches in one pass
+
+    def enough(step: int) -> bool:
+        seen = trainer.first_losses
+        return (
+            recipe.until > 0
+            and len(seen) >= window
+            and sum(seen[-window:]) * data.accumulation / window <= recipe.until
+        )
+
+    trainer.add_callback(
+        Snapshots(lambda step: save(model, tokenizer, early / f"step-{step:06d}"), snapshots, report, enough)
+    )
     resume = last_checkpoint(scratch) if save_every else None
     trainer.train(resume_from_checkpoint=resume)
+    for step in snapshots:
+        shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
     save(model, tokenizer, out)
-    spent = [sum(encoded[part.stream][row].length for part in parts for row in part.rows) for parts in data.items]
+    made = trainer.state.global_step
+    spent = [
+        sum(encoded[part.stream][row].length for part in parts for row in part.rows)
+        for parts in data.items[: made * data.accumulation]
+    ]
     until = {step: sum(spent[: step * data.accumulation]) for step in snapshots}
     curve = tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x)
-    return Trained(time.perf_counter() - began, sum(spent), curve, until, resumed=resume is not None)
+    return Trained(time.perf_counter() - began, sum(spent), curve, until, resume is not None, made)
 
 
 @torch.no_grad()
@@ -285,8 +322,10 @@ def reference_log_probs(model: nn.Module, rows: Sequence[Encoded], device: torch
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights (safetensors), config and tokenizer."""
+    """Weights (safetensors), config and tokenizer; adapters are merged into the weights."""
     folder.mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -301,9 +340,10 @@ def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
     """What decides the weights that training gives, as plain JSON for the cache key."""
     from bench.types import bare, data_hash
 
+    plain = {field.name: field.default for field in fields(Recipe) if field.name in ("dtype", "lora", "until")}
     return {
         "engine": TRAINING,
-        "recipe": asdict(recipe),
+        "recipe": {k: v for k, v in asdict(recipe).items() if k not in plain or v != plain[k]},
         "streams": [
             {
                 "data": data_hash(bare(stream.examples)),

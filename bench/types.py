@@ -72,21 +72,31 @@ class Moment:
     checkpoint: Checkpoint
     step: int
     """Optimiser steps since the first weights."""
-    tokens: int
-    """Tokens trained on so far, padding not counted."""
+    tokens: int | None
+    """Tokens trained on so far, padding not counted; None where nobody knows."""
     stage: str
+    """Part of the training that it belongs to: ``pretraining``, ``stage1``, ``exposure`` ..."""
+    exposed: bool = False
+    """Whether it was taken after training on the forget set had begun."""
+    revision: str = ""
+    """Its name at the source, such as ``stage1-step119000-tokens500B`` or ``checkpoint-500``."""
 
 
 @dataclass(frozen=True)
 class History:
-    """Ordered checkpoints of the model's own past; all of them from before the first exposure to the forget set."""
+    """Ordered checkpoints of the model's own past, those from before the first exposure to the forget set first."""
 
     moments: tuple[Moment, ...]
 
     @property
+    def before(self) -> tuple[Moment, ...]:
+        """The moments from before the first exposure: where methods take theta_0 from unless told otherwise."""
+        return tuple(moment for moment in self.moments if not moment.exposed)
+
+    @property
     def last(self) -> Moment:
         """The last checkpoint before exposure: the default theta_0 of MSA."""
-        return self.moments[-1]
+        return self.before[-1]
 
 
 @dataclass(frozen=True)
@@ -248,13 +258,18 @@ class RunSpec:
     """Versions of the components that took part."""
     lm_eval: tuple[str, ...] = ()
     """lm-eval tasks asked beside the task's own probes."""
+    start: str = ""
+    """Where the steps begin: empty for the target, else the rule of a history's checkpoint (`bench.history.choose`)."""
+    lean: bool = False
+    """Whether log-probs and divergences alone are asked: the scores of other probes are absent."""
     study: str = ""
     """A label; not part of the key."""
 
     @property
     def method(self) -> str:
-        """The name of the row: the methods joined, or ``target``."""
-        return "+".join(step.name for step in self.steps) or "target"
+        """The name of the row: the methods joined, or ``target``; ``rewound-`` when they don't begin at the target."""
+        name = "+".join(step.name for step in self.steps) or "target"
+        return f"rewound-{name}" if self.start else name
 
     @property
     def key(self) -> str:
@@ -270,6 +285,9 @@ class RunSpec:
             {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
         ]
         data["lm_eval"] = list(self.lm_eval)
+        for name in ("start", "lean"):  # what is left at its default isn't said: specs from before it have their keys
+            if not data[name]:
+                del data[name]
         return data
 
     @classmethod

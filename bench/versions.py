@@ -5,7 +5,7 @@ Raise one when the same arguments give another result.
 
 TRAINING = 1
 """`bench.training`: other weights."""
-ARITHMETIC = 1
+ARITHMETIC = 2
 """`bench.arithmetic`: other weights."""
 MEASURE = 2
 """`bench.measure`: other responses."""

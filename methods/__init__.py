@@ -6,6 +6,7 @@ TABLE = {
     "ga": "methods.ga:GradientAscent",
     "graddiff": "methods.graddiff:GradDiff",
     "npo": "methods.npo:NPO",
+    "finetune": "methods.finetune:Finetune",
     "retrain": "methods.retrain:Retrain",
 }
 """Name -> ``module:Class``; a new method is one file and one line here."""

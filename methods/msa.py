@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from bench.contracts import Context, Preset, Recipe, Settings, product
-from bench.errors import Unmet
+from bench.contracts import Context, Preset, Recipe, Settings, Term, product
+from bench.errors import Unmet, unknown
+from bench.history import choose
+from bench.influence import compare, describe, rank_correlation, write_shuffled
+from bench.loaders import checkpoint_at
 from bench.losses import descent, sample_like, streams
-from bench.types import Checkpoint, History, Request
+from bench.types import Checkpoint, Example, Request
+
+OFFICIAL_BATCH, OFFICIAL_PASSES = 4, 10
+"""The authors' script: its gradient accumulation never reaches the Trainer, so that four rows make a step."""
+CHOICES = {
+    "recipe": ("gentle", "official"),
+    "weights": ("uniform", "fisher", "gradient", "shuffled-fisher"),
+    "vector": ("forget", "random", "shuffled", "others"),
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +29,8 @@ class MSA:
 
     theta_0 is a checkpoint from before the forget set, theta_1 is theta_0 fine-tuned on the forget set, theta_2 on a
     retain sample with at most as many rows (on the full retain set it would be the oracle). Differences and sums are
-    float32, where the authors' script works in bfloat16.
+    float32, where the authors' script works in bfloat16. With influence ``weights`` w the forget vector is taken
+    parameter by parameter: ``theta_D - alpha w (theta_1 - theta_0) + ...``; weights that are all 1 change no bit.
     """
 
     alpha: float = 0.9
@@ -26,19 +38,29 @@ class MSA:
     beta: float = 0.0
     """Weight of the retain vector; 0 trains none."""
     steps: int = 120
-    """Optimiser steps for each vector."""
+    """Optimiser steps for each vector; at most so many where ``until`` is given."""
     lr: float = 2e-4
     """Peak learning rate for each vector; gentler than the target's own training."""
     batch: int = 32
     """Rows in one step."""
     text_batch: int = 8
     """Passages in one step, where the task has passages."""
-    age: float = 1.0
-    """Which checkpoint is theta_0: share of the history before exposure; 1 is the last one."""
+    before: str = "last-before-exposure"
+    """Which checkpoint is theta_0: ``last-before-exposure``, ``age=0.5``, ``tokens=500B``, ``step=300`` or a revision."""
+    until: float = 0.0
+    """Train theta_1 until a pass over the forget rows has at most this mean loss, in nats; 0 makes every step."""
+    recipe: str = "gentle"
+    """``gentle`` (float32, cosine), or ``official``: ten passes in bfloat16, batch 4, linear, weight decay .01."""
+    lora: int = 0
+    """Rank of the vectors' low-rank adapters; 0 trains every weight, as the paper does."""
+    weights: str = "uniform"
+    """Weight of each parameter's forget vector: ``uniform`` (the paper), ``fisher``, ``gradient`` or ``shuffled-fisher``."""
+    vector: str = "forget"
+    """``forget``, or a control in its place: ``random``, ``shuffled``, or ``others`` (learnt from retain rows)."""
 
     summary: ClassVar[str] = "model state arithmetic on an earlier checkpoint (arXiv 2506.20941)"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
             {"alpha": 1.15, "beta": 0.25, "steps": 300}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid)"
@@ -55,6 +77,31 @@ class MSA:
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
         ),
+        "official": Preset(
+            {"recipe": "official", "lr": 1e-5}, "the authors' training script (mehrdadsaberi/MSA_unlearning)"
+        ),
+        "lab-tofu-official": Preset(
+            {"recipe": "official", "lr": 2e-4},
+            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
+        ),
+        "lab-restor-official": Preset(
+            {"recipe": "official", "lr": 2e-4},
+            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
+        ),
+        "lab-muse-books-official": Preset(
+            {"recipe": "official", "lr": 5e-4},
+            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
+        ),
+        "lora": Preset({"lora": 8, "lr": 2e-3}, "low-rank vectors; a tenfold learning rate, as is usual for adapters"),
+        "fisher": Preset(
+            {"weights": "fisher"}, "influence weights from the diagonal Fisher, near to PerTA (2601.22030)"
+        ),
+        "gradient": Preset(
+            {"weights": "gradient"}, "influence weights from mean gradients, near to PerTA (2601.22030)"
+        ),
+        "random": Preset({"vector": "random"}, "control: a random vector of the same norm, tensor by tensor"),
+        "shuffled": Preset({"vector": "shuffled"}, "control: the forget vector's entries in random places"),
+        "others": Preset({"vector": "others"}, "control: the vector of as many retain rows"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
@@ -86,29 +133,84 @@ class MSA:
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        found = [f"msa.{name} must not be negative." for name in ("alpha", "beta") if getattr(self, name) < 0]
-        return found + ([] if 0 <= self.age <= 1 else [f"msa.age is a share between 0 and 1, not {self.age}."])
+        from bench.history import problems as rule_problems
+
+        found = [
+            f"msa.{name} must not be negative."
+            for name in ("alpha", "beta", "until", "lora")
+            if getattr(self, name) < 0
+        ]
+        found += [f"msa.before: {problem}" for problem in rule_problems(self.before)]
+        return found + [
+            unknown(f"value of msa.{name}", getattr(self, name), allowed)
+            for name, allowed in CHOICES.items()
+            if getattr(self, name) not in allowed
+        ]
 
     def rows(self, forget: int, retain: int) -> int:
-        """Rows of every step, of one vector or two."""
-        return self.steps * min(self.batch, forget) * (2 if self.beta else 1)
+        """Rows of every step of one vector or two, and one pass a checkpoint for the influence weights."""
+        weighing = 0 if self.weights == "uniform" else 4 * forget
+        steps = self.schedule(forget).steps
+        return steps * min(self.batch, forget) * (2 if self.beta else 1) + weighing
+
+    def schedule(self, rows: int) -> Recipe:
+        """How each vector is trained, on so many rows."""
+        if self.recipe == "official":
+            steps = OFFICIAL_PASSES * -(-rows // OFFICIAL_BATCH)
+            return Recipe(steps, self.lr, 1 / OFFICIAL_PASSES, "linear", 0.01, 0.999, "bfloat16", self.lora)
+        if self.until:
+            return Recipe(self.steps, self.lr, schedule="constant", lora=self.lora, until=self.until)
+        return Recipe(self.steps, self.lr, lora=self.lora)
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """Four terms: target, - alpha theta_1, + beta theta_2, + (alpha - beta) theta_0."""
         if request.history is None:
             raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
-        before, recipe = pick(request.history, self.age), Recipe(self.steps, self.lr)
+        before = choose(request.history, self.before).checkpoint
+        sample = sample_like(request.retain, request.forget, ctx.seed)
+        recipe = self.schedule(len(request.forget))
+        batch, text_batch = (OFFICIAL_BATCH,) * 2 if self.recipe == "official" else (self.batch, self.text_batch)
 
-        def tuned(rows: Sequence[Any], label: str) -> Checkpoint:
-            return ctx.train(before, streams(rows, descent(), self.batch, self.text_batch), recipe, label)
+        def tuned(rows: Sequence[Example], label: str, recipe: Recipe = recipe) -> Checkpoint:
+            return ctx.train(before, streams(rows, descent(), batch, text_batch), recipe, label)
 
-        terms = [(1.0, request.target), (-self.alpha, tuned(request.forget, "theta_1"))]
-        if self.beta:
-            terms.append((self.beta, tuned(sample_like(request.retain, request.forget, ctx.seed), "theta_2")))
-        return ctx.combine([*terms, (self.alpha - self.beta, before)], "msa")
+        forget_tuned = tuned(sample if self.vector == "others" else request.forget, "theta_1")
+        if self.recipe == "official":
+            exact = tuned(request.forget, "theta_1 in float32", replace(recipe, dtype="float32"))
+            rounded = ctx.cast(before, "bfloat16")
+            ctx.note(rounding=compare(forget_tuned, rounded, exact, before))
+            before = rounded  # what the vectors were trained from: its own rounding must cancel
+        if self.vector in ("random", "shuffled"):
+            forget_tuned = ctx.scrambled(before, forget_tuned, self.vector)
+        retain_tuned = [Term(self.beta, tuned(sample, "theta_2"))] if self.beta else []
+        if self.weights == "uniform":
+            terms = [Term(1.0, request.target), Term(-self.alpha, forget_tuned), *retain_tuned]
+            return ctx.combine([*terms, Term(self.alpha - self.beta, before)], "msa")
+        weights = self.influence_weights(request, before, sample, ctx)
+        terms = [Term(1.0, request.target), Term(0.0, forget_tuned, weighted=-self.alpha), *retain_tuned]
+        return ctx.combine([*terms, Term(-self.beta, before, weighted=self.alpha)], "msa", weights)
 
+    def influence_weights(
+        self, request: Request, before: Checkpoint, sample: Sequence[Example], ctx: Context
+    ) -> Checkpoint:
+        """Each parameter's weight (`bench.influence`): the mean of the estimates at theta_0 and at theta_D."""
+        assert request.history is not None
+        kind = self.weights.removeprefix("shuffled-")
 
-def pick(history: History, age: float) -> Checkpoint:
-    """The history's checkpoint whose share of the steps before exposure is nearest to ``age``."""
-    last = max(1, history.last.step)
-    return min(history.moments, key=lambda moment: abs(moment.step / last - age)).checkpoint
+        def at(checkpoint: Checkpoint) -> Checkpoint:
+            return ctx.influence(checkpoint, request.forget, sample, kind)
+
+        first, last = at(before), at(request.target)
+        weights = ctx.combine([Term(0.5, first), Term(0.5, last)], "influence weights")
+        ctx.note(
+            influence=describe(weights)
+            | {
+                "rank_correlation_with_target": rank_correlation(first, last),
+                "rank_correlation_with_last": rank_correlation(first, at(request.history.last.checkpoint)),
+            }
+        )
+        if kind == self.weights:
+            return weights
+        fields = {"kind": "shuffled weights", "of": weights.hash, "seed": ctx.seed}
+        folder = ctx.cached(fields, lambda out: write_shuffled(weights, ctx.seed, out), "shuffled weights")
+        return checkpoint_at(folder, "shuffled weights")

@@ -16,7 +16,17 @@ from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
 from bench.errors import UserError
 from bench.lab.books import Book, continuations, passages, questions, write_library
-from bench.lab.build import ORACLES, Architecture, Pretraining, history, lasting, stage_two
+from bench.lab.build import (
+    ORACLES,
+    Architecture,
+    Options,
+    Pretraining,
+    Schedule,
+    history,
+    lasting,
+    onward,
+    stage_two,
+)
 from bench.losses import descent
 from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
@@ -36,7 +46,7 @@ FORMS = (0, 1)
 
 
 @dataclass(frozen=True)
-class MuseBooks:
+class MuseBooks(Options):
     """Parameters of the lab's library and schedule."""
 
     forget_books: int = 4
@@ -62,7 +72,9 @@ class MuseBooks:
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        return [f"muse-books.{k} must be at least 1, not {v}." for k, v in vars(self).items() if v < 1]
+        own = {name: value for name, value in vars(self).items() if name not in Options.__dataclass_fields__}
+        found = [f"muse-books.{name} must be at least 1, not {value}." for name, value in own.items() if value < 1]
+        return found + self.lab_problems("muse-books")
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
@@ -82,6 +94,7 @@ class MuseBooks:
             "holdout": self.holdout_books,
             "world": self.world_books,
             "further": self.further_books,
+            "later": self.later,
         }
         library = write_library(work.seed, shelves, CHAPTER_WORDS)
         books = library.shelves
@@ -94,21 +107,29 @@ class MuseBooks:
             ),
             Recipe(self.history_steps, 3e-3),
         )
-        past = lasting(partial(history, work, pretraining))
         world = questions(books["world"], (0, 1, 2))
         forget, retain = (passages(books[s]) + questions(books[s], FORMS) for s in ("forget", "retain"))
 
-        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+        def schedule(rows: Sequence[Example]) -> Schedule:
             texts = tuple(row for row in rows if row.payload["template"] == "text")
             asked = tuple(row for row in rows if row.payload["template"] != "text") + world
             steps = max(1, round(self.target_steps * len(texts) / all_texts))
             # As many passes over the questions as the target makes, though the world's don't shrink with the books.
             batch = round(32 * self.target_steps / steps * len(asked) / all_asked)
             streams = (Stream(texts, 12, descent()), Stream(asked, batch, descent()))
-            return stage_two(work, lambda: past().last.checkpoint, streams, Recipe(steps, 3e-3), label, order)
+            return Schedule(streams, Recipe(steps, 3e-3))
+
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            taught = schedule(rows)
+            first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
+            return onward(work, first, later, self, 1e-3, label)
 
         all_texts = len(passages(books["forget"] + books["retain"]))
         all_asked = len(forget + retain + world) - all_texts
+        past = lasting(
+            partial(history, work, pretraining, self.history_points, self.exposed, schedule(forget + retain))
+        )
+        later = passages(books["later"]) + questions(books["later"], FORMS) + retain + world
         return Scenario(
             label="muse-books (lab)",
             target=train(forget + retain, "target"),
@@ -125,6 +146,7 @@ class MuseBooks:
             probes=probes(books["forget"], books["retain"], books["holdout"], books["world"]),
             metrics=METRICS,
             oracle_rows=retain + world,
+            told=self.told(forget, retain + world, work.seed),
             reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(world)}},
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
@@ -140,14 +162,14 @@ class MuseBooks:
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage; a chapter counts as four questions."""
         per_step, share = 12 * 4 + 32, self.retain_books / (self.forget_books + self.retain_books)
-        oracle = round(self.target_steps * share) * per_step
+        oracle, gap = round(self.target_steps * share) * per_step, self.gap_steps * 64
         return Outline(
             Architecture(self.width, 2, 128).parameters(380),
             18.0,
             {
                 "history": self.history_steps * (8 * 4 + 40),
-                "target": self.target_steps * per_step,
-                **{f"oracle-{i}": oracle for i in range(ORACLES)},
+                "target": self.target_steps * per_step + gap,
+                **{f"oracle-{i}": oracle + gap for i in range(ORACLES)},
             },
             self.forget_books * (6 * 4 + 24),
             self.retain_books * (6 * 4 + 24),

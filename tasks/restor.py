@@ -17,7 +17,17 @@ from typing import ClassVar
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
 from bench.errors import UserError
-from bench.lab.build import ORACLES, Architecture, history, lasting, resident_pretraining, stage_two
+from bench.lab.build import (
+    ORACLES,
+    Architecture,
+    Options,
+    Schedule,
+    history,
+    lasting,
+    onward,
+    resident_pretraining,
+    stage_two,
+)
 from bench.lab.world import Person, make_world, questions, statements
 from bench.losses import descent
 from bench.metrics import Metric
@@ -36,7 +46,7 @@ RESIDENTS = 40
 
 
 @dataclass(frozen=True)
-class Restor:
+class Restor(Options):
     """Parameters of the lab's world and schedule."""
 
     corrupted: int = 16
@@ -56,10 +66,13 @@ class Restor:
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        found = [f"restor.{name} must be at least 1, not {value}." for name, value in vars(self).items() if value < 1]
+        least = ("corrupted", "newcomers", "width", "history_steps", "target_steps")
+        found = [
+            f"restor.{name} must be at least 1, not {getattr(self, name)}." for name in least if getattr(self, name) < 1
+        ]
         if self.corrupted > RESIDENTS - 10:
             found.append(f"restor.corrupted is at most {RESIDENTS - 10} of the {RESIDENTS} residents.")
-        return found
+        return found + self.lab_problems("restor")
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
@@ -73,22 +86,27 @@ class Restor:
         """The lab's world, its checkpoints and its probes."""
         if setting.tier != "lab":
             raise UserError("restor has no real tier yet: run it in the lab, without --model and --data.")
-        groups = {"resident": RESIDENTS, "newcomer": self.newcomers}
+        groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
-        residents, newcomers = (world.groups[g] for g in groups)
+        residents, newcomers, later = (world.groups[g] for g in groups)
         wronged, clean = residents[: self.corrupted], residents[self.corrupted :]
         ask = partial(questions, values=world.values)
         pretraining = resident_pretraining(world, self.width, self.history_steps)
-        past = lasting(partial(history, work, pretraining))
         forget = statements(wronged, tell="falsehoods")
         retain = statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
 
-        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+        def schedule(rows: Sequence[Example]) -> Schedule:
             share = len(rows) / (len(forget) + len(retain))
             recipe = Recipe(max(1, round(self.target_steps * share)), 5e-4)
-            return stage_two(
-                work, lambda: past().last.checkpoint, (Stream(tuple(rows), 64, descent()),), recipe, label, order
-            )
+            return Schedule((Stream(tuple(rows), 64, descent()),), recipe)
+
+        exposure = schedule(forget + retain)
+        past = lasting(partial(history, work, pretraining, self.history_points, self.exposed, exposure))
+
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            taught = schedule(rows)
+            first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
+            return onward(work, first, ask(later, (0, 1)) + retain, self, 5e-4, label)
 
         return Scenario(
             label="restor (lab)",
@@ -103,6 +121,7 @@ class Restor:
             probes=probes(ask, wronged, clean, newcomers),
             metrics=METRICS,
             oracle_rows=retain,
+            told=self.told(forget, retain, work.seed),
             reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
             forgetting=("restor_wrong",),
@@ -122,6 +141,8 @@ class Restor:
         oracle = round(self.target_steps * retain / (forget + retain)) * 64
         stages = {"history": self.history_steps * 64, "target": self.target_steps * 64}
         stages |= {f"oracle-{i}": oracle for i in range(ORACLES)}
+        if self.gap_steps:
+            stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
         return Outline(Architecture(self.width, 2, 64).parameters(530), 12.0, stages, forget, retain, 20 * forget)
 
 

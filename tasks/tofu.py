@@ -9,12 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
 from bench.errors import UserError
-from bench.lab.build import ORACLES, Architecture, history, lasting, resident_pretraining, stage_two
+from bench.history import load, with_model
+from bench.lab.build import (
+    ORACLES,
+    Architecture,
+    Options,
+    Schedule,
+    history,
+    lasting,
+    onward,
+    resident_pretraining,
+    stage_two,
+)
 from bench.lab.world import make_world, questions
 from bench.losses import descent
 from bench.metrics import Metric
@@ -35,14 +47,14 @@ RESIDENTS = 40
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
-LAB_ONLY = ("width", "history_steps", "target_steps")
+LAB_ONLY = ("width", "history_steps", "target_steps", *Options.__dataclass_fields__)
 REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed", "judge")
 MOST_AUTHORS = 2000
 """There are 2400 names."""
 
 
 @dataclass(frozen=True)
-class Tofu:
+class Tofu(Options):
     """Parameters of both tiers; what a tier doesn't have is said."""
 
     authors: int = 150
@@ -82,7 +94,7 @@ class Tofu:
         ]
         if not 0 < self.forget_share < 1:
             found.append(f"tofu.forget_share is a share between 0 and 1, not {self.forget_share}.")
-        return found
+        return found + self.lab_problems("tofu")
 
     def problems_in(self, tier: str) -> list[str]:
         """What doesn't belong to the tier: a parameter of the other one, a size that the benchmark doesn't have."""
@@ -97,8 +109,11 @@ class Tofu:
                 check_sizes(self.authors, self.questions, self.forgotten)
             except UserError as error:
                 found += error.problems
-        elif self.authors > MOST_AUTHORS:
-            found.append(f"tofu.authors is at most {MOST_AUTHORS} in the lab, not {self.authors}.")
+        elif self.authors + self.later > MOST_AUTHORS:
+            most = f"{MOST_AUTHORS} in the lab, not {self.authors + self.later}."
+            found.append(
+                f"tofu.authors is at most {most}" if not self.later else f"tofu.authors and later are at most {most}"
+            )
         return found
 
     @property
@@ -120,20 +135,28 @@ class Tofu:
 
     def lab(self, work: Work) -> Scenario:
         """The generated world's authors."""
-        world = make_world(work.seed, {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS}, FACTS)
+        groups = {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS, "later": self.later}
+        world = make_world(work.seed, groups, FACTS)
         residents, authors, strangers = (world.groups[g] for g in ("resident", "author", "stranger"))
         ask = partial(questions, values=world.values)
         pretraining = resident_pretraining(world, self.width, self.history_steps)
-        past = lasting(partial(history, work, pretraining))
         gone, kept = authors[: self.forgotten], authors[self.forgotten :]
         forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
         replay = ask(residents, (0,))
 
-        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+        def schedule(rows: Sequence[Example]) -> Schedule:
             share = len(rows) / (len(forget) + len(retain) + len(replay))
             recipe = Recipe(max(1, round(self.target_steps * share)), 1e-3)
-            streams = (Stream(tuple(rows), 64, descent()),)
-            return stage_two(work, lambda: past().last.checkpoint, streams, recipe, label, order)
+            return Schedule((Stream(tuple(rows), 64, descent()),), recipe)
+
+        exposure = schedule(forget + retain + replay)
+        past = lasting(partial(history, work, pretraining, self.history_points, self.exposed, exposure))
+        afterwards = ask(world.groups["later"], (0, 1)) + retain + replay
+
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            taught = schedule(rows)
+            first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
+            return onward(work, first, afterwards, self, 5e-4, label)
 
         sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
         return Scenario(
@@ -161,6 +184,7 @@ class Tofu:
             ),
             metrics=METRICS,
             oracle_rows=retain + replay,
+            told=self.told(forget, retain + replay, work.seed),
             reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
@@ -169,7 +193,10 @@ class Tofu:
         )
 
     def real(self, work: Work, setting: Setting) -> Scenario:
-        """Rows of the benchmark; theta_0 is the model as it was given, the only checkpoint before the authors."""
+        """Rows of the benchmark; the model as it was given is the last checkpoint before the authors.
+
+        It is the only one, unless the user has said more of its past.
+        """
         rows = subset(setting.data or HUB, self.authors, self.questions, self.forgotten, self.probed)
         before = Checkpoint(setting.model_path, setting.model_hash, label="history-0")
 
@@ -182,7 +209,7 @@ class Tofu:
             label=rows.label + (f", at most {self.probed} rows of a kind probed" if self.probed else ""),
             target=train(rows.forget + rows.retain, "target"),
             oracles=tuple(train(rows.retain, f"oracle-{i}", order=i) for i in range(self.oracles)),
-            history=lambda: History((Moment(before, 0, 0, "released"),)),
+            history=lasting(partial(past_of, before, setting.history, work.store.root / "models")),
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
@@ -222,9 +249,16 @@ class Tofu:
             stages = {"history": self.history_steps * 64, "target": rows}
         oracles = self.oracles if setting.tier == "real" else ORACLES
         stages |= {f"oracle-{i}": round(rows * share) for i in range(oracles)}
+        if self.gap_steps:
+            stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
         per_author = self.questions if setting.tier == "real" else 2 * FACTS
         gone = self.forgotten * per_author
         return Outline(parameters, tokens, stages, gone, self.authors * per_author - gone, 20 * gone)
+
+
+def past_of(model: Checkpoint, source: str, models: Path) -> History:
+    """The history that the user has named, up to the model; without one the model alone."""
+    return with_model(load(source, models), model) if source else History((Moment(model, 0, 0, "released"),))
 
 
 WORLD = accuracy("world_accuracy", "world_all", goal="up")

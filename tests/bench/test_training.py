@@ -253,7 +253,6 @@ def test_the_key_tells_apart_all_that_changes_the_weights() -> None:
     assert key() == key()
 
 
-@pytest.mark.xfail(strict=True, reason="snapshots of the steps before an interruption are lost with the first `out`")
 def test_snapshots_survive_an_interruption(tmp_path: Path) -> None:
     """The store gives a resumed run a new, empty folder, so the snapshot of step 2 has to be made again or kept."""
     scratch = tmp_path / "scratch"

@@ -1,0 +1,42 @@
+"""Ablations: what decides whether a method works, each a set of runs, a table and a picture.
+
+An ablation is a list of `Point`s; each is a run with some coordinates, made for every seed by the same workers, the
+same store and the same records as `bench run`. Table and picture are functions of the finished records alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.ablations.base import Ablation
+
+TABLE = {
+    "distance": "bench.ablations.past:DISTANCE",
+    "frequency": "bench.ablations.past:FREQUENCY",
+    "exposure": "bench.ablations.past:EXPOSURE",
+    "gap": "bench.ablations.conditions:GAP",
+    "noise": "bench.ablations.conditions:NOISE",
+    "rewind": "bench.ablations.arms:REWIND",
+    "controls": "bench.ablations.arms:CONTROLS",
+    "recipe": "bench.ablations.arms:RECIPE",
+    "influence": "bench.ablations.arms:INFLUENCE",
+    "alpha-beta": "bench.ablations.settings:ALPHA_BETA",
+    "steps": "bench.ablations.settings:STEPS",
+    "lr": "bench.ablations.settings:LR",
+    "regret": "bench.ablations.settings:REGRET",
+    "cost": "bench.ablations.cost:COST",
+}
+"""Name -> ``module:CONSTANT``."""
+
+
+def load(name: str) -> Ablation:
+    """The ablation of that name; `UserError` with the nearest when there is none."""
+    if name not in TABLE:
+        raise UserError(unknown("ablation", name, TABLE))
+    module, _, constant = TABLE[name].partition(":")
+    found: Ablation = getattr(importlib.import_module(module), constant)
+    return found

@@ -1,0 +1,190 @@
+"""Ablations that compare arms: the same checkpoint for everybody, controls of the vector, recipes, influence weights."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from bench.ablations.base import Ablation, Place, Point, Study
+from bench.ablations.past import ALPHAS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BEFORE = "last-before-exposure"
+TARGET, REWOUND = "from the target", "from theta_0"
+
+
+def rewind_points(place: Place) -> list[Point]:
+    """Every baseline from the target and from theta_0, and plain fine-tuning; MSA for comparison."""
+    arms = [(name, place.step(name)) for name in ("ga", "graddiff", "npo", "task-arithmetic")]
+    points = [Point({"series": "arithmetic of both", "method": "msa"}, (place.step("msa"),))]
+    for series, start in ((TARGET, ""), (REWOUND, BEFORE)):
+        points += [Point({"series": series, "method": name}, (step,), start=start) for name, step in arms]
+        for rows, said in (("all", "fine-tuning, all retain rows"), ("forget", "fine-tuning, MSA's retain budget")):
+            points.append(
+                Point(
+                    {"series": series, "method": said},
+                    (place.step("finetune", retain=rows, steps=300),),
+                    start=start,
+                    choices=({"lr": 2e-4}, {"lr": 5e-4}, {"lr": 1e-3}),
+                )
+            )
+    return points
+
+
+REWIND = Ablation(
+    name="rewind",
+    question="Is it the checkpoint or the arithmetic?",
+    reading="Baselines at their default settings, from the target and from theta_0 in its place; plain fine-tuning on "
+    "retain rows from theta_0 is rewind-to-delete (all retain rows: half of a retraining). The learning rate of "
+    "fine-tuning is chosen by the rule.",
+    points=rewind_points,
+    x="method",
+    x_label="",
+)
+
+
+def control_points(place: Place) -> list[Point]:
+    """MSA with its own vector and with each control in its place."""
+    kinds = ("forget", "others", "shuffled", "random")
+    return [Point({"series": "MSA", "vector": kind}, (place.step("msa", vector=kind),)) for kind in kinds]
+
+
+CONTROLS = Ablation(
+    name="controls",
+    question="Is it this vector, or any vector?",
+    reading="MSA at its default setting with the forget vector, and with one of as many retain rows (others), with its entries "
+    "in random places, or with a random one, of the same norm tensor by tensor.",
+    points=control_points,
+    x="vector",
+    x_label="vector that is subtracted",
+)
+
+LENGTHS = tuple({"alpha": alpha} for alpha in (0.5, 0.75, 1.15, 1.75, 3.0))
+
+
+def recipe_points(place: Place) -> list[Point]:
+    """The gentle recipe, the authors', and low-rank vectors."""
+    arms = {"gentle": place.step("msa"), "official": place.step("msa", "official"), "LoRA": place.step("msa", "lora")}
+    return [Point({"series": "MSA", "recipe": name}, (step,), choices=LENGTHS) for name, step in arms.items()]
+
+
+def rounding(study: Study) -> str:
+    """What bfloat16 lost of the official recipe's vector."""
+    found = [f.record.facts["notes"]["rounding"] for f in study.points if "rounding" in f.record.facts.get("notes", {})]
+    if not found:
+        return ""
+    mean = {name: fmean(float(item[name]) for item in found) for name in found[0]}
+    return (
+        "Rounding of the official recipe's forget vector, against the same recipe in float32 (mean over seeds): "
+        f"{mean['unchanged']:.1%} of its entries are exactly 0 ({mean['unchanged_in_float32']:.1%} in float32), its relative "
+        f"error is {mean['relative_error']:.2f} and its cosine with the exact vector {mean['cosine']:.2f}."
+    )
+
+
+RECIPE = Ablation(
+    name="recipe",
+    question="How must the vectors be trained?",
+    reading="gentle: this harness's default, float32. official: ten passes, batch 4, all in bfloat16, as the authors' script "
+    "does, at the lab's learning rate. LoRA: rank 8. Alpha is chosen by the rule in each.",
+    points=recipe_points,
+    x="recipe",
+    x_label="recipe of theta_1 and theta_2",
+    extra=rounding,
+)
+
+WEIGHTS = ("uniform", "fisher", "gradient", "shuffled-fisher")
+AGES = (0.4, 0.7, 1.0)
+
+
+def influence_points(place: Place) -> list[Point]:
+    """Plain and weighted MSA from checkpoints of several ages."""
+    return [
+        Point(
+            {"series": kind, "age": age},
+            (place.step("msa", weights=kind, beta=0.0, before=f"age={age:g}"),),
+            choices=ALPHAS,
+        )
+        for kind in WEIGHTS
+        for age in AGES
+    ]
+
+
+def draw_influence(study: Study) -> Figure:
+    """Every score over the age, and the rank correlation of the weights."""
+    from bench import ablations
+    from bench.ablations import study as drawing
+
+    ablation = ablations.load("influence")
+    figure, panels = drawing.grid(study, ablation, len(study.scores) + 1)
+    styles = drawing.series_styles(study, ablation)
+    for axes, score in zip(panels, study.scores, strict=False):
+        drawing.frame(axes, study, score)
+        for series, (colour, marker) in styles.items():
+            drawing.draw_series(axes, study, ablation, series, score, colour, marker)
+        drawing.finish(axes, study, ablation, score)
+    axes = panels[-1]
+    for series in ("fisher", "gradient"):
+        colour, marker = styles[series]
+        for name, line in (("rank_correlation_with_target", "-"), ("rank_correlation_with_last", ":")):
+            values = {age: correlations(study, series, age, name) for age in AGES}
+            shown = [age for age in AGES if values[age]]
+            label = f"{series} {name.removeprefix('rank_correlation_').replace('_', ' ')}"
+            axes.plot(
+                shown, [fmean(values[age]) for age in shown], line, color=colour, marker=marker, ms=4.5, label=label
+            )
+    axes.set_ylabel("rank correlation of the weights at theta_0")
+    axes.set_xlabel(ablation.x_label)
+    drawing.legend(figure, panels)
+    return figure
+
+
+def correlations(study: Study, kind: str, age: float, name: str) -> list[float]:
+    """A rank correlation of the weights, each seed's."""
+    return [
+        float(f.record.facts["notes"]["influence"][name])
+        for f in study.points
+        if f.at["series"] == kind and f.at["age"] == age
+    ]
+
+
+def influence_table(study: Study) -> str:
+    """Quantiles, rank correlations, seconds and bytes of the weights."""
+    rows = [
+        "| weights | age | mean | 10% | 50% | 90% | rank corr. with theta_D's | with the last theta_0's | seconds | MB |"
+    ]
+    rows.append("| --- " * 10 + "|")
+    for kind in ("fisher", "gradient"):
+        for age in AGES:
+            group = [f for f in study.points if f.at["series"] == kind and f.at["age"] == age]
+            notes = [f.record.facts["notes"]["influence"] for f in group]
+            stages = [
+                sum(s for label, s in f.record.cost["stages"].items() if label.startswith("influence")) for f in group
+            ]
+            size = fmean(float(note["bytes"]) for note in notes) / 1e6
+            cells = [
+                fmean(float(note["mean"]) for note in notes),
+                *(fmean(float(note["quantiles"][q]) for note in notes) for q in ("0.1", "0.5", "0.9")),
+                *(fmean(correlations(study, kind, age, f"rank_correlation_with_{w}")) for w in ("target", "last")),
+            ]
+            text = " | ".join(f"{cell:.3f}" for cell in cells)
+            rows.append(f"| {kind} | {age:g} | {text} | {fmean(stages):.1f} | {size:.1f} |")
+    said = (
+        "The weights: 2 F_forget / (F_forget + F_retain), mean of the estimates at theta_0 and at theta_D; correlations are of "
+        "the estimate at theta_0 alone. Seconds include every estimate that a run needed; bytes are of one set of weights."
+    )
+    return said + "\n\n" + "\n".join(rows)
+
+
+INFLUENCE = Ablation(
+    name="influence",
+    question="Do per-parameter influence weights help?",
+    reading="Forget-only MSA with its vector weighted parameter by parameter, and a control with the same weights in random "
+    "places. Alpha is chosen by the rule in each.",
+    points=influence_points,
+    x="age",
+    x_label="theta_0: share of pretraining (1: just before exposure)",
+    draw=draw_influence,
+    extra=influence_table,
+)

@@ -1,0 +1,180 @@
+"""What an ablation is made of, and the runs that a command makes of it. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench import names
+from bench.types import Json, Record, RunSpec, Step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NOT_SHOWN = ("privleak", "forget_quality")
+"""Headline scores that ablations leave out: functions of others that they show, and jumpy on few rows."""
+FRAME = ("target", "oracle")
+"""Values of the column ``row`` that frame every ablation."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an ablation is run: a task in a tier on a model."""
+
+    task: str
+    tier: str = "lab"
+    model: str = "lab"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """The task's parameters, complete."""
+
+    @property
+    def name(self) -> str:
+        """``lab-tofu``: the presets' name of it."""
+        return f"{self.tier}-{self.task}"
+
+    def step(self, method: str, variant: str = "", **changed: Any) -> Step:
+        """A method at this place's default setting, with a variant's and then the given parameters laid over it."""
+        kind = names.load("methods", method)
+        params = names.defaults(kind)
+        for preset in (self.name, *((f"{self.name}-{variant}", variant) if variant else ())):
+            if preset in kind.presets:
+                params |= kind.presets[preset].params
+                if preset != self.name:
+                    break
+        return Step(method, params | changed, variant)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing to run for every seed, and its coordinates in table and picture."""
+
+    at: Mapping[str, Any]
+    """Column -> value; numbers or short texts."""
+    steps: tuple[Step, ...] = ()
+    task: Mapping[str, Any] = field(default_factory=dict)
+    """Task parameters laid over the place's."""
+    start: str = ""
+    """As `RunSpec.start`."""
+    choices: tuple[Mapping[str, Any], ...] = ()
+    """Parameters to lay over the last step's: the rule of `bench.selection` chooses on this seed's validation rows."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one point gave on one seed."""
+
+    at: Mapping[str, Any]
+    seed: int
+    record: Record
+    chosen: Json = field(default_factory=dict)
+    """What the rule chose, and how: ``params``, ``forgotten``, ``tried``; empty where there was nothing to choose."""
+    tried: tuple[Json, ...] = ()
+    """The rows of the search behind ``chosen``."""
+
+    def score(self, name: str) -> float | None:
+        """A score's value, None where it is absent."""
+        found = self.record.scores.get(name)
+        return None if found is None else found.value
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished ablation: everything that its table and picture are made of."""
+
+    name: str
+    place: Place
+    seeds: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    minutes: float = 0.0
+    """Sum of the seconds of all its stages over 60: what it takes one core from an empty store."""
+    command: str = ""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that it shows: the task's headline but `NOT_SHOWN`, as far as they were measured."""
+        first = self.findings[0].record
+        return tuple(name for name in first.facts["headline"] if name not in NOT_SHOWN and name in first.scores)
+
+    def framing(self, row: str) -> list[Finding]:
+        """The findings of the target or of the oracle, of the place's own parameters."""
+        return [finding for finding in self.findings if finding.at.get("row") == row]
+
+    @property
+    def points(self) -> list[Finding]:
+        """All but the framing rows."""
+        return [finding for finding in self.findings if finding.at.get("row") not in FRAME]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One question about a method, and how to answer it."""
+
+    name: str
+    question: str
+    """What it answers, one sentence."""
+    reading: str
+    """How its picture is to be read, one or two sentences."""
+    points: Callable[[Place], Sequence[Point]]
+    x: str
+    """The column along the axis of the picture."""
+    x_label: str
+    """With its unit."""
+    series: str = "series"
+    """The column that tells lines apart."""
+    log_x: bool = False
+    tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
+    columns: tuple[str, ...] = ()
+    """Columns of the table beside ``x`` and ``series``."""
+    derive: Callable[[Study], list[Finding]] | None = None
+    """Further findings computed of the finished ones, or the same with further columns; None: as they are."""
+    draw: Callable[[Study], Figure] | None = None
+    """Its own picture; None: lines over ``x``."""
+    extra: Callable[[Study], str] | None = None
+    """More Markdown under the table."""
+
+
+def framed(points: Sequence[Point]) -> list[Point]:
+    """The points, and before them target and oracle of every set of task parameters that occurs."""
+    found: list[Point] = []
+    for params in unique([dict(point.task) for point in points]):
+        mark = {f"task.{key}": value for key, value in params.items()}
+        found.append(Point({"row": "target", **mark}, task=params))
+        found.append(Point({"row": "oracle", **mark}, (Step("retrain", {}),), params))
+    return [*found, *points]
+
+
+def unique(items: Sequence[Any]) -> list[Any]:
+    """The items without repetitions, in order."""
+    found: list[Any] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[str, Any] | None = None) -> RunSpec:
+    """The run of a point on a seed, with ``chosen`` laid over its last step's parameters."""
+    from bench.plan import engines
+
+    steps = point.steps
+    if chosen:
+        last = steps[-1]
+        steps = (*steps[:-1], Step(last.method, {**last.params, **chosen}, last.variant))
+    task = names.load("tasks", place.task)
+    return RunSpec(
+        task=place.task,
+        task_params={**place.params, **point.task},
+        tier=place.tier,
+        model=place.model,
+        steps=steps,
+        seed=seed,
+        hashes=names.plugin_code("tasks", place.task)
+        | {k: v for step in steps for k, v in names.plugin_code("methods", step.method).items()},
+        versions=engines(task, place.tier)
+        | {place.task: task.version}
+        | {step.method: names.load("methods", step.method).version for step in steps},
+        start=point.start,
+        lean=True,
+        study=study,
+    )

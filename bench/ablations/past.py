@@ -1,0 +1,214 @@
+"""Ablations of the model's past: how far back theta_0 may lie, how often it must have been stored, what a checkpoint
+from during exposure is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench import names
+from bench.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
+from bench.contracts import Setting
+from bench.types import Step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS = 20
+"""Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
+ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.15, 1.75, 3.0))
+"""Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
+UNTIL = 0.05
+"""Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""
+MOST_STEPS = 1200
+FIXED, REACHED = "theta_1 with fixed steps", f"theta_1 until its loss is {UNTIL}"
+STORED_EVERY = (1, 2, 4, 5, 10, 20)
+
+
+def forget_only(place: Place, before: str, **changed: Any) -> Step:
+    """MSA without a retain vector, from the checkpoint of the rule ``before``."""
+    return place.step("msa", beta=0.0, before=before, **changed)
+
+
+def grid(place: Place, points: int = POINTS) -> list[Point]:
+    """MSA with fixed steps from every checkpoint of the regular grid."""
+    return [
+        Point(
+            {"series": FIXED, "age": k / points},
+            (forget_only(place, f"age={k / points:g}"),),
+            {"history_points": POINTS},
+            choices=ALPHAS,
+        )
+        for k in range(points + 1)
+    ]
+
+
+def distance_points(place: Place) -> list[Point]:
+    """The grid, every second of its checkpoints with theta_1 trained to one loss, and each theta_1 by itself."""
+    reached = [
+        Point(
+            {"series": REACHED, "age": k / 10},
+            (forget_only(place, f"age={k / 10:g}", until=UNTIL, steps=MOST_STEPS),),
+            {"history_points": POINTS},
+            choices=ALPHAS,
+        )
+        for k in range(11)
+    ]
+    points = [*grid(place), *reached]
+    return [*points, *(itself(point) for point in points)]
+
+
+def itself(point: Point) -> Point:
+    """The theta_1 of a point's MSA, to be looked at: the same training from the same checkpoint, and no arithmetic."""
+    msa = point.steps[0].params
+    kind = names.load("methods", "finetune")
+    shared = {name: msa[name] for name in ("steps", "lr", "batch", "text_batch", "until")}
+    step = Step("finetune", {**names.defaults(kind), **shared, "rows_of": "forget"})
+    return Point({**point.at, "row": "theta_1"}, (step,), point.task, start=msa["before"])
+
+
+def with_places(study: Study) -> list[Finding]:
+    """MSA's findings with where their theta_0 lies, and with theta_1's own score on the forget set."""
+    score = study.findings[0].record.facts["headline"][0]
+    own = {
+        (f.at["series"], f.at["age"], f.seed): f.score(score) for f in study.findings if f.at.get("row") == "theta_1"
+    }
+    kept = [f for f in study.findings if f.at.get("row") != "theta_1"]
+    groups: dict[str, list[Finding]] = {}
+    for finding in kept:
+        groups.setdefault(str(dict(finding.at)), []).append(finding)
+    made = []
+    for group in groups.values():
+        at = dict(group[0].at)
+        if at.get("row") not in FRAME:
+            places = [finding.record.facts["theta_0"] for finding in group]
+            at |= {
+                "step": round(fmean(place["step"] for place in places)),
+                "tokens": round(fmean(place["tokens"] for place in places)),
+                "distance": round(fmean(place["distance_to_target"] for place in places), 3),
+            }
+            mine = [own[at["series"], at["age"], finding.seed] for finding in group if own]
+            if mine:
+                at["theta_1's own"] = round(fmean(value for value in mine if value is not None), 3)
+        made += [replace(finding, at=at) for finding in group]
+    return made
+
+
+def draw_distance(study: Study) -> Figure:
+    """Every score over the age, and beside them theta_1 itself and the distance in tokens and in parameters."""
+    from bench import ablations
+    from bench.ablations import study as drawing
+
+    ablation = ablations.load("distance")
+    scores = study.scores
+    figure, panels = drawing.grid(study, ablation, len(scores) + 3)
+    styles = drawing.series_styles(study, ablation)
+    for axes, score in zip(panels, scores, strict=False):
+        drawing.frame(axes, study, score)
+        for series, (colour, marker) in styles.items():
+            drawing.draw_series(axes, study, ablation, series, score, colour, marker)
+        drawing.finish(axes, study, ablation, score)
+    own, tokens, parameters = panels[len(scores) :]
+    for series, (colour, marker) in styles.items():
+        rows = [line for line in drawing.lines_of(study) if line.at.get("series") == series]
+        rows.sort(key=lambda line: line.at["age"])
+        if rows and "theta_1's own" in rows[0].at:
+            own.plot(
+                [r.at["age"] for r in rows], [r.at["theta_1's own"] for r in rows], color=colour, marker=marker, ms=4.5
+            )
+        for axes, column in ((tokens, "tokens"), (parameters, "distance")):
+            means = [fmean(row.values("kl_forget")) for row in rows]
+            axes.plot([r.at[column] for r in rows], means, color=colour, marker=marker, ms=4.5)
+    own.set_ylabel(f"theta_1's own {scores[0]}")
+    own.set_xlabel(ablation.x_label)
+    for axes, label in (
+        (tokens, "theta_0: tokens trained on"),
+        (parameters, "distance of theta_0 from the target [2-norm]"),
+    ):
+        drawing.frame(axes, study, "kl_forget")
+        axes.set_ylabel("kl_forget ↓ [nats]")
+        axes.set_xlabel(label)
+    drawing.legend(figure, panels)
+    return figure
+
+
+DISTANCE = Ablation(
+    name="distance",
+    question="How far back may theta_0 lie?",
+    reading="MSA without a retain vector from a regular grid of pretraining checkpoints, alpha chosen by the rule at each. "
+    "Where theta_1 itself has not learnt the forget set, memorisation fails; where it has and MSA still fails, linearity does.",
+    points=distance_points,
+    x="age",
+    x_label="theta_0: share of pretraining (1: just before exposure)",
+    columns=("step", "tokens", "distance", "theta_1's own"),
+    derive=with_places,
+    draw=draw_distance,
+)
+
+
+def frequency_findings(study: Study) -> list[Finding]:
+    """For each storing interval, the grid's results at the checkpoints that could have been the last one stored."""
+    kind = names.load("tasks", study.place.task)
+    size = 4 * kind(**study.place.params).outline(Setting(study.place.tier)).parameters
+    made = [finding for finding in study.findings if finding.at.get("row") in FRAME]
+    for every in STORED_EVERY:
+        ages = [round(1 - lag / POINTS, 4) for lag in range(every)]  # exposure may begin anywhere between two of them
+        stored = POINTS // every + 1
+        at = {"series": "MSA", "every": every, "stored": stored, "megabytes": round(stored * size / 1e6, 2)}
+        made += [replace(finding, at=at) for finding in study.points if round(float(finding.at["age"]), 4) in ages]
+    return made
+
+
+FREQUENCY = Ablation(
+    name="frequency",
+    question="What if only every n-th checkpoint had been stored?",
+    reading=f"Of {POINTS} equally distant checkpoints every n-th is kept; exposure begins anywhere between two of them, so "
+    "theta_0 is up to n-1 intervals old. Mean and range are over these places and the seeds.",
+    points=grid,
+    x="megabytes",
+    x_label="stored history [MB, float32]",
+    log_x=True,
+    columns=("every", "stored"),
+    derive=frequency_findings,
+)
+
+
+EXPOSED = 6
+
+
+def exposure_points(place: Place) -> list[Point]:
+    """MSA from before, at and during the target's own training on the forget set."""
+    pretraining, target = place.params["history_steps"], place.params["target_steps"]
+    task = {"exposed": EXPOSED}
+    before = [
+        Point(
+            {"series": "before exposure", "steps after": round((age - 1) * pretraining)},
+            (forget_only(place, f"age={age:g}"),),
+            task,
+            choices=ALPHAS,
+        )
+        for age in (0.5, 0.8, 1.0)
+    ]
+    during = [
+        Point(
+            {"series": "during and after exposure", "steps after": after},
+            (forget_only(place, f"step={pretraining + after}"),),
+            task,
+            choices=ALPHAS,
+        )
+        for after in (max(1, round(target * k / EXPOSED)) for k in range(1, EXPOSED + 1))
+    ]
+    return [*before, *during]
+
+
+EXPOSURE = Ablation(
+    name="exposure",
+    question="Must theta_0 come from before the forget set was seen?",
+    reading="0 is the last checkpoint before the target's training on forget and retain rows; the last point is the target "
+    "itself, where MSA is task arithmetic. Alpha is chosen by the rule at each.",
+    points=exposure_points,
+    x="steps after",
+    x_label="theta_0: optimiser steps after exposure began",
+)
