@@ -281,7 +281,8 @@ def leaderboard(
 
 @app.command()
 def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Option("--to")] = None) -> None:
-    """Draw the plots (PNG and SVG) from records."""
+    """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
+    from bench.ablations.study import pages
     from bench.plots import draw
     from bench.records import load
 
@@ -289,6 +290,27 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Opt
     warn_broken(loaded)
     for path in draw(loaded.records, to or source / "plots"):
         typer.echo(str(path))
+    for path in pages(source / "ablations", to):
+        typer.echo(str(path))
+
+
+@app.command()
+def claims(
+    source: Results = Path("results"),
+    page: Annotated[Path, typer.Option("--to", help="The page to write.")] = Path("docs/claims.md"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
+) -> None:
+    """Write what published records say of each of the paper's claims: holds, holds in part, or does not hold."""
+    from bench.claims import render
+    from bench.files import write_text
+
+    text = render(existing(source))
+    if check:
+        good = page.exists() and page.read_text() == text
+        typer.echo(f"{page} is {'up to date' if good else 'stale: run `python -m bench claims`'}.")
+        raise typer.Exit(0 if good else 1)
+    write_text(page, text)
+    typer.echo(f"{page}: written.")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError, collect, unknown
 from bench.executor import Job, Pool, Result, Surroundings
 from bench.files import write_text
 from bench.plan import Asked, Entry, Plan, job_id, make_plan
@@ -366,7 +366,49 @@ def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Pa
     def responses_of(record: Record) -> Mapping[str, Responses]:
         return {key: responses_in(store, key) for key in response_keys(record) if store.find(key) is not None}
 
-    return publish(chosen_records(names, source), to, responses_of, force)
+    studies = sorted((source / STUDIES).glob("*.json"))
+    wanted = [file for file in studies if not names or any(name in file.name for name in names)]
+    recorded = [name for name in names if not any(name in file.name for file in studies)]
+    records = chosen_records(recorded, source) if recorded or not names else []
+    paths = publish(records, to, responses_of, force) if records else []
+    return paths + publish_studies(wanted, to / STUDIES, force)
+
+
+STUDIES = "ablations"
+"""Folder of the studies, below runs and results alike."""
+
+
+def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
+    """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
+    from bench.ablations import experiment, study
+
+    kinds = [experiment.read(file).get("kind") for file in files]
+    problems = [
+        f"{file.name}: {fault}"
+        for file, kind in zip(files, kinds, strict=True)
+        for fault in (
+            experiment.experiment_faults(experiment.read(file))
+            if kind == experiment.KIND
+            else faults_of(study.read(file))
+        )
+    ]
+    new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]
+    if not force:
+        problems += [
+            f"{file.name}: published already and different; delete that file first, or use --force."
+            for file in new
+            if (to / file.name).exists()
+        ]
+    collect(problems)
+    return [path for file in new for path in study.rewrite(file, to)]
+
+
+def faults_of(found: Any) -> list[str]:
+    """Why a study can't be published, each reason once."""
+    from bench.ablations.study import study_faults
+
+    reasons = [fault.split(": ", 1)[1] for fault in study_faults(found)]
+    return [f"{reasons.count(reason)} of its runs: {reason}" for reason in dict.fromkeys(reasons)]
 
 
 def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:

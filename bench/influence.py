@@ -31,9 +31,10 @@ def write_weights(
     opened: Any, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str, out: Path
 ) -> None:
     """The weights as safetensors in ``out``, float32, with the names and shapes of the checkpoint's own tensors."""
+    from safetensors.torch import save_file
+
     from bench.arithmetic import TensorFiles, transform
     from bench.loaders import checkpoint_at
-    from safetensors.torch import save_file
 
     names = TensorFiles(Path(checkpoint.path)).names
     sides = []

@@ -13,6 +13,7 @@ from bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.ablations.base import Ablation
+    from bench.ablations.experiment import Experiment
 
 TABLE = {
     "distance": "bench.ablations.past:DISTANCE",
@@ -29,14 +30,25 @@ TABLE = {
     "lr": "bench.ablations.settings:LR",
     "regret": "bench.ablations.settings:REGRET",
     "cost": "bench.ablations.cost:COST",
+    "sgd-influence": "bench.ablations.experiment:SGD_INFLUENCE",
 }
 """Name -> ``module:CONSTANT``."""
 
 
-def load(name: str) -> Ablation:
+def load(name: str) -> Ablation | Experiment:
     """The ablation of that name; `UserError` with the nearest when there is none."""
     if name not in TABLE:
         raise UserError(unknown("ablation", name, TABLE))
     module, _, constant = TABLE[name].partition(":")
-    found: Ablation = getattr(importlib.import_module(module), constant)
+    found: Ablation | Experiment = getattr(importlib.import_module(module), constant)
+    return found
+
+
+def of_runs(name: str) -> Ablation:
+    """The same, of an ablation that is made of runs."""
+    from bench.ablations.base import Ablation
+
+    found = load(name)
+    if not isinstance(found, Ablation):
+        raise UserError(f"{name} is an experiment of its own and not made of runs.")
     return found

@@ -116,7 +116,7 @@ def draw_influence(study: Study) -> Figure:
     from bench import ablations
     from bench.ablations import study as drawing
 
-    ablation = ablations.load("influence")
+    ablation = ablations.of_runs("influence")
     figure, panels = drawing.grid(study, ablation, len(study.scores) + 1)
     styles = drawing.series_styles(study, ablation)
     for axes, score in zip(panels, study.scores, strict=False):

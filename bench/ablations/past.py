@@ -101,7 +101,7 @@ def draw_distance(study: Study) -> Figure:
     from bench import ablations
     from bench.ablations import study as drawing
 
-    ablation = ablations.load("distance")
+    ablation = ablations.of_runs("distance")
     scores = study.scores
     figure, panels = drawing.grid(study, ablation, len(scores) + 3)
     styles = drawing.series_styles(study, ablation)

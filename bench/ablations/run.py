@@ -11,6 +11,7 @@ from pathlib import Path
 from bench import ablations, names, plan, selection
 from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
+from bench.ablations.experiment import Experiment, carry_out
 from bench.commands import default_jobs, is_current, machine_problems
 from bench.contracts import Setting
 from bench.errors import UserError, collect
@@ -63,14 +64,18 @@ def ablate_command(
     store, failed = Store(store_root), False
     around = Surroundings(store_root, out / FOLDER / "runs", Paths(), device, threads, out / "logs")
     for ablation in wanted:
+        if isinstance(ablation, Experiment):
+            files = carry_out(ablation, asked.seeds, out / FOLDER, jobs or default_jobs(device))
+            print("\n".join(map(str, files)))
+            continue
         failed |= not one(ablation, place, asked, around, store, jobs or default_jobs(device), out, track)
     return failed
 
 
-def understood(asked: AskedAblation, problems: list[str]) -> list[Ablation]:
+def understood(asked: AskedAblation, problems: list[str]) -> list[Ablation | Experiment]:
     """The ablations by name; ``all`` is every one that the task has."""
     everything = list(ablations.TABLE) if "all" in asked.names else []
-    found = []
+    found: list[Ablation | Experiment] = []
     for name in dict.fromkeys([*(n for n in asked.names if n != "all"), *everything]):
         try:
             ablation = ablations.load(name)

@@ -42,7 +42,7 @@ def draw_surface(study: Study) -> Figure:
     from bench import ablations
     from bench.ablations import study as drawing
 
-    ablation = ablations.load("alpha-beta")
+    ablation = ablations.of_runs("alpha-beta")
     figure, panels = drawing.grid(study, ablation, len(study.scores))
     for axes, score in zip(panels, study.scores, strict=True):
         surface(axes, study, score)
@@ -299,7 +299,7 @@ def draw_regret(study: Study) -> Figure:
     from bench.ablations import study as drawing
     from bench.plots import COLOURS, MARKERS
 
-    ablation = ablations.load("regret")
+    ablation = ablations.of_runs("regret")
     figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1)
     found = regrets(study)
     for axes, method in zip(panels, STRENGTHS, strict=False):

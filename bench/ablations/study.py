@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench import ablations
+from bench.ablations import experiment
 from bench.ablations.base import FRAME, Ablation, Finding, Place, Study
 from bench.errors import UserError
 from bench.files import write_text
@@ -37,6 +38,15 @@ def write(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     file = folder / f"{stem(study)}.json"
     write_text(file, json.dumps(to_json(study), indent=1, sort_keys=True, allow_nan=False) + "\n")
     return [file, *present(study, ablation, folder)]
+
+
+def rewrite(file: Path, folder: Path) -> list[Path]:
+    """A study's or an experiment's file again in ``folder``, with page and picture."""
+    data = experiment.read(file)
+    if data.get("kind") == experiment.KIND:
+        return experiment.write(data, folder)
+    study = read(file)
+    return write(study, ablations.of_runs(study.name), folder)
 
 
 def present(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
@@ -109,8 +119,9 @@ def read(file: Path) -> Study:
 
 def load(folder: Path) -> list[tuple[Study, Ablation]]:
     """Every study in a folder, with its ablation."""
-    found = [read(file) for file in sorted(folder.glob("*.json"))] if folder.is_dir() else []
-    return [(study, ablations.load(study.name)) for study in found]
+    files = [file for file in sorted(folder.glob("*.json")) if experiment.read(file).get("kind") != experiment.KIND]
+    found = [read(file) for file in files]
+    return [(study, ablations.of_runs(study.name)) for study in found]
 
 
 def study_faults(study: Study) -> list[str]:
@@ -218,7 +229,7 @@ def chosen_text(line: Line) -> str:
 
 def lines(study: Study) -> Figure:
     """A panel for each score: lines over the ablation's axis, seeds as a band, target and oracle across."""
-    ablation = ablations.load(study.name)
+    ablation = ablations.of_runs(study.name)
     figure, panels = grid(study, ablation, len(study.scores))
     for axes, score in zip(panels, study.scores, strict=True):
         frame(axes, study, score)
@@ -332,7 +343,9 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
         )
 
 
-def pages(folder: Path) -> Iterator[Path]:
-    """Draw every study of a folder again; yields the files."""
+def pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
+    """Draw every study of a folder again, there or in ``to``; yields the files."""
     for study, ablation in load(folder):
-        yield from present(study, ablation, folder)
+        yield from present(study, ablation, to or folder)
+    for data in experiment.load(folder):
+        yield from experiment.present(data, to or folder)

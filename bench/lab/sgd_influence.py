@@ -22,6 +22,7 @@ from bench.types import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -515,26 +516,25 @@ def draw(results: Sequence[Json]) -> Figure:
     with rc_context({"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
         (cosine, error), (by_cosine, by_error) = figure.subplots(2, 2, height_ratios=(1.25, 1))
-        figure.suptitle(
-            f"{_heading(results)}\nd = oracle - target in weight space; dots: seeds, bars: their means", fontsize=10
-        )
+        figure.suptitle(f"{_heading(results)}\n{_caption(results)}", fontsize=9)
         rows = {name: rows for name, rows in _by_name(results).items() if name != "nothing removed"}
         _strip(cosine, rows, "cosine")
         _strip(error, rows, "relative_error")
         error.tick_params(labelleft=False)
         cosine.set(xlabel="cosine of estimate and d (1 is exact)")
-        error.set(xlabel="relative error |estimate - d| / |d| (0 is exact)")
+        error.set(xlabel="relative error |estimate - d| / |d| (0 is exact)", xscale="log")
+        _plain_ticks(error.xaxis, (0.3, 0.5, 1, 2, 5))
         cosine.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
         error.axvline(1, color="#444444", linewidth=1, linestyle=":", zorder=0)
         error.text(1, len(rows) - 0.45, " removing nothing", fontsize=7.5, color="#444444", va="center")
         _curves(by_cosine, results, "cosine")
         _curves(by_error, results, "relative_error")
         by_error.axhline(1, color="#444444", linewidth=1, linestyle=":", zorder=0)
-        by_error.set_yscale("log")
         by_cosine.set(ylabel="cosine of estimate and d")
-        by_error.set(ylabel="relative error |estimate - d| / |d|")
+        by_error.set(ylabel="relative error |estimate - d| / |d|", yscale="log")
         for axes in (by_cosine, by_error):
-            axes.set(xscale="log", xlabel="share of the forget rows' weight removed (1: the oracle above)")
+            axes.set_xlabel("share of the forget rows' weight removed (1: as above)")
+            axes.grid(color="#EEEEEE", zorder=0)
         handles, labels = by_cosine.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
@@ -565,9 +565,17 @@ def _curves(axes: Axes, results: Sequence[Json], what: str) -> None:
         means = [sum(found) / len(found) for found in values.values()]
         axes.plot(list(shares), means, color=_colour(name), linewidth=1.4, marker=marker, markersize=4, label=name)
         for share, found in values.items():
-            axes.scatter([share] * len(found), found, s=11, c=_colour(name), alpha=0.5, linewidths=0, zorder=3)
-    axes.set_xticks(list(shares), [f"{share:g}" for share in shares], minor=False)
-    axes.minorticks_off()
+            axes.scatter([share] * len(found), found, s=16, c=_colour(name), alpha=0.5, linewidths=0, zorder=3)
+    axes.set_xscale("log")
+    _plain_ticks(axes.xaxis, list(shares))
+
+
+def _plain_ticks(axis: XAxis, values: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis at these values, written out."""
+    from matplotlib.ticker import NullLocator
+
+    axis.set_ticks(list(values), [f"{value:g}" for value in values])
+    axis.set_minor_locator(NullLocator())
 
 
 def _colour(name: str) -> str:
@@ -585,6 +593,18 @@ def _heading(results: Sequence[Json]) -> str:
     return (
         f"SGD-influence against MSA on a transformer of {first['parameters']:,} parameters, plain SGD "
         f"(lab tier: not the benchmark itself; n = {len(results)} seed{'s' * (len(results) > 1)}: {seeds})"
+    )
+
+
+def _caption(results: Sequence[Json]) -> str:
+    known = {
+        name: sum(result["models"][name]["forget"] for result in results) / len(results)
+        for name in ("target", "oracle")
+    }
+    return (
+        f"d = theta_oracle - theta_D; forget accuracy {known['target']:.2f} in the target, {known['oracle']:.2f} in the oracle. "
+        "Dots: seeds; bars and lines: their means.\nSGD-influence: exact first order in the removal; "
+        "identity: the same with I for I - lr H; MSA: the same along theta_1's own path. Below, estimates times the share."
     )
 
 

@@ -1,0 +1,470 @@
+"""The paper's claims beside what published records say: one line each, with the number, its spread and the command.
+
+A verdict is a stated condition on records and studies, so that new records may overturn it. Every condition must hold on
+every seed to count; what the paper claims of large models is only ever said here of the tier that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from bench.ablations.base import Finding, Study
+from bench.ablations.experiment import load as load_experiments
+from bench.ablations.study import derived, lines_of
+from bench.ablations.study import load as load_studies
+from bench.leaderboard import number
+from bench.records import load
+from bench.tables import Row, Section, beats, build
+from bench.types import Json
+
+HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
+NEAR = 0.10
+"""A forget accuracy this far above the oracle's still counts as forgotten: the margin of the rule of `bench.selection`."""
+KEPT = 0.05
+"""Loss of retained or world knowledge, as a share, that still counts as kept."""
+BASELINES = ("task-arithmetic", "npo", "ga", "graddiff")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say of a claim."""
+
+    status: str
+    number: str
+    """The number behind it, with its spread over seeds."""
+    command: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a verdict may look at."""
+
+    sections: Mapping[str, Section]
+    """Task -> its lab section."""
+    studies: Mapping[tuple[str, str], Study]
+    """(ablation, task) -> the derived study."""
+    experiments: Mapping[str, list[Json]]
+    """Name -> the results of its seeds."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, the condition that stands for it here, and how it is judged."""
+
+    text: str
+    source: str
+    condition: str
+    judge: Callable[[Evidence], Verdict]
+
+
+def missing(what: str) -> Verdict:
+    """The verdict where nothing was measured."""
+    return Verdict(UNKNOWN, "no published records", what)
+
+
+def ablate(name: str, task: str) -> str:
+    """The command that makes a study."""
+    return f"python -m bench ablate {name} --task {task}"
+
+
+def span(values: Sequence[float]) -> str:
+    """Mean (smallest–largest)."""
+    return f"{number(fmean(values))} ({number(min(values))}–{number(max(values))})"
+
+
+def by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
+    """A score by seed."""
+    return {f.seed: value for f in findings if (value := f.score(score)) is not None}
+
+
+FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
+"""The score that says whether a task's forget set is gone: the oracle's value is the goal."""
+UTILITY = {"tofu": "retain_accuracy", "restor": "retain_accuracy", "muse-books": "retain_knowmem_accuracy"}
+
+
+def far_checkpoints(evidence: Evidence) -> Verdict:
+    """The oldest checkpoint from which MSA forgets as well, and keeps as much, as from the last one."""
+    told, statuses = [], []
+    for task in ("tofu", "restor"):
+        study = evidence.studies.get(("distance", task))
+        if study is None:
+            continue
+        oracle = by_seed(study.framing("oracle"), FORGET[task])
+        ages = [line for line in lines_of(study) if line.at.get("series", "").startswith("theta_1 with fixed")]
+        ages.sort(key=lambda line: -float(line.at["age"]))
+        kept = by_seed(ages[0].findings, UTILITY[task])
+        oldest = None
+        for line in ages:
+            forget, utility = by_seed(line.findings, FORGET[task]), by_seed(line.findings, UTILITY[task])
+            if all(forget[s] <= oracle[s] + NEAR and utility[s] >= kept[s] - KEPT for s in kept):
+                oldest = line
+            else:
+                break
+        if oldest is None:
+            statuses.append(NOT)
+            told.append(f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed")
+            continue
+        age = float(oldest.at["age"])
+        statuses.append(HOLDS if age <= 0.5 else PART if age < 1 else NOT)
+        told.append(
+            f"{task}: back to {age:.0%} of pretraining (utility {span(list(by_seed(oldest.findings, UTILITY[task]).values()))}"
+            f", from the last one {span(list(kept.values()))})"
+        )
+    return (
+        Verdict(together(statuses), "; ".join(told), ablate("distance", "tofu"))
+        if told
+        else missing(ablate("distance", "tofu"))
+    )
+
+
+def frequency(evidence: Evidence) -> Verdict:
+    """Whether a quarter of the checkpoints is as good as all of them."""
+    study = evidence.studies.get(("frequency", "tofu"))
+    if study is None:
+        return missing(ablate("frequency", "tofu"))
+    values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
+    floor = study.framing("oracle")[0].record.floors["kl_forget"]
+    every, fourth = (values[n] for n in (1, 4))
+    worse = fmean(fourth.values("kl_forget")) - fmean(every.values("kl_forget"))
+    lost = fmean(every.values("retain_accuracy")) - fmean(fourth.values("retain_accuracy"))
+    status = HOLDS if worse <= floor and lost <= KEPT else PART if worse <= floor or lost <= KEPT else NOT
+    return Verdict(
+        status,
+        f"tofu: every 4th of 20 checkpoints instead of every one costs {worse:+.2f} nats of KL to the oracle on forget (noise "
+        f"floor {floor:.2f}) and {lost:+.3f} of retain accuracy, {span(fourth.values('retain_accuracy'))}",
+        ablate("frequency", "tofu"),
+    )
+
+
+def against(baseline: str) -> Callable[[Evidence], Verdict]:
+    """Whether MSA beats a baseline: nearer the goal on every seed and by more than the noise floor, score by score."""
+
+    def judge(evidence: Evidence) -> Verdict:
+        told, statuses = [], []
+        for task, section in evidence.sections.items():
+            msa, other = section.row("msa"), section.row(baseline)
+            if msa is None or other is None:
+                continue
+            won, lost = outcome(section, msa, other), outcome(section, other, msa)
+            statuses.append(HOLDS if won and not lost else PART if won else NOT)
+            told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
+        command = f"python -m bench run --methods msa,{baseline} --task TASK"
+        return Verdict(together(statuses), "; ".join(told), command) if told else missing(command)
+
+    return judge
+
+
+def outcome(section: Section, one: Row, other: Row) -> list[str]:
+    """The headline scores on which ``one`` beats ``other``, with both means."""
+    found = []
+    for column in section.headline:
+        a, b = one.cells.get(column.name), other.cells.get(column.name)
+        floor = section.floors.get(column.name)
+        if a and b and floor and beats(a, b, floor.mean):
+            found.append(f"{column.name} ({number(a.mean)} against {number(b.mean)})")
+    return found
+
+
+def recovery(evidence: Evidence) -> Verdict:
+    """The share of the corruption that MSA undoes, and whether anything else undoes as much."""
+    command = "python -m bench run --methods all --task restor"
+    section = evidence.sections.get("restor")
+    if section is None or section.row("msa") is None:
+        return missing(command)
+    score = "restor_accuracy_corrupted"
+
+    def undone(row: Row | None) -> dict[int, float]:
+        target, oracle = section.row("target"), section.row("retrain")
+        assert row is not None and target is not None and oracle is not None
+        low, high, mine = (r.cells[score].by_seed for r in (target, oracle, row))
+        return {seed: (mine[seed] - low[seed]) / (high[seed] - low[seed]) for seed in mine}
+
+    msa = undone(section.row("msa"))
+    others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
+    best = max(others, key=lambda name: fmean(others[name].values()))
+    ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
+    status = HOLDS if min(msa.values()) >= 0.5 and ahead else PART if ahead else NOT
+    return Verdict(
+        status,
+        f"restor: MSA undoes {span(list(msa.values()))} of the damage, the best baseline ({best}) "
+        f"{span(list(others[best].values()))}",
+        command,
+    )
+
+
+def utility(evidence: Evidence) -> Verdict:
+    """What MSA loses of the oracle's utility, score by score."""
+    command = "python -m bench run --methods msa --task TASK"
+    told, kept = [], []
+    for task, section in evidence.sections.items():
+        msa, oracle = section.row("msa"), section.row("retrain")
+        if msa is None or oracle is None:
+            continue
+        for name in section.utility:
+            mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
+            kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
+            told.append(f"{task} {name} {span(list(mine.values()))}, oracle {number(fmean(best.values()))}")
+    if not told:
+        return missing(command)
+    return Verdict(HOLDS if all(kept) else PART if any(kept) else NOT, "; ".join(told), command)
+
+
+def just_before(evidence: Evidence) -> Verdict:
+    """Whether the last checkpoint before exposure is better than those taken during it."""
+    study = evidence.studies.get(("exposure", "tofu"))
+    if study is None:
+        return missing(ablate("exposure", "tofu"))
+    lines = {line.at["steps after"]: line for line in lines_of(study) if "steps after" in line.at}
+    floor = study.framing("oracle")[0].record.floors["kl_forget"]
+    first = by_seed(lines[0].findings, "kl_forget")
+    during = {at: by_seed(line.findings, "kl_forget") for at, line in lines.items() if at > 0}
+    best = min(during, key=lambda at: fmean(during[at].values()))
+    gains = [during[best][seed] - first[seed] for seed in first]
+    status = HOLDS if min(gains) > 0 and fmean(gains) > floor else NOT if max(gains) < 0 else PART
+    return Verdict(
+        status,
+        f"tofu: KL to the oracle on forget {span(list(first.values()))} from the last checkpoint before exposure, "
+        f"{span(list(during[best].values()))} from the best during it ({best} steps in); noise floor {floor:.2f}",
+        ablate("exposure", "tofu"),
+    )
+
+
+def the_vector(evidence: Evidence) -> Verdict:
+    """Whether controls forget as the forget vector does."""
+    study = evidence.studies.get(("controls", "tofu"))
+    if study is None:
+        return missing(ablate("controls", "tofu"))
+    values = {
+        line.at["vector"]: by_seed(line.findings, "forget_accuracy") for line in lines_of(study) if "vector" in line.at
+    }
+    own = values.pop("forget")
+    nearest = min(values, key=lambda kind: fmean(values[kind].values()))
+    ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
+    return Verdict(
+        HOLDS if ahead else NOT,
+        f"tofu: forget accuracy {span(list(own.values()))} with the forget vector, {span(list(values[nearest].values()))} with "
+        f"the best control ({nearest})",
+        ablate("controls", "tofu"),
+    )
+
+
+def weights_drift(evidence: Evidence) -> Verdict:
+    """Whether influence weights of a far checkpoint rank parameters otherwise than those of the last one."""
+    study = evidence.studies.get(("influence", "tofu"))
+    if study is None:
+        return missing(ablate("influence", "tofu"))
+    ages = sorted({float(f.at["age"]) for f in study.points})
+
+    def ranks(age: float, which: str) -> list[float]:
+        return [
+            float(f.record.facts["notes"]["influence"][f"rank_correlation_with_{which}"])
+            for f in study.points
+            if f.at["series"] == "fisher" and f.at["age"] == age
+        ]
+
+    near, far = ranks(ages[-1], "target"), ranks(ages[0], "target")
+    falls = all(b < a for a, b in zip(near, far, strict=True))
+    return Verdict(
+        HOLDS if falls and fmean(far) < 0.5 * fmean(near) else PART if falls else NOT,
+        f"tofu: rank correlation of the Fisher weights at theta_0 with those at theta_D: {span(near)} from the last checkpoint, "
+        f"{span(far)} at {ages[0]:.0%} of pretraining",
+        ablate("influence", "tofu"),
+    )
+
+
+def weights_help(evidence: Evidence) -> Verdict:
+    """Whether weighted MSA beats plain MSA and the shuffled control."""
+    study = evidence.studies.get(("influence", "tofu"))
+    if study is None:
+        return missing(ablate("influence", "tofu"))
+    last = max(float(f.at["age"]) for f in study.points)
+
+    def cell(kind: str, score: str) -> dict[int, float]:
+        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], score)
+
+    told, wins = [], []
+    for kind in ("fisher", "gradient"):
+        mine, plain = cell(kind, "retain_accuracy"), cell("uniform", "retain_accuracy")
+        shuffled = cell("shuffled-fisher", "retain_accuracy")
+        wins.append(all(mine[s] > plain[s] and mine[s] > shuffled[s] for s in mine))
+        told.append(f"{kind} {span(list(mine.values()))}")
+    plain, shuffled = cell("uniform", "retain_accuracy"), cell("shuffled-fisher", "retain_accuracy")
+    return Verdict(
+        HOLDS if all(wins) else PART if any(wins) else NOT,
+        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(list(plain.values()))}, shuffled weights "
+        f"{span(list(shuffled.values()))}",
+        ablate("influence", "tofu"),
+    )
+
+
+def width_helps(evidence: Evidence) -> Verdict:
+    """Whether MSA's loss of retained knowledge shrinks with width."""
+    study = evidence.studies.get(("cost", "tofu"))
+    if study is None:
+        return missing(ablate("cost", "tofu"))
+    lines = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "msa"}
+    oracle = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "oracle"}
+    lost = {
+        width: {
+            seed: value - by_seed(lines[width].findings, "retain_accuracy")[seed]
+            for seed, value in by_seed(oracle[width].findings, "retain_accuracy").items()
+        }
+        for width in sorted(lines)
+    }
+    first, last = list(lost.values())[0], list(lost.values())[-1]
+    shrinks = all(last[seed] < first[seed] for seed in first)
+    gone = max(last.values()) <= KEPT
+    said = ", ".join(f"width {width}: {span(list(values.values()))}" for width, values in lost.items())
+    return Verdict(
+        HOLDS if shrinks and gone else PART if shrinks else NOT,
+        f"tofu, retain accuracy lost against the oracle: {said}",
+        ablate("cost", "tofu"),
+    )
+
+
+def like_influence(evidence: Evidence) -> Verdict:
+    """How near MSA and the exact SGD-influence come to the true difference, in cosine."""
+    command = "python -m bench ablate sgd-influence"
+    results = evidence.experiments.get("sgd-influence")
+    if not results:
+        return missing(command)
+
+    def cosines(name: str) -> list[float]:
+        return [float(row["cosine"]) for result in results for row in result["estimates"] if row["name"] == name]
+
+    exact, msa, floor = cosines("SGD-influence"), cosines("MSA, alpha 1"), cosines("second oracle, other data order")
+    small = [float(r["removals"][0]["estimates"][n]["cosine"]) for n in ("SGD-influence", "MSA") for r in results]
+    n = len(results)
+    near = all(a >= b - NEAR for a, b in zip(msa, exact, strict=True))
+    near_small = all(a >= b - NEAR for a, b in zip(small[n:], small[:n], strict=True))
+    return Verdict(
+        HOLDS if near and near_small else PART if near or near_small else NOT,
+        f"cosine with the true difference: MSA {span(msa)}, exact SGD-influence {span(exact)}, a second oracle {span(floor)}; when "
+        f"only {results[0]['removals'][0]['share']:.0%} of the forget rows' weight is removed: MSA {span(small[n:])}, exact "
+        f"{span(small[:n])}",
+        command,
+    )
+
+
+CLAIMS = (
+    Claim(
+        "MSA works from checkpoints far before the target",
+        "v3 abstract, T4",
+        f"from 50% of pretraining or earlier it still forgets to within {NEAR} of the oracle and keeps utility within "
+        f"{KEPT} of the last checkpoint's, on every seed (in part: from some earlier checkpoint)",
+        far_checkpoints,
+    ),
+    Claim(
+        "MSA is robust to how often checkpoints were stored",
+        "v3, section on checkpoint frequency",
+        f"with every 4th checkpoint KL on forget grows by at most the noise floor and retain accuracy falls by at most {KEPT}",
+        frequency,
+    ),
+    Claim(
+        "MSA beats the task vector",
+        "T5, T6",
+        "better on some headline score, worse on none, on every seed and beyond the noise floor (in part: better on some)",
+        against("task-arithmetic"),
+    ),
+    Claim("MSA beats NPO", "T1, T2, T5, T6", "as above", against("npo")),
+    Claim(
+        "MSA recovers corrupted knowledge",
+        "T5",
+        "it undoes at least half of the damage on every seed, and more than every baseline (in part: more than every baseline)",
+        recovery,
+    ),
+    Claim(
+        "MSA keeps utility",
+        "T1, T6",
+        f"every utility score within {KEPT} of the oracle's on every seed (in part: some)",
+        utility,
+    ),
+    Claim(
+        "The checkpoint just before exposure is the best one",
+        "reviewer R4",
+        "lower KL on forget than from any checkpoint during exposure, on every seed and beyond the noise floor",
+        just_before,
+    ),
+    Claim(
+        "It is this vector that forgets, and not any vector of its length",
+        "asked by note-takers",
+        f"forget accuracy lower than every control's by more than {NEAR} on every seed",
+        the_vector,
+    ),
+    Claim(
+        "MSA stands in for SGD-influence: taking every I - eta H for the identity loses little",
+        "reviewer R2",
+        f"MSA's cosine with the true difference is within {NEAR} of exact SGD-influence's on every seed, at full removal and at the "
+        "smallest (in part: at one of them)",
+        like_influence,
+    ),
+    Claim(
+        "Influence estimates become unstable when checkpoints are far apart",
+        "expected by this project's user",
+        "the rank correlation with the weights at theta_D falls with age on every seed, to less than half",
+        weights_drift,
+    ),
+    Claim(
+        "Influence weights improve on plain MSA",
+        "asked by this project's user; PerTA (2601.22030) is the nearest work",
+        "higher retain accuracy than plain MSA and than shuffled weights at the rule's alpha, on every seed, for both estimates",
+        weights_help,
+    ),
+    Claim(
+        "MSA's cost in retained knowledge vanishes with size",
+        "asked by this project's user",
+        f"what it loses against the oracle shrinks from the smallest to the largest width on every seed, to at most {KEPT}",
+        width_helps,
+    ),
+)
+
+
+def together(statuses: Sequence[str]) -> str:
+    """One verdict of several tasks: all alike, or in part."""
+    if all(status == HOLDS for status in statuses):
+        return HOLDS
+    return NOT if all(status == NOT for status in statuses) else PART
+
+
+def evidence_in(results: Path) -> Evidence:
+    """The lab's sections at the tasks' own parameters, and the studies."""
+    sections: dict[str, Section] = {}
+    for section in build(load(results).records):
+        if section.tier == "lab" and section.rows:
+            sections.setdefault(section.task, section)
+    studies = {(s.name, s.place.task): derived(s, ablation) for s, ablation in load_studies(results / "ablations")}
+    experiments = {data["name"]: data["results"] for data in load_experiments(results / "ablations")}
+    return Evidence(sections, studies, experiments)
+
+
+def render(results: Path) -> str:
+    """The page, Markdown."""
+    evidence = evidence_in(results)
+    seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
+    head = [
+        "# The paper's claims, in the lab",
+        "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
+        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
+        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
+        f"{', '.join(map(str, seeds)) or 'none'}.",
+        "| claim | source | verdict | measured | command |\n| --- | --- | --- | --- | --- |",
+    ]
+    rows, conditions = [], []
+    for claim in CLAIMS:
+        verdict = claim.judge(evidence)
+        rows.append(
+            f"| {claim.text} | {claim.source} | **{verdict.status}** | {verdict.number} | `{verdict.command}` |"
+        )
+        conditions.append(f"- {claim.text}: {claim.condition}.")
+    pages = [
+        f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"
+        for study in evidence.studies.values()
+    ]
+    body = head[:-1] + ["\n".join([head[-1], *rows]), "## What each verdict asks for", "\n".join(conditions)]
+    pages += [f"- [{name}](../{results.name}/ablations/lab-{name}.md)" for name in evidence.experiments]
+    if pages:
+        body += ["## Ablations", "\n".join(pages)]
+    return "\n\n".join(body) + "\n"
