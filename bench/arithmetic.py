@@ -18,9 +18,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,7 +44,7 @@ from bench.versions import ARITHMETIC
 
 SHARD_BYTES = 2_000_000_000
 """A result is written in files of about this size; a killed call goes on behind the last whole one."""
-CHUNK = 1 << 17
+CHUNK = 1 << 16
 """Entries of a piece: with its buffers it fits a core's cache."""
 LEAST_CHUNK = 1 << 14
 """Entries, where one pass makes many results and a piece has as many buffers."""
@@ -255,7 +254,7 @@ def products(vectors: Sequence[Sequence[tuple[float, Checkpoint]]]) -> list[list
             entries = [lane.wide(reader, piece, torch.float64, f"entries {i}") for i, reader in enumerate(readers)]
             made = []
             for k, vector in enumerate(vectors):
-                total = lane.buffer(f"vector {k}", piece.count, torch.float64).zero_()
+                total = lane.room(f"vector {k}", piece.count, torch.float64).tensor.zero_()
                 for coefficient, checkpoint in vector:
                     total.add_(entries[places[checkpoint.path]], alpha=coefficient)
                 made.append(total)
@@ -320,41 +319,55 @@ class Piece:
     count: int
 
 
+class Room(NamedTuple):
+    """Space for some entries, as a tensor and as its bytes."""
+
+    tensor: Tensor
+    octets: memoryview
+
+
 class Lane:
     """One thread's buffers, made when first needed and used again."""
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._rooms: dict[tuple[str, torch.dtype], dict[int, Room]] = {}
 
-    def buffer(self, use: str, count: int, dtype: torch.dtype) -> Tensor:
+    def room(self, use: str, count: int, dtype: torch.dtype) -> Room:
         """Room for ``count`` entries; what was in it is lost."""
-        kept = self._buffers.get((use, dtype))
-        if kept is None or kept.numel() < count:
-            kept = self._buffers[use, dtype] = torch.empty(count, dtype=dtype)
-        return kept[:count]
+        rooms = self._rooms.setdefault((use, dtype), {})
+        if count not in rooms:
+            if count > max(rooms, default=0):
+                rooms.clear()  # whoever holds the smaller buffer's views would keep it in memory
+                space = torch.empty(count, dtype=dtype)
+            else:
+                space = rooms[max(rooms)].tensor[:count]
+            rooms[count] = Room(space, octets(space))
+        return rooms[count]
+
+    def like(self, use: str, tensor: Tensor) -> Tensor:
+        """Room for as many entries of the same type."""
+        return self.room(use, tensor.numel(), tensor.dtype).tensor
 
     def read(self, reader: TensorFiles, piece: Piece, use: str = "read") -> Tensor:
         """The piece as it lies in the file."""
         dtype = reader.entries[piece.name].dtype
-        into = self.buffer(use, piece.count, TYPES[dtype])
-        reader.read(piece.name, piece.begin * SIZES[dtype], octets(into))
-        return into
+        room = self.room(use, piece.count, TYPES[dtype])
+        reader.read(piece.name, piece.begin * SIZES[dtype], room.octets)
+        return room.tensor
 
-    def wide(self, reader: TensorFiles, piece: Piece, dtype: torch.dtype, use: str = "wide") -> Tensor:
+    def wide(self, reader: TensorFiles, piece: Piece, dtype: torch.dtype, use: str) -> Tensor:
         """The piece in float32 or float64."""
         if TYPES[reader.entries[piece.name].dtype] == dtype:
             return self.read(reader, piece, use)
-        return self.buffer(use, piece.count, dtype).copy_(self.read(reader, piece))
+        return self.room(use, piece.count, dtype).tensor.copy_(self.read(reader, piece))
 
-    def like(self, use: str, tensor: Tensor) -> Tensor:
-        """Room for as many entries of the same type."""
-        return self.buffer(use, tensor.numel(), tensor.dtype)
-
-    def rounded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        """The tensor's entries in ``dtype``, to nearest even, one after the other."""
+    def rounded(self, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+        """The bytes of the tensor's entries in ``dtype``, rounded to nearest even."""
         if tensor.dtype == dtype and tensor.is_contiguous():
-            return tensor
-        return self.buffer("rounded", tensor.numel(), dtype).copy_(tensor.flatten())
+            return octets(tensor)
+        room = self.room("rounded", tensor.numel(), dtype)
+        room.tensor.copy_(tensor.flatten())
+        return room.octets
 
 
 class Sums:
@@ -365,28 +378,29 @@ class Sums:
     ) -> None:
         self.terms, self.rows, self.weights = terms, rows, weights
 
-    def __call__(self, lane: Lane, piece: Piece, which: Sequence[int]) -> Iterator[Tensor]:
-        """The sums of the rows ``which``."""
+    def __call__(self, lane: Lane, piece: Piece, which: Sequence[int]) -> Sequence[Tensor]:
+        """The sums of the rows ``which``. What is read last or alone is multiplied in place."""
         double = any(reader.entries[piece.name].dtype == "F64" for reader in self.terms)
         dtype = torch.float64 if double else torch.float32
         weights = lane.wide(self.weights, piece, dtype, "weights") if self.weights else None
-        totals = [lane.buffer(f"total {k}", piece.count, dtype) for k in which]
+        totals = [lane.room(f"total {k}", piece.count, dtype).tensor for k in which]
         for i, reader in enumerate(self.terms):
-            entries = lane.wide(reader, piece, dtype)
+            entries = lane.wide(reader, piece, dtype, "entries" if i else f"total {which[-1]}")
             for k, total in zip(which, totals, strict=True):
                 factor = self.factor(lane, weights, *self.rows[k][i])
-                if i == 0:
-                    torch.mul(entries, factor, out=total)
-                else:
-                    last = k == which[-1]
-                    total.add_(torch.mul(entries, factor, out=entries if last else lane.like("product", entries)))
-        yield from totals
+                last = k == which[-1]
+                into = (entries if last else lane.like("product", entries)) if i else total
+                if into is not entries or isinstance(factor, Tensor) or factor != 1:  # times 1 is what it was
+                    torch.mul(entries, factor, out=into)
+                if i:
+                    total.add_(into)
+        return totals
 
     def factor(self, lane: Lane, weights: Tensor | None, coefficient: float, weighted: float) -> Any:
         """One coefficient, or one for each entry: computed in float64 and rounded to the sum's type."""
         if weights is None or not weighted:
             return coefficient
-        exact = lane.buffer("factor", weights.numel(), torch.float64).copy_(weights)
+        exact = lane.room("factor", weights.numel(), torch.float64).tensor.copy_(weights)
         return lane.like("factors", weights).copy_(exact.mul_(weighted).add_(coefficient))
 
 
@@ -440,16 +454,15 @@ def write_shard(sinks: Sequence[Sink], which: Sequence[int], compute: Compute, f
 
     def work(lane: Lane, number: int, piece: Piece) -> None:
         entry = places[piece.name]
-        size = SIZES[entry.dtype]
+        begin = piece.begin * SIZES[entry.dtype]
         if summed(first, piece.name):
-            made = compute(lane, piece, which)
+            for sink, tensor in zip(sinks, compute(lane, piece, which), strict=True):
+                sink.put(number, piece.name, begin, lane.rounded(tensor, TYPES[entry.dtype]))
         else:
-            copy = lane.buffer("copy", piece.count * size, torch.uint8)
-            first.read(piece.name, piece.begin * size, octets(copy))
-            made = repeat(copy, len(sinks))
-        for sink, tensor in zip(sinks, made, strict=True):
-            done = lane.rounded(tensor, TYPES[entry.dtype]) if tensor.is_floating_point() else tensor
-            sink.put(number, piece.name, piece.begin * size, octets(done))
+            copy = lane.room("copy", piece.count * SIZES[entry.dtype], torch.uint8).octets
+            first.read(piece.name, begin, copy)
+            for sink in sinks:
+                sink.put(number, piece.name, begin, copy)
 
     def give_up() -> None:
         for sink in sinks:

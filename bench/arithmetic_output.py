@@ -33,8 +33,8 @@ COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
 """Config, generation config and tokenizer ..."""
 NO_COMPANIONS = ("*.index.json", "adapter_*", "node.json", "fetch.json", "trainer_state.json", NOTE)
 """... and what only tells of the folder that it lies in."""
-DTYPES = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-"""torch's names of the types that a checkpoint can be written in -> the format's."""
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""torch's names of the types that a checkpoint can be asked for in -> the format's."""
 SHA: Callable[[bytes], Any] = hashlib.sha256
 """Makes the hash of a shard; `bench.speed_arithmetic` measures a merge without."""
 ALIGNED = 8
@@ -351,7 +351,7 @@ def with_dtype(config: Json, dtype: str) -> Json:
         if isinstance(value, dict):
             return with_dtype(value, dtype)
         named = key in ("dtype", "torch_dtype") and isinstance(value, str)
-        return dtype if named and str(value).removeprefix("torch.") in DTYPES else value
+        return dtype if named and str(value).removeprefix("torch.") in (*DTYPES, "float64") else value
 
     return {key: changed(key, value) for key, value in config.items()}
 

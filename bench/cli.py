@@ -164,13 +164,10 @@ def ablate(
     listed: Annotated[bool, typer.Option("--list", help="Say what there is, and run nothing.")] = False,
 ) -> None:
     """Run ablations in the lab: each gives records, a table and a picture; what is done already is not done again."""
-    from bench import ablations
-    from bench.ablations.run import AskedAblation, ablate_command
+    from bench.ablations.run import AskedAblation, ablate_command, listing
 
     if listed:
-        for name in ablations.TABLE:
-            found = ablations.load(name)
-            typer.echo(f"{name}: {found.question} {found.reading} (tasks: {', '.join(found.tasks)})")
+        typer.echo(listing(Path("results")))
         return
     problems: tuple[str, ...] = ()
     try:
@@ -406,6 +403,26 @@ def rescore(
     from bench.commands import rescore_command
 
     raise typer.Exit(0 if rescore_command(existing(source), store_at(store), write, typer.echo) else 1)
+
+
+@app.command()
+def msa(
+    target: Annotated[Path, typer.Option("--target", help="The model that is to forget: a folder with safetensors.")],
+    before: Annotated[Path, typer.Option("--before", help="theta_0: the model before it saw the forget set.")],
+    forget_tuned: Annotated[Path, typer.Option("--forget-tuned", help="theta_1: theta_0 tuned on the forget set.")],
+    alpha: Annotated[str, typer.Option("--alpha", help="How much of theta_1 - theta_0 to subtract; several with commas.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write; with several numbers one folder in it each.")],
+    retain_tuned: Annotated[
+        Path | None, typer.Option("--retain-tuned", help="theta_2: theta_0 tuned on retain rows.")
+    ] = None,
+    beta: Annotated[str, typer.Option("--beta", help="How much of theta_2 - theta_0 to add; several with commas.")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16; default the target's.")] = "",
+) -> None:
+    """Merge by model state arithmetic: target - alpha (theta_1 - theta_0) + beta (theta_2 - theta_0)."""
+    from bench.merge import Asked, merge
+
+    asked = Asked(target, before, forget_tuned, retain_tuned, alpha, beta, dtype, out)
+    merge(asked, typer.echo, lambda text: typer.echo(text, err=True))
 
 
 @app.command()

@@ -152,7 +152,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
             "responses": found.node.key,
             "oracle_responses": [other.node.key for other in others],
         },
-        cost=cost(own, found, work, result, estimate),
+        cost=cost(own, found, work, result, estimate) | flops(own, scenario, target, work),
         provenance=merged_provenance(work),
     )
 
@@ -486,6 +486,15 @@ def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, e
         "estimate": estimate or {},
         "expected_seconds": round(sum(node.info["expected_seconds"] for node in own), 3),
     }
+
+
+def flops(own: Sequence[Node], scenario: Scenario, target: Checkpoint, work: Work) -> Json:
+    """``flops`` of the method's own nodes (`bench.flops`); nothing where nothing was made, or of no language model."""
+    from bench.flops import flops_node, method_flops
+
+    if not own or target.loader != "causal-lm":
+        return {}
+    return {"flops": method_flops(own, flops_node(target, scenario.forget, work).info["meta"])}
 
 
 def curves(record: Record, store: Store) -> dict[str, list[dict[str, float]]]:

@@ -21,6 +21,10 @@ SMALL = {
 }
 
 
+NEEDS = r"run|tune|fetch|publish|ls runs|eval|import|msa|ablate (?!--list)"
+"""Commands that need more than the published records."""
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
@@ -68,7 +72,7 @@ def test_runs_are_understood(line: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in commands() if not re.search(r"bench (run|tune|fetch|publish|ls runs|eval|import)", line)]
+    "line", [line for line in commands() if not re.search(rf"bench ({NEEDS})|CHECKPOINTS", line)]
 )
 def test_readers_of_records_work(line: str, folder: Path) -> None:
     done = bench(line, folder)
@@ -99,6 +103,33 @@ def test_evaluations_run_on_a_model_of_the_readers(line: str, folder: Path) -> N
     done = bench(line, folder, "--limit", "2")
     assert done.returncode == 0, done.stderr
     assert (folder / "scores.json").exists()
+
+
+def test_the_arithmetic_and_the_history_run_on_folders_of_the_readers(folder: Path) -> None:
+    from tests.tiny import saved, subword_llama, subword_tokenizer
+
+    words = subword_tokenizer([README])
+    [line] = [line for line in commands() if "bench msa " in line]
+    for seed, role in enumerate(("target", "before", "forget-tuned", "retain-tuned")):
+        saved(subword_llama(words, seed), words, folder / "past" / f"checkpoint-{100 * seed}")
+        line = line.replace(f"--{role} DIR", f"--{role} past/checkpoint-{100 * seed}")
+    done = bench(line.replace("MERGED", "merged"), folder)
+    assert done.returncode == 0, done.stderr
+    assert len(list(folder.glob("merged/*/model.safetensors"))) == 2, "an alpha each"
+    [line] = [line for line in commands() if "CHECKPOINTS" in line]
+    done = bench(line.replace("CHECKPOINTS", "past"), folder)
+    assert done.returncode == 0 and "checkpoint-300" in done.stdout, done.stderr
+
+
+def test_ablations_are_known() -> None:
+    from bench import ablations
+
+    lines = [shlex.split(line) for line in commands() if " ablate " in line and "--list" not in line]
+    assert lines
+    for words in lines:
+        assert words[words.index("--task") + 1] in ablations.load(words[4]).tasks
+    named = re.findall(r"`([a-z-]+)`", README.split("## Ablations")[1].split("## ")[0].split("```")[-1])
+    assert set(named) == set(ablations.TABLE), "the README names every ablation"
 
 
 def test_fetched_models_are_known() -> None:

@@ -12,6 +12,7 @@ from bench import ablations, names, plan, selection
 from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
 from bench.ablations.experiment import Experiment, carry_out
+from bench.ablations.experiment import read as read_file
 from bench.commands import default_jobs, is_current, machine_problems
 from bench.contracts import Setting
 from bench.errors import UserError, collect
@@ -70,6 +71,21 @@ def ablate_command(
             continue
         failed |= not one(ablation, place, asked, around, store, jobs or default_jobs(device), out, track)
     return failed
+
+
+def listing(results: Path) -> str:
+    """Every ablation with its question, its tasks, and the minutes that the published studies took."""
+    minutes: dict[str, list[str]] = {}
+    for file in sorted((results / FOLDER).glob("*.json")):
+        data = read_file(file)
+        where = f" ({data['place']['task']})" if "place" in data else ""
+        minutes.setdefault(data["name"], []).append(f"{data['minutes'] / 2:.0f} min{where}")
+    lines = []
+    for name in ablations.TABLE:
+        found = ablations.load(name)
+        took = f" On two cores, from an empty store: {', '.join(minutes[name])}." if name in minutes else ""
+        lines.append(f"{name}: {found.question} {found.reading}{took}")
+    return "\n".join(lines)
 
 
 def understood(asked: AskedAblation, problems: list[str]) -> list[Ablation | Experiment]:
