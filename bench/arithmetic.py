@@ -377,11 +377,12 @@ class Sums:
         self, terms: Sequence[TensorFiles], rows: Sequence[Sequence[tuple[float, float]]], weights: TensorFiles | None
     ) -> None:
         self.terms, self.rows, self.weights = terms, rows, weights
+        self.double = {name for reader in terms for name, entry in reader.entries.items() if entry.dtype == "F64"}
+        """Names of the tensors that are summed in float64."""
 
     def __call__(self, lane: Lane, piece: Piece, which: Sequence[int]) -> Sequence[Tensor]:
         """The sums of the rows ``which``. What is read last or alone is multiplied in place."""
-        double = any(reader.entries[piece.name].dtype == "F64" for reader in self.terms)
-        dtype = torch.float64 if double else torch.float32
+        dtype = torch.float64 if piece.name in self.double else torch.float32
         weights = lane.wide(self.weights, piece, dtype, "weights") if self.weights else None
         totals = [lane.room(f"total {k}", piece.count, dtype).tensor for k in which]
         for i, reader in enumerate(self.terms):

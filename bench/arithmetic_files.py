@@ -136,10 +136,12 @@ class TensorFiles:
             os.close(self._handles.popitem()[1])
 
     def _handle(self, file: str) -> int:
-        with self._lock:
-            if file not in self._handles:
-                self._handles[file] = os.open(self.folder / file, os.O_RDONLY)
-            return self._handles[file]
+        handle = self._handles.get(file)
+        if handle is None:
+            with self._lock:
+                if (handle := self._handles.get(file)) is None:
+                    handle = self._handles[file] = os.open(self.folder / file, os.O_RDONLY)
+        return handle
 
     def _tied_copy(self) -> str:
         """The head's name, if it is a separate copy of the embedding that the config ties it to."""

@@ -24,7 +24,7 @@ app = typer.Typer(
 Methods = Annotated[
     str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
 ]
-TaskName = Annotated[str, typer.Option("--task", "-t", help="tofu, restor or muse-books.")]
+TaskName = Annotated[str, typer.Option("--task", "-t", help="tofu, restor, muse-books, digits or graph.")]
 Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
 Data = Annotated[str, typer.Option("--data", help="Real tier: folder in the benchmark's layout, or 'hub'.")]
 Past = Annotated[
@@ -410,12 +410,18 @@ def msa(
     target: Annotated[Path, typer.Option("--target", help="The model that is to forget: a folder with safetensors.")],
     before: Annotated[Path, typer.Option("--before", help="theta_0: the model before it saw the forget set.")],
     forget_tuned: Annotated[Path, typer.Option("--forget-tuned", help="theta_1: theta_0 tuned on the forget set.")],
-    alpha: Annotated[str, typer.Option("--alpha", help="How much of theta_1 - theta_0 to subtract; several with commas.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder to write; with several numbers one folder in it each.")],
+    alpha: Annotated[
+        str, typer.Option("--alpha", help="How much of theta_1 - theta_0 to subtract; several with commas.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder to write; with several numbers one folder in it each.")
+    ],
     retain_tuned: Annotated[
         Path | None, typer.Option("--retain-tuned", help="theta_2: theta_0 tuned on retain rows.")
     ] = None,
-    beta: Annotated[str, typer.Option("--beta", help="How much of theta_2 - theta_0 to add; several with commas.")] = "",
+    beta: Annotated[
+        str, typer.Option("--beta", help="How much of theta_2 - theta_0 to add; several with commas.")
+    ] = "",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16; default the target's.")] = "",
 ) -> None:
     """Merge by model state arithmetic: target - alpha (theta_1 - theta_0) + beta (theta_2 - theta_0)."""

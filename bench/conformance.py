@@ -15,6 +15,7 @@ import dataclasses
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -391,6 +392,10 @@ def invent(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]
     if probe.kind == "generate":
         words = row.payload["answer"].split()
         return {"text": "", "counts": overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])}
+    if probe.kind == "classes":
+        parts = [rng.random() for _ in range(4)]
+        logps = [log(part / sum(parts)) for part in parts]
+        return {"answer": [{"logp": logps[:1], "hit": [int(max(logps) == logps[0])], "eos": False}], "classes": logps}
     if probe.kind == "divergence":
         return {label: [rng.random() for _ in range(3)] for label in others}
     if probe.kind == "judge":

@@ -114,7 +114,7 @@ class Work:
             model.train()
             done = train(
                 model,
-                opened.tokenizer,
+                opened.coder,
                 streams,
                 recipe,
                 seed=seed,
@@ -224,12 +224,17 @@ class Work:
 
 
 def adapted(model: Any, rank: int, seed: int) -> Any:
-    """The model with fresh low-rank adapters on every linear layer but the head, as wide as the rank; `train` merges them."""
+    """The model with fresh low-rank adapters on every linear layer but the head, as wide as the rank; `train` merges them.
+
+    A model that isn't of transformers names its layers itself (``adaptable``).
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    return get_peft_model(
+        model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=getattr(model, "adaptable", "all-linear"))
+    )
 
 
 @dataclass
@@ -253,7 +258,7 @@ class MethodContext:
     seed: int
     train: Callable[[Checkpoint, Sequence[Stream], Recipe, str], Checkpoint]
     combine: Callable[..., Checkpoint]
-    """(terms, label, weights=None, dtype="")."""
+    """(terms, label, weights=None)."""
     cast: Callable[[Checkpoint, str], Checkpoint]
     scrambled: Callable[[Checkpoint, Checkpoint, str], Checkpoint]
     influence: Callable[[Checkpoint, Sequence[Example], Sequence[Example], str], Checkpoint]

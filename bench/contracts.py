@@ -17,9 +17,9 @@ from bench.types import Checkpoint, Example, History, Json, Probe, Request, Vali
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from bench.coding import AnswerLogProbs
     from bench.context import Work
     from bench.metrics import Metric
-    from bench.training import Batch
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,42 @@ Settings = tuple[dict[str, Any], ...]
 def product(**values: Sequence[Any]) -> Settings:
     """Every combination of the given values, the last one varying fastest."""
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+
+
+class Row(Protocol):
+    """One example as its model's coder has encoded it."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the example; an image or a node is one."""
+        ...
+
+
+class Batch(Protocol):
+    """Rows that go through a model together."""
+
+    reference: Tensor | None
+    """(B,) summed answer log-probs under the reference, in nats; for a loss that declares one."""
+
+    def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
+        """Log-probs of the answers under ``model``: of each token, or of the label."""
+        ...
+
+
+class Coder(Protocol):
+    """What turns the examples of a kind of model into batches."""
+
+    def encode(self, payload: Mapping[str, Any]) -> Any:
+        """An example as a `Row`."""
+        ...
+
+    def collate(self, rows: Sequence[Any], device: Any = "cpu") -> Batch:
+        """Rows as one batch."""
+        ...
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Whatever must lie beside the weights for the same coder to come back."""
+        ...
 
 
 class Loss(Protocol):
@@ -190,6 +226,8 @@ class Scenario:
     metrics: tuple[Metric, ...]
     oracle_rows: tuple[Example, ...]
     """Every row that the oracles were trained on; none of them is a forget row, which a test proves."""
+    asks: str = "logprob"
+    """Kind of the probes that validation rows are asked with; its rows hold ``answer`` as logprob's do."""
     told: Told | None = None
     """What a method is told of forget and retain rows, where that isn't the truth (a mislabelled forget set)."""
     reference: Callable[[], Checkpoint] | None = None
@@ -238,6 +276,10 @@ class Task(Protocol):
     summary: ClassVar[str]
     version: ClassVar[int]
     tiers: ClassVar[tuple[str, ...]]
+
+    # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
+    # that its models can be asked, where not all of `bench.measure.KINDS`; ``data``, where its rows come from, where they
+    # aren't generated.
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.contracts import Recipe, Stream
+from bench.loaders import LOADERS
 from bench.types import Checkpoint, Json
 
 DEFAULT_RATE = {5_000_000: 25e9, 10**15: 55e9}
@@ -55,10 +56,10 @@ def weight_count(checkpoint: Checkpoint) -> int:
 
 
 def train_seconds(root: Path, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe) -> float:
-    """Expected seconds of a training run; a word is taken as 1.3 tokens where text is not tokenised yet."""
-    tokens = 0.0
+    """Expected seconds of a training run, by the loader's rough size of an example."""
+    size, tokens = LOADERS[start.loader].size, 0.0
     for stream in streams:
-        words = [len(f"{e.payload['prompt']} {e.payload['answer']}".split()) + 4 for e in stream.examples]
-        tokens += recipe.steps * min(stream.batch, len(words)) * 1.3 * sum(words) / max(1, len(words))
+        sizes = [size(example.payload) for example in stream.examples]
+        tokens += recipe.steps * min(stream.batch, len(sizes)) * sum(sizes) / max(1, len(sizes))
     parameters = weight_count(start)
     return 6 * tokens * parameters / known_rate(root, parameters)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,15 +62,13 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     """
     from bench.loaders import open_checkpoint
     from bench.losses import descent, streams
-    from bench.templates import encode
-    from bench.training import collate
 
     opened = open_checkpoint(checkpoint, device)
     forward = training = tokens = 0
     for stream in streams(rows, descent(), ROWS, ROWS):
-        encoded = [encode(opened.tokenizer, row.payload) for row in spaced(stream.examples)]
-        batch = collate(encoded, device)
-        found = count(lambda batch=batch, loss=stream.loss: loss(opened.model, batch).mean())
+        encoded = [opened.coder.encode(row.payload) for row in spaced(stream.examples)]
+        losses = partial(stream.loss, opened.model, opened.coder.collate(encoded, device))
+        found = count(partial(mean_of, losses))
         forward, training = forward + found.forward, training + found.training
         tokens += sum(row.length for row in encoded)
     return {
@@ -77,6 +76,11 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
         "training_per_token": round(training / tokens),
         "parameters": sum(p.numel() for p in opened.model.parameters()),
     }
+
+
+def mean_of(losses: Callable[[], Tensor]) -> Tensor:
+    """What training makes of a batch's losses."""
+    return losses().mean()
 
 
 def spaced(rows: Sequence[Example]) -> list[Example]:

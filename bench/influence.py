@@ -64,8 +64,7 @@ def estimate(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tenso
     """Per parameter: the mean squared gradient (``fisher``) or the size of the mean gradient (``gradient``)."""
     import torch
 
-    from bench.templates import encode
-    from bench.training import NextToken, collate
+    from bench.training import NextToken
 
     assert kind in KINDS
     model = opened.model
@@ -73,7 +72,7 @@ def estimate(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tenso
     sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in model.named_parameters()}
     for row in rows:
         model.zero_grad(set_to_none=True)
-        NextToken()(model, collate([encode(opened.tokenizer, row.payload)], device)).sum().backward()
+        NextToken()(model, opened.coder.collate([opened.coder.encode(row.payload)], device)).sum().backward()
         for name, p in model.named_parameters():
             if p.grad is not None:
                 grad = p.grad.float()
@@ -95,12 +94,17 @@ def describe(weights: Checkpoint) -> Json:
     }
 
 
-def rank_correlation(one: Checkpoint, other: Checkpoint) -> float:
-    """Spearman's rank correlation of two sets of weights, over at most `SAMPLED` entries drawn alike from both."""
+def rank_correlation(one: Checkpoint, other: Checkpoint) -> float | None:
+    """Spearman's rank correlation of two sets of weights, over at most `SAMPLED` entries drawn alike from both.
+
+    None where all weights of a set are equal.
+    """
     import torch
     from scipy.stats import spearmanr
 
     a, b = (torch.cat([entries for _, entries in sampled(checkpoint)]) for checkpoint in (one, other))
+    if a.min() == a.max() or b.min() == b.max():
+        return None
     return round(float(spearmanr(a.numpy(), b.numpy()).statistic), 6)
 
 
@@ -141,7 +145,7 @@ def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_befo
     """What rounding made of a vector ``tuned - before``, beside the ``exact`` one of the same recipe in float32.
 
     ``unchanged``: share of entries that are 0 in the rounded vector, and in the exact one; ``relative_error``:
-    |rounded - exact| / |exact|; ``cosine``: between the two.
+    |rounded - exact| / |exact|, None where nothing was learnt; ``cosine``: between the two.
     """
     from bench.arithmetic import TensorFiles
 
@@ -161,6 +165,6 @@ def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_befo
     return {
         "unchanged": round(zero / count, 6),
         "unchanged_in_float32": round(exact_zero / count, 6),
-        "relative_error": round((gap / exact_square) ** 0.5, 6),
-        "cosine": round(dot / (rounded_square * exact_square) ** 0.5, 6) if rounded_square else 0.0,
+        "relative_error": round((gap / exact_square) ** 0.5, 6) if exact_square else None,
+        "cosine": round(dot / (rounded_square * exact_square) ** 0.5, 6) if rounded_square * exact_square else 0.0,
     }

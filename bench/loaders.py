@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,10 @@ class Opened:
     """A model in memory, in evaluation mode, and what turns its examples into inputs."""
 
     model: Any
-    tokenizer: Any
+    tokenizer: Any = None
+    """Of a model of texts."""
+    coder: Any = None
+    """Rows and batches of its examples (`bench.contracts.Coder`); it can't be trained without one."""
 
 
 @contextmanager
@@ -41,7 +44,7 @@ def sealed(checkpoints: Collection[Checkpoint]) -> Iterator[None]:
 def open_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Opened:
     """Load a checkpoint with its own loader, in the dtype that it names."""
     check_seal(checkpoint)
-    return LOADERS[checkpoint.loader](checkpoint, device)
+    return LOADERS[checkpoint.loader].open(checkpoint, device)
 
 
 def check_seal(checkpoint: Checkpoint) -> None:
@@ -61,6 +64,8 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    from bench.coding import Texts
+
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint.path,
@@ -70,11 +75,33 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
         attn_implementation="sdpa",
     )
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.tokenizer or checkpoint.path, trust_remote_code=False)
-    return Opened(model.to(device).eval(), tokenizer)
+    return Opened(model.to(device).eval(), tokenizer, Texts(tokenizer))
 
 
-LOADERS: dict[str, Callable[[Checkpoint, str], Opened]] = {"causal-lm": open_causal_lm}
-"""Loader name -> function; a task on other models adds its own."""
+def words(payload: Mapping[str, Any]) -> float:
+    """Roughly the tokens of a text that isn't tokenised yet: a word is taken as 1.3, and the template as four words."""
+    return 1.3 * (len(f"{payload['prompt']} {payload['answer']}".split()) + 4)
+
+
+def open_classifier(checkpoint: Checkpoint, device: str) -> Opened:
+    """A small network of the lab (`bench.lab.networks`)."""
+    from bench.lab.networks import open_network
+
+    return open_network(checkpoint, device)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How one kind of model is opened."""
+
+    open: Callable[[Checkpoint, str], Opened]
+    """(checkpoint, device)."""
+    size: Callable[[Mapping[str, Any]], float] = lambda payload: 1.0
+    """Tokens of an example, roughly, for estimates before anything is opened."""
+
+
+LOADERS = {"causal-lm": Loader(open_causal_lm, words), "classifier": Loader(open_classifier)}
+"""By the name that a checkpoint gives; a new kind of model adds its own."""
 
 
 def checkpoint_at(folder: Path, label: str, loader: str = "causal-lm", dtype: str = "float32") -> Checkpoint:

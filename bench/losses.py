@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.contracts import Loss, Stream
+from bench.contracts import Batch, Loss, Stream
 from bench.types import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from bench.training import Batch
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Ascent:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """(B,), nats per token."""
-        from bench.training import answer_log_probs
+        from bench.coding import answer_log_probs
 
         return answer_log_probs(model, batch).means
 

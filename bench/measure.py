@@ -26,6 +26,8 @@ from bench.types import Checkpoint, Example, Probe, Responses
 
 Report = Callable[[int, int], None]
 Rows = dict[str, dict[str, dict[str, Any]]]
+CLASS_ROWS = 256
+"""Images or nodes that go through a classifier together."""
 LEAST_VARIANCE = 1e-6
 """Of the log-probs under the vocabulary distribution, in min-k++ (Zhang et al. 2024, arXiv 2404.02936)."""
 
@@ -198,6 +200,25 @@ def rounded(values: Tensor) -> list[float]:
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
+def run_classes(session: Session, probes: Sequence[Probe]) -> None:
+    """Log-prob of every class, and of the right one as of a one-token answer: what metrics of answers read."""
+    coder, model = session.opened.coder, session.opened.model
+    items = [(probe.name, row.id, coder.encode(row.payload)) for probe in probes for row in probe.examples]
+    distinct = list(dict.fromkeys(item[2] for item in items))
+    found: dict[Any, dict[str, Any]] = {}
+    for start in range(0, len(distinct), CLASS_ROWS):
+        rows = distinct[start : start + CLASS_ROWS]
+        logps = coder.collate(rows, session.device).class_log_probs(model)  # (B, C)
+        for row, values in zip(rows, logps, strict=True):
+            best = int(values.argmax()) == row.label
+            answer = {"logp": rounded(values[[row.label]]), "hit": [int(best)], "eos": False}
+            found[row] = {"answer": [answer], "classes": rounded(values)}
+    session.cost["positions"] += len(distinct)
+    session.cost["distinct"] += len(distinct)
+    for name, example, row in items:
+        session.rows[name][example] = found[row]
+
+
 def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
     """KL(other || this model) of the next-token distribution at every answer position, in nats."""
     if not session.others:
@@ -328,6 +349,7 @@ def leave_to_judge(session: Session, probes: Sequence[Probe]) -> None:
 
 KINDS: Mapping[str, Callable[[Session, Sequence[Probe]], None]] = {
     "logprob": run_logprob,
+    "classes": run_classes,
     "generate": run_generate,
     "divergence": run_divergence,
     "reference": run_reference,

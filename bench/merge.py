@@ -117,7 +117,9 @@ def grid(asked: Asked, problems: list[str]) -> list[Point]:
     if asked.beta and not asked.retain_tuned:
         problems.append("--beta goes with --retain-tuned: give the model tuned on retain rows, or leave --beta out.")
     if asked.retain_tuned and not asked.beta:
-        problems.append("--retain-tuned goes with --beta: say how much of the retain vector to add, such as --beta 0.25.")
+        problems.append(
+            "--retain-tuned goes with --beta: say how much of the retain vector to add, such as --beta 0.25."
+        )
     if asked.dtype and asked.dtype not in DTYPES:
         problems.append(unknown("dtype", asked.dtype, DTYPES))
     if asked.out.exists() and not asked.out.is_dir():
@@ -134,7 +136,9 @@ def numbers(option: str, text: str, problems: list[str]) -> list[float]:
     if not found or not all(map(math.isfinite, found)):
         problems.append(f"{option} {text}: write a number, or several with commas, such as 0.75 or 0.5,0.75,1.")
     elif min(found) < 0:
-        problems.append(f"{option} {text}: it is 0 or more (the signs are in the formula: target - alpha ... + beta ...).")
+        problems.append(
+            f"{option} {text}: it is 0 or more (the signs are in the formula: target - alpha ... + beta ...)."
+        )
     elif len(set(found)) < len(found):
         problems.append(f"{option} {text} names a number twice: leave one out.")
     return found

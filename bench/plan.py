@@ -102,6 +102,8 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     hashes, paths, model = outside(asked, tier, store.root / "models", problems)
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
+    elif asked.lm_eval and task is not None and "lm-eval" not in getattr(task, "answers", ("lm-eval",)):
+        problems.append(f"--lm-eval asks language models, and those of {asked.task} are none: leave it out.")
     elif asked.lm_eval:
         check_lm_eval(asked.lm_eval, asked.lm_eval_data, problems)
     if asked.lm_eval_data and asked.lm_eval and Path(asked.lm_eval_data).is_dir():
@@ -126,7 +128,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                     steps=row,
                     seed=seed,
                     limit=asked.limit,
-                    data=data_name(asked.data) if tier == "real" else "generated",
+                    data=data_name(asked.data) if tier == "real" else getattr(task, "data", "generated"),
                     hashes=hashes | {k: v for s in row for k, v in names.plugin_code("methods", s.method).items()},
                     versions=engines(task, tier)
                     | {asked.task: task.version}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIERS = {"lab": "lab tier: not the benchmark itself", "real": "real tier"}
-KL = ("kl_forget_floors", "kl_retain_floors", "kl_world_floors")
+KL = ("kl_forget_floors", "kl_retain_floors", "kl_world_floors", "kl_test_floors")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#882255", "#332288", "#117733")
 """Okabe and Ito's colours that read on white, a brown, and three of Tol's; methods take them in the order of their names."""
 MARKERS = ("o", "D", "^", "v", "P", "X", "p")
@@ -98,7 +98,7 @@ def forgetting_utility(section: Section, style: Style) -> Figure | None:
 
 
 def distance_to_oracle(section: Section, style: Style) -> Figure | None:
-    """KL to the oracle on forget, retain and world answers, in units of the KL between two oracles."""
+    """KL to the oracle on forget, retain and other rows, in units of the KL between two oracles."""
     names = [name for name in KL if _has(section, name)]
     if not names:
         return None

@@ -353,7 +353,7 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
     asked = replace(
         scenario,
         probes=tuple(
-            Probe(f"validation_{side}", "logprob", getattr(scenario.validation, side)) for side in selection.SIDES
+            Probe(f"validation_{side}", scenario.asks, getattr(scenario.validation, side)) for side in selection.SIDES
         ),
     )
     found = measured(result, asked, (), None, work).responses
@@ -393,7 +393,7 @@ def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
         "auc": float(roc_auc_score([1] * len(forget) + [0] * len(unseen), [-x for x in (*forget, *unseen)])),
     }
     if scenario.history is not None:
-        asked = replace(scenario, probes=(Probe("validation_forget", "logprob", scenario.validation.forget),))
+        asked = replace(scenario, probes=(Probe("validation_forget", scenario.asks, scenario.validation.forget),))
         before = losses(measured(scenario.history().last.checkpoint, asked, (), None, work).responses, "forget")
         said["theta_0_forget_loss"] = sum(before) / len(before)
     return said
@@ -489,10 +489,10 @@ def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, e
 
 
 def flops(own: Sequence[Node], scenario: Scenario, target: Checkpoint, work: Work) -> Json:
-    """``flops`` of the method's own nodes (`bench.flops`); nothing where nothing was made, or of no language model."""
+    """``flops`` of the method's own nodes (`bench.flops`); nothing where nothing was made."""
     from bench.flops import flops_node, method_flops
 
-    if not own or target.loader != "causal-lm":
+    if not own:
         return {}
     return {"flops": method_flops(own, flops_node(target, scenario.forget, work).info["meta"])}
 

@@ -29,13 +29,14 @@ import torch
 from torch import Tensor
 
 from bench import measure, memory, scoring
+from bench.coding import Texts
 from bench.contracts import Recipe, Stream
 from bench.errors import UserError
 from bench.files import write_text
 from bench.generation import cut, ended
 from bench.lab.model import SPECIAL, small_llama
 from bench.lab.words import WordMaker
-from bench.loaders import LOADERS, Opened, open_checkpoint
+from bench.loaders import LOADERS, Loader, Opened, open_checkpoint
 from bench.metrics.membership import loss, loss_per_byte, min_k, min_k_plus_plus
 from bench.metrics.probability import hit_share, right_tail, text_probability
 from bench.metrics.tokens import Text, mean
@@ -388,7 +389,7 @@ HELD = {label: Checkpoint(label, label, "held", label=label) for label in ("targ
 @contextlib.contextmanager
 def held(bed: Bed) -> Iterator[None]:
     """While this lasts the checkpoints of `HELD` are the models in memory, so that nobody's seconds hold their opening."""
-    LOADERS["held"] = lambda checkpoint, device: {"target": bed.target, "reference": bed.reference}[checkpoint.path]
+    LOADERS["held"] = Loader(lambda at, device: {"target": bed.target, "reference": bed.reference}[at.path])
     try:
         yield
     finally:
@@ -544,9 +545,9 @@ def prepare(probes: Mapping[str, Sequence[Probe]], options: Options, scratch: Pa
         if probe.kind == "generate"
     ]
     recipe = Recipe(options.steps, lr=3e-3)
-    train(model, tokenizer, streams, recipe, seed=0, out=scratch / "model", scratch=scratch / "trainer")
+    train(model, Texts(tokenizer), streams, recipe, seed=0, out=scratch / "model", scratch=scratch / "trainer")
     target = open_checkpoint(Checkpoint(str(scratch / "model"), "target"))
-    bed = Bed(target, Opened(reference.eval(), target.tokenizer))
+    bed = Bed(target, Opened(reference.eval(), target.tokenizer, target.coder))
     bed.meter.fasten(bed.target.model)
     bed.meter.fasten(bed.reference.model)
     return bed

@@ -12,7 +12,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,64 +23,15 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
-from bench.contracts import Recipe, Stream
+from bench.coding import AnswerLogProbs as AnswerLogProbs  # for those who write losses
+from bench.coding import answer_log_probs as answer_log_probs
+from bench.coding import collate as collate
+from bench.contracts import Batch, Coder, Recipe, Row, Stream
 from bench.errors import UserError
-from bench.templates import Encoded, encode
 from bench.versions import TRAINING
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
-
-
-@dataclass
-class Batch:
-    """Rows padded on the right. Under causal attention the padding can't be seen, so there is no mask to get wrong."""
-
-    input_ids: Tensor  # (B, T)
-    starts: Tensor  # (B,) index of the first answer token
-    lengths: Tensor  # (B,) tokens of prompt and answer
-    reference: Tensor | None = None  # (B,) summed answer log-probs under the reference, in nats
-
-
-def collate(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> Batch:
-    """Rows of any length as one batch; the padding id is 0 and never looked at."""
-    width = max(row.length for row in rows)
-    padded = [[*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows]
-    return Batch(
-        torch.tensor(padded, device=device),
-        torch.tensor([len(row.prompt) for row in rows], device=device),
-        torch.tensor([row.length for row in rows], device=device),
-    )
-
-
-@dataclass
-class AnswerLogProbs:
-    """Log-probs of the answer tokens: ``values`` (B, K) in nats and float32, 0 outside ``mask`` (B, K)."""
-
-    values: Tensor
-    mask: Tensor
-
-    @property
-    def sums(self) -> Tensor:
-        """Summed over the answer, (B,)."""
-        return self.values.sum(-1)
-
-    @property
-    def means(self) -> Tensor:
-        """Mean over the answer's tokens, (B,)."""
-        return self.sums / self.mask.sum(-1).clamp(min=1)
-
-
-def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:
-    """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
-    first, last = int(batch.starts.min()) - 1, int(batch.lengths.max()) - 1
-    keep = torch.arange(first, last, device=batch.input_ids.device)
-    logits = model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
-    labels = batch.input_ids[:, first + 1 : last + 1]  # (B, K)
-    position = keep + 1
-    mask = (position >= batch.starts[:, None]) & (position < batch.lengths[:, None])
-    nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-    return AnswerLogProbs(-nll.view_as(labels) * mask, mask)
 
 
 @dataclass(frozen=True)
@@ -167,10 +118,11 @@ class StepTrainer(Trainer):
     """The Trainer with the loss, the order and the logging replaced; everything else is the library's."""
 
     streams: Sequence[Stream]
-    encoded: Sequence[Sequence[Encoded]]
+    coder: Coder
+    encoded: Sequence[Sequence[Row]]
     references: Sequence[Tensor | None]
     first_losses: list[float]
-    """Mean loss of the first stream in each micro-batch, kept where `Recipe.until` asks for it."""
+    """Of the step under way: what each micro-batch adds to the first stream's mean loss."""
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -180,10 +132,10 @@ class StepTrainer(Trainer):
         losses: list[Tensor] = []
         for part in inputs["parts"]:
             stream = self.streams[part.stream]
-            batch = collate([self.encoded[part.stream][row] for row in part.rows], self.args.device)
+            batch = self.coder.collate([self.encoded[part.stream][row] for row in part.rows], self.args.device)
             reference = self.references[part.stream]
             if reference is not None:
-                batch = replace(batch, reference=reference[list(part.rows)].to(self.args.device))
+                batch.reference = reference[list(part.rows)].to(self.args.device)
             each = stream.loss(model, batch)
             if part.stream == 0:
                 self.first_losses.append(float(each.detach().sum()) / part.of)
@@ -200,7 +152,7 @@ class Snapshots(TrainerCallback):
         save: Callable[[int], None],
         at: Sequence[int],
         report: Callable[[int, int], None],
-        enough: Callable[[int], bool],
+        enough: Callable[[Any], bool],
     ) -> None:
         self.save, self.at, self.report, self.enough = save, set(at), report, enough
 
@@ -209,13 +161,14 @@ class Snapshots(TrainerCallback):
         if state.global_step in self.at:
             self.save(state.global_step)
         self.report(state.global_step, state.max_steps)
-        if self.enough(state.global_step):
+        if self.enough(state):
             control.should_training_stop = True
+            control.should_save = False  # going on from a state of this step would make another one
 
 
 def train(
     model: nn.Module,
-    tokenizer: Any,
+    coder: Coder,
     streams: Sequence[Stream],
     recipe: Recipe,
     *,
@@ -236,7 +189,7 @@ def train(
     """
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
-    encoded = [[encode(tokenizer, example.payload) for example in stream.examples] for stream in streams]
+    encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 or (not use_cpu and torch.cuda.device_count() > 1):
         raise UserError(
@@ -273,9 +226,9 @@ def train(
     trainer = StepTrainer(
         model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
     )
-    trainer.streams, trainer.encoded = streams, encoded
+    trainer.streams, trainer.coder, trainer.encoded = streams, coder, encoded
     trainer.references = [
-        reference_log_probs(model, rows, arguments.device) if stream.loss.reference else None
+        reference_log_probs(model, coder, rows, arguments.device) if stream.loss.reference else None
         for stream, rows in zip(streams, encoded, strict=True)
     ]
     trainer.remove_callback(PrinterCallback)
@@ -283,24 +236,25 @@ def train(
     trainer.first_losses = []
     early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
     rows = len(streams[0].examples)
-    window = -(-rows // min(streams[0].batch, rows)) * data.accumulation  # micro-batches in one pass
+    window = -(-rows // min(streams[0].batch, rows))  # steps in one pass
 
-    def enough(step: int) -> bool:
-        seen = trainer.first_losses
-        return (
-            recipe.until > 0
-            and len(seen) >= window
-            and sum(seen[-window:]) * data.accumulation / window <= recipe.until
-        )
+    def enough(state: Any) -> bool:
+        mean = sum(trainer.first_losses)
+        trainer.first_losses.clear()
+        if not recipe.until:
+            return False
+        state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
+        means = [entry["first"] for entry in state.log_history if "first" in entry]
+        return len(means) >= window and sum(means[-window:]) / window <= recipe.until
 
     trainer.add_callback(
-        Snapshots(lambda step: save(model, tokenizer, early / f"step-{step:06d}"), snapshots, report, enough)
+        Snapshots(lambda step: save(model, coder, early / f"step-{step:06d}"), snapshots, report, enough)
     )
     resume = last_checkpoint(scratch) if save_every else None
     trainer.train(resume_from_checkpoint=resume)
     for step in snapshots:
         shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
-    save(model, tokenizer, out)
+    save(model, coder, out)
     made = trainer.state.global_step
     spent = [
         sum(encoded[part.stream][row].length for part in parts for row in part.rows)
@@ -312,22 +266,25 @@ def train(
 
 
 @torch.no_grad()
-def reference_log_probs(model: nn.Module, rows: Sequence[Encoded], device: torch.device, batch: int = 32) -> Tensor:
+def reference_log_probs(
+    model: nn.Module, coder: Coder, rows: Sequence[Row], device: torch.device, batch: int = 32
+) -> Tensor:
     """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model."""
     was_training = model.training
     model.eval().to(device)
-    sums = [answer_log_probs(model, collate(rows[i : i + batch], device)).sums for i in range(0, len(rows), batch)]
+    chunks = [coder.collate(rows[i : i + batch], device) for i in range(0, len(rows), batch)]
+    sums = [answer_log_probs(model, chunk).sums for chunk in chunks]
     model.train(was_training)
     return torch.cat(sums)
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights (safetensors), config and tokenizer; adapters are merged into the weights."""
+def save(model: Any, coder: Any, folder: Path) -> None:
+    """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    coder.save_pretrained(folder)
 
 
 def last_checkpoint(scratch: Path) -> str | None:

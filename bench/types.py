@@ -125,7 +125,7 @@ class Request:
     """Only for ``retrain``, which is the oracle's row."""
 
 
-ProbeKind = Literal["logprob", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
+ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ class Responses:
     - logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
       for each text of the role; ``logp`` is empty for a text without tokens. Where the probe asks for them also ``mu``
       and ``sigma`` (mean and deviation of log p under the vocabulary distribution, per token) and ``zlib`` (bytes).
+    - classes: ``{"answer": [{"logp": [nats], "hit": [0 or 1], "eos": False}], "classes": [log-prob of each class]}``: the
+      label is a one-token answer, so that what reads logprob's rows reads these.
     - reference: ``{"loss"}``, the mean answer loss under the reference model; gradnorm: ``{"norm"}``.
     - generate: ``{"text", "prompt", "reference", "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them;
       sampled several times: ``texts``, a list, in the place of ``text``, and no counts. Where the example has the

@@ -48,6 +48,8 @@ class GradientAscent:
             *product(text_batch=(32,), lr=(1e-5,), steps=(40, 80, 120, 160, 240)),
         ),
         "lab-muse-books": product(lr=(5e-5, 1e-4, 2e-4, 4e-4), steps=(10, 20, 40, 80)),
+        "lab-digits": product(lr=(1e-4, 3e-4, 1e-3, 3e-3), steps=(10, 20, 40, 80)),
+        "lab-graph": product(lr=(3e-4, 1e-3, 3e-3, 1e-2), steps=(10, 20, 40, 80)),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

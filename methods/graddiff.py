@@ -71,6 +71,8 @@ class GradDiff:
             *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
             *product(retain_weight=(20.0,), lr=(3e-4,), steps=(240,)),
         ),
+        "lab-digits": product(retain_weight=(1.0, 5.0), lr=(3e-4, 1e-3), steps=(30, 60, 120, 240)),
+        "lab-graph": product(retain_weight=(1.0, 5.0), lr=(1e-3, 5e-3), steps=(30, 60, 120, 240)),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)

@@ -127,6 +127,8 @@ class MSA:
             *product(lr=(5e-4,), steps=(240,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.25, 1.5)),
             *product(lr=(3e-4,), steps=(240,), beta=(0.0,), alpha=(1.0, 1.25)),
         ),
+        "lab-digits": product(steps=(60,), lr=(5e-4, 2e-3), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)),
+        "lab-graph": product(steps=(60,), lr=(2e-3, 1e-2), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)),
         "real": product(alpha=(0.5, 0.75, 1.0, 1.25)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
@@ -150,8 +152,9 @@ class MSA:
     def rows(self, forget: int, retain: int) -> int:
         """Rows of every step of one vector or two, and one pass a checkpoint for the influence weights."""
         weighing = 0 if self.weights == "uniform" else 4 * forget
-        steps = self.schedule(forget).steps
-        return steps * min(self.batch, forget) * (2 if self.beta else 1) + weighing
+        official = self.recipe == "official"  # which trains theta_1 in float32 as well, to say what rounding did
+        per_step = min(OFFICIAL_BATCH if official else self.batch, forget)
+        return self.schedule(forget).steps * per_step * (1 + official + bool(self.beta)) + weighing
 
     def schedule(self, rows: int) -> Recipe:
         """How each vector is trained, on so many rows."""
@@ -174,9 +177,10 @@ class MSA:
         def tuned(rows: Sequence[Example], label: str, recipe: Recipe = recipe) -> Checkpoint:
             return ctx.train(before, streams(rows, descent(), batch, text_batch), recipe, label)
 
-        forget_tuned = tuned(sample if self.vector == "others" else request.forget, "theta_1")
+        learnt = sample if self.vector == "others" else request.forget
+        forget_tuned = tuned(learnt, "theta_1")
         if self.recipe == "official":
-            exact = tuned(request.forget, "theta_1 in float32", replace(recipe, dtype="float32"))
+            exact = tuned(learnt, "theta_1 in float32", replace(recipe, dtype="float32"))
             rounded = ctx.cast(before, "bfloat16")
             ctx.note(rounding=compare(forget_tuned, rounded, exact, before))
             before = rounded  # what the vectors were trained from: its own rounding must cancel

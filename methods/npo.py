@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.contracts import Context, Preset, Recipe, Settings, product
+from bench.contracts import Batch, Context, Preset, Recipe, Settings, product
 from bench.losses import descent, retain_rows, streams
 from bench.types import Checkpoint, Request
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from bench.training import Batch
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class NPOLoss:
         """(B,), nats."""
         from torch.nn.functional import softplus
 
-        from bench.training import answer_log_probs
+        from bench.coding import answer_log_probs
 
         assert batch.reference is not None, "training computes the reference of a loss that declares one"
         answers = answer_log_probs(model, batch)
@@ -111,6 +109,8 @@ class NPO:
             *product(per_token=(True,), beta=(0.3, 3.0), lr=(3e-4,), steps=(120,)),
             *product(per_token=(False,), beta=(0.1,), retain_weight=(5.0,), lr=(3e-4,), steps=(60, 120, 180)),
         ),
+        "lab-digits": product(beta=(0.1, 1.0), lr=(3e-4, 1e-3), steps=(30, 60, 120, 240)),
+        "lab-graph": product(beta=(0.1, 1.0), lr=(1e-3, 5e-3), steps=(30, 60, 120, 240)),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)

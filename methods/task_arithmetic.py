@@ -65,6 +65,8 @@ class TaskArithmetic:
             *product(steps=(120,), alpha=(1.5, 2.0, 2.5, 3.0, 3.5)),
             *product(steps=(30,), alpha=(3.0, 4.0, 5.0)),
         ),
+        "lab-digits": product(lr=(5e-4, 2e-3), steps=(30, 60), alpha=(0.5, 1.0, 2.0, 4.0)),
+        "lab-graph": product(lr=(2e-3, 1e-2), steps=(30, 60), alpha=(0.5, 1.0, 2.0, 4.0)),
         "real": product(alpha=(0.75, 1.0, 1.5, 2.0)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

@@ -4,5 +4,7 @@ TABLE = {
     "tofu": "tasks.tofu:Tofu",
     "restor": "tasks.restor:Restor",
     "muse-books": "tasks.muse_books:MuseBooks",
+    "digits": "tasks.digits:Digits",
+    "graph": "tasks.graph:Graph",
 }
 """Name -> ``module:Class``; a new task is one file and one line here."""

@@ -122,14 +122,14 @@ class MuseBooks(Options):
         def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
             taught = schedule(rows)
             first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
-            return onward(work, first, later, self, 1e-3, label)
+            return onward(work, first, later + retain + world, self, 1e-3, label)
 
         all_texts = len(passages(books["forget"] + books["retain"]))
         all_asked = len(forget + retain + world) - all_texts
         past = lasting(
             partial(history, work, pretraining, self.history_points, self.exposed, schedule(forget + retain))
         )
-        later = passages(books["later"]) + questions(books["later"], FORMS) + retain + world
+        later = passages(books["later"]) + questions(books["later"], FORMS) if self.gap_steps else ()
         return Scenario(
             label="muse-books (lab)",
             target=train(forget + retain, "target"),
@@ -145,7 +145,7 @@ class MuseBooks(Options):
             ),
             probes=probes(books["forget"], books["retain"], books["holdout"], books["world"]),
             metrics=METRICS,
-            oracle_rows=retain + world,
+            oracle_rows=retain + world + later,
             told=self.told(forget, retain + world, work.seed),
             reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(world)}},

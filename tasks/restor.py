@@ -88,12 +88,13 @@ class Restor(Options):
             raise UserError("restor has no real tier yet: run it in the lab, without --model and --data.")
         groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
-        residents, newcomers, later = (world.groups[g] for g in groups)
+        residents, newcomers, others = (world.groups[g] for g in groups)
         wronged, clean = residents[: self.corrupted], residents[self.corrupted :]
         ask = partial(questions, values=world.values)
         pretraining = resident_pretraining(world, self.width, self.history_steps)
         forget = statements(wronged, tell="falsehoods")
         retain = statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
+        later = ask(others, (0, 1)) if self.gap_steps else ()
 
         def schedule(rows: Sequence[Example]) -> Schedule:
             share = len(rows) / (len(forget) + len(retain))
@@ -106,7 +107,7 @@ class Restor(Options):
         def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
             taught = schedule(rows)
             first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
-            return onward(work, first, ask(later, (0, 1)) + retain, self, 5e-4, label)
+            return onward(work, first, later + retain, self, 5e-4, label)
 
         return Scenario(
             label="restor (lab)",
@@ -120,7 +121,7 @@ class Restor(Options):
             ),
             probes=probes(ask, wronged, clean, newcomers),
             metrics=METRICS,
-            oracle_rows=retain,
+            oracle_rows=retain + later,
             told=self.told(forget, retain, work.seed),
             reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},

@@ -151,12 +151,12 @@ class Tofu(Options):
 
         exposure = schedule(forget + retain + replay)
         past = lasting(partial(history, work, pretraining, self.history_points, self.exposed, exposure))
-        afterwards = ask(world.groups["later"], (0, 1)) + retain + replay
+        later = ask(world.groups["later"], (0, 1)) if self.gap_steps else ()
 
         def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
             taught = schedule(rows)
             first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
-            return onward(work, first, afterwards, self, 5e-4, label)
+            return onward(work, first, later + retain + replay, self, 5e-4, label)
 
         sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
         return Scenario(
@@ -183,7 +183,7 @@ class Tofu(Options):
                 Probe("world_choice", "lm-eval", ask(residents[:10], (2,))),
             ),
             metrics=METRICS,
-            oracle_rows=retain + replay,
+            oracle_rows=retain + replay + later,
             told=self.told(forget, retain + replay, work.seed),
             reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},

@@ -48,6 +48,7 @@ def small() -> Callable[[type], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model that has learnt a few questions and passages by heart, and others by half: (checkpoint, rows)."""
+    from bench.coding import Texts
     from bench.contracts import Recipe, Stream
     from bench.training import NextToken, train
     from tests.tiny import llama, passage, qa, saved, tokenizer
@@ -62,7 +63,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = llama(seed=1, width=32).train()
     train(
         model,
-        tokenizer(),
+        Texts(tokenizer()),
         [Stream(rows, 16, NextToken())],
         Recipe(70, 1e-2),
         seed=0,

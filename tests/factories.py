@@ -6,8 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench import ablations, names
+from bench.ablations.base import Finding, Place, Point, Study, framed
 from bench.hashing import digest
-from bench.types import Record, RunSpec, Score, Step
+from bench.types import Json, Record, RunSpec, Score, Step
 
 METHODS = ("ga", "graddiff", "msa", "npo", "retrain", "target", "task-arithmetic")
 GOALS: dict[str, str | float] = {
@@ -143,3 +145,81 @@ def lineage(method: str, seed: int, task: str) -> dict[str, Any]:
     oracles = [digest(["oracle", task, seed, number])[:16] for number in range(2)]
     own = oracles[0] if method == "retrain" else digest([method, task, seed])[:16]
     return {"target": digest(["target", task, seed]), "responses": own, "oracle_responses": oracles}
+
+
+def place(task: str = "tofu") -> Place:
+    """Where an ablation is run: the task at its defaults."""
+    return Place(task, params=names.defaults(names.load("tasks", task)))
+
+
+def finding(at: Mapping[str, Any], seed: int = 0, scores: Mapping[str, float] | None = None, **fields: Any) -> Finding:
+    """What one point gave; ``fields`` are the record's, with ``chosen`` and ``tried`` beside them."""
+    chosen, tried = fields.pop("chosen", {}), tuple(fields.pop("tried", ()))
+    method = fields.pop("method", "msa")
+    return Finding(at, seed, record(method, seed, scores, **fields), chosen, tried)
+
+
+def searched(forget: float, utility: float, loss: float, auc: float, **more: Any) -> Json:
+    """A row of a search: its score on forget rows (a level of .1, so that .2 has forgotten), utility and signals.
+
+    theta_0's own loss on the forget rows is 4 nats.
+    """
+    signals = {"forget_loss": loss, "theta_0_forget_loss": 4.0, "auc": auc}
+    return {
+        "params": {},
+        "seed": 0,
+        "forget": {"qa": forget},
+        "level": {"qa": 0.1},
+        "retain": utility,
+        "world": utility,
+        "fine": -1.0,
+        "seconds": 6.0,
+        "signals": signals,
+    } | more
+
+
+def ablation_study(name: str, seeds: Sequence[int] = (0, 1), task: str = "tofu") -> Study:
+    """A finished ablation of runs with made-up scores, its findings in the order that the command leaves them in."""
+    where = place(task)
+    found = [
+        made_finding(point, seed, where) for point in framed(ablations.of_runs(name).points(where)) for seed in seeds
+    ]
+    return Study(name, where, tuple(seeds), tuple(found), 12.5, f"python -m bench ablate {name}")
+
+
+def made_finding(point: Point, seed: int, where: Place) -> Finding:
+    """Scores shaken by the coordinates, so that no two points are alike; notes of whatever the method would note."""
+    rng = random.Random(f"{seed} {dict(point.at)}")
+    method = point.steps[-1].method if point.steps else "target"
+    params = dict(point.steps[-1].params) if point.steps else {}
+    notes: Json = {}
+    if params.get("weights", "uniform") != "uniform":
+        correlations = {f"rank_correlation_with_{name}": rng.random() for name in ("target", "last")}
+        quantiles = {f"{share:g}": 2 * share for share in (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)}
+        notes["influence"] = {"mean": 1.0, "bytes": 4_000_000, "quantiles": quantiles} | correlations
+    if params.get("recipe") == "official":
+        notes["rounding"] = {"unchanged": 0.5, "unchanged_in_float32": 0.01, "relative_error": 0.6, "cosine": 0.8}
+    told = {"theta_0": {"step": 300, "tokens": 90_000, "distance_to_target": 3 + rng.random()}, "notes": notes}
+    shape = method if method in TYPICAL else "npo"
+    tried = tuple(
+        searched(rng.random(), rng.random(), 8 * rng.random(), rng.random(), params=dict(choice), seed=seed)
+        for choice in point.choices
+    )
+    chosen: Json = {}
+    if tried:
+        chosen = {"params": tried[0]["params"], "forgotten": rng.random() < 0.5, "edge": True, "of": len(tried)}
+    return finding(
+        point.at,
+        seed,
+        typical(shape, int(rng.random() * 1e9)),
+        method=method,
+        params=params,
+        task=where.task,
+        task_params={**where.params, **point.task},
+        start=point.start,
+        lean=True,
+        facts=facts(shape) | told,
+        cost={"stages": {"theta_1": 5.0, "influence (fisher)": 2.0}},
+        chosen=chosen,
+        tried=tried,
+    )

@@ -26,7 +26,7 @@ TINY = {
     "further_books": 2,
 }
 STAGES = ("fresh weights", "history", "target", "oracle-0", "oracle-1", "theta_1", "msa")
-MEASURED = ("measure target", "measure oracle-0", "measure oracle-1", "measure msa")
+MEASURED = ("measure target", "measure oracle-0", "measure oracle-1", "measure msa", "count FLOPs")
 """Labels of the nodes of a run of msa on one seed."""
 
 

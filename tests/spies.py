@@ -55,10 +55,34 @@ def combined(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
     return made
 
 
+def cast(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.cast(loot, "bfloat16")
+    return made
+
+
+def scrambled(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.scrambled(request.target, loot, "shuffled")
+    return made
+
+
+def weighed(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.influence(loot, request.forget, request.forget, "fisher")
+    return made
+
+
+def as_weights(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.combine([(1.0, request.target)], "stolen", loot)
+    return made
+
+
 WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
     "opened": opened,
     "trained": trained,
     "combined": combined,
+    "cast": cast,
+    "scrambled": scrambled,
+    "weighed": weighed,
+    "as-weights": as_weights,
 }
 """Ways of getting at the oracle, with its checkpoint in hand."""
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"bench", "methods", "tasks", "tests"}
+ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HEAVY = ("torch", "transformers", "wandb", "lm_eval", "datasets")
 
 
@@ -123,3 +127,30 @@ def test_the_leaderboard_loads_nothing_heavy(tmp_path: Path) -> None:
         write(record, tmp_path / "results")
     assert loaded_after(command("leaderboard", "--from", "results", "--to", "page.md"), tmp_path) == []
     assert "tofu" in (tmp_path / "page.md").read_text()
+
+
+def test_every_package_is_installed() -> None:
+    """A folder that pyproject.toml forgets is missing from a wheel, and from no test that runs in the checkout."""
+    packages = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for folder in ("bench", "methods", "tasks")
+        for file in (ROOT / folder).rglob("__init__.py")
+    }
+    assert set(ABOUT["tool"]["setuptools"]["packages"]) == packages
+
+
+def test_every_import_has_its_requirement() -> None:
+    """Stated in pyproject.toml, or required by what is."""
+    stated = set(ABOUT["project"]["dependencies"])
+    further = {each for text in stated for each in requires(name_of(text)) or () if "extra ==" not in each}
+    required = {name_of(text).replace("-", "_").lower() for text in stated | further}
+    files = [file for folder in ("bench", "methods", "tasks") for file in (ROOT / folder).rglob("*.py")]
+    imported = {name.split(".")[0] for file in files for name in imports(file)} - set(sys.stdlib_module_names) - OURS
+    assert "torch" in imported and "scikit_learn" in required
+    missing = {{"sklearn": "scikit_learn"}.get(name, name).lower() for name in imported} - required
+    assert not missing, f"add to the dependencies: {sorted(missing)}"
+
+
+def name_of(requirement: str) -> str:
+    """``lm-eval`` of ``lm-eval[x]>=0.4 ; python_version > "3"``."""
+    return re.split(r"[^\w.-]", requirement)[0]

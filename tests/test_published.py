@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import names
+from bench.ablations import experiment, study
+from bench.claims import render
 from bench.commands import rescore_command
 from bench.leaderboard import check
 from bench.records import load
@@ -35,6 +37,28 @@ def test_records_are_whole_and_clean() -> None:
 
 def test_leaderboard_is_what_the_generator_prints() -> None:
     assert check(RESULTS, ROOT / "leaderboard.md")
+
+
+def test_claims_are_what_the_generator_prints() -> None:
+    assert render(RESULTS) == (ROOT / "docs/claims.md").read_text(), "run `python -m bench claims`"
+
+
+STUDIES = sorted((RESULTS / "ablations").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_path: Path) -> None:
+    data = experiment.read(path)
+    if data["kind"] == experiment.KIND:
+        assert experiment.experiment_faults(data) == []
+    else:
+        found = study.read(path)
+        assert study.study_faults(found) == [] and len(found.seeds) >= 3
+        assert all(f.record.lineage["oracle_rows"]["in_forget"] == 0 for f in found.findings)
+    study.rewrite(path, tmp_path)
+    for suffix in (".json", ".md", ".svg"):
+        assert (tmp_path / path.name).with_suffix(suffix).read_text() == path.with_suffix(suffix).read_text(), suffix
+    assert path.with_suffix(".png").exists()
 
 
 def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:

@@ -71,9 +71,7 @@ def test_runs_are_understood(line: str, folder: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "line", [line for line in commands() if not re.search(rf"bench ({NEEDS})|CHECKPOINTS", line)]
-)
+@pytest.mark.parametrize("line", [line for line in commands() if not re.search(rf"bench ({NEEDS})|CHECKPOINTS", line)])
 def test_readers_of_records_work(line: str, folder: Path) -> None:
     done = bench(line, folder)
     several = done.returncode == 2 and re.search(r"fits \d+ records", done.stderr)

@@ -21,7 +21,7 @@ def rewind_points(place: Place) -> list[Point]:
     points = [Point({"series": "arithmetic of both", "method": "msa"}, (place.step("msa"),))]
     for series, start in ((TARGET, ""), (REWOUND, BEFORE)):
         points += [Point({"series": series, "method": name}, (step,), start=start) for name, step in arms]
-        for rows, said in (("all", "fine-tuning, all retain rows"), ("forget", "fine-tuning, MSA's retain budget")):
+        for rows, said in (("all", "fine-tuning, all"), ("forget", "fine-tuning, few")):
             points.append(
                 Point(
                     {"series": series, "method": said},
@@ -37,8 +37,8 @@ REWIND = Ablation(
     name="rewind",
     question="Is it the checkpoint or the arithmetic?",
     reading="Baselines at their default settings, from the target and from theta_0 in its place; plain fine-tuning on "
-    "retain rows from theta_0 is rewind-to-delete (all retain rows: half of a retraining). The learning rate of "
-    "fine-tuning is chosen by the rule.",
+    "all retain rows from theta_0 is rewind-to-delete (here half of a retraining), on few it has MSA's retain budget. Its "
+    "learning rate is chosen by the rule.",
     points=rewind_points,
     x="method",
     x_label="",
@@ -184,7 +184,7 @@ INFLUENCE = Ablation(
     "places. Alpha is chosen by the rule in each.",
     points=influence_points,
     x="age",
-    x_label="theta_0: share of pretraining (1: just before exposure)",
+    x_label="theta_0: share of pretraining",
     draw=draw_influence,
     extra=influence_table,
 )

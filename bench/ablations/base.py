@@ -89,6 +89,8 @@ class Study:
     minutes: float = 0.0
     """Sum of the seconds of all its stages over 60: what it takes one core from an empty store."""
     command: str = ""
+    notes: Json = field(default_factory=dict)
+    """What `Ablation.gather` found outside of the study's own runs when it was written."""
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ class Ablation:
     series: str = "series"
     """The column that tells lines apart."""
     log_x: bool = False
-    tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
+    tasks: tuple[str, ...] = ("tofu", "restor", "muse-books", "digits", "graph")
     columns: tuple[str, ...] = ()
     """Columns of the table beside ``x`` and ``series``."""
     derive: Callable[[Study], list[Finding]] | None = None
@@ -132,6 +134,8 @@ class Ablation:
     """Its own picture; None: lines over ``x``."""
     extra: Callable[[Study], str] | None = None
     """More Markdown under the table."""
+    gather: Callable[[Study], Json] | None = None
+    """The study's `Study.notes`, read once when its runs are done: table and picture see nothing else of outside."""
 
 
 def framed(points: Sequence[Point]) -> list[Point]:
@@ -174,6 +178,7 @@ def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[s
         versions=engines(task, place.tier)
         | {place.task: task.version}
         | {step.method: names.load("methods", step.method).version for step in steps},
+        data=getattr(task, "data", "generated"),
         start=point.start,
         lean=True,
         study=study,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POINTS = 20
 """Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
-ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.15, 1.75, 3.0))
+ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.0, 1.15, 1.3, 1.5, 1.75, 2.25, 3.0))
 """Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
 UNTIL = 0.05
 """Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""
@@ -141,7 +141,7 @@ DISTANCE = Ablation(
     "Where theta_1 itself has not learnt the forget set, memorisation fails; where it has and MSA still fails, linearity does.",
     points=distance_points,
     x="age",
-    x_label="theta_0: share of pretraining (1: just before exposure)",
+    x_label="theta_0: share of pretraining",
     columns=("step", "tokens", "distance", "theta_1's own"),
     derive=with_places,
     draw=draw_distance,
@@ -210,5 +210,5 @@ EXPOSURE = Ablation(
     "itself, where MSA is task arithmetic. Alpha is chosen by the rule at each.",
     points=exposure_points,
     x="steps after",
-    x_label="theta_0: optimiser steps after exposure began",
+    x_label="theta_0: steps after exposure began",
 )

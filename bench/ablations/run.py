@@ -23,7 +23,7 @@ from bench.records import read
 from bench.runner import Paths, curves
 from bench.store import Store
 from bench.tracking import KINDS, Tracker, open_tracker
-from bench.types import Json, Record, RunSpec
+from bench.types import Json, Record, RunSpec, Step
 
 FOLDER = "ablations"
 """Below ``--out`` and below ``results``: the studies; their runs are in ``runs`` inside, shared by all of them."""
@@ -118,6 +118,8 @@ def place_of(asked: AskedAblation, problems: list[str]) -> Place | None:
         problems.extend(kind(**params).problems_in("lab"))
     if not asked.seeds and not asked.problems:
         problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
+    if len(set(asked.seeds)) < len(asked.seeds):
+        problems.append("--seeds names a seed twice.")
     return Place(asked.task, params=params)
 
 
@@ -168,6 +170,8 @@ def one(
         f"python -m bench ablate {ablation.name} --task {place.task} --seeds {','.join(map(str, asked.seeds))}{sets}"
     )
     done = Study(ablation.name, place, asked.seeds, findings, round(spent(findings, store), 1), command)
+    if ablation.gather:
+        done = replace(done, notes=ablation.gather(done))
     files = studies.write(done, ablation, out / FOLDER)
     tell_tracker(track, out, done, files, {result.job.spec.key for result in ended}, store)
     print("\n".join(map(str, files)))
@@ -241,12 +245,19 @@ def expected(specs: Sequence[RunSpec], place: Place, store: Store) -> float:
         return 0.0
     outline = names.load("tasks", place.task)(**place.params).outline(Setting(place.tier))
     rate = known_rate(store.root, outline.parameters)
-    rows = sum(
-        0.4 * outline.probe_rows
-        + sum(names.load("methods", s.method)(**s.params).rows(outline.forget, outline.retain) for s in spec.steps)
+    training = {
+        json.dumps([dict(spec.task_params), spec.seed, spec.start, trained_by(step)], sort_keys=True): names.load(
+            "methods", step.method
+        )(**step.params).rows(outline.forget, outline.retain)
         for spec in specs
-    )
-    return plan.cost(outline, rows, rate) / 60
+        for step in spec.steps
+    }
+    return plan.cost(outline, sum(training.values()) + 0.2 * outline.probe_rows * len(specs), rate) / 60
+
+
+def trained_by(step: Step) -> Json:
+    """What decides a step's training: lengths of vectors don't, so that runs that differ in them share it."""
+    return {"method": step.method} | {k: v for k, v in step.params.items() if k not in ("alpha", "beta", "weights")}
 
 
 def spent(findings: Sequence[Finding], store: Store) -> float:

@@ -91,11 +91,13 @@ def to_json(study: Study) -> Json:
             for f in study.findings
         ],
         "shared": shared,
-    }
+    } | ({"notes": study.notes} if study.notes else {})
 
 
 def from_json(data: Json) -> Study:
     """The inverse of `to_json`; ValueError when it is no study."""
+    if not isinstance(data, dict):
+        raise ValueError("no JSON object")
     if data.get("kind") != "ablation" or data.get("schema") != SCHEMA:
         raise ValueError(f"kind {data.get('kind')!r}, schema {data.get('schema')!r}")
     findings = []
@@ -105,7 +107,13 @@ def from_json(data: Json) -> Study:
             Finding(item["at"], item["seed"], Record.from_json(record), item["chosen"], tuple(item["tried"]))
         )
     return Study(
-        data["name"], Place(**data["place"]), tuple(data["seeds"]), tuple(findings), data["minutes"], data["command"]
+        data["name"],
+        Place(**data["place"]),
+        tuple(data["seeds"]),
+        tuple(findings),
+        data["minutes"],
+        data["command"],
+        data.get("notes", {}),
     )
 
 
@@ -214,14 +222,15 @@ def spread(values: Sequence[float]) -> str:
 
 def chosen_text(line: Line) -> str:
     """What the rule chose on each seed."""
-    said = []
+    said: list[str] = []
     for finding in line.findings:
         if not finding.chosen:
             continue
         params = ", ".join(f"{key} {value:g}" for key, value in finding.chosen["params"].items())
-        edge = finding.chosen["edge"] and finding.chosen["of"] > 1
-        said.append(params + ("" if finding.chosen["forgotten"] else " (not forgotten)") + (" (edge)" if edge else ""))
-    return "; ".join(said)
+        flags = ["not forgotten"] * (not finding.chosen["forgotten"])
+        flags += ["edge"] * (finding.chosen["edge"] and finding.chosen["of"] > 1)
+        said.append(params + (f" ({', '.join(flags)})" if flags else ""))
+    return "; ".join(f"{text} ×{said.count(text)}" if said.count(text) > 1 else text for text in dict.fromkeys(said))
 
 
 # --- the picture
@@ -321,7 +330,9 @@ def finish(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
     """Labels of the axes."""
     goal = study.findings[0].record.metrics[score]["goal"]
     unit = study.findings[0].record.metrics[score]["unit"]
-    axes.set_ylabel(f"{score} {arrow(goal)}" + (f" [{unit}]" if unit else ""))
+    axes.set_title(f"{score} {arrow(goal)}", fontsize=9)
+    if unit:
+        axes.set_ylabel(unit)
     axes.set_xlabel(ablation.x_label)
     if ablation.log_x:
         axes.set_xscale("log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -146,9 +146,21 @@ def history(
     exposure: Schedule | None = None,
 ) -> History:
     """Pretraining with checkpoints at 0, 10, ... 100% of its steps, and ``exposed`` more of the target's training."""
-    start = fresh(work, pretraining)
+    schedule = Schedule(pretraining.streams, pretraining.recipe)
+    return history_from(work, fresh(work, pretraining), schedule, points, exposed, exposure)
+
+
+def history_from(
+    work: Work,
+    start: Checkpoint,
+    pretraining: Schedule,
+    points: int = HISTORY_POINTS,
+    exposed: int = 0,
+    exposure: Schedule | None = None,
+) -> History:
+    """The same of any kind of model, from its untrained weights."""
     first = Moment(start, 0, 0, "pretraining")
-    moments = [first, *snapshots(work, first, Schedule(pretraining.streams, pretraining.recipe), points, "history")]
+    moments = [first, *snapshots(work, first, pretraining, points, "history")]
     if exposed and exposure:
         moments += snapshots(work, moments[-1], exposure, exposed, "exposure")
     return History(tuple(moments))
@@ -161,7 +173,8 @@ def snapshots(work: Work, start: Moment, schedule: Schedule, points: int, label:
     moments = []
     for step in at:
         known = node.info["meta"]["snapshots"][str(step)]
-        where = Checkpoint(str(node.path / f"step-{step:06d}"), known["checkpoint"], label=f"{label}-{step}")
+        made, folder = known["checkpoint"], str(node.path / f"step-{step:06d}")
+        where = replace(start.checkpoint, path=folder, hash=made, label=f"{label}-{step}")
         stage, tokens = ("exposure" if label == "exposure" else "pretraining"), (start.tokens or 0) + known["tokens"]
         moments.append(Moment(where, start.step + step, tokens, stage, exposed=label == "exposure"))
     return moments
@@ -189,8 +202,9 @@ def stage_two(
 
     @cache
     def build() -> Checkpoint:
-        node = work.train_node(start(), streams, recipe, label, seed=work.seed + ORDER * order)
-        return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label=label)
+        first = start()
+        node = work.train_node(first, streams, recipe, label, seed=work.seed + ORDER * order)
+        return replace(first, path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
 
     return build
 

@@ -12,6 +12,7 @@ from bench.cli import main
 from tests.processes import Place, bench, tiny_run, without_torch
 
 RUN = ("run", "--methods", "msa", "--task", "muse-books", "--track", "none", "--store", "store", "--out", "out")
+ABLATE = ("ablate", "--track", "none", "--store", "store", "--out", "out")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ((*RUN, "--task", "restore"), "Unknown task 'restore'. Did you mean 'restor'?"),
         ((*RUN, "--set", "msa.alpha=-0.5"), "msa.alpha must not be negative."),
         ((*RUN, "--set", "msa.alpha=NaN"), "--set msa.alpha=NaN: the value must be a finite number."),
+        ((*RUN, "--set", "msa.weights=foo"), "Unknown value of msa.weights 'foo'. Known: fisher, gradient, "),
+        ((*RUN, "--set", "msa.before=foo=1"), "msa.before: 'foo=1' chooses no checkpoint; write last-before-exposure"),
+        ((*RUN, "--set", "msa.until=-0.5"), "msa.until must not be negative."),
+        ((*RUN, "--set", "muse-books.gap_steps=5"), "set muse-books.later to at least 1."),
+        (
+            (*RUN, "--set", "muse-books.noise_inside=1"),
+            "muse-books.noise_inside is a share from 0 to below 1, not 1.0.",
+        ),
         ((*RUN, "--set", "ga.lr=1"), "--set ga.lr=1: ga takes no part here"),
         ((*RUN, "--seeds", "0,x"), "--seeds 0,x: write whole numbers, comma-separated"),
         ((*RUN, "--seeds", "1.5"), "--seeds 1.5: write whole numbers, comma-separated"),
@@ -86,6 +95,14 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (("fetch", "nosuch"), "nosuch"),
         (("tune", "--methods", "mas", "--task", "tofu"), "Unknown method 'mas'. Did you mean 'msa'?"),
         (("plan", "--methods", "mas", "--task", "tofu"), "Unknown method 'mas'. Did you mean 'msa'?"),
+        (ABLATE, "Name an ablation, or 'all'; `python -m bench ablate --list` lists them."),
+        ((*ABLATE, "control"), "Unknown ablation 'control'. Did you mean 'controls'?"),
+        ((*ABLATE, "controls", "--task", "tofuu"), "Unknown task 'tofuu'. Did you mean 'tofu'?"),
+        ((*ABLATE, "controls", "--set", "msa.alpha=1"), "--set msa.alpha=1: msa takes no part here; leave this out"),
+        ((*ABLATE, "controls", "--set", "tofu.width=0"), "tofu.width must be at least 1, not 0."),
+        ((*ABLATE, "controls", "--seeds", "0,x"), "--seeds 0,x: write whole numbers, comma-separated"),
+        ((*ABLATE, "controls", "--seeds", "0,0"), "--seeds names a seed twice."),
+        ((*ABLATE, "controls", "--seeds", ""), "--seeds needs at least one whole number"),
     ],
 )
 def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(

@@ -8,9 +8,10 @@ from math import log
 import pytest
 import torch
 
+from bench.contracts import Batch
 from bench.losses import Ascent, retain_rows, sample_like, streams
 from bench.templates import encode
-from bench.training import Batch, NextToken, answer_log_probs, collate
+from bench.training import NextToken, answer_log_probs, collate
 from bench.types import Example
 from tests.tiny import distributed, fixed, letters_tokenizer, llama, passage, qa, tokenizer
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench.lab.build import Options
 from bench.records import read_responses
 from bench.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
@@ -109,6 +110,16 @@ def test_a_record_keeps_the_estimate_beside_the_fact(finished: Place) -> None:
     assert cost["expected_seconds"] >= 0 and cost["seconds"]["method"] > 0 and cost["seconds"]["measure"] > 0
     assert set(cost["stages"]) == {"theta_1", "msa"} and set(cost["scenario_seconds"]) >= {"history", "target"}
     assert cost["tokens_trained"] > 0 and cost["bytes_stored"] > 0 and cost["peak_bytes"] > 50e6
+
+
+def test_a_record_counts_the_methods_flops(finished: Place) -> None:
+    """Training is tokens times the count; msa's sum has three terms without a retain vector. The target did nothing."""
+    records = finished.records()
+    cost, flops = records["msa"]["cost"], records["msa"]["cost"]["flops"]
+    assert flops["training"] == cost["tokens_trained"] * flops["training_per_token"]
+    assert flops["arithmetic"] == 2 * 3 * flops["parameters"]
+    assert "count FLOPs" not in cost["stages"] | cost["scenario_seconds"]
+    assert records["retrain"]["cost"]["flops"]["training"] > 0 and "flops" not in records["target"]["cost"]
 
 
 def test_the_same_command_again_does_nothing(finished: Place, tmp_path: Path) -> None:
@@ -273,4 +284,4 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
 def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
     from bench import names
 
-    assert set(TINY) == set(names.fields(names.load("tasks", "muse-books")))
+    assert set(TINY) == set(names.fields(names.load("tasks", "muse-books"))) - set(Options.__dataclass_fields__)

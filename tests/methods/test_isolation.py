@@ -21,7 +21,7 @@ from bench.context import Ledger
 from bench.contracts import Setting
 from bench.loaders import Sealed, open_checkpoint
 from bench.runner import unlearn
-from bench.types import Checkpoint, Example, Step, bare
+from bench.types import Checkpoint, Example, RunSpec, Step, bare
 from tests.conftest import SMALL
 from tests.spies import WAYS, Spy, Thief
 
@@ -50,8 +50,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def let_loose(built: Built, method: str, **params: Any) -> Checkpoint:
     """Run a method as the harness does."""
-    steps = [Step(method, params)]
-    return unlearn(steps, built.trace.scenario, built.target, built.oracles, built.trace.work, Ledger(set(), set()))
+    spec = RunSpec("", {}, "lab", "lab", (Step(method, params),), 0)
+    return unlearn(spec, built.trace.scenario, built.target, built.oracles, built.trace.work, Ledger(set(), set()))
 
 
 def reachable(roots: list[Any]) -> Iterator[Any]:
@@ -124,7 +124,8 @@ def test_history_and_retain_rows_only_for_those_who_declare_the_need(built: Buil
     let_loose(built, "plain")
     request, ctx = Spy.caught[-1]
     assert (request.history, request.retain, request.oracle) == (None, (), None)
-    assert {field.name for field in dataclasses.fields(ctx)} == {"seed", "train", "combine", "cached"}
+    made = {"train", "combine", "cast", "scrambled", "influence", "cached"}
+    assert {field.name for field in dataclasses.fields(ctx)} == {"seed", "note", *made}
     let_loose(built, "spy")
     request, _ = Spy.caught[-1]
     assert request.retain == bare(built.trace.scenario.retain) and request.history is not None

@@ -11,10 +11,11 @@ import torch
 
 from bench.conformance import tiny_place
 from bench.context import Ledger, for_method
+from bench.contracts import Batch
 from bench.losses import Ascent
 from bench.measure import measure
 from bench.templates import encode
-from bench.training import Batch, answer_log_probs, collate
+from bench.training import answer_log_probs, collate
 from bench.types import Checkpoint, Probe
 from methods.npo import NPO, NPOLoss
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, tokenizer

@@ -1,0 +1,205 @@
+"""What the tasks on classifiers share: who is to be forgotten, the stages of training, probes and scores.
+
+A small network learns some images (`known`), then further ones together with the forget set (`bench.lab.digits.split`).
+Forget rows are halves of nothing: a third of them is validation, the rest is probed; so with the retain rows, and with
+images that nobody was taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from bench.context import Work
+from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.errors import UserError, unknown
+from bench.lab.build import Options, Schedule, history_from, lasting, onward, stage_two
+from bench.lab.digits import digits, split
+from bench.loaders import checkpoint_at
+from bench.losses import descent
+from bench.metrics import Metric
+from bench.metrics.classes import class_kl, class_kl_floors, swallowed
+from bench.metrics.membership import auc
+from bench.metrics.probability import accuracy, probability
+from bench.types import Checkpoint, Example, Json, Probe, Validation, data_hash
+
+FORGET = ("class", "tenth")
+ORACLES = 3
+"""One more than two, which takes seconds: so an oracle's own row has two others, whose distance is the noise."""
+BATCH = 64
+MOST_LATER = 300
+KINDS = frozenset({"classes"})
+"""Kinds of probes that these models answer."""
+
+
+class Rows(Protocol):
+    """Makes examples of images by their numbers; ``whole``: as they are before anything is taken away for the request."""
+
+    def __call__(self, numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
+        """The examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Classes(Options):
+    """Parameters that the tasks on classifiers share."""
+
+    forget: str = "class"
+    """What is to be forgotten: ``class``, one whole class, or ``tenth``, a random tenth of what is trained on."""
+    width: int = 32
+    """Channels of the first layer, or the graph network's hidden size."""
+    history_steps: int = 200
+    """Optimiser steps of the training before the forget set comes."""
+    target_steps: int = 300
+    """Optimiser steps of the target; the oracles' are scaled by their rows."""
+
+    tiers: ClassVar[tuple[str, ...]] = ("lab",)
+    answers: ClassVar[frozenset[str]] = KINDS
+    data: ClassVar[str] = "scikit-learn's digits"
+    rate: ClassVar[float] = 2e-3
+    """Peak learning rate of every stage."""
+
+    def class_problems(self, task: str) -> list[str]:
+        """What is wrong with the parameters."""
+        found = [
+            f"{task}.{name} must be at least 1, not {getattr(self, name)}."
+            for name in ("width", "history_steps", "target_steps")
+            if getattr(self, name) < 1
+        ]
+        if self.forget not in FORGET:
+            found.append(unknown(f"value of {task}.forget", self.forget, FORGET))
+        if self.later > MOST_LATER:
+            found.append(f"{task}.later is at most {MOST_LATER}, not {self.later}: there are 1,797 images.")
+        return found + self.lab_problems(task)
+
+    def metrics(self, tier: str) -> tuple[Metric, ...]:
+        """Every score of the task."""
+        return METRICS
+
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """A history and retain rows."""
+        return frozenset({"history", "retain"})
+
+    def sizes(self, parameters: int) -> Outline:
+        """Rows of every stage: an image is one token."""
+        class_gone, tenth_gone = (126, 1004, 126), (126, 1132 - 126, 126)
+        gone, kept, probed = class_gone if self.forget == "class" else tenth_gone
+        rows = self.target_steps * BATCH
+        oracle = round(rows * kept / (gone + kept)) + self.gap_steps * BATCH
+        stages = {"history": self.history_steps * BATCH, "target": rows + self.gap_steps * BATCH}
+        stages |= {f"oracle-{i}": oracle for i in range(ORACLES)}
+        return Outline(parameters, 1.0, stages, gone, kept, 8 * probed)
+
+
+def fresh(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:
+    """Untrained weights, a node."""
+    fields: Json = {"kind": "fresh", "network": network, "sizes": dict(sizes), "seed": work.seed}
+
+    def make(folder: Path) -> Json:
+        from bench.lab.networks import save_fresh
+
+        save_fresh(network, sizes, work.seed, folder)
+        return {"checkpoint": checkpoint_at(folder, "fresh").hash}
+
+    node = work.node(fields, make, "fresh weights")
+    return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], "classifier", label="history-0")
+
+
+def schedule(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
+    """So many optimiser steps on the rows."""
+    return Schedule((Stream(tuple(rows), BATCH, descent()),), Recipe(max(1, steps), lr))
+
+
+def scenario(
+    task: Classes,
+    name: str,
+    work: Work,
+    setting: Setting,
+    start: Callable[[], Checkpoint],
+    rows_for: Callable[[Sequence[int]], Rows],
+) -> Scenario:
+    """The scenario of a seed. ``rows_for`` is told what is to be forgotten, and makes the task's examples."""
+    if setting.tier != "lab":
+        raise UserError(f"{name} has no real tier: run it in the lab, without --model and --data.")
+    parts = split(digits().labels, task.forget, work.seed, task.later)
+    rows = rows_for(parts.forget)
+    kept = (*parts.taught, *parts.known)
+    forget, retain = rows(parts.forget, whole=True), rows(kept)
+    taught = forget + rows(kept, whole=True)
+    afterwards = (*(parts.later if task.gap_steps else ()), *kept)
+    exposure = schedule(taught, task.target_steps, task.rate)
+    past = lasting(
+        lambda: history_from(
+            work,
+            start(),
+            schedule(rows(parts.known), task.history_steps, task.rate),
+            task.history_points,
+            task.exposed,
+            exposure,
+        )
+    )
+
+    def train(on: Sequence[Example], label: str, order: int = 0, whole: bool = False) -> Callable[[], Checkpoint]:
+        stage = schedule(on, round(task.target_steps * len(on) / len(taught)), task.rate)
+        first = stage_two(work, lambda: past().last.checkpoint, stage.streams, stage.recipe, label, order)
+        return onward(work, first, rows(afterwards, whole=whole), task, task.rate / 2, label)
+
+    held = {side: len(getattr(parts, side)) // 3 for side in ("forget", "taught")} | {"test": len(parts.test) // 2}
+    return Scenario(
+        label=f"{name} (lab)",
+        target=train(taught, "target", whole=True),
+        oracles=tuple(train(retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
+        history=past,
+        forget=forget,
+        retain=retain,
+        validation=Validation(
+            rows(parts.forget[: held["forget"]]),
+            rows(parts.taught[: held["taught"]]),
+            rows(parts.test[: held["test"]]),
+            rows(parts.unseen),
+        ),
+        asks="classes",
+        probes=(
+            Probe("forget", "classes", rows(parts.forget[held["forget"] :])),
+            Probe("holdout", "classes", rows(parts.holdout)),
+            Probe("retain", "classes", rows(parts.taught[held["taught"] :])),
+            Probe("test", "classes", rows(parts.test[held["test"] :])),
+        ),
+        metrics=METRICS,
+        oracle_rows=rows((*kept, *(parts.later if task.gap_steps else ()))),
+        told=task.told(forget, retain, work.seed),
+        lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
+        forgetting=("forget_accuracy", "mia_loss"),
+        utility=("retain_accuracy", "test_accuracy"),
+        headline=HEADLINE,
+    )
+
+
+TEST = accuracy("test_accuracy", "test", goal="up")
+METRICS: tuple[Metric, ...] = (
+    accuracy("forget_accuracy", "forget", goal="oracle"),
+    probability("forget_probability", "forget", goal="oracle"),
+    accuracy("holdout_accuracy", "holdout", goal="oracle"),
+    accuracy("retain_accuracy", "retain", goal="up"),
+    TEST,
+    auc("mia_loss", "loss", "forget", "holdout"),
+    class_kl("kl_forget", "forget"),
+    class_kl("kl_retain", "retain"),
+    class_kl("kl_test", "test"),
+    class_kl_floors("kl_forget_floors", "forget"),
+    class_kl_floors("kl_retain_floors", "retain"),
+    class_kl_floors("kl_test_floors", "test"),
+    swallowed("collapsed", "test", utility=TEST, floor=0.5),
+)
+HEADLINE = (
+    "forget_accuracy",
+    "holdout_accuracy",
+    "retain_accuracy",
+    "test_accuracy",
+    "mia_loss",
+    "kl_forget",
+    "kl_retain",
+    "kl_test",
+)

@@ -1,0 +1,151 @@
+"""Scikit-learn's bundled handwritten digits: 1,797 real images of 8x8 pixels in ten classes, and a graph of them.
+
+The graph joins each image with its nearest ones by pixels, as Franceschi et al. 2019 (arXiv 1903.11960) make graphs of
+this and other data. No dependency ships a larger real graph: networkx has a karate club of 34 members. Of the bundled
+data sets this one has the most rows and classes; wine and breast cancer have 178 and 569 rows in three and two classes,
+of which nobody could forget a class and keep a task.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIDE = 8
+"""Pixels of an image's side; a pixel is a whole number from 0 to 16."""
+CLASSES = 10
+KNOWN, TAUGHT = 0.35, 0.35
+"""Shares of each kept class that are known from pretraining and taught with the forget set; the rest nobody is taught."""
+MEMBERS = 0.7
+"""Share of a class to be forgotten that is taught."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """All images, in the file's order."""
+
+    pixels: tuple[tuple[int, ...], ...]
+    labels: tuple[int, ...]
+
+
+@cache
+def digits() -> Digits:
+    """The bundled data set."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return Digits(
+        tuple(tuple(int(value) for value in row) for row in found.data), tuple(int(label) for label in found.target)
+    )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images are what; every image is in one list at most."""
+
+    known: tuple[int, ...]
+    """Trained on before the forget set comes; retained."""
+    taught: tuple[int, ...]
+    """Trained on together with the forget set; retained."""
+    later: tuple[int, ...]
+    """Trained on after the target, where there is a gap."""
+    forget: tuple[int, ...]
+    holdout: tuple[int, ...]
+    """Never trained on, of the forget images' own distribution."""
+    unseen: tuple[int, ...]
+    """Never trained on, and what a model scores that was never taught the like: a class that nobody is taught, or
+    further images of all classes."""
+    test: tuple[int, ...]
+    """Never trained on, of what is to be kept."""
+
+
+def split(labels: Sequence[int], forget: str, seed: int, later: int = 0) -> Split:
+    """The images of a seed: ``forget`` is ``class``, one whole class, or ``tenth``, a random tenth of what is taught."""
+    rng = random.Random(f"{forget}/{seed}")
+    if forget == "class":
+        gone, unknown = rng.sample(range(CLASSES), 2)
+        kept = shuffled([i for i, label in enumerate(labels) if label not in (gone, unknown)], rng)
+        own = shuffled([i for i, label in enumerate(labels) if label == gone], rng)
+        strange = [i for i, label in enumerate(labels) if label == unknown]
+        known, taught, rest = cut(kept, KNOWN, TAUGHT)
+        members, holdout = own[: round(MEMBERS * len(own))], own[round(MEMBERS * len(own)) :]
+        return Split(known, taught[later:], taught[:later], members, holdout, tuple(strange), rest)
+    known, taught, rest = cut(shuffled(range(len(labels)), rng), KNOWN, TAUGHT)
+    tenth = round((len(known) + len(taught)) / 10)
+    members, taught = taught[:tenth], taught[tenth:]
+    quarter = len(rest) // 4
+    return Split(
+        known,
+        taught[later:],
+        taught[:later],
+        members,
+        rest[:quarter],
+        rest[quarter : 2 * quarter],
+        rest[2 * quarter :],
+    )
+
+
+def shuffled(items: Sequence[int], rng: random.Random) -> tuple[int, ...]:
+    """In random order."""
+    return tuple(rng.sample(items, len(items)))
+
+
+def cut(items: tuple[int, ...], *shares: float) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The first two shares of ``items``, and the rest."""
+    one, two = (round(share * len(items)) for share in shares)
+    return items[:one], items[one : one + two], items[one + two :]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A X and A, where X are the pixels from 0 to 1 and A is the normalised adjacency with self-loops."""
+
+    smoothed: NDArray[np.float32]  # (N, 64) A X: what a graph convolution's first layer multiplies with its weights
+    neighbours: tuple[tuple[int, ...], ...]
+    """Of each node, itself among them."""
+    weights: tuple[tuple[float, ...], ...]
+    """Their entries of A: 1 / sqrt(degree * degree)."""
+
+
+def graph(neighbours: int, without: Sequence[int] = ()) -> Graph:
+    """Each image beside its nearest ones, in both directions; the nodes ``without`` keep their self-loop alone."""
+    import numpy as np
+
+    pixels = np.array(digits().pixels)
+    joined = nearest(neighbours)
+    joined = joined | joined.T
+    joined[list(without), :] = joined[:, list(without)] = False
+    np.fill_diagonal(joined, True)
+    degree = joined.sum(axis=1)
+    adjacency = joined / np.sqrt(degree[:, None] * degree[None, :])
+    beside = [np.flatnonzero(row) for row in joined]
+    return Graph(
+        (adjacency @ (pixels / 16)).astype(np.float32),
+        tuple(tuple(row.tolist()) for row in beside),
+        tuple(tuple(adjacency[node, row].tolist()) for node, row in enumerate(beside)),
+    )
+
+
+@cache
+def nearest(neighbours: int) -> Any:
+    """(N, N) booleans: whether a column is among the row's nearest others; of equal distances the first one counts.
+
+    Squared distances are whole numbers, so that the graph is the same on every machine.
+    """
+    import numpy as np
+
+    pixels = np.array(digits().pixels)
+    squares = (pixels**2).sum(axis=1)
+    apart = squares[:, None] + squares[None, :] - 2 * pixels @ pixels.T
+    np.fill_diagonal(apart, np.iinfo(apart.dtype).max)
+    order = np.argsort(apart, axis=1, kind="stable")[:, :neighbours]
+    joined = np.zeros(apart.shape, dtype=bool)
+    np.put_along_axis(joined, order, True, axis=1)
+    return joined

@@ -1,0 +1,55 @@
+"""Handwritten digits and a small convolutional network: forget one whole class, or a random tenth of the images.
+
+The images are real (scikit-learn's bundled 1,797 of 8x8 pixels), the network and its history are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from bench.context import Work
+from bench.contracts import Outline, Scenario, Setting
+from bench.lab.classes import Classes, Rows, fresh, scenario
+from bench.lab.digits import CLASSES, digits
+from bench.types import Example
+
+
+@dataclass(frozen=True)
+class Digits(Classes):
+    """Two convolutions and a hidden layer, trained on some images, then on further ones together with the forget set."""
+
+    summary: ClassVar[str] = "8x8 handwritten digits and a small CNN; forget a class, or a tenth of the images"
+    version: ClassVar[int] = 1
+
+    def problems(self) -> list[str]:
+        """What is wrong with the parameters."""
+        return self.class_problems("digits")
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The scenario of the seed."""
+        start = partial(fresh, work, "ConvNet", {"width": self.width})
+        return scenario(self, "digits", work, setting, start, images_for)
+
+    def outline(self, setting: Setting) -> Outline:
+        """Two convolutions, a hidden layer of 2x2 pixels, the head."""
+        w = self.width
+        return self.sizes(10 * w + (18 * w + 2) * w + (8 * w + 1) * 4 * w + (4 * w + 1) * CLASSES)
+
+
+def images_for(forget: Sequence[int]) -> Rows:
+    """An image stays what it is, whatever is to be forgotten."""
+
+    def images(numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
+        return tuple(image(number) for number in numbers)
+
+    return images
+
+
+def image(number: int) -> Example:
+    """One image of the data set."""
+    data = digits()
+    payload = {"pixels": list(data.pixels[number]), "answer": str(data.labels[number]), "template": "image"}
+    return Example(f"image-{number}", payload)

@@ -1,0 +1,76 @@
+"""Node classification by a small graph convolution: forget nodes, and with ``edges=remove`` their edges too.
+
+A node is a handwritten digit, joined with the digits whose pixels are nearest (`bench.lab.digits` says why this graph):
+96% of its edges join images of one class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from bench.context import Work
+from bench.contracts import Outline, Scenario, Setting
+from bench.errors import unknown
+from bench.lab.classes import Classes, Rows, fresh, scenario
+from bench.lab.digits import CLASSES, SIDE, digits
+from bench.types import Example
+
+EDGES = ("keep", "remove")
+MOST_NEIGHBOURS = 50
+
+
+@dataclass(frozen=True)
+class Graph(Classes):
+    """Two graph convolutions, trained on the classes of some nodes, then of further ones together with the forget set.
+
+    With ``edges=keep`` the graph is the same to everybody, and what is forgotten are the nodes' classes. With
+    ``edges=remove`` the nodes come with their edges when the target is trained, and go with them: what came before, the
+    oracles, the retain rows and every probe, the target's own too, know the graph without.
+    """
+
+    width: int = 64
+    """Hidden size."""
+    edges: str = "keep"
+    """What becomes of the forgotten nodes' edges: ``keep`` or ``remove``."""
+    neighbours: int = 8
+    """Nearest images that each one is joined with, in both directions."""
+
+    summary: ClassVar[str] = (
+        "nodes of a nearest-neighbour graph and a small graph convolution; forget a class's nodes, or a tenth"
+    )
+    version: ClassVar[int] = 1
+    rate: ClassVar[float] = 1e-2
+
+    def problems(self) -> list[str]:
+        """What is wrong with the parameters."""
+        found = [] if self.edges in EDGES else [unknown("value of graph.edges", self.edges, EDGES)]
+        if not 1 <= self.neighbours <= MOST_NEIGHBOURS:
+            found.append(f"graph.neighbours is a number from 1 to {MOST_NEIGHBOURS}, not {self.neighbours}.")
+        return found + self.class_problems("graph")
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The scenario of the seed."""
+        start = partial(fresh, work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
+        return scenario(self, "graph", work, setting, start, self.nodes_for)
+
+    def nodes_for(self, forget: Sequence[int]) -> Rows:
+        """A node in the whole graph, or in the one that the forgotten nodes' edges are gone from."""
+        gone = {"without": sorted(forget)} if self.edges == "remove" else {}
+
+        def nodes(numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
+            return tuple(node(number, {} if whole else gone) for number in numbers)
+
+        return nodes
+
+    def outline(self, setting: Setting) -> Outline:
+        """Two layers."""
+        return self.sizes((SIDE * SIDE + 1) * self.width + (self.width + 1) * CLASSES)
+
+
+def node(number: int, graph: dict[str, list[int]]) -> Example:
+    """One node and its class; ``graph`` says what is missing there."""
+    payload = {"node": number, "answer": str(digits().labels[number]), "template": "node"}
+    return Example(f"node-{number}", payload | graph)

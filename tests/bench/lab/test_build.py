@@ -1,0 +1,83 @@
+"""What every lab task can vary: the points of its history, later training, and a mislabelled forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from bench.lab.build import Options, steps_kept
+from bench.types import Example
+from tests.tiny import qa
+
+FORGET = tuple(qa(i, f"w{i} ?", "w1") for i in range(10))
+RETAIN = tuple(qa(i, f"w{i % 30} w2 ?", "w3") for i in range(10, 50))
+
+
+def ids(rows: Sequence[Example]) -> list[str]:
+    return [row.id for row in rows]
+
+
+def test_nothing_is_mislabelled_unless_asked() -> None:
+    assert Options().told(FORGET, RETAIN, 0) is None
+    assert Options().lab_problems("tofu") == []
+
+
+def test_retain_rows_inside_are_a_share_of_the_forget_set() -> None:
+    """.3 of 10: three of the 40 retain rows are given as forget rows, and not as retain rows."""
+    told = Options(noise_inside=0.3).told(FORGET, RETAIN, 0)
+    assert told is not None
+    stray = [row for row in told.forget if row in RETAIN]
+    assert len(stray) == 3 and told.forget == (*FORGET, *stray)
+    assert told.retain == tuple(row for row in RETAIN if row not in stray) and len(told.retain) == 37
+
+
+def test_forget_rows_missing_are_given_as_retain_rows() -> None:
+    """.3 of 10: three forget rows."""
+    told = Options(noise_missing=0.3).told(FORGET, RETAIN, 0)
+    assert told is not None
+    lost = [row for row in FORGET if row not in told.forget]
+    assert len(lost) == 3 and told.retain == (*RETAIN, *lost)
+    assert told.forget == tuple(row for row in FORGET if row not in lost)
+
+
+def test_both_mistakes_at_once() -> None:
+    told = Options(noise_inside=0.2, noise_missing=0.5).told(FORGET, RETAIN, 0)
+    assert told is not None
+    assert len(set(ids(told.forget)) & set(ids(FORGET))) == 5 and len(set(ids(told.forget)) & set(ids(RETAIN))) == 2
+    assert len(set(ids(told.retain)) & set(ids(FORGET))) == 5 and len(set(ids(told.retain)) & set(ids(RETAIN))) == 38
+    assert sorted(ids(told.forget + told.retain)) == sorted(ids(FORGET + RETAIN)), "no row is lost or doubled"
+
+
+def test_mistakes_follow_from_the_seed() -> None:
+    options = Options(noise_inside=0.3, noise_missing=0.3)
+    assert options.told(FORGET, RETAIN, 0) == options.told(FORGET, RETAIN, 0) != options.told(FORGET, RETAIN, 1)
+
+
+def test_a_side_keeps_at_least_one_row() -> None:
+    told = Options(noise_inside=0.9, noise_missing=0.9).told(FORGET[:2], RETAIN[:2], 0)
+    assert told is not None
+    assert set(ids(told.forget)) & set(ids(FORGET)) and set(ids(told.retain)) & set(ids(RETAIN))
+
+
+@pytest.mark.parametrize(
+    ("steps", "points", "kept"),
+    [(20, 10, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]), (10, 4, [2, 5, 8, 10]), (3, 10, [1, 2, 3]), (7, 1, [7])],
+)
+def test_checkpoints_lie_at_equal_distances_and_the_last_at_the_end(steps: int, points: int, kept: list[int]) -> None:
+    """Of 10 in 4 parts: 2.5, 5, 7.5 and 10, to the nearest even."""
+    assert steps_kept(steps, points) == kept
+
+
+def test_bad_options_are_refused_in_a_sentence() -> None:
+    assert Options(history_points=0, exposed=-1, later=-1, noise_inside=1.0, noise_missing=-0.1).lab_problems("t") == [
+        "t.history_points must be at least 1.",
+        "t.exposed must not be negative, as -1 is.",
+        "t.later must not be negative, as -1 is.",
+        "t.noise_inside is a share from 0 to below 1, not 1.0.",
+        "t.noise_missing is a share from 0 to below 1, not -0.1.",
+    ]
+    assert Options(gap_steps=5).lab_problems("t") == [
+        "t.gap_steps needs something to train on: set t.later to at least 1."
+    ]
+    assert Options(gap_steps=5, later=1).lab_problems("t") == Options(later=1).lab_problems("t") == []

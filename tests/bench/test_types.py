@@ -1,0 +1,63 @@
+"""Specs: what decides a run's key, and that a new field leaves the keys of older specs alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.types import Checkpoint, History, Moment, RunSpec, Step
+
+OLD = {
+    "0c918516dc67cdc8": RunSpec(
+        "tofu",
+        {"authors": 150, "forget_share": 0.1},
+        "lab",
+        "lab",
+        (Step("msa", {"alpha": 1.15, "beta": 0.25}),),
+        3,
+        versions={"training": 1, "tofu": 2},
+        study="main",
+    ),
+    "3ac32a8c9c8b72b8": RunSpec(
+        "tofu",
+        {"authors": 20},
+        "real",
+        "smollm2",
+        (Step("npo", {"beta": 0.1}, "small-retain"),),
+        0,
+        limit=5,
+        data="hub",
+        hashes={"model": "ab"},
+        lm_eval=("arc_easy",),
+    ),
+}
+"""By the keys that these specs had before a run could begin elsewhere or be lean (commit fdbd431)."""
+
+
+@pytest.mark.parametrize("key", OLD)
+def test_a_spec_from_before_a_field_keeps_its_key(key: str) -> None:
+    assert OLD[key].key == key
+    assert not {"start", "lean"} & set(OLD[key].to_json())
+
+
+@pytest.mark.parametrize("changed", [{"start": "age=0.5"}, {"lean": True}, {"seed": 9}, {"limit": 1}])
+def test_whatever_decides_the_result_is_in_the_key(changed: dict[str, object]) -> None:
+    for key, spec in OLD.items():
+        other = replace(spec, **changed)  # type: ignore[arg-type]
+        assert other.key != key and set(changed) <= set(other.to_json())
+        assert RunSpec.from_json(other.to_json()) == other and RunSpec.from_json(spec.to_json()) == spec
+    assert replace(spec, study="another", data="elsewhere").key == key, "labels aren't"
+
+
+def test_a_run_that_begins_elsewhere_has_a_row_of_its_own() -> None:
+    spec = OLD["0c918516dc67cdc8"]
+    assert spec.method == "msa" and replace(spec, lean=True).method == "msa"
+    assert replace(spec, start="last-before-exposure").method == "rewound-msa"
+    assert replace(spec, steps=(), start="step=3").method == "rewound-target"
+
+
+def test_the_last_checkpoint_of_a_history_is_the_last_before_exposure() -> None:
+    moments = [Moment(Checkpoint(f"p{i}", f"h{i}"), i, None, "s", exposed=i > 1) for i in range(4)]
+    history = History(tuple(moments))
+    assert history.last is moments[1] and history.before == tuple(moments[:2])
