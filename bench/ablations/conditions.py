@@ -9,9 +9,9 @@ from bench.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
 GAPS = (0, 300, 1200)
 LATER = {"tofu": 30, "restor": 10, "muse-books": 4}
 """People or books that training goes on to; every point of the ablation has them in its world."""
-GAP_METHODS = ("msa", "task-arithmetic", "npo", "graddiff")
+GAP_METHODS = ("msa", "task-arithmetic", "npo")
 SHARES = (0.1, 0.3)
-NOISE_METHODS = ("msa", "task-arithmetic", "npo")
+NOISE_METHODS = ("msa", "npo")
 
 
 def gap_points(place: Place) -> list[Point]:

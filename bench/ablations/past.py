@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POINTS = 20
 """Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
-ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.15, 1.75, 3.0))
+ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.0, 1.15, 1.3, 1.5, 1.75, 2.25, 3.0))
 """Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
 UNTIL = 0.05
 """Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""

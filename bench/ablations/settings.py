@@ -123,7 +123,7 @@ def step_points(place: Place) -> list[Point]:
             (forget_only(place, "last-before-exposure", steps=steps),),
             choices=ALPHAS,
         )
-        for steps in (20, 40, 80, 160, 320, 640)
+        for steps in (20, 60, 150, 300, 600)
     ]
 
 
@@ -142,7 +142,7 @@ def lr_points(place: Place) -> list[Point]:
     """theta_1 trained gently or hotly."""
     return [
         Point({"series": "MSA", "lr": lr}, (forget_only(place, "last-before-exposure", lr=lr),), choices=ALPHAS)
-        for lr in (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
+        for lr in (1e-4, 2e-4, 5e-4, 1e-3)
     ]
 
 
