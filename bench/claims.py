@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -273,12 +274,14 @@ def weights_drift(evidence: Evidence) -> Verdict:
             if f.at["series"] == "fisher" and f.at["age"] == age
         ]
 
-    near, far = ranks(ages[-1], "target"), ranks(ages[0], "target")
-    falls = all(b < a for a, b in zip(near, far, strict=True))
+    by_age = {age: ranks(age, "last") for age in ages[:-1]}
+    each = [by_age[age] for age in by_age]
+    falls = all(older < newer for a, b in pairwise(each) for older, newer in zip(a, b, strict=True))
+    said = ", ".join(f"{span(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
     return Verdict(
-        HOLDS if falls and fmean(far) < 0.5 * fmean(near) else PART if falls else NOT,
-        f"tofu: rank correlation of the Fisher weights at theta_0 with those at theta_D: {span(near)} from the last checkpoint, "
-        f"{span(far)} at {ages[0]:.0%} of pretraining",
+        HOLDS if falls and max(each[0]) < 0.5 else PART if falls else NOT,
+        f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
+        f"pretraining; with those at theta_D {span(ranks(ages[-1], 'target'))} even from the last one",
         ablate("influence", "tofu"),
     )
 
@@ -453,7 +456,8 @@ CLAIMS = (
     Claim(
         "Influence estimates become unstable when checkpoints are far apart",
         "expected by this project's user",
-        "the rank correlation with the weights at theta_D falls with age on every seed, to less than half",
+        "the rank correlation with the weights at the last checkpoint falls with age on every seed, to less than .5 (in part: "
+        "it falls)",
         weights_drift,
     ),
     Claim(

@@ -221,7 +221,8 @@ def in_process(side: str, folder: Path, out: Path) -> Json:
 def compare(parameters: float, folder: Path, repeats: int, say: Callable[[str], None] = print) -> Json:
     """Generate the set in ``folder``, let the sides take turns, and say what they took."""
     began = time.perf_counter()
-    count = generate(folder / "set", parameters)
+    with arithmetic.one_torch_thread():  # on a busy machine several wait for one another
+        count = generate(folder / "set", parameters)
     os.sync()  # or writing the set out would go on while the first side is timed
     say(f"generated: 4 x {count:,} parameters in {time.perf_counter() - began:.0f} s")
     runs: dict[str, list[Json]] = {side: [] for side in SIDES}

@@ -95,7 +95,7 @@ RECIPE = Ablation(
 )
 
 WEIGHTS = ("uniform", "fisher", "gradient", "shuffled-fisher")
-AGES = (0.4, 0.7, 1.0)
+AGES = (0.2, 0.4, 0.7, 1.0)
 
 
 def influence_points(place: Place) -> list[Point]:

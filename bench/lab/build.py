@@ -33,7 +33,7 @@ class Options:
     exposed: int = 0
     """Lab: checkpoints kept of the target's training, which the history then holds as taken after exposure."""
     later: int = 0
-    """Lab: people (or books) that training goes on to after the target, with the retain rows; see ``gap_steps``."""
+    """Lab: people (books, images) that training goes on to after the target, with the retain rows; see ``gap_steps``."""
     gap_steps: int = 0
     """Lab: optimiser steps of that later training, of target and oracles alike."""
     noise_inside: float = 0.0
