@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bench.ablations.base import Ablation, Place, Point, Study
-from bench.ablations.past import ALPHAS
+from bench.ablations.past import lengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +40,7 @@ REWIND = Ablation(
     "all retain rows from theta_0 is rewind-to-delete (here half of a retraining), on few it has MSA's retain budget. Its "
     "learning rate is chosen by the rule.",
     points=rewind_points,
+    tasks=("tofu", "restor", "muse-books", "digits"),
     x="method",
     x_label="",
 )
@@ -61,13 +62,11 @@ CONTROLS = Ablation(
     x_label="vector that is subtracted",
 )
 
-LENGTHS = tuple({"alpha": alpha} for alpha in (0.5, 0.75, 1.15, 1.75, 3.0))
-
 
 def recipe_points(place: Place) -> list[Point]:
     """The gentle recipe, the authors', and low-rank vectors."""
     arms = {"gentle": place.step("msa"), "official": place.step("msa", "official"), "LoRA": place.step("msa", "lora")}
-    return [Point({"series": "MSA", "recipe": name}, (step,), choices=LENGTHS) for name, step in arms.items()]
+    return [Point({"series": "MSA", "recipe": name}, (step,), choices=ALPHAS) for name, step in arms.items()]
 
 
 def rounding(study: Study) -> str:
@@ -104,7 +103,7 @@ def influence_points(place: Place) -> list[Point]:
         Point(
             {"series": kind, "age": age},
             (place.step("msa", weights=kind, beta=0.0, before=f"age={age:g}"),),
-            choices=ALPHAS,
+            choices=lengths(place),
         )
         for kind in WEIGHTS
         for age in AGES

@@ -20,11 +20,20 @@ POINTS = 20
 """Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
 ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.0, 1.15, 1.3, 1.5, 1.75, 2.25, 3.0))
 """Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
+SHORTER = {
+    task: tuple({"alpha": alpha} for alpha in (0.15, 0.25, 0.35, 0.5, 0.75, 1.0, 1.5)) for task in ("digits", "graph")
+}
+"""The same where the place's own setting, trained more hotly, has a shorter step."""
 UNTIL = 0.05
 """Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""
 MOST_STEPS = 1200
 FIXED, REACHED = "theta_1 with fixed steps", f"theta_1 until its loss is {UNTIL}"
 STORED_EVERY = (1, 2, 4, 5, 10, 20)
+
+
+def lengths(place: Place) -> tuple[dict[str, float], ...]:
+    """Among which the rule chooses at a place."""
+    return SHORTER.get(place.task, ALPHAS)
 
 
 def forget_only(place: Place, before: str, **changed: Any) -> Step:
@@ -39,7 +48,7 @@ def grid(place: Place, points: int = POINTS) -> list[Point]:
             {"series": FIXED, "age": k / points},
             (forget_only(place, f"age={k / points:g}"),),
             {"history_points": POINTS},
-            choices=ALPHAS,
+            choices=lengths(place),
         )
         for k in range(points + 1)
     ]
@@ -52,7 +61,7 @@ def distance_points(place: Place) -> list[Point]:
             {"series": REACHED, "age": k / 10},
             (forget_only(place, f"age={k / 10:g}", until=UNTIL, steps=MOST_STEPS),),
             {"history_points": POINTS},
-            choices=ALPHAS,
+            choices=lengths(place),
         )
         for k in range(11)
     ]
@@ -187,7 +196,7 @@ def exposure_points(place: Place) -> list[Point]:
             {"series": "before exposure", "steps after": round((age - 1) * pretraining)},
             (forget_only(place, f"age={age:g}"),),
             task,
-            choices=ALPHAS,
+            choices=lengths(place),
         )
         for age in (0.5, 0.8, 1.0)
     ]
@@ -196,7 +205,7 @@ def exposure_points(place: Place) -> list[Point]:
             {"series": "during and after exposure", "steps after": after},
             (forget_only(place, f"step={pretraining + after}"),),
             task,
-            choices=ALPHAS,
+            choices=lengths(place),
         )
         for after in (max(1, round(target * k / EXPOSED)) for k in range(1, EXPOSED + 1))
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import selection
 from bench.ablations.base import Ablation, Finding, Place, Point, Study
-from bench.ablations.past import ALPHAS, forget_only
+from bench.ablations.past import forget_only, lengths
 from bench.types import Json
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def step_points(place: Place) -> list[Point]:
         Point(
             {"series": "MSA", "steps": steps},
             (forget_only(place, "last-before-exposure", steps=steps),),
-            choices=ALPHAS,
+            choices=lengths(place),
         )
         for steps in (20, 60, 150, 300, 600)
     ]
@@ -141,7 +141,7 @@ STEPS = Ablation(
 def lr_points(place: Place) -> list[Point]:
     """theta_1 trained gently or hotly."""
     return [
-        Point({"series": "MSA", "lr": lr}, (forget_only(place, "last-before-exposure", lr=lr),), choices=ALPHAS)
+        Point({"series": "MSA", "lr": lr}, (forget_only(place, "last-before-exposure", lr=lr),), choices=lengths(place))
         for lr in (1e-4, 2e-4, 5e-4, 1e-3)
     ]
 
@@ -151,6 +151,7 @@ LR = Ablation(
     question="How gently must theta_1 be trained?",
     reading="Forget-only MSA at its default steps; alpha is chosen by the rule at each learning rate.",
     points=lr_points,
+    tasks=("tofu", "restor", "muse-books", "digits"),
     x="lr",
     x_label="peak learning rate of theta_1",
     log_x=True,
@@ -252,7 +253,9 @@ def forgotten(study: Study, finding: Finding) -> bool:
     (score, *_) = finding.record.facts["forgetting"]
     oracle = next(f.score(score) for f in study.framing("oracle") if f.seed == finding.seed)
     mine = finding.score(score)
-    return mine is not None and oracle is not None and mine <= oracle + selection.MARGIN
+    if mine is None or oracle is None:
+        return False
+    return round(mine - oracle - selection.MARGIN, 9) <= 0  # as the rule rounds: .8 is .1 above .7
 
 
 def regrets(study: Study, must_forget: bool = False) -> list[Regret]:
@@ -282,8 +285,8 @@ def regrets(study: Study, must_forget: bool = False) -> list[Regret]:
 def regret_table(study: Study) -> str:
     """Regret of every rule for every method, and what was chosen, beside both of the oracle's choices."""
     intro = (
-        "Regret: KL to the oracle on forget plus retain answers at the rule's choice, minus that at the oracle's choice; nats, mean "
-        "over seeds (smallest–largest). In brackets the strengths chosen, seed by seed."
+        "Regret: KL to the oracle on forget plus retain answers at the rule's choice, minus that at the oracle's choice; nats, "
+        "mean over seeds (smallest–largest). In brackets the strengths chosen, seed by seed."
     )
     free = "The oracle's choice is the strength with the smallest such KL, whatever is still known:"
     held = f"The oracle's choice is the one with the smallest KL of those that have forgotten (to within {selection.MARGIN}):"
