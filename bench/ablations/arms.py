@@ -66,7 +66,7 @@ CONTROLS = Ablation(
 def recipe_points(place: Place) -> list[Point]:
     """The gentle recipe, the authors', and low-rank vectors."""
     arms = {"gentle": place.step("msa"), "official": place.step("msa", "official"), "LoRA": place.step("msa", "lora")}
-    return [Point({"series": "MSA", "recipe": name}, (step,), choices=ALPHAS) for name, step in arms.items()]
+    return [Point({"series": "MSA", "recipe": name}, (step,), choices=lengths(place)) for name, step in arms.items()]
 
 
 def rounding(study: Study) -> str:
