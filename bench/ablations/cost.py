@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTHS = (128, 192, 256)
+WIDTHS = (64, 128, 192)
 RESULTS = Path("results")
 """Where the held-out model's records are read from, once, when the study is written."""
 
