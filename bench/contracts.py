@@ -120,7 +120,7 @@ class Recipe:
     lora: int = 0
     """Rank of low-rank adapters (peft) on every linear layer, merged into the weights at the end; 0 trains all weights."""
     until: float = 0.0
-    """Stop after the first pass over the first stream whose mean loss is at most this, in nats; 0 makes every step."""
+    """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
 
 
 @dataclass(frozen=True)

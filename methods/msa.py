@@ -48,9 +48,11 @@ class MSA:
     before: str = "last-before-exposure"
     """Which checkpoint is theta_0: ``last-before-exposure``, ``age=0.5``, ``tokens=500B``, ``step=300`` or a revision."""
     until: float = 0.0
-    """Train theta_1 until a pass over the forget rows has at most this mean loss, in nats; 0 makes every step."""
+    """Train each vector until its loss over the last pass's worth of steps is at most this, in nats (passages alone, where
+    the task has them); 0 makes every step."""
     recipe: str = "gentle"
-    """``gentle`` (float32, cosine), or ``official``: ten passes in bfloat16, batch 4, linear, weight decay .01."""
+    """``gentle`` (float32, cosine), or ``official``: ten passes in bfloat16, batch 4, linear, weight decay .01, whatever
+    ``steps``, ``batch`` and ``until`` say."""
     lora: int = 0
     """Rank of the vectors' low-rank adapters; 0 trains every weight, as the paper does."""
     weights: str = "uniform"
@@ -73,6 +75,12 @@ class MSA:
             {"alpha": 1.0, "steps": 240, "lr": 0.0005},
             "bench tune, results/tune/lab-muse-books-msa.json (edge of its grid)",
         ),
+        "lab-graph": Preset(
+            {"alpha": 0.35, "steps": 60, "lr": 0.005}, "bench tune, results/tune/lab-graph-msa.json (edge of its grid)"
+        ),
+        "lab-digits": Preset(
+            {"alpha": 0.35, "steps": 60, "lr": 0.0005}, "bench tune, results/tune/lab-digits-msa.json"
+        ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -90,6 +98,14 @@ class MSA:
         ),
         "lab-muse-books-official": Preset(
             {"recipe": "official", "lr": 5e-4},
+            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
+        ),
+        "lab-digits-official": Preset(
+            {"recipe": "official", "lr": 5e-4},
+            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
+        ),
+        "lab-graph-official": Preset(
+            {"recipe": "official", "lr": 5e-3},
             "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
         ),
         "lora": Preset({"lora": 8, "lr": 2e-3}, "low-rank vectors; a tenfold learning rate, as is usual for adapters"),
@@ -127,8 +143,16 @@ class MSA:
             *product(lr=(5e-4,), steps=(240,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.25, 1.5)),
             *product(lr=(3e-4,), steps=(240,), beta=(0.0,), alpha=(1.0, 1.25)),
         ),
-        "lab-digits": product(steps=(60,), lr=(5e-4, 2e-3), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)),
-        "lab-graph": product(steps=(60,), lr=(2e-3, 1e-2), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.25)),
+        "lab-digits": (
+            *product(steps=(60,), lr=(1e-4,), beta=(0.0,), alpha=(0.75, 1.0, 1.5, 2.0)),
+            *product(steps=(60,), lr=(2e-4,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.5)),
+            *product(steps=(60,), lr=(5e-4,), beta=(0.0,), alpha=(0.15, 0.25, 0.35, 0.5)),
+        ),
+        "lab-graph": (
+            *product(steps=(60,), lr=(1e-3,), beta=(0.0,), alpha=(0.75, 1.0, 1.25, 1.5)),
+            *product(steps=(60,), lr=(2e-3,), beta=(0.0, 0.25), alpha=(0.35, 0.5, 0.65, 0.8)),
+            *product(steps=(60,), lr=(5e-3,), beta=(0.0,), alpha=(0.15, 0.25, 0.35, 0.5)),
+        ),
         "real": product(alpha=(0.5, 0.75, 1.0, 1.25)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from bench.ablations.base import Study, framed
-from bench.ablations.conditions import GAPS, LATER, clean_everywhere, framing_as_series, gap_points, noise_points
+from bench.ablations.conditions import (
+    GAP_METHODS,
+    GAPS,
+    LATER,
+    NOISE_METHODS,
+    SHARES,
+    clean_everywhere,
+    framing_as_series,
+    gap_points,
+    noise_points,
+)
 from tests.factories import finding, place
 
 
@@ -13,7 +23,7 @@ def test_every_method_runs_after_each_gap_in_a_world_with_the_same_people() -> N
         assert {(point.at["gap"], point.task["gap_steps"], point.task["later"]) for point in points} == {
             (gap, gap, later) for gap in GAPS
         }
-        assert len(points) == 4 * len(GAPS)
+        assert len(points) == len(GAP_METHODS) * len(GAPS)
         assert len([point for point in framed(points) if "row" in point.at]) == 2 * len(GAPS)
 
 
@@ -38,12 +48,12 @@ def test_target_and_oracle_are_lines_over_the_gap() -> None:
 
 
 def test_mistakes_are_made_in_one_way_at_a_time() -> None:
-    """Three methods, clean, and with a share of .1 and .3 in each of two ways."""
+    """Each method clean, and with each share in each of two ways."""
     points = noise_points(place())
     tasks = [dict(point.task) for point in points]
-    assert len(points) == 3 + 2 * 2 * 3
-    for noise in ({}, {"noise_inside": 0.1}, {"noise_inside": 0.3}, {"noise_missing": 0.1}, {"noise_missing": 0.3}):
-        assert tasks.count(noise) == 3
+    assert len(points) == len(NOISE_METHODS) * (1 + 2 * len(SHARES)) and len(SHARES) > 1
+    for noise in ({}, *({name: share} for name in ("noise_inside", "noise_missing") for share in SHARES)):
+        assert tasks.count(noise) == len(NOISE_METHODS)
     assert all(point.at["share"] == next(iter(point.task.values()), 0.0) for point in points)
 
 

@@ -39,8 +39,9 @@ def test_a_study_is_read_back_as_it_was_written(name: str) -> None:
 
 
 def test_what_records_share_stands_once() -> None:
-    data = studies.to_json(ablation_study("steps"))
-    assert len(data["findings"]) == (2 + 6) * 2
+    study = ablation_study("steps")
+    data = studies.to_json(study)
+    assert len(data["findings"]) == len(study.findings) > 10
     metrics = [item["record"]["metrics"] for item in data["findings"]]
     assert len(set(metrics)) == 1 and metrics[0] in data["shared"], "a digest, in the place of the same metrics"
 
