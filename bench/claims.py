@@ -117,10 +117,12 @@ def far_checkpoints(evidence: Evidence) -> Verdict:
             told.append(f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed")
             continue
         age = float(oldest.at["age"])
-        statuses.append(HOLDS if age <= 0.5 else PART if age < 1 else NOT)
+        best = by_seed(study.framing("oracle"), UTILITY[task])
+        whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
+        statuses.append(HOLDS if age <= 0.5 and whole else PART if age < 1 else NOT)
         told.append(
             f"{task}: back to {age:.0%} of pretraining (utility {span(list(by_seed(oldest.findings, UTILITY[task]).values()))}"
-            f", from the last one {span(list(kept.values()))})"
+            f", from the last one {span(list(kept.values()))}, oracle {span(list(best.values()))})"
         )
     return (
         Verdict(together(statuses), "; ".join(told), ablate("distance", "tofu"))
@@ -135,15 +137,24 @@ def frequency(evidence: Evidence) -> Verdict:
     if study is None:
         return missing(ablate("frequency", "tofu"))
     values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
-    floor = study.framing("oracle")[0].record.floors["kl_forget"]
-    every, fourth = (values[n] for n in (1, 4))
-    worse = fmean(fourth.values("kl_forget")) - fmean(every.values("kl_forget"))
-    lost = fmean(every.values("retain_accuracy")) - fmean(fourth.values("retain_accuracy"))
-    status = HOLDS if worse <= floor and lost <= KEPT else PART if worse <= floor or lost <= KEPT else NOT
+    floors = {f.seed: f.record.floors["kl_forget"] for f in study.framing("oracle")}
+    first = {score: by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
+    told, good = [], []
+    for every in (10, 20):
+        worse, lost = [], []  # of each place and seed, against that seed's newest checkpoint
+        for finding in values[every].findings:
+            kl, kept = finding.score("kl_forget"), finding.score("retain_accuracy")
+            assert kl is not None and kept is not None
+            worse.append(kl - first["kl_forget"][finding.seed] - floors[finding.seed])
+            lost.append(first["retain_accuracy"][finding.seed] - kept)
+        good.append(max(worse) <= 0 and max(lost) <= KEPT)
+        told.append(
+            f"every {every}th: retain accuracy lost {span(lost)}, KL on forget above the newest's and the floor {span(worse)} nats"
+        )
     return Verdict(
-        status,
-        f"tofu: every 4th of 20 checkpoints instead of every one costs {worse:+.2f} nats of KL to the oracle on forget (noise "
-        f"floor {floor:.2f}) and {lost:+.3f} of retain accuracy, {span(fourth.values('retain_accuracy'))}",
+        HOLDS if all(good) else PART if any(good) else NOT,
+        f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
+        "third of the checkpoints is nearly one model, as the learning rate falls to 0",
         ablate("frequency", "tofu"),
     )
 
@@ -158,7 +169,7 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
             if msa is None or other is None:
                 continue
             won, lost = outcome(section, msa, other), outcome(section, other, msa)
-            statuses.append(HOLDS if won and not lost else PART if won else NOT)
+            statuses.append(HOLDS if won and not lost else PART if len(won) > len(lost) else NOT)
             told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
         command = f"python -m bench run --methods msa,{baseline} --task TASK"
         return Verdict(together(statuses), "; ".join(told), command) if told else missing(command)
@@ -227,18 +238,20 @@ def just_before(evidence: Evidence) -> Verdict:
     if study is None:
         return missing(ablate("exposure", "tofu"))
     lines = {line.at["steps after"]: line for line in lines_of(study) if "steps after" in line.at}
-    floor = study.framing("oracle")[0].record.floors["kl_forget"]
-    first = by_seed(lines[0].findings, "kl_forget")
-    during = {at: by_seed(line.findings, "kl_forget") for at, line in lines.items() if at > 0}
-    best = min(during, key=lambda at: fmean(during[at].values()))
-    gains = [during[best][seed] - first[seed] for seed in first]
-    status = HOLDS if min(gains) > 0 and fmean(gains) > floor else NOT if max(gains) < 0 else PART
-    return Verdict(
-        status,
-        f"tofu: KL to the oracle on forget {span(list(first.values()))} from the last checkpoint before exposure, "
-        f"{span(list(during[best].values()))} from the best during it ({best} steps in); noise floor {floor:.2f}",
-        ablate("exposure", "tofu"),
-    )
+    told, statuses = [], []
+    for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
+        floor = fmean(f.record.floors[score] for f in study.framing("oracle"))
+        first = by_seed(lines[0].findings, score)
+        during = {at: by_seed(line.findings, score) for at, line in lines.items() if at > 0}
+        gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
+        ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
+        statuses.append(HOLDS if all(ahead) else PART if all(fmean(each) > floor for each in gains.values()) else NOT)
+        best = min(gains, key=lambda at: fmean(gains[at]))
+        told.append(
+            f"{score} {span(list(first.values()))} from the last checkpoint before exposure, "
+            f"{span(list(during[best].values()))} from the best during it ({best} steps in); noise floor {floor:.3f}"
+        )
+    return Verdict(together(statuses), f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
 
 
 def the_vector(evidence: Evidence) -> Verdict:
@@ -299,8 +312,8 @@ def weights_help(evidence: Evidence) -> Verdict:
     told, wins = [], []
     for kind in ("fisher", "gradient"):
         mine, plain = cell(kind, "retain_accuracy"), cell("uniform", "retain_accuracy")
-        shuffled = cell("shuffled-fisher", "retain_accuracy")
-        wins.append(all(mine[s] > plain[s] and mine[s] > shuffled[s] for s in mine))
+        control = cell("shuffled-fisher", "retain_accuracy") if kind == "fisher" else plain
+        wins.append(all(mine[s] > plain[s] and mine[s] > control[s] for s in mine))
         told.append(f"{kind} {span(list(mine.values()))}")
     plain, shuffled = cell("uniform", "retain_accuracy"), cell("shuffled-fisher", "retain_accuracy")
     return Verdict(
@@ -377,13 +390,15 @@ def carries_over(evidence: Evidence) -> Verdict:
         values = {task: [seeds(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()}
         if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
             return missing("python -m bench run --methods all --task digits (and graph)")
-        on_texts = {ordering(section, scores[task], baseline) for task, section in evidence.texts.items()}
+        texts = {task: s for task, s in evidence.texts.items() if seeds(s, scores[task], baseline)}
+        on_texts = {ordering(section, scores[task], baseline) for task, section in texts.items()}
         common = on_texts.pop() if len(on_texts) == 1 else ""
         found = {task: ordering(section, scores[task], baseline) for task, section in networks.items()}
         if common:
             carried.append(set(found.values()) == {common})
         said = [f"{task} {span(a)} against {span(b)} ({found[task] or 'mixed'})" for task, (a, b) in values.items()]
-        told.append(f"{what}, MSA against {baseline}: on texts {common or 'no common order'}; {'; '.join(said)}")
+        measured = ", ".join(texts) or "no task on texts"
+        told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
     status = HOLDS if carried and all(carried) else PART if any(carried) else NOT if carried else UNKNOWN
     return Verdict(status, ". ".join(told), "python -m bench run --methods all --task digits (and graph)")
 
@@ -406,19 +421,21 @@ CLAIMS = (
         "MSA works from checkpoints far before the target",
         "v3 abstract, T4",
         f"from 50% of pretraining or earlier it still forgets to within {NEAR} of the oracle and keeps utility within "
-        f"{KEPT} of the last checkpoint's, on every seed (in part: from some earlier checkpoint)",
+        f"{KEPT} of the last checkpoint's and of the oracle's, on every seed (in part: of the last checkpoint's alone, from some "
+        "earlier one)",
         far_checkpoints,
     ),
     Claim(
         "MSA is robust to how often checkpoints were stored",
         "v3, section on checkpoint frequency",
-        f"with every 4th checkpoint KL on forget grows by at most the noise floor and retain accuracy falls by at most {KEPT}",
+        f"with every 20th and every 10th checkpoint, wherever exposure begins and on every seed, KL on forget grows by at most "
+        f"the noise floor and retain accuracy falls by at most {KEPT} (in part: with one of them)",
         frequency,
     ),
     Claim(
         "MSA beats the task vector",
         "T5, T6",
-        "better on some headline score, worse on none, on every seed and beyond the noise floor (in part: better on some)",
+        "better on some headline score, worse on none, on every seed and beyond the noise floor (in part: better on more)",
         against("task-arithmetic"),
     ),
     Claim("MSA beats NPO", "T1, T2, T5, T6", "as above", against("npo")),
@@ -437,7 +454,8 @@ CLAIMS = (
     Claim(
         "The checkpoint just before exposure is the best one",
         "reviewer R4",
-        "lower KL on forget than from any checkpoint during exposure, on every seed and beyond the noise floor",
+        "lower KL on forget and higher retain accuracy than from every checkpoint during exposure, on every seed and beyond "
+        "the noise floor (in part: one of both, or on average)",
         just_before,
     ),
     Claim(
@@ -463,7 +481,8 @@ CLAIMS = (
     Claim(
         "Influence weights improve on plain MSA",
         "asked by this project's user; PerTA (2601.22030) is the nearest work",
-        "higher retain accuracy than plain MSA and than shuffled weights at the rule's alpha, on every seed, for both estimates",
+        "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, for "
+        "both estimates (in part: for one)",
         weights_help,
     ),
     Claim(
@@ -476,7 +495,8 @@ CLAIMS = (
         "MSA's orderings carry over to a CNN and a graph network",
         "asked by this project's user",
         "MSA against NPO and task arithmetic in KL on forget, and against NPO in utility: what is the same order on every "
-        "seed of every task on texts is the same order on every seed of digits and of graph (in part: some of these orders)",
+        "seed of every task on texts (where both were run) is the same order on every seed of digits and of graph (in part: "
+        "some of these orders)",
         carries_over,
     ),
 )

@@ -31,18 +31,21 @@ def write_weights(
     opened: Any, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str, out: Path
 ) -> None:
     """The weights as safetensors in ``out``, float32, with the names and shapes of the checkpoint's own tensors."""
+    import torch
     from safetensors.torch import save_file
 
     from bench.arithmetic import TensorFiles, transform
     from bench.loaders import checkpoint_at
 
-    names = TensorFiles(Path(checkpoint.path)).names
+    files = TensorFiles(Path(checkpoint.path))
     sides = []
     for side, rows in (("forget", forget), ("retain", retain)):
         folder = out / side
         folder.mkdir()
         found = estimate(opened, rows, kind)
-        save_file({name: found[name].contiguous() for name in names}, folder / "model.safetensors")
+        # A buffer has no gradient: no influence on either side, and so the weight 1.
+        sides_of = {n: found[n] if n in found else torch.zeros(files.shape(n)) for n in files.names}
+        save_file({name: tensor.contiguous() for name, tensor in sides_of.items()}, folder / "model.safetensors")
         sides.append(checkpoint_at(folder, side))
     transform(sides, out / "weights", ratio)
     for file in (out / "weights").iterdir():

@@ -449,7 +449,8 @@ def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
         return {}
     history = scenario.history()
     used = [moment for moment in history.moments if moment.checkpoint.hash in ledger.past_used]
-    first = min(used, key=lambda moment: moment.step)  # the influence weights may look at the last one as well
+    others = [moment for moment in used if moment != history.last]  # influence weights look at the last one as well
+    first = (others or used)[0]
     return {
         "theta_0": place(history, first)
         | {

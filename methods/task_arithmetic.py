@@ -42,6 +42,13 @@ class TaskArithmetic:
             {"alpha": 4.0, "steps": 30},
             "bench tune, results/tune/lab-muse-books-task-arithmetic.json (edge of its grid)",
         ),
+        "lab-graph": Preset(
+            {"alpha": 2.0, "lr": 0.001}, "bench tune, results/tune/lab-graph-task-arithmetic.json (edge of its grid)"
+        ),
+        "lab-digits": Preset(
+            {"steps": 60, "lr": 0.0002},
+            "bench tune, results/tune/lab-digits-task-arithmetic.json (edge of its grid)",
+        ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -50,8 +57,8 @@ class TaskArithmetic:
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (
             *product(alpha=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)),
-            *product(lr=(2e-4,), steps=(120,), alpha=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)),
-            *product(steps=(30,), alpha=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0)),
+            *product(lr=(2e-4,), steps=(120,), alpha=(1.0, 1.25, 1.5, 1.75, 2.0)),
+            *product(lr=(2e-4,), steps=(300,), alpha=(1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 3.5)),
             *product(lr=(1e-4,), steps=(240,), alpha=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0)),
         ),
         "lab-restor": (
@@ -65,8 +72,12 @@ class TaskArithmetic:
             *product(steps=(120,), alpha=(1.5, 2.0, 2.5, 3.0, 3.5)),
             *product(steps=(30,), alpha=(3.0, 4.0, 5.0)),
         ),
-        "lab-digits": product(lr=(5e-4, 2e-3), steps=(30, 60), alpha=(0.5, 1.0, 2.0, 4.0)),
-        "lab-graph": product(lr=(2e-3, 1e-2), steps=(30, 60), alpha=(0.5, 1.0, 2.0, 4.0)),
+        "lab-digits": product(lr=(2e-4, 5e-4), steps=(30, 60), alpha=(0.5, 0.75, 1.0, 1.5)),
+        "lab-graph": (
+            *product(lr=(1e-3,), steps=(30, 60), alpha=(2.0, 2.5, 3.0, 4.0)),
+            *product(lr=(3e-3,), steps=(30,), alpha=(0.75, 1.0, 1.5, 2.0)),
+            *product(lr=(5e-3,), steps=(30,), alpha=(0.5, 0.75, 1.0, 1.5)),
+        ),
         "real": product(alpha=(0.75, 1.0, 1.5, 2.0)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

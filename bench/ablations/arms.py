@@ -18,7 +18,18 @@ TARGET, REWOUND = "from the target", "from theta_0"
 def rewind_points(place: Place) -> list[Point]:
     """Every baseline from the target and from theta_0, and plain fine-tuning; MSA for comparison."""
     arms = [(name, place.step(name)) for name in ("ga", "graddiff", "npo", "task-arithmetic")]
-    points = [Point({"series": "arithmetic of both", "method": "msa"}, (place.step("msa"),))]
+    msa = place.step("msa")
+    own = {name: msa.params[name] for name in ("steps", "lr", "batch", "text_batch")}
+    alike = place.step("task-arithmetic", **own)
+    points = [
+        Point({"series": "arithmetic of both", "method": "msa"}, (msa,)),
+        Point(
+            {"series": "arithmetic of both", "method": "msa, alpha only"},
+            (place.step("msa", beta=0.0),),
+            choices=lengths(place),
+        ),
+        Point({"series": TARGET, "method": "arithmetic, MSA's recipe"}, (alike,), choices=lengths(place)),
+    ]
     for series, start in ((TARGET, ""), (REWOUND, BEFORE)):
         points += [Point({"series": series, "method": name}, (step,), start=start) for name, step in arms]
         for rows, said in (("all", "fine-tuning, all"), ("forget", "fine-tuning, few")):
@@ -36,9 +47,10 @@ def rewind_points(place: Place) -> list[Point]:
 REWIND = Ablation(
     name="rewind",
     question="Is it the checkpoint or the arithmetic?",
-    reading="Baselines at their default settings, from the target and from theta_0 in its place; plain fine-tuning on "
-    "all retain rows from theta_0 is rewind-to-delete (here half of a retraining), on few it has MSA's retain budget. Its "
-    "learning rate is chosen by the rule.",
+    reading="Baselines from the target and from theta_0 in its place, at settings that were searched from the target and not "
+    "from theta_0; plain fine-tuning on all retain rows from theta_0 is rewind-to-delete (here with about a quarter of a "
+    "retraining's tokens), on few it has MSA's retain budget. Its learning rate is chosen by the rule. Task arithmetic is there "
+    "with MSA's own recipe as well, so that only the checkpoint differs.",
     points=rewind_points,
     tasks=("tofu", "restor", "muse-books", "digits"),
     x="method",
@@ -49,14 +61,15 @@ REWIND = Ablation(
 def control_points(place: Place) -> list[Point]:
     """MSA with its own vector and with each control in its place."""
     kinds = ("forget", "others", "shuffled", "random")
-    return [Point({"series": "MSA", "vector": kind}, (place.step("msa", vector=kind),)) for kind in kinds]
+    return [Point({"series": "MSA", "vector": kind}, (place.step("msa", beta=0.0, vector=kind),)) for kind in kinds]
 
 
 CONTROLS = Ablation(
     name="controls",
     question="Is it this vector, or any vector?",
-    reading="MSA at its default setting with the forget vector, and with one of as many retain rows (others), with its entries "
-    "in random places, or with a random one, of the same norm tensor by tensor.",
+    reading="Forget-only MSA at its default alpha: with the forget vector; with the vector of as many retain rows, trained "
+    "alike (others: its norm is its own); with the forget vector's entries in random places; with a random vector, these two "
+    "of the same norm tensor by tensor.",
     points=control_points,
     x="vector",
     x_label="vector that is subtracted",

@@ -97,6 +97,7 @@ def with_places(study: Study) -> list[Finding]:
                 "step": round(fmean(place["step"] for place in places)),
                 "tokens": round(fmean(place["tokens"] for place in places)),
                 "distance": round(fmean(place["distance_to_target"] for place in places), 3),
+                "from the last": round(fmean(place["distance_to_last"] for place in places), 3),
             }
             mine = [own[at["series"], at["age"], finding.seed] for finding in group if own]
             if mine:
@@ -127,17 +128,20 @@ def draw_distance(study: Study) -> Figure:
             own.plot(
                 [r.at["age"] for r in rows], [r.at["theta_1's own"] for r in rows], color=colour, marker=marker, ms=4.5
             )
+        values = [row.values("kl_forget") for row in rows]
         for axes, column in ((tokens, "tokens"), (parameters, "distance")):
-            means = [fmean(row.values("kl_forget")) for row in rows]
-            axes.plot([r.at[column] for r in rows], means, color=colour, marker=marker, ms=4.5)
-    own.set_ylabel(f"theta_1's own {scores[0]}")
+            at = [r.at[column] for r in rows]
+            axes.plot(at, [fmean(v) for v in values], color=colour, marker=marker, ms=4.5)
+            axes.vlines(at, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.5, linewidth=1.2)
+    own.set_title(f"theta_1's own {scores[0]} (mean)", fontsize=9)
     own.set_xlabel(ablation.x_label)
     for axes, label in (
         (tokens, "theta_0: tokens trained on"),
         (parameters, "distance of theta_0 from the target [2-norm]"),
     ):
         drawing.frame(axes, study, "kl_forget")
-        axes.set_ylabel("kl_forget ↓ [nats]")
+        axes.set_title("kl_forget ↓", fontsize=9)
+        axes.set_ylabel("nats/token")
         axes.set_xlabel(label)
     drawing.legend(figure, panels)
     return figure
@@ -147,11 +151,13 @@ DISTANCE = Ablation(
     name="distance",
     question="How far back may theta_0 lie?",
     reading="MSA without a retain vector from a regular grid of pretraining checkpoints, alpha chosen by the rule at each. "
-    "Where theta_1 itself has not learnt the forget set, memorisation fails; where it has and MSA still fails, linearity does.",
+    "Where theta_1 itself has not learnt the forget set, memorisation fails; where it has and MSA still fails, linearity does. "
+    "Pretraining's learning rate falls to 0, so that its last checkpoints are nearly one model: 'from the last' is their 2-norm "
+    "distance from the last one. A theta_1 with fixed steps has a cosine schedule, one until a loss a constant rate.",
     points=distance_points,
     x="age",
     x_label="theta_0: share of pretraining",
-    columns=("step", "tokens", "distance", "theta_1's own"),
+    columns=("step", "tokens", "distance", "from the last", "theta_1's own"),
     derive=with_places,
     draw=draw_distance,
 )
@@ -166,7 +172,7 @@ def frequency_findings(study: Study) -> list[Finding]:
         ages = [round(1 - lag / POINTS, 4) for lag in range(every)]  # exposure may begin anywhere between two of them
         stored = POINTS // every + 1
         at = {"series": "MSA", "every": every, "stored": stored, "megabytes": round(stored * size / 1e6, 2)}
-        made += [replace(finding, at=at) for finding in study.points if round(float(finding.at["age"]), 4) in ages]
+        made += [replace(f, at=at, chosen={}) for f in study.points if round(float(f.at["age"]), 4) in ages]
     return made
 
 
@@ -174,7 +180,8 @@ FREQUENCY = Ablation(
     name="frequency",
     question="What if only every n-th checkpoint had been stored?",
     reading=f"Of {POINTS} equally distant checkpoints every n-th is kept; exposure begins anywhere between two of them, so "
-    "theta_0 is up to n-1 intervals old. Mean and range are over these places and the seeds.",
+    "theta_0 is up to n-1 intervals old. Mean and range are over these places and the seeds. The last third of the checkpoints "
+    "is nearly one model, as pretraining's learning rate falls to 0 (see distance), so only every 10th and 20th put it to a test.",
     points=grid,
     x="megabytes",
     x_label="stored history [MB, float32]",

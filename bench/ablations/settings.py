@@ -37,13 +37,26 @@ def away(finding: Finding) -> float:
     return sum(part for part in parts if part is not None)
 
 
+def picks(study: Study) -> str:
+    """What the rule and the oracle choose on each seed, and the scores there."""
+    lines = ["| seed | who chooses | alpha | beta | " + " | ".join(study.scores) + " |"]
+    lines.append("| --- " * (4 + len(study.scores)) + "|")
+    for seed in study.seeds:
+        for who, pick in (("the rule", rule_pick), ("the oracle", oracle_pick)):
+            alpha, beta = pick(study, seed)
+            at = next(f for f in study.points if f.seed == seed and (f.at["alpha"], f.at["beta"]) == (alpha, beta))
+            scores = " | ".join(f"{at.score(name):.3f}" for name in study.scores)
+            lines.append(f"| {seed} | {who} | {alpha:g} | {beta:g} | {scores} |")
+    return "\n".join(lines)
+
+
 def draw_surface(study: Study) -> Figure:
     """A map of each score over alpha and beta, with the rule's choice and the oracle's on it."""
     from bench import ablations
     from bench.ablations import study as drawing
 
     ablation = ablations.of_runs("alpha-beta")
-    figure, panels = drawing.grid(study, ablation, len(study.scores))
+    figure, panels = drawing.grid(study, ablation, len(study.scores), "means")
     for axes, score in zip(panels, study.scores, strict=True):
         surface(axes, study, score)
         for find, marker, label in (
@@ -112,6 +125,7 @@ ALPHA_BETA = Ablation(
     x_label="alpha",
     series="beta",
     draw=draw_surface,
+    extra=picks,
 )
 
 
@@ -163,7 +177,7 @@ LR = Ablation(
 STRENGTHS: dict[str, tuple[dict[str, Any], ...]] = {
     "msa": tuple({"alpha": alpha} for alpha in (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)),
     "task-arithmetic": tuple({"alpha": alpha} for alpha in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)),
-    "ga": tuple({"steps": steps} for steps in (5, 10, 15, 20, 30, 45, 60)),
+    "ga": tuple({"steps": steps} for steps in (20, 40, 60, 80, 100, 120, 150)),
     "graddiff": tuple({"steps": steps} for steps in (15, 30, 60, 120, 180, 240, 360)),
     "npo": tuple({"steps": steps} for steps in (20, 40, 60, 90, 120, 180, 240)),
 }
@@ -311,7 +325,10 @@ def table_of(all_found: Sequence[Regret]) -> str:
             group = [item for item in mine if item.rule == rule.name]
             reached = [item.nats for item in group if item.nats is not None]
             chosen = ", ".join("not reached" if item.strength is None else f"{item.strength:g}" for item in group)
-            cells.append(f"{spread(reached)} [{chosen}]")
+            few = f" n={len(reached)}" if 0 < len(reached) < len(group) else ""
+            ends = [STRENGTHS[method][k][next(iter(STRENGTHS[method][0]))] for k in (0, -1)]
+            edge = " (edge)" if any(item.strength in ends for item in group) else ""
+            cells.append(f"{spread(reached)}{few} [{chosen}]{edge}")
         lines.append(f"| {method} | {best} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -323,7 +340,7 @@ def draw_regret(study: Study) -> Figure:
     from bench.plots import COLOURS, MARKERS
 
     ablation = ablations.of_runs("regret")
-    figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1)
+    figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1, "a line each")
     found = regrets(study)
     for axes, method in zip(panels, STRENGTHS, strict=False):
         for seed in study.seeds:

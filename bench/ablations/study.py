@@ -137,6 +137,11 @@ def study_faults(study: Study) -> list[str]:
     return [fault for finding in study.findings for fault in faults(finding.record)]
 
 
+CHOSEN_SAID = (
+    " What is chosen without the oracle is chosen by the rule of `bench tune` on validation rows of the same seed, which no "
+    "probe contains; an edge is the end of what was tried."
+)
+
 # --- the table
 
 
@@ -167,7 +172,7 @@ def render(study: Study, ablation: Ablation) -> str:
     scores = shown.scores
     columns = unique_columns(shown, ablation)
     head = [*columns, "seeds", *(f"{name} {arrow(goals[name])}" for name in scores)]
-    if any(finding.chosen for finding in shown.findings):
+    if any(finding.chosen.get("params") for finding in shown.findings):
         head.append("chosen without the oracle")
     body = []
     for line in lines_of(shown):
@@ -189,7 +194,8 @@ def render(study: Study, ablation: Ablation) -> str:
         f"{ablation.question} {ablation.reading}",
         f"Tier {tier}. Seeds {', '.join(map(str, study.seeds))}; a cell is the mean over seeds (smallest–largest). "
         f"Made by `{study.command}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
-        "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page.",
+        "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
+        + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
         f"![{study.name}]({stem(study)}.png)",
         "\n".join(["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |", *body]),
     ]
@@ -224,7 +230,7 @@ def chosen_text(line: Line) -> str:
     """What the rule chose on each seed."""
     said: list[str] = []
     for finding in line.findings:
-        if not finding.chosen:
+        if not finding.chosen.get("params"):
             continue
         params = ", ".join(f"{key} {value:g}" for key, value in finding.chosen["params"].items())
         flags = ["not forgotten"] * (not finding.chosen["forgotten"])
@@ -249,7 +255,7 @@ def lines(study: Study) -> Figure:
     return figure
 
 
-def grid(study: Study, ablation: Ablation, count: int, note: str = "") -> tuple[Figure, list[Axes]]:
+def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and range") -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` panels, three or four in a row, and a title that says what it is."""
     from matplotlib.figure import Figure
 
@@ -262,7 +268,7 @@ def grid(study: Study, ablation: Ablation, count: int, note: str = "") -> tuple[
     tier = "lab tier: not the benchmark itself" if study.place.tier == "lab" else "real tier"
     n = len(study.seeds)
     figure.suptitle(
-        f"{study.name}: {study.place.task} ({tier}), {n} seed{'s' * (n != 1)}, mean and range\n{ablation.question}{note}",
+        f"{study.name}: {study.place.task} ({tier}), {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}",
         fontsize=10,
     )
     return figure, panels[:count]
