@@ -149,7 +149,7 @@ def frequency(evidence: Evidence) -> Verdict:
             lost.append(first["retain_accuracy"][finding.seed] - kept)
         good.append(max(worse) <= 0 and max(lost) <= KEPT)
         told.append(
-            f"every {every}th: retain accuracy lost {span(lost)}, KL on forget above the newest's and the floor {span(worse)} nats"
+            f"every {every}th: retain accuracy lost {span(lost)}, KL on forget beyond the newest's and the floor {span(worse)}"
         )
     return Verdict(
         HOLDS if all(good) else PART if any(good) else NOT,
@@ -481,8 +481,8 @@ CLAIMS = (
     Claim(
         "Influence weights improve on plain MSA",
         "asked by this project's user; PerTA (2601.22030) is the nearest work",
-        "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, for "
-        "both estimates (in part: for one)",
+        "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, "
+        "for both estimates (in part: for one)",
         weights_help,
     ),
     Claim(

@@ -181,7 +181,7 @@ FREQUENCY = Ablation(
     question="What if only every n-th checkpoint had been stored?",
     reading=f"Of {POINTS} equally distant checkpoints every n-th is kept; exposure begins anywhere between two of them, so "
     "theta_0 is up to n-1 intervals old. Mean and range are over these places and the seeds. The last third of the checkpoints "
-    "is nearly one model, as pretraining's learning rate falls to 0 (see distance), so only every 10th and 20th put it to a test.",
+    "is nearly one model, as pretraining's learning rate falls to 0 (see distance), so only every 10th and 20th test it.",
     points=grid,
     x="megabytes",
     x_label="stored history [MB, float32]",
