@@ -168,7 +168,7 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
             msa, other = section.row("msa"), section.row(baseline)
             if msa is None or other is None:
                 continue
-            won, lost = outcome(section, msa, other), outcome(section, other, msa)
+            won, lost = outcome(section, msa, other)
             statuses.append(HOLDS if won and not lost else PART if len(won) > len(lost) else NOT)
             told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
         command = f"python -m bench run --methods msa,{baseline} --task TASK"
@@ -177,15 +177,17 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
     return judge
 
 
-def outcome(section: Section, one: Row, other: Row) -> list[str]:
-    """The headline scores on which ``one`` beats ``other``, with both means."""
-    found = []
+def outcome(section: Section, one: Row, other: Row) -> tuple[list[str], list[str]]:
+    """The headline scores on which ``one`` beats ``other``, and on which it is beaten, with both means, its own first."""
+    won, lost = [], []
     for column in section.headline:
         a, b = one.cells.get(column.name), other.cells.get(column.name)
         floor = section.floors.get(column.name)
-        if a and b and floor and beats(a, b, floor.mean):
-            found.append(f"{column.name} ({number(a.mean)} against {number(b.mean)})")
-    return found
+        if a and b and floor:
+            said = f"{column.name} ({number(a.mean)} against {number(b.mean)})"
+            won += [said] if beats(a, b, floor.mean) else []
+            lost += [said] if beats(b, a, floor.mean) else []
+    return won, lost
 
 
 def recovery(evidence: Evidence) -> Verdict:
