@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from bench.arithmetic_files import CONSTANTS, FLOATS, SIZES, TORCH, check_match,
 from bench.arithmetic_files import TensorFiles as TensorFiles  # for those that read tensors themselves
 from bench.arithmetic_output import (
     DTYPES,
+    Blind,
     Output,
     Shard,
     Sink,
@@ -44,7 +44,7 @@ from bench.versions import ARITHMETIC
 
 SHARD_BYTES = 2_000_000_000
 """A result is written in files of about this size; a killed call goes on behind the last whole one."""
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 """Entries of a piece: with its buffers it fits a core's cache."""
 LEAST_CHUNK = 1 << 14
 """Entries, where one pass makes many results and a piece has as many buffers."""
@@ -103,7 +103,8 @@ def combine_grid(
 
     Each is, to the bit, what `combine` writes. ``notes`` are written beside the weights, with the files' sha256. If
     ``careful``, a folder that isn't empty is refused (`UserError`), but for one that holds this very result already by
-    its note and its files: it stays, and `Written.kept` says so.
+    its note and its files: it stays, and `Written.kept` says so. Where an input has another time than when that was
+    made, it is computed again, without being written, and stays if its bytes are the same (`Written.compared`).
     """
     assert checkpoints and len(grid) == len(outs), "a row of coefficients for each output"
     rows = [[pair if isinstance(pair, tuple) else (float(pair), 0.0) for pair in row] for row in grid]
@@ -126,6 +127,8 @@ def combine_grid(
         collect(check_places([p for o in outputs for p in (o.out, o.work)], [r.folder for r in readers]))
         if careful:
             collect([problem for output in outputs if (problem := output.occupied())])
+            doubtful = [(output, row) for output, row in zip(outputs, rows, strict=True) if output.doubtful]
+            again([output for output, _ in doubtful], Sums(terms, [row for _, row in doubtful], weighing), terms[0])
         due = [(output, row) for output, row in zip(outputs, rows, strict=True) if not output.kept]
         write([output for output, _ in due], Sums(terms, [row for _, row in due], weighing), terms[0], dtype)
         return tuple(output.written() for output in outputs)
@@ -431,7 +434,7 @@ def write(
     outputs: Sequence[Output], compute: Compute, first: TensorFiles, dtype: str = "", whole: bool = False
 ) -> None:
     """Fill ``outputs``, all laid out alike, shard by shard, and publish them; ``first`` gives what is copied."""
-    chunk = 0 if whole else max(LEAST_CHUNK, CHUNK // max(1, len(outputs) // 2))
+    chunk = 0 if whole else chunk_of(len(outputs))
     with under_way(outputs):
         for shard in outputs[0].shards if outputs else ():
             which = [k for k, output in enumerate(outputs) if shard in output.missing]
@@ -445,6 +448,20 @@ def write(
                 outputs[k].finish(sink)
         for output in outputs:
             output.publish(first.folder, dtype)
+
+
+def again(outputs: Sequence[Output], compute: Compute, first: TensorFiles) -> None:
+    """Raise `UserError` unless computing ``outputs`` gives the files in their ``done``; nothing is written."""
+    for shard in outputs[0].shards if outputs else ():
+        sinks = [Blind(shard) for _ in outputs]
+        write_shard(sinks, range(len(outputs)), compute, first, chunk_of(len(outputs)))
+        pairs = zip(outputs, sinks, strict=True)
+        collect([output.refusal() for output, sink in pairs if output.done[shard.file] != sink.sha256()])
+
+
+def chunk_of(results: int) -> int:
+    """Entries of a piece, in a pass that makes so many results."""
+    return max(LEAST_CHUNK, CHUNK // max(1, results // 2))
 
 
 def write_shard(sinks: Sequence[Sink], which: Sequence[int], compute: Compute, first: TensorFiles, chunk: int) -> None:
@@ -491,7 +508,7 @@ def in_threads(
     give_up: Callable[[], None] = lambda: None,
     threads: int = 0,
 ) -> None:
-    """Do ``work`` for every piece, each thread taking the next one; 0: as many threads as there are cores, up to four.
+    """Do ``work`` for every piece, each thread taking the next one; 0: as many threads as `cores` says.
 
     The first failure is raised when all have stopped; ``give_up`` wakes those that wait for one another. One thread is
     the caller's, in which torch may use as many as it likes.
@@ -511,11 +528,12 @@ def in_threads(
             failures.append(failure)
             give_up()
 
+    threads = threads or cores()
     if threads == 1:
         serve()
     else:
         with one_torch_thread():
-            crew = [threading.Thread(target=serve) for _ in range(threads or cores())]
+            crew = [threading.Thread(target=serve) for _ in range(threads)]
             for thread in crew:
                 thread.start()
             try:
@@ -531,8 +549,8 @@ def in_threads(
 
 
 def cores() -> int:
-    """Threads to use: what this process may run on, up to `MOST_THREADS`."""
-    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))
+    """Threads to use: as many as torch may use in the caller's thread, up to `MOST_THREADS`."""
+    return max(1, min(MOST_THREADS, torch.get_num_threads()))
 
 
 @contextmanager

@@ -72,6 +72,8 @@ class Written:
     """Shards that an interrupted call had finished."""
     kept: bool = False
     """Whether it was there already."""
+    compared: bool = False
+    """Whether it had to be computed again to know that."""
 
 
 def plan_shards(entries: Mapping[str, tuple[str, tuple[int, ...]]], shard_bytes: int) -> tuple[Shard, ...]:
@@ -189,6 +191,20 @@ class Sink:
         return self._sha.hexdigest()
 
 
+class Blind(Sink):
+    """A shard that is hashed and not written."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self._sha = InOrder(shard.header)
+
+    def _write(self, piece: memoryview, place: int) -> None:
+        pass
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class Output:
     """A checkpoint folder under way: `begin`, a `sink` for each of `missing`, `publish`."""
 
@@ -206,9 +222,13 @@ class Output:
         self.note = note
         self.identity = digest(identity) if identity is not None else ""
         """Of everything that the bytes follow from; empty: unknown, so that nothing is resumed."""
+        self.timeless = digest(without_times(identity))
+        """The same without the inputs' times: another content is likely to have another, but needn't."""
         self.done: dict[str, str] = {}
         self.resumed = 0
         self.kept = False
+        self.doubtful = False
+        """Whether ``out`` is this result unless an input has changed: its time has, its size and header haven't."""
         self._lock: int | None = None
 
     @property
@@ -274,7 +294,7 @@ class Output:
             put(self.work / INDEX, json.dumps(index, indent=1))
         copy_companions(source, self.work, dtype)
         if self.note is not None:
-            about = {**self.note, "identity": self.identity, "files": self.done}
+            about = {**self.note, "identity": self.identity, "timeless": self.timeless, "files": self.done}
             put(self.work / NOTE, json.dumps(about, indent=1) + "\n")
         (self.work / JOURNAL).unlink()
         (self.work / LOCK).unlink()
@@ -283,16 +303,22 @@ class Output:
 
     def written(self) -> Written:
         """The finished folder in numbers."""
-        return Written(self.out, dict(self.done), sum(shard.bytes for shard in self.shards), self.resumed, self.kept)
+        size = sum(shard.bytes for shard in self.shards)
+        return Written(self.out, dict(self.done), size, self.resumed, self.kept, self.doubtful)
 
     def occupied(self) -> str:
-        """A sentence about an ``out`` that isn't empty; none, and ``kept`` is set, when it is this very result already."""
+        """A sentence about an ``out`` that isn't empty; none, and ``kept`` is set, when it is this very result already.
+
+        None either where it is ``doubtful``: then ``kept`` holds if computing it again gives the files in ``done``.
+        """
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return ""
         self.done = self.noted()
         self.kept = bool(self.done)
-        if self.kept:
-            return ""
+        return "" if self.kept else self.refusal()
+
+    def refusal(self) -> str:
+        """That ``out`` is something else."""
         return (
             f"'{self.out}' is there already and is another result: remove it, or choose another folder for the output."
         )
@@ -301,12 +327,14 @@ class Output:
         """The files of ``out``, if its note says that it is this result and their sha256 are the note's."""
         try:
             note = json.loads((self.out / NOTE).read_text())
-            files: dict[str, str] = note["files"] if note["identity"] == self.identity else {}
+            same = note["identity"] == self.identity
+            files: dict[str, str] = note["files"] if same or note["timeless"] == self.timeless else {}
             good = set(files) == {shard.file for shard in self.shards} and all(
                 file_hash(self.out / file) == sha for file, sha in files.items()
             )
         except (OSError, ValueError, KeyError, TypeError):
             return {}
+        self.doubtful = good and not same
         return files if good else {}
 
     def release(self) -> None:
@@ -314,6 +342,13 @@ class Output:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def without_times(data: Any) -> Any:
+    """An identity without the times of its inputs' files."""
+    if isinstance(data, dict):
+        return {key: without_times(value) for key, value in data.items() if key != "mtime_ns"}
+    return [without_times(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 @contextmanager

@@ -7,6 +7,7 @@ A history comes from the lab, a folder of Trainer outputs, the revisions of a hu
                      {"path": "ckpt-1000", "step": 1000, "tokens": "4B", "stage": "stage1", "exposed": false}]}
 
 A path is relative to the file. What a name such as ``checkpoint-500`` or a ``trainer_state.json`` says may be left out.
+A step or tokens that the file states count from the first weights, whatever the stage.
 Loads no torch.
 """
 
@@ -18,6 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -246,23 +248,33 @@ def parse_revision(name: str) -> Parsed | None:
     return None
 
 
-def absolute(parsed: Sequence[Parsed], known: Iterable[Parsed] = ()) -> list[Parsed]:
+def absolute(
+    parsed: Sequence[Parsed],
+    known: Iterable[Parsed] = (),
+    stated: Sequence[tuple[int | None, int | None]] = (),
+) -> list[Parsed]:
     """The same with steps and tokens counted from the first weights: those of a later stage start again.
 
     A stage begins where the latest name of the stage before it ends, among these names and ``known`` ones. The
-    ingredients of a stage are trained side by side, so all of them begin there.
+    ingredients of a stage are trained side by side, so all of them begin there. ``stated`` has for each of ``parsed``
+    the step and the tokens that are counted from the first weights already; None: as its name says.
     """
-    ends: dict[int, tuple[int, int | None]] = {}
-    for each in (*parsed, *known):
-        number = stage_number(each.stage)
-        ends[number] = max(ends.get(number, (0, None)), (each.step, each.tokens), key=lambda end: end[0])
-    found = []
-    for each in parsed:
-        earlier = [end for number, end in ends.items() if number < stage_number(each.stage)]
-        counts = [each.tokens, *(tokens for _, tokens in earlier)]
-        tokens = None if None in counts else sum(count or 0 for count in counts)
-        found.append(Parsed(each.step + sum(step for step, _ in earlier), tokens, each.stage))
-    return found
+    names = [*parsed, *known]
+    fixed = [*(stated or [(None, None)] * len(parsed)), *[(None, None)] * (len(names) - len(parsed))]
+    found = list(names)
+    begin = Parsed(0, 0, "")
+    for number in sorted({stage_number(each.stage) for each in names}):
+        ends = []
+        for index, (each, (step, tokens)) in enumerate(zip(names, fixed, strict=True)):
+            if stage_number(each.stage) != number:
+                continue
+            if tokens is None and begin.tokens is not None and each.tokens is not None:
+                tokens = begin.tokens + each.tokens
+            found[index] = Parsed(begin.step + each.step if step is None else step, tokens, each.stage)
+            if number or step is None:  # a stated step outside the numbered stages says nothing of where they begin
+                ends.append(found[index])
+        begin = max((*ends, begin), key=lambda end: end.step)
+    return found[: len(parsed)]
 
 
 def stages_of(model: str) -> list[Parsed]:
@@ -270,10 +282,10 @@ def stages_of(model: str) -> list[Parsed]:
     return [parsed for name in published(model) if (parsed := parse_revision(name))]
 
 
-def tokens_at(model: str, parsed: Parsed) -> int | None:
-    """Tokens as the name counts them, else by the model's tokens a step."""
-    each = tokens_a_step(model)
-    return parsed.step * each if each and parsed.tokens is None else parsed.tokens
+def tokens_at(model: str, name: str, placed: Parsed) -> int | None:
+    """Tokens as the name counts them; where it names a step, else by the model's tokens a step."""
+    each = tokens_a_step(model) if REVISION.fullmatch(name) else None
+    return placed.step * each if each and placed.tokens is None else placed.tokens
 
 
 def stage_number(stage: str) -> int:
@@ -370,7 +382,7 @@ def from_revisions(model: str, names: Iterable[str], models_dir: Path) -> Histor
             Moment(
                 of_model(f"{model}@{name}", name, models_dir),
                 parsed.step,
-                tokens_at(model, parsed),
+                tokens_at(model, name, parsed),
                 parsed.stage,
                 revision=name,
             )
@@ -409,9 +421,13 @@ class Draft:
 
     checkpoint: Checkpoint
     revision: str
+    model: str
+    name: str
+    """Of the revision or the folder, if it is understood."""
     parsed: Parsed
-    stated: bool
-    """Whether the file states the step, so that no stage is counted in."""
+    """As the name says, counted within its stage."""
+    stated: tuple[int | None, int | None]
+    """Step and tokens that the file or the Trainer states, counted from the first weights."""
     exposed: bool | None
 
 
@@ -442,6 +458,7 @@ def from_file(path: Path, models_dir: Path | None = None) -> History:
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
+    found += falling([moment for moment, _ in ordered], path.name)
     moments = exposed_from(ordered, data.get("exposure"), path.name, found)
     collect(found)
     return History(moments)
@@ -483,19 +500,16 @@ def draft(entry: Any, where: str, model: str, beside: Path, models_dir: Path, fo
             found += [f"{where}: {problem}" for problem in error.problems]
     else:
         found.append(f'{where}: it names no weights; give a "path", or a "model" and a "revision".')
-    said = parse_revision(revision) or (parse_revision(Path(path).name) if path else None)
+    name = next((each for each in (revision, Path(path).name) if parse_revision(each)), "")
+    said = parse_revision(name)
     if checkpoint and step is None and known[0] is None and said is None:
         found.append(f'{where}: it has no step, and its name tells none; add "step".')
     if len(found) > before or checkpoint is None:
         return None
-    named = said or Parsed(0, None, "pretraining")
-    stated = step if step is not None else known[0]
-    parsed = Parsed(
-        named.step if stated is None else stated,
-        next((count for count in (tokens, known[1], named.tokens) if count is not None), None),
-        stage or named.stage,
-    )
-    return Draft(checkpoint, revision, parsed, stated is not None, exposed)
+    step, tokens = (noted if said_ is None else said_ for said_, noted in zip((step, tokens), known, strict=True))
+    parsed = said or Parsed(0, None, "pretraining")
+    parsed = parsed._replace(stage=stage or parsed.stage)
+    return Draft(checkpoint, revision, own or model, name, parsed, (step, tokens), exposed)
 
 
 def checked(data: Mapping[str, Any], key: str, where: str, found: list[str]) -> str:
@@ -518,15 +532,31 @@ def counted(value: Any, where: str, found: list[str]) -> int | None:
 
 
 def in_order(drafts: Sequence[Draft], model: str) -> list[tuple[Moment, bool | None]]:
-    """The moments by step, each with what the file says of its exposure; a step in a name is counted within its stage."""
-    counting = [each.parsed for each in drafts if not each.stated]
-    placed = iter(absolute(counting, stages_of(model)))
+    """The moments by step, each with what the file says of its exposure; a name counts within its stage."""
+    names, known = [each.parsed for each in drafts], stages_of(model)
+    by_name = absolute(names, known)
+    placed = absolute(names, known, [each.stated for each in drafts])
     found = []
-    for each in drafts:
-        at_ = each.parsed if each.stated else next(placed)
-        tokens = at_.tokens if each.stated else tokens_at(model, at_)
+    for each, told, at_ in zip(drafts, by_name, placed, strict=True):
+        tokens = tokens_at(each.model, each.name, at_) if told.step == at_.step else at_.tokens
         found.append((Moment(each.checkpoint, at_.step, tokens, at_.stage, revision=each.revision), each.exposed))
     return sorted(found, key=lambda pair: pair[0].step)
+
+
+def falling(moments: Sequence[Moment], where: str) -> list[str]:
+    """A sentence about the first two moments, ordered by step, whose tokens can't both be true.
+
+    The ingredients of one stage are trained side by side and aren't compared.
+    """
+    counted_ = [(moment, moment.tokens) for moment in moments if moment.tokens is not None]
+    for (one, before), (other, after) in combinations(counted_, 2):
+        beside = one.stage != other.stage and 0 < stage_number(one.stage) == stage_number(other.stage)
+        if not beside and (after < before or (after != before and one.step == other.step)):
+            return [
+                f"{where}: '{name_of(one)}' has {before:,} tokens at step {one.step} and '{name_of(other)}' {after:,} at "
+                f"step {other.step}: tokens grow with the steps, both counted from the first weights; correct one."
+            ]
+    return []
 
 
 def exposed_from(
@@ -648,7 +678,7 @@ def released(history: History, model: Checkpoint) -> Moment:
     if said := parse_revision(revision):
         placed = absolute([said], stages_of(base))[0]
         where = dataclasses.replace(model, label=revision)
-        return Moment(where, placed.step, tokens_at(base, placed), placed.stage, revision=revision)
+        return Moment(where, placed.step, tokens_at(base, revision, placed), placed.stage, revision=revision)
     step, tokens = trained(Path(model.path))
     if step is None or (last and step < last.step):
         step, tokens = (last.step, None) if last else (0, None)

@@ -23,9 +23,10 @@ NOTHING = "–"
 TIERS = {
     "lab": (
         "Lab tier",
-        "Everything here is generated: a small model trained from nothing on a small invented world, with its target, "
-        "oracles and history. A lab row is not TOFU, RESTOR or MUSE-Books; it has the shape of that benchmark, "
-        "so that methods can be compared in minutes. No number here stands beside a published one.",
+        "Everything here is made on the spot: a small model trained from nothing, on a small invented world or (digits, "
+        "graph) on scikit-learn's bundled images, with its target, oracles and history. A lab row is not TOFU, RESTOR or "
+        "MUSE-Books; it has the shape of that benchmark, so that methods can be compared in minutes. No number here stands "
+        "beside a published one.",
     ),
     "real": (
         "Real tier",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from bench.types import Checkpoint, Json
 
 SAMPLED = 1 << 16
 """Entries of a tensor that are looked at, from its middle, for whether rounding left a difference."""
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""Python's own numbers are more than people write: ``1_0`` is ten."""
 FEW = 0.5
 """Least share of entries that differ before one is warned."""
 
@@ -106,8 +109,11 @@ def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None])
             say(f"  {sha}  {file}")
     if resumed := sum(written.resumed for written in made):
         say(f"{resumed} file(s) had been finished by an interrupted call.")
-    if not all(written.kept for written in made):
-        say(f"{seconds:.1f} s; read {read:,} bytes once.")
+    comparing, making = any(written.compared for written in made), not all(written.kept for written in made)
+    if comparing:
+        say("An input has another time than when a result was made: computed again to compare, the same.")
+    if comparing or making:
+        say(f"{seconds:.1f} s; read {read:,} bytes {'twice' if comparing and making else 'once'}.")
 
 
 def grid(asked: Asked, problems: list[str]) -> list[Point]:
@@ -129,10 +135,8 @@ def grid(asked: Asked, problems: list[str]) -> list[Point]:
 
 def numbers(option: str, text: str, problems: list[str]) -> list[float]:
     """Comma-separated numbers, finite, not negative and none twice; what is wrong goes to ``problems``."""
-    try:
-        found = [float(word) + 0.0 for word in text.split(",") if word.strip()]
-    except ValueError:
-        found = []
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    found = [float(word) + 0.0 for word in words] if all(map(NUMBER.fullmatch, words)) else []
     if not found or not all(map(math.isfinite, found)):
         problems.append(f"{option} {text}: write a number, or several with commas, such as 0.75 or 0.5,0.75,1.")
     elif min(found) < 0:

@@ -37,6 +37,8 @@ PANELS_ACROSS = 3
 DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
+SPARSE_FROM = 1000
+"""The same above which only powers of ten have labels, as others would touch."""
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top, in pixels; plain numbers, as thousands of them are compared."""
@@ -262,7 +264,8 @@ def _axis(section: Section, name: str, axis: XAxis) -> None:
     values = [value for row in section.rows if name in row.cells for value in row.cells[name].by_seed.values()]
     if min(values) > 0 and max(values) / min(values) > LOG_FROM and max(values) > 1:
         axis.axes.set_xscale("log")
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        wide = max(values) / min(values) > SPARSE_FROM
+        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
 

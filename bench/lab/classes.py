@@ -1,8 +1,8 @@
 """What the tasks on classifiers share: who is to be forgotten, the stages of training, probes and scores.
 
-A small network learns some images (`known`), then further ones together with the forget set (`bench.lab.digits.split`).
-Forget rows are halves of nothing: a third of them is validation, the rest is probed; so with the retain rows, and with
-images that nobody was taught.
+A small network learns some images, then further ones together with the forget set (`bench.lab.digits.split`). A third of
+the forget rows and of the retain rows taught with them is validation, the rest is probed; of the images of kept classes
+that nobody was taught, a half each.
 """
 
 from __future__ import annotations
@@ -84,13 +84,12 @@ class Classes(Options):
 
     def sizes(self, parameters: int) -> Outline:
         """Rows of every stage: an image is one token."""
-        class_gone, tenth_gone = (126, 1004, 126), (126, 1132 - 126, 126)
-        gone, kept, probed = class_gone if self.forget == "class" else tenth_gone
+        gone, kept, probed = 126, 1005 - self.later, 690  # give or take two with the seed, and alike for both kinds
         rows = self.target_steps * BATCH
         oracle = round(rows * kept / (gone + kept)) + self.gap_steps * BATCH
         stages = {"history": self.history_steps * BATCH, "target": rows + self.gap_steps * BATCH}
         stages |= {f"oracle-{i}": oracle for i in range(ORACLES)}
-        return Outline(parameters, 1.0, stages, gone, kept, 8 * probed)
+        return Outline(parameters, 1.0, stages, gone, kept, probed)
 
 
 def fresh(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:

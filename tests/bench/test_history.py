@@ -267,6 +267,73 @@ def test_a_file_gives_paths_revisions_and_the_exposure(output: Path, weights: li
     assert past.moments[2].checkpoint.path == str(models / "olmo-2-1b@stage1-step1000000-tokens2098B")
 
 
+OLMO = {"revision": "stage1-step1900000-tokens3985B"}
+INGREDIENT = "stage2-ingredient1-step11000-tokens24B"
+
+
+@pytest.mark.parametrize(
+    ("stated", "step", "tokens"),
+    [
+        ({}, 1_918_359, 4025),
+        ({"tokens": "4025B"}, 1_918_359, 4025),
+        ({"tokens": "4026B"}, 1_918_359, 4026),
+        ({"step": 1_918_359}, 1_918_359, 4025),
+        ({"step": 1_918_000, "tokens": "4020B"}, 1_918_000, 4020),
+    ],
+)
+def test_what_a_file_states_is_not_counted_within_the_stage(
+    stated: dict[str, Any], step: int, tokens: int, tmp_path: Path
+) -> None:
+    """Stage 1 ends at step 1,907,359 and 4001B: only what the name says has that added."""
+    entries = [OLMO, {"revision": INGREDIENT, **stated}]
+    past = from_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path)
+    assert [(m.step, m.tokens) for m in past.moments] == [(1_900_000, 3985 * BILLION), (step, tokens * BILLION)]
+
+
+def test_a_step_that_is_stated_as_well_changes_no_later_stage(tmp_path: Path) -> None:
+    for more in ({}, {"step": 1000}, {"step": 1000, "tokens": "2B"}):
+        entries = [{"revision": "stage1-step1000-tokens2B", **more}, {"revision": "stage2-step10-tokens1B"}]
+        past = from_file(written(tmp_path, model="some/model", checkpoints=entries), tmp_path)
+        assert [(m.step, m.tokens) for m in past.moments] == [(1000, 2 * BILLION), (1010, 3 * BILLION)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "tokens"),
+    [
+        ({"revision": "step1000"}, 2_097_152_000),
+        ({"revision": "step1000", "step": 1000}, 2_097_152_000),
+        ({"revision": "step1000", "tokens": "2B"}, 2 * BILLION),
+        ({"revision": "step1000", "step": 999}, None),
+        ({"revision": "ckpt_358"}, None),
+        ({"revision": "ckpt_358", "step": 358}, None),
+        ({"revision": "checkpoint-500"}, None),
+        ({"revision": "step1000", "model": "some/model"}, None),
+    ],
+)
+def test_tokens_follow_from_a_models_own_steps_alone(entry: dict[str, Any], tokens: int | None, tmp_path: Path) -> None:
+    past = from_file(written(tmp_path, model="pythia-160m", checkpoints=[entry]), tmp_path)
+    assert past.moments[0].tokens == tokens
+    if "model" not in entry and len(entry) == 1:
+        assert from_revisions("pythia-160m", [entry["revision"]], tmp_path).moments[0].tokens == tokens
+
+
+@pytest.mark.parametrize("steps", [(500, 500), (500, 600)])
+def test_tokens_that_fall_are_refused_in_one_sentence(steps: tuple[int, int], tmp_path: Path) -> None:
+    entries = [
+        {"revision": name, "step": step, "tokens": tokens}
+        for name, step, tokens in (("a", steps[0], "4B"), ("b", steps[1], "2B"), ("c", 700, "1B"))
+    ]
+    assert mistakes(tmp_path, model="some/model", checkpoints=entries) == (
+        f"history.json: 'a' has 4,000,000,000 tokens at step 500 and 'b' 2,000,000,000 at step {steps[1]}: tokens grow "
+        "with the steps, both counted from the first weights; correct one.",
+    )
+
+
+def test_two_counts_at_one_step_are_refused_in_either_order(tmp_path: Path) -> None:
+    entries = [{"revision": name, "step": 500, "tokens": tokens} for name, tokens in (("a", "2B"), ("b", "4B"))]
+    assert len(mistakes(tmp_path, model="some/model", checkpoints=entries)) == 1
+
+
 @pytest.mark.parametrize(
     "exposure", [{"step": 600}, {"tokens": "2B"}, {"revision": "step1000"}, {"step": 1000}, {"tokens": 2_000_000_000}]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -112,6 +113,43 @@ def test_the_same_again_says_so_and_another_result_is_refused(models: Shell) -> 
     assert models(*command).code == 2, "its bytes aren't what was written"
 
 
+def test_an_input_with_another_time_and_the_same_bytes_changes_nothing(models: Shell) -> None:
+    """Also where part of the results is still missing; the folders that are there stay to the byte."""
+    place = models.folder
+    command = words("--alpha", "1,0.5", retain=False)
+    assert models(*command).code == 0
+    before = folder_hash(place / "out", ("*/*",))
+    for number, role in enumerate(("target", "before"), 1):
+        os.utime(place / role / "model.safetensors", ns=(number, number))
+    again = models(*command)
+    assert again.code == 0 and again.out.count("is there already, the same") == 2
+    assert "computed again to compare" in again.out and "bytes once" in again.out
+    assert folder_hash(place / "out", ("*/*",)) == before
+    shutil.rmtree(place / "out" / "alpha-0.5")
+    resumed = models(*command)
+    assert resumed.code == 0 and resumed.out.count("is there already, the same") == 1 and "bytes twice" in resumed.out
+    target, one, _, zero = (weights(place / role) for role in ROLES)
+    made = weights(place / "out" / "alpha-0.5")
+    assert same(made, {name: target[name] + one[name] * -0.5 + zero[name] * 0.5 for name in target})
+
+
+def test_an_input_with_one_other_byte_is_another_result(models: Shell) -> None:
+    """Of the same size and with the same header, so that only the content tells."""
+    place = models.folder
+    command = words("--alpha", "1,0.5", retain=False)
+    assert models(*command).code == 0
+    shutil.rmtree(place / "out" / "alpha-0.5")
+    before = folder_hash(place / "out", ("*/*",))
+    file = place / "target" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 0x40
+    file.write_bytes(content)
+    said = models(*command)
+    assert said.code == 2 and len(said.errors) == 1
+    assert "alpha-1' is there already and is another result: remove it" in said.errors[0]
+    assert folder_hash(place / "out", ("*/*",)) == before and len(list((place / "out").iterdir())) == 1
+
+
 def test_dtype_is_the_targets_or_what_is_asked_for(models: Shell) -> None:
     place = models.folder
     assert models(*words("--alpha", "1", "--beta", "0", "--dtype", "bfloat16")).code == 0
@@ -142,6 +180,8 @@ def test_folders_of_weights_alone_and_sharded_do(models: Shell) -> None:
         (("--alpha", "-0.5", "--beta", "1"), "--alpha -0.5: it is 0 or more"),
         (("--alpha", "1", "--beta", "-1"), "--beta -1: it is 0 or more"),
         (("--alpha", "one", "--beta", "1"), "--alpha one: write a number, or several with commas"),
+        (("--alpha", "1_0", "--beta", "1"), "--alpha 1_0: write a number"),
+        (("--alpha", "1", "--beta", "0.5,\u0661"), "--beta 0.5,\u0661: write a number"),
         (("--alpha", "nan", "--beta", "1"), "--alpha nan: write a number"),
         (("--alpha", ",", "--beta", "1"), "--alpha ,: write a number"),
         (("--alpha", "1,1.0", "--beta", "1"), "--alpha 1,1.0 names a number twice"),
