@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same rows give other weights."""
 KINDS = ("fisher", "gradient")
-SAMPLED = 1_000_000
+SAMPLED = 100_000
 """Entries that ranks and quantiles are computed from, where there are more."""
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
