@@ -337,14 +337,19 @@ class Lane:
 
     def room(self, use: str, count: int, dtype: torch.dtype) -> Room:
         """Room for ``count`` entries; what was in it is lost."""
+        try:
+            return self._rooms[use, dtype][count]
+        except KeyError:
+            return self._more(use, count, dtype)
+
+    def _more(self, use: str, count: int, dtype: torch.dtype) -> Room:
         rooms = self._rooms.setdefault((use, dtype), {})
-        if count not in rooms:
-            if count > max(rooms, default=0):
-                rooms.clear()  # whoever holds the smaller buffer's views would keep it in memory
-                space = torch.empty(count, dtype=dtype)
-            else:
-                space = rooms[max(rooms)].tensor[:count]
-            rooms[count] = Room(space, octets(space))
+        if count > max(rooms, default=0):
+            rooms.clear()  # views of the smaller buffer would keep it in memory
+            space = torch.empty(count, dtype=dtype)
+        else:
+            space = rooms[max(rooms)].tensor[:count]
+        rooms[count] = Room(space, octets(space))
         return rooms[count]
 
     def like(self, use: str, tensor: Tensor) -> Tensor:
@@ -382,14 +387,16 @@ class Sums:
         self.terms, self.rows, self.weights = terms, rows, weights
         self.double = {name for reader in terms for name, entry in reader.entries.items() if entry.dtype == "F64"}
         """Names of the tensors that are summed in float64."""
+        self.places = [f"total {k}" for k in range(len(rows))]
+        """Names of the sums' buffers."""
 
     def __call__(self, lane: Lane, piece: Piece, which: Sequence[int]) -> Sequence[Tensor]:
         """The sums of the rows ``which``. What is read last or alone is multiplied in place."""
         dtype = torch.float64 if piece.name in self.double else torch.float32
         weights = lane.wide(self.weights, piece, dtype, "weights") if self.weights else None
-        totals = [lane.room(f"total {k}", piece.count, dtype).tensor for k in which]
+        totals = [lane.room(self.places[k], piece.count, dtype).tensor for k in which]
         for i, reader in enumerate(self.terms):
-            entries = lane.wide(reader, piece, dtype, "entries" if i else f"total {which[-1]}")
+            entries = lane.wide(reader, piece, dtype, "entries" if i else self.places[which[-1]])
             for k, total in zip(which, totals, strict=True):
                 factor = self.factor(lane, weights, *self.rows[k][i])
                 last = k == which[-1]

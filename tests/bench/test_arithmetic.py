@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench import arithmetic
+from bench import arithmetic, arithmetic_output
 from bench.arithmetic import (
     Geometry,
     TensorFiles,
@@ -65,6 +65,10 @@ def drawn(path: Path, seed: int, dtype: torch.dtype = torch.float32, shards: int
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a folder."""
     return {name: tensor for file in sorted(path.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def same_files(one: Path, other: Path) -> None:
@@ -234,12 +238,19 @@ def test_distance_by_hand(tmp_path: Path) -> None:
     assert distance(one, one) == 0.0
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_it_is_product_by_product_and_sum_by_sum_in_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_it_is_product_by_product_and_sum_by_sum_in_float32(
+    tmp_path: Path, dtype: torch.dtype, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beside the same written down with whole tensors, over more than one piece and with an odd last one."""
-    coefficients, count = (1.0, -1.15, 0.25, 0.9), 2 * arithmetic.CHUNK + 7
+    monkeypatch.setattr(arithmetic, "CHUNK", 1 << 15)
+    monkeypatch.setattr(arithmetic, "cores", lambda: threads)
+    coefficients, count = (1.0, -1.15, 0.25, 0.9), 9 * arithmetic.CHUNK + 7
     terms = [(c, drawn(tmp_path / str(i), i, dtype, w=count, v=3)) for i, c in enumerate(coefficients)]
-    for name, tensor in summed(terms, tmp_path / "out").items():
+    written = combine(terms, tmp_path / "out")
+    assert written.files == {"model.safetensors": sha256(tmp_path / "out" / "model.safetensors")}
+    for name, tensor in tensors_of(tmp_path / "out").items():
         total = torch.zeros(len(tensor))
         for coefficient, checkpoint in terms:
             total = total + tensors_of(Path(checkpoint.path))[name].float() * torch.tensor(coefficient)
@@ -335,7 +346,7 @@ def test_the_hash_of_what_was_written_is_known_without_reading(tmp_path: Path, m
     one = drawn(tmp_path / "one", 0, w=100_000)
     made = combine([(2, one)], tmp_path / "out")
     path = tmp_path / "out" / "model.safetensors"
-    truth = hashlib.sha256(path.read_bytes()).hexdigest()
+    truth = sha256(path)
     assert made.files == {"model.safetensors": truth}
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("it was read again"))
     assert file_hash(path) == truth
@@ -373,6 +384,20 @@ def test_buffers_that_follow_from_the_config_are_copied_and_may_lack(tmp_path: P
     made = summed([(1, old), (-3, new)], tmp_path / "out")
     assert made["w"].tolist() == [-2] and made[name].tolist() == [0.5]
     assert set(summed([(1, new), (1, old)], tmp_path / "turned")) == {"w"}
+
+
+@pytest.mark.parametrize("most", [0, 3, 1000])
+def test_pieces_are_hashed_in_order_whoever_brings_them(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Ten threads with a piece of two bytes each, the last ones first; so many bytes may lie and wait."""
+    monkeypatch.setattr(arithmetic_output, "MOST_EARLY", most)
+    pieces = [bytes([i, 255 - i]) for i in range(10)]
+    hashed = arithmetic_output.InOrder(b"start")
+    crew = [threading.Thread(target=hashed.add, args=(i, memoryview(pieces[i]))) for i in reversed(range(10))]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join(20)
+    assert hashed.hexdigest() == hashlib.sha256(b"start" + b"".join(pieces)).hexdigest()
 
 
 # --- places, kills and damage
@@ -579,7 +604,7 @@ def test_what_tells_of_another_folder_is_not_copied(tmp_path: Path) -> None:
 MEMORY = """
 import sys
 from pathlib import Path
-from bench import arithmetic
+from bench import arithmetic, arithmetic_output
 from bench.memory import peak
 from bench.types import Checkpoint
 
