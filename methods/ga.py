@@ -33,6 +33,10 @@ class GradientAscent:
         "lab-muse-books": Preset(
             {"steps": 40, "lr": 0.0004}, "bench tune, results/tune/lab-muse-books-ga.json (edge of its grid)"
         ),
+        "lab-graph": Preset({"lr": 0.003}, "bench tune, results/tune/lab-graph-ga.json"),
+        "lab-digits": Preset(
+            {"steps": 20, "lr": 0.0003}, "bench tune, results/tune/lab-digits-ga.json (edge of its grid)"
+        ),
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }
     space: ClassVar[Mapping[str, Settings]] = {
@@ -48,8 +52,15 @@ class GradientAscent:
             *product(text_batch=(32,), lr=(1e-5,), steps=(40, 80, 120, 160, 240)),
         ),
         "lab-muse-books": product(lr=(5e-5, 1e-4, 2e-4, 4e-4), steps=(10, 20, 40, 80)),
-        "lab-digits": product(lr=(1e-4, 3e-4, 1e-3, 3e-3), steps=(10, 20, 40, 80)),
-        "lab-graph": product(lr=(3e-4, 1e-3, 3e-3, 1e-2), steps=(10, 20, 40, 80)),
+        "lab-digits": (
+            *product(lr=(3e-5, 1e-4), steps=(20, 40, 50, 60, 80)),
+            *product(lr=(3e-4,), steps=(5, 10, 15, 20, 25, 30)),
+        ),
+        "lab-graph": (
+            *product(lr=(1e-3,), steps=(20, 40, 60, 80, 120)),
+            *product(lr=(3e-3,), steps=(10, 15, 20, 30, 40, 60)),
+            *product(lr=(1e-2,), steps=(3, 5, 10, 15, 20)),
+        ),
         "real": product(lr=(1e-5,), steps=(3, 6, 9, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ()

@@ -44,6 +44,14 @@ class GradDiff:
             {"steps": 240, "lr": 0.0003, "retain_weight": 20.0},
             "bench tune, results/tune/lab-muse-books-graddiff.json (edge of its grid)",
         ),
+        "lab-graph": Preset(
+            {"steps": 60, "lr": 0.003, "retain_weight": 100.0},
+            "bench tune, results/tune/lab-graph-graddiff.json (edge of its grid)",
+        ),
+        "lab-digits": Preset(
+            {"steps": 60, "lr": 0.0003, "retain_weight": 100.0},
+            "bench tune, results/tune/lab-digits-graddiff.json (edge of its grid)",
+        ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -71,8 +79,15 @@ class GradDiff:
             *product(retain_weight=(1.0,), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
             *product(retain_weight=(20.0,), lr=(3e-4,), steps=(240,)),
         ),
-        "lab-digits": product(retain_weight=(1.0, 5.0), lr=(3e-4, 1e-3), steps=(30, 60, 120, 240)),
-        "lab-graph": product(retain_weight=(1.0, 5.0), lr=(1e-3, 5e-3), steps=(30, 60, 120, 240)),
+        "lab-digits": (
+            *product(retain_weight=(20.0, 100.0), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
+            *product(retain_weight=(5.0,), lr=(1e-4,), steps=(15, 30, 60, 120)),
+        ),
+        "lab-graph": (
+            *product(retain_weight=(20.0, 100.0, 300.0), lr=(3e-3,), steps=(60, 120, 240)),
+            *product(retain_weight=(100.0,), lr=(1e-2,), steps=(60, 120, 240)),
+            *product(retain_weight=(5.0,), lr=(3e-3,), steps=(15, 30, 60, 120)),
+        ),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)

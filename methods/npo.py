@@ -79,6 +79,12 @@ class NPO:
             {"beta": 1.0, "per_token": True, "steps": 120, "lr": 0.0006},
             "bench tune, results/tune/lab-muse-books-npo.json (edge of its grid)",
         ),
+        "lab-graph": Preset(
+            {"beta": 3.0, "steps": 240, "lr": 0.002}, "bench tune, results/tune/lab-graph-npo.json (edge of its grid)"
+        ),
+        "lab-digits": Preset(
+            {"beta": 1.0, "steps": 30, "lr": 0.001}, "bench tune, results/tune/lab-digits-npo.json (edge of its grid)"
+        ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",
@@ -109,8 +115,14 @@ class NPO:
             *product(per_token=(True,), beta=(0.3, 3.0), lr=(3e-4,), steps=(120,)),
             *product(per_token=(False,), beta=(0.1,), retain_weight=(5.0,), lr=(3e-4,), steps=(60, 120, 180)),
         ),
-        "lab-digits": product(beta=(0.1, 1.0), lr=(3e-4, 1e-3), steps=(30, 60, 120, 240)),
-        "lab-graph": product(beta=(0.1, 1.0), lr=(1e-3, 5e-3), steps=(30, 60, 120, 240)),
+        "lab-digits": (
+            *product(beta=(1.0, 3.0), lr=(3e-4, 1e-3), steps=(30, 60, 120)),
+            *product(beta=(0.3, 10.0), lr=(1e-3,), steps=(30, 60)),
+        ),
+        "lab-graph": (
+            *product(beta=(1.0, 3.0), lr=(2e-3, 5e-3), steps=(60, 120, 240)),
+            *product(beta=(0.3, 10.0), lr=(5e-3,), steps=(60, 120)),
+        ),
         "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
