@@ -199,7 +199,8 @@ def made_finding(point: Point, seed: int, where: Place) -> Finding:
         notes["influence"] = {"mean": 1.0, "bytes": 4_000_000, "quantiles": quantiles} | correlations
     if params.get("recipe") == "official":
         notes["rounding"] = {"unchanged": 0.5, "unchanged_in_float32": 0.01, "relative_error": 0.6, "cosine": 0.8}
-    told = {"theta_0": {"step": 300, "tokens": 90_000, "distance_to_target": 3 + rng.random()}, "notes": notes}
+    place = {"step": 300, "tokens": 90_000, "distance_to_target": 3 + rng.random(), "distance_to_last": rng.random()}
+    told = {"theta_0": place, "notes": notes}
     shape = method if method in TYPICAL else "npo"
     tried = tuple(
         searched(rng.random(), rng.random(), 8 * rng.random(), rng.random(), params=dict(choice), seed=seed)

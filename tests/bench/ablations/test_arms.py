@@ -23,8 +23,10 @@ def test_every_baseline_runs_from_the_target_and_from_theta_0() -> None:
     where = place()
     points = rewind_points(where)
     assert points[0].steps == (where.step("msa"),) and points[0].start == ""
-    begun = {start: [p for p in points[1:] if p.start == start] for start in ("", "last-before-exposure")}
-    assert len(points) == 1 + 2 * 6
+    msa, alike = points[0].steps[0].params, points[2].steps[0]
+    assert alike.method == "task-arithmetic" and all(alike.params[k] == msa[k] for k in ("steps", "lr", "batch"))
+    begun = {start: [p for p in points[3:] if p.start == start] for start in ("", "last-before-exposure")}
+    assert len(points) == 3 + 2 * 6
     assert [p.steps for p in begun[""]] == [p.steps for p in begun["last-before-exposure"]], "the same arms"
     assert {p.steps[0].method for p in begun[""]} == {"ga", "graddiff", "npo", "task-arithmetic", "finetune"}
     budgets = [p.steps[0].params["retain"] for p in begun[""] if p.steps[0].method == "finetune"]
@@ -36,7 +38,7 @@ def test_controls_differ_from_msa_in_the_vector_alone() -> None:
     points = control_points(where)
     assert [point.at["vector"] for point in points] == ["forget", "others", "shuffled", "random"]
     for point in points:
-        assert point.steps[0].params == {**where.step("msa").params, "vector": point.at["vector"]}
+        assert point.steps[0].params == {**where.step("msa").params, "beta": 0.0, "vector": point.at["vector"]}
 
 
 def test_recipes_are_the_variants() -> None:

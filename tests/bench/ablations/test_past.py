@@ -46,9 +46,8 @@ def test_findings_get_their_place_and_theta_1s_own_score() -> None:
     """Seeds at distances 3 and 4: 3.5. theta_1's own accuracies .8 and .6: .7."""
 
     def at(age: float, seed: int, distance: float, tokens: int) -> dict[str, Any]:
-        return {
-            "facts": facts(headline()) | {"theta_0": {"step": 150, "tokens": tokens, "distance_to_target": distance}}
-        }
+        place = {"step": 150, "tokens": tokens, "distance_to_target": distance, "distance_to_last": distance / 2}
+        return {"facts": facts(headline()) | {"theta_0": place}}
 
     coordinates = {"series": "s", "age": 0.5}
     found = with_places(
@@ -63,7 +62,17 @@ def test_findings_get_their_place_and_theta_1s_own_score() -> None:
     assert [(dict(f.at), f.seed) for f in found] == [
         ({"row": "target"}, 0),
         *(
-            ({**coordinates, "step": 150, "tokens": 1500, "distance": 3.5, "theta_1's own": 0.7}, seed)
+            (
+                {
+                    **coordinates,
+                    "step": 150,
+                    "tokens": 1500,
+                    "distance": 3.5,
+                    "from the last": 1.75,
+                    "theta_1's own": 0.7,
+                },
+                seed,
+            )
             for seed in (0, 1)
         ),
     ]
