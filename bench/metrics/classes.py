@@ -86,10 +86,17 @@ def swallowed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
 
 
 ABOUT = (
-    About("kl_*", "of a classifier: KL(oracle || model) over the classes, in nats, mean over oracles", "down", "own"),
-    About("kl_*_floors", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own"),
     About(
-        "collapsed",
+        "kl_* (classes)",
+        "of a classifier: KL(oracle || model) over the classes, in nats, mean over oracles",
+        "down",
+        "own",
+    ),
+    About(
+        "kl_*_floors (classes)", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own"
+    ),
+    About(
+        "collapsed (classes)",
         "of a classifier: 1 where one class gets half of the rows, or utility is below a floor",
         "down",
         "own",

@@ -17,6 +17,7 @@ from bench.errors import Absent
 from bench.hashing import canonical
 from bench.metrics import Metric, score_all
 from bench.metrics.catalogue import describe, families
+from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
@@ -60,6 +61,9 @@ MADE: dict[Callable[..., Metric], Metric] = {
     acc_forget: acc_forget("acc_forget", "graded", "coin v1"),
     acc_recover: acc_recover("acc_recover", "graded", "coin v1"),
     acc_retain: acc_retain("acc_retain", "graded", "coin v1"),
+    class_kl: class_kl("class_kl", "labelled"),
+    class_kl_floors: class_kl_floors("class_kl_floors", "labelled"),
+    swallowed: swallowed("swallowed", "labelled", accuracy("a", "asked", goal="up"), floor=0.1),
 }
 METRICS = list(MADE.values())
 WHOLE = (
@@ -69,6 +73,7 @@ WHOLE = (
     "extraction_strength",
     "rouge",
     "collapsed",
+    "swallowed",
     "matched",
     "restor_judged",
 )
@@ -80,6 +85,10 @@ SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and"
 def random_text(rng: random.Random, likely: float) -> dict[str, Any]:
     logps = [-rng.expovariate(likely) for _ in range(rng.randint(1, 6))]
     return {"logp": logps, "hit": [int(rng.random() < 0.8) for _ in logps], "eos": rng.random() < 0.5}
+
+
+def log_probs(weights: list[float]) -> list[float]:
+    return [math.log(weight / sum(weights)) for weight in weights]
 
 
 def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
@@ -98,6 +107,7 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
         "sampled": {
             key: {"matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)]} for key in ids
         },
+        "labelled": {key: {"classes": log_probs([rng.random() for _ in range(4)])} for key in ids},
     }
     return Responses(checkpoint, rows)
 
@@ -178,8 +188,14 @@ def test_broken_outputs_are_absent_not_nan(metric: Metric) -> None:
         "apart": {"a": {"o0": [float("nan")]}},
         "choice": {"a": {"acc": float("nan")}},
         "graded": {"a": {"grades": dict.fromkeys(OPTIONS, float("nan"))}},
+        "labelled": {"a": {"classes": [float("nan")] * 4}},
     }
-    oracles = [Responses("h", {**oracle.rows, "asked": {"a": oracle.rows["asked"]["e0"]}}) for oracle in ORACLES]
+    oracles = [
+        Responses(
+            f"h{i}", {**oracle.rows, **{probe: {"a": oracle.rows[probe]["e0"]} for probe in ("asked", "labelled")}}
+        )
+        for i, oracle in enumerate(ORACLES)
+    ]
     with pytest.raises(Absent, match="no finite number"):
         metric.compute(Responses("m", rows), oracles)
 
@@ -204,7 +220,9 @@ def test_metrics_that_need_an_oracle_are_absent_without_one() -> None:
     scored = score_all(METRICS, MODEL, [])
     assert set(scored.absent) == {metric.name for metric in METRICS if metric.needs_oracle}
     by_a_judge = {"acc_forget", "acc_recover", "acc_retain"}
-    assert set(scored.absent) == {"forget_quality", "privleak", "kl", "kl_floors"} | by_a_judge
+    assert set(scored.absent) == (
+        {"forget_quality", "privleak", "kl", "kl_floors", "class_kl", "class_kl_floors"} | by_a_judge
+    )
 
 
 def test_the_catalogue_describes_every_family_without_torch() -> None:
