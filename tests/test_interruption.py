@@ -56,9 +56,9 @@ def test_killed_and_interrupted_runs_go_on_to_the_same_end(finished: Place, tmp_
         (signal.SIGKILL, 2, 2),
         (signal.SIGINT, 1, 4),
         (signal.SIGTERM, 1, 6),
-        (signal.SIGINT, 2, 8),
+        (signal.SIGINT, 2, 7),
     ):
-        code, output = break_off(place, how, jobs, nodes, rng.uniform(0, 0.3))
+        code, output = break_off(place, how, jobs, nodes, rng.uniform(0, 0.15))
         if how is signal.SIGINT:
             assert code == 130 and output.rstrip().endswith("the same command goes on from there."), output
             assert "Traceback" not in output
