@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+from bench.ablations import FOLDER
+from bench.ablations.arms import correlations
 from bench.ablations.base import Finding, Study
 from bench.ablations.experiment import load as load_experiments
 from bench.ablations.study import derived, lines_of
@@ -69,6 +71,16 @@ class Claim:
 def missing(what: str) -> Verdict:
     """The verdict where nothing was measured."""
     return Verdict(UNKNOWN, "no published records", what)
+
+
+def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
+    """A judge of one ablation's study on tofu; where that isn't published, nothing was measured."""
+
+    def judged(evidence: Evidence) -> Verdict:
+        study = evidence.studies.get((name, "tofu"))
+        return missing(ablate(name, "tofu")) if study is None else judge(study)
+
+    return judged
 
 
 def ablate(name: str, task: str) -> str:
@@ -131,11 +143,8 @@ def far_checkpoints(evidence: Evidence) -> Verdict:
     )
 
 
-def frequency(evidence: Evidence) -> Verdict:
+def frequency(study: Study) -> Verdict:
     """Whether a quarter of the checkpoints is as good as all of them."""
-    study = evidence.studies.get(("frequency", "tofu"))
-    if study is None:
-        return missing(ablate("frequency", "tofu"))
     values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
     floors = {f.seed: f.record.floors["kl_forget"] for f in study.framing("oracle")}
     first = {score: by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
@@ -234,11 +243,8 @@ def utility(evidence: Evidence) -> Verdict:
     return Verdict(HOLDS if all(kept) else PART if any(kept) else NOT, "; ".join(told), command)
 
 
-def just_before(evidence: Evidence) -> Verdict:
+def just_before(study: Study) -> Verdict:
     """Whether the last checkpoint before exposure is better than those taken during it."""
-    study = evidence.studies.get(("exposure", "tofu"))
-    if study is None:
-        return missing(ablate("exposure", "tofu"))
     lines = {line.at["steps after"]: line for line in lines_of(study) if "steps after" in line.at}
     told, statuses = [], []
     for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
@@ -256,11 +262,8 @@ def just_before(evidence: Evidence) -> Verdict:
     return Verdict(together(statuses), f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
 
 
-def the_vector(evidence: Evidence) -> Verdict:
+def the_vector(study: Study) -> Verdict:
     """Whether controls forget as the forget vector does."""
-    study = evidence.studies.get(("controls", "tofu"))
-    if study is None:
-        return missing(ablate("controls", "tofu"))
     values = {
         line.at["vector"]: by_seed(line.findings, "forget_accuracy") for line in lines_of(study) if "vector" in line.at
     }
@@ -275,19 +278,12 @@ def the_vector(evidence: Evidence) -> Verdict:
     )
 
 
-def weights_drift(evidence: Evidence) -> Verdict:
+def weights_drift(study: Study) -> Verdict:
     """Whether influence weights of a far checkpoint rank parameters otherwise than those of the last one."""
-    study = evidence.studies.get(("influence", "tofu"))
-    if study is None:
-        return missing(ablate("influence", "tofu"))
     ages = sorted({float(f.at["age"]) for f in study.points})
 
     def ranks(age: float, which: str) -> list[float]:
-        return [
-            float(f.record.facts["notes"]["influence"][f"rank_correlation_with_{which}"])
-            for f in study.points
-            if f.at["series"] == "fisher" and f.at["age"] == age
-        ]
+        return correlations(study, "fisher", age, f"rank_correlation_with_{which}")
 
     by_age = {age: ranks(age, "last") for age in ages[:-1]}
     each = [by_age[age] for age in by_age]
@@ -301,11 +297,8 @@ def weights_drift(evidence: Evidence) -> Verdict:
     )
 
 
-def weights_help(evidence: Evidence) -> Verdict:
+def weights_help(study: Study) -> Verdict:
     """Whether weighted MSA beats plain MSA and the shuffled control."""
-    study = evidence.studies.get(("influence", "tofu"))
-    if study is None:
-        return missing(ablate("influence", "tofu"))
     last = max(float(f.at["age"]) for f in study.points)
 
     def cell(kind: str, score: str) -> dict[int, float]:
@@ -326,11 +319,8 @@ def weights_help(evidence: Evidence) -> Verdict:
     )
 
 
-def width_helps(evidence: Evidence) -> Verdict:
+def width_helps(study: Study) -> Verdict:
     """Whether MSA's loss of retained knowledge shrinks with width."""
-    study = evidence.studies.get(("cost", "tofu"))
-    if study is None:
-        return missing(ablate("cost", "tofu"))
     lines = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "msa"}
     oracle = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "oracle"}
     lost = {
@@ -434,7 +424,7 @@ CLAIMS = (
         "v3, section on checkpoint frequency",
         f"with every 20th and every 10th checkpoint, wherever exposure begins and on every seed, KL on forget grows by at most "
         f"the noise floor and retain accuracy falls by at most {KEPT} (in part: with one of them)",
-        frequency,
+        on_tofu("frequency", frequency),
     ),
     Claim(
         "MSA beats the task vector",
@@ -460,13 +450,13 @@ CLAIMS = (
         "reviewer R4",
         "lower KL on forget and higher retain accuracy than from every checkpoint during exposure, on every seed and beyond "
         "the noise floor (in part: one of both, or on average)",
-        just_before,
+        on_tofu("exposure", just_before),
     ),
     Claim(
         "It is this vector that forgets, and not any vector of its length",
         "asked by note-takers",
         f"forget accuracy lower than every control's by more than {NEAR} on every seed",
-        the_vector,
+        on_tofu("controls", the_vector),
     ),
     Claim(
         "MSA stands in for SGD-influence: taking every I - eta H for the identity loses little",
@@ -480,20 +470,20 @@ CLAIMS = (
         "expected by this project's user",
         "the rank correlation with the weights at the last checkpoint falls with age on every seed, to less than .5 (in part: "
         "it falls)",
-        weights_drift,
+        on_tofu("influence", weights_drift),
     ),
     Claim(
         "Influence weights improve on plain MSA",
         "asked by this project's user; PerTA (2601.22030) is the nearest work",
         "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, "
         "for both estimates (in part: for one)",
-        weights_help,
+        on_tofu("influence", weights_help),
     ),
     Claim(
         "MSA's cost in retained knowledge vanishes with size",
         "asked by this project's user",
         f"what it loses against the oracle shrinks from the smallest to the largest width on every seed, to at most {KEPT}",
-        width_helps,
+        on_tofu("cost", width_helps),
     ),
     Claim(
         "MSA's orderings carry over to a CNN and a graph network",
@@ -519,8 +509,8 @@ def evidence_in(results: Path) -> Evidence:
     for section in build(load(results).records):
         if section.tier == "lab" and section.rows:
             sections.setdefault(section.task, section)
-    studies = {(s.name, s.place.task): derived(s, ablation) for s, ablation in load_studies(results / "ablations")}
-    experiments = {data["name"]: data["results"] for data in load_experiments(results / "ablations")}
+    studies = {(s.name, s.place.task): derived(s, ablation) for s, ablation in load_studies(results / FOLDER)}
+    experiments = {data["name"]: data["results"] for data in load_experiments(results / FOLDER)}
     return Evidence(sections, studies, experiments)
 
 

@@ -169,11 +169,7 @@ def ablate(
     if listed:
         typer.echo(listing(Path("results")))
         return
-    problems: tuple[str, ...] = ()
-    try:
-        numbers = parse_seeds(seeds)
-    except UserError as error:
-        numbers, problems = (), error.problems
+    numbers, problems = seeds_or_problems(seeds)
     asked = AskedAblation(tuple(names or ()), task, numbers, tuple(sets or ()), problems)
     failed = ablate_command(asked, out, store_at(store), jobs, device, threads, track)
     raise typer.Exit(1 if failed else 0)
@@ -279,6 +275,7 @@ def leaderboard(
 @app.command()
 def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Option("--to")] = None) -> None:
     """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
+    from bench.ablations import FOLDER
     from bench.ablations.study import pages
     from bench.plots import draw
     from bench.records import load
@@ -287,7 +284,7 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Opt
     warn_broken(loaded)
     for path in draw(loaded.records, to or source / "plots"):
         typer.echo(str(path))
-    for path in pages(source / "ablations", to):
+    for path in pages(source / FOLDER, to):
         typer.echo(str(path))
 
 
@@ -462,11 +459,7 @@ def asked_for(
     """The options as one `bench.plan.Asked`."""
     from bench.plan import Asked
 
-    problems: tuple[str, ...] = ()
-    try:
-        numbers = parse_seeds(seeds)
-    except UserError as error:
-        numbers, problems = (), error.problems
+    numbers, problems = seeds_or_problems(seeds)
     return Asked(
         task=task,
         methods=tuple(split(methods)),
@@ -497,6 +490,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not all(0 <= seed < MOST_SEED for seed in seeds):
         raise UserError(f"--seeds {text}: a seed is 0 or more, and below {MOST_SEED}.")
     return seeds
+
+
+def seeds_or_problems(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The seeds, or what is wrong with them, to be told with the other mistakes."""
+    try:
+        return parse_seeds(text), ()
+    except UserError as error:
+        return (), error.problems
 
 
 def store_at(given: Path | None) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.ablations import FOLDER
 from bench.errors import UserError, collect, unknown
 from bench.executor import Job, Pool, Result, Surroundings
 from bench.files import write_text
@@ -366,32 +367,19 @@ def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Pa
     def responses_of(record: Record) -> Mapping[str, Responses]:
         return {key: responses_in(store, key) for key in response_keys(record) if store.find(key) is not None}
 
-    studies = sorted((source / STUDIES).glob("*.json"))
+    studies = sorted((source / FOLDER).glob("*.json"))
     wanted = [file for file in studies if not names or any(name in file.name for name in names)]
     recorded = [name for name in names if not any(name in file.name for file in studies)]
     records = chosen_records(recorded, source) if recorded or not names else []
     paths = publish(records, to, responses_of, force) if records else []
-    return paths + publish_studies(wanted, to / STUDIES, force)
-
-
-STUDIES = "ablations"
-"""Folder of the studies, below runs and results alike."""
+    return paths + publish_studies(wanted, to / FOLDER, force)
 
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
     """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
-    from bench.ablations import experiment, study
+    from bench.ablations import study
 
-    kinds = [experiment.read(file).get("kind") for file in files]
-    problems = [
-        f"{file.name}: {fault}"
-        for file, kind in zip(files, kinds, strict=True)
-        for fault in (
-            experiment.experiment_faults(experiment.read(file))
-            if kind == experiment.KIND
-            else faults_of(study.read(file))
-        )
-    ]
+    problems = [f"{file.name}: {fault}" for file in files for fault in study.faults_in(file)]
     new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]
     if not force:
         problems += [
@@ -401,14 +389,6 @@ def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
         ]
     collect(problems)
     return [path for file in new for path in study.rewrite(file, to)]
-
-
-def faults_of(found: Any) -> list[str]:
-    """Why a study can't be published, each reason once."""
-    from bench.ablations.study import study_faults
-
-    reasons = [fault.split(": ", 1)[1] for fault in study_faults(found)]
-    return [f"{reasons.count(reason)} of its runs: {reason}" for reason in dict.fromkeys(reasons)]
 
 
 def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:

@@ -134,12 +134,11 @@ def write_shuffled(weights: Checkpoint, seed: int, out: Path) -> None:
     """The same weights with each tensor's entries in random places: the control of what the estimate knows."""
     import torch
 
-    from bench.arithmetic import transform
+    from bench.arithmetic import shuffled, transform
 
     def shuffle(name: str, tensors: Sequence[Tensor]) -> Tensor:
         rng = torch.Generator().manual_seed(random.Random(f"{seed}/{name}").getrandbits(62))
-        flat = tensors[0].flatten()
-        return flat[torch.randperm(flat.numel(), generator=rng)].view_as(tensors[0])
+        return shuffled(tensors[0], rng)
 
     transform([weights], out, shuffle, whole=True)
 

@@ -118,23 +118,21 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         if not problems and hasattr(task, "problems_in"):
             problems.extend(task(**params).problems_in(tier))
         if not problems:
-            hashes |= names.plugin_code("tasks", asked.task)
             specs = [
-                RunSpec(
-                    task=asked.task,
-                    task_params=params,
-                    tier=tier,
-                    model=model,
-                    steps=row,
-                    seed=seed,
-                    limit=asked.limit,
-                    data=data_name(asked.data) if tier == "real" else getattr(task, "data", "generated"),
-                    hashes=hashes | {k: v for s in row for k, v in names.plugin_code("methods", s.method).items()},
-                    versions=engines(task, tier)
-                    | {asked.task: task.version}
-                    | {s.method: names.load("methods", s.method).version for s in row},
-                    lm_eval=asked.lm_eval,
-                    study=asked.study,
+                whole(
+                    RunSpec(
+                        task=asked.task,
+                        task_params=params,
+                        tier=tier,
+                        model=model,
+                        steps=row,
+                        seed=seed,
+                        limit=asked.limit,
+                        data=data_name(asked.data) if tier == "real" else getattr(task, "data", "generated"),
+                        hashes=hashes,
+                        lm_eval=asked.lm_eval,
+                        study=asked.study,
+                    )
                 )
                 for row in rows
                 for seed in asked.seeds
@@ -147,6 +145,17 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
     stages = {name: cost(outline, rows, rate) for name, rows in outline.stages.items()}
     return Plan(entries, paths, stages, PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters, asked.seeds)
+
+
+def whole(spec: RunSpec) -> RunSpec:
+    """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
+    task = names.load("tasks", spec.task)
+    code = names.plugin_code("tasks", spec.task)
+    versions = engines(task, spec.tier) | {spec.task: task.version}
+    for step in spec.steps:
+        code |= names.plugin_code("methods", step.method)
+        versions[step.method] = names.load("methods", step.method).version
+    return replace(spec, hashes={**spec.hashes, **code}, versions=versions)
 
 
 def engines(task: Any, tier: str) -> dict[str, int]:
@@ -288,19 +297,25 @@ def steps_of(
         kind = component("methods", name, problems)
         if kind is None:
             continue
-        base = names.defaults(kind)
-        if place in kind.presets:
-            base |= kind.presets[place].params
-        if variant:
-            chosen = kind.presets.get(f"{place}-{variant}", kind.presets.get(variant))
-            if chosen is None:
-                short = sorted({key.removeprefix(f"{place}-") for key in kind.presets} - {place})
-                problems.append(unknown(f"variant of {name}", variant, short))
-                continue
-            base |= chosen.params
+        base = preset_params(kind, place, variant)
+        if base is None:
+            short = sorted({key.removeprefix(f"{place}-") for key in kind.presets} - {place})
+            problems.append(unknown(f"variant of {name}", variant, short))
+            continue
         params = overlay(kind, name, base, sets.get(name, {}), problems)
         steps.append(Step(name, params, full_variant(kind, params, variant)))
     return list({(step.name, str(step.params)): step for step in steps}.values())
+
+
+def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | None:
+    """A method's defaults with the preset of a place and then a variant's laid over them; None: no such variant."""
+    params = names.defaults(kind)
+    if place in kind.presets:
+        params |= kind.presets[place].params
+    if not variant:
+        return params
+    chosen = kind.presets.get(f"{place}-{variant}", kind.presets.get(variant))
+    return None if chosen is None else params | chosen.params
 
 
 def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.ablations.base import Ablation
     from bench.ablations.experiment import Experiment
 
+FOLDER = "ablations"
+"""Of the studies, below runs and results alike; their runs are in ``runs`` inside, shared by all of them."""
 TABLE = {
     "distance": "bench.ablations.past:DISTANCE",
     "frequency": "bench.ablations.past:FREQUENCY",

@@ -131,11 +131,7 @@ def draw_influence(study: Study) -> Figure:
     ablation = ablations.of_runs("influence")
     figure, panels = drawing.grid(study, ablation, len(study.scores) + 1)
     styles = drawing.series_styles(study, ablation)
-    for axes, score in zip(panels, study.scores, strict=False):
-        drawing.frame(axes, study, score)
-        for series, (colour, marker) in styles.items():
-            drawing.draw_series(axes, study, ablation, series, score, colour, marker)
-        drawing.finish(axes, study, ablation, score)
+    drawing.score_panels(panels, study, ablation, styles)
     axes = panels[-1]
     for series in ("fisher", "gradient"):
         colour, marker = styles[series]
@@ -163,10 +159,10 @@ def correlations(study: Study, kind: str, age: float, name: str) -> list[float]:
 
 def influence_table(study: Study) -> str:
     """Quantiles, rank correlations, seconds and bytes of the weights."""
-    rows = [
-        "| weights | age | mean | 10% | 50% | 90% | rank corr. with theta_D's | with the last theta_0's | seconds | MB |"
-    ]
-    rows.append("| --- " * 10 + "|")
+    from bench.ablations.study import table
+
+    head = ["weights", "age", "mean", "10%", "50%", "90%", "rank corr. with theta_D's", "with the last theta_0's"]
+    rows = []
     for kind in ("fisher", "gradient"):
         for age in AGES:
             group = [f for f in study.points if f.at["series"] == kind and f.at["age"] == age]
@@ -180,13 +176,12 @@ def influence_table(study: Study) -> str:
                 *(fmean(float(note["quantiles"][q]) for note in notes) for q in ("0.1", "0.5", "0.9")),
                 *(fmean(correlations(study, kind, age, f"rank_correlation_with_{w}")) for w in ("target", "last")),
             ]
-            text = " | ".join(f"{cell:.3f}" for cell in cells)
-            rows.append(f"| {kind} | {age:g} | {text} | {fmean(stages):.1f} | {size:.1f} |")
+            rows.append([kind, f"{age:g}", *(f"{c:.3f}" for c in cells), f"{fmean(stages):.1f}", f"{size:.1f}"])
     said = (
         "The weights: 2 F_forget / (F_forget + F_retain), mean of the estimates at theta_0 and at theta_D; correlations are of "
         "the estimate at theta_0 alone. Seconds include every estimate that a run needed; bytes are of one set of weights."
     )
-    return said + "\n\n" + "\n".join(rows)
+    return f"{said}\n\n{table([*head, 'seconds', 'MB'], rows)}"
 
 
 INFLUENCE = Ablation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import names
@@ -35,14 +35,12 @@ class Place:
 
     def step(self, method: str, variant: str = "", **changed: Any) -> Step:
         """A method at this place's default setting, with a variant's and then the given parameters laid over it."""
+        from bench.plan import full_variant, preset_params
+
         kind = names.load("methods", method)
-        params = names.defaults(kind)
-        for preset in (self.name, *((f"{self.name}-{variant}", variant) if variant else ())):
-            if preset in kind.presets:
-                params |= kind.presets[preset].params
-                if preset != self.name:
-                    break
-        return Step(method, params | changed, variant)
+        params = preset_params(kind, self.name, variant)
+        assert params is not None, f"{method} has no variant {variant}"
+        return Step(method, params | changed, full_variant(kind, params | changed, variant))
 
 
 @dataclass(frozen=True)
@@ -148,6 +146,20 @@ def framed(points: Sequence[Point]) -> list[Point]:
     return [*found, *points]
 
 
+def framing_as_series(column: str, parameter: str) -> Callable[[Study], list[Finding]]:
+    """Target and oracle as lines of their own over ``column``, where they move with that task parameter."""
+
+    def derive(study: Study) -> list[Finding]:
+        return [
+            replace(f, at={"series": str(f.at["row"]), column: f.at[f"task.{parameter}"]})
+            if f.at.get("row") in FRAME
+            else f
+            for f in study.findings
+        ]
+
+    return derive
+
+
 def unique(items: Sequence[Any]) -> list[Any]:
     """The items without repetitions, in order."""
     found: list[Any] = []
@@ -159,27 +171,23 @@ def unique(items: Sequence[Any]) -> list[Any]:
 
 def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[str, Any] | None = None) -> RunSpec:
     """The run of a point on a seed, with ``chosen`` laid over its last step's parameters."""
-    from bench.plan import engines
+    from bench.plan import whole
 
     steps = point.steps
     if chosen:
         last = steps[-1]
         steps = (*steps[:-1], Step(last.method, {**last.params, **chosen}, last.variant))
-    task = names.load("tasks", place.task)
-    return RunSpec(
-        task=place.task,
-        task_params={**place.params, **point.task},
-        tier=place.tier,
-        model=place.model,
-        steps=steps,
-        seed=seed,
-        hashes=names.plugin_code("tasks", place.task)
-        | {k: v for step in steps for k, v in names.plugin_code("methods", step.method).items()},
-        versions=engines(task, place.tier)
-        | {place.task: task.version}
-        | {step.method: names.load("methods", step.method).version for step in steps},
-        data=getattr(task, "data", "generated"),
-        start=point.start,
-        lean=True,
-        study=study,
+    return whole(
+        RunSpec(
+            task=place.task,
+            task_params={**place.params, **point.task},
+            tier=place.tier,
+            model=place.model,
+            steps=steps,
+            seed=seed,
+            data=getattr(names.load("tasks", place.task), "data", "generated"),
+            start=point.start,
+            lean=True,
+            study=study,
+        )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
+from bench.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, framing_as_series
 
 GAPS = (0, 300, 1200)
 LATER = {"tofu": 30, "restor": 10, "muse-books": 4, "digits": 150, "graph": 150}
@@ -23,16 +23,6 @@ def gap_points(place: Place) -> list[Point]:
     ]
 
 
-def framing_as_series(study: Study) -> list[Finding]:
-    """Target and oracle as lines of their own: both move with the gap."""
-    return [
-        replace(finding, at={"series": str(finding.at["row"]), "gap": finding.at["task.gap_steps"]})
-        if finding.at.get("row") in FRAME
-        else finding
-        for finding in study.findings
-    ]
-
-
 GAP = Ablation(
     name="gap",
     question="Does forgetting still work when training went on after the forget set?",
@@ -41,7 +31,7 @@ GAP = Ablation(
     points=gap_points,
     x="gap",
     x_label="optimiser steps after the forget set",
-    derive=framing_as_series,
+    derive=framing_as_series("gap", "gap_steps"),
 )
 
 

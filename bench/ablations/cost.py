@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
+from bench.ablations.base import Ablation, Place, Point, Study, framing_as_series
 from bench.ablations.cost_page import report
 from bench.ablations.costing import (
     COSTED,
@@ -46,16 +46,6 @@ def cost_points(place: Place) -> list[Point]:
         Point({"series": method, "width": width}, (place.step(method),), {"width": width})
         for width in WIDTHS
         for method in METHODS
-    ]
-
-
-def framing_as_series(study: Study) -> list[Finding]:
-    """Target and oracle as lines of their own: both change with the width."""
-    return [
-        replace(finding, at={"series": str(finding.at["row"]), "width": finding.at["task.width"]})
-        if finding.at.get("row") in FRAME
-        else finding
-        for finding in study.findings
     ]
 
 
@@ -94,10 +84,8 @@ def draw(study: Study) -> Figure:
     ablation = ablations.of_runs("cost")
     costs = ladder(study)
     figure, panels = drawing.grid(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
-    for axes, score in zip(panels, study.scores, strict=False):
-        for series, (colour, marker) in styles().items():
-            drawing.draw_series(axes, study, ablation, series, score, colour, marker)
-        drawing.finish(axes, study, ablation, score)
+    drawing.score_panels(panels, study, ablation, styles())
+    for axes in panels[: len(study.scores)]:
         axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
         axes.minorticks_off()
     if costs:
@@ -247,7 +235,7 @@ COST = Ablation(
     x_label="hidden size of the two-layer Llama",
     log_x=True,
     tasks=("tofu", "restor", "muse-books"),
-    derive=framing_as_series,
+    derive=framing_as_series("width", "width"),
     draw=draw,
     extra=report,
     gather=gather,

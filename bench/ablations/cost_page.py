@@ -34,6 +34,7 @@ from bench.ablations.costing import (
     predict,
     rules,
 )
+from bench.ablations.study import table
 from bench.estimate import BYTES_PER_PARAMETER
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
@@ -64,11 +65,6 @@ def between(values: Sequence[float], unit: str) -> str:
     middle = scaled(fmean(values), unit)
     low, high = scaled(min(values), unit), scaled(max(values), unit)
     return middle if low == high else f"{middle} ({low}–{high})"
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))
 
 
 def report(study: Study) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import ablations
 from bench.errors import UserError
 from bench.files import write_text
+from bench.lab import sgd_influence
 from bench.types import Json
 
 if TYPE_CHECKING:
@@ -132,27 +133,6 @@ def experiment_faults(data: Json) -> list[str]:
     return [f"{dirty} of its seeds were run by code that is no commit's; commit and run it again."] if dirty else []
 
 
-def run_sgd_influence(seed: int) -> Json:
-    """See `bench.lab.sgd_influence`."""
-    from bench.lab.sgd_influence import run
-
-    return run(seed)
-
-
-def draw_sgd_influence(results: list[Json]) -> Any:
-    """See `bench.lab.sgd_influence`."""
-    from bench.lab.sgd_influence import draw
-
-    return draw(results)
-
-
-def table_sgd_influence(results: list[Json]) -> str:
-    """See `bench.lab.sgd_influence`."""
-    from bench.lab.sgd_influence import table
-
-    return table(results)
-
-
 SGD_INFLUENCE = Experiment(
     name="sgd-influence",
     question="How near do MSA and the exact SGD-influence come to the true difference from the oracle?",
@@ -160,7 +140,7 @@ SGD_INFLUENCE = Experiment(
     "carries every forget gradient to the end by the product of I - eta H; MSA is its like with every such matrix the "
     "identity, on a path of its own. The true difference is the oracle's weights minus the target's.",
     version=1,
-    run=run_sgd_influence,
-    draw=draw_sgd_influence,
-    table=table_sgd_influence,
+    run=sgd_influence.run,
+    draw=sgd_influence.draw,
+    table=sgd_influence.table,
 )

@@ -80,17 +80,16 @@ def itself(point: Point) -> Point:
 
 def with_places(study: Study) -> list[Finding]:
     """MSA's findings with where their theta_0 lies, and with theta_1's own score on the forget set."""
+    from bench.ablations.study import lines_of
+
     score = study.findings[0].record.facts["headline"][0]
     own = {
         (f.at["series"], f.at["age"], f.seed): f.score(score) for f in study.findings if f.at.get("row") == "theta_1"
     }
-    kept = [f for f in study.findings if f.at.get("row") != "theta_1"]
-    groups: dict[str, list[Finding]] = {}
-    for finding in kept:
-        groups.setdefault(str(dict(finding.at)), []).append(finding)
-    made = []
-    for group in groups.values():
-        at = dict(group[0].at)
+    kept = tuple(f for f in study.findings if f.at.get("row") != "theta_1")
+    made: list[Finding] = []
+    for line in lines_of(replace(study, findings=kept)):
+        at, group = dict(line.at), line.findings
         if at.get("row") not in FRAME:
             places = [finding.record.facts["theta_0"] for finding in group]
             at |= {
@@ -115,11 +114,7 @@ def draw_distance(study: Study) -> Figure:
     scores = study.scores
     figure, panels = drawing.grid(study, ablation, len(scores) + 3)
     styles = drawing.series_styles(study, ablation)
-    for axes, score in zip(panels, scores, strict=False):
-        drawing.frame(axes, study, score)
-        for series, (colour, marker) in styles.items():
-            drawing.draw_series(axes, study, ablation, series, score, colour, marker)
-        drawing.finish(axes, study, ablation, score)
+    drawing.score_panels(panels, study, ablation, styles)
     own, tokens, parameters = panels[len(scores) :]
     for series, (colour, marker) in styles.items():
         rows = [line for line in drawing.lines_of(study) if line.at.get("series") == series]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import ablations, names, plan, selection
+from bench.ablations import FOLDER
 from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
 from bench.ablations.experiment import Experiment, carry_out
@@ -24,9 +25,6 @@ from bench.runner import Paths, curves
 from bench.store import Store
 from bench.tracking import KINDS, Tracker, open_tracker
 from bench.types import Json, Record, RunSpec, Step
-
-FOLDER = "ablations"
-"""Below ``--out`` and below ``results``: the studies; their runs are in ``runs`` inside, shared by all of them."""
 
 
 @dataclass(frozen=True)

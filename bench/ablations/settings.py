@@ -39,15 +39,16 @@ def away(finding: Finding) -> float:
 
 def picks(study: Study) -> str:
     """What the rule and the oracle choose on each seed, and the scores there."""
-    lines = ["| seed | who chooses | alpha | beta | " + " | ".join(study.scores) + " |"]
-    lines.append("| --- " * (4 + len(study.scores)) + "|")
+    from bench.ablations.study import table
+
+    body = []
     for seed in study.seeds:
         for who, pick in (("the rule", rule_pick), ("the oracle", oracle_pick)):
             alpha, beta = pick(study, seed)
             at = next(f for f in study.points if f.seed == seed and (f.at["alpha"], f.at["beta"]) == (alpha, beta))
-            scores = " | ".join(f"{at.score(name):.3f}" for name in study.scores)
-            lines.append(f"| {seed} | {who} | {alpha:g} | {beta:g} | {scores} |")
-    return "\n".join(lines)
+            scores = [f"{at.score(name):.3f}" for name in study.scores]
+            body.append([str(seed), who, f"{alpha:g}", f"{beta:g}", *scores])
+    return table(["seed", "who chooses", "alpha", "beta", *study.scores], body)
 
 
 def draw_surface(study: Study) -> Figure:
@@ -311,12 +312,9 @@ def regret_table(study: Study) -> str:
 
 def table_of(all_found: Sequence[Regret]) -> str:
     """One line a method, one column a rule."""
-    from bench.ablations.study import spread
+    from bench.ablations.study import spread, table
 
-    lines = [
-        f"| method | the oracle's strengths | {' | '.join(rule.name for rule in RULES)} |",
-        "| --- " * (2 + len(RULES)) + "|",
-    ]
+    body = []
     for method in STRENGTHS:
         mine = [item for item in all_found if item.method == method]
         best = ", ".join(f"{item.best:g}" for item in mine if item.rule == RULES[0].name)
@@ -329,8 +327,8 @@ def table_of(all_found: Sequence[Regret]) -> str:
             ends = [STRENGTHS[method][k][next(iter(STRENGTHS[method][0]))] for k in (0, -1)]
             edge = " (edge)" if any(item.strength in ends for item in group) else ""
             cells.append(f"{spread(reached)}{few} [{chosen}]{edge}")
-        lines.append(f"| {method} | {best} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        body.append([method, best, *cells])
+    return table(["method", "the oracle's strengths", *(rule.name for rule in RULES)], body)
 
 
 def draw_regret(study: Study) -> Figure:

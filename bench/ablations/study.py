@@ -137,6 +137,15 @@ def study_faults(study: Study) -> list[str]:
     return [fault for finding in study.findings for fault in faults(finding.record)]
 
 
+def faults_in(file: Path) -> list[str]:
+    """Why a study's or an experiment's file can't be published, each reason once."""
+    data = experiment.read(file)
+    if data.get("kind") == experiment.KIND:
+        return experiment.experiment_faults(data)
+    reasons = [fault.split(": ", 1)[1] for fault in study_faults(read(file))]
+    return [f"{reasons.count(reason)} of its runs: {reason}" for reason in dict.fromkeys(reasons)]
+
+
 CHOSEN_SAID = (
     " What is chosen without the oracle is chosen by the rule of `bench tune` on validation rows of the same seed, which no "
     "probe contains; an edge is the end of what was tried."
@@ -187,7 +196,7 @@ def render(study: Study, ablation: Ablation) -> str:
         ]
         if "chosen without the oracle" in head:
             cells.append(chosen_text(line))
-        body.append("| " + " | ".join(cells) + " |")
+        body.append(cells)
     tier = "lab: a small model on generated data, not the benchmark itself" if study.place.tier == "lab" else "real"
     parts = [
         f"# {study.name}: {study.place.task} ({study.place.tier})",
@@ -197,11 +206,16 @@ def render(study: Study, ablation: Ablation) -> str:
         "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
         f"![{study.name}]({stem(study)}.png)",
-        "\n".join(["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |", *body]),
+        table(head, body),
     ]
     if ablation.extra:
         parts.append(ablation.extra(shown))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))
 
 
 def unique_columns(study: Study, ablation: Ablation) -> list[str]:
@@ -246,13 +260,20 @@ def lines(study: Study) -> Figure:
     """A panel for each score: lines over the ablation's axis, seeds as a band, target and oracle across."""
     ablation = ablations.of_runs(study.name)
     figure, panels = grid(study, ablation, len(study.scores))
-    for axes, score in zip(panels, study.scores, strict=True):
-        frame(axes, study, score)
-        for series, (colour, marker) in series_styles(study, ablation).items():
-            draw_series(axes, study, ablation, series, score, colour, marker)
-        finish(axes, study, ablation, score)
+    score_panels(panels, study, ablation, series_styles(study, ablation))
     legend(figure, panels)
     return figure
+
+
+def score_panels(
+    panels: Sequence[Axes], study: Study, ablation: Ablation, styles: Mapping[str, tuple[str, str]]
+) -> None:
+    """The first panels, one for each score: every series between target and oracle, where these don't move."""
+    for axes, score in zip(panels, study.scores, strict=False):
+        frame(axes, study, score)
+        for series, (colour, marker) in styles.items():
+            draw_series(axes, study, ablation, series, score, colour, marker)
+        finish(axes, study, ablation, score)
 
 
 def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and range") -> tuple[Figure, list[Axes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.ablations.base import Study, framed
+from bench.ablations.base import Study, framed, framing_as_series
 from bench.ablations.conditions import (
     GAP_METHODS,
     GAPS,
@@ -10,7 +10,6 @@ from bench.ablations.conditions import (
     NOISE_METHODS,
     SHARES,
     clean_everywhere,
-    framing_as_series,
     gap_points,
     noise_points,
 )
@@ -28,7 +27,7 @@ def test_every_method_runs_after_each_gap_in_a_world_with_the_same_people() -> N
 
 
 def test_target_and_oracle_are_lines_over_the_gap() -> None:
-    found = framing_as_series(
+    found = framing_as_series("gap", "gap_steps")(
         Study(
             "gap",
             place(),
