@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -48,6 +49,29 @@ LmEvalData = Annotated[
 ]
 Track = Annotated[str, typer.Option("--track", help="wandb (offline when not logged in) or none.")]
 Study = Annotated[str, typer.Option("--study", help="A label for the records; changes no result.")]
+Target = Annotated[
+    str, typer.Option("--target", help="Real tier: a target trained elsewhere; known name, hub id or folder.")
+]
+Oracles = Annotated[str, typer.Option("--oracle", help="Real tier: retrained models from elsewhere, comma-separated.")]
+Then = Annotated[str, typer.Option("--then", help="Methods that go on where each row's method ended, such as repair.")]
+Probes = Annotated[
+    str,
+    typer.Option("--probes", help="Ask these kinds of probes alone, such as logprob,divergence; the rest is absent."),
+]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Real tier: float32 (default) or bfloat16, of weights in training and on disk.")
+]
+Autocast = Annotated[
+    bool, typer.Option("--autocast", help="Real tier: train in bfloat16 autocast; the weights stay float32.")
+]
+Lora = Annotated[int, typer.Option("--lora", help="Real tier: train adapters of this rank (peft), merged at the end.")]
+Micro = Annotated[
+    int, typer.Option("--micro", help="Real tier: most rows of one forward pass; default by the model. Saves memory.")
+]
+Checkpointing = Annotated[
+    bool,
+    typer.Option("--checkpointing", help="Compute activations again in the backward pass: less memory, more time."),
+]
 Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
 
 
@@ -74,8 +98,31 @@ def main() -> None:
         os._exit(0)
 
 
-@app.command()
-def run(
+def asking(seeds: str = "0,1,2", without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command everything that says what is asked, as `asked_for` has it, in the place of its ``asked``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        said = [
+            parameter.replace(default=seeds) if name == "seeds" else parameter
+            for name, parameter in inspect.signature(asked_for, eval_str=True).parameters.items()
+            if name not in without
+        ]
+
+        def wrapped(**given: Any) -> None:
+            mine = {name: value for name, value in given.items() if name in own}
+            command(asked_for(**{name: value for name, value in given.items() if name not in own}), **mine)
+
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        parameters = [*said, *(parameter for name, parameter in own.items() if name != "asked")]
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapped
+
+    return decorate
+
+
+def asked_for(
     methods: Methods,
     task: TaskName,
     model: Model = "",
@@ -84,69 +131,97 @@ def run(
     seeds: Seeds = "0,1,2",
     sets: Sets = None,
     limit: Limit = None,
+    lm_eval: LmEval = "",
+    lm_eval_data: LmEvalData = None,
+    study: Study = "",
+    target: Target = "",
+    oracle: Oracles = "",
+    then: Then = "",
+    probes: Probes = "",
+    dtype: Dtype = "",
+    autocast: Autocast = False,
+    lora: Lora = 0,
+    micro: Micro = 0,
+) -> Any:
+    """The options as one `bench.plan.Asked`."""
+    from bench.plan import Asked
+
+    numbers, problems = seeds_or_problems(seeds)
+    return Asked(
+        task=task,
+        methods=tuple(split(methods)),
+        sets=tuple(sets or ()),
+        seeds=numbers,
+        model=model,
+        data=data,
+        history=past,
+        limit=limit,
+        lm_eval=tuple(split(lm_eval)),
+        lm_eval_data=str(lm_eval_data or ""),
+        study=study,
+        target=target,
+        oracles=tuple(split(oracle)),
+        then=tuple(split(then)),
+        kinds=tuple(split(probes)),
+        compute={"dtype": dtype, "autocast": autocast, "lora": lora, "micro": micro},
+        problems=problems,
+    )
+
+
+@app.command()
+@asking()
+def run(
+    asked: Any,
     jobs: Jobs = None,
     out: Out = Path("runs"),
     store: StoreAt = None,
     device: Device = "cpu",
     threads: Threads = 1,
-    lm_eval: LmEval = "",
-    lm_eval_data: LmEvalData = None,
+    checkpointing: Checkpointing = False,
     track: Track = "wandb",
-    study: Study = "",
 ) -> None:
     """Run methods on a task: target, oracle and every method, each seed; what is done already is not done again."""
     from bench.commands import run_command
 
-    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, study, past)
-    failed = run_command(asked, out, store_at(store), jobs, device, threads, track)
+    failed = run_command(asked, out, store_at(store), jobs, device, threads, track, checkpointing)
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
+@asking()
 def plan(
-    methods: Methods,
-    task: TaskName,
-    model: Model = "",
-    data: Data = "",
-    past: Past = "",
-    seeds: Seeds = "0,1,2",
-    sets: Sets = None,
-    limit: Limit = None,
+    asked: Any,
     jobs: Jobs = None,
     out: Out = Path("runs"),
     store: StoreAt = None,
-    lm_eval: LmEval = "",
-    lm_eval_data: LmEvalData = None,
 ) -> None:
     """Say what `run` would do: which runs, which are cached, expected time and memory. Nothing heavy is loaded."""
     from bench.commands import default_jobs, show_plan
     from bench.plan import make_plan
     from bench.store import Store
 
-    asked = asked_for(task, methods, sets, seeds, model, data, limit, lm_eval, lm_eval_data, "", past)
     show_plan(make_plan(asked, out, Store(store_at(store))), jobs or default_jobs("cpu"))
 
 
 @app.command()
+@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes"))
 def tune(
-    methods: Methods,
-    task: TaskName,
-    model: Model = "",
-    data: Data = "",
-    past: Past = "",
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds to tune on; not those that are reported.")] = "100,101",
-    sets: Sets = None,
+    asked: Any,
     jobs: Jobs = None,
     out: Out = Path("runs"),
     store: StoreAt = None,
     device: Device = "cpu",
     threads: Threads = 1,
+    checkpointing: Checkpointing = False,
 ) -> None:
-    """Choose each method's hyperparameters on the validation rows by the stated rule, without the oracle."""
+    """Choose each method's hyperparameters on validation rows by the stated rule, without the oracle, on other seeds."""
+    from dataclasses import replace
+
     from bench.commands import tune_command
 
-    asked = asked_for(task, methods, sets, seeds, model, data, None, "", None, "tune", past)
-    raise typer.Exit(1 if tune_command(asked, out, store_at(store), jobs, device, threads) else 0)
+    asked = replace(asked, study="tune")
+    failed = tune_command(asked, out, store_at(store), jobs, device, threads, checkpointing)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
@@ -441,39 +516,6 @@ def fetch(
 
     got = fetch_model(name, store_at(store) / "models", typer.echo, revision)
     typer.echo(f"{got.name} {got.hash[:16]}: ready. Use it with --model {got.name}.")
-
-
-def asked_for(
-    task: str,
-    methods: str,
-    sets: list[str] | None,
-    seeds: str,
-    model: str,
-    data: str,
-    limit: int | None,
-    lm_eval: str,
-    lm_eval_data: Path | None,
-    study: str,
-    past: str = "",
-) -> Any:
-    """The options as one `bench.plan.Asked`."""
-    from bench.plan import Asked
-
-    numbers, problems = seeds_or_problems(seeds)
-    return Asked(
-        task=task,
-        methods=tuple(split(methods)),
-        sets=tuple(sets or ()),
-        seeds=numbers,
-        model=model,
-        data=data,
-        history=past,
-        limit=limit,
-        lm_eval=tuple(split(lm_eval)),
-        lm_eval_data=str(lm_eval_data or ""),
-        study=study,
-        problems=problems,
-    )
 
 
 def split(text: str) -> list[str]:

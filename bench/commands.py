@@ -66,7 +66,14 @@ def can_write(folder: Path) -> bool:
 
 
 def run_command(
-    asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int, track: str
+    asked: Asked,
+    out: Path,
+    store_root: Path,
+    jobs: int | None,
+    device: str,
+    threads: int,
+    track: str,
+    checkpointing: bool = False,
 ) -> bool:
     """`bench run`; returns whether some run failed."""
     problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root))
@@ -80,7 +87,7 @@ def run_command(
     if asked.limit:
         print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
     began = time.perf_counter()
-    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs")
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
     results: list[Result] = []
     try:
         with Reporter() as reporter:
@@ -235,7 +242,15 @@ REPORTED = (0, 1, 2)
 """Seeds of the published tables; a search must not have seen them."""
 
 
-def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, threads: int) -> bool:
+def tune_command(
+    asked: Asked,
+    out: Path,
+    store_root: Path,
+    jobs: int | None,
+    device: str,
+    threads: int,
+    checkpointing: bool = False,
+) -> bool:
     """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
     problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root), *tune_problems(asked))
     plan = make_plan(replace(asked, problems=problems), out, Store(store_root))
@@ -245,7 +260,7 @@ def tune_command(asked: Asked, out: Path, store_root: Path, jobs: int | None, de
     total = sum(len(search.jobs) for search in searches)
     print(f"{total} runs ({', '.join(f'{s.method}: {len(s.steps)} settings' for s in searches)}), {len(todo)} to do")
     builds = [Job(replace(plan.entries[0].spec, seed=seed), "target") for seed in asked.seeds]
-    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs")
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
     with Reporter() as reporter:
         results = Pool(jobs or default_jobs(device), around, reporter.report).run(builds + todo if todo else [])
     failed = [result for result in results if result.status == "failed"]

@@ -42,6 +42,12 @@ class Work:
     """Steps between the resumable states of a long training run; 0: none, it starts again."""
     autocast: bool = False
     """bfloat16 autocast while training, float32 weights."""
+    dtype: str = "float32"
+    """Of the weights that are trained, where a recipe doesn't name another one."""
+    lora: int = 0
+    """Rank of the adapters that are trained, where a recipe names none; 0 trains all weights."""
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, which saves memory and changes no number."""
     wait: bool = True
     """Whether to wait for a node that another process is building; else `Busy` is raised."""
     only_cached: bool = False
@@ -82,7 +88,15 @@ class Work:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
         node = self.train_node(start, streams, recipe, label)
         made = node.info["meta"]["checkpoint"]
-        return replace(start, path=str(node.path), hash=made, label=label, dtype=recipe.dtype)
+        return replace(start, path=str(node.path), hash=made, label=label, dtype=self.fitted(recipe).dtype)
+
+    def fitted(self, recipe: Recipe) -> Recipe:
+        """The recipe with this context's dtype and adapters, where it has none of its own."""
+        return replace(
+            recipe,
+            dtype=self.dtype if recipe.dtype == "float32" else recipe.dtype,
+            lora=recipe.lora or self.lora,
+        )
 
     def train_node(
         self,
@@ -97,6 +111,7 @@ class Work:
         from bench.training import describe, train
 
         check_seal(start)
+        recipe = self.fitted(recipe)
         seed = self.seed if seed is None else seed
         fields = {
             "kind": "train",
@@ -124,6 +139,7 @@ class Work:
                 save_every=self.save_every,
                 micro=self.micro,
                 autocast=self.autocast,
+                checkpointing=self.checkpointing,
                 use_cpu=self.device == "cpu",
                 report=lambda step, of: self.report({"stage": label, "status": "progress", "done": step, "total": of}),
             )

@@ -178,7 +178,7 @@ class Method(Protocol):
     summary: ClassVar[str]
     """One line: what it does, and the paper."""
     needs: ClassVar[frozenset[str]]
-    """Of ``history``, ``retain``; a task that can't meet one makes a skip with a reason."""
+    """Of ``history``, ``retain``, ``instructions``; a task that can't meet one makes a skip with a reason."""
     version: ClassVar[int]
     """Raised when the same parameters give another result."""
     presets: ClassVar[Mapping[str, Preset]]
@@ -238,6 +238,8 @@ class Scenario:
     """Names of the scores that make the utility axis of the plots (goal up)."""
     forgetting: tuple[str, ...] = ()
     """Names of the scores that make the forgetting axis (goal oracle)."""
+    instructions: tuple[Example, ...] = ()
+    """Rows of general instructions for a repair after unlearning; a method that needs ``instructions`` gets them."""
     headline: tuple[str, ...] = ()
     """Columns of the leaderboard, in order; every other score is in the records."""
 
@@ -253,6 +255,19 @@ class Setting:
     """Folder or hub id of the benchmark's rows."""
     history: str = ""
     """File or folder with the model's past (`bench.history.load`); empty: the model is all that is known of it."""
+    model: str = ""
+    """Its name: known, a hub id, or its folder's own."""
+    dtype: str = "float32"
+    """Of the weights in memory and of the checkpoints that are made."""
+    target: Checkpoint | None = None
+    """A target that was trained elsewhere; None: the task trains it."""
+    oracles: tuple[Checkpoint, ...] = ()
+    """Retrained models from elsewhere; none: the task trains them."""
+
+    @property
+    def before(self) -> Checkpoint:
+        """The model as it was given: the last checkpoint before the forget set."""
+        return Checkpoint(self.model_path, self.model_hash, dtype=self.dtype, label="history-0")
 
 
 @dataclass(frozen=True)
@@ -279,7 +294,8 @@ class Task(Protocol):
 
     # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
     # that its models can be asked, where not all of `bench.measure.KINDS`; ``data``, where its rows come from, where they
-    # aren't generated.
+    # aren't generated; ``check(setting)``, what is wrong with the model or the data of the real tier, found before anything
+    # is trained.
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""

@@ -26,6 +26,8 @@ from bench.types import Json, Record, RunSpec
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
+MICRO = 8
+"""Rows of a real model's forward pass, where neither the user nor the model's entry says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Surroundings:
     device: str
     threads: int
     logs: Path
+    checkpointing: bool = False
+    """Whether training computes activations again in the backward pass, to save memory."""
 
 
 class Pool:
@@ -242,7 +246,8 @@ class Worker:
         from bench.store import Store
 
         self.store, self.out = Store(Path(around["store"])), Path(around["out"])
-        self.paths, self.device, self.threads = Paths(**around["paths"]), around["device"], around["threads"]
+        self.paths, self.device, self.threads = Paths.from_json(around["paths"]), around["device"], around["threads"]
+        self.checkpointing = around.get("checkpointing", False)
         self.answer = answer
 
     def do(self, job: Json, wait: bool = False) -> Json:
@@ -266,7 +271,8 @@ class Worker:
 
     def folders(self) -> list[str]:
         """Folders of this machine that an error may name."""
-        return [str(Path(folder).absolute()) for folder in (self.store.root, self.out, *vars(self.paths).values())]
+        places = (str(self.store.root), str(self.out), *self.paths.folders())
+        return [str(Path(place).absolute()) for place in places]
 
     def run(self, spec: RunSpec, job: Json, wait: bool) -> str:
         """Build the job's stage, or make and write its record."""
@@ -297,17 +303,25 @@ class Worker:
         from bench.context import Work
         from bench.provenance import provenance
 
-        real = spec.tier == "real"
+        real, compute = spec.tier == "real", spec.compute
         return Work(
             self.store,
             spec.seed,
-            provenance(self.device) | {"threads": self.threads},
+            provenance(self.device) | {"threads": self.threads} | self.resources(),
             self.device,
-            micro=8 if real else None,
+            micro=compute.get("micro", MICRO) if real else None,
             save_every=25 if real else 0,
+            autocast=compute.get("autocast", False),
+            dtype=compute.get("dtype", "float32"),
+            lora=compute.get("lora", 0),
+            checkpointing=self.checkpointing,
             wait=wait,
             report=self.answer,
         )
+
+    def resources(self) -> Json:
+        """What saves memory and changes no number, for the provenance."""
+        return {"gradient_checkpointing": True} if self.checkpointing else {}
 
 
 def write_failed(spec: RunSpec, reason: str, out: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench import names
 from bench.contracts import Outline, Setting
 from bench.errors import UserError, collect, unknown
 from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
 from bench.records import read
-from bench.runner import Paths
+from bench.runner import Paths, setting_of
 from bench.store import Store
 from bench.types import Record, RunSpec, Step
 
@@ -41,6 +41,16 @@ class Asked:
     lm_eval: tuple[str, ...] = ()
     lm_eval_data: str = ""
     study: str = ""
+    target: str = ""
+    """A target that was trained elsewhere: known name, hub id or folder."""
+    oracles: tuple[str, ...] = ()
+    """Retrained models from elsewhere."""
+    then: tuple[str, ...] = ()
+    """Methods that go on where each row's method has ended, and from the untouched target."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of probes that are asked; none for all."""
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    """`RunSpec.compute` as the user has it: what isn't said is absent."""
     problems: tuple[str, ...] = ()
     """Mistakes that parsing has found already."""
 
@@ -83,7 +93,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     problems = list(asked.problems)
     task = component("tasks", asked.task, problems)
     wanted = method_names(asked.methods, problems)
-    sets = parse_sets(asked.sets, asked.task, wanted, problems)
+    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)], problems)
     if asked.limit is not None and asked.limit < 1:
         problems.append(f"--limit must be at least 1, not {asked.limit}.")
     if not asked.seeds and not asked.problems:
@@ -99,6 +109,9 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         problems.append("--data goes with --model: the lab generates its own rows.")
     if tier == LAB and asked.history:
         problems.append("--history goes with --model: the lab makes its own history.")
+    if tier == LAB and (asked.target or asked.oracles):
+        problems.append("--target and --oracle go with --model: the lab trains its own.")
+    compute = computing(asked, tier, problems)
     hashes, paths, model = outside(asked, tier, store.root / "models", problems)
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
@@ -112,11 +125,13 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         hashes["lm_eval"] = tree_hash(Path(asked.lm_eval_data))
     paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
     specs: list[RunSpec] = []
-    rows = [()] + [(step,) for step in steps_of(wanted, sets, f"{tier}-{asked.task}", problems)]
+    rows = rows_of(wanted, sets, f"{tier}-{asked.task}", asked.then, problems)
     if task is not None:
         params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
         if not problems and hasattr(task, "problems_in"):
             problems.extend(task(**params).problems_in(tier))
+        if not problems and tier != LAB and hasattr(task, "check"):
+            problems.extend(task(**params).check(setting_of(first_spec(asked, tier, model, hashes, compute), paths)))
         if not problems:
             specs = [
                 whole(
@@ -131,6 +146,8 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
                         data=data_name(asked.data) if tier == "real" else getattr(task, "data", "generated"),
                         hashes=hashes,
                         lm_eval=asked.lm_eval,
+                        kinds=asked.kinds,
+                        compute=compute,
                         study=asked.study,
                     )
                 )
@@ -139,7 +156,7 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
             ]
     collect(list(dict.fromkeys(problems)))  # a method's variants share its mistakes
     assert task is not None
-    setting = Setting(tier, paths.model, hashes.get("model", ""), paths.data, paths.history)
+    setting = setting_of(specs[0], paths)
     outline = task(**params).outline(setting)
     rate = known_rate(store.root, outline.parameters)
     entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
@@ -205,7 +222,8 @@ def is_kept(record: Record, store: Store) -> bool:
     """Whether the store still holds the checkpoint and the responses that a record names, unharmed."""
     known = record.lineage
     result, measured = known.get("result_node"), [known.get("responses"), *known.get("oracle_responses", [])]
-    outside = known.get("result") and known["result"] in [*known.get("history", []), known.get("before")]
+    elsewhere = [*known.get("history", []), known.get("before"), *known.get("outside", [])]
+    outside = known.get("result") and known["result"] in elsewhere
     nodes = [*([result] if result or not outside else []), *measured]
     return all(key and store.find(key) is not None for key in nodes)
 
@@ -318,6 +336,65 @@ def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | 
     return None if chosen is None else params | chosen.params
 
 
+Rows = list[tuple[Step, ...]]
+
+
+def rows_of(
+    wanted: Sequence[tuple[str, str]],
+    sets: Mapping[str, Mapping[str, str]],
+    place: str,
+    then: Sequence[str],
+    problems: list[str],
+) -> Rows:
+    """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
+    further: list[tuple[str, str]] = []
+    for name in then:
+        if name in names.table("methods"):
+            further.append((name, ""))
+        else:
+            problems.append("--then: " + unknown("method", name, names.table("methods"), "methods"))
+    later = tuple(steps_of(further, sets, place, problems))
+    each = steps_of(wanted, sets, place, problems)
+    return [(), *([later] if later else []), *((step, *(later if step.method != "retrain" else ())) for step in each)]
+
+
+DTYPES = ("float32", "bfloat16")
+
+
+def computing(asked: Asked, tier: str, problems: list[str]) -> dict[str, Any]:
+    """How training computes, where it isn't as usual: the user's word, else the known model's."""
+    from bench.executor import MICRO
+    from bench.models import KNOWN, canonical
+    from bench.types import ProbeKind
+
+    asked_kinds = get_args(ProbeKind)
+
+    found = {name: value for name, value in asked.compute.items() if value}
+    if tier == LAB and found:
+        problems.append(f"--{', --'.join(found)} goes with --model: the lab's models need none of it.")
+    if found.get("dtype", "float32") not in DTYPES:
+        problems.append(f"--dtype {found['dtype']}: models are trained in {' or '.join(DTYPES)}.")
+    if found.get("dtype") == "bfloat16" and found.get("autocast"):
+        problems.append("--autocast computes in bfloat16 and keeps the weights in float32: leave out --dtype bfloat16.")
+    if any(found.get(name, 1) < 1 for name in ("lora", "micro")):
+        problems.append("--lora and --micro are at least 1.")
+    problems.extend(
+        "--probes: " + unknown("kind of probe", kind, asked_kinds) for kind in asked.kinds if kind not in asked_kinds
+    )
+    known = KNOWN.get(canonical(asked.model).partition("@")[0])
+    micro = found.get("micro") or (known.micro if known else MICRO)
+    found = {name: value for name, value in found.items() if (name, value) != ("dtype", "float32")}
+    return {
+        **{k: v for k, v in found.items() if k != "micro"},
+        **({"micro": micro} if tier != LAB and micro != MICRO else {}),
+    }
+
+
+def first_spec(asked: Asked, tier: str, model: str, hashes: Mapping[str, str], compute: Mapping[str, Any]) -> RunSpec:
+    """Enough of a spec for its setting."""
+    return RunSpec(asked.task, {}, tier, model, (), 0, hashes=hashes, compute=compute)
+
+
 def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
     """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
     made = kind(**params)
@@ -332,6 +409,7 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
     from bench.models import resolve
 
     hashes: dict[str, str] = {}
+    elsewhere: dict[str, list[str]] = {"target": [], "oracle": []}
     model, name = "", asked.model
     try:
         reference = resolve(asked.model, models)
@@ -350,12 +428,21 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
 
             hashes["data"] = tree_hash(folder)
             data = str(folder.resolve())
+    for i, (option, given) in enumerate([("target", asked.target), *(("oracle", oracle) for oracle in asked.oracles)]):
+        if given:
+            try:
+                other = resolve(given, models)
+                hashes["target" if option == "target" else f"oracle-{i - 1}"] = other.hash
+                elsewhere[option].append(str(other.path))
+            except UserError as error:
+                problems.extend(f"--{option}: {problem}" for problem in error.problems)
     past = ""
     if asked.history and model:
         past, hashes["history"] = past_of(asked.history, model, hashes["model"], models, problems)
     elif asked.history:
         past_of(asked.history, "", "", models, problems)
-    return hashes, Paths(model, data, history=past), name
+    found = Paths(model, data, history=past, target="".join(elsewhere["target"]), oracles=tuple(elsewhere["oracle"]))
+    return hashes, found, name
 
 
 def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:

@@ -34,6 +34,21 @@ class Paths:
     """Folder with offline copies of lm-eval's data; empty: the hub."""
     history: str = ""
     """File or folder with the model's past (`bench.history.load`); empty: the model alone."""
+    target: str = ""
+    """Folder of a target that was trained elsewhere; empty: the task trains it."""
+    oracles: tuple[str, ...] = ()
+    """Folders of retrained models from elsewhere."""
+
+    @classmethod
+    def from_json(cls, data: Json) -> Paths:
+        """The inverse of ``vars``, after JSON has made lists of tuples."""
+        return cls(**{**data, "oracles": tuple(data.get("oracles", ()))})
+
+    def folders(self) -> list[str]:
+        """Every place that is named."""
+        return [
+            place for place in (self.model, self.data, self.lm_eval, self.history, self.target, *self.oracles) if place
+        ]
 
 
 @dataclass(frozen=True)
@@ -51,14 +66,30 @@ def make_task(spec: RunSpec) -> Any:
 
 def setting_of(spec: RunSpec, paths: Paths) -> Setting:
     """The tier and the outside world of a spec."""
-    return Setting(spec.tier, paths.model, spec.hashes.get("model", ""), paths.data, paths.history)
+    dtype = spec.compute.get("dtype", "float32")
+
+    def outside(folder: str, name: str) -> Checkpoint:
+        return Checkpoint(folder, spec.hashes[name], dtype=dtype, label=name)
+
+    return Setting(
+        spec.tier,
+        paths.model,
+        spec.hashes.get("model", ""),
+        paths.data,
+        paths.history,
+        model=spec.model,
+        dtype=dtype,
+        target=outside(paths.target, "target") if paths.target else None,
+        oracles=tuple(outside(folder, f"oracle-{i}") for i, folder in enumerate(paths.oracles)),
+    )
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
     whole = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
-    return replace(whole, probes=tuple(p for p in whole.probes if p.kind not in LEFT_OUT)) if spec.lean else whole
+    kept = [p for p in whole.probes if not (spec.lean and p.kind in LEFT_OUT) and p.kind in (spec.kinds or (p.kind,))]
+    return replace(whole, probes=tuple(kept))
 
 
 LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
@@ -143,6 +174,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
             "oracles": [oracle.hash for oracle in oracles],
             "history": [moment.checkpoint.hash for moment in scenario.history().moments] if scenario.history else [],
             "history_used": sorted(ledger.past_used),
+            **outside_of(target, oracles, work),
             "oracle_rows": {
                 "count": len(scenario.oracle_rows),
                 "in_forget": len({row.id for row in scenario.oracle_rows} & {row.id for row in scenario.forget}),
@@ -155,6 +187,12 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         cost=cost(own, found, work, result, estimate) | flops(own, scenario, target, work),
         provenance=merged_provenance(work),
     )
+
+
+def outside_of(target: Checkpoint, oracles: Sequence[Checkpoint], work: Work) -> Json:
+    """Which of target and oracles were trained elsewhere: nobody here can say on which rows."""
+    foreign = [checkpoint.hash for checkpoint in (target, *oracles) if not node_of(checkpoint, work)]
+    return {"outside": foreign} if foreign else {}
 
 
 def node_of(checkpoint: Checkpoint, work: Work) -> str:
@@ -210,6 +248,8 @@ def unlearn(
         history = scenario.history() if scenario.history and "history" in component.needs else None
         if "history" in component.needs and history is None:
             raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
+        if "instructions" in component.needs and not scenario.instructions:
+            raise Unmet("it needs rows of instructions, and this task has none")
         ledger.past |= {moment.checkpoint.hash for moment in history.moments} if history else set()
         held = scenario.validation
         request = Request(
@@ -219,6 +259,7 @@ def unlearn(
             validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
             history=history,
             oracle=oracles[0] if is_oracle and oracles else None,
+            instructions=bare(scenario.instructions) if "instructions" in component.needs else (),
         )
         with sealed(() if is_oracle else oracles):
             result = method.unlearn(request, for_method(work, ledger))
@@ -520,6 +561,6 @@ def spec_from_file(path: Path) -> tuple[RunSpec, Paths]:
     """A spec and its paths from the file that `bench exec` is given."""
     try:
         data = json.loads(path.read_text())
-        return RunSpec.from_json(data["spec"]), Paths(**data.get("paths", {}))
+        return RunSpec.from_json(data["spec"]), Paths.from_json(data.get("paths", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path.name}' is not a run's spec: {error}.") from error

@@ -224,7 +224,9 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
     def rest(record: Record) -> tuple[str, str, str]:
         spec = record.spec
-        return spec.tier, spec.model, canonical([spec.task, spec.task_params, spec.limit or 0, " ".join(spec.lm_eval)])
+        how = [dict(spec.compute)] if spec.compute else []
+        asked = [spec.task, spec.task_params, spec.limit or 0, " ".join(spec.lm_eval), *how]
+        return spec.tier, spec.model, canonical(asked)
 
     labels: dict[Key, str] = {}
     for record in records:
@@ -417,7 +419,8 @@ def _conditions(record: Record) -> dict[str, Any]:
     """What was asked besides the method and the seed: runs under other conditions stand in another table."""
     spec = record.spec
     limit = {"limit": spec.limit} if spec.limit is not None else {}
-    return {**spec.task_params, **limit, **({"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {})}
+    asked = {"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {}
+    return {**spec.task_params, **limit, **asked, **spec.compute}
 
 
 def _setting_key(record: Record) -> tuple[str, str]:

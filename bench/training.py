@@ -179,13 +179,15 @@ def train(
     save_every: int = 0,
     micro: int | None = None,
     autocast: bool = False,
+    checkpointing: bool = False,
     use_cpu: bool = True,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
     """Train ``model`` in place and write it to ``out`` (and to ``out/step-N`` for each snapshot).
 
     ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
-    of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass.
+    of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass; ``checkpointing``
+    computes activations again in the backward pass instead of keeping them.
     """
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
@@ -211,6 +213,8 @@ def train(
         optim="adamw_torch_fused",
         seed=seed,
         bf16=autocast,
+        gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=use_cpu,
         report_to="none",
         disable_tqdm=True,

@@ -123,6 +123,8 @@ class Request:
     """Only for a method that declares the need ``history``."""
     oracle: Checkpoint | None = None
     """Only for ``retrain``, which is the oracle's row."""
+    instructions: tuple[Example, ...] = ()
+    """Only for a method that declares the need ``instructions``."""
 
 
 ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
@@ -264,6 +266,11 @@ class RunSpec:
     """Where the steps begin: empty for the target, else the rule of a history's checkpoint (`bench.history.choose`)."""
     lean: bool = False
     """Whether log-probs and divergences alone are asked: the scores of other probes are absent."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of the probes that are asked; none for all of them. The scores of other probes are absent."""
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    """How training computes, where not as usual: ``dtype`` of the weights, ``autocast`` (bfloat16, weights stay float32),
+    ``lora`` (rank of adapters), ``micro`` (rows of a forward pass)."""
     study: str = ""
     """A label; not part of the key."""
 
@@ -286,8 +293,13 @@ class RunSpec:
         data["steps"] = [
             {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
         ]
-        data["lm_eval"] = list(self.lm_eval)
-        for name in ("start", "lean"):  # what is left at its default isn't said: specs from before it have their keys
+        data["lm_eval"], data["kinds"] = list(self.lm_eval), list(self.kinds)
+        for name in (
+            "start",
+            "lean",
+            "kinds",
+            "compute",
+        ):  # what is left at its default isn't said: specs from before it have their keys
             if not data[name]:
                 del data[name]
         return data
@@ -296,7 +308,8 @@ class RunSpec:
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
         steps = tuple(Step(step["method"], step["params"], step.get("variant", "")) for step in data["steps"])
-        return cls(**{**data, "steps": steps, "lm_eval": tuple(data.get("lm_eval", ()))})
+        lists = {name: tuple(data.get(name, ())) for name in ("lm_eval", "kinds")}
+        return cls(**{**data, "steps": steps, **lists})
 
 
 @dataclass(frozen=True)

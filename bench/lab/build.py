@@ -204,7 +204,8 @@ def stage_two(
     def build() -> Checkpoint:
         first = start()
         node = work.train_node(first, streams, recipe, label, seed=work.seed + ORDER * order)
-        return replace(first, path=str(node.path), hash=node.info["meta"]["checkpoint"], label=label)
+        made = node.info["meta"]["checkpoint"]
+        return replace(first, path=str(node.path), hash=made, label=label, dtype=work.fitted(recipe).dtype)
 
     return build
 

@@ -1,0 +1,75 @@
+"""What the real tiers of the tasks share: the models they begin with, and what is looked at before anything is trained.
+
+Everything here runs while the plan is made or a scenario is prepared, so a mistake costs seconds and not hours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench.context import Work
+from bench.contracts import Setting
+from bench.history import load, with_model
+from bench.lab.build import lasting
+from bench.types import Checkpoint, Example, History, Moment
+
+Build = Callable[[], Checkpoint]
+
+
+def target_of(setting: Setting, trained: Build) -> Build:
+    """The target from elsewhere, if the user has named one, else the one that the task trains."""
+    return partial(same, setting.target) if setting.target else trained
+
+
+def oracles_of(setting: Setting, trained: Sequence[Build]) -> tuple[Build, ...]:
+    """The retrained models from elsewhere, if the user has named some, else those that the task trains."""
+    return tuple(partial(same, oracle) for oracle in setting.oracles) or tuple(trained)
+
+
+def same(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint itself: what is there already needs no building."""
+    return checkpoint
+
+
+def history_of(setting: Setting, work: Work) -> Callable[[], History]:
+    """The model's past as the user has named it, up to the model as it was given; without one the model alone."""
+    before, models = setting.before, work.store.root / "models"
+
+    def build() -> History:
+        if setting.history:
+            return with_model(load(setting.history, models), before)
+        return History((Moment(before, 0, 0, "released"),))
+
+    return lasting(build)
+
+
+def has_chat_template(folder: str | Path) -> bool:
+    """Whether a model's tokenizer brings a chat template; nothing is loaded."""
+    place = Path(folder)
+    if any(place.glob("chat_template*")) or (place / "additional_chat_templates").is_dir():
+        return True
+    try:
+        return bool(json.loads((place / "tokenizer_config.json").read_text()).get("chat_template"))
+    except (OSError, ValueError):
+        return False
+
+
+def overlap_problems(forget: Iterable[Example], retain: Iterable[Example], place: str) -> list[str]:
+    """A sentence when the same row stands on both sides: an oracle that saw it would be none."""
+    kept = {text_of(row) for row in retain}
+    both = [row for row in forget if text_of(row) in kept]
+    if not both:
+        return []
+    start = " ".join(text_of(both[0]).split())[:60]
+    return [
+        f"{len(both)} rows of {place} are on both sides, to be forgotten and to be kept (the first: '{start}'): "
+        "take them out of one."
+    ]
+
+
+def text_of(row: Example) -> str:
+    """What a row says, prompt and answer."""
+    return f"{row.payload['prompt']}\n{row.payload['answer']}"
