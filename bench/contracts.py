@@ -295,7 +295,7 @@ class Task(Protocol):
     # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
     # that its models can be asked, where not all of `bench.measure.KINDS`; ``data``, where its rows come from, where they
     # aren't generated; ``check(setting)``, what is wrong with the model or the data of the real tier, found before anything
-    # is trained.
+    # is trained; ``unsaid``, parameters that a spec leaves out at their default, as specs from before them do.
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""

@@ -172,7 +172,13 @@ def whole(spec: RunSpec) -> RunSpec:
     for step in spec.steps:
         code |= names.plugin_code("methods", step.method)
         versions[step.method] = names.load("methods", step.method).version
-    return replace(spec, hashes={**spec.hashes, **code}, versions=versions)
+    return replace(spec, task_params=said(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions)
+
+
+def said(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's parameters without those that it leaves out at their default."""
+    defaults, unsaid = names.defaults(task), getattr(task, "unsaid", ())
+    return {name: value for name, value in params.items() if name not in unsaid or value != defaults[name]}
 
 
 def engines(task: Any, tier: str) -> dict[str, int]:
