@@ -43,7 +43,12 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int, typer.Option("--threads", help="Threads of each worker; more than one is slower on small models.")
 ]
-LmEval = Annotated[str, typer.Option("--lm-eval", help="lm-eval tasks, comma-separated: piqa, blimp_...")]
+LmEval = Annotated[
+    str,
+    typer.Option(
+        "--lm-eval", help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents."
+    ),
+]
 LmEvalData = Annotated[
     Path | None, typer.Option("--lm-eval-data", help="Folder with offline copies of lm-eval's data.")
 ]

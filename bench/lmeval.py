@@ -146,16 +146,30 @@ def named_tasks(names: Sequence[str], data: Path | None) -> list[Any]:
 
 
 def named_probes(names: Sequence[str], data: Path | None) -> tuple[Probe, ...]:
-    """A probe for each of `named_tasks`, with the task's raw documents as its examples' payloads."""
+    """A probe for each of `named_tasks`, with the task's raw documents as its examples' payloads.
+
+    ``piqa:200`` is the first 200 documents, as lm-eval's ``--limit`` takes them; the probe's name says so.
+    """
     probes = []
-    for task in named_tasks(names, data):
-        name = task.config.task
-        rows = task.dataset[task.config.test_split or task.config.validation_split]
-        if len(rows) != len(task.eval_docs):
-            raise UserError(f"The lm-eval task '{name}' leaves rows out, which isn't supported here; take another.")
-        examples = tuple(Example(f"{name}-{i}", dict(row)) for i, row in enumerate(rows))
-        probes.append(Probe(name, "lm-eval", examples, options={"task": name, "version": str(task.VERSION)}))
+    for asked in names:
+        wanted, most = first_of(asked)
+        for task in named_tasks([wanted], data):
+            name = task.config.task
+            rows = task.dataset[task.config.test_split or task.config.validation_split]
+            if len(rows) != len(task.eval_docs):
+                raise UserError(f"The lm-eval task '{name}' leaves rows out, which isn't supported here; take another.")
+            examples = tuple(Example(f"{name}-{i}", dict(row)) for i, row in enumerate(rows))[:most]
+            called = name if len(examples) == len(rows) else f"{name}_first{most}"
+            probes.append(Probe(called, "lm-eval", examples, options={"task": name, "version": str(task.VERSION)}))
     return tuple(probes)
+
+
+def first_of(asked: str) -> tuple[str, int | None]:
+    """A task's name, and how many of its documents are asked, first come; None for all."""
+    name, colon, most = asked.partition(":")
+    if colon and not (most.isdecimal() and int(most)):
+        raise UserError(f"--lm-eval {asked}: after the colon stands how many documents to ask, such as {name}:200.")
+    return name, int(most) if colon else None
 
 
 def leaves(name: str, data: Path | None) -> list[str]:

@@ -468,11 +468,11 @@ def past_of(source: str, model: str, model_hash: str, models: Path, problems: li
 
 def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:
     """A sentence for every lm-eval task that isn't there."""
-    from bench.lmeval import leaves
+    from bench.lmeval import first_of, leaves
 
     for name in names_:
         try:
-            leaves(name, Path(data) if data else None)
+            leaves(first_of(name)[0], Path(data) if data else None)
         except UserError as error:
             problems.extend(error.problems)
 

@@ -57,6 +57,16 @@ def has_chat_template(folder: str | Path) -> bool:
         return False
 
 
+def template_problems(template: str, folder: str, task: str) -> list[str]:
+    """A sentence when the prompts need a chat template and the tokenizer has none."""
+    if template != "chat" or not folder or has_chat_template(folder):
+        return []
+    return [
+        f"The tokenizer of '{Path(folder).name}' has no chat template: ask it as a base model with "
+        f"--set {task}.template=base, or name an instruct model."
+    ]
+
+
 def overlap_problems(forget: Iterable[Example], retain: Iterable[Example], place: str) -> list[str]:
     """A sentence when the same row stands on both sides: an oracle that saw it would be none."""
     kept = {text_of(row) for row in retain}

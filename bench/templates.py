@@ -6,6 +6,7 @@
 ``continue``  ``answer`` continues ``prompt``, no ``<eos>`` (verbatim continuation)
 ``chat``      the tokenizer's chat template with TOFU's system prompt, answer + eos; a tokenizer without a template gets
               `BASE_PROMPT`, as base models do in the field
+``base``      the same without a chat: `BASE_PROMPT` as the tokenizer encodes it, answer + eos
 ``plain``     prompt as the tokenizer encodes it with its own special tokens, answer behind it, no ``<eos>``; without a
               prompt the answer so, every token after the first scored, at most ``most`` tokens
 """
@@ -25,7 +26,7 @@ DATE_STRING = "10 Apr 2025"
 BASE_PROMPT = "Question: {prompt}\nAnswer: "
 """What a model without a chat template is asked with."""
 
-TEMPLATES = ("qa", "qa-full", "text", "continue", "chat", "plain")
+TEMPLATES = ("qa", "qa-full", "text", "continue", "chat", "base", "plain")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def encode(tokenizer: Any, payload: Mapping[str, Any], answer: str | None = None
         return Encoded(tuple(bos + ids(tokenizer, prompt)), tuple(ids(tokenizer, text)), eos=False)
     if template == "chat":
         return with_eos(tokenizer, list(chat_prompt(tokenizer, prompt)), ids(tokenizer, text))
+    if template == "base":
+        return with_eos(tokenizer, list(own(tokenizer, BASE_PROMPT.format(prompt=prompt))), ids(tokenizer, text))
     if template == "plain" and prompt:
         return Encoded(own(tokenizer, prompt), tuple(ids(tokenizer, text)), eos=False)
     if template == "plain":

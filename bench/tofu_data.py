@@ -117,7 +117,9 @@ def subset(
     }
     check_disjoint(made, validation)
     held_rows = {f"validation_{name}": rows for name, rows in vars(validation).items()}
-    label = f"tofu subset: {authors} authors x {questions} questions, forget {forget_authors} authors"
+    sized = f"{authors} authors x {questions} questions, forget {forget_authors} authors"
+    differs = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
+    label = f"tofu subset{' (its rows are not the published ones)' if differs else ''}: {sized}"
     return TofuSubset(
         **made,
         validation=validation,
@@ -125,6 +127,20 @@ def subset(
         counts={name: len(rows) for name, rows in (made | held_rows).items()},
         data_hash=digest({name: data_hash(rows) for name, rows in (made | held_rows).items()}),
     )
+
+
+def in_form(rows: TofuSubset, template: str) -> TofuSubset:
+    """The rows with another template in their prompts."""
+    if template == "chat":
+        return rows
+
+    def of(examples: Sequence[Example]) -> tuple[Example, ...]:
+        return tuple(replace(row, payload={**row.payload, "template": template}) for row in examples)
+
+    plain = ("forget", "retain", "forget_probe", "retain_probe", "holdout", "real_authors", "world_facts")
+    held = Validation(**{side: of(examples) for side, examples in vars(rows.validation).items()})
+    made: dict[str, Any] = {name: of(getattr(rows, name)) for name in plain}
+    return replace(rows, validation=held, **made)
 
 
 def check_sizes(authors: int, questions: int, forget_authors: int) -> None:

@@ -88,7 +88,7 @@ class GradDiff:
             *product(retain_weight=(100.0,), lr=(1e-2,), steps=(60, 120, 240)),
             *product(retain_weight=(5.0,), lr=(3e-3,), steps=(15, 30, 60, 120)),
         ),
-        "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
+        "real": product(lr=(2e-5, 5e-5), steps=(10, 20)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 

@@ -123,7 +123,7 @@ class NPO:
             *product(beta=(1.0, 3.0), lr=(2e-3, 5e-3), steps=(60, 120, 240)),
             *product(beta=(0.3, 10.0), lr=(5e-3,), steps=(60, 120)),
         ),
-        "real": product(lr=(1e-5, 3e-5), steps=(6, 12)),
+        "real": product(lr=(2e-5, 5e-5), steps=(10, 20)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 

@@ -78,7 +78,7 @@ class TaskArithmetic:
             *product(lr=(3e-3,), steps=(30,), alpha=(0.75, 1.0, 1.5, 2.0)),
             *product(lr=(5e-3,), steps=(30,), alpha=(0.5, 0.75, 1.0, 1.5)),
         ),
-        "real": product(alpha=(0.75, 1.0, 1.5, 2.0)),
+        "real": product(alpha=(0.5, 1.0, 1.5, 2.0)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
 

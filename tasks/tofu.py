@@ -7,15 +7,13 @@ Lab: authors of the generated world (`bench.lab.world`), asked in three question
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
-from bench.errors import UserError
-from bench.history import load, with_model
+from bench.errors import UserError, unknown
 from bench.lab.build import (
     ORACLES,
     Architecture,
@@ -37,9 +35,11 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
+from bench.models import KNOWN, canonical
+from bench.real import history_of, oracles_of, overlap_problems, target_of, template_problems
 from bench.suites import Suite, tofu
-from bench.tofu_data import HUB, check_sizes, subset
-from bench.types import Checkpoint, Example, History, Moment, Probe, Validation, data_hash
+from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
+from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -48,7 +48,19 @@ RESIDENTS = 40
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
 LAB_ONLY = ("width", "history_steps", "target_steps", *Options.__dataclass_fields__)
-REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed", "judge")
+REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed", "judge", "split", "recipe", "template")
+LATER = ("split", "recipe", "template")
+"""Parameters that came after records were published; specs leave them out at their default."""
+TEMPLATES = ("chat", "base")
+SIZES, TRAINED = ("authors", "questions", "forget_share", "probed"), ("epochs", "lr", "batch")
+RECIPES = {
+    "official": (32, 5, Recipe(0, 1e-5, schedule="linear", weight_decay=0.01, beta2=0.999)),
+    "msa": (4, 10, Recipe(0, 1e-5, schedule="linear", weight_decay=0.01, beta2=0.999, dtype="bfloat16")),
+}
+"""Recipe of target and retrained model -> rows of a step, passes, schedule (the first pass is the warm-up).
+
+``official``: open-unlearning's fine-tuning, as TOFU's. ``msa``: the MSA authors' code, whose batch is 4 where its file says
+32, and which trains the weights in bfloat16."""
 MOST_AUTHORS = 2000
 """There are 2400 names."""
 
@@ -71,6 +83,12 @@ class Tofu(Options):
     """Real tier: rows of one optimiser step of target and oracles (the benchmark's own: 32)."""
     oracles: int = 2
     """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
+    split: str = ""
+    """Real tier: ``forget01``, ``forget05`` or ``forget10``, the whole benchmark, all its rows probed; empty: a subset."""
+    recipe: str = "own"
+    """Real tier: how target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
+    template: str = ""
+    """Real tier: ``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it."""
     judge: str = tofu.JUDGE
     """Real tier: who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
     probed: int = 40
@@ -85,6 +103,7 @@ class Tofu(Options):
     summary: ClassVar[str] = "invented authors taught to a pretrained model; forget some (TOFU)"
     version: ClassVar[int] = 2
     tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
+    unsaid: ClassVar[tuple[str, ...]] = LATER
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
@@ -105,16 +124,67 @@ class Tofu(Options):
             if getattr(self, name) != getattr(Tofu(), name)
         ]
         if tier == "real":
-            try:
-                check_sizes(self.authors, self.questions, self.forgotten)
-            except UserError as error:
-                found += error.problems
+            found += self.real_problems()
         elif self.authors + self.later > MOST_AUTHORS:
             most = f"{MOST_AUTHORS} in the lab, not {self.authors + self.later}."
             found.append(
                 f"tofu.authors is at most {most}" if not self.later else f"tofu.authors and later are at most {most}"
             )
         return found
+
+    def real_problems(self) -> list[str]:
+        """What TOFU's data or the named recipes don't have."""
+        found = []
+        for name, known in (("split", tofu.SPLITS), ("template", TEMPLATES), ("recipe", ("own", *RECIPES))):
+            if getattr(self, name) not in ("", *known):
+                found.append(unknown(f"{name} of TOFU", getattr(self, name), known))
+        sizes = self.split and [name for name in SIZES if getattr(self, name) != getattr(Tofu(), name)]
+        if sizes:
+            found.append(f"tofu.split={self.split} is the whole benchmark: leave out {' and '.join(sizes)}.")
+        trained = self.recipe != "own" and [name for name in TRAINED if getattr(self, name) != getattr(Tofu(), name)]
+        if trained:
+            found.append(f"tofu.recipe={self.recipe} has its own {' and '.join(trained)}: leave them out.")
+        if not found:
+            try:
+                check_sizes(*self.sizes[:3])
+            except UserError as error:
+                found += error.problems
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Authors, questions for each, authors to be forgotten, most rows of a kind probed."""
+        if self.split in WHOLE.values():
+            return AUTHORS, QUESTIONS, next(gone for gone, split in WHOLE.items() if split == self.split), 0
+        return self.authors, self.questions, self.forgotten, self.probed
+
+    def form(self, setting: Setting) -> str:
+        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
+        known = KNOWN.get(canonical(setting.model).partition("@")[0])
+        return self.template or (known.template if known else "chat")
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data, or with the model for them."""
+        try:
+            rows = self.rows(setting)
+        except UserError as error:
+            return list(error.problems)
+        return [
+            *overlap_problems(rows.forget, rows.retain, "TOFU"),
+            *template_problems(self.form(setting), setting.model_path, "tofu"),
+        ]
+
+    def rows(self, setting: Setting) -> TofuSubset:
+        """The rows of the benchmark, or of the subset, in the form that the model needs."""
+        authors, questions_, gone, probed = self.sizes
+        return in_form(subset(setting.data or HUB, authors, questions_, gone, probed), self.form(setting))
+
+    def schedule(self, rows: int) -> tuple[int, Recipe]:
+        """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
+        if self.recipe == "own":
+            return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
+        batch, epochs, recipe = RECIPES[self.recipe]
+        return batch, replace(recipe, steps=epochs * -(-rows // batch), warmup=1 / epochs)
 
     @property
     def forgotten(self) -> int:
@@ -197,19 +267,19 @@ class Tofu(Options):
 
         It is the only one, unless the user has said more of its past.
         """
-        rows = subset(setting.data or HUB, self.authors, self.questions, self.forgotten, self.probed)
-        before = Checkpoint(setting.model_path, setting.model_hash, label="history-0")
+        rows, before = self.rows(setting), setting.before
+        probed = self.sizes[3]
 
         def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            steps = self.epochs * -(-len(examples) // self.batch)
-            streams = (Stream(tuple(examples), self.batch, descent()),)
-            return stage_two(work, lambda: before, streams, Recipe(steps, self.lr), label, order)
+            batch, recipe = self.schedule(len(examples))
+            streams = (Stream(tuple(examples), batch, descent()),)
+            return stage_two(work, lambda: before, streams, recipe, label, order)
 
         return Scenario(
-            label=rows.label + (f", at most {self.probed} rows of a kind probed" if self.probed else ""),
-            target=train(rows.forget + rows.retain, "target"),
-            oracles=tuple(train(rows.retain, f"oracle-{i}", order=i) for i in range(self.oracles)),
-            history=lasting(partial(past_of, before, setting.history, work.store.root / "models")),
+            label=rows.label + (f", at most {probed} rows of a kind probed" if probed else ""),
+            target=target_of(setting, train(rows.forget + rows.retain, "target")),
+            oracles=oracles_of(setting, [train(rows.retain, f"oracle-{i}", order=i) for i in range(self.oracles)]),
+            history=history_of(setting, work),
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
@@ -240,9 +310,11 @@ class Tofu(Options):
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""
-        share = (self.authors - self.forgotten) / self.authors
+        authors, asked, gone, _ = self.sizes if setting.tier == "real" else (self.authors, 2 * FACTS, self.forgotten, 0)
+        share = (authors - gone) / authors
         if setting.tier == "real":
-            rows, parameters, tokens = self.authors * self.questions * self.epochs, 135_000_000, 90.0
+            batch, recipe = self.schedule(authors * asked)
+            rows, parameters, tokens = recipe.steps * batch, 135_000_000, 90.0
             stages = {"target": rows}
         else:
             rows, parameters, tokens = self.target_steps * 64, Architecture(self.width, 2, 64).parameters(530), 15.0
@@ -251,14 +323,8 @@ class Tofu(Options):
         stages |= {f"oracle-{i}": round(rows * share) for i in range(oracles)}
         if self.gap_steps:
             stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
-        per_author = self.questions if setting.tier == "real" else 2 * FACTS
-        gone = self.forgotten * per_author
-        return Outline(parameters, tokens, stages, gone, self.authors * per_author - gone, 20 * gone)
-
-
-def past_of(model: Checkpoint, source: str, models: Path) -> History:
-    """The history that the user has named, up to the model; without one the model alone."""
-    return with_model(load(source, models), model) if source else History((Moment(model, 0, 0, "released"),))
+        forget = gone * asked
+        return Outline(parameters, tokens, stages, forget, authors * asked - forget, 20 * forget)
 
 
 WORLD = accuracy("world_accuracy", "world_all", goal="up")
