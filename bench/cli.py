@@ -528,6 +528,31 @@ def split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+@app.command("continue")
+def continue_(
+    model: Annotated[str, typer.Option("--model", help="The model: known name, fetched hub id or folder.")],
+    text: Annotated[str, typer.Option("--text", help="A file of plain text, or of JSON lines with 'text'.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not exist.")],
+    steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.")] = 120,
+    keep: Annotated[int, typer.Option("--keep", help="Checkpoints kept at equal distances.")] = 4,
+    words: Annotated[int, typer.Option("--words", help="Words of a training passage.")] = 128,
+    batch: Annotated[int, typer.Option("--batch", help="Passages of an optimiser step.")] = 8,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 5e-5,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    autocast: Autocast = False,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    store: StoreAt = None,
+) -> None:
+    """Continue a model's training on your text and keep checkpoints: a short history, for --model and --history."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    from bench.continued import Continuation, continue_model
+
+    asked = Continuation(model, text, steps, keep, words, batch, lr, seed, autocast)
+    found = continue_model(asked, store_at(store) / "models", out, lambda line: typer.echo(line, err=True), device)
+    typer.echo(f"{out}: {', '.join(path.name for path in found)}. Use it with --model {out} --history {out}.")
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Comma-separated whole numbers, not negative."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,13 @@ def start(words: Sequence[str], folder: Path, first: Sequence[Path] = ()) -> sub
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=heeding,
     )
+
+
+def heeding() -> None:
+    """Ctrl-C reaches the command, also where these tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def bench(words: Sequence[str], folder: Path, first: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
