@@ -61,7 +61,7 @@ class GradientAscent:
             *product(lr=(3e-3,), steps=(10, 15, 20, 30, 40, 60)),
             *product(lr=(1e-2,), steps=(3, 5, 10, 15, 20)),
         ),
-        "real": product(lr=(2e-5,), steps=(3, 6, 9, 12)),
+        "real": product(batch=(8,), text_batch=(4,), lr=(2e-5,), steps=(3, 6, 9, 12)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
 

@@ -31,6 +31,7 @@ class GradDiff:
     summary: ClassVar[str] = "gradient difference: ascent on forget, descent on retain (Liu et al. 2022)"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
+    together: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
             {"steps": 240, "lr": 0.0003, "retain_weight": 20.0},
@@ -88,7 +89,7 @@ class GradDiff:
             *product(retain_weight=(100.0,), lr=(1e-2,), steps=(60, 120, 240)),
             *product(retain_weight=(5.0,), lr=(3e-3,), steps=(15, 30, 60, 120)),
         ),
-        "real": product(lr=(2e-5, 5e-5), steps=(10, 20)),
+        "real": product(batch=(8,), text_batch=(4,), lr=(2e-5, 5e-5), steps=(10, 20)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 

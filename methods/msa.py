@@ -153,7 +153,7 @@ class MSA:
             *product(steps=(60,), lr=(2e-3,), beta=(0.0, 0.25), alpha=(0.35, 0.5, 0.65, 0.8)),
             *product(steps=(60,), lr=(5e-3,), beta=(0.0,), alpha=(0.15, 0.25, 0.35, 0.5)),
         ),
-        "real": product(alpha=(0.5, 0.75, 1.0, 1.25)),
+        "real": product(steps=(20,), batch=(8,), text_batch=(4,), lr=(5e-5,), alpha=(0.5, 0.75, 1.0, 1.25)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
 
@@ -179,6 +179,11 @@ class MSA:
         official = self.recipe == "official"  # which trains theta_1 in float32 as well, to say what rounding did
         per_step = min(OFFICIAL_BATCH if official else self.batch, forget)
         return self.schedule(forget).steps * per_step * (1 + official + bool(self.beta)) + weighing
+
+    def checkpoints(self) -> int:
+        """The sum, each vector and what takes its place, the official recipe's two beside them, influence weights."""
+        official, control = self.recipe == "official", self.vector in ("random", "shuffled")
+        return 2 + bool(self.beta) + control + 2 * official + 4 * (self.weights != "uniform")
 
     def schedule(self, rows: int) -> Recipe:
         """How each vector is trained, on so many rows."""

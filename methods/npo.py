@@ -67,6 +67,7 @@ class NPO:
     summary: ClassVar[str] = "negative preference optimisation with a retain loss (Zhang et al. 2024)"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
+    together: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset(
             {"beta": 1.0, "steps": 240, "lr": 0.0003}, "bench tune, results/tune/lab-tofu-npo.json (edge of its grid)"
@@ -123,7 +124,7 @@ class NPO:
             *product(beta=(1.0, 3.0), lr=(2e-3, 5e-3), steps=(60, 120, 240)),
             *product(beta=(0.3, 10.0), lr=(5e-3,), steps=(60, 120)),
         ),
-        "real": product(lr=(2e-5, 5e-5), steps=(10, 20)),
+        "real": product(batch=(8,), text_batch=(4,), lr=(2e-5, 5e-5), steps=(10, 20)),
     }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 

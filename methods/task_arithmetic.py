@@ -78,13 +78,17 @@ class TaskArithmetic:
             *product(lr=(3e-3,), steps=(30,), alpha=(0.75, 1.0, 1.5, 2.0)),
             *product(lr=(5e-3,), steps=(30,), alpha=(0.5, 0.75, 1.0, 1.5)),
         ),
-        "real": product(alpha=(0.5, 1.0, 1.5, 2.0)),
+        "real": product(steps=(20,), batch=(8,), text_batch=(4,), lr=(5e-5,), alpha=(0.5, 1.0, 1.5, 2.0)),
     }
     variants: ClassVar[tuple[str, ...]] = ()
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget rows of every step."""
         return self.steps * min(self.batch, forget)
+
+    def checkpoints(self) -> int:
+        """The tuned one and the sum."""
+        return 2
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """Two terms: (1 + alpha) target - alpha theta_F."""
