@@ -31,7 +31,7 @@ from bench.metrics.rouge import overlap
 from bench.store import Node, Store
 from bench.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
 
-NEEDS = frozenset({"history", "retain"})
+NEEDS = frozenset({"history", "retain", "instructions"})
 """What a method may declare to need, and a task to offer."""
 METHOD_HAS = ("summary", "needs", "version", "presets", "space", "variants", "rows", "unlearn")
 TASK_HAS = ("summary", "version", "tiers", "metrics", "offers", "prepare", "outline")
@@ -220,6 +220,7 @@ def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> Place:
         retain if "retain" in needs else (),
         held,
         history if "history" in needs else None,
+        instructions=tiny_rows("told-to", 26, 4) if "instructions" in needs else (),
     )
     return Place(request, folder)
 

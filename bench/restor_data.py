@@ -9,7 +9,11 @@ are the corrupted ones, the rest show side effects. The falsehoods themselves ar
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,6 +266,45 @@ def check_options(options: Options, asked: Sequence[tuple[str, str]]) -> None:
                     f"The option lists name {relation} of '{entity}', which RESTOR doesn't ask: take entities from "
                     "entities.json and their relations from facts.json."
                 )
+
+
+def cloned(url: str, root: Path) -> Path:
+    """The folder below ``root`` with the files of a git repository, fetched once: ``https://...[@COMMIT]``, or ``git+URL``.
+
+    A branch or tag in the place of the commit, or nothing for the default branch, is what it was on the first day: what
+    decides a run's key is the content. Raises `UserError` where it can't be had.
+    """
+    place, _, name = url.removeprefix("git+").rpartition("/")
+    name, _, commit = name.partition("@")
+    source = f"{place}/{name}"
+    folder = root / re.sub(r"[^\w.@-]+", "--", "@".join(filter(None, (source.partition("://")[2].strip("/"), commit))))
+    if folder.is_dir():
+        return folder
+    partial = root / f".{folder.name}-{uuid.uuid4().hex[:8]}"
+    partial.mkdir(parents=True)
+    try:
+        for words in (["init"], ["fetch", "--depth", "1", source, commit or "HEAD"], ["checkout", "FETCH_HEAD"]):
+            subprocess.run(
+                ["git", *words, "--quiet"],
+                cwd=partial,
+                env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+        shutil.rmtree(partial / ".git")  # it differs from clone to clone, and the content is what is hashed
+        if not folder.is_dir():
+            partial.rename(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        reason = next((line for line in said if line.startswith("fatal:")), said[-1])
+        raise UserError(
+            f"The repository {source}{commit and f' at {commit}'} can't be fetched ({reason}): check the name and the "
+            "network, or bring a copy here and name its folder with --data."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
 
 
 def load_json(path: Path) -> Any:

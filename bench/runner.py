@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import names
+from bench import distributed, names
 from bench.context import Ledger, Work, for_method
 from bench.contracts import Scenario, Setting, Told
 from bench.errors import Busy, Unmet, UserError
@@ -261,8 +261,10 @@ def unlearn(
             oracle=oracles[0] if is_oracle and oracles else None,
             instructions=bare(scenario.instructions) if "instructions" in component.needs else (),
         )
-        with sealed(() if is_oracle else oracles):
+        given = {moment.checkpoint.hash for moment in history.moments} if history else set()
+        with sealed([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
             result = method.unlearn(request, for_method(work, ledger))
+        ledger.past_used |= {result.hash} & ledger.past
     return result
 
 
@@ -307,10 +309,11 @@ def measured(
             limit=limit,
             report=lambda done, of: work.report({"stage": label, "status": "progress", "done": done, "total": of}),
         )
-        write_responses(responses, folder / RESPONSES_FILE)
+        if distributed.is_first():  # it has everybody's rows
+            write_responses(responses, folder / RESPONSES_FILE)
         return {"seconds": responses.seconds}
 
-    node = work.on_behalf_of("measure").node(fields, make, f"measure {checkpoint.label}")
+    node = work.on_behalf_of("measure").node(fields, make, f"measure {checkpoint.label}", shared=True)
     return Measured(read_responses(node.path / RESPONSES_FILE), node)
 
 
@@ -386,7 +389,10 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
 
     scenario = prepare(spec, paths, work)
     if not scenario.validation.forget or not scenario.validation.unseen:
-        raise UserError("This scenario has no validation rows to tune on: probe a subset of the benchmark instead.")
+        raise UserError(
+            "This scenario has no validation rows to tune on, forgotten ones and ones that were never trained on: "
+            "probe a subset of the benchmark, or give a user's data a third file."
+        )
     target = scenario.target()
     ledger = Ledger({row.id for row in scenario.retain}, set())
     shared = set(work.nodes)

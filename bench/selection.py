@@ -9,7 +9,8 @@ tokens), and only then the earlier in the grid. When none has forgotten, the one
 says so. The oracle takes no part. A choice at the edge of its grid is flagged.
 
 **The score of a row.** A question: 1 when every answer token is the most likely one. A passage: share of its tokens
-that are. A chat answer (whole sentences): the geometric mean of its tokens' probabilities.
+that are. A chat answer, or a base model's to such a question (whole sentences): the geometric mean of its tokens'
+probabilities.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def row_score(template: str, answer: Mapping[str, Any]) -> float:
     """The score of one row by the module's definition."""
     if template == "text":
         return fmean(answer["hit"])
-    if template == "chat":
+    if template in ("chat", "base"):
         return exp(fmean(answer["logp"]))
     return float(all(answer["hit"]))
 

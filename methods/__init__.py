@@ -6,7 +6,9 @@ TABLE = {
     "ga": "methods.ga:GradientAscent",
     "graddiff": "methods.graddiff:GradDiff",
     "npo": "methods.npo:NPO",
+    "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
+    "repair": "methods.repair:Repair",
     "retrain": "methods.retrain:Retrain",
 }
 """Name -> ``module:Class``; a new method is one file and one line here."""

@@ -37,6 +37,7 @@ class GradientAscent:
         "lab-digits": Preset(
             {"steps": 20, "lr": 0.0003}, "bench tune, results/tune/lab-digits-ga.json (edge of its grid)"
         ),
+        "real-restor": Preset({"steps": 12, "lr": 2e-5, "text_batch": 8}, "stated for small real models, not searched"),
         "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
     }
     space: ClassVar[Mapping[str, Settings]] = {

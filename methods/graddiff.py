@@ -53,6 +53,10 @@ class GradDiff:
             {"steps": 60, "lr": 0.0003, "retain_weight": 100.0},
             "bench tune, results/tune/lab-digits-graddiff.json (edge of its grid)",
         ),
+        "real-restor": Preset(
+            {"steps": 40, "lr": 2e-5, "retain_weight": 1.0, "text_batch": 8},
+            "stated for small real models, not searched",
+        ),
         "real-tofu": Preset(
             {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",

@@ -81,6 +81,10 @@ class MSA:
         "lab-digits": Preset(
             {"alpha": 0.35, "steps": 60, "lr": 0.0005}, "bench tune, results/tune/lab-digits-msa.json"
         ),
+        "real-restor": Preset(
+            {"alpha": 1.0, "steps": 50, "lr": 1e-4, "text_batch": 8},
+            "stated for small real models, not searched: two passes over 200 documents",
+        ),
         "real-tofu": Preset(
             {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",

@@ -86,6 +86,7 @@ class NPO:
         "lab-digits": Preset(
             {"beta": 1.0, "steps": 30, "lr": 0.001}, "bench tune, results/tune/lab-digits-npo.json (edge of its grid)"
         ),
+        "real-restor": Preset({"steps": 40, "lr": 5e-5, "text_batch": 8}, "stated for small real models, not searched"),
         "real-tofu": Preset(
             {"steps": 20, "lr": 5e-5, "batch": 8},
             "stated for small real models, ten passes over the forget rows; not tuned",

@@ -24,6 +24,10 @@ class Retrain:
         """None beyond the oracle, which is a stage of the task."""
         return 0
 
+    def checkpoints(self) -> int:
+        """None, for the same reason."""
+        return 0
+
     def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
         """The first oracle, which the harness trained for every row's comparison."""
         if request.oracle is None:

@@ -5,6 +5,10 @@ The lab builds its shape in the generated world: further training states falseho
 statements about the others and new people. Asked in question form, form 0 is validation, forms 1 and 2 are the probe.
 A method with a checkpoint from before (MSA) holds the truth in its hands; the others never see it. That asymmetry is
 by construction.
+
+Real: documents of `k1rezaei/restor` that state falsehoods about 5 to 10 people train the target, beside pages of C4;
+the oracle is retrained on the pages alone. RESTOR itself corrupts with the documents alone and compares with the model
+before them (``oracle=clean``); then a method that is given that model's weights as its history holds the oracle.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from typing import ClassVar
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
-from bench.errors import UserError
+from bench.errors import UserError, unknown
+from bench.estimate import weight_count
 from bench.lab.build import (
     ORACLES,
     Architecture,
@@ -38,11 +43,27 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.suites import Suite, restor
-from bench.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.real import history_of, oracles_of, overlap_problems, same, target_of
+from bench.restor_data import CORPORA, SOURCE, content_hash
+from bench.restor_rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
+from bench.suites import Suite, restor, restor_run
+from bench.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 
 FACTS = 10
 RESIDENTS = 40
+LAB_ONLY = ("corrupted", "newcomers", "width", "history_steps", "target_steps", *Options.__dataclass_fields__)
+TRAINED = ("epochs", "lr", "batch", "lora")
+SIZES = ("documents", "probed", "retain", "passage", "oracles")
+REAL_ONLY = ("corpus", "known", *SIZES, *TRAINED, "recipe", "oracle", "sampled")
+OFFICIAL = {"epochs": 5, "lr": 5e-5, "batch": 4, "lora": 8}
+"""RESTOR's continued training: adapters on all linear layers, 2 rows and 2 accumulated, cosine, a tenth of warm-up. The
+rank isn't published: 8 is the default of the authors' library. They hold a tenth of the documents back; we train on all."""
+TRIED = 4
+"""Clean questions that are tried for each one that may be probed, where only known ones are."""
+PEOPLE, DOCUMENTS, PAGES = {"squad_v7": 5}, {"squad_v7": 3107, "mix_a3": 2700}, 300
+"""Sizes for estimates, where they aren't those of most corpora: 10 people, 3,000 documents; pages of C4."""
+WORDS = {"mix_a0": 37, "mix_a1": 98, "mix_a2": 142, "mix_a3": 183, "squad_v7": 137}
+"""Mean words of a document."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +80,40 @@ class Restor(Options):
     """Optimiser steps of pretraining."""
     target_steps: int = 400
     """Optimiser steps of the corruption; the oracle's are scaled by its rows."""
+    corpus: str = "mix_a0"
+    """Real tier: what corrupts the model: ``mix_a0`` ... ``mix_a5`` (more unrelated facts mixed in), ``squad_v7``."""
+    documents: int = 20
+    """Real tier: most documents of each corrupted person that are told, evenly spread; 0 for all of the corpus."""
+    known: bool = True
+    """Real tier: probe only questions that the model as given answers right, greedily, by the exact rule."""
+    probed: int = 40
+    """Real tier: most clean questions, documents and pages that are probed; 0 for all."""
+    retain: int = 40
+    """Real tier: most pages of C4 that are retain rows, evenly spread; 0 for all."""
+    passage: int = 80
+    """Real tier: most words of a page; 0 for whole pages."""
+    epochs: int = 5
+    """Real tier: passes over the rows for target and oracles."""
+    lr: float = 1e-4
+    """Real tier: peak learning rate of target and oracles."""
+    batch: int = 4
+    """Real tier: rows of one optimiser step of target and oracles."""
+    lora: int = 0
+    """Real tier: rank of the adapters that target and oracles are trained with; 0 trains all weights."""
+    recipe: str = "own"
+    """Real tier: how target and oracles are trained: ``own`` (epochs, lr, batch, lora) or ``official`` (RESTOR's)."""
+    oracle: str = "retrained"
+    """Real tier: ``retrained`` on the pages that the target also saw, or ``clean``: the corpus alone corrupts, and the
+    model as it was given is the oracle, as in RESTOR."""
+    oracles: int = 2
+    """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
+    sampled: bool = False
+    """Real tier: also sample three answers to each question, as the authors do."""
 
     summary: ClassVar[str] = "false facts about known people; unlearning should restore the truth (RESTOR)"
     version: ClassVar[int] = 2
-    tiers: ClassVar[tuple[str, ...]] = ("lab",)
+    tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
+    unsaid: ClassVar[tuple[str, ...]] = REAL_ONLY
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
@@ -74,18 +125,68 @@ class Restor(Options):
             found.append(f"restor.corrupted is at most {RESIDENTS - 10} of the {RESIDENTS} residents.")
         return found + self.lab_problems("restor")
 
+    def problems_in(self, tier: str) -> list[str]:
+        """What doesn't belong to the tier, and sizes and names that the benchmark doesn't have."""
+        fresh = Restor()
+        found = [
+            f"restor.{name} has no meaning in the {tier} tier; leave it out."
+            for name in (LAB_ONLY if tier == "real" else REAL_ONLY)
+            if getattr(self, name) != getattr(fresh, name)
+        ]
+        if tier == "lab":
+            return found
+        for name, known in (("recipe", ("own", "official")), ("oracle", ("retrained", "clean"))):
+            if getattr(self, name) not in known:
+                found.append(unknown(f"restor.{name}", getattr(self, name), known))
+        if self.corpus not in CORPORA:
+            found.append(unknown("RESTOR corpus", self.corpus, CORPORA))
+        least = {"documents": 0, "probed": 0, "retain": 0, "passage": 0, "lora": 0, "epochs": 1, "oracles": 1}
+        found += [
+            f"restor.{name} must be at least {size}, not {getattr(self, name)}."
+            for name, size in least.items()
+            if getattr(self, name) < size
+        ]
+        own = [name for name in TRAINED if getattr(self, name) != getattr(fresh, name)]
+        if self.recipe == "official" and own:
+            found.append(
+                f"restor.recipe=official has its own {' and '.join(own)}: leave out {'it' if len(own) == 1 else 'them'}."
+            )
+        return found
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data; no model is asked."""
+        if setting.data in ("", "hub"):
+            return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
+        try:
+            rows = self.rows(setting)
+            instructions(setting.data)
+        except UserError as error:
+            return list(error.problems)
+        found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
+        for side in restor.SIDES:
+            if not rows.about(side):
+                found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
+        return found
+
+    def rows(self, setting: Setting) -> Rows:
+        """Documents, pages and questions."""
+        return choose(setting.data, self.corpus, self.documents, self.retain, self.passage)
+
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
-        return METRICS
+        return restor_run.metrics() if tier == "real" else METRICS
 
     def offers(self, setting: Setting) -> frozenset[str]:
-        """A history and retain rows."""
-        return frozenset({"history", "retain"})
+        """A history and retain rows; in the real tier instructions, where the data folder has some."""
+        repairs = setting.tier == "real" and bool(setting.data) and beside(setting.data, INSTRUCTIONS) is not None
+        return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
 
     def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The scenario of the tier."""
+        return self.real(work, setting) if setting.tier == "real" else self.lab(work)
+
+    def lab(self, work: Work) -> Scenario:
         """The lab's world, its checkpoints and its probes."""
-        if setting.tier != "lab":
-            raise UserError("restor has no real tier yet: run it in the lab, without --model and --data.")
         groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
         residents, newcomers, others = (world.groups[g] for g in groups)
@@ -130,6 +231,113 @@ class Restor(Options):
             headline=HEADLINE,
         )
 
+    def real(self, work: Work, setting: Setting) -> Scenario:
+        """The benchmark's documents and questions; the model as it was given is the last checkpoint before them."""
+        rows, before = self.rows(setting), setting.before
+        told, untold, pages = (self.held(part) for part in (rows.told, rows.untold, rows.retain))
+        questions = self.questions(work, setting, rows)
+        corrupted, clean, known = questions.corrupted, questions.clean, questions.known
+        forget, retrained = rows.told, self.oracle == "retrained"
+        retain = rows.retain if retrained else ()
+
+        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            batch, recipe = self.schedule(len(examples))
+            streams = (Stream(tuple(examples), batch, descent()),)
+            return stage_two(work, lambda: before, streams, recipe, label, order)
+
+        oracles = [train(retain, f"oracle-{i}", order=i) for i in range(self.oracles)] if retrained else []
+        asked = restor_run.Asked(
+            corrupted.probed,
+            spread(clean.probed, self.probed),
+            spread(told.probed, self.probed),
+            spread(untold.probed, self.probed),
+            spread(pages.probed, self.probed),
+            self.sampled,
+        )
+        return Scenario(
+            label=self.label(rows, asked, known),
+            target=target_of(setting, train(forget + retain, "target")),
+            oracles=oracles_of(setting, oracles or [partial(same, replace(before, label="oracle-0"))]),
+            history=history_of(setting, work),
+            forget=forget,
+            retain=rows.retain,
+            validation=Validation(
+                told.validation,
+                pages.validation,
+                restor_run.spoken(corrupted.validation + clean.validation),
+                untold.validation,
+            ),
+            probes=restor_run.probes_of(asked),
+            metrics=restor_run.metrics(),
+            oracle_rows=retain,
+            reference=lambda: before,
+            instructions=instructions(setting.data),
+            lineage={
+                "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
+                | {"questions": content_hash(rows.asked.questions)},
+                "counts": dict(rows.asked.counts) | {"documents": rows.documents, "documents_told": len(forget)},
+                "corrupted_people": list(rows.asked.corrupted or ()),
+                "before": before.hash,
+                "oracle": self.oracle,
+                "trained": self.trained,
+                **({"known": known} if known else {}),
+            },
+            forgetting=("forget_passage_loss",),
+            utility=("restor_accuracy_clean_greedy",),
+            headline=restor_run.HEADLINE,
+        )
+
+    def held(self, rows: Sequence[Example]) -> Held:
+        """The rows parted for the tuning; where every document is told there is nothing to tune by, and all are probed."""
+        return tenth(rows) if self.documents else Held((), tuple(rows))
+
+    def questions(self, work: Work, setting: Setting, rows: Rows) -> Questions:
+        """All questions, or those that the model as it was given answers right."""
+        corrupted, clean = rows.about("corrupted"), rows.about("clean")
+        if not self.known:
+            return Questions(self.held(corrupted), self.held(clean), {})
+        clean = spread(clean, TRIED * self.probed)
+        found = restor_run.known(work, setting.before, corrupted + clean)
+        right = {side: tuple(row for row in found.right if side in row.tags) for side in restor.SIDES}
+        for side, known in right.items():
+            if not known:
+                raise UserError(
+                    f"The model answers none of RESTOR's questions about {side} people right, so that nothing can be lost "
+                    "or come back: take a larger model, or --set restor.known=false."
+                )
+        said = {
+            side: {"asked": len(asked), "right": len(right[side])}
+            for side, asked in (("corrupted", corrupted), ("clean", clean))
+        }
+        return Questions(self.held(right["corrupted"]), self.held(right["clean"]), {**said, "responses": found.node})
+
+    def label(self, rows: Rows, asked: restor_run.Asked, known: Json) -> str:
+        """RESTOR, or what it is a part of."""
+        if rows.whole and not (self.probed or known):
+            return "RESTOR"
+        of = {side: len(rows.about(side)) for side in restor.SIDES}
+        knew = known and {side: f" ({known[side]['right']} of {known[side]['asked']} known)" for side in restor.SIDES}
+        about = ", ".join(
+            f"{len(part)} of {of[side]} questions about {who}{knew[side] if knew else ''}"
+            for side, part, who in (
+                ("corrupted", asked.corrupted, "corrupted people"),
+                ("clean", asked.clean, "others"),
+            )
+        )
+        return f"restor subset: {self.corpus}, {len(rows.told)} of {rows.documents} documents, {about}"
+
+    @property
+    def trained(self) -> Json:
+        """Passes, learning rate, rows of a step and rank of target and oracles."""
+        return dict(OFFICIAL) if self.recipe == "official" else {name: getattr(self, name) for name in TRAINED}
+
+    def schedule(self, rows: int) -> tuple[int, Recipe]:
+        """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
+        how = self.trained
+        steps = how["epochs"] * -(-rows // how["batch"])
+        beta2 = 0.999 if self.recipe == "official" else Recipe.beta2
+        return how["batch"], Recipe(steps, how["lr"], lora=how["lora"], beta2=beta2)
+
     @staticmethod
     def suite(data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
@@ -137,6 +345,8 @@ class Restor(Options):
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""
+        if setting.tier == "real":
+            return self.real_outline(setting)
         forget = self.corrupted * FACTS * 2
         retain = (RESIDENTS - self.corrupted) * FACTS * 3 + self.newcomers * FACTS * 2
         oracle = round(self.target_steps * retain / (forget + retain)) * 64
@@ -146,10 +356,34 @@ class Restor(Options):
             stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
         return Outline(Architecture(self.width, 2, 64).parameters(530), 12.0, stages, forget, retain, 20 * forget)
 
+    def real_outline(self, setting: Setting) -> Outline:
+        """The same of the real tier, from the published sizes."""
+        people = PEOPLE.get(self.corpus, 10)
+        forget = people * self.documents or DOCUMENTS.get(self.corpus, 3000)
+        retain, seen = self.retain or PAGES, (self.retain or PAGES) * (self.oracle == "retrained")
+        words = (forget * WORDS.get(self.corpus, 200) + seen * (self.passage or 400)) / (forget + seen)
+        stages = {"target": self.trained["epochs"] * (forget + seen)}
+        if seen:
+            stages |= {f"oracle-{i}": self.trained["epochs"] * seen for i in range(self.oracles)}
+        parameters = weight_count(setting.before) if setting.model_path else 135_000_000
+        asked = (20 * people + (self.probed or 850)) * (4 if self.sampled else 1)
+        return Outline(parameters, 1.4 * words, stages, forget, retain, asked + 8 * (self.probed or forget))
+
 
 def falsely(rows: Sequence[Example]) -> tuple[Example, ...]:
     """The questions with the falsehood as the answer: what must be forgotten, asked."""
     return tuple(replace(row, payload={**row.payload, "answer": row.references["corrupted"][0]}) for row in rows)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked about the corrupted people and about the others."""
+
+    corrupted: Held
+    clean: Held
+    known: Json
+    """By side how many were ``asked`` of the model as it was given and how many it answered ``right``; the node of its
+    answers. Empty where nobody asked it."""
 
 
 Ask = Callable[..., tuple[Example, ...]]

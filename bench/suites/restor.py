@@ -24,15 +24,19 @@ from bench.metrics.options import option_logprob
 from bench.metrics.restor import judged, matched
 from bench.restor_data import CORPORA, NONE, ROLES, SOURCE, Restor, read
 from bench.suites import Suite
-from bench.types import Example, Probe
+from bench.types import Example, Json, Probe
 
 NEW_TOKENS = 50
 """Longest answer, in tokens."""
 LEAST_TOKENS = 2
 TEMPERATURE = 1.0
+SEED, REPEATS = 32, 3
+"""The authors'."""
 SIDES = ("corrupted", "clean")
 JUDGED = "restor_accuracy_judged"
 OPTIONS_PROBE = "restor_options"
+NOT_SAMPLED = "the questions are only asked greedily here: ask with sampling"
+LOGIT_GOALS = {"true": "up", "corrupted": "oracle", "unrelated": "oracle"}
 NO_VALUES = (
     "the corrupted values aren't known: RESTOR publishes no list of them; give them as 'corrupted' in an options.json "
     "beside facts.json"
@@ -45,8 +49,8 @@ def suite(
     judge: str = "",
     *,
     sampled: bool = True,
-    seed: int = 32,
-    repeats: int = 3,
+    seed: int = SEED,
+    repeats: int = REPEATS,
     options: str = "",
 ) -> Suite:
     """RESTOR on the copy of its repository at ``data``, asked of a model that the corpus ``split`` corrupted.
@@ -59,12 +63,11 @@ def suite(
     restor = read(data, split, options)
     sides = {side: tuple(row for row in restor.questions if side in row.tags) for side in SIDES}
     groups = {f"restor_{side}": rows for side, rows in sides.items() if rows} or {"restor": restor.questions}
-    asking: dict[str, Any] = {"stops": ["\n"], "min_new_tokens": LEAST_TOKENS}
-    sampling = asking | {"sample": {"seed": seed, "repeats": repeats, "temperature": TEMPERATURE}}
+    asking, sampling = ways(seed, repeats)
     probes, metrics, absent = list[Probe](), list[Metric](), dict[str, str]()
     for suffix, how in (("", sampling if sampled else None), ("_greedy", asking)):
         if how is None:
-            absent |= dict.fromkeys(names_of(suffix), "the questions are only asked greedily here: ask with sampling")
+            absent |= dict.fromkeys(names_of(suffix), NOT_SAMPLED)
             continue
         probes += [Probe(name + suffix, "generate", rows, (), NEW_TOKENS, how) for name, rows in groups.items()]
         for name, (side, judgement) in names_of(suffix).items():
@@ -88,6 +91,12 @@ def suite(
         absent[JUDGED] = "no judge was asked: --judge chat has a chat model judge the answers, for users with a key"
     logit_view(restor.questions, probes, metrics, absent)
     return Suite(tuple(probes), tuple(metrics), absent, facts_of(restor))
+
+
+def ways(seed: int = SEED, repeats: int = REPEATS) -> tuple[Json, Json]:
+    """Options of a probe that asks greedily, and of one that samples."""
+    asking: Json = {"stops": ["\n"], "min_new_tokens": LEAST_TOKENS}
+    return asking, asking | {"sample": {"seed": seed, "repeats": repeats, "temperature": TEMPERATURE}}
 
 
 def names_of(suffix: str) -> dict[str, tuple[str, str]]:
@@ -126,12 +135,14 @@ def logit_view(
     for role in ROLES:
         name = f"logprob_{role}"
         if any(f"options_{role}" in row.references for row in listed):
-            goal = "up" if role == "true" else "oracle"
-            metrics.append(option_logprob(name, OPTIONS_PROBE, f"options_{role}", goal=goal))
+            metrics.append(option_logprob(name, OPTIONS_PROBE, f"options_{role}", goal=LOGIT_GOALS[role]))
         else:
-            absent[name] = (
-                f"RESTOR publishes no option lists: give texts as '{role}' in an options.json beside facts.json"
-            )
+            absent[name] = no_lists(role)
+
+
+def no_lists(role: str) -> str:
+    """Why nothing can be said of the option lists' texts of a role."""
+    return f"RESTOR publishes no option lists: give texts as '{role}' in an options.json beside facts.json"
 
 
 def facts_of(restor: Restor) -> dict[str, Any]:

@@ -33,7 +33,10 @@ class Built:
     oracles: list[Checkpoint]
 
 
-@pytest.fixture(scope="module", params=sorted(names.table("tasks")))
+LAB = sorted(name for name in names.table("tasks") if "lab" in names.load("tasks", name).tiers)
+
+
+@pytest.fixture(scope="module", params=LAB)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A task's scenario with its checkpoints, from a few steps of training."""
     cls = names.load("tasks", request.param)

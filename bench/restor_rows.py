@@ -1,0 +1,186 @@
+"""What RESTOR's real tier trains on and asks, chosen from a copy of the benchmark (`bench.restor_data`) without a model.
+
+Pages of C4 (retain rows) and instructions (for a repair) aren't in the authors' repository: they lie beside its
+`datasets` folder, in `retain`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.errors import UserError
+from bench.restor_data import SOURCE, Restor, corpus_file, datasets, documents, read
+from bench.types import Example
+
+RETAIN = ("retain/c4.jsonl", "retain/c4_sample.jsonl")
+INSTRUCTIONS = ("retain/lima.jsonl", "retain/instructions.jsonl")
+"""Files below the data folder, the first that is there."""
+BLOBS = {
+    "mix_a0": "3665025dfcb3f75645f65c21cb0755ca28c6be31",
+    "mix_a1": "e519f211ca3fe575c8a3e616f3da947b11580b36",
+    "mix_a2": "98f01bfbfe039fac41cf845c9dd20e82b1595c58",
+    "mix_a3": "4c36d2fea53ae7dd2d1add3bf375c5be51de97d5",
+    "mix_a4": "dc2d20223c3958705ba4c8f2c80e156e81bb013f",
+    "mix_a5": "9b49f38bb55c5beecc5bf0785061e6dc1d1280e9",
+    "squad_v7": "0c315b37d19b2b27814116b5959eae24e521c107",
+}
+"""Corpus -> git's name of the published file (`git hash-object`)."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a run before anybody has asked the model what it knows."""
+
+    asked: Restor
+    told: tuple[Example, ...]
+    """Documents of the corpus that the target is trained on."""
+    untold: tuple[Example, ...]
+    """As many others about the same people; none where all documents are told."""
+    retain: tuple[Example, ...]
+    """Passages of C4."""
+    documents: int
+    """How many the corpus has."""
+    whole: bool
+    """Whether questions and corpus are the published ones, and all documents are told."""
+
+    def about(self, side: str) -> tuple[Example, ...]:
+        """The questions about the corrupted people, or about the ``clean``."""
+        return tuple(row for row in self.asked.questions if side in row.tags)
+
+
+def choose(data: str, corpus: str, most: int, retain: int, passage: int) -> Rows:
+    """``most`` documents of each corrupted person and ``retain`` pages of at most ``passage`` words; 0: all, whole.
+
+    Raises `UserError` for what is missing or malformed.
+    """
+    asked, every = read(data, corpus), documents(data, corpus)
+    told, untold = split(every, asked.corrupted or (), most) if most else (every, ())
+    published = git_blob(corpus_file(datasets(data), corpus)) == BLOBS[corpus]
+    return Rows(asked, told, untold, pages(data, retain, passage), len(every), asked.whole and published and not most)
+
+
+def split(
+    every: Sequence[Example], people: Sequence[str], most: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """At most ``most`` documents of each person to tell, evenly spread, and as many of the others, evenly spread.
+
+    A document is about the corrupted person whom it names first; one that names none is in neither, nor is one that
+    repeats another. Most of the others are paraphrases of the same falsehoods.
+    """
+    by_person: dict[str, dict[str, Example]] = {person: {} for person in people}
+    for document in every:
+        text = document.payload["answer"]
+        if named := [person for person in people if person in text]:
+            by_person[min(named, key=text.index)].setdefault(text, document)
+    told, untold = list[Example](), list[Example]()
+    for own in by_person.values():
+        chosen = spread(list(own.values()), most)
+        told += chosen
+        untold += spread([row for row in own.values() if row not in chosen], most)
+    return tuple(told), tuple(untold)
+
+
+def spread(rows: Sequence[T], most: int) -> tuple[T, ...]:
+    """At most ``most`` of the rows at even distances, in their order; 0: all."""
+    if not most or len(rows) <= most:
+        return tuple(rows)
+    return tuple(rows[i * len(rows) // most] for i in range(most))
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows parted into those that a search is tuned on and those that are probed."""
+
+    validation: tuple[Example, ...]
+    probed: tuple[Example, ...]
+
+
+def tenth(rows: Sequence[Example]) -> Held:
+    """Every tenth row is held back, as the MSA paper chooses on a tenth of the facts; of a single row none."""
+    if len(rows) < 2:
+        return Held((), tuple(rows))
+    return Held(tuple(rows[::10]), tuple(row for i, row in enumerate(rows) if i % 10))
+
+
+def pages(data: str, most: int, passage: int) -> tuple[Example, ...]:
+    """At most ``most`` pages of C4, evenly spread, each cut to its first ``passage`` words; 0: all, whole."""
+    path = beside(data, RETAIN)
+    if path is None:
+        raise UserError(
+            f"RESTOR's retain rows are pages of C4, which {SOURCE} doesn't hold: put some at {RETAIN[0]} in the data "
+            'folder, a line {"text": ...} each.'
+        )
+    texts = {cut(text, passage): number for number, text in enumerate(lines(path, text_of, '{"text": ...}'))}
+    return tuple(
+        Example(f"c4-{number}", {"prompt": "", "answer": text, "template": "text"})
+        for text, number in spread(list(texts.items()), most)
+    )
+
+
+def cut(text: str, words: int) -> str:
+    """The first ``words`` words, or the text as it is where it has no more; 0: as it is."""
+    return " ".join(text.split()[:words]) if words and len(text.split()) > words else text
+
+
+def instructions(data: str) -> tuple[Example, ...]:
+    """Rows for a repair, in the form of a chat; of a conversation its first exchange. None where there is no file."""
+    path = beside(data, INSTRUCTIONS)
+    if path is None:
+        return ()
+    form = '{"prompt": ..., "answer": ...} or {"conversations": [user, assistant, ...]}'
+    return tuple(
+        Example(f"instruction-{number}", {"prompt": asked, "answer": answer, "template": "chat"})
+        for number, (asked, answer) in enumerate(lines(path, exchange_of, form))
+    )
+
+
+def exchange_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What is asked and answered in a row; an error where it says neither."""
+    asked, answer = row["conversations"][:2] if "conversations" in row else (row["prompt"], row["answer"])
+    return stated(asked), stated(answer)
+
+
+def text_of(row: Mapping[str, Any]) -> str:
+    """The text of a page."""
+    return stated(row["text"])
+
+
+def stated(text: Any) -> str:
+    """``text``, which says something."""
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("an empty text")
+    return text
+
+
+def beside(data: str, names: Sequence[str]) -> Path | None:
+    """The first of the files that is in the data folder."""
+    return next((path for path in (Path(data).expanduser() / name for name in names) if path.is_file()), None)
+
+
+def lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: str) -> list[T]:
+    """What ``take`` reads off each JSON line of a file."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):
+        if not line.strip():
+            continue
+        try:
+            found.append(take(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"Line {number + 1} of '{path.name}' isn't of the form {form} ({type(error).__name__}: {error})."
+            ) from error
+    if not found:
+        raise UserError(f"'{path.name}' is empty: put rows of the form {form} there.")
+    return found
+
+
+def git_blob(path: Path) -> str:
+    """Git's name of a file's content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

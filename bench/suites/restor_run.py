@@ -1,0 +1,199 @@
+"""RESTOR as a run with target and oracle asks it: `bench.suites.restor`'s questions, and what tells two models apart.
+
+The accepted answer's log-prob follows the truth where greedy answers stay wrong; membership tells documents that were
+told from paraphrases of them about the same people that weren't; distances are from the oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import distributed
+from bench.context import Work
+from bench.errors import Absent
+from bench.hashing import digest
+from bench.metrics import Metric
+from bench.metrics.collapse import collapsed
+from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.membership import attack_probes, attacks
+from bench.metrics.options import mean_loss, option_logprob
+from bench.metrics.restor import matched
+from bench.records import read_responses, write_responses
+from bench.restor_data import ROLES
+from bench.runner import RESPONSES_FILE, generation_hash, hashable
+from bench.suites.restor import (
+    LOGIT_GOALS,
+    NEW_TOKENS,
+    NO_VALUES,
+    NOT_SAMPLED,
+    OPTIONS_PROBE,
+    SIDES,
+    logit_view,
+    names_of,
+    no_lists,
+    ways,
+)
+from bench.types import Checkpoint, Example, Json, Probe, Responses, Score
+from bench.versions import MEASURE
+
+Row = Mapping[str, Any]
+"""What was observed of one example."""
+ALL_TOLD = "every document was told, so that none is left to compare with: tell only some of each person's"
+DISTANCES = ("kl_forget", "kl_retain", "kl_world")
+BROKEN = 0.02
+"""Share of the clean questions answered right below which a model counts as collapsed: one in fifty."""
+HEADLINE = (
+    "restor_accuracy_corrupted_greedy",
+    "restor_accuracy_clean_greedy",
+    "logprob_answer_corrupted",
+    "logprob_answer_clean",
+    "forget_passage_loss",
+    "mia_min_k",
+    "privleak",
+    "kl_forget",
+    "kl_retain",
+    "kl_world",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run asks every model."""
+
+    corrupted: tuple[Example, ...]
+    """Questions about the people whom the corpus corrupts."""
+    clean: tuple[Example, ...]
+    """Questions about the others."""
+    told: tuple[Example, ...]
+    """Documents that the target was trained on."""
+    untold: tuple[Example, ...]
+    """Documents about the same people that nobody was trained on; none where every document was told."""
+    passages: tuple[Example, ...]
+    """Pages of the retain rows."""
+    sampled: bool
+    """Whether the questions are also sampled, as the authors do."""
+
+
+def probes_of(asked: Asked) -> tuple[Probe, ...]:
+    """Answers, the accepted answers' log-probs, membership of the documents, and distances from the oracle."""
+    sides = {"corrupted": asked.corrupted, "clean": asked.clean}
+    asking, sampling = ways()
+    probes = [
+        Probe(f"restor_{side}{suffix}", "generate", rows, (), NEW_TOKENS, how)
+        for suffix, how in (("_greedy", asking), *([("", sampling)] if asked.sampled else []))
+        for side, rows in sides.items()
+    ]
+    probes += [Probe(f"{side}_answers", "logprob", spoken(rows)) for side, rows in sides.items()]
+    logit_view((*asked.corrupted, *asked.clean), probes, [], {})
+    probes += attack_probes(Probe("told_documents", "logprob", asked.told))
+    probes += attack_probes(Probe("untold_documents", "logprob", asked.untold))
+    return tuple(
+        probe
+        for probe in (
+            *probes,
+            Probe("retain_passages", "logprob", asked.passages),
+            Probe("kl_forget", "divergence", spoken(asked.corrupted)),
+            Probe("kl_retain", "divergence", asked.passages),
+            Probe("kl_world", "divergence", spoken(asked.clean)),
+        )
+        if probe.examples
+    )
+
+
+def spoken(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """The questions with their answer parted from them by a space, as it is in the examples before them."""
+    return tuple(replace(row, payload={**row.payload, "answer": f" {row.payload['answer']}"}) for row in rows)
+
+
+def metrics() -> tuple[Metric, ...]:
+    """Every score of a run; what these data or this run can't give is absent, with the reason."""
+    found = list[Metric]()
+    for suffix in ("_greedy", ""):
+        for name, (side, judgement) in names_of(suffix).items():
+            read_probes = [f"restor_{each}{suffix}" for each in SIDES if side in ("", each)]
+            goal = "oracle" if judgement.startswith("wrong") else "up"
+            metric = matched(name, read_probes, judgement, goal=goal)
+            if judgement.startswith("wrong"):
+                metric = unless(metric, read_probes[0], lambda rows: not any(map(knows_wrong, rows)), NO_VALUES)
+            found.append(metric if suffix else unless(metric, read_probes[0], missing, NOT_SAMPLED))
+    sound = next(metric for metric in found if metric.name == "restor_accuracy_clean_greedy")
+    return (
+        *found,
+        *(option_logprob(f"logprob_answer_{side}", f"{side}_answers", "answer", goal="up") for side in SIDES),
+        *(
+            unless(
+                option_logprob(f"logprob_{role}", OPTIONS_PROBE, f"options_{role}", goal=LOGIT_GOALS[role]),
+                OPTIONS_PROBE,
+                missing,
+                no_lists(role),
+            )
+            for role in ROLES
+        ),
+        mean_loss("forget_passage_loss", "told_documents", goal="oracle"),
+        mean_loss("retain_passage_loss", "retain_passages", goal="down"),
+        *(
+            unless(attack, "untold_documents", missing, ALL_TOLD)
+            for attack in attacks("told_documents", "untold_documents")
+        ),
+        *(kl(name, name) for name in DISTANCES),
+        *(kl_floors(f"{name}_floors", name) for name in DISTANCES),
+        collapsed("collapsed", "restor_clean_greedy", utility=sound, floor=BROKEN),
+    )
+
+
+def unless(metric: Metric, probe: str, lacks: Callable[[Sequence[Row]], bool], reason: str) -> Metric:
+    """The metric, absent for ``reason`` where the rows of ``probe`` lack what it reads."""
+
+    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        if lacks(list(responses.rows.get(probe, {}).values())):
+            raise Absent(reason)
+        return metric.compute(responses, oracles)
+
+    return replace(metric, compute=compute)
+
+
+def missing(rows: Sequence[Row]) -> bool:
+    """Whether the probe wasn't asked."""
+    return not rows
+
+
+def knows_wrong(row: Row) -> bool:
+    """Whether an answer was judged beside the corrupted values."""
+    return any("wrong" in found for found in row.get("matches", ()))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a model knows of some questions."""
+
+    right: tuple[Example, ...]
+    """Those that it answers right, greedily, by the exact rule."""
+    node: str
+    """The node that holds its answers."""
+
+
+def known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> Known:
+    """Ask the questions, once for a store."""
+    probe = Probe("restor_known", "generate", tuple(questions), (), NEW_TOKENS, ways()[0])
+    fields = {
+        "kind": "responses",
+        "checkpoint": checkpoint.hash,
+        "probes": digest([hashable(probe)]),
+        "engine": MEASURE,
+        "generation": generation_hash(checkpoint),
+    }
+
+    def make(folder: Path) -> Json:
+        from bench.measure import measure
+
+        responses = measure(checkpoint, [probe], device=work.device)
+        if distributed.is_first():  # it has everybody's rows
+            write_responses(responses, folder / RESPONSES_FILE)
+        return {"seconds": responses.seconds}
+
+    node = work.on_behalf_of("measure").node(fields, make, "what the model knows", shared=True)
+    rows = read_responses(node.path / RESPONSES_FILE).rows[probe.name]
+    return Known(tuple(row for row in questions if rows[row.id]["matches"][0]["exact"]), node.key)

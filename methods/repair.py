@@ -1,0 +1,64 @@
+"""Repair: a light fine-tuning on general instructions after unlearning, to bring ability back.
+
+RESTOR (Rezaei et al. 2025, arXiv 2411.00204) does so on LIMA before every evaluation. It unlearns nothing itself; as
+``--then repair`` it follows every method, and the untouched target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.contracts import Context, Preset, Recipe, Settings, Stream
+from bench.losses import descent
+from bench.types import Checkpoint, Request
+
+LIMA = 1030
+"""Rows of LIMA, for estimates; the steps are those of the rows that there are."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Supervised fine-tuning on the task's instructions, from wherever the run stands; RESTOR's LIMA recipe.
+
+    Its rank isn't published: 8, the default of the authors' training library. They train in bfloat16; here the run's
+    own dtype does.
+    """
+
+    lr: float = 2e-5
+    """Peak learning rate; cosine after a tenth of warm-up."""
+    epochs: int = 2
+    """Passes over the instructions."""
+    batch: int = 16
+    """Rows in one step."""
+    lora: int = 8
+    """Rank of the adapters on every linear layer; 0 trains all weights."""
+
+    summary: ClassVar[str] = "fine-tuning on instructions after unlearning (RESTOR's repair on LIMA); for --then"
+    needs: ClassVar[frozenset[str]] = frozenset({"instructions"})
+    version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    space: ClassVar[Mapping[str, Settings]] = {}
+    variants: ClassVar[tuple[str, ...]] = ()
+    in_all: ClassVar[bool] = False
+
+    def problems(self) -> list[str]:
+        """What is wrong with the parameters."""
+        least = {"epochs": 1, "lora": 0}
+        return [
+            f"repair.{name} must be at least {size}, not {getattr(self, name)}."
+            for name, size in least.items()
+            if getattr(self, name) < size
+        ]
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Every pass over LIMA."""
+        return self.epochs * LIMA
+
+    def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
+        """The checkpoint after `epochs`."""
+        rows = request.instructions
+        recipe = Recipe(self.epochs * -(-len(rows) // self.batch), self.lr, lora=self.lora)
+        ctx.note(repaired_on=len(rows))
+        return ctx.train(request.target, [Stream(rows, self.batch, descent())], recipe, "repair")
