@@ -25,9 +25,16 @@ app = typer.Typer(
 Methods = Annotated[
     str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
 ]
-TaskName = Annotated[str, typer.Option("--task", "-t", help="tofu, restor, muse-books, digits or graph.")]
+TaskName = Annotated[
+    str, typer.Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits or graph.")
+]
 Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
-Data = Annotated[str, typer.Option("--data", help="Real tier: folder in the benchmark's layout, or 'hub'.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", help="Real tier: folder in the benchmark's layout, or 'hub'; qa: forget.jsonl,retain.jsonl."
+    ),
+]
 Past = Annotated[
     str, typer.Option("--history", help="Real tier: the model's past, a JSON file or a folder with checkpoint-500 ...")
 ]
@@ -199,13 +206,13 @@ def plan(
     jobs: Jobs = None,
     out: Out = Path("runs"),
     store: StoreAt = None,
+    device: Device = "cpu",
+    checkpointing: Checkpointing = False,
 ) -> None:
-    """Say what `run` would do: which runs, which are cached, expected time and memory. Nothing heavy is loaded."""
-    from bench.commands import default_jobs, show_plan
-    from bench.plan import make_plan
-    from bench.store import Store
+    """Say what `run` would do: what is cached, how long the rest takes, memory, disk, what to fetch. Loads nothing heavy."""
+    from bench.commands import plan_command
 
-    show_plan(make_plan(asked, out, Store(store_at(store))), jobs or default_jobs("cpu"))
+    plan_command(asked, out, store_at(store), jobs, device, checkpointing)
 
 
 @app.command()
@@ -259,7 +266,10 @@ def ablate(
 def eval_(
     task: TaskName,
     model: Annotated[str, typer.Option("--model", help="The model: folder, known name or fetched hub id.")],
-    data: Annotated[str, typer.Option("--data", help="Folder in the benchmark's layout, or a hub's id.")],
+    data: Annotated[
+        str,
+        typer.Option("--data", help="Folder in the benchmark's layout, 'hub' or a hub's id; qa: files, with commas."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The JSON file to write.")],
     split: Annotated[str, typer.Option("--split", help="TOFU: forget01, forget05, forget10. RESTOR: mix_a0 ...")] = "",
     tokenizer: Annotated[str, typer.Option("--tokenizer", help="Folder of another tokenizer.")] = "",
@@ -276,10 +286,12 @@ def eval_(
 ) -> None:
     """Evaluate one model with a benchmark's complete suite, into one JSON file."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    from bench.data_sets import place_of
     from bench.evaluate import Evaluation, evaluate
 
+    rows = place_of(task, data, store_at(store) / "data")
     asked = Evaluation(
-        task, model, data, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge
+        task, model, rows, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge
     )
     found = evaluate(asked, store_at(store) / "models")
     for name, value in found["scores"].items():
@@ -385,6 +397,56 @@ def claims(
         raise typer.Exit(0 if good else 1)
     write_text(page, text)
     typer.echo(f"{page}: written.")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="A published table, such as t1-tofu01; --list has them all.")] = "",
+    listed: Annotated[bool, typer.Option("--list", help="Say what there is, and run nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="--list as JSON.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, trained and run.")] = False,
+    methods: Annotated[str, typer.Option("--methods", "-m", help="Only these methods or rows, comma-separated.")] = "",
+    sets: Sets = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers, comma-separated; default the recipe's.")] = "",
+    scale: Annotated[str, typer.Option("--scale", help="full, or smoke: a random tiny model, in a minute.")] = "full",
+    data: Annotated[
+        str, typer.Option("--data", help="A folder in the benchmark's layout; default what was fetched.")
+    ] = "",
+    jobs: Jobs = None,
+    out: Out = Path("runs/reproduce"),
+    store: StoreAt = None,
+    device: Device = "cpu",
+    track: Track = "none",
+    page: Annotated[Path | None, typer.Option("--page", help="Write the overview of all tables there.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="--page: write nothing; exit 1 when it is stale.")] = False,
+) -> None:
+    """Make a published table again: its rows beside ours, and whether target and oracle came out as published."""
+    from bench.reproduce import command
+
+    if listed:
+        typer.echo(command.listing(as_json))
+        return
+    if page:
+        raise typer.Exit(0 if command.overview(page, Path("results"), check, typer.echo) else 1)
+    numbers, problems = seeds_or_problems(seeds) if seeds else ((), ())
+    asked = command.Wanted(
+        name,
+        out,
+        store_at(store),
+        device=device,
+        jobs=jobs,
+        seeds=numbers,
+        sets=tuple(sets or ()),
+        track=track,
+        methods=tuple(split(methods)),
+        scale=scale,
+        data=data,
+        problems=problems,
+    )
+    if dry_run:
+        command.dry_run(asked, typer.echo)
+        return
+    raise typer.Exit(1 if command.reproduce(asked) else 0)
 
 
 @app.command()
@@ -510,17 +572,45 @@ def msa(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A known model (`python -m bench ls models` lists them) or a hub id.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Known models (`python -m bench ls models` lists them), hub ids, or data sets: tofu, muse-books, restor."
+        ),
+    ] = None,
     revision: Annotated[
         str, typer.Option("--revision", help="A branch, tag or commit of it, such as stage1-step119000-tokens500B.")
     ] = "",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Fetch nothing: verify what is fetched, or what is named; exit 1 if it differs."),
+    ] = False,
+    data: Annotated[
+        str, typer.Option("--data", help="--check: a folder to verify as the data set that is named.")
+    ] = "",
     store: StoreAt = None,
 ) -> None:
-    """Fetch a model once, or one of its revisions; its hash is checked on every use."""
+    """Fetch models and data sets once; their hashes are checked on every use. --check verifies them."""
+    from bench.data_sets import data_set
+    from bench.fetch import check_names, fetch_data
     from bench.fetch import fetch as fetch_model
+    from bench.verify import check as verify
 
-    got = fetch_model(name, store_at(store) / "models", typer.echo, revision)
-    typer.echo(f"{got.name} {got.hash[:16]}: ready. Use it with --model {got.name}.")
+    place = store_at(store)
+    if check:
+        if revision:
+            raise UserError("--check takes no --revision: write NAME@REVISION.")
+        raise typer.Exit(0 if verify(names or [], data, place, typer.echo) else 1)
+    if data:
+        raise UserError("--data goes with --check: it names a folder to verify.")
+    check_names(names or [], revision)
+    for name in names or []:
+        if data_set(name):
+            rows = fetch_data(name, place / "data", typer.echo, revision)
+            typer.echo(f"{name} {rows.hash[:16]}: ready. `python -m bench fetch --check {name}` verifies its tables.")
+            continue
+        got = fetch_model(name, place / "models", typer.echo, revision)
+        typer.echo(f"{got.name} {got.hash[:16]}: ready. Use it with --model {got.name}.")
 
 
 def split(text: str) -> list[str]:

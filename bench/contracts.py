@@ -193,7 +193,8 @@ class Method(Protocol):
         ...
 
     # Optional: ``problems()``, sentences about bad parameters; ``named()``, the name of the variant that they make;
-    # ``in_all``, False for what `--methods all` leaves out.
+    # ``in_all``, False for what `--methods all` leaves out. For the estimate where they aren't 1: ``checkpoints()``, how
+    # many it leaves in the store; ``together``, streams of rows whose losses are added up before a backward pass.
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The unlearned checkpoint; the target on disk stays untouched."""
@@ -295,7 +296,8 @@ class Task(Protocol):
     # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
     # that its models can be asked, where not all of `bench.measure.KINDS`; ``data``, where its rows come from, where they
     # aren't generated; ``check(setting)``, what is wrong with the model or the data of the real tier, found before anything
-    # is trained; ``unsaid``, parameters that a spec leaves out at their default, as specs from before them do.
+    # is trained; ``unsaid``, parameters that a spec leaves out at their default, as specs from before them do; ``files``,
+    # True where --data names the user's own files; ``presets_of``, the task whose presets the methods take in its place.
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""

