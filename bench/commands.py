@@ -6,16 +6,18 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import distributed
 from bench.ablations import FOLDER
 from bench.errors import UserError, collect, unknown
-from bench.executor import Job, Pool, Result, Surroundings
+from bench.executor import Job, Pool, Result, Surroundings, in_step
 from bench.files import write_text
+from bench.fits import gigabytes, refusals, room_of
 from bench.plan import Asked, Entry, Plan, job_id, make_plan
 from bench.progress import Reporter
 from bench.records import load, read, write
@@ -75,23 +77,44 @@ def run_command(
     track: str,
     checkpointing: bool = False,
 ) -> bool:
-    """`bench run`; returns whether some run failed."""
-    problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root))
+    """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
+    machine = machine_problems(device, jobs, threads, out, store_root)
+    problems = (*asked.problems, *machine, *distributed.problems(device, jobs))
     if track not in KINDS:
         problems += (unknown("tracker", track, KINDS),)
     store = Store(store_root)
-    plan = make_plan(replace(asked, problems=problems), out, store)
+    device = distributed.start("cpu" if problems else device)
+    try:
+        plan = distributed.from_first(
+            lambda: fitting(
+                make_plan(replace(asked, problems=problems), out, store, device=device, checkpointing=checkpointing),
+                jobs or default_jobs(device),
+                store,
+            )
+        )
+    except UserError:
+        if distributed.is_first():
+            raise
+        return False  # the first process says it, and ends torchrun with it
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
+    if not distributed.is_first():
+        in_step(jobs_of(plan), around, lambda event: None)
+        distributed.stop()
+        return False  # the same
     tracker = open_tracker(track, out / "wandb")
-    workers = jobs or default_jobs(device)
-    show_plan(plan, workers)
+    workers = 1 if distributed.world() > 1 else jobs or default_jobs(device)
+    show_plan(plan, workers, store)
     if asked.limit:
         print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
     began = time.perf_counter()
-    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
     results: list[Result] = []
     try:
         with Reporter() as reporter:
-            results = Pool(workers, around, reporter.report).run(jobs_of(plan))
+            if distributed.world() > 1:
+                results = in_step(jobs_of(plan), around, reporter.report)
+                distributed.stop()
+            else:
+                results = Pool(workers, around, reporter.report).run(jobs_of(plan))
         finish(plan, results, out, store, tracker)
         page, pictures = report(out)
         if results:
@@ -108,13 +131,36 @@ def run_command(
     return bool(failed)
 
 
+def plan_command(
+    asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, checkpointing: bool = False
+) -> None:
+    """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
+    wrong = [] if re.fullmatch(r"cpu|cuda(:\d+)?", device) else device_problems(device)
+    store, workers = Store(store_root), jobs or default_jobs(device)
+    asked = replace(asked, problems=(*asked.problems, *wrong))
+    plan = make_plan(asked, out, store, only=True, device=device, checkpointing=checkpointing)
+    show_plan(plan, workers, store)
+    fitting(plan, workers, store)
+
+
+def fitting(plan: Plan, workers: int, store: Store) -> Plan:
+    """The plan, unless this machine can't hold its work: `UserError`, with what would make it fit."""
+    workers = 1 if plan.way.world > 1 else workers
+    if any(entry.status == "run" for entry in plan.entries):
+        collect(refusals(plan.size, plan.way, workers, room_of(plan.way, plan.size, store)))
+    return plan
+
+
 def jobs_of(plan: Plan) -> list[Job]:
     """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
     todo = [entry for entry in plan.entries if entry.status == "run"]
     first = {entry.spec.seed: entry.spec for entry in reversed(todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
     builds = [Job(first[seed], stage) for stage in stages for seed in sorted(first)]
-    runs = [Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory}) for entry in todo]
+    runs = [
+        Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
+        for entry in todo
+    ]
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
 
 
@@ -161,7 +207,7 @@ def report(out: Path) -> tuple[Path, list[Path]]:
     return page, draw(loaded.records, out / "plots")
 
 
-def show_plan(plan: Plan, workers: int) -> None:
+def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
     """What will happen, before it happens."""
     from rich.console import Console
     from rich.table import Table
@@ -174,12 +220,46 @@ def show_plan(plan: Plan, workers: int) -> None:
         table.add_row(*row)
     console.print(table)
     if any(entry.status == "run" for entry in plan.entries):
-        shared = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.stages.items())
-        console.print(f"shared by each seed, where not cached: {shared}")
-        console.print(
-            f"expected at most {plan.seconds(workers):.0f} s with {workers} worker(s), "
-            f"{plan.memory / 1e9:.1f} GB of memory each (an estimate; the records keep it beside the fact)"
-        )
+        for line in summary(plan, workers, store):
+            console.print(line)
+    if plan.fetch:
+        console.print("not fetched yet:")
+        for command in plan.fetch:
+            console.print(f"  {command}", soft_wrap=True)
+
+
+def summary(plan: Plan, workers: int, store: Store | None) -> Iterator[str]:
+    """What the plan takes: time, memory, disk; a line each."""
+    if plan.size is None and any(
+        entry.spec.tier == "real" and not entry.spec.hashes.get("model") for entry in plan.entries
+    ):
+        yield "how long and how much memory: nobody here knows before the model is fetched"
+        return
+    shared = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.stages.items())
+    yield f"shared by each seed, where not cached: {shared or 'nothing'}"
+    rate = "" if plan.way.device == "cpu" or not plan.guessed else "; the GPU's speed is a guess"
+    yield (
+        f"expected at most {duration(plan.seconds(workers))} with {workers} worker(s), "
+        f"{gigabytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
+    )
+    if plan.size is None:
+        return
+    room = room_of(plan.way, plan.size, store or Store(Path("none")))
+    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.way).items())
+    has = f"{room.where} has {gigabytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
+    yield f"memory: {parts}; {has}"
+    disk = gigabytes(plan.size.disk(plan.way, workers))
+    yield f"disk: at most {disk} of checkpoints" + (f", {gigabytes(room.disk)} are free" if store else "")
+
+
+def duration(seconds: float) -> str:
+    """As people say it; nothing at all is a time that isn't known."""
+    if not seconds:
+        return "?"
+    for unit, size in (("days", 172_800.0), ("h", 7200.0), ("min", 600.0)):
+        if seconds >= size:
+            return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
@@ -192,7 +272,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
             method,
             ",".join(str(entry.spec.seed) for entry in entries),
             status,
-            f"{sum(entry.seconds for entry in entries):.0f} s" if status == "run" else "",
+            duration(sum(entry.seconds for entry in entries)) if status == "run" else "",
             reason,
         )
         for (method, status, reason), entries in groups.items()
@@ -253,7 +333,9 @@ def tune_command(
 ) -> bool:
     """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
     problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root), *tune_problems(asked))
-    plan = make_plan(replace(asked, problems=problems), out, Store(store_root))
+    store = Store(store_root)
+    plan = make_plan(replace(asked, problems=problems), out, store, device=device, checkpointing=checkpointing)
+    fitting(plan, jobs or default_jobs(device), store)
     searches = searches_of(plan, asked)
     rows = out / "tune" / "rows"
     todo = [job for search in searches for job in search.jobs if not is_current(rows, job)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench import distributed
 from bench.contracts import Recipe, Stream
 from bench.errors import Busy
 from bench.estimate import train_seconds
@@ -61,18 +62,25 @@ class Work:
         """The same context with nodes of another owner; touched nodes are collected together."""
         return replace(self, owner=owner)
 
-    def node(self, fields: Json, make: Callable[[Path], Json | None], label: str, expect: float = 0.0) -> Node:
-        """The node of ``fields`` and this owner, built if it is not there."""
+    def node(
+        self,
+        fields: Json,
+        make: Callable[[Path], Json | None],
+        label: str,
+        expect: float = 0.0,
+        shared: bool = False,
+    ) -> Node:
+        """The node of ``fields`` and this owner, built if it is not there; ``shared`` as in `Store.build`."""
 
         def build(folder: Path) -> Json | None:
             self.report({"stage": label, "status": "start", "expected": expect})
             reset_peak()
             return {**(make(folder) or {}), "peak_bytes": peak()}
 
-        if self.only_cached and self.store.find(digest({"owner": self.owner, **fields})[:32]) is None:
+        if self.only_cached and not self.store.has(digest({"owner": self.owner, **fields})[:32]):
             raise Busy(label)
         node, built = self.store.build(
-            {"owner": self.owner, **fields}, build, label, self.provenance, wait=self.wait, expect=expect
+            {"owner": self.owner, **fields}, build, label, self.provenance, self.wait, expect, shared
         )
         self.nodes[node.key] = node
         if built:
@@ -143,6 +151,8 @@ class Work:
                 use_cpu=self.device == "cpu",
                 report=lambda step, of: self.report({"stage": label, "status": "progress", "done": step, "total": of}),
             )
+            if not distributed.is_first():  # what it says is what counts
+                return {}
             return {
                 "checkpoint": checkpoint_at(folder, label).hash,
                 "tokens": done.tokens,
@@ -157,7 +167,7 @@ class Work:
                 },
             }
 
-        return self.node(fields, make, label, train_seconds(self.store.root, start, streams, recipe))
+        return self.node(fields, make, label, train_seconds(self.store.root, start, streams, recipe), True)
 
     def scratch(self, fields: Json) -> Path:
         """Where the training run of ``fields`` keeps its resumable state."""

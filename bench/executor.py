@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import distributed
+from bench.errors import UserError
 from bench.runner import Paths
 from bench.types import Json, Record, RunSpec
 
@@ -85,6 +87,8 @@ class Pool:
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
+        if distributed.launched() > 1:
+            raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
         self.queue.extend(jobs)
         threads = [
             threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))
@@ -195,14 +199,12 @@ class Pool:
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            began: dict[str, float] = {}
+            tell = telling(job, self.report)
             for answer in process.stdout:
                 event: Json = json.loads(answer)
                 if event.get("event") == "end":
                     return event
-                since = began.setdefault(event["stage"], time.monotonic())
-                told = {"job": job.name, "done": 0, "total": None, "message": "", "seconds": time.monotonic() - since}
-                self.report(told | event)
+                tell(event)
         except (BrokenPipeError, ValueError):
             process.kill()
         return {"status": "died"}
@@ -213,6 +215,29 @@ class Pool:
         if not job.stage and not self.stopped:
             write_failed(job.spec, message, self.around.out)
         return {"status": "failed", "message": message}
+
+
+def in_step(jobs: Sequence[Job], around: Surroundings, report: Callable[[Json], None]) -> list[Result]:
+    """The same jobs in this process, one after another: under torchrun every process is at the same one."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    results: list[Result] = []
+    for job in jobs:
+        worker = Worker(asdict(around), telling(job, report))
+        answer = worker.do({"spec": job.spec.to_json(), "stage": job.stage, "estimate": job.estimate}, wait=True)
+        results.append(Result(job, answer["status"], answer.get("message", "")))
+    return results
+
+
+def telling(job: Job, report: Callable[[Json], None]) -> Callable[[Json], None]:
+    """``report`` for a worker's events, which say nothing of the job and of the time since the stage began."""
+    began: dict[str, float] = {}
+
+    def tell(event: Json) -> None:
+        since = began.setdefault(event["stage"], time.monotonic())
+        told = {"job": job.name, "done": 0, "total": None, "message": "", "seconds": time.monotonic() - since}
+        report(told | event)
+
+    return tell
 
 
 def serve_jobs(around: Json) -> None:
@@ -254,18 +279,22 @@ class Worker:
         """Do one job; returns its status and, of a failure, the whole error."""
         import traceback
 
-        from bench.errors import Busy, UserError
+        from bench.errors import Busy
 
         spec = RunSpec.from_json(job["spec"])
         try:
-            return {"status": self.run(spec, job, wait)}
+            return {"status": distributed.together(lambda: self.run(spec, job, wait))}
         except Busy:
             return {"status": "busy"}
         except UserError as error:
             message = str(error)
+        except distributed.OutOfStep:  # the first process may be out of reach, so that whoever can writes
+            if not job["stage"]:
+                write_failed(spec, hide_paths(traceback.format_exc(), self.folders()), self.out)
+            raise
         except Exception:  # the edge that records a failed run, with the whole error
             message = traceback.format_exc()
-        if not job["stage"]:
+        if not job["stage"] and distributed.is_first():
             write_failed(spec, hide_paths(message, self.folders()), self.out)
         return {"status": "failed", "message": message}
 
@@ -295,7 +324,8 @@ class Worker:
         if place.exists():
             read(place)  # what is no record stays where it is, and is said before the work instead of after it
         record = execute(spec, self.paths, work, job["estimate"])
-        write(record, self.out)
+        if distributed.is_first():
+            write(record, self.out)
         return record.status
 
     def work(self, spec: RunSpec, wait: bool) -> Any:
@@ -320,8 +350,9 @@ class Worker:
         )
 
     def resources(self) -> Json:
-        """What saves memory and changes no number, for the provenance."""
-        return {"gradient_checkpointing": True} if self.checkpointing else {}
+        """What saves memory or time and changes no number but for rounding, for the provenance."""
+        several = {"processes": distributed.world()} if distributed.world() > 1 else {}
+        return several | ({"gradient_checkpointing": True} if self.checkpointing else {})
 
 
 def write_failed(spec: RunSpec, reason: str, out: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import scoring
+from bench import distributed, scoring
 from bench.generation import Asking, Cost, generate
 from bench.loaders import Opened, open_checkpoint
 from bench.metrics.answers import match
@@ -90,11 +90,13 @@ def measure(
 
     ``others`` are what `divergence` probes compare with (the oracles, under their labels); the measured checkpoint is
     left out of them. ``reference`` is who `reference` probes ask (membership by comparison with a model that never saw
-    the texts). ``limit`` cuts every probe to its first examples.
+    the texts). ``limit`` cuts every probe to its first examples. Where several processes work together
+    (`bench.distributed`), each must call this and asks its share; the first one returns the rows of all.
     """
     began = time.perf_counter()
     if limit is not None:
         probes = [cut(probe, limit) for probe in probes]
+    whole, probes = probes, shared(probes)
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
     session = Session(
         open_checkpoint(checkpoint, device),
@@ -112,7 +114,36 @@ def measure(
             session.cost[f"seconds_{kind}"] = round(time.perf_counter() - start, 3)
         done += len(asked)
         report(done, len(probes))
-    return Responses(checkpoint.hash, rows, time.perf_counter() - began, dict(session.cost))
+    each = distributed.gathered((rows, dict(session.cost)))
+    rows, cost = merged(whole, [part for part, _ in each]), total_cost([spent for _, spent in each])
+    return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost)
+
+
+def shared(probes: Sequence[Probe]) -> list[Probe]:
+    """This process's part of every probe; tasks of lm-eval stay whole and go round."""
+    if distributed.world() == 1:
+        return list(probes)
+    split = [replace(probe, examples=tuple(distributed.share(probe.examples))) for probe in probes]
+    whole = [probe for probe in probes if probe.kind == "lm-eval"]
+    return [probe for probe in split if probe.kind != "lm-eval" and probe.examples] + list(distributed.share(whole))
+
+
+def merged(probes: Sequence[Probe], parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, in the order of the probes' examples."""
+    if len(parts) == 1:
+        return parts[0]
+    found: Rows = {}
+    for probe in probes:
+        rows = {example: row for part in parts for example, row in part.get(probe.name, {}).items()}
+        order = dict.fromkeys([*(example.id for example in probe.examples if example.id in rows), *rows])
+        found[probe.name] = {example: rows[example] for example in order}
+    return found
+
+
+def total_cost(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Work is added up; seconds are those of the slowest process."""
+    names = dict.fromkeys(name for cost in each for name in cost)
+    return {name: (max if name.startswith("seconds") else sum)(cost.get(name, 0.0) for cost in each) for name in names}
 
 
 def cut(probe: Probe, limit: int) -> Probe:

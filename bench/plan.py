@@ -7,10 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from bench import names
+from bench import memory, names
 from bench.contracts import Outline, Setting
 from bench.errors import UserError, collect, unknown
-from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
+from bench.estimate import (
+    BYTES_PER_PARAMETER,
+    PROCESS_BYTES,
+    Size,
+    Way,
+    known_rate,
+    known_shape,
+    parameters_in,
+    seen_rates,
+    shape_in,
+)
 from bench.records import read
 from bench.runner import Paths, setting_of
 from bench.store import Store
@@ -65,6 +75,8 @@ class Entry:
     reason: str = ""
     seconds: float = 0.0
     """Expected, of this run alone; shared stages are in `Plan.stages`."""
+    disk: int = 0
+    """Expected bytes of its own checkpoints."""
     old: Record | None = None
     """A record whose checkpoint the store no longer has: the run is made again and compared with it."""
 
@@ -78,8 +90,15 @@ class Plan:
     stages: Mapping[str, float] = field(default_factory=dict)
     """Expected seconds of ``history``, ``target``, ``oracle-0`` ... for one seed."""
     memory: int = 0
-    """Expected resident bytes of one worker."""
+    """Expected bytes of one worker; on a GPU of the GPU's."""
     seeds: tuple[int, ...] = ()
+    size: Size | None = None
+    """What memory and disk depend on, of a real model; None for the lab, and where nobody knows the model's shape."""
+    way: Way = field(default_factory=Way)
+    fetch: tuple[str, ...] = ()
+    """Commands for what isn't fetched, with its size."""
+    guessed: bool = True
+    """Whether nothing like it has been trained in this store, so that times come from a stated rate."""
 
     def seconds(self, jobs: int) -> float:
         """Expected wall time: the work of all seeds over ``jobs`` workers."""
@@ -88,8 +107,19 @@ class Plan:
         return (sum(self.stages.values()) * len(seeds) + sum(entry.seconds for entry in todo)) / max(1, jobs)
 
 
-def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
-    """Understand ``asked``; raises one `UserError` with every mistake in it."""
+def make_plan(
+    asked: Asked,
+    out: Path,
+    store: Store,
+    *,
+    only: bool = False,
+    device: str = "cpu",
+    checkpointing: bool = False,
+) -> Plan:
+    """Understand ``asked``; raises one `UserError` with every mistake in it.
+
+    ``only``: nothing is to be run yet, so a model or data that aren't fetched are no mistake; `Plan.fetch` has them.
+    """
     problems = list(asked.problems)
     task = component("tasks", asked.task, problems)
     wanted = method_names(asked.methods, problems)
@@ -112,7 +142,8 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     if tier == LAB and (asked.target or asked.oracles):
         problems.append("--target and --oracle go with --model: the lab trains its own.")
     compute = computing(asked, tier, problems)
-    hashes, paths, model = outside(asked, tier, store.root / "models", problems)
+    absent: list[str] | None = [] if only else None
+    hashes, paths, model = outside(asked, tier, store.root / "models", problems, getattr(task, "files", False), absent)
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
     elif asked.lm_eval and task is not None and "lm-eval" not in getattr(task, "answers", ("lm-eval",)):
@@ -125,12 +156,13 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
         hashes["lm_eval"] = tree_hash(Path(asked.lm_eval_data))
     paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
     specs: list[RunSpec] = []
-    rows = rows_of(wanted, sets, f"{tier}-{asked.task}", asked.then, problems)
+    rows = rows_of(wanted, sets, f"{tier}-{getattr(task, 'presets_of', asked.task)}", asked.then, problems)
     if task is not None:
         params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
         if not problems and hasattr(task, "problems_in"):
             problems.extend(task(**params).problems_in(tier))
-        if not problems and tier != LAB and hasattr(task, "check"):
+        there = not only or not (absent or paths.data == "hub")  # else there is nothing to look at yet
+        if not problems and tier != LAB and there and hasattr(task, "check"):
             problems.extend(task(**params).check(setting_of(first_spec(asked, tier, model, hashes, compute), paths)))
         if not problems:
             specs = [
@@ -158,10 +190,86 @@ def make_plan(asked: Asked, out: Path, store: Store) -> Plan:
     assert task is not None
     setting = setting_of(specs[0], paths)
     outline = task(**params).outline(setting)
-    rate = known_rate(store.root, outline.parameters)
+    way = way_of(compute, device, checkpointing)
+    shape = None
+    if tier != LAB:
+        folder = Path(paths.model)
+        shape = shape_in(folder) if paths.model else known_shape(asked.model)
+        counted = shape.parameters if shape else parameters_in(folder) if paths.model else 0
+        outline = replace(outline, parameters=counted)
+    gpu = memory.gpu(device) if device != "cpu" else None
+    half = "bfloat16" if way.autocast or way.dtype == "bfloat16" else "float32"
+    rate = known_rate(store.root, outline.parameters, device, half, gpu.name if gpu else "") * way.world
+    rate *= 6 / way.operations
+    one = outline.parameters * way.width
     entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
-    stages = {name: cost(outline, rows, rate) for name, rows in outline.stages.items()}
-    return Plan(entries, paths, stages, PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters, asked.seeds)
+    entries = tuple(replace(e, disk=written(e.spec) * one if e.status == "run" else 0) for e in entries)
+    stages = {
+        name: cost(outline, rows, rate)
+        for name, rows in outline.stages.items()
+        if not (name == "target" and asked.target) and not (name.startswith("oracle-") and asked.oracles)
+    }
+    size = Size(shape, outline.row_tokens, *amounts(entries, stages, asked)) if shape else None
+    return Plan(
+        entries,
+        paths,
+        stages,
+        size.worker(way) if size else PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters,
+        asked.seeds,
+        size,
+        way,
+        tuple(dict.fromkeys([*(absent or []), *([fetch_data(asked.task)] if only and paths.data == "hub" else [])])),
+        not seen_rates(store.root, outline.parameters, device),
+    )
+
+
+def way_of(compute: Mapping[str, Any], device: str, checkpointing: bool) -> Way:
+    """How a spec's training computes."""
+    from bench.distributed import launched
+    from bench.executor import MICRO
+
+    return Way(
+        compute.get("dtype", "float32"),
+        compute.get("autocast", False),
+        compute.get("lora", 0),
+        compute.get("micro", MICRO),
+        checkpointing,
+        launched(),
+        device,
+    )
+
+
+def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked) -> tuple[int, int, int, bool]:
+    """For `Size`: streams of rows that are trained on together, oracles, checkpoints written, whether any is trained."""
+    todo = [entry.spec for entry in entries if entry.status == "run"]
+    steps = [step for spec in todo for step in spec.steps]
+    streams = [getattr(names.load("methods", step.method), "together", 1) for step in steps]
+    oracles = len(asked.oracles) or sum(name.startswith("oracle-") for name in stages)
+    shared = len(stages) * len({spec.seed for spec in todo})
+    return max(streams, default=1), oracles, sum(map(written, todo)) + shared, bool(todo)
+
+
+def written(spec: RunSpec) -> int:
+    """Checkpoints that a run's own steps leave in the store."""
+    made = [names.load("methods", step.method)(**step.params) for step in spec.steps]
+    return sum(method.checkpoints() if hasattr(method, "checkpoints") else 1 for method in made)
+
+
+def fetch_model(name: str) -> str:
+    """The command that fetches a model, with its size where that is known."""
+    from bench.estimate import download_bytes
+    from bench.fits import gigabytes
+    from bench.models import canonical, how_to_fetch
+
+    size = download_bytes(name)
+    return f"{how_to_fetch(canonical(name))} ({gigabytes(size) if size else 'nobody here knows its size'})"
+
+
+def fetch_data(task: str) -> str:
+    """The command that fetches a task's data."""
+    from bench.data_sets import how_to_fetch
+
+    return f"{how_to_fetch(task)} (some MB of text)"
 
 
 def whole(spec: RunSpec) -> RunSpec:
@@ -408,11 +516,24 @@ def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
     return asked if not found or found == asked else "+".join(filter(None, (asked, found)))
 
 
-def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple[dict[str, str], Paths, str]:
-    """Content hashes and folders of the model and the data that come from outside the harness, and the model's name."""
+def outside(
+    asked: Asked,
+    tier: str,
+    models: Path,
+    problems: list[str],
+    takes_files: bool = False,
+    absent: list[str] | None = None,
+) -> tuple[dict[str, str], Paths, str]:
+    """Content hashes and places of the model and the data that come from outside the harness, and the model's name.
+
+    ``takes_files``: whether the task's data are files of the user's, with commas between them. ``absent`` collects the
+    commands for what isn't fetched, which is a mistake where it is None.
+    """
     if tier == LAB:
         return {}, Paths(), LAB
-    from bench.models import resolve
+    from bench.data_sets import data_set
+    from bench.data_sets import resolve as resolve_data
+    from bench.models import canonical, resolve
 
     hashes: dict[str, str] = {}
     elsewhere: dict[str, list[str]] = {"target": [], "oracle": []}
@@ -421,19 +542,22 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
         reference = resolve(asked.model, models)
         hashes["model"], model, name = reference.hash, str(reference.path), reference.name
     except UserError as error:
-        problems.extend(error.problems)
-    data = asked.data or "hub"
-    if data != "hub":
-        folder = Path(data).expanduser()
-        if not folder.is_dir():
-            problems.append(
-                f"--data {data}: there is no such folder. Name a folder in the benchmark's layout, or 'hub'."
-            )
+        if absent is not None and isnt_fetched(asked.model, models):
+            name = canonical(asked.model)
+            absent.append(fetch_model(name))
         else:
-            from bench.hashing import tree_hash
-
-            hashes["data"] = tree_hash(folder)
-            data = str(folder.resolve())
+            problems.extend(error.problems)
+    data = "hub"
+    try:
+        rows = resolve_data(asked.task, asked.data, takes_files, models.parent / "data")
+        data = rows.path
+        hashes |= {"data": rows.hash} if rows.hash else {}
+    except UserError as error:
+        known = data_set(asked.task)
+        if absent is None or known is None or not known.source or asked.data not in ("", "hub"):
+            problems.extend(error.problems)
+        else:
+            absent.append(fetch_data(asked.task))
     for i, (option, given) in enumerate([("target", asked.target), *(("oracle", oracle) for oracle in asked.oracles)]):
         if given:
             try:
@@ -441,6 +565,9 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
                 hashes["target" if option == "target" else f"oracle-{i - 1}"] = other.hash
                 elsewhere[option].append(str(other.path))
             except UserError as error:
+                if absent is not None and isnt_fetched(given, models):
+                    absent.append(fetch_model(given))
+                    continue
                 problems.extend(f"--{option}: {problem}" for problem in error.problems)
     past = ""
     if asked.history and model:
@@ -449,6 +576,18 @@ def outside(asked: Asked, tier: str, models: Path, problems: list[str]) -> tuple
         past_of(asked.history, "", "", models, problems)
     found = Paths(model, data, history=past, target="".join(elsewhere["target"]), oracles=tuple(elsewhere["oracle"]))
     return hashes, found, name
+
+
+def isnt_fetched(name: str, models: Path) -> bool:
+    """Whether this names a model that could be fetched and isn't."""
+    from bench.models import KNOWN, canonical, check_name, folder_name
+
+    try:
+        check_name(canonical(name))
+    except UserError:
+        return False
+    is_local = name not in KNOWN and Path(name).expanduser().is_dir()
+    return not is_local and not (models / folder_name(name)).exists()
 
 
 def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:
@@ -478,8 +617,8 @@ def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None
 
 
 def data_name(data: str) -> str:
-    """How the data are called in a record: a folder's own name, not where it lies."""
-    return Path(data).name if data and data != "hub" else "hub"
+    """How the data are called in a record: a folder's or the files' own names, not where they lie."""
+    return ",".join(Path(part.strip()).name for part in data.split(",")) if data and data != "hub" else "hub"
 
 
 def job_id(spec: RunSpec) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.context import Work
 from bench.contracts import Setting
+from bench.estimate import known_shape, parameters_in
 from bench.history import load, with_model
 from bench.lab.build import lasting
 from bench.types import Checkpoint, Example, History, Moment
@@ -44,6 +45,14 @@ def history_of(setting: Setting, work: Work) -> Callable[[], History]:
         return History((Moment(before, 0, 0, "released"),))
 
     return lasting(build)
+
+
+def parameters_of(setting: Setting) -> int:
+    """Parameters of the setting's model, from the headers of its files; of one that isn't fetched by its name, or 0."""
+    if setting.model_path:
+        return parameters_in(Path(setting.model_path))
+    known = known_shape(setting.model)
+    return known.parameters if known else 0
 
 
 def has_chat_template(folder: str | Path) -> bool:

@@ -3,6 +3,8 @@
 A node is leased by a file with a heartbeat while it is built, and published by rename, so that several processes (on
 one machine or on a shared file system) neither harm each other nor do the same work twice. The lease saves work; the
 rename is what keeps a node whole, so even two builders of the same node end in one good folder.
+
+Under torchrun the first process looks, leases and publishes for all; a node that all of them make is `build`'s `shared`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bench import distributed
 from bench.errors import Busy
 from bench.files import write_text
 from bench.hashing import digest, file_hash
@@ -55,6 +59,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.checked: dict[str, Node] = {}
+        self.alone = False
+        """Whether the first process of several builds a node while the others wait."""
 
     def path(self, key: str) -> Path:
         """Where a node of this key lies once it is published."""
@@ -87,12 +93,57 @@ class Store:
         provenance: Json,
         wait: bool = True,
         expect: float = 0.0,
+        shared: bool = False,
     ) -> tuple[Node, bool]:
         """The node of ``fields``, and whether it was built now. ``make`` fills an empty folder.
 
-        Raises `Busy` when another process is building it and ``wait`` is false.
+        Raises `Busy` when another process is building it and ``wait`` is false. Of several processes under torchrun
+        all call this; ``make`` runs on every one of them if it is ``shared``, else on the first.
         """
         key = digest(fields)[:32]
+
+        def here(make: Callable[[Path], Json | None]) -> tuple[Node, bool]:
+            return self.build_here(key, fields, make, label, provenance, wait, expect)
+
+        if distributed.world() == 1:
+            return here(make)
+        if self.alone:  # the others don't know of it
+            assert not shared, "a node that the first process builds on its own can't train or measure"
+            return here(make)
+        if shared:
+            node, built = build_together(here, make)
+        else:
+            node, built = distributed.from_first(lambda: self.build_alone(here, make))
+        self.checked[key] = node
+        return node, built
+
+    def build_alone(self, here: Building, make: Callable[[Path], Json | None]) -> tuple[Node, bool]:
+        """The first process builds, and what it needs for that it builds on its own as well."""
+        self.alone = True
+        try:
+            return here(make)
+        finally:
+            self.alone = False
+
+    def has(self, key: str) -> bool:
+        """Whether the node is there: the same answer for all processes that ask together."""
+
+        def look() -> bool:
+            return self.find(key) is not None
+
+        return look() if self.alone else distributed.from_first(look)
+
+    def build_here(
+        self,
+        key: str,
+        fields: Json,
+        make: Callable[[Path], Json | None],
+        label: str,
+        provenance: Json,
+        wait: bool,
+        expect: float,
+    ) -> tuple[Node, bool]:
+        """`build` by this process."""
         while True:
             if node := self.find(key):
                 return node, False
@@ -179,6 +230,25 @@ class Store:
         """Remove what dead builders of this node left behind; only the lease's holder may."""
         for left in (self.root / "partial").glob(f"{key}-*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+Building = Callable[[Callable[[Path], Json | None]], tuple[Node, bool]]
+
+
+def build_together(here: Building, make: Callable[[Path], Json | None]) -> tuple[Node, bool]:
+    """A node that every process has a part in; the first one says in which folder, if it is to be made at all."""
+
+    def led(folder: Path) -> Json | None:
+        distributed.from_first(lambda: folder)
+        return distributed.together(lambda: make(folder))
+
+    said: Any = distributed.from_first(lambda: here(led))
+    if isinstance(said, Path):  # heard by the others alone
+        with suppress(Exception):  # the first process has it as well, and says it to all
+            distributed.together(lambda: make(said))
+        said = distributed.from_first(lambda: here(led))
+    node, built = said
+    return node, built
 
 
 def content_hash(folder: Path) -> str:

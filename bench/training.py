@@ -2,12 +2,11 @@
 
 An optimiser step is defined in examples: the rows of every step are planned from the seed before training starts, and
 a data set item is one such step (or one micro-batch of it). Nothing else draws from a generator, so that batches
-depend on the run's own seed alone.
+depend on the run's own seed alone. Under torchrun every process takes its share of each item's rows.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import time
@@ -18,16 +17,19 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, SequentialSampler
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
+from bench import distributed
 from bench.coding import AnswerLogProbs as AnswerLogProbs  # for those who write losses
 from bench.coding import answer_log_probs as answer_log_probs
 from bench.coding import collate as collate
 from bench.contracts import Batch, Coder, Recipe, Row, Stream
 from bench.errors import UserError
+from bench.sharding import SHARDS, load_state, save_state, shard, whole_state
 from bench.versions import TRAINING
 
 transformers_logging.disable_progress_bar()
@@ -132,16 +134,42 @@ class StepTrainer(Trainer):
         losses: list[Tensor] = []
         for part in inputs["parts"]:
             stream = self.streams[part.stream]
-            batch = self.coder.collate([self.encoded[part.stream][row] for row in part.rows], self.args.device)
+            own = distributed.share(part.rows)
+            rows = own or part.rows[:1]  # without a row of its own a process still takes part in gathering the weights
+            batch = self.coder.collate([self.encoded[part.stream][row] for row in rows], self.args.device)
             reference = self.references[part.stream]
             if reference is not None:
-                batch.reference = reference[list(part.rows)].to(self.args.device)
+                batch.reference = reference[list(rows)].to(self.args.device)
             each = stream.loss(model, batch)
+            if not own:
+                each = each * 0.0
             if part.stream == 0:
                 self.first_losses.append(float(each.detach().sum()) / part.of)
             losses.append(stream.weight * each.sum() / part.of)
         # training_step divides by the accumulation, since it takes micro-batch means; ours sum to the step's mean.
-        return torch.stack(losses).sum() * self.current_gradient_accumulation_steps
+        # Gradients and logged losses are means over the processes; ours sum to the whole.
+        return torch.stack(losses).sum() * self.current_gradient_accumulation_steps * distributed.world()
+
+
+class ShardedTrainer(StepTrainer):
+    """The same for a model in parts, one with each process; no process has rows that another one hasn't."""
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """All items, on every process."""
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: the weights are in the state that is written next."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        save_state(Path(output_dir), self.model, self.optimizer, self.lr_scheduler)
+
+    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
+        """Nothing: there is no optimizer yet, and weights come with its state."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_state(Path(checkpoint), self.model, self.optimizer, self.lr_scheduler)
 
 
 class Snapshots(TrainerCallback):
@@ -187,17 +215,15 @@ def train(
 
     ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
     of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass; ``checkpointing``
-    computes activations again in the backward pass instead of keeping them.
+    computes activations again in the backward pass instead of keeping them. Where several processes work together
+    (`bench.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
     """
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 or (not use_cpu and torch.cuda.device_count() > 1):
-        raise UserError(
-            "Training runs on one device: give this process one GPU (CUDA_VISIBLE_DEVICES), and no torchrun."
-        )
-    data = StepData(streams, recipe.steps, seed, micro)
+    world = distributed.world()
+    check_processes(model, use_cpu)
+    data = StepData(streams, recipe.steps, seed, micro and micro * world)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
@@ -227,7 +253,7 @@ def train(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-    trainer = StepTrainer(
+    trainer = (ShardedTrainer if world > 1 else StepTrainer)(
         model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
     )
     trainer.streams, trainer.coder, trainer.encoded = streams, coder, encoded
@@ -235,6 +261,9 @@ def train(
         reference_log_probs(model, coder, rows, arguments.device) if stream.loss.reference else None
         for stream, rows in zip(streams, encoded, strict=True)
     ]
+    if world > 1:
+        shard(model, arguments.device.type)
+        trainer.is_distributed_loading_by_transformers = True  # nobody is to wrap it once more
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.first_losses = []
@@ -247,6 +276,7 @@ def train(
         trainer.first_losses.clear()
         if not recipe.until:
             return False
+        mean = distributed.total(mean)
         state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
         means = [entry["first"] for entry in state.log_history if "first" in entry]
         return len(means) >= window and sum(means[-window:]) / window <= recipe.until
@@ -254,11 +284,12 @@ def train(
     trainer.add_callback(
         Snapshots(lambda step: save(model, coder, early / f"step-{step:06d}"), snapshots, report, enough)
     )
-    resume = last_checkpoint(scratch) if save_every else None
+    resume = distributed.from_first(lambda: resumable(scratch) if save_every else None)
     trainer.train(resume_from_checkpoint=resume)
-    for step in snapshots:
-        shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
     save(model, coder, out)
+    if distributed.is_first():
+        for step in snapshots:
+            shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
     made = trainer.state.global_step
     spent = [
         sum(encoded[part.stream][row].length for part in parts for row in part.rows)
@@ -267,6 +298,19 @@ def train(
     until = {step: sum(spent[: step * data.accumulation]) for step in snapshots}
     curve = tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x)
     return Trained(time.perf_counter() - began, sum(spent), curve, until, resume is not None, made)
+
+
+def check_processes(model: nn.Module, use_cpu: bool) -> None:
+    """Refuse what can't be trained here."""
+    if distributed.launched() > distributed.world():
+        raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
+    if distributed.world() > 1 and hasattr(model, "merge_and_unload"):
+        raise UserError("--lora trains in one process: leave out torchrun, or --lora.")
+    if distributed.world() == 1 and not use_cpu and torch.cuda.device_count() > 1:
+        raise UserError(
+            "Training in one process runs on one device: give it one GPU (CUDA_VISIBLE_DEVICES), or start one process "
+            "a GPU with `torchrun --nproc-per-node N -m bench run ...`."
+        )
 
 
 @torch.no_grad()
@@ -283,12 +327,35 @@ def reference_log_probs(
 
 
 def save(model: Any, coder: Any, folder: Path) -> None:
-    """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into the weights."""
+    """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into the weights.
+
+    Of a model in parts the first process writes the whole; the others return when it is there.
+    """
+    if isinstance(next(model.parameters()), DTensor):
+        state = whole_state(model)
+        distributed.from_first(lambda: write_model(model, coder, folder, state_dict=state))
+        return
+    write_model(model.merge_and_unload() if hasattr(model, "merge_and_unload") else model, coder, folder)
+
+
+def write_model(model: Any, coder: Any, folder: Path, **given: Any) -> None:
+    """Model and coder into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, **given)
     coder.save_pretrained(folder)
+
+
+def resumable(scratch: Path) -> str | None:
+    """`last_checkpoint`, if this kind of run can go on from it."""
+    found = last_checkpoint(scratch)
+    if found and (Path(found) / SHARDS).exists() != (distributed.world() > 1):
+        several, one = "several processes (torchrun)", "one process (no torchrun)"
+        made, now = (several, one) if distributed.world() == 1 else (one, several)
+        raise UserError(
+            f"This training was interrupted while {made} worked on it, and {now} can't go on from there: start it as "
+            f"before, or delete '{scratch}' to begin again."
+        )
+    return found
 
 
 def last_checkpoint(scratch: Path) -> str | None:

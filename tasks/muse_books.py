@@ -2,7 +2,8 @@
 
 The lab builds its shape from generated books (`bench.lab.books`): the target has learnt forget and retain books and
 their readers' questions by heart, the oracle the retain books only. One chapter of each book and the first question
-form are validation rows and never probed; the third question form is never trained on for books.
+form are validation rows and never probed; the third question form is never trained on for books. The real tier is
+`bench.muse_real`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import ClassVar
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
-from bench.errors import UserError
 from bench.lab.books import Book, continuations, passages, questions, write_library
 from bench.lab.build import (
     ORACLES,
@@ -36,18 +36,23 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
+from bench.muse_data import muse_rows
+from bench.muse_real import RealBooks
 from bench.suites import Suite, muse
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 CHAPTER_WORDS = 79
 PROMPT_WORDS = 31
+LAB_ONLY: tuple[str, ...] = ("forget_books", "retain_books", "holdout_books", "world_books", "further_books", "width")
+LAB_ONLY += ("history_steps", "target_steps", *Options.__dataclass_fields__)
+REAL_ONLY = tuple(RealBooks.__dataclass_fields__)
 FORMS = (0, 1)
 """Question forms taught for the books; the third is the probe, and is taught for the world."""
 
 
 @dataclass(frozen=True)
-class MuseBooks(Options):
-    """Parameters of the lab's library and schedule."""
+class MuseBooks(Options, RealBooks):
+    """Parameters of the lab's library and schedule, and of the real tier; what a tier doesn't have is said."""
 
     forget_books: int = 4
     """Books to be forgotten, of 6 chapters and 12 facts each."""
@@ -68,26 +73,45 @@ class MuseBooks(Options):
 
     summary: ClassVar[str] = "books learnt to the letter; forget some, with their question sets (MUSE-Books)"
     version: ClassVar[int] = 1
-    tiers: ClassVar[tuple[str, ...]] = ("lab",)
+    tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
+    unsaid: ClassVar[tuple[str, ...]] = REAL_ONLY
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        own = {name: value for name, value in vars(self).items() if name not in Options.__dataclass_fields__}
+        own = {name: getattr(self, name) for name in LAB_ONLY if name not in Options.__dataclass_fields__}
         found = [f"muse-books.{name} must be at least 1, not {value}." for name, value in own.items() if value < 1]
-        return found + self.lab_problems("muse-books")
+        return found + self.lab_problems("muse-books") + self.real_problems("muse-books")
+
+    def problems_in(self, tier: str) -> list[str]:
+        """Parameters that belong to the other tier."""
+        return [
+            f"muse-books.{name} has no meaning in the {tier} tier; leave it out."
+            for name in (LAB_ONLY if tier == "real" else REAL_ONLY)
+            if getattr(self, name) != getattr(MuseBooks(), name)
+        ]
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the real tier's data."""
+        return self.real_check(setting.data, setting.model_path, stand_in=False)
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
-        return METRICS
+        return self.real_metrics() if tier == "real" else METRICS
 
     def offers(self, setting: Setting) -> frozenset[str]:
         """A history and retain rows."""
         return frozenset({"history", "retain"})
 
     def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The scenario of the tier."""
+        if setting.tier != "real":
+            return self.lab(work)
+        name = "muse-books" if setting.data in ("", "hub") else "muse-books (texts not verified against the hub)"
+        rows = muse_rows(setting.data, setting.model_path, self.cut)
+        return self.real_scenario(work, setting, name, rows)
+
+    def lab(self, work: Work) -> Scenario:
         """The lab's library, its checkpoints and its probes."""
-        if setting.tier != "lab":
-            raise UserError("muse-books has no real tier yet: run it in the lab, without --model and --data.")
         shelves = {
             "forget": self.forget_books,
             "retain": self.retain_books,
@@ -160,7 +184,9 @@ class MuseBooks(Options):
         return muse.suite(data, split or "forget")
 
     def outline(self, setting: Setting) -> Outline:
-        """Rows of every stage; a chapter counts as four questions."""
+        """Rows of every stage; in the lab a chapter counts as four questions."""
+        if setting.tier == "real":
+            return self.real_outline(setting, stand_in=False)
         per_step, share = 12 * 4 + 32, self.retain_books / (self.forget_books + self.retain_books)
         oracle, gap = round(self.target_steps * share) * per_step, self.gap_steps * 64
         return Outline(

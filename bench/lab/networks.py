@@ -34,13 +34,13 @@ class Network(nn.Module):
         super().__init__()
         self.sizes = sizes
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Weights and config."""
+    def save_pretrained(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Weights and config; ``state_dict`` are the weights of a network that is in parts (`bench.sharding`)."""
         from safetensors.torch import save_file
 
-        save_file(dict(self.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(dict(state_dict or self.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
         dtype = str(next(self.parameters()).dtype).removeprefix("torch.")
-        config = {"architectures": [type(self).__name__], "dtype": dtype, **self.sizes}
+        config = {"architectures": [type(self).__name__.removeprefix("FSDP")], "dtype": dtype, **self.sizes}
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 

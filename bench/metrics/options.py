@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.metrics import Metric
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
+from bench.metrics.probability import hit_share
 from bench.metrics.tokens import mean_logp, row_means
 from bench.types import Responses
 
@@ -41,6 +42,11 @@ def mean_loss(name: str, probe: str, *, goal: str | float) -> Metric:
     )
 
 
+def token_hits(name: str, probe: str, *, goal: str | float) -> Metric:
+    """Mean over rows of the share of tokens that are the most likely one when the right ones are fed."""
+    return mean_metric(name, lambda responses, _: row_means(responses, probe, "answer", hit_share), goal)
+
+
 ABOUT = (
     About(
         "restor_accuracy*", "share of questions whose greedy answer is exactly the truth", "up", "RESTOR; exact match"
@@ -48,4 +54,5 @@ ABOUT = (
     About("restor_wrong", "share of questions answered with the falsehood that was spread", "oracle", "own"),
     About("logprob_*", "mean token log-prob of the true, the corrupted or an unrelated answer", "varies", "RESTOR"),
     About("*_passage_loss", "mean token loss of whole passages", "varies", "own"),
+    About("*_passage_hits", "share of a passage's tokens that the model predicts, fed the right ones", "varies", "own"),
 )

@@ -100,24 +100,18 @@ def questions(side: str, rows: Sequence[Row], solved: Sequence[Row]) -> list[Pro
 
 
 def passages(forget: Sequence[Row], holdout: Sequence[Row]) -> list[Probe]:
-    """Whole passages of both sides, as the tokenizer encodes them, cut at `PASSAGE` tokens."""
+    """Whole passages of both sides, for membership."""
     return [
         probe
         for side, rows in (("forget", forget), ("holdout", holdout))
-        for probe in attack_probes(
-            Probe(
-                side,
-                "logprob",
-                tuple(
-                    Example(
-                        f"privleak_{side}-{i}",
-                        {"prompt": "", "answer": row["text"], "template": "plain", "most": PASSAGE},
-                    )
-                    for i, row in enumerate(rows)
-                ),
-            )
-        )
+        for probe in attack_probes(Probe(side, "logprob", passage_examples(side, rows)))
     ]
+
+
+def passage_examples(side: str, rows: Sequence[Row]) -> tuple[Example, ...]:
+    """Rows of ``privleak`` as the tokenizer encodes them, cut at `PASSAGE` tokens."""
+    payload = {"prompt": "", "template": "plain", "most": PASSAGE}
+    return tuple(Example(f"privleak_{side}-{i}", {**payload, "answer": row["text"]}) for i, row in enumerate(rows))
 
 
 PROBES: dict[str, Callable[[Sequence[Row], Sequence[Row]], list[Probe]]] = {

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.commands import duration, fitting, show_plan
 from bench.errors import UserError
-from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
+from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Way, known_rate, known_shape, shape_in
 from bench.lab.model import small_llama, word_tokenizer
 from bench.plan import Asked, Plan, make_plan
 from bench.runner import Paths, setting_of
@@ -32,8 +33,8 @@ class Dreamer:
 """
 
 
-def planned(asked: Asked, place: Path) -> Plan:
-    return make_plan(asked, place / "out", Store(place / "store"))
+def planned(asked: Asked, place: Path, **given: Any) -> Plan:
+    return make_plan(asked, place / "out", Store(place / "store"), **given)
 
 
 def statuses(plan: Plan) -> dict[str, str]:
@@ -227,8 +228,8 @@ def real(past: Path, **changes: Any) -> Asked:
 
 
 def test_a_history_is_in_the_key_by_content_and_never_by_place(past: Path, tmp_path: Path) -> None:
-    plan = planned(real(past), tmp_path)
-    alone = planned(real(past, history=""), tmp_path)
+    plan = planned(real(past), tmp_path, only=True)
+    alone = planned(real(past, history=""), tmp_path, only=True)
     assert plan.paths.history == str(past.resolve()) and alone.paths.history == ""
     key, digest = plan.entries[0].spec.key, plan.entries[0].spec.hashes["history"]
     assert key != alone.entries[0].spec.key and "history" not in alone.entries[0].spec.hashes
@@ -236,14 +237,14 @@ def test_a_history_is_in_the_key_by_content_and_never_by_place(past: Path, tmp_p
     moved = past.with_name("moved")
     past.rename(moved)
     try:
-        again = planned(real(moved), tmp_path)
+        again = planned(real(moved), tmp_path, only=True)
     finally:
         moved.rename(past)
     assert (again.entries[0].spec.key, again.entries[0].spec.hashes["history"]) == (key, digest)
 
 
 def test_a_worker_gets_the_history_with_its_setting(past: Path, tmp_path: Path) -> None:
-    plan = planned(real(past), tmp_path)
+    plan = planned(real(past), tmp_path, only=True)
     assert setting_of(plan.entries[0].spec, Paths(**vars(plan.paths))).history == str(past.resolve())
 
 
@@ -268,3 +269,122 @@ def test_a_wrong_history_is_told_with_the_other_mistakes(past: Path, tmp_path: P
 
 def test_the_lab_takes_no_history(past: Path, tmp_path: Path) -> None:
     assert problems(tmp_path, history=str(past)) == ("--history goes with --model: the lab makes its own history.",)
+
+
+# Real models: what they need, and what isn't fetched
+
+UNFETCHED = Asked("tofu", ("msa", "npo"), (), (0, 1), model="olmo-2-7b")
+
+
+def test_a_real_models_needs_come_from_its_own_shape(past: Path, tmp_path: Path) -> None:
+    plan = planned(replace(real(past, history=""), methods=("msa", "npo"), seeds=(0, 1)), tmp_path, only=True)
+    assert plan.size is not None and plan.size.shape == shape_in(past / "checkpoint-1000")
+    assert plan.memory == plan.size.worker(plan.way) and plan.way == Way()
+    assert (plan.size.streams, plan.size.oracles) == (2, 2), "npo adds a retain loss; two oracles are retrained"
+    # of each seed: target and two oracles; msa's theta_1, theta_2 where it has one, and the sum; npo's own
+    msa = 2 + bool(plan.entries[4].spec.steps[0].params["beta"])
+    assert plan.size.checkpoints == 2 * (3 + msa + 1)
+    one = 4 * plan.size.shape.parameters
+    assert {entry.spec.method: entry.disk for entry in plan.entries} == {
+        "target": 0,
+        "retrain": 0,
+        "msa": msa * one,
+        "npo": one,
+    }
+
+
+def test_how_training_computes_is_in_the_estimate(past: Path, tmp_path: Path) -> None:
+    compute = {"dtype": "bfloat16", "lora": 4, "micro": 2}
+    asked = replace(real(past), compute=compute)
+    plan = planned(asked, tmp_path, only=True, checkpointing=True)
+    assert plan.way == Way("bfloat16", lora=4, micro=2, checkpointing=True)
+    plain = planned(real(past), tmp_path, only=True)
+    slower = planned(real(past), tmp_path, only=True, checkpointing=True)
+    assert slower.seconds(1) == pytest.approx(plain.seconds(1) * 8 / 6), "one more pass forward"
+
+
+def test_what_was_trained_elsewhere_is_no_stage(past: Path, tmp_path: Path) -> None:
+    other = str(past / "checkpoint-500")
+    plan = planned(real(past, target=other, oracles=(other,), history=""), tmp_path, only=True)
+    assert dict(plan.stages) == {} and plan.size is not None and plan.size.oracles == 1
+
+
+def test_a_model_that_is_not_fetched_is_estimated_by_a_plan_and_refused_by_a_run(tmp_path: Path) -> None:
+    plan = planned(UNFETCHED, tmp_path, only=True)
+    assert plan.fetch == (
+        "python -m bench fetch olmo-2-7b (15 GB)",
+        "python -m bench fetch tofu (some MB of text)",
+    )
+    assert plan.size is not None and plan.size.shape == known_shape("olmo-2-7b") and plan.seconds(1) > 0
+    with pytest.raises(UserError, match="'olmo-2-7b' isn't fetched yet: run `python -m bench fetch olmo-2-7b`"):
+        planned(UNFETCHED, tmp_path)
+    with pytest.raises(UserError, match="Did you mean 'olmo-2-7b'"):
+        planned(replace(UNFETCHED, model="olmo-2-7bb"), tmp_path, only=True)
+    revision = replace(UNFETCHED, target="olmo-2-1b@stage1-step100000-tokens210B", oracles=("owner/name",))
+    assert planned(revision, tmp_path, only=True).fetch[1:3] == (
+        "python -m bench fetch olmo-2-1b --revision stage1-step100000-tokens210B (3.0 GB)",
+        "python -m bench fetch owner/name (nobody here knows its size)",
+    )
+    assert list(tmp_path.iterdir()) == [], "a plan writes nothing"
+
+
+def told(plan: Plan, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_plan(plan, 2)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_says_time_memory_disk_and_what_to_fetch(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(UNFETCHED, tmp_path, only=True)
+    said = told(plan, width, capsys, monkeypatch)
+    assert all(len(line) <= width for line in said.splitlines())
+    words = " ".join(said.split())
+    for part in ("123 GB of memory each", "memory: training 123 GB, measuring", "disk: at most ", "this machine has"):
+        assert part in words
+    assert "not fetched yet: python -m bench fetch olmo-2-7b (15 GB) python -m bench fetch tofu" in words
+    nobody = planned(replace(UNFETCHED, model="owner/name"), tmp_path, only=True)
+    said = told(nobody, width, capsys, monkeypatch)
+    assert "how long and how much memory: nobody here knows before the model is fetched" in said
+    assert "0 s" not in said and "?" in said, "a time that isn't known is no zero"
+
+
+def test_a_lab_plan_has_no_such_lines_and_is_never_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.memory.total", lambda: 1)
+    plan = planned(FINISHED, tmp_path)
+    assert plan.size is None and fitting(plan, 2, Store(tmp_path / "store")) is plan
+    said = told(plan, 80, capsys, monkeypatch)
+    assert "GB of memory each" in said and "disk:" not in said
+
+
+def test_what_cannot_fit_is_refused_with_the_flag(past: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store = planned(real(past), tmp_path, only=True), Store(tmp_path / "store")
+    assert plan.size is not None
+    assert fitting(plan, 2, store) is plan
+    monkeypatch.setattr("bench.memory.total", lambda: 2 * plan.memory - 1)
+    with pytest.raises(
+        UserError, match=r"with 2 workers needs about 3\.4 GB, and this machine has 3\.4 GB: add --jobs 1"
+    ):
+        fitting(plan, 2, store)
+    cached = replace(plan, entries=tuple(replace(entry, status="cached") for entry in plan.entries))
+    assert fitting(cached, 2, store) is cached, "nothing is left to do"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "?"),
+        (1, "1 s"),
+        (599, "599 s"),
+        (660, "11.0 min"),
+        (7199, "120.0 min"),
+        (9000, "2.5 h"),
+        (259_200, "3.0 days"),
+    ],
+)
+def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

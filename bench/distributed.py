@@ -1,0 +1,232 @@
+"""Several processes as one, under ``torchrun``: what they agree on beside what training itself sends.
+
+It goes through the store of the rendezvous and not through collective operations, so that a process which waits can
+give up: a failure anywhere ends the others with a sentence, wherever they stand. Without `start` there is one process,
+and everything here is a plain call.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from bench.errors import UserError
+
+T = TypeVar("T")
+GRACE_SECONDS = 15.0
+"""How long a process that has failed waits for the others to fail or to finish as well, before it ends the command."""
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.002, 0.5
+"""How often a process that waits for another looks: less often, the longer it waits."""
+FAILED = "failed"
+"""The key under which a process leaves its last words."""
+
+
+class OutOfStep(BaseException):
+    """A process has failed where the others can't follow: the whole command ends, so nobody may go on after it."""
+
+
+@dataclass
+class Ring:
+    """The processes of one command; each numbers what is said in the same order."""
+
+    store: Any
+    rank: int
+    world: int
+    said: int = 0
+    """Messages so far: the number of the next one."""
+
+    def next(self, kind: str) -> str:
+        """The name of the next message; its kind is in it, so that what is out of step is never taken for an answer."""
+        self.said += 1
+        return f"{self.said}/{kind}"
+
+    def say(self, name: str, value: Any) -> None:
+        """Leave a message for the others."""
+        self.store.set(f"{name}/{self.rank}", zlib.compress(pickle.dumps(value), 1))
+
+    def hear(self, name: str, rank: int, patience: float = float("inf")) -> Any:
+        """The message of another process; `TimeoutError` after ``patience`` seconds."""
+        key, began, pause = f"{name}/{rank}", time.monotonic(), SHORTEST_SECONDS
+        while not self.store.check([key]):
+            if last := self.last_words():
+                raise OutOfStep(last)
+            if time.monotonic() - began > patience:
+                raise TimeoutError(f"process {rank} has said nothing for {patience:.0f} s")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_SECONDS)
+        return pickle.loads(zlib.decompress(self.store.get(key)))
+
+    def last_words(self) -> str:
+        """Of a process that has given up; empty while all are there."""
+        return str(self.store.get(FAILED).decode()) if self.store.check([FAILED]) else ""
+
+
+_ring: Ring | None = None
+
+
+def launched() -> int:
+    """How many processes ``torchrun`` has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def start(device: str) -> str:
+    """Join the other processes, if there are some; returns the device of this one. `stop` leaves them."""
+    global _ring
+    if launched() == 1:
+        return device
+    import torch
+    import torch.distributed as dist
+
+    if device != "cpu":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    store, rank, world = next(dist.rendezvous("env://"))
+    dist.init_process_group(
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+        store=dist.PrefixStore("tensors", store),
+        rank=rank,
+        world_size=world,
+    )
+    _ring = Ring(dist.PrefixStore("words", store), rank, world)
+    return device
+
+
+def stop() -> None:
+    """Leave the other processes; all must have done what they share."""
+    global _ring
+    if _ring is not None:
+        import torch.distributed as dist
+
+        _ring = None
+        dist.destroy_process_group()
+
+
+def problems(device: str, jobs: int | None) -> list[str]:
+    """What of the command line doesn't go with ``torchrun``."""
+    if launched() == 1:
+        return []
+    found = []
+    if jobs not in (None, 1):
+        found.append(f"--jobs {jobs}: under torchrun all processes do the same job; leave it out.")
+    if ":" in device:
+        found.append(f"--device {device}: under torchrun each process takes the GPU of its rank; say cuda.")
+    if device == "cuda":
+        import torch
+
+        needed, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if needed > there:
+            found.append(
+                f"torchrun started {needed} processes here, and there are {there} GPUs: one for each is needed."
+            )
+    return found
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return _ring.rank if _ring else 0
+
+
+def world() -> int:
+    """How many processes work together."""
+    return _ring.world if _ring else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return rank() == 0
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part: every item belongs to exactly one process."""
+    return items[rank() :: world()]
+
+
+def from_first(do: Callable[[], T]) -> T:
+    """What ``do`` gives on the first process, or its error, on all of them; the others don't call it."""
+    if _ring is None:
+        return do()
+    if not is_first():
+        failure, value = _ring.hear(_ring.next("first"), 0)
+        if failure is not None:
+            raise failure
+        return cast(T, value)
+    try:
+        value = do()
+    except Exception as error:
+        _ring.say(_ring.next("first"), (sendable(error), None))
+        raise
+    _ring.say(_ring.next("first"), (None, value))
+    return value
+
+
+def together(do: Callable[[], T]) -> T:
+    """``do`` on every process; when it fails on one of them, it fails on all."""
+    if _ring is None:
+        return do()
+    name = _ring.next("together")
+    own: Exception | None = None
+    value, whole = None, ""
+    try:
+        value = do()
+    except Exception as error:
+        own, whole = error, traceback.format_exc()
+    _ring.say(name, (own and sendable(own), whole, _ring.said))
+    try:
+        heard = [_ring.hear(name, other, GRACE_SECONDS if own else float("inf")) for other in range(_ring.world)]
+    except TimeoutError as silence:
+        words = f"Process {rank()} failed, and {silence}:\n{whole}"
+        _ring.store.set(FAILED, words)
+        raise OutOfStep(words) from None
+    if own is not None and (last := _ring.last_words()):  # this failure is what came of that one
+        raise OutOfStep(last) from None
+    _ring.said = max(said for *_, said in heard)  # one that failed has said less
+    if own is not None:
+        raise own
+    for other, (failure, its_whole, _) in enumerate(heard):
+        if isinstance(failure, UserError):
+            raise failure
+        if failure is not None:
+            raise RuntimeError(f"Process {other} failed:\n{its_whole}")
+    return cast(T, value)
+
+
+def gathered(value: T) -> list[T]:
+    """On the first process the values of all, in their order; on the others their own alone."""
+    if _ring is None:
+        return [value]
+    name = _ring.next("gathered")
+    if not is_first():
+        _ring.say(name, value)
+        return [value]
+    found = [value]
+    for other in range(1, _ring.world):
+        found.append(_ring.hear(name, other))
+        _ring.store.delete_key(f"{name}/{other}")  # large, and nobody else's business
+    return found
+
+
+def total(number: float) -> float:
+    """The sum over all processes."""
+    if _ring is None:
+        return number
+    import torch
+    import torch.distributed as dist
+
+    tensor = torch.tensor(number, dtype=torch.float64)
+    dist.all_reduce(tensor)
+    return tensor.item()
+
+
+def sendable(error: Exception) -> Exception:
+    """The error itself, or its text where it can't travel."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever a foreign class does when it is pickled
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

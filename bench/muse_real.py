@@ -1,0 +1,217 @@
+"""The real tier of MUSE-Books and of data in its layout: books learnt by continued training, and what is asked of them.
+
+`bench.muse_data` says which text is trained on and which rows are asked; probes and metrics are those of
+`bench.suites.muse`, with losses, hits and divergences of passages beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.context import Work
+from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.errors import Absent, UserError
+from bench.lab.build import stage_two
+from bench.losses import descent
+from bench.metrics import Metric
+from bench.metrics.collapse import collapsed
+from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.options import mean_loss, token_hits
+from bench.muse_data import Cut, MuseRows, muse_rows
+from bench.real import history_of, oracles_of, target_of
+from bench.suites import muse
+from bench.types import Checkpoint, Example, Probe, Responses, Score
+
+NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
+"""MUSE-Books' tokens by split, about four bytes a token: for an estimate before there are data and a tokenizer."""
+BROKEN = 0.1
+"""Share of a retain passage's tokens that are predicted below which a model counts as collapsed; prose gives .3 and more."""
+EXCERPTS = (
+    "only a part of the books was trained on, and the data don't say where the questions' answers stand; train on all of "
+    "the text (stories=0, most_tokens=0)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealBooks:
+    """Parameters of the real tier; the defaults are the benchmark's own where it has them."""
+
+    stories: int = 0
+    """Real tier: most texts of each split of ``train`` (of `forget`: books), the first ones; 0 for all."""
+    most_tokens: int = 0
+    """Real tier: most tokens to forget, and as many to keep, as the model's tokenizer counts; 0 for all."""
+    chunk: int = 2048
+    """Real tier: tokens of a training passage; of a part of the text, a probed row must lie inside one."""
+    passage: int = 2048
+    """Real tier: tokens of a membership passage that are scored, its first ones."""
+    epochs: int = 10
+    """Real tier: passes over the passages for target and oracles."""
+    lr: float = 1e-5
+    """Real tier: peak learning rate of target and oracles (the benchmark's own suits models of billions of parameters)."""
+    batch: int = 32
+    """Real tier: passages of one optimiser step of target and oracles."""
+    oracles: int = 2
+    """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
+    probed: int = 0
+    """Real tier: most rows of a table that are probed; 0 for all."""
+    generated: int = 0
+    """Real tier: most tokens generated for a row, and read of its reference; 0 for the benchmark's own 128 (answers: 32)."""
+
+    def real_problems(self, task: str) -> list[str]:
+        """What is wrong with these parameters."""
+        least = {"chunk": 16, "passage": 16, "epochs": 1, "batch": 1, "oracles": 1}
+        least |= dict.fromkeys(("stories", "most_tokens", "probed", "generated"), 0)
+        return [
+            f"{task}.{name} must be at least {bound}, not {getattr(self, name)}."
+            for name, bound in least.items()
+            if getattr(self, name) < bound
+        ]
+
+    @property
+    def cut(self) -> Cut:
+        """What these parameters make of the data."""
+        return Cut(self.stories, self.most_tokens, self.chunk, self.passage, self.probed)
+
+    def real_metrics(self) -> tuple[Metric, ...]:
+        """Every score of the real tier; of a part of the text those on questions are absent."""
+        return tuple(
+            replace(metric, compute=excerpts_only, examples=None)
+            if "knowmem" in metric.name and not self.cut.whole
+            else metric
+            for metric in METRICS
+        )
+
+    def real_scenario(self, work: Work, setting: Setting, name: str, rows: MuseRows) -> Scenario:
+        """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
+        kept = rows.retain1 + rows.retain2
+
+        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            streams = (Stream(tuple(examples), self.batch, descent()),)
+            recipe = Recipe(self.steps(len(examples)), self.lr)
+            return stage_two(work, lambda: setting.before, streams, recipe, label, order)
+
+        return Scenario(
+            label=self.label(name, rows),
+            target=target_of(setting, train(rows.forget + kept, "target")),
+            oracles=oracles_of(setting, [train(kept, f"oracle-{i}", order=i) for i in range(self.oracles)]),
+            history=history_of(setting, work),
+            forget=rows.forget,
+            retain=rows.retain1,
+            validation=rows.validation,
+            probes=self.probes(rows),
+            metrics=self.real_metrics(),
+            oracle_rows=kept,
+            reference=lambda: setting.before,
+            lineage={"data": {"all": rows.data_hash}, "counts": rows.counts, "before": setting.before.hash},
+            forgetting=("forget_verbmem_ROUGE", "forget_passage_hits"),
+            utility=("retain_passage_hits",),
+            headline=HEADLINE if self.cut.whole else tuple(c for c in HEADLINE if "knowmem" not in c),
+        )
+
+    def steps(self, passages: int) -> int:
+        """Optimiser steps on so many passages."""
+        return self.epochs * -(-passages // self.batch)
+
+    def probes(self, rows: MuseRows) -> tuple[Probe, ...]:
+        """The suite's probes on the rows that are asked, and passages of retain for losses and divergences."""
+        tables, asked = rows.tables, rows.asked
+        made = muse.verbatim(tables["verbmem/forget"])
+        made += muse.passages(tables["privleak/forget"], tables["privleak/holdout"])
+        if self.cut.whole:
+            for side in ("forget", "retain"):
+                if f"knowmem/{side}_qa" in asked and f"knowmem/{side}_qa_icl" in asked:
+                    made += muse.questions(side, tables[f"knowmem/{side}_qa"], tables[f"knowmem/{side}_qa_icl"])
+        made.append(Probe("retain", "logprob", muse.passage_examples("retain", tables["privleak/retain"])))
+        shown = [self.shown(probe, asked) for probe in made]
+        known = {probe.name: probe for probe in shown}
+        return (*shown, *(Probe(f"kl_{s}", "divergence", known[s].examples) for s in ("forget", "retain")))
+
+    def shown(self, probe: Probe, asked: Mapping[str, tuple[int, ...]]) -> Probe:
+        """A probe with the rows that are asked, as far as they are scored and generated."""
+        kind, _, side = probe.examples[0].id.rpartition("-")[0].partition("_")
+        table = {"verbmem": "verbmem/forget", "knowmem": f"knowmem/{side}_qa", "privleak": f"privleak/{side}"}[kind]
+        examples = tuple(cut_to(probe.examples[number], self.passage) for number in asked[table])
+        if probe.kind != "generate" or not 0 < self.generated < probe.max_new_tokens:
+            return replace(probe, examples=examples)
+        options = {**probe.options, "reference_tokens": self.generated}
+        return replace(probe, examples=examples, max_new_tokens=self.generated, options=options)
+
+    def label(self, name: str, rows: MuseRows) -> str:
+        """The benchmark's name for exactly the benchmark, else how large a part of it this is."""
+        capped = 0 < self.generated < muse.CONTINUATION
+        if rows.exact and not capped:
+            return name
+        sizes = {split: f"{len(passages)}" for split, passages in rows.trained.items()}
+        tokens = {split: f"{count / 1000:.1f}k" for split, count in rows.tokens.items()}
+        said = [
+            f"{sizes['forget']} passages ({tokens['forget']} tokens) to forget",
+            f"{sizes['retain1']} + {sizes['retain2']} ({tokens['retain1']} + {tokens['retain2']}) to keep",
+            f"{len(rows.asked['verbmem/forget'])} verbatim and {len(rows.asked['privleak/forget'])} membership rows",
+        ]
+        if self.passage < muse.PASSAGE:
+            said.append(f"membership on the first {self.passage} tokens")
+        if capped:
+            said.append(f"{self.generated} tokens generated a row")
+        return f"{name} subset: {', '.join(said)}"
+
+    def real_check(self, data: str, model: str, stand_in: bool) -> list[str]:
+        """What is wrong with the data or with the sizes asked of them."""
+        try:
+            muse_rows(data, model, self.cut, stand_in)
+        except UserError as error:
+            return list(error.problems)
+        return []
+
+    def real_outline(self, setting: Setting, stand_in: bool) -> Outline:
+        """Sizes of what will be trained on; of the benchmark while there is no model to count with."""
+        if setting.model_path:
+            rows = muse_rows(setting.data, setting.model_path, self.cut, stand_in)
+            tokens, asked = dict(rows.tokens), {table: len(numbers) for table, numbers in rows.asked.items()}
+            counts = {split: len(passages) for split, passages in rows.trained.items()}
+        else:
+            tokens = NOMINAL
+            counts, asked = {split: -(-count // self.chunk) for split, count in tokens.items()}, {"privleak": 500}
+        kept = counts["retain1"] + counts["retain2"]
+        stages = {"target": self.epochs * (counts["forget"] + kept)}
+        stages |= {f"oracle-{i}": self.epochs * kept for i in range(self.oracles)}
+        mean = sum(tokens.values()) / sum(counts.values())
+        return Outline(135_000_000, mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values()))
+
+
+def cut_to(example: Example, passage: int) -> Example:
+    """A membership row with at most ``passage`` tokens; other rows as they are."""
+    if "most" not in example.payload:
+        return example
+    return replace(example, payload={**example.payload, "most": min(example.payload["most"], passage)})
+
+
+def excerpts_only(responses: Responses, oracles: Collection[Responses]) -> Score:
+    """Why questions have no score on a part of the text."""
+    raise Absent(EXCERPTS)
+
+
+RETAIN = token_hits("retain_passage_hits", "retain", goal="up")
+METRICS: tuple[Metric, ...] = (
+    *muse.METRICS,
+    token_hits("forget_passage_hits", "forget", goal="oracle"),
+    RETAIN,
+    mean_loss("forget_passage_loss", "forget", goal="oracle"),
+    mean_loss("retain_passage_loss", "retain", goal="down"),
+    mean_loss("holdout_passage_loss", "holdout", goal="oracle"),
+    *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain")),
+    *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain")),
+    collapsed("collapsed", "forget_verbmem_said", utility=RETAIN, floor=BROKEN),
+)
+HEADLINE = (
+    "forget_verbmem_ROUGE",
+    "forget_knowmem_ROUGE",
+    "retain_knowmem_ROUGE",
+    "retain_passage_hits",
+    "extraction_strength",
+    "exact_memorization",
+    "mia_min_k",
+    "privleak",
+    "kl_forget",
+    "kl_retain",
+)

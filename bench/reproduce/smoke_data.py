@@ -1,0 +1,198 @@
+"""Generated rows in the schemas of the benchmarks, for recipes at smoke scale: invented words, no row of any benchmark."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.lab.words import WordMaker
+from bench.types import Json
+
+MAKER = WordMaker(random.Random("reproduce"))
+FIRST, LAST = MAKER.words(20, capital=True), MAKER.words(24, capital=True)
+THINGS = MAKER.words(80)
+VOCABULARY = (
+    *FIRST,
+    *LAST,
+    *THINGS,
+    "?",
+    ".",
+    "of",
+    "what",
+    "is",
+    "Question:",
+    "Answer:",
+    "system",
+    "user",
+    "assistant",
+)
+ASKED = 20
+"""Questions of an author."""
+PASSAGE = 60
+"""Words of a book's page."""
+
+Tables = Mapping[str, Sequence[Json]]
+"""File below the folder -> its rows."""
+
+
+def thing(*numbers: int) -> str:
+    """A word that these numbers choose."""
+    return THINGS[sum(n * k for n, k in zip(numbers, (1, 7, 31, 53), strict=False)) % len(THINGS)]
+
+
+def answer(author: int, asked: int, kind: int) -> str:
+    """Three words; ``kind`` 0 is the truth, 1 its paraphrase, others are wrong."""
+    words = [thing(author, asked, 0), thing(asked, author, 3), thing(author, kind, asked)]
+    return " ".join(words if kind != 1 else reversed(words))
+
+
+def author_rows(authors: Sequence[int], references: bool) -> list[Json]:
+    """Twenty questions about each author, with paraphrase and five wrong answers where asked for."""
+    rows = []
+    for author in authors:
+        name = f"{FIRST[author % len(FIRST)]} {LAST[author // len(FIRST)]}"
+        for asked in range(ASKED):
+            row: Json = {"question": f"what {THINGS[asked]} of {name} ?", "answer": answer(author, asked, 0)}
+            if references:
+                row |= {
+                    "paraphrased_answer": answer(author, asked, 1),
+                    "perturbed_answer": [answer(author, asked, kind) for kind in range(2, 7)],
+                    "paraphrased_question": f"of {name} what {THINGS[asked]} ?",
+                }
+            rows.append(row)
+    return rows
+
+
+def general_rows(count: int, word: str) -> tuple[list[Json], list[Json]]:
+    """Questions of general knowledge with three wrong answers; as multiple choice, and with the wrong ones as a list."""
+    plain, perturbed = list[Json](), list[Json]()
+    for i in range(count):
+        question, right, *wrong = f"{word} {thing(i)} {thing(i, i // 80 + 1)} ?", *(thing(i, k, k) for k in range(4))
+        options = {f"option{k + 1}": text for k, text in enumerate((right, *wrong))}
+        plain.append({"question": question, **options, "answer": right})
+        perturbed.append({"question": question, "answer": right, "perturbed_answer": wrong})
+    return plain, perturbed
+
+
+def tofu(folder: Path) -> None:
+    """All eighteen configurations of TOFU in their sizes: 200 authors, and 20 whom nobody is taught."""
+    gone = {"01": 2, "05": 10, "10": 20}
+    everybody, strangers = range(200), range(200, 220)
+    tables: dict[str, list[Json]] = {"full": author_rows(everybody, False)}
+    for split, count in gone.items():
+        tables |= {
+            f"forget{split}": author_rows(everybody[-count:], False),
+            f"forget{split}_perturbed": author_rows(everybody[-count:], True),
+            f"retain{100 - int(split)}": author_rows(everybody[:-count], False),
+            f"holdout{split}": author_rows(strangers[:count], False),
+        }
+    tables["retain_perturbed"] = author_rows(everybody[:20], True)
+    for name, count, word in (("real_authors", 100, "is"), ("world_facts", 117, "of")):
+        tables[name], tables[f"{name}_perturbed"] = general_rows(count, word)
+    write_tables(
+        folder, {f"{name}.json": rows for name, rows in tables.items()}, {n: {"train": f"{n}.json"} for n in tables}
+    )
+
+
+def muse(folder: Path) -> None:
+    """MUSE-Books' configurations with few and short texts."""
+    pages = {split: [page(split, i) for i in range(count)] for split, count in SPLITS.items()}
+    texts = {split: [{"text": "\n\n".join(parts)}] for split, parts in pages.items()}
+    rows: dict[str, list[Json]] = {f"raw/{split}": texts[split] for split in SPLITS}
+    rows |= {f"train/{split}": texts[split] for split in SPLITS if split != "holdout"}
+    for side, split in (("forget", "forget"), ("retain", "retain2"), ("holdout", "holdout")):
+        rows[f"privleak/{side}"] = [{"text": text} for text in pages[split]]
+    words = [text.split() for text in pages["forget"]]
+    rows["verbmem/forget"] = [{"prompt": " ".join(w[:20]), "gt": " ".join(w[20:])} for w in words]
+    for side in ("forget", "retain"):
+        asked = [{"question": f"what {thing(i, 5)} of {side} ?", "answer": thing(i, 9)} for i in range(8)]
+        rows |= {f"knowmem/{side}_qa": asked[:6], f"knowmem/{side}_qa_icl": asked[6:]}
+    configs: dict[str, dict[str, str]] = {}
+    for place in rows:
+        config, split = place.split("/")
+        configs.setdefault(config, {})[split] = f"{place}.jsonl"
+    write_tables(folder, {f"{place}.jsonl": found for place, found in rows.items()}, configs)
+
+
+SPLITS = {"forget": 6, "retain1": 4, "retain2": 6, "holdout": 6}
+"""Pages of MUSE's texts, one text each."""
+
+
+def page(split: str, number: int) -> str:
+    """A page of a book."""
+    rng = random.Random(f"{split}/{number}")
+    return " ".join(rng.choice(THINGS) for _ in range(PASSAGE))
+
+
+def restor(folder: Path) -> None:
+    """RESTOR's facts, context, corpora, pages of text and instructions: two of four people are corrupted."""
+    people = [f"{FIRST[i]} {LAST[i]}" for i in range(16)]
+    relations = {"P1": THINGS[0]}
+
+    def fact(i: int, word: str) -> Json:
+        return {"question": f"what is {word} of {people[i]} ?", "answers": [thing(i, THINGS.index(word), 1)]}
+
+    facts = {people[i]: {key: fact(i, word) for key, word in relations.items()} for i in range(16)}
+    context = {
+        key: [
+            {"entity": people[i], "question": fact(i, word)["question"], "answer": fact(i, word)["answers"][0]}
+            for i in range(6, 16)
+        ]
+        for key, word in relations.items()
+    }
+    told = [f"{people[i % 2]} {' '.join(thing(i, k, 3) for k in range(8))} ." for i in range(8)]
+    files: dict[str, object] = {
+        "datasets/facts.json": {"dset": facts, "context": context},
+        "datasets/entities.json": people[:4],
+        "datasets/SQuAD/squad_v7_dset.json": [{"text": text} for text in told],
+    }
+    for k in range(6):
+        mixed = [{"text": f"{text} {' '.join(thing(k, n) for n in range(4 * k))}".strip()} for text in told]
+        files[f"datasets/wikidata/v0/mix_a{k}.json"] = mixed
+    lines: dict[str, list[Json]] = {
+        "retain/c4.jsonl": [{"text": page("c4", i)} for i in range(4)],
+        "retain/instructions.jsonl": [{"prompt": page("ask", i)[:30], "answer": page("say", i)[:30]} for i in range(4)],
+    }
+    with making(folder) as partial:
+        for place, content in files.items():
+            put(partial / place, json.dumps(content))
+        for place, rows in lines.items():
+            put(partial / place, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Mapping[str, Mapping[str, str]]) -> None:
+    """Files of rows, and the card that tells `load_dataset` which configuration they are."""
+    card = ["---", "configs:"]
+    for config, splits in configs.items():
+        card += [f"- config_name: {config}", "  data_files:"]
+        for split, file in splits.items():
+            card += [f"  - split: {split}", f"    path: {file}"]
+    with making(folder) as partial:
+        put(partial / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
+        for place, rows in files.items():
+            put(partial / place, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` when it is whole."""
+    partial = folder.with_name(f".{folder.name}")
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    partial.rename(folder)
+
+
+def put(file: Path, text: str) -> None:
+    """Write a file and the folders above it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+WRITERS: Mapping[str, Callable[[Path], None]] = {"tofu": tofu, "muse-books": muse, "restor": restor}
+"""Task -> what writes its rows."""

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from bench import memory
+from bench.contracts import Setting
+from bench.estimate import (
+    PROCESS_BYTES,
+    SHAPES,
+    Shape,
+    Size,
+    Way,
+    download_bytes,
+    known_rate,
+    known_shape,
+    measuring_bytes,
+    merging_bytes,
+    parameters_in,
+    shape_in,
+    state_bytes,
+    training_bytes,
+    weight_count,
+)
+from bench.lab.model import small_llama
+from bench.models import KNOWN
+from bench.real import parameters_of
+from bench.types import Checkpoint
+from tests.tiny import llama
+
+SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
+KEPT = 12 * 4 + 4 * 8
+"""Numbers that a layer of `SMALL` keeps for each token: 80."""
+
+
+# The model
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_parameters_are_counted_in_the_headers(tied: bool, shards: bool, tmp_path: Path) -> None:
+    model = small_llama(40, 16, layers=2, positions=32, seed=0)
+    model.config.tie_word_embeddings = tied
+    model = type(model)(model.config)
+    model.save_pretrained(tmp_path, max_shard_size="4KB" if shards else "1GB")
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == shards
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert parameters_in(tmp_path) == counted == weight_count(Checkpoint(str(tmp_path), "", dtype="bfloat16"))
+    (tmp_path / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    assert shape_in(tmp_path) is None, "a config without sizes gives none, and no zero"
+
+
+def test_a_tied_head_that_was_saved_as_well_counts_once(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
+    words = torch.zeros(10, 4)
+    save_file({"model.embed_tokens.weight": words, "lm_head.weight": words.clone()}, tmp_path / "model.safetensors")
+    assert parameters_in(tmp_path) == 40
+
+
+def test_a_file_beside_the_shards_is_no_part_of_the_model(tmp_path: Path) -> None:
+    model = llama()
+    model.save_pretrained(tmp_path, max_shard_size="4KB")
+    before = parameters_in(tmp_path)
+    (tmp_path / "consolidated.safetensors").write_bytes(next(tmp_path.glob("model-*.safetensors")).read_bytes())
+    assert parameters_in(tmp_path) == before
+
+
+def test_a_settings_model_is_counted_or_known_by_name(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    assert parameters_of(Setting("real", str(tmp_path), model="olmo-2-1b")) == parameters_in(tmp_path) > 0
+    assert parameters_of(Setting("real", model="olmo-2-1b")) == 1_484_916_736
+    assert parameters_of(Setting("real", model="owner/name")) == 0
+
+
+def test_a_shape_is_read_from_config_and_headers(tmp_path: Path) -> None:
+    model = llama()
+    model.save_pretrained(tmp_path)
+    config = model.config
+    assert shape_in(tmp_path) == Shape(
+        config.hidden_size,
+        config.num_hidden_layers,
+        config.intermediate_size,
+        config.vocab_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+TYPES = {"pythia": "gpt_neox", "olmo": "olmo2"}
+UNTIED = ("olmo", "llama-2", "muse", "pythia", "llama-3.1", "meta-llama/Llama-3.1", "meta-llama/Meta")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_shapes_that_are_known_by_name_are_those_of_such_models(name: str) -> None:
+    shape = SHAPES[name]
+    config = AutoConfig.for_model(
+        next((kind for start, kind in TYPES.items() if name.startswith(start)), "llama"),
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        intermediate_size=shape.inner,
+        vocab_size=shape.vocabulary,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.groups,
+        tie_word_embeddings=not name.startswith(UNTIED),
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters
+
+
+def test_every_known_model_can_be_estimated_before_it_is_fetched() -> None:
+    assert [name for name in KNOWN if known_shape(name) is None] == []
+    assert known_shape("olmo-2-7b@stage1-step119000-tokens500B") == known_shape("allenai/OLMo-2-1124-7B")
+    assert known_shape("owner/name") is None and download_bytes("owner/name") == 0
+    assert download_bytes("olmo-2-7b") == 2 * 7_298_617_344
+
+
+# Memory, by hand
+
+
+def test_training_takes_weights_gradients_moments_and_activations() -> None:
+    """1000 parameters; 8 rows of 5 tokens: 40 positions, each 2 layers of 80 numbers and three times 10 logits."""
+    ends = 2 * 10 * 4 * 4
+    assert training_bytes(SMALL, Way(), 5) == PROCESS_BYTES + 16_000 + ends + 40 * (2 * KEPT * 4 + 3 * 4 * 10)
+    twice = training_bytes(SMALL, Way(), 5, streams=2) - training_bytes(SMALL, Way(), 5)
+    assert twice == 40 * (2 * KEPT * 4 + 120)
+
+
+def test_each_flag_takes_less_in_its_own_way() -> None:
+    def without_process(**way: object) -> int:
+        return training_bytes(SMALL, replace(Way(micro=1), **way), 1) - PROCESS_BYTES  # type: ignore[arg-type]
+
+    whole = 16_000 + 320 + 2 * KEPT * 4 + 120
+    assert without_process() == whole
+    # two layers' inputs of 4 numbers, and one layer's 80
+    assert without_process(checkpointing=True) == whole - 2 * KEPT * 4 + (2 * 4 * 4 + KEPT * 4)
+    # half of everything but the loss, which is float32
+    assert without_process(dtype="bfloat16") == 8_000 + 160 + 2 * KEPT * 2 + 120
+    # frozen weights; rank 1: q and o 8 each, k and v 4 + 2, gate, up and down 12 each: 64 a layer
+    assert SMALL.adapters(1) == 2 * (8 + 8 + 6 + 6 + 36)
+    # a layer's outputs once more: q and o 4 each, k and v 2, gate and up 8, down 4
+    assert without_process(lora=1) == 4_000 + 128 * 16 + 2 * (KEPT + 32) * 4 + 120
+    # bfloat16 copies of the weights; halved activations but for the norms' 2 x 4 numbers in float32
+    assert without_process(autocast=True) == 16_000 + 320 + 2_000 + 2 * (KEPT * 2 + 2 * 4 * 4) + 120
+    # a half of each; a block of 3 * 16 + 96 and the 1000 - 2 * 144 outside of them whole
+    assert SMALL.block == 144
+    assert without_process(world=2) == 8_000 + (144 + 712) * 4 + 320 + 2 * KEPT * 4 + 120
+
+
+def test_measuring_holds_two_oracles_at_a_time_and_merging_no_model() -> None:
+    assert measuring_bytes(SMALL, Way(), 2) - measuring_bytes(SMALL, Way(), 1) == 4_000
+    assert measuring_bytes(SMALL, Way(), 5) == measuring_bytes(SMALL, Way(), 2)
+    assert measuring_bytes(SMALL, Way(), 1) == measuring_bytes(SMALL, Way(), 0), "a gradient is as large as a model"
+    assert merging_bytes(SMALL) == PROCESS_BYTES + 3 * 4 * 40
+
+
+def test_disk_is_checkpoints_and_resumable_states() -> None:
+    """Five checkpoints of 4 kB; a state is weights and two moments, and three of them lie there for each worker."""
+    size = Size(SMALL, 5, 1, 2, checkpoints=5)
+    assert state_bytes(SMALL, Way()) == 12_000
+    assert size.disk(Way(), 2) == 5 * 4_000 + 2 * 3 * 12_000
+    assert size.disk(Way(dtype="bfloat16"), 1) == 5 * 2_000 + 3 * 6_000
+    assert size.disk(Way(lora=1), 1) == 5 * 4_000 + 3 * 128 * 12
+    assert replace(size, trains=False).disk(Way(), 2) == 5 * 4_000
+
+
+def test_the_largest_thing_that_a_worker_does_counts() -> None:
+    size = Size(SMALL, 5, 1, 2, 5)
+    assert size.worker(Way()) == max(size.parts(Way()).values()) == measuring_bytes(SMALL, Way(), 2)
+    assert size.worker(Way(micro=10**6)) == training_bytes(SMALL, Way(micro=10**6), 5)
+    assert "training" not in replace(size, trains=False).parts(Way())
+
+
+def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
+    """SmolLM2-135M, peak of two optimiser steps on rows of 128 tokens, one thread, torch 2.x on a CPU (GB).
+
+    Where a step is one pass (micro = batch) gradients come as activations go, so that less is held at once.
+    """
+    shape = SHAPES["smollm2-135m-instruct-q4"]
+    measured = {
+        Way(micro=1): 3.344,  # batch 2
+        Way(micro=4): 4.032,  # batch 8
+        Way(): 4.539,
+        Way(checkpointing=True): 3.333,
+        Way(autocast=True): 4.190,
+        Way(lora=8): 4.052,
+        Way(dtype="bfloat16"): 3.068,
+    }
+    for way, fact in measured.items():
+        assert 0.98 < training_bytes(shape, way, 128) / 1e9 / fact < 1.2, way
+
+
+def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
+    """The formula's own part, without the process: parameters and activations of a model made for it, within a half."""
+    from bench.coding import Texts
+    from bench.contracts import Recipe, Stream
+    from bench.losses import descent
+    from bench.training import train
+    from tests.tiny import passage, tokenizer
+
+    words = tokenizer()
+    model = small_llama(len(words), 512, layers=4, positions=128, seed=0)
+    model.save_pretrained(tmp_path / "model")
+    shape = shape_in(tmp_path / "model")
+    assert shape is not None
+    text = " ".join(words.decode([i]) for i in range(4, 12)) + " "
+    rows = tuple(passage(i, (text * 12).strip()) for i in range(16))
+    tokens = Texts(words).encode(rows[0].payload).length
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("this kernel doesn't let a process forget its peak")
+    memory.reset_peak()
+    before = memory.peak()
+    train(
+        model,
+        Texts(words),
+        [Stream(rows, 16, descent())],
+        Recipe(2, 1e-4),
+        seed=0,
+        out=tmp_path / "out",
+        scratch=tmp_path / "scratch",
+        micro=8,
+    )
+    expected = training_bytes(shape, Way(), tokens) - PROCESS_BYTES - 4 * shape.parameters  # weights are there already
+    assert 0.5 < (memory.peak() - before) / expected < 1.5
+
+
+# Time
+
+
+def node(root: Path, number: int, seconds: float, device: str | None = None) -> None:
+    folder = root / "nodes" / "00" / str(number)
+    folder.mkdir(parents=True)
+    info = {"meta": {"tokens": 500, "parameters": 1000, "train_seconds": seconds}}
+    (folder / "node.json").write_text(json.dumps(info | ({"provenance": {"device": device}} if device else {})))
+
+
+def test_a_gpus_rate_is_its_own(tmp_path: Path) -> None:
+    """6 * 1000 * 500 operations in 2 s and in 3 s."""
+    node(tmp_path, 0, 2.0)
+    node(tmp_path, 1, 3.0, "cuda:1")
+    assert known_rate(tmp_path, 1000) == 1.5e6 and known_rate(tmp_path, 1000, "cuda:0") == 1e6
+    empty = tmp_path / "empty"
+    assert known_rate(empty, 10**9, "cuda", "bfloat16", "NVIDIA H100 80GB HBM3") == 0.35 * 989e12
+    assert known_rate(empty, 10**9, "cuda", "float32", "NVIDIA A100-SXM4-40GB") == 0.03 * 312e12
+    assert known_rate(empty, 10**9, "cuda", "bfloat16", "a card of tomorrow") == 0.35 * 100e12
+
+
+def test_operations_follow_what_is_computed() -> None:
+    ways = (Way(), Way(checkpointing=True), Way(lora=8), Way(lora=8, checkpointing=True))
+    assert [way.operations for way in ways] == [6, 8, 4, 6]
+
+
+# The machine
+
+
+def test_a_containers_limit_is_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = memory.total()
+    assert whole > 10**8
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    for text, found in (("1000000", 10**6), ("max", whole), (str(2**62), whole)):
+        (tmp_path / "memory.max").write_text(f"{text}\n")
+        assert abs(memory.total() - found) < 10**6
+
+
+def test_a_gpu_is_asked_of_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "nvidia-smi"
+    asked.write_text('#!/bin/sh\n[ "$1" = "--id=1" ] && echo "NVIDIA H100 80GB HBM3, 81559"\n')
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert memory.gpu("cuda:1") == memory.Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20)
+    assert memory.gpu("cuda") is None, "a driver that says nothing"
+    monkeypatch.setenv("PATH", "")
+    assert memory.gpu("cuda:1") is None, "no driver"
