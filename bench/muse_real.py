@@ -19,7 +19,7 @@ from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.options import mean_loss, token_hits
 from bench.muse_data import Cut, MuseRows, muse_rows
-from bench.real import history_of, oracles_of, target_of
+from bench.real import history_of, oracles_of, parameters_of, target_of
 from bench.suites import muse
 from bench.types import Checkpoint, Example, Probe, Responses, Score
 
@@ -176,7 +176,7 @@ class RealBooks:
         stages = {"target": self.epochs * (counts["forget"] + kept)}
         stages |= {f"oracle-{i}": self.epochs * kept for i in range(self.oracles)}
         mean = sum(tokens.values()) / sum(counts.values())
-        return Outline(135_000_000, mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values()))
+        return Outline(parameters_of(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values()))
 
 
 def cut_to(example: Example, passage: int) -> Example:

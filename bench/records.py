@@ -21,7 +21,7 @@ from bench.types import Record, Responses
 
 STATUSES = ("done", "skipped", "failed")
 
-NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations")
+NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -223,6 +223,8 @@ def train(
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
     world = distributed.world()
     check_processes(model, use_cpu)
+    if checkpointing:
+        cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})  # the Trainer's name for it changes
     data = StepData(streams, recipe.steps, seed, micro and micro * world)
     arguments = TrainingArguments(
         output_dir=str(scratch),
@@ -239,8 +241,6 @@ def train(
         optim="adamw_torch_fused",
         seed=seed,
         bf16=autocast,
-        gradient_checkpointing=checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=use_cpu,
         report_to="none",
         disable_tqdm=True,

@@ -26,6 +26,10 @@ class Before:
         """None: nothing is trained."""
         return 0
 
+    def checkpoints(self) -> int:
+        """None is made."""
+        return 0
+
     def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
         """The checkpoint as it lies there."""
         assert request.history is not None

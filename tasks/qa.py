@@ -24,7 +24,7 @@ from bench.metrics.probability import accuracy, exact_memorization, extraction_s
 from bench.metrics.truth import forget_quality
 from bench.models import KNOWN, canonical
 from bench.qa_data import QaRows, read
-from bench.real import history_of, oracles_of, target_of, template_problems
+from bench.real import history_of, oracles_of, parameters_of, target_of, template_problems
 from bench.suites import Suite
 from bench.suites.tofu import BY_SIDE, NAMED, NEW_TOKENS
 from bench.types import Checkpoint, Example, Probe, Responses, Score
@@ -147,7 +147,7 @@ class Qa:
         asked = sum(map(len, rows.probes.values())) if rows else sum(NOMINAL.values())
         stages = {"target": self.epochs * (sizes["forget"] + sizes["retain"])}
         stages |= {f"oracle-{i}": self.epochs * sizes["retain"] for i in range(self.oracles)}
-        return Outline(135_000_000, 90.0, stages, sizes["forget"], sizes["retain"], 5 * asked)
+        return Outline(parameters_of(setting), 90.0, stages, sizes["forget"], sizes["retain"], 5 * asked)
 
 
 def probes(rows: QaRows) -> tuple[Probe, ...]:

@@ -21,7 +21,6 @@ from typing import ClassVar
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
 from bench.errors import UserError, unknown
-from bench.estimate import weight_count
 from bench.lab.build import (
     ORACLES,
     Architecture,
@@ -43,7 +42,7 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real import history_of, oracles_of, overlap_problems, same, target_of
+from bench.real import history_of, oracles_of, overlap_problems, parameters_of, same, target_of
 from bench.restor_data import CORPORA, SOURCE, content_hash
 from bench.restor_rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
 from bench.suites import Suite, restor, restor_run
@@ -365,9 +364,8 @@ class Restor(Options):
         stages = {"target": self.trained["epochs"] * (forget + seen)}
         if seen:
             stages |= {f"oracle-{i}": self.trained["epochs"] * seen for i in range(self.oracles)}
-        parameters = weight_count(setting.before) if setting.model_path else 135_000_000
         asked = (20 * people + (self.probed or 850)) * (4 if self.sampled else 1)
-        return Outline(parameters, 1.4 * words, stages, forget, retain, asked + 8 * (self.probed or forget))
+        return Outline(parameters_of(setting), 1.4 * words, stages, forget, retain, asked + 8 * (self.probed or forget))
 
 
 def falsely(rows: Sequence[Example]) -> tuple[Example, ...]:

@@ -36,7 +36,7 @@ from bench.metrics.probability import accuracy, exact_memorization, extraction_s
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.models import KNOWN, canonical
-from bench.real import history_of, oracles_of, overlap_problems, target_of, template_problems
+from bench.real import history_of, oracles_of, overlap_problems, parameters_of, target_of, template_problems
 from bench.suites import Suite, tofu
 from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
@@ -314,7 +314,7 @@ class Tofu(Options):
         share = (authors - gone) / authors
         if setting.tier == "real":
             batch, recipe = self.schedule(authors * asked)
-            rows, parameters, tokens = recipe.steps * batch, 135_000_000, 90.0
+            rows, parameters, tokens = recipe.steps * batch, parameters_of(setting), 90.0
             stages = {"target": rows}
         else:
             rows, parameters, tokens = self.target_steps * 64, Architecture(self.width, 2, 64).parameters(530), 15.0

@@ -468,15 +468,16 @@ OU_COMPUTE = Assumption(
 )
 
 
-def ou_rows(rows: int, *others: str) -> tuple[Arm, ...]:
-    """OpenUnlearning's rows, in its order."""
+def ou_rows(rows: int, *between: str) -> tuple[Arm, ...]:
+    """OpenUnlearning's rows, in its order; ``between`` stand before NPO."""
     return (
         Arm("Finetuned", TARGET),
         Arm("Retain", ORACLE),
         gradient("GradAscent", "ga", rows),
         gradient("GradDiff", "graddiff", rows),
+        *absent(*between),
         npo("NPO", rows),
-        *absent(*others),
+        *absent("SimNPO", "RMU"),
     )
 
 
@@ -496,7 +497,7 @@ RECIPES += [
                 f"{name.lower()}-{split}",
                 ou_tofu(name, split),
                 model,
-                ou_rows(TOFU_ROWS[split], "IdkDPO", "SimNPO", "RMU"),
+                ou_rows(TOFU_ROWS[split], "IdkDPO"),
                 {"split": split, "oracles": 1},
                 target=f"{taught}_full",
                 oracles=(f"{taught}_{RETAIN[split]}",),
@@ -527,7 +528,7 @@ RECIPES += [
                 "llama-2-7b",
                 ou_muse("Books"),
                 "llama-2-7b",
-                ou_rows(MUSE_ROWS, "SimNPO", "RMU"),
+                ou_rows(MUSE_ROWS),
                 {"chunk": MUSE_CHUNK, "oracles": 1, "probed": 0},
                 target="muse-books-llama2-7b",
                 oracles=("muse-books-llama2-7b-retrain",),

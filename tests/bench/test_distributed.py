@@ -120,6 +120,7 @@ def test_a_node_is_built_once_and_known_to_both(folder: Path, each: Any) -> None
     )
 
 
+@pytest.mark.slow
 def test_a_failure_of_one_process_while_the_other_waits_ends_both(tmp_path: Path) -> None:
     """The first process can't know, so that the one that failed writes why."""
     done = torchrun(["tests.ranks", "failing", str(tmp_path)], tmp_path, seconds=200)
@@ -135,6 +136,7 @@ COMMAND = "run --methods msa,npo --task tofu --seeds 0 --track none --probes log
 SMALL = "tofu.width=16 tofu.authors=10 tofu.history_steps=4 tofu.target_steps=4 msa.steps=2 npo.steps=2"
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_records_that_one_makes(tmp_path: Path) -> None:
     sets = [word for setting in SMALL.split() for word in ("--set", setting)]
 

@@ -1,0 +1,105 @@
+"""Every recipe against the published tables and against what methods, tasks and models there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import names
+from bench.estimate import known_shape
+from bench.history import problems as rule_problems
+from bench.models import KNOWN, check_name, published
+from bench.reproduce.asking import changed, models_of, texts
+from bench.reproduce.gate import REASONS
+from bench.reproduce.needs import needs
+from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
+from bench.reproduce.recipes import NOT_HERE, RECIPES, TABLE
+from bench.reproduce.smoke import ARCHITECTURES
+
+PANELS = [(recipe, panel) for recipe in RECIPES for panel in recipe.panels]
+RUN = [(recipe, arm) for recipe, panel in PANELS for arm in panel.arms if arm.method not in ("", TARGET, ORACLE)]
+
+
+def test_every_table_of_the_issue_has_a_recipe() -> None:
+    wanted = "t1-tofu01 t2-tofu10 t3-tofu-restor t4-distance t5-restor t6-muse-books t7-tofu10-olmo t8-restor ou-tofu ou-muse"
+    assert list(TABLE) == wanted.split() and len(TABLE) == len(RECIPES)
+
+
+@pytest.mark.parametrize(("recipe", "panel"), PANELS, ids=[f"{r.name}-{p.name}" for r, p in PANELS])
+def test_rows_and_columns_are_the_published_ones(recipe: Recipe, panel: Panel) -> None:
+    shown = [arm.published for arm in panel.arms]
+    assert [row.name for row in panel.table.rows] == [
+        name for name in shown if name in {r.name for r in panel.table.rows}
+    ]
+    added = [arm for arm in panel.arms if arm.published not in {row.name for row in panel.table.rows}]
+    assert all(arm.method in (TARGET, ORACLE) for arm in added), "a row that nobody published"
+    assert tuple(column.published for column in recipe.columns) == panel.table.columns
+    assert {TARGET, ORACLE} <= {arm.method for arm in panel.arms}
+    assert all(column.kind in REASONS for column in recipe.columns)
+    assert all(arm.method or arm.note == NOT_HERE for arm in panel.arms)
+
+
+@pytest.mark.parametrize(("recipe", "panel"), PANELS, ids=[f"{r.name}-{p.name}" for r, p in PANELS])
+def test_tasks_models_and_scores_exist(recipe: Recipe, panel: Panel) -> None:
+    task = names.load("tasks", recipe.task)
+    params = {name: names.convert(task, name, str(value)) for name, value in panel.params.items()}
+    made = task(**(names.defaults(task) | params))
+    assert "real" in task.tiers and not made.problems() and not made.problems_in("real")
+    scores = {metric.name for metric in made.metrics("real")}
+    assert {column.score for column in recipe.columns if column.score} <= scores
+    for name in models_of(panel):
+        check_name(name)
+    base = panel.model.partition("@")[0]
+    assert known_shape(base) and base in ARCHITECTURES
+    assert all("/" in name or name in published(base) for name in panel.past), "a revision that nobody knows"
+
+
+@pytest.mark.parametrize(("recipe", "arm"), RUN, ids=[f"{r.name}-{a.published}" for r, a in RUN])
+def test_methods_take_their_settings(recipe: Recipe, arm: Arm) -> None:
+    method = names.load("methods", arm.method)
+    params = {name: names.convert(method, name, str(value)) for name, value in arm.params.items()}
+    assert not names.check_bounds(method, names.defaults(method) | params, arm.method)
+    assert not rule_problems(str(arm.params.get("before", "step=1")))
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.panels], ids=lambda recipe: recipe.name)
+def test_the_flag_of_every_assumption_works(recipe: Recipe) -> None:
+    for assumption in recipe.assumptions:
+        for text in assumption.flag.split("--set ")[1:]:
+            changed_ = changed(recipe, [text.strip()])
+            assert changed_ != recipe, f"{text} changes nothing"
+
+
+def test_a_base_model_is_asked_without_a_chat() -> None:
+    for recipe, panel in PANELS:
+        known = KNOWN.get(panel.model.partition("@")[0])
+        if recipe.task == "tofu" and known and known.template == "base":
+            assert panel.params["template"] == "base", panel.name
+
+
+def test_settings_that_the_sources_state() -> None:
+    """OpenUnlearning: ten passes at batch 32 (40, 200 and 400 rows: 2, 7 and 13 steps each), lr 1e-5, beta .1."""
+    steps = {
+        panel.name: next(arm.params["steps"] for arm in panel.arms if arm.method == "npo")
+        for panel in TABLE["ou-tofu"].panels
+    }
+    assert [steps[f"llama-2-7b-chat-{split}"] for split in ("forget01", "forget05", "forget10")] == [20, 70, 130]
+    assert all(arm.params["lr"] == 1e-5 for _, arm in RUN)
+    assert all(arm.params["beta"] == 0.1 for _, arm in RUN if arm.method == "npo")
+    distances = [arm.params["before"] for arm in TABLE["t4-distance"].panels[0].arms if arm.method == "msa"]
+    assert [revision.rpartition("tokens")[2] for revision in distances] == ["3964B", "3146B", "2098B", "1049B", "210B"]
+    ours = TABLE["ou-tofu"].panels[2]
+    assert (
+        ours.oracles == ("open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90",) and ours.params["split"] == "forget10"
+    )
+
+
+def test_needs_grow_with_the_model() -> None:
+    small, large = needs(TABLE["t1-tofu01"]), needs(TABLE["t6-muse-books"])
+    assert small.gpus == 1 and small.memory < large.memory and small.disk < large.disk and small.hours < large.hours
+    assert 6.7e9 * 16 / 80e9 > 1 and needs(TABLE["ou-tofu"]).gpus == 2, (
+        "float32 AdamW on 7B doesn't fit one GPU of 80 GB"
+    )
+
+
+def test_texts_are_as_the_command_line_takes_them() -> None:
+    assert texts("msa", {"alpha": 1.5, "before": "a/b"}) == ["msa.alpha=1.5", "msa.before=a/b"]

@@ -1,0 +1,104 @@
+"""Every recipe from end to end at smoke scale: a tiny random model, generated rows, no hub and no data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.records import load
+from bench.reproduce import gate, page
+from bench.reproduce.command import Wanted, reproduce
+from bench.reproduce.recipe import ORACLE, TARGET, Recipe
+from bench.reproduce.recipes import RECIPES, TABLE
+from bench.types import Json
+
+RUNNABLE = [recipe for recipe in RECIPES if recipe.panels]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    yield
+
+
+def made(place: Path, name: str, **changed: object) -> Json:
+    wanted = Wanted(name, place, place / "store", scale="smoke")
+    assert not reproduce(replace(wanted, **changed)), "a run failed"  # type: ignore[arg-type]
+    return dict(json.loads((place / f"{name}.json").read_text()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RUNNABLE, ids=lambda recipe: recipe.name)
+def test_every_recipe_runs(recipe: Recipe, place: Path) -> None:
+    result = made(place, recipe.name)
+    assert [panel["name"] for panel in result["panels"]] == [panel.name for panel in recipe.panels]
+    for panel, said in zip(recipe.panels, result["panels"], strict=True):
+        assert said["gate"]["outcome"] == "not applicable"
+        for arm, row in zip(panel.arms, said["rows"], strict=True):
+            assert row["row"] == arm.published and row["status"] == ("done" if arm.method else arm.note)
+            cells = [row["cells"][column.published] for column in recipe.columns]
+            known = [
+                column for column in recipe.columns if arm.method != ORACLE or column.kind not in gate.BY_DEFINITION
+            ]
+            measured = {column.published for column in known if "measured" in row["cells"][column.published]}
+            assert measured == ({column.published for column in known} if arm.method else set())
+            assert [cell["published"] for cell in cells] == list(values(panel.table, arm.published, len(cells)))
+    text = (place / f"{recipe.name}.md").read_text()
+    assert text.splitlines()[0] == page.SMOKE
+    for table in (panel.table for panel in recipe.panels):
+        assert all(row.name in text and all(v in text for v in row.values) for row in table.rows)
+
+
+def values(table: object, row: str, count: int) -> tuple[str, ...]:
+    found = {each.name: each.values for each in table.rows}  # type: ignore[attr-defined]
+    return found.get(row, ("NR",) * count)
+
+
+@pytest.mark.slow
+def test_rows_of_msa_start_from_their_own_checkpoints(place: Path) -> None:
+    made(place, "t4-distance")
+    records = {record.spec.key: record for record in load(place / "t4-distance").records}
+    rows = json.loads((place / "t4-distance.json").read_text())["panels"][0]["rows"]
+    used, results = {}, set()
+    for row in (row for row in rows if row["method"] == "msa"):
+        record = records[row["keys"][0]]
+        used[row["row"]] = record.facts["theta_0"]["which"]
+        results.add(record.lineage["result"])
+    assert used == {
+        arm.published: arm.params["before"] for arm in TABLE["t4-distance"].panels[0].arms if arm.method == "msa"
+    }
+    assert len(results) == len(used), "each makes a model of its own"
+    assert {record.spec.model for record in records.values()} == {"smoke-olmo-2-1b@stage1-step1900000-tokens3985B"}
+    assert all("subset" in record.label for record in records.values())
+
+
+@pytest.mark.slow
+def test_models_from_elsewhere_and_the_repair_are_in_the_records(place: Path) -> None:
+    made(place, "ou-muse")
+    lineages = [record.lineage for record in load(place / "ou-muse").records]
+    assert all(len(lineage["outside"]) == 2 for lineage in lineages), "target and oracle were trained nowhere here"
+    result = made(place, "t8-restor", methods=("GA",))
+    steps = [step["method"] for row in result["panels"][0]["rows"] if row["row"] == "GA" for step in row["made"]]
+    assert steps == ["graddiff", "repair"]
+
+
+@pytest.mark.slow
+def test_a_setting_reaches_the_runs_and_the_page(place: Path, tmp_path: Path) -> None:
+    result = made(tmp_path, "ou-muse", sets=("npo.beta=0.5",), methods=("NPO",), store=place / "store", seeds=(0, 1))
+    row = next(row for row in result["panels"][0]["rows"] if row["row"] == "NPO")
+    assert row["made"][0]["params"]["beta"] == 0.5 and len(row["keys"]) == 2
+    assert (
+        result["command"]
+        == "python -m bench reproduce ou-muse --scale smoke --seeds 0,1 --methods NPO --set npo.beta=0.5"
+    )
+    assert "`--set npo.beta=0.5`" in (tmp_path / "ou-muse.md").read_text()
+    assert {row["method"] for row in result["panels"][0]["rows"]} == {TARGET, ORACLE, "npo", ""}
