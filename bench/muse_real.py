@@ -15,9 +15,9 @@ from bench.errors import Absent, UserError
 from bench.lab.build import stage_two
 from bench.losses import descent
 from bench.metrics import Metric
-from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.options import mean_loss, token_hits
+from bench.metrics.truth import score_part
 from bench.muse_data import Cut, MuseRows, muse_rows
 from bench.real import history_of, oracles_of, parameters_of, target_of
 from bench.suites import muse
@@ -176,7 +176,9 @@ class RealBooks:
         stages = {"target": self.epochs * (counts["forget"] + kept)}
         stages |= {f"oracle-{i}": self.epochs * kept for i in range(self.oracles)}
         mean = sum(tokens.values()) / sum(counts.values())
-        return Outline(parameters_of(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values()))
+        return Outline(
+            parameters_of(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values())
+        )
 
 
 def cut_to(example: Example, passage: int) -> Example:
@@ -191,6 +193,20 @@ def excerpts_only(responses: Responses, oracles: Collection[Responses]) -> Score
     raise Absent(EXCERPTS)
 
 
+def broken(name: str, utility: Metric, floor: float) -> Metric:
+    """1 where ``utility`` is below ``floor``, else 0; goal down.
+
+    Unlike `bench.metrics.collapse.collapsed` it doesn't look at what is written: long greedy continuations of small
+    models loop before anything was done to them (SmolLM2-135M's as it comes do).
+    """
+
+    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        found = score_part(utility, responses, oracles)
+        return Score(float(found.value < floor), found.n)
+
+    return Metric(name, compute, "down")
+
+
 RETAIN = token_hits("retain_passage_hits", "retain", goal="up")
 METRICS: tuple[Metric, ...] = (
     *muse.METRICS,
@@ -201,7 +217,7 @@ METRICS: tuple[Metric, ...] = (
     mean_loss("holdout_passage_loss", "holdout", goal="oracle"),
     *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain")),
     *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain")),
-    collapsed("collapsed", "forget_verbmem_said", utility=RETAIN, floor=BROKEN),
+    broken("collapsed", RETAIN, BROKEN),
 )
 HEADLINE = (
     "forget_verbmem_ROUGE",

@@ -15,6 +15,7 @@ from bench.contracts import Setting
 from bench.estimate import known_shape, parameters_in
 from bench.history import load, with_model
 from bench.lab.build import lasting
+from bench.models import KNOWN, canonical
 from bench.types import Checkpoint, Example, History, Moment
 
 Build = Callable[[], Checkpoint]
@@ -64,6 +65,12 @@ def has_chat_template(folder: str | Path) -> bool:
         return bool(json.loads((place / "tokenizer_config.json").read_text()).get("chat_template"))
     except (OSError, ValueError):
         return False
+
+
+def template_of(model: str) -> str:
+    """The template that a known model's prompts need; ``chat`` for any other."""
+    known = KNOWN.get(canonical(model).partition("@")[0])
+    return known.template if known else "chat"
 
 
 def template_problems(template: str, folder: str, task: str) -> list[str]:

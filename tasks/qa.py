@@ -22,9 +22,8 @@ from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength
 from bench.metrics.truth import forget_quality
-from bench.models import KNOWN, canonical
 from bench.qa_data import QaRows, read
-from bench.real import history_of, oracles_of, parameters_of, target_of, template_problems
+from bench.real import history_of, oracles_of, parameters_of, target_of, template_of, template_problems
 from bench.suites import Suite
 from bench.suites.tofu import BY_SIDE, NAMED, NEW_TOKENS
 from bench.types import Checkpoint, Example, Probe, Responses, Score
@@ -78,8 +77,7 @@ class Qa:
 
     def form(self, setting: Setting) -> str:
         """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
-        known = KNOWN.get(canonical(setting.model).partition("@")[0])
-        return self.template or (known.template if known else "chat")
+        return self.template or template_of(setting.model)
 
     def check(self, setting: Setting) -> list[str]:
         """What is wrong with the files, or with the model for them."""

@@ -35,8 +35,15 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.models import KNOWN, canonical
-from bench.real import history_of, oracles_of, overlap_problems, parameters_of, target_of, template_problems
+from bench.real import (
+    history_of,
+    oracles_of,
+    overlap_problems,
+    parameters_of,
+    target_of,
+    template_of,
+    template_problems,
+)
 from bench.suites import Suite, tofu
 from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
@@ -160,8 +167,7 @@ class Tofu(Options):
 
     def form(self, setting: Setting) -> str:
         """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
-        known = KNOWN.get(canonical(setting.model).partition("@")[0])
-        return self.template or (known.template if known else "chat")
+        return self.template or template_of(setting.model)
 
     def check(self, setting: Setting) -> list[str]:
         """What is wrong with the data, or with the model for them."""

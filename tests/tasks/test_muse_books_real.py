@@ -125,10 +125,15 @@ def test_a_model_that_has_learnt_the_part_recites_it(tmp_path: Path, setting: Se
     scenario = prepared(MuseBooks(**learnt), place, tmp_path / "store").scenario
     target, oracle = scenario.target(), scenario.oracles[0]()
     probes = [probe for probe in scenario.probes if probe.kind in ("logprob", "generate")]
-    seen = {c.label: score_all(scenario.metrics, measure(c, probes), ()).scores for c in (target, oracle)}
+    seen = {c.label: score_all(scenario.metrics, measure(c, probes), ()).scores for c in (target, oracle, place.before)}
     assert seen["target"]["forget_verbmem_ROUGE"].value > 0.8 > 0.3 > seen["oracle-0"]["forget_verbmem_ROUGE"].value
     assert seen["target"]["mia_loss"].value == 1 and 0.1 < seen["oracle-0"]["mia_loss"].value < 0.9
-    assert min(scores["retain_passage_hits"].value for scores in seen.values()) > 0.5
+    assert min(seen[label]["retain_passage_hits"].value for label in ("target", "oracle-0")) > 0.5
+    assert {label: scores["collapsed"].value for label, scores in seen.items()} == {
+        "target": 0,
+        "oracle-0": 0,
+        "history-0": 1,
+    }, "random weights predict nothing"
     assert seen["target"]["extraction_strength"].value > 0.8 > seen["oracle-0"]["extraction_strength"].value
 
 
