@@ -79,7 +79,7 @@ def run_command(
 ) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
     machine = machine_problems(device, jobs, threads, out, store_root)
-    problems = (*asked.problems, *machine, *distributed.problems(device, jobs))
+    problems = (*asked.problems, *machine, *distributed.problems(device, jobs, asked.compute.get("lora", 0)))
     if track not in KINDS:
         problems += (unknown("tracker", track, KINDS),)
     store = Store(store_root)

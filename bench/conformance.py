@@ -153,10 +153,8 @@ def declared_task(cls: Any) -> Problems:
         if not cls().offers(setting) <= NEEDS:
             yield f"offers is a frozenset of {sorted(NEEDS)}"
         outline = cls().outline(setting)
-        if (
-            min([outline.parameters, outline.row_tokens, outline.probe_rows, outline.forget, *outline.stages.values()])
-            <= 0
-        ):
+        sizes = [outline.row_tokens, outline.probe_rows, outline.forget, *outline.stages.values()]
+        if min([*sizes, *([outline.parameters] if tier == "lab" else [])]) <= 0:  # a real model's are counted when named
             yield f"the outline of '{tier}' has a size of 0 or less"
 
 

@@ -107,13 +107,15 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def problems(device: str, jobs: int | None) -> list[str]:
+def problems(device: str, jobs: int | None, lora: int) -> list[str]:
     """What of the command line doesn't go with ``torchrun``."""
     if launched() == 1:
         return []
     found = []
     if jobs not in (None, 1):
         found.append(f"--jobs {jobs}: under torchrun all processes do the same job; leave it out.")
+    if lora:
+        found.append(f"--lora {lora}: adapters are trained in one process; leave out torchrun, or --lora.")
     if ":" in device:
         found.append(f"--device {device}: under torchrun each process takes the GPU of its rank; say cuda.")
     if device == "cuda":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
@@ -156,7 +157,9 @@ class RealBooks:
         return f"{name} subset: {', '.join(said)}"
 
     def real_check(self, data: str, model: str, stand_in: bool) -> list[str]:
-        """What is wrong with the data or with the sizes asked of them."""
+        """What is wrong with the data or with the sizes asked of them; nothing is known without a tokenizer."""
+        if not model:
+            return []
         try:
             muse_rows(data, model, self.cut, stand_in)
         except UserError as error:
@@ -164,14 +167,16 @@ class RealBooks:
         return []
 
     def real_outline(self, setting: Setting, stand_in: bool) -> Outline:
-        """Sizes of what will be trained on; of the benchmark while there is no model to count with."""
-        if setting.model_path:
+        """Sizes of what will be trained on; the benchmark's own for the hub's data, or without a model to count with."""
+        if setting.model_path and setting.data not in ("", "hub"):
             rows = muse_rows(setting.data, setting.model_path, self.cut, stand_in)
-            tokens, asked = dict(rows.tokens), {table: len(numbers) for table, numbers in rows.asked.items()}
+            tokens: dict[str, float] = dict(rows.tokens)
+            asked = {table: len(numbers) for table, numbers in rows.asked.items()}
             counts = {split: len(passages) for split, passages in rows.trained.items()}
         else:
-            tokens = NOMINAL
-            counts, asked = {split: -(-count // self.chunk) for split, count in tokens.items()}, {"privleak": 500}
+            shares = {"forget": 1.0, "retain1": 0.5, "retain2": 0.5}
+            tokens = {s: min(n, self.most_tokens * shares[s] or n) for s, n in NOMINAL.items()}
+            counts, asked = {split: ceil(count / self.chunk) for split, count in tokens.items()}, {"privleak": 500}
         kept = counts["retain1"] + counts["retain2"]
         stages = {"target": self.epochs * (counts["forget"] + kept)}
         stages |= {f"oracle-{i}": self.epochs * kept for i in range(self.oracles)}

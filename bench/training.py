@@ -305,7 +305,7 @@ def check_processes(model: nn.Module, use_cpu: bool) -> None:
     if distributed.launched() > distributed.world():
         raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
     if distributed.world() > 1 and hasattr(model, "merge_and_unload"):
-        raise UserError("--lora trains in one process: leave out torchrun, or --lora.")
+        raise UserError("Adapters (--lora) are trained in one process: leave out torchrun, or the adapters.")
     if distributed.world() == 1 and not use_cpu and torch.cuda.device_count() > 1:
         raise UserError(
             "Training in one process runs on one device: give it one GPU (CUDA_VISIBLE_DEVICES), or start one process "

@@ -37,8 +37,17 @@ class GradientAscent:
         "lab-digits": Preset(
             {"steps": 20, "lr": 0.0003}, "bench tune, results/tune/lab-digits-ga.json (edge of its grid)"
         ),
+        "real-books-public-domain": Preset(
+            {"steps": 10, "lr": 2e-5, "text_batch": 2}, "stated for small real models, not searched"
+        ),
+        "real-muse-books": Preset(
+            {"steps": 10, "lr": 2e-5, "text_batch": 2}, "stated for small real models, not searched"
+        ),
         "real-restor": Preset({"steps": 12, "lr": 2e-5, "text_batch": 8}, "stated for small real models, not searched"),
-        "real-tofu": Preset({"steps": 6, "lr": 2e-5, "batch": 8}, "stated for small real models; not tuned"),
+        "real-tofu": Preset(
+            {"steps": 12, "lr": 2e-05, "batch": 8, "text_batch": 4},
+            "bench tune, results/tune/real-tofu-ga.json (edge of its grid)",
+        ),
     }
     space: ClassVar[Mapping[str, Settings]] = {
         "lab-tofu": (

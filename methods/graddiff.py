@@ -53,13 +53,21 @@ class GradDiff:
             {"steps": 60, "lr": 0.0003, "retain_weight": 100.0},
             "bench tune, results/tune/lab-digits-graddiff.json (edge of its grid)",
         ),
+        "real-books-public-domain": Preset(
+            {"steps": 20, "lr": 5e-5, "retain_weight": 1.0, "text_batch": 2},
+            "stated for small real models, not searched",
+        ),
+        "real-muse-books": Preset(
+            {"steps": 20, "lr": 5e-5, "retain_weight": 1.0, "text_batch": 2},
+            "stated for small real models, not searched",
+        ),
         "real-restor": Preset(
             {"steps": 40, "lr": 2e-5, "retain_weight": 1.0, "text_batch": 8},
             "stated for small real models, not searched",
         ),
         "real-tofu": Preset(
-            {"steps": 20, "lr": 2e-5, "retain_weight": 1.0, "batch": 8},
-            "stated for small real models, ten passes over the forget rows; not tuned",
+            {"steps": 20, "lr": 5e-05, "batch": 8, "text_batch": 4},
+            "bench tune, results/tune/real-tofu-graddiff.json (edge of its grid)",
         ),
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
     }

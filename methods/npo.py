@@ -86,10 +86,18 @@ class NPO:
         "lab-digits": Preset(
             {"beta": 1.0, "steps": 30, "lr": 0.001}, "bench tune, results/tune/lab-digits-npo.json (edge of its grid)"
         ),
+        "real-books-public-domain": Preset(
+            {"steps": 20, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
+            "stated for small real models, not searched",
+        ),
+        "real-muse-books": Preset(
+            {"steps": 20, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
+            "stated for small real models, not searched",
+        ),
         "real-restor": Preset({"steps": 40, "lr": 5e-5, "text_batch": 8}, "stated for small real models, not searched"),
         "real-tofu": Preset(
-            {"steps": 20, "lr": 5e-5, "batch": 8},
-            "stated for small real models, ten passes over the forget rows; not tuned",
+            {"steps": 20, "lr": 5e-05, "batch": 8, "text_batch": 4},
+            "bench tune, results/tune/real-tofu-npo.json (edge of its grid)",
         ),
         "per-token": Preset({"per_token": True, "beta": 1.0}, "for whole passages: the summed ratio saturates there"),
         "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),

@@ -49,13 +49,19 @@ class TaskArithmetic:
             {"steps": 60, "lr": 0.0002},
             "bench tune, results/tune/lab-digits-task-arithmetic.json (edge of its grid)",
         ),
+        "real-books-public-domain": Preset(
+            {"alpha": 1.0, "steps": 40, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
+        ),
+        "real-muse-books": Preset(
+            {"alpha": 1.0, "steps": 40, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
+        ),
         "real-restor": Preset(
             {"alpha": 1.0, "steps": 50, "lr": 1e-4, "text_batch": 8},
             "stated for small real models, not searched: two passes over 200 documents",
         ),
         "real-tofu": Preset(
-            {"alpha": 1.0, "steps": 20, "lr": 5e-5, "batch": 8},
-            "stated for small real models, ten passes over the forget rows; not tuned",
+            {"alpha": 1.5, "steps": 20, "lr": 5e-05, "batch": 8, "text_batch": 4},
+            "bench tune, results/tune/real-tofu-task-arithmetic.json",
         ),
     }
     space: ClassVar[Mapping[str, Settings]] = {

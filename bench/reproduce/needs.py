@@ -35,9 +35,10 @@ class Needs:
 
     def __str__(self) -> str:
         """For people."""
-        several = "one GPU" if self.gpus == 1 else f"{self.gpus} GPUs (torchrun)"
+        several = "one GPU" if self.gpus == 1 else f"{self.gpus} GPUs (torchrun), each"
+        time = f"{self.hours:.0f} hours" if self.hours >= 2 else f"{max(1, round(60 * self.hours))} minutes"
         return (
-            f"{several} with {self.memory / 1e9:.0f} GB, {self.disk / 1e9:.0f} GB of disk, about {self.hours:.1f} hours of "
+            f"{several} with {self.memory / 1e9:.0f} GB, {self.disk / 1e9:.0f} GB of disk, about {time} of "
             f"one {GPU} for the training of one seed (a guess; measuring comes on top)"
         )
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.reproduce.asking import models_of
 from bench.reproduce.gate import shown
 from bench.reproduce.needs import needs
 from bench.reproduce.published import NR, TAGS, Table
@@ -180,7 +181,7 @@ def section(recipe: Recipe, result: Json | None) -> list[str]:
             [
                 f"command: `python -m bench reproduce {recipe.name}`",
                 f"needs: {needs(recipe)}",
-                f"models: {', '.join(dict.fromkeys(panel.model for panel in recipe.panels))}",
+                f"models: {', '.join(dict.fromkeys(name for panel in recipe.panels for name in models_of(panel)))}",
                 *([f"published rows that aren't implemented here: {', '.join(missing)}"] if missing else []),
                 *(f"assumed: {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions),
             ]

@@ -192,12 +192,12 @@ def test_work_is_added_up_and_seconds_are_the_longest() -> None:
 
 
 def test_what_does_not_go_with_torchrun_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert distributed.problems("cuda:1", 4) == []
+    assert distributed.problems("cuda:1", 4, 8) == []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert distributed.problems("cpu", None) == distributed.problems("cpu", 1) == []
-    found = distributed.problems("cuda:1", 4)
-    assert len(found) == 2 and "--jobs 4" in found[0] and "say cuda" in found[1]
+    assert distributed.problems("cpu", None, 0) == distributed.problems("cpu", 1, 0) == []
+    found = distributed.problems("cuda:1", 4, 8)
+    assert len(found) == 3 and "--jobs 4" in found[0] and "--lora 8" in found[1] and "say cuda" in found[2]
     with pytest.raises(UserError, match="bench run` alone"):
         check_processes(ConvNet(4), use_cpu=True)
 
@@ -212,5 +212,5 @@ def test_adapters_are_refused_and_several_gpus_in_one_process_too(monkeypatch: p
     with pytest.raises(UserError, match="torchrun --nproc-per-node N"):
         check_processes(ConvNet(4), use_cpu=False)
     monkeypatch.setattr(distributed, "_ring", distributed.Ring(None, 0, 2))
-    with pytest.raises(UserError, match="--lora trains in one process"):
+    with pytest.raises(UserError, match="trained in one process"):
         check_processes(Adapted(4), use_cpu=True)

@@ -23,7 +23,7 @@ from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
-from bench.metrics.options import answered, mean_loss, option_logprob
+from bench.metrics.options import answered, mean_loss, option_logprob, token_hits
 from bench.metrics.probability import (
     accuracy,
     exact_memorization,
@@ -56,6 +56,7 @@ MADE: dict[Callable[..., Metric], Metric] = {
     answered: answered("answered", ["asked", "other"], "answer", goal="up"),
     option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
     mean_loss: mean_loss("mean_loss", "asked", goal="oracle"),
+    token_hits: token_hits("token_hits", "asked", goal="up"),
     matched: matched("matched", ["sampled"], "exact", goal="up"),
     restor_judged: restor_judged("restor_judged", ["accepted"], "a judge"),
     acc_forget: acc_forget("acc_forget", "graded", "coin v1"),
@@ -76,6 +77,7 @@ WHOLE = (
     "swallowed",
     "matched",
     "restor_judged",
+    "token_hits",
 )
 """They read argmax hits, counts or judgements, which are whole numbers."""
 OPTIONS = ("truth", "oracle-0", "oracle-1", "wrong-0")
