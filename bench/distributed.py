@@ -107,7 +107,7 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def problems(device: str, jobs: int | None, lora: int) -> list[str]:
+def problems(device: str, jobs: int | None, lora: int = 0) -> list[str]:
     """What of the command line doesn't go with ``torchrun``."""
     if launched() == 1:
         return []

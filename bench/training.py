@@ -11,6 +11,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -157,6 +158,10 @@ class ShardedTrainer(StepTrainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """All items, on every process."""
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+
+    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+        """Never: after every micro-batch each process has its part of the gradients, and not the whole."""
+        return nullcontext()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Nothing: the weights are in the state that is written next."""

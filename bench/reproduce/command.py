@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +40,11 @@ class Wanted:
     @property
     def command(self) -> str:
         """The command that makes the same table, without where its files lie."""
-        parts = [f"python -m bench reproduce {self.name}"]
-        parts += [f"--scale {self.scale}"] if self.scale != "full" else []
-        parts += [f"--seeds {','.join(map(str, self.seeds))}"] if self.seeds else []
-        parts += [f'--methods "{",".join(self.methods)}"'] if self.methods else []
-        return " ".join([*parts, *(f'--set "{text}"' if " " in text else f"--set {text}" for text in self.sets)])
+        words = ["python", "-m", "bench", "reproduce", self.name]
+        words += ["--scale", self.scale] if self.scale != "full" else []
+        words += ["--seeds", ",".join(map(str, self.seeds))] if self.seeds else []
+        words += ["--methods", ",".join(self.methods)] if self.methods else []
+        return shlex.join([*words, *(word for text in self.sets for word in ("--set", text))])
 
 
 def prepared(wanted: Wanted) -> Recipe:

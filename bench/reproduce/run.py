@@ -46,7 +46,7 @@ class Planned:
 def run(recipe: Recipe, wanted: Wanted) -> bool:
     """Write ``NAME.json`` and ``NAME.md``; returns whether some run failed. Under torchrun the first process does both."""
     machine = machine_problems(wanted.device, wanted.jobs, 1, wanted.out, wanted.store)
-    problems = [*machine, *distributed.problems(wanted.device, wanted.jobs)]
+    problems = [*machine, *distributed.problems(wanted.device, wanted.jobs, int(recipe.compute.get("lora", 0)))]
     device = distributed.start("cpu" if problems else wanted.device)
     records, store = wanted.out / recipe.name, Store(wanted.store)
 

@@ -14,7 +14,7 @@ from bench import distributed
 from bench.errors import UserError
 from bench.lab.networks import ConvNet
 from bench.measure import merged, shared, total_cost
-from bench.training import check_processes, resumable
+from bench.training import StepData, check_processes, resumable
 from bench.types import Example, Probe
 from tests import ranks
 from tests.processes import bench
@@ -53,6 +53,8 @@ def assert_close(a: Path, b: Path, most: float) -> None:
 
 def test_two_processes_train_as_one_does(folder: Path, each: Any, tmp_path: Path) -> None:
     """Rows that don't divide by two, micro-batches in which a process has none, NPO's reference, clipped gradients."""
+    parts = [part for item in StepData(ranks.STREAMS, 6, 0, 2 * 2).items for part in item]
+    assert len(parts) == 6 * 2 * 2 and {len(part.rows) for part in parts} == {1, 2, 3}
     alone = ranks.trained(tmp_path)
     for facts in each:
         assert losses(facts["curve"]) == pytest.approx(losses(alone.curve), abs=1e-5)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.hashing import folder_hash
+from bench.models import FETCHED
 from bench.records import load
-from bench.reproduce import gate, page
+from bench.reproduce import gate, page, smoke, smoke_data
 from bench.reproduce.command import Wanted, reproduce
 from bench.reproduce.recipe import ORACLE, TARGET, Recipe
 from bench.reproduce.recipes import RECIPES, TABLE
@@ -102,3 +104,25 @@ def test_a_setting_reaches_the_runs_and_the_page(place: Path, tmp_path: Path) ->
     )
     assert "`--set npo.beta=0.5`" in (tmp_path / "ou-muse.md").read_text()
     assert {row["method"] for row in result["panels"][0]["rows"]} == {TARGET, ORACLE, "npo", ""}
+
+
+@pytest.mark.slow
+def test_the_full_scale_says_that_random_models_reproduce_nothing(tmp_path: Path) -> None:
+    """Stand-ins lie where fetched models would: worker processes, the gate, and its sentence at the top of the table."""
+    smoke_data.muse(tmp_path / "data")
+    for number, name in enumerate(("llama-2-7b", "muse-books-llama2-7b", "muse-books-llama2-7b-retrain")):
+        folder = tmp_path / "store" / "models" / name
+        smoke.write_model(folder, "llama", False, number)
+        (folder / FETCHED).write_text(json.dumps({"name": name, "hash": folder_hash(folder)}))
+    sets = ("muse-books.chunk=24", "npo.steps=2")
+    data = str(tmp_path / "data")
+    wanted = Wanted("ou-muse", tmp_path, tmp_path / "store", jobs=1, methods=("npo",), sets=sets, data=data)
+    assert not reproduce(wanted)
+    result = json.loads((tmp_path / "ou-muse.json").read_text())
+    (panel,) = result["panels"]
+    assert panel["gate"]["outcome"] == "failed" and panel["model"] == "llama-2-7b"
+    target = next(row for row in panel["rows"] if row["method"] == TARGET)["cells"]["VerbMem_f"]
+    assert target["published"] == "1.0" and target["difference"] == pytest.approx(target["measured"]["value"] - 1)
+    text = (tmp_path / "ou-muse.md").read_text()
+    assert "**NOT A REPRODUCTION: target KnowMem_f" in text.partition("| row |")[0]
+    assert page.SMOKE not in text and "Replaced at smoke scale" not in text
