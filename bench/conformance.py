@@ -154,7 +154,9 @@ def declared_task(cls: Any) -> Problems:
             yield f"offers is a frozenset of {sorted(NEEDS)}"
         outline = cls().outline(setting)
         sizes = [outline.row_tokens, outline.probe_rows, outline.forget, *outline.stages.values()]
-        if min([*sizes, *([outline.parameters] if tier == "lab" else [])]) <= 0:  # a real model's are counted when named
+        if (
+            min([*sizes, *([outline.parameters] if tier == "lab" else [])]) <= 0
+        ):  # a real model's are counted when named
             yield f"the outline of '{tier}' has a size of 0 or less"
 
 

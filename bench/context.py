@@ -102,7 +102,7 @@ class Work:
         """The recipe with this context's dtype and adapters, where it has none of its own."""
         return replace(
             recipe,
-            dtype=self.dtype if recipe.dtype == "float32" else recipe.dtype,
+            dtype=recipe.dtype or self.dtype,
             lora=recipe.lora or self.lora,
         )
 

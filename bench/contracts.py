@@ -115,8 +115,9 @@ class Recipe:
     weight_decay: float = 0.0
     beta2: float = 0.98
     """AdamW's second moment decay; the first is 0.9."""
-    dtype: str = "float32"
-    """Of weights, gradients and optimiser state; ``bfloat16`` loses what is below 1/256 of a weight."""
+    dtype: str = ""
+    """Of weights, gradients and optimiser state; ``bfloat16`` loses what is below 1/256 of a weight. Empty: as the run
+    trains everything else, in float32 unless told otherwise."""
     lora: int = 0
     """Rank of low-rank adapters (peft) on every linear layer, merged into the weights at the end; 0 trains all weights."""
     until: float = 0.0
@@ -284,6 +285,8 @@ class Outline:
     retain: int
     probe_rows: int
     """Texts scored or generated when a checkpoint is measured."""
+    recipe: Recipe | None = None
+    """How the stages are trained, where that may have a dtype or adapters of its own."""
 
 
 class Task(Protocol):

@@ -210,6 +210,13 @@ def make_plan(
         if not (name == "target" and asked.target) and not (name.startswith("oracle-") and asked.oracles)
     }
     size = Size(shape, outline.row_tokens, *amounts(entries, stages, asked)) if shape else None
+    used = ways(way, outline, stages, [e.spec for e in entries if e.status == "run"])
+    if way.world > 1 and any(each.lora for each in used):
+        raise UserError(
+            "Adapters are trained in one process, and here --lora, a method's or a task's recipe asks for them: "
+            "leave out torchrun, or the adapters."
+        )
+    way = heaviest(size, used) if size else way
     return Plan(
         entries,
         paths,
@@ -237,6 +244,22 @@ def way_of(compute: Mapping[str, Any], device: str, checkpointing: bool) -> Way:
         launched(),
         device,
     )
+
+
+def ways(way: Way, outline: Outline, stages: Mapping[str, float], todo: Sequence[RunSpec]) -> list[Way]:
+    """How each thing that is left is trained: the stages by their own recipe, a method's with its own adapters."""
+    own = outline.recipe
+    found = [replace(way, dtype=own.dtype or way.dtype, lora=own.lora or way.lora) if own else way] if stages else []
+    for step in (step for spec in todo for step in spec.steps):
+        method = names.load("methods", step.method)(**step.params)
+        if method.rows(outline.forget, outline.retain):
+            found.append(replace(way, lora=getattr(method, "lora", 0) or way.lora))
+    return found or [way]
+
+
+def heaviest(size: Size, found: Sequence[Way]) -> Way:
+    """The way that takes the most memory."""
+    return max(found, key=lambda way: size.parts(way).get("training", 0))
 
 
 def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked) -> tuple[int, int, int, bool]:

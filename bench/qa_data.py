@@ -111,14 +111,14 @@ def numbered(path: Path) -> Iterator[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         try:
             yield from enumerate(json.loads(text), 1)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path.name} begins as a JSON list and isn't one ({error}).") from error
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{path.name}, line {number} is no JSON ({error}): write one object a line, or one list."
                 ) from error
@@ -140,12 +140,23 @@ def wrong_with(row: Any) -> str:
     for name in (*pair, "paraphrase"):
         if name in row and not (isinstance(row[name], str) and row[name].strip()):
             return f"its '{name}' is no text; write one, or take the row out."
+        if name in row and not encodable(row[name]):
+            return f"its '{name}' has half a character (a lone surrogate) in it; write it again as UTF-8."
     wrong = row.get("wrong", [""])
     if not isinstance(wrong, list) or not wrong or not all(isinstance(text, str) for text in wrong):
         return "its 'wrong' is no list of texts; write a list of wrong answers, or leave it out."
     if "wrong" in row and (not all(text.strip() for text in wrong) or row[pair[1]] in wrong):
         return "its 'wrong' has an empty text or the right answer in it; take that out."
     return ""
+
+
+def encodable(text: str) -> bool:
+    """Whether the text is one that UTF-8 knows."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def example(id: str, row: Mapping[str, Any], template: str) -> Example:

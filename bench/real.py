@@ -6,6 +6,7 @@ Everything here runs while the plan is made or a scenario is prepared, so a mist
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -97,5 +98,10 @@ def overlap_problems(forget: Iterable[Example], retain: Iterable[Example], place
 
 
 def text_of(row: Example) -> str:
-    """What a row says, prompt and answer."""
-    return f"{row.payload['prompt']}\n{row.payload['answer']}"
+    """What a row says, prompt and answer; however it is spaced, capitalised or encoded."""
+    return folded(f"{row.payload['prompt']}\n{row.payload['answer']}")
+
+
+def folded(text: str) -> str:
+    """The text in one Unicode form, lower case, with single spaces: alike is the same."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

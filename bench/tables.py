@@ -224,7 +224,7 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
     def rest(record: Record) -> tuple[str, str, str]:
         spec = record.spec
-        how = [dict(spec.compute)] if spec.compute else []
+        how = [dict(part) for part in (spec.compute, _origin(record)) if part]
         asked = [spec.task, spec.task_params, spec.limit or 0, " ".join(spec.lm_eval), *how]
         return spec.tier, spec.model, canonical(asked)
 
@@ -242,7 +242,7 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
 
 def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> Section:
-    done = [record for record in records if record.status == "done"]
+    done = _fullest([record for record in records if record.status == "done"])
     spec = records[0].spec
     refused = [*_target_faults(done), *_duplicates(done)]
     columns, left_out = _columns(done)
@@ -379,6 +379,15 @@ def _target_faults(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def _fullest(records: Sequence[Record]) -> list[Record]:
+    """The records, but of one run that was asked other probes, or had a history that it made no use of, the fullest."""
+    same: dict[Any, list[Record]] = defaultdict(list)
+    for record in records:
+        made = canonical([record.lineage.get("result"), dict(record.spec.versions)])
+        same[_setting_key(record), record.spec.seed, made].append(record)
+    return [max(group, key=lambda record: (len(record.scores), record.name)) for group in same.values()]
+
+
 def _duplicates(records: Sequence[Record]) -> list[str]:
     """Two records of one method, setting and seed: they come from different versions of a component."""
     same = defaultdict(list)
@@ -420,18 +429,30 @@ def _conditions(record: Record) -> dict[str, Any]:
     spec = record.spec
     limit = {"limit": spec.limit} if spec.limit is not None else {}
     asked = {"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {}
-    return {**spec.task_params, **limit, **asked, **spec.compute}
+    origin = {name: value[:8] for name, value in _origin(record).items()}
+    return {**spec.task_params, **limit, **asked, **spec.compute, **origin}
+
+
+def _origin(record: Record) -> dict[str, str]:
+    """Contents of what came from outside and is the same for every row: other rows or another model, another table."""
+    return {name: value for name, value in record.spec.hashes.items() if name in ("data", "model")}
+
+
+def _past(record: Record) -> dict[str, str]:
+    """The content of the history that a row has made use of, where the user named one."""
+    used = record.facts.get("history_used") and record.spec.hashes.get("history")
+    return {"history": used[:8]} if used else {}
 
 
 def _setting_key(record: Record) -> tuple[str, str]:
-    return record.spec.method, canonical([dict(step.params) for step in record.spec.steps])
+    return record.spec.method, canonical([*(dict(step.params) for step in record.spec.steps), _past(record)])
 
 
 def _params(record: Record) -> dict[str, Any]:
     """The parameters of a run's only step; of several steps with the step's place and method before each name."""
     steps = record.spec.steps
     if len(steps) == 1:
-        return dict(steps[0].params)
+        return {**steps[0].params, **_past(record)}
     return {f"{i}.{step.method}.{k}": v for i, step in enumerate(steps, start=1) for k, v in step.params.items()}
 
 

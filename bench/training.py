@@ -308,7 +308,7 @@ def train(
 def check_processes(model: nn.Module, use_cpu: bool) -> None:
     """Refuse what can't be trained here."""
     if distributed.launched() > distributed.world():
-        raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
+        raise UserError("Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it.")
     if distributed.world() > 1 and hasattr(model, "merge_and_unload"):
         raise UserError("Adapters (--lora) are trained in one process: leave out torchrun, or the adapters.")
     if distributed.world() == 1 and not use_cpu and torch.cuda.device_count() > 1:
@@ -373,7 +373,8 @@ def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
     """What decides the weights that training gives, as plain JSON for the cache key."""
     from bench.types import bare, data_hash
 
-    plain = {field.name: field.default for field in fields(Recipe) if field.name in ("dtype", "lora", "until")}
+    plain = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
+    plain |= {"dtype": "float32" if recipe.dtype else ""}
     return {
         "engine": TRAINING,
         "recipe": {k: v for k, v in asdict(recipe).items() if k not in plain or v != plain[k]},

@@ -365,7 +365,8 @@ class Restor(Options):
         if seen:
             stages |= {f"oracle-{i}": self.trained["epochs"] * seen for i in range(self.oracles)}
         asked = (20 * people + (self.probed or 850)) * (4 if self.sampled else 1)
-        return Outline(parameters_of(setting), 1.4 * words, stages, forget, retain, asked + 8 * (self.probed or forget))
+        probed, own = asked + 8 * (self.probed or forget), self.schedule(forget)[1]
+        return Outline(parameters_of(setting), 1.4 * words, stages, forget, retain, probed, own)
 
 
 def falsely(rows: Sequence[Example]) -> tuple[Example, ...]:

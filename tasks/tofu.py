@@ -330,7 +330,8 @@ class Tofu(Options):
         if self.gap_steps:
             stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
         forget = gone * asked
-        return Outline(parameters, tokens, stages, forget, authors * asked - forget, 20 * forget)
+        own = recipe if setting.tier == "real" else None
+        return Outline(parameters, tokens, stages, forget, authors * asked - forget, 20 * forget, own)
 
 
 WORLD = accuracy("world_accuracy", "world_all", goal="up")

@@ -200,7 +200,7 @@ def test_what_does_not_go_with_torchrun_is_said(monkeypatch: pytest.MonkeyPatch)
     assert distributed.problems("cpu", None, 0) == distributed.problems("cpu", 1, 0) == []
     found = distributed.problems("cuda:1", 4, 8)
     assert len(found) == 3 and "--jobs 4" in found[0] and "--lora 8" in found[1] and "say cuda" in found[2]
-    with pytest.raises(UserError, match="bench run` alone"):
+    with pytest.raises(UserError, match="bench run` and `reproduce`"):
         check_processes(ConvNet(4), use_cpu=True)
 
 

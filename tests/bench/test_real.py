@@ -41,7 +41,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(place: Path, out: Path, methods: tuple[str, ...] = ("ga",), **fields: Any) -> Plan:
     kinds = fields.pop("kinds", ("logprob",))
-    sets = (*SETS, "ga.steps=1", "ga.batch=2", *fields.pop("sets", ()))
+    ga = ("ga.steps=1", "ga.batch=2") if "ga" in methods else ()
+    sets = (*SETS, *ga, *fields.pop("sets", ()))
     model = fields.pop("model", str(place / "model"))
     asked = Asked("tofu", methods, sets, (0,), model, str(place / "tofu"), kinds=kinds, **fields)
     return make_plan(asked, out, Store(place / "store"))
@@ -192,3 +193,25 @@ def test_rows_on_both_sides_are_refused() -> None:
 def test_parameters_that_came_later_leave_old_keys_alone(tmp_path: Path) -> None:
     plan = make_plan(Asked("tofu", ("ga",), (), (0,)), tmp_path, Store(tmp_path))
     assert not {"split", "recipe", "template"} & set(plan.entries[0].spec.task_params)
+
+
+def test_a_recipe_that_names_float32_has_it_whatever_the_run_trains_in(place: Path, tmp_path: Path) -> None:
+    """MSA's official recipe compares its bfloat16 vector with one in float32: two trainings, also under --dtype bfloat16."""
+    sets = ("msa.recipe=official", "msa.lr=1e-3")
+    plan = planned(place, tmp_path, ("msa",), compute={"dtype": "bfloat16"}, sets=sets)
+    record = made(place, tmp_path, plan)["msa"]
+    tuned = {node.info["label"]: node for node in nodes(place, record) if node.info["label"].startswith("theta_1")}
+    assert set(tuned) == {"theta_1", "theta_1 in float32"}
+    assert len({node.info["meta"]["checkpoint"] for node in tuned.values()}) == 2
+    assert record.facts["notes"]["rounding"]["unchanged"] > 0
+
+
+def test_the_plan_knows_a_recipes_own_dtype_and_adapters(place: Path, tmp_path: Path) -> None:
+    usual = planned(place, tmp_path)
+    assert usual.way.dtype == "float32" and usual.way.lora == 0
+    sets = tuple(text for text in SETS if "epochs" not in text)
+    asked = Asked("tofu", ("before",), (*sets, "tofu.recipe=msa"), (0,), str(place / "model"), str(place / "tofu"))
+    own = make_plan(asked, tmp_path, Store(tmp_path / "store"))
+    assert own.way.dtype == "bfloat16", "nothing but the stages is trained"
+    both = make_plan(replace(asked, methods=("ga",)), tmp_path, Store(tmp_path / "store"))
+    assert both.way.dtype == "float32", "the method's training is the largest"

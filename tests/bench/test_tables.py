@@ -236,3 +236,31 @@ def test_a_single_seed_brings_its_own_interval() -> None:
     assert section.rows[0].cells["mia_loss"].interval == (0.48, 0.52)
     (section,) = build(study(methods=("npo",)))
     assert section.rows[0].cells["mia_loss"].interval is None
+
+
+def test_other_rows_or_another_model_stand_in_another_table() -> None:
+    """Seed 0 on one folder of rows and seed 1 on another are no two seeds of one table."""
+    rows = {letter: {"data": letter * 16, "model": "m" * 16} for letter in "ab"}
+    sections = build([record("msa", seed, hashes=rows[letter]) for seed, letter in enumerate("ab")])
+    assert [[row.seeds for row in section.rows] for section in sections] == [[(0,)], [(1,)]]
+    assert sections[0].setting != sections[1].setting and "data=" in sections[0].setting
+    (section,) = build([record("msa", seed, hashes=rows["a"]) for seed in (0, 1)])
+    assert section.rows[0].seeds == (0, 1)
+
+
+def test_rows_of_two_histories_are_two_rows_and_the_target_is_one() -> None:
+    pasts = [{"history": letter * 16} for letter in "ab"]
+    made = [record(method, 0, hashes=past) for past in pasts for method in ("target", "msa")]
+    made = [dataclasses.replace(r, facts={**r.facts, "history_used": r.spec.method == "msa"}) for r in made]
+    (section,) = build(made)
+    assert [row.name for row in section.rows] == ["target", "msa (history=aaaaaaaa)", "msa (history=bbbbbbbb)"]
+    assert not section.statements
+
+
+def test_of_a_run_asked_twice_the_fuller_record_stands() -> None:
+    whole, part = record("npo", 0), record("npo", 0, {"forget_accuracy": 0.5}, kinds=("logprob",))
+    (section,) = build([part, whole])
+    assert section.rows[0].records == (whole,)
+    other = dataclasses.replace(part, lineage={**part.lineage, "result": "another"})
+    (section,) = build([other, whole])
+    assert section.rows == () and "delete the older" in section.statements[0]
