@@ -15,7 +15,7 @@ from bench import distributed
 from bench.contracts import Recipe, Stream
 from bench.errors import Busy
 from bench.estimate import train_seconds
-from bench.hashing import digest
+from bench.hashing import digest, tokenizer_digest
 from bench.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.memory import peak, reset_peak
 from bench.store import Node, Store
@@ -129,6 +129,7 @@ class Work:
             "autocast": self.autocast,
             "micro": self.micro,
             **describe(streams, recipe),
+            **({"tokenizer": tokenizer_digest(Path(start.tokenizer))} if start.tokenizer else {}),
         } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
 
         def make(folder: Path) -> Json:

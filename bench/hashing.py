@@ -17,6 +17,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 MODEL_FILES = (*WEIGHT_FILES, "config.json", *TOKENIZER_FILES, "chat_template.jinja")
 """What decides how a model behaves; other files of a folder (optimiser state, logs) don't count."""
 
+READS = (*TOKENIZER_FILES, "chat_template.jinja")
+"""What decides how a text becomes tokens."""
+
 _known: dict[tuple[int, int, int, int], str] = {}
 """Device, inode, size and time of change -> sha256 of files that this process hashed while writing them."""
 
@@ -71,3 +74,8 @@ def folder_hash(folder: Path, patterns: tuple[str, ...] = MODEL_FILES) -> str:
     """sha256 over the sorted names and file hashes of what matches ``patterns`` in ``folder``."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return digest([[path.name, file_hash(path)] for path in files])
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """One hash of the files that decide how a text becomes tokens."""
+    return digest({name: file_hash(folder / name) for name in READS if (folder / name).is_file()})

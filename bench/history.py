@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import UserError, collect, unknown
-from bench.hashing import digest, folder_hash
+from bench.hashing import digest, folder_hash, tokenizer_digest
 from bench.models import (
     FETCHED,
     KNOWN,
@@ -614,7 +614,8 @@ def with_model(history: History, model: Checkpoint) -> History:
     """The history up to the model that a run starts from, which is its last moment before exposure.
 
     A model that the history doesn't name is added there. Where nothing says its step, it gets that of the checkpoint
-    before it, the least that it can be.
+    before it, the least that it can be. Checkpoints with another tokenizer than the model's, or another chat template,
+    get the model's: what is trained from them must read the same prompts that the target was taught.
     """
     itself = next((m for m in reversed(history.moments) if m.checkpoint.hash == model.hash), None)
     collect(misfits(history, model, itself))
@@ -627,13 +628,19 @@ def with_model(history: History, model: Checkpoint) -> History:
                 "leave it out, or say that it is exposed."
             )
         history = History((*history.before, itself, *(moment for moment in history.moments if moment.exposed)))
+    wanted = tokenizer_digest(Path(model.path))
     moments = [
         dataclasses.replace(moment, checkpoint=dataclasses.replace(moment.checkpoint, tokenizer=model.path))
-        if moment.checkpoint.hash and not (moment.checkpoint.tokenizer or has_tokenizer(Path(moment.checkpoint.path)))
+        if moment.checkpoint.hash and tokenizer_digest(read_with(moment.checkpoint)) != wanted
         else moment
         for moment in history.moments
     ]
     return History(tuple(moments))
+
+
+def read_with(checkpoint: Checkpoint) -> Path:
+    """The folder of the tokenizer that a checkpoint is opened with."""
+    return Path(checkpoint.tokenizer or checkpoint.path)
 
 
 def misfits(history: History, model: Checkpoint, itself: Moment | None) -> list[str]:

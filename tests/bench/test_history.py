@@ -555,6 +555,13 @@ def test_checkpoints_without_a_tokenizer_get_the_models(output: Path, weights: l
     assert [m.checkpoint.tokenizer for m in past.moments] == [str(weights[3])] * 2 + [""]
 
 
+def test_checkpoints_with_another_chat_template_get_the_models(output: Path, weights: list[Path]) -> None:
+    """A base model's tokenizer has no template: its vectors would be trained on other prompts than the target's."""
+    (weights[3] / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    past = with_model(from_folder(output), model_at(weights[3]))
+    assert {m.checkpoint.tokenizer for m in past.moments[:2]} == {str(weights[3])}
+
+
 def test_a_model_in_the_history_must_be_its_last_before_exposure(output: Path, tmp_path: Path) -> None:
     past = from_folder(output)
     assert with_model(past, model_at(output)) == past
