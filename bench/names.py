@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import sys
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,16 @@ from bench.errors import UserError, unknown
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks"}
 
 
+@lru_cache(maxsize=8)
+def plugged(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Name -> ``module:Class`` of the plug-ins installed on ``path``, looked up once."""
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
 def table(kind: str) -> dict[str, str]:
     """Name -> ``module:Class`` of ``methods`` or ``tasks``, ours first; a plug-in can't take one of our names."""
     ours: dict[str, str] = importlib.import_module(kind).TABLE
-    found = {point.name: point.value for point in entry_points(group=GROUPS[kind])}
-    return {**found, **ours}
+    return {**plugged(GROUPS[kind], tuple(sys.path)), **ours}
 
 
 def load(kind: str, name: str) -> Any:
