@@ -54,11 +54,11 @@ class GradDiff:
             "bench tune, results/tune/lab-digits-graddiff.json (edge of its grid)",
         ),
         "real-books-public-domain": Preset(
-            {"steps": 20, "lr": 5e-5, "retain_weight": 1.0, "text_batch": 2},
+            {"steps": 10, "lr": 5e-5, "retain_weight": 1.0, "text_batch": 2},
             "stated for small real models, not searched",
         ),
         "real-muse-books": Preset(
-            {"steps": 20, "lr": 5e-5, "retain_weight": 1.0, "text_batch": 2},
+            {"steps": 10, "lr": 5e-5, "retain_weight": 1.0, "text_batch": 2},
             "stated for small real models, not searched",
         ),
         "real-restor": Preset(

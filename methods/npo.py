@@ -87,11 +87,11 @@ class NPO:
             {"beta": 1.0, "steps": 30, "lr": 0.001}, "bench tune, results/tune/lab-digits-npo.json (edge of its grid)"
         ),
         "real-books-public-domain": Preset(
-            {"steps": 20, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
+            {"steps": 10, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
             "stated for small real models, not searched",
         ),
         "real-muse-books": Preset(
-            {"steps": 20, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
+            {"steps": 10, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
             "stated for small real models, not searched",
         ),
         "real-restor": Preset({"steps": 40, "lr": 5e-5, "text_batch": 8}, "stated for small real models, not searched"),

@@ -50,10 +50,10 @@ class TaskArithmetic:
             "bench tune, results/tune/lab-digits-task-arithmetic.json (edge of its grid)",
         ),
         "real-books-public-domain": Preset(
-            {"alpha": 1.0, "steps": 40, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
+            {"alpha": 1.0, "steps": 20, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
         ),
         "real-muse-books": Preset(
-            {"alpha": 1.0, "steps": 40, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
+            {"alpha": 1.0, "steps": 20, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
         ),
         "real-restor": Preset(
             {"alpha": 1.0, "steps": 50, "lr": 1e-4, "text_batch": 8},
