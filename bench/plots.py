@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
@@ -34,6 +35,8 @@ FRAMING = {TARGET: ("#444444", "s"), ORACLE: ("#000000", "*")}
 FLOOR_COLOUR = "#E6E6E6"
 PANELS_ACROSS = 3
 """Membership attacks side by side."""
+CHARACTER = 0.085
+"""Inches of a character of the title, on average, with some room."""
 DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
@@ -280,7 +283,8 @@ def _figure(
     model = "" if section.model == section.tier else f" on {section.model}"
     setting = f", {section.setting}" if section.setting else ""
     tier = TIERS.get(section.tier, f"{section.tier} tier")
-    figure.suptitle(f"{section.label}{model}{setting}: {title}\n{tier}; {_seeds(section)}", fontsize=10)
+    lines = wrap(f"{section.label}{model}{setting}: {title}", int(figure.get_figwidth() / CHARACTER))
+    figure.suptitle("\n".join([*lines, f"{tier}; {_seeds(section)}"]), fontsize=10)
     return figure, panels.tolist()
 
 

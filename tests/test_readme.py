@@ -21,7 +21,7 @@ SMALL = {
 }
 
 
-NEEDS = r"run|tune|fetch|publish|ls runs|eval|import|msa|ablate (?!--list)"
+NEEDS = r"run|tune|fetch|publish|ls runs|eval|import|msa|continue|plan .*--model|ablate (?!--list)"
 """Commands that need more than the published records."""
 
 
@@ -62,11 +62,14 @@ def test_the_readme_has_its_commands() -> None:
     assert "@" not in re.sub(r"@[a-z]", "", README), "a placeholder was left in the README"
 
 
-@pytest.mark.parametrize("line", [line for line in commands() if " run " in line or " tune " in line])
+@pytest.mark.parametrize("line", [line for line in commands() if re.search(r" run | tune |plan .*--model", line)])
 def test_runs_are_understood(line: str, folder: Path) -> None:
     done = bench(re.sub(r"^python -m bench (run|tune)", "python -m bench plan", line), folder)
-    if "--model" in line:
-        assert done.returncode == 2 and "bench fetch" in done.stderr, done.stderr
+    if "--model" in line and "--data hub" not in line:
+        told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.returncode == 2 and all("there is no" in each for each in told), "the data are the reader's"
+    elif "--model" in line:
+        assert "bench fetch smollm2-135m-instruct-q4" in done.stdout and "Traceback" not in done.stderr, done.stderr
     else:
         assert done.returncode == 0, done.stderr
 
@@ -101,6 +104,18 @@ def test_evaluations_run_on_a_model_of_the_readers(line: str, folder: Path) -> N
     done = bench(line, folder, "--limit", "2")
     assert done.returncode == 0, done.stderr
     assert (folder / "scores.json").exists()
+
+
+def test_a_short_history_is_made_of_the_readers_text(folder: Path) -> None:
+    from tests.tiny import saved, subword_llama, subword_tokenizer
+
+    words = subword_tokenizer([README])
+    saved(subword_llama(words), words, folder / "model")
+    (folder / "text.txt").write_text(README)
+    [line] = [line for line in commands() if " continue " in line]
+    line = line.replace("smollm2-135m-instruct-q4", "model").replace("TEXT", "text.txt").replace("--steps 60", "--steps 4")
+    done = bench(line, folder)
+    assert done.returncode == 0 and (folder / "longer" / "checkpoint-4").is_dir(), done.stderr
 
 
 def test_the_arithmetic_and_the_history_run_on_folders_of_the_readers(folder: Path) -> None:
