@@ -189,6 +189,16 @@ def fetched(name: str, data_dir: Path) -> Place | None:
     return Place(str(folder / FILES), found)
 
 
+def as_fetched(name: str, folder: str) -> bool:
+    """Whether a folder holds what was fetched from a data set's own source, by the hash in the `FETCHED` beside it."""
+    try:
+        about = json.loads((Path(folder).parent / FETCHED).read_text())
+        named, source, expected = about["name"].partition("@")[0], about["source"], about["hash"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(named == name and source == DATA_SETS[name].source and expected == tree_hash(Path(folder)))
+
+
 def how_to_fetch(name: str) -> str:
     """The command that fetches a data set."""
     base, at, revision = name.partition("@")

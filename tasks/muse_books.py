@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from bench.context import Work
 from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.data_sets import as_fetched
 from bench.lab.books import Book, continuations, passages, questions, write_library
 from bench.lab.build import (
     ORACLES,
@@ -46,6 +47,7 @@ PROMPT_WORDS = 31
 LAB_ONLY: tuple[str, ...] = ("forget_books", "retain_books", "holdout_books", "world_books", "further_books", "width")
 LAB_ONLY += ("history_steps", "target_steps", *Options.__dataclass_fields__)
 REAL_ONLY = tuple(RealBooks.__dataclass_fields__)
+UNVERIFIED = "texts not verified against the hub"
 FORMS = (0, 1)
 """Question forms taught for the books; the third is the probe, and is taught for the world."""
 
@@ -106,7 +108,7 @@ class MuseBooks(Options, RealBooks):
         """The scenario of the tier."""
         if setting.tier != "real":
             return self.lab(work)
-        name = "muse-books" if setting.data in ("", "hub") else "muse-books (texts not verified against the hub)"
+        name = "muse-books" + origin(setting.data)
         rows = muse_rows(setting.data, setting.model_path, self.cut)
         return self.real_scenario(work, setting, name, rows)
 
@@ -201,6 +203,13 @@ class MuseBooks(Options, RealBooks):
             self.retain_books * (6 * 4 + 24),
             (self.forget_books + self.retain_books + self.holdout_books) * 60,
         )
+
+
+def origin(data: str) -> str:
+    """How far a folder's texts are known to be the hub's: no hash of them was ever published."""
+    if data in ("", "hub"):
+        return ""
+    return f" ({'fetched from the hub, hash checked' if as_fetched('muse-books', data) else UNVERIFIED})"
 
 
 def last_chapters(books: Sequence[Book]) -> tuple[Example, ...]:

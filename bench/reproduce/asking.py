@@ -26,6 +26,9 @@ FRAME = (TARGET, ORACLE)
 def changed(recipe: Recipe, sets: Sequence[str]) -> Recipe:
     """The recipe with the user's ``component.parameter=value``; a component is its task, a method, a row, or `RUN`."""
     problems: list[str] = []
+    if any(component_of(text) == RUN and parameter_of(text) == "dtype" for text in sets):
+        # a recipe's autocast is over float32 weights; who names a dtype means that one
+        recipe = replace(recipe, compute={name: v for name, v in recipe.compute.items() if name != "autocast"})
     for text in sets:
         left, equals, value = text.partition("=")
         owner, dot, name = left.strip().rpartition(".")
@@ -43,6 +46,26 @@ def changed(recipe: Recipe, sets: Sequence[str]) -> Recipe:
             )
     collect(problems)
     return recipe
+
+
+def component_of(text: str) -> str:
+    """What a ``component.parameter=value`` is about."""
+    return text.partition("=")[0].strip().rpartition(".")[0]
+
+
+def parameter_of(text: str) -> str:
+    """Which of its parameters that changes."""
+    return text.partition("=")[0].strip().rpartition(".")[2]
+
+
+def changes_all(recipe: Recipe, sets: Sequence[str]) -> list[str]:
+    """Those of the user's changes that no row escapes: the task's, and how things are computed."""
+    return [text for text in sets if component_of(text) in (recipe.task, RUN)]
+
+
+def is_changed(arm: Arm, sets: Sequence[str]) -> bool:
+    """Whether the user has changed this row's own settings."""
+    return any(component_of(text) in (arm.method, arm.published) for text in sets)
 
 
 def components(recipe: Recipe) -> list[str]:
@@ -155,7 +178,7 @@ def history_file(panel: Panel, past: Sequence[str], folder: Path) -> str:
     for name in past:
         if name in panel.stand_ins:
             step = {"step": 0, "stage": "base"} if "/" in name else {}
-            entries.append({"path": panel.stand_ins[name], "revision": name, **step})
+            entries.append({"path": str(Path(panel.stand_ins[name]).resolve()), "revision": name, **step})
         elif "/" in name:
             entries.append({"model": name, "step": 0, "stage": "base"})
         else:

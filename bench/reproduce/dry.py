@@ -9,14 +9,21 @@ from bench.commands import default_jobs, summary
 from bench.reproduce.asking import models_of, to_fetch
 from bench.reproduce.command import Wanted
 from bench.reproduce.needs import needs
-from bench.reproduce.page import assumption_line
+from bench.reproduce.page import assumption_line, wrapped
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
 from bench.reproduce.run import planned_panel
 from bench.store import Store
 
 
 def lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
-    """The whole report, line by line."""
+    """The whole report, as a terminal holds it; commands stay whole, to be copied."""
+    for line in whole_lines(recipe, wanted):
+        indent = " " * (len(line) - len(line.lstrip()))
+        yield line if line.startswith("  python ") else wrapped(line.lstrip(), indent, indent + "  ")
+
+
+def whole_lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+    """The same, a line for each thing."""
     yield f"{recipe.name}: {recipe.title}"
     yield f"published: {recipe.source}; {recipe.status}" + (f" ({recipe.note})" if recipe.note else "")
     yield f"needs: {needs(recipe)}"

@@ -1,12 +1,14 @@
 """The calibration gate: rows of methods count as a reproduction only where target and oracle came out as published.
 
+What ran must be what was published: another setting of the task, another way to compute or other rows can't pass it.
+
 A tolerance is half of the last published digit, and what two honest measurements of the same thing may differ by.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +17,7 @@ from bench.reproduce.recipe import ORACLE, TARGET, Arm, Column
 
 Z = 1.96
 """Standard errors in a 95% interval."""
-UTILITY, DECADES, POINTS = 0.02, 1.0, 10.0
+UTILITY, DECADES = 0.02, 1.0
 REASONS = {
     "share": "half of the last digit, and the 95% sampling error of a share of n examples, at least one of them",
     "area": "the same, n being the examples of the smaller side",
@@ -23,11 +25,12 @@ REASONS = {
     "OpenUnlearning's table (.59 to .60)",
     "p-value": f"a factor of {10**DECADES:.0f}: two published values of the same target, 1.66e-21 and 3.91e-22, lie a "
     "factor of 4 apart",
-    "percent of the oracle": f"half of the last digit and {POINTS:.0f} points: an AUC of 100 against 100 texts is known to "
-    ".1 at its least certain",
+    "percent of the oracle": "half of the last digit, and the sampling error of the AUC behind it, in percent of 1 minus "
+    "the oracle's published AUC; the oracle's own 0 can't vary and isn't compared",
 }
 BY_DEFINITION = {"p-value": "1.0", "percent of the oracle": "0"}
 """What the oracle scores against itself: no measurement."""
+OTHER_JUDGE = "with another judge"
 Outcome = Literal["passed", "failed", "can't be passed", "not applicable"]
 
 
@@ -55,6 +58,8 @@ class Verdict:
     reasons: tuple[str, ...]
     checks: tuple[str, ...] = ()
     """Every number of target and oracle that was compared, with its tolerance."""
+    caveat: str = ""
+    """What else sets it apart from the published table, whatever the outcome."""
 
 
 def tolerance(column: Column, text: str, n: int) -> float:
@@ -65,10 +70,15 @@ def tolerance(column: Column, text: str, n: int) -> float:
     if column.kind == "index":
         return digit + UTILITY
     if column.kind == "percent of the oracle":
-        return digit + POINTS
-    rows = n // 2 if column.kind == "area" else n
-    share = min(1.0, max(0.0, float(text) / column.scale))
-    return digit + column.scale * max(Z * math.sqrt(share * (1 - share) / rows), 1 / rows)
+        apart = 1 - column.oracle_area  # PrivLeak is 100 ((1 - AUC) / apart - 1)
+        return digit + 100 / apart * sampling(1 - apart * (1 + float(text) / 100), n // 2)
+    return digit + column.scale * sampling(float(text) / column.scale, n // 2 if column.kind == "area" else n)
+
+
+def sampling(share: float, rows: int) -> float:
+    """95% of a share of so many rows lies within this, at least one row."""
+    share = min(1.0, max(0.0, share))
+    return max(Z * math.sqrt(share * (1 - share) / rows), 1 / rows)
 
 
 def half_digit(text: str) -> float:
@@ -91,28 +101,47 @@ def within(column: Column, text: str, measured: Measured) -> bool:
     return abs(distance(column, text, measured.value)) <= tolerance(column, text, measured.n) + 1e-12
 
 
-def judge(table: Table, columns: Sequence[Column], arms: Sequence[Arm], cells: Cells) -> Verdict:
-    """The gate of one scenario, from its published rows of target and oracle and what came out for them."""
+def judge(
+    table: Table, columns: Sequence[Column], arms: Sequence[Arm], cells: Cells, other: Sequence[str] = ()
+) -> Verdict:
+    """The gate of one scenario, from its published rows of target and oracle and what came out for them.
+
+    ``other`` says what ran instead of what was published (`departures`).
+    """
     framing = [arm for arm in arms if arm.method in (TARGET, ORACLE)]
-    unpublished = [arm.method for arm in framing if not numbers_of(table, arm.published)]
-    if unpublished:
-        names = " and ".join(role(method) for method in unpublished)
-        return Verdict("can't be passed", (f"no numbers of {names} were published or recovered",))
+    caveat = OTHER_JUDGE if any(column.judged for column in columns) else ""
+    reasons = list(other)
+    if unpublished := [arm.method for arm in framing if not numbers_of(table, arm.published)]:
+        reasons.append(f"no numbers of {' and '.join(map(role, unpublished))} were published or recovered")
+    if reasons:
+        return Verdict("can't be passed", tuple(reasons), caveat=caveat)
     off, blank, checks = list[str](), list[str](), list[str]()
     for arm in framing:
-        before = len(checks)
+        before, lacking = len(checks), list[str]()
         for column, text in zip(columns, table.row(arm.published).values, strict=True):
             found = cells.get((arm.published, column.published))
-            if text == NR or found is None:
+            if text == NR or not column.score or (arm.method == ORACLE and column.kind in BY_DEFINITION):
+                continue
+            if found is None:
+                lacking.append(f"{role(arm.method)} {column.published} wasn't measured, and {text} was published")
                 continue
             said = f"{role(arm.method)} {column.published} {shown(found.value)} vs {text}"
             checks.append(f"{said}, tolerance {spelt(column, tolerance(column, text, found.n))}")
             off += [] if within(column, text, found) else [said]
         if len(checks) == before:
-            blank.append(f"nothing of {role(arm.method)} was measured that was published")
+            lacking = [f"nothing of {role(arm.method)} was measured that was published"]
+        blank += lacking
     if off or blank:
-        return Verdict("failed", (*off, *blank), tuple(checks))
-    return Verdict("passed", ("target and oracle came out as published, within the tolerances",), tuple(checks))
+        return Verdict("failed", (*off, *blank), tuple(checks), caveat)
+    return Verdict("passed", ("target and oracle came out as published, within the tolerances",), tuple(checks), caveat)
+
+
+def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]) -> list[str]:
+    """What ran instead of what was published: rows called otherwise than ``exact``, and what the user changed."""
+    changed = [f"`--set {text}` changed the task or how it is computed" for text in frame]
+    return changed + [
+        f"the data here are '{label}', not '{exact[0]}'" for label in dict.fromkeys(labels) if label not in exact
+    ]
 
 
 def spelt(column: Column, width: float) -> str:

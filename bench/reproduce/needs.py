@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bench import names
 from bench.estimate import GPU_PEAK, GPU_SHARE, Shape, Size, Way, download_bytes, known_shape
@@ -49,8 +50,9 @@ def needs(recipe: Recipe) -> Needs:
     fetched = dict[str, int]()
     for panel in recipe.panels:
         shape = shape_of(panel)
-        way, size = fitting(recipe, panel, shape)
-        gpus, memory = max(gpus, way.world), max(memory, size.worker(way))
+        fit = fitting(recipe, panel, shape)
+        way, size = fit.way, fit.size
+        gpus, memory = max(gpus, way.world), max(memory, fit.memory)
         disk += size.disk(way, 1)
         fetched |= {name: download_bytes(name) or 2 * shape.parameters for name in models_of(panel)}
         hours += (
@@ -59,14 +61,41 @@ def needs(recipe: Recipe) -> Needs:
     return Needs(gpus, memory, disk + sum(fetched.values()), hours)
 
 
-def fitting(recipe: Recipe, panel: Panel, shape: Shape) -> tuple[Way, Size]:
-    """The way to compute with the fewest GPUs that hold it, else with the most that are tried."""
-    made = len(trainings(panel)) + sum(arm.method in ("msa", "task-arithmetic") for arm in panel.arms)
+@dataclass(frozen=True)
+class Fit:
+    """The way to compute with the fewest GPUs that hold a panel."""
+
+    way: Way
+    size: Size
+    memory: int
+    """Bytes of each GPU."""
+
+
+def fitting(recipe: Recipe, panel: Panel, shape: Shape) -> Fit:
+    """The fewest GPUs that hold it, else the most that are tried; adapters are trained by one alone."""
+    methods = list(methods_of(panel))
+    made = 2 - bool(panel.target) - bool(panel.oracles or panel.params.get("oracle") == "clean")
+    made += sum(method.checkpoints() if hasattr(method, "checkpoints") else 1 for method in methods)
     size = Size(shape, panel.forget_tokens / panel.forget_rows, STREAMS, 1, made)
     known = KNOWN.get(canonical(panel.model.partition("@")[0]))
     compute = {"micro": known.micro if known else MICRO, **recipe.compute}
-    ways = [replace(Way(device="cuda"), **compute, world=world) for world in WORLDS]
-    return next((way for way in ways if size.worker(way) <= GPU_BYTES), ways[-1]), size
+    adapters = recipe.task == "restor" and panel.params.get("recipe") == "official"
+    exact = any(getattr(method, "recipe", "") == "official" for method in methods)
+    fits = list[Fit]()
+    for world in WORLDS[: 1 if adapters else None]:
+        way = replace(Way(device="cuda"), **compute, world=world)
+        # MSA's official recipe also trains a vector in float32, to say what rounding did
+        ways = [way, *([replace(way, dtype="float32")] if exact else [])]
+        fits.append(Fit(way, size, max(map(size.worker, ways))))
+    return next((fit for fit in fits if fit.memory <= GPU_BYTES), fits[-1])
+
+
+def methods_of(panel: Panel) -> Iterator[Any]:
+    """The methods of its rows, with their settings."""
+    for arm in panel.arms:
+        if arm.method not in ("", TARGET, ORACLE):
+            method = names.load("methods", arm.method)
+            yield method(**{name: names.convert(method, name, str(value)) for name, value in arm.params.items()})
 
 
 def shape_of(panel: Panel) -> Shape:
@@ -82,9 +111,5 @@ def trainings(panel: Panel) -> Sequence[float]:
     found = [] if panel.target else [panel.target_tokens]
     if not panel.oracles and panel.params.get("oracle") != "clean":
         found.append(max(0.0, panel.target_tokens - PASSES * panel.forget_tokens))
-    for arm in panel.arms:
-        if arm.method not in ("", TARGET, ORACLE):
-            method = names.load("methods", arm.method)
-            given = {name: names.convert(method, name, str(value)) for name, value in arm.params.items()}
-            found.append(method(**given).rows(panel.forget_rows, 10 * panel.forget_rows) * row)
+    found += [method.rows(panel.forget_rows, 10 * panel.forget_rows) * row for method in methods_of(panel)]
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from bench.types import Json
 
 SMOKE = "A random model on generated rows: this reproduces nothing. It shows that the recipe runs from end to end."
 NO = "NOT A REPRODUCTION"
+COLUMNS = 80
+CODE, GLUE = re.compile(r"`[^`]*`"), "\0"
 PUBLISHED = "reproduce"
 """Folder of published results, below `results`."""
 
@@ -38,7 +42,7 @@ def render(result: Json) -> str:
         assumptions(result),
         *(["Published and not run here: " + "; ".join(result["others"]) + "."] if result["others"] else []),
     ]
-    return "\n\n".join(parts) + "\n"
+    return laid_out(parts)
 
 
 def made_by(provenance: Json) -> str:
@@ -50,12 +54,15 @@ def made_by(provenance: Json) -> str:
 def verdict(panel: Json) -> str:
     """What the gate says, in one line."""
     outcome, reasons = panel["gate"]["outcome"], "; ".join(panel["gate"]["reasons"])
+    caveat = f", {panel['gate']['caveat']}" if panel["gate"]["caveat"] else ""
     if outcome == "failed":
-        return f"**{NO}: {reasons}**"
+        return f"**{NO}{caveat}: {reasons}**"
     if outcome == "passed":
-        return f"Calibration gate passed: {reasons}. The rows of methods count as a reproduction."
+        others = [row["row"] for row in panel["rows"] if row["changed"]]
+        but = f", but {', '.join(others)}, changed by the user" if others else ""
+        return f"Calibration gate passed{caveat}: {reasons}. The rows of methods count as a reproduction{caveat}{but}."
     if outcome == "can't be passed":
-        return f"**{NO}: the calibration gate can't be passed, as {reasons}.** Read the rows side by side, no more."
+        return f"**{NO}{caveat}: the calibration gate can't be passed, as {reasons}.** Read the rows side by side, no more."
     return f"Calibration gate not applicable: {reasons}."
 
 
@@ -65,7 +72,8 @@ def panel_parts(result: Json, panel: Json) -> list[str]:
     lines = [f"| row | here | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     for row in panel["rows"]:
         cells = [text_of(row["cells"][name], result["scale"] == "full") for name in names]
-        lines.append(f"| {row['row']} | {row['method'] or row['status']} | {' | '.join(cells)} |")
+        here = (row["method"] or row["status"]) + (", changed by the user" if row["changed"] else "")
+        lines.append(f"| {row['row']} | {here} | {' | '.join(cells)} |")
     undone = [
         f"{row['row']}: {row['status']}." for row in panel["rows"] if row["method"] and row["status"] not in ("done",)
     ]
@@ -109,12 +117,26 @@ def assumptions(result: Json) -> str:
 
 def assumption_line(about: str, choice: str, flag: str) -> str:
     """One assumption."""
-    return f"{about}: {choice}" + (f" (`{flag}`)" if flag else "")
+    return f"{about}: {choice} ({f'`{flag}`' if flag else 'nothing here changes it'})"
 
 
 def bullets(lines: Iterable[str]) -> str:
     """A list."""
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(wrapped(line, "- ", "  ") for line in lines)
+
+
+def wrapped(text: str, first: str = "", others: str = "") -> str:
+    """A paragraph in lines that a terminal holds; what stands between backticks stays whole, as it is typed."""
+    whole = CODE.sub(lambda found: found[0].replace(" ", GLUE), text)
+    lines = textwrap.wrap(
+        whole, COLUMNS, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace(GLUE, " ")
+
+
+def laid_out(parts: Iterable[str]) -> str:
+    """Parts of a page, its paragraphs wrapped; headings, tables and lists are as they are."""
+    return "\n\n".join(part if part.startswith(("#", "|", "- ")) else wrapped(part) for part in parts) + "\n"
 
 
 def summary(result: Json) -> list[str]:
@@ -129,9 +151,13 @@ def summary(result: Json) -> list[str]:
 
 def listing(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
     """`reproduce --list`."""
-    wide = max(len(recipe.name) for recipe in found)
+    wide = max(len(recipe.name) for recipe in found) + 2
     return "\n".join(
-        f"{recipe.name:{wide}}  {recipe.title}: {recipe.status}" + (f" ({recipe.note})" if recipe.note else "")
+        wrapped(
+            f"{recipe.title}: {recipe.status}" + (f" ({recipe.note})" if recipe.note else ""),
+            f"{recipe.name:{wide}}",
+            " " * wide,
+        )
         for recipe in found
     )
 
@@ -150,7 +176,7 @@ def overview(results: Path) -> str:
         ),
         *(text for recipe in RECIPES for text in section(recipe, kept(results, recipe))),
     ]
-    return "\n\n".join(parts) + "\n"
+    return laid_out(parts)
 
 
 def kept(results: Path, recipe: Recipe) -> Json | None:
@@ -162,7 +188,7 @@ def kept(results: Path, recipe: Recipe) -> Json | None:
 def short(recipe: Recipe, result: Json | None) -> str:
     """One cell: whether there is a result."""
     if not recipe.panels:
-        return "not runnable here"
+        return recipe.status
     if result is None:
         return "not run"
     return "; ".join(f"{panel['name']}: gate {panel['gate']['outcome']}" for panel in result["panels"])

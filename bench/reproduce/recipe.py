@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bench.reproduce.published import Table
 
-Status = Literal["runnable", "runnable, published numbers not recovered", "not runnable here"]
+Status = Literal["runnable", "runnable, published numbers not recovered", "not delivered", "numbers not recovered"]
 Kind = Literal["share", "area", "index", "p-value", "percent of the oracle"]
 """How far two measurements of a column may lie apart, see `bench.reproduce.gate`."""
 
@@ -28,6 +28,10 @@ class Column:
     kind: Kind = "share"
     scale: float = 1.0
     """Our value times this is in the published unit (100 for percent)."""
+    judged: bool = False
+    """Whether somebody judges the answers, and here somebody else."""
+    oracle_area: float = 0.0
+    """The oracle's published AUC, of a percent of it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Panel:
     """Rows or passages of the forget set, roughly."""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """Folders of checkpoints that stand in for earlier ones, by the name of the earlier one (`bench.reproduce.smoke`)."""
+    labels: tuple[str, ...] = ()
+    """What records call exactly these data; anything else is a part of them, or something else."""
 
     @property
     def past(self) -> tuple[str, ...]:

@@ -16,12 +16,12 @@ from bench.commands import default_jobs, finish, fitting, jobs_of, machine_probl
 from bench.errors import UserError, collect
 from bench.executor import Job, Pool, Result, Surroundings, in_step
 from bench.files import write_text
-from bench.plan import Plan, make_plan
+from bench.plan import Plan, make_plan, written
 from bench.progress import Reporter
 from bench.provenance import provenance
 from bench.records import read
 from bench.reproduce import gate, page, recipes, smoke
-from bench.reproduce.asking import asked_of, history_file, to_fetch
+from bench.reproduce.asking import asked_of, changes_all, history_file, is_changed, to_fetch
 from bench.reproduce.command import Wanted
 from bench.reproduce.gate import BY_DEFINITION, Measured, Verdict
 from bench.reproduce.published import NR
@@ -105,7 +105,7 @@ def planned_panel(
         for arm in (*(arm for arm in panel.arms if arm.method in (TARGET, ORACLE)), *group):
             first = () if arm.method == TARGET else (arm.method,)
             rows[arm.published] = tuple(spec for spec in specs if tuple(s.method for s in spec.steps[:1]) == first)
-    plan = merged(made)
+    plan = shown(merged(made), rows)
     return Planned(panel, plan if only else fitting(plan, wanted.jobs or default_jobs(wanted.device), store), rows)
 
 
@@ -116,6 +116,15 @@ def merged(made: Sequence[Plan]) -> Plan:
     written = sum(plan.size.checkpoints for plan in made if plan.size)
     size = replace(largest.size, checkpoints=written) if largest.size else None
     return replace(largest, entries=tuple(entries.values()), size=size)
+
+
+def shown(plan: Plan, rows: Mapping[str, Sequence[RunSpec]]) -> Plan:
+    """The plan without the runs that no row shows: a repair goes on from the target too, and nobody published that."""
+    keys = {spec.key for specs in rows.values() for spec in specs}
+    left = tuple(entry for entry in plan.entries if entry.spec.key in keys)
+    spared = sum(written(e.spec) for e in plan.entries if e.status == "run" and e.spec.key not in keys)
+    size = replace(plan.size, checkpoints=plan.size.checkpoints - spared) if plan.size else None
+    return replace(plan, entries=left, size=size)
 
 
 def carry_out(planned: Planned, recipe: Recipe, wanted: Wanted, device: str, records: Path, store: Store) -> list[str]:
@@ -176,13 +185,13 @@ def result_of(recipe: Recipe, wanted: Wanted, planned: Sequence[Planned], record
         "replaced": list(smoke.REPLACED) if wanted.scale == "smoke" else [],
         "assumptions": [asdict(assumption) for assumption in recipe.assumptions],
         "columns": [asdict(column) | {"tolerance": gate.REASONS[column.kind]} for column in recipe.columns],
-        "panels": [panel_result(recipe, each, wanted.scale, records) for each in planned],
+        "panels": [panel_result(recipe, each, wanted, records) for each in planned],
         "others": [table.source for table in recipe.others],
         "provenance": provenance(wanted.device),
     }
 
 
-def panel_result(recipe: Recipe, planned: Planned, scale: str, records: Path) -> Json:
+def panel_result(recipe: Recipe, planned: Planned, wanted: Wanted, records: Path) -> Json:
     """One scenario: every published row with what came out, and what the gate says."""
     panel, table = planned.panel, planned.panel.table
     made = {row: [record_of(spec, records) for spec in specs] for row, specs in planned.rows.items()}
@@ -192,19 +201,24 @@ def panel_result(recipe: Recipe, planned: Planned, scale: str, records: Path) ->
         for column in recipe.columns
         if (found := measured(arm, column, made.get(arm.published, [])))
     }
-    verdict = gate.judge(table, recipe.columns, panel.arms, cells)
-    if scale == "smoke":
-        verdict = Verdict("not applicable", ("a random model on generated rows reproduces nothing",))
     done = [record for found in made.values() for record in found if record and record.status == "done"]
+    other = gate.departures(panel.labels, (record.label for record in done), changes_all(recipe, wanted.sets))
+    verdict = gate.judge(table, recipe.columns, panel.arms, cells, other)
+    if wanted.scale == "smoke":
+        verdict = Verdict("not applicable", ("a random model on generated rows reproduces nothing",))
     return {
         "name": panel.name,
         "table": table.name,
         "source": table.source,
         "note": table.note,
         "label": done[0].label if done else "",
-        "model": panel.model if scale == "full" else Path(panel.model).name,
+        "model": panel.model if wanted.scale == "full" else Path(panel.model).name,
         "gate": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(verdict).items()},
-        "rows": [row_result(recipe, panel, arm, made.get(arm.published, []), cells) for arm in panel.arms],
+        "rows": [
+            row_result(recipe, panel, arm, made.get(arm.published, []), cells)
+            | {"changed": is_changed(arm, wanted.sets)}
+            for arm in panel.arms
+        ],
     }
 
 

@@ -39,7 +39,7 @@ LEFT_OUT = {"tofu": ("split",)}
 REPLACED = (
     f"models: random weights, {LAYERS} layers of width {WIDTH} of the same architecture; earlier checkpoints differ from "
     "them by noise",
-    "tokenizer: the lab's, a token for each word, with a minimal chat template where the model has one",
+    "tokenizer: the lab's, a token for each word, with a minimal chat template where the model has one (no base has)",
     "data: generated rows in the benchmark's schema",
     f"steps, rows and rates: {STEPS['steps']} steps of a method at {STEPS['lr']}, and of the tasks: "
     + "; ".join(f"{task} {', '.join(f'{n} {v}' for n, v in sizes.items())}" for task, sizes in SIZES.items() if sizes),
@@ -66,9 +66,9 @@ def shrunk_panel(panel: Panel, task: str, models: Path, given: set[str]) -> Pane
     """A panel on tiny models, with few rows and steps."""
     base, _, _ = panel.model.partition("@")
     known = KNOWN.get(base)
-    chat = known is not None and known.template == "chat"
+    talks = known is not None and known.template == "chat"
 
-    def stand_in(name: str, number: int) -> str:
+    def stand_in(name: str, number: int, chat: bool = talks) -> str:
         place = models / f"smoke-{folder_name(name)}"
         if not place.is_dir():
             write_model(place, ARCHITECTURES[base], chat, number)
@@ -83,7 +83,10 @@ def shrunk_panel(panel: Panel, task: str, models: Path, given: set[str]) -> Pane
         arms=tuple(shrunk_arm(arm, given) for arm in panel.arms),
         target=stand_in(panel.target, 1) if panel.target else "",
         oracles=tuple(stand_in(name, 2) for name in panel.oracles),
-        stand_ins={name: stand_in(f"{base}@{name}", 3 + i) for i, name in enumerate(panel.past)},
+        stand_ins={
+            name: stand_in(f"{base}@{name}", 3 + i, talks and "/" not in name)  # another model is a base without a chat
+            for i, name in enumerate(panel.past)
+        },
     )
 
 

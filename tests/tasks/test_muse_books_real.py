@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from bench.conformance import Trace, check_task, checkpoints_apart, fail, prepared, probes_sound, rows_apart, shared
 from bench.context import Work
 from bench.contracts import Setting
+from bench.data_sets import DATA_SETS, FILES
 from bench.errors import UserError
-from bench.hashing import folder_hash
+from bench.hashing import folder_hash, tree_hash
 from bench.lab.model import small_llama, word_tokenizer
 from bench.loaders import checkpoint_at
 from bench.measure import measure
 from bench.metrics import score_all
+from bench.models import FETCHED
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
 from bench.plan import Asked, Plan, make_plan
@@ -24,7 +27,7 @@ from bench.runner import execute
 from bench.store import Store
 from bench.types import Example
 from tasks.books_public_domain import BooksPublicDomain
-from tasks.muse_books import MuseBooks
+from tasks.muse_books import MuseBooks, origin
 from tests.bench.test_muse_data import REAL, WORDS, books, here, written
 from tests.tiny import saved
 
@@ -160,6 +163,22 @@ def test_only_the_whole_benchmark_bears_its_name_alone(
     muse_rows.cache_clear()
     assert (label == UNVERIFIED) == (not cut)
     assert not cut or label.startswith(f"{UNVERIFIED} subset: ")
+
+
+def test_what_was_fetched_from_the_hub_is_called_so_while_its_hash_agrees(tmp_path: Path) -> None:
+    """As `bench fetch` leaves it: rows, and what is known of them beside; a changed row or another source is unverified."""
+    rows = tmp_path / "muse-books" / FILES
+    rows.mkdir(parents=True)
+    (rows / "a.jsonl").write_text("{}")
+    about = {"name": "muse-books", "source": DATA_SETS["muse-books"].source, "hash": tree_hash(rows)}
+    assert origin(str(rows)) == " (texts not verified against the hub)" and not origin("hub")
+    (rows.parent / FETCHED).write_text(json.dumps(about))
+    assert origin(str(rows)) == " (fetched from the hub, hash checked)"
+    (rows.parent / FETCHED).write_text(json.dumps(about | {"source": "elsewhere"}))
+    assert "not verified" in origin(str(rows))
+    (rows.parent / FETCHED).write_text(json.dumps(about))
+    (rows / "a.jsonl").write_text("{ }")
+    assert "not verified" in origin(str(rows))
 
 
 def test_the_outline_is_of_what_will_be_trained(part: Trace, setting: Setting) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.history import load
-from bench.reproduce.asking import asked_of, changed, chosen, groups, history_file, to_fetch
+from bench.reproduce.asking import asked_of, changed, changes_all, chosen, groups, history_file, is_changed, to_fetch
 from bench.reproduce.recipe import Recipe
 from bench.reproduce.recipes import TABLE
 
@@ -25,6 +25,21 @@ def test_a_setting_for_a_method_a_row_a_task_and_the_run() -> None:
     assert params(made, "MSA_last")["beta"] == "0" and params(made, "MSA_500B")["beta"] == 1.0
     assert made.panels[0].params["epochs"] == "3" and made.compute["dtype"] == "float32"
     assert recipe.panels[0].params["epochs"] == 10, "the recipe itself stays"
+
+
+def test_a_dtype_takes_the_place_of_the_recipes_autocast() -> None:
+    recipe = TABLE["ou-muse"]
+    assert changed(recipe, ["run.dtype=bfloat16"]).compute == {"dtype": "bfloat16"}
+    both = changed(recipe, ["run.autocast=true", "run.dtype=bfloat16"]).compute
+    assert both == {"dtype": "bfloat16", "autocast": True}, "the user's own contradiction is told by the plan"
+
+
+def test_what_a_change_is_about() -> None:
+    recipe = TABLE["t6-muse-books"]
+    sets = ["msa.alpha=1.5", "muse-books.epochs=3", " run.dtype = float32", "MSA_last.beta=0"]
+    assert changes_all(recipe, sets) == sets[1:3]
+    arms = {arm.published: is_changed(arm, sets[3:]) for arm in recipe.panels[0].arms}
+    assert [name for name, touched in arms.items() if touched] == ["MSA_last"]
 
 
 def test_what_goes_on_after_a_method() -> None:

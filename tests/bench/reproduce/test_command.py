@@ -23,9 +23,14 @@ def test_the_list_has_the_fixed_form_and_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)
     assert done.stderr.strip() == "False"
-    assert all({"name", "title", "source", "status"} <= set(row) for row in rows) and len(rows) == 10
-    assert {row["name"]: row["status"] for row in rows}["t3-tofu-restor"] == "not runnable here"
-    assert "t6-muse-books" in listing(False)
+    assert all({"name", "title", "source", "status"} <= set(row) for row in rows) and len(rows) == 13
+    assert {row["name"]: row["status"] for row in rows}["t3-tofu-restor"] == "not delivered"
+    assert [row["name"] for row in rows if row["status"] == "numbers not recovered"] == [
+        "v1-tofu05",
+        "v1-llama-8b",
+        "v3-tofu-llama",
+    ]
+    assert "t6-muse-books" in listing(False) and max(map(len, listing(False).splitlines())) <= 80
 
 
 def test_what_is_not_fetched_is_one_sentence_with_every_command(tmp_path: Path) -> None:
@@ -44,6 +49,7 @@ def test_what_is_not_fetched_is_one_sentence_with_every_command(tmp_path: Path) 
         ("", {}, "Name a table"),
         ("t6-muse-book", {}, "Did you mean 't6-muse-books'"),
         ("t3-tofu-restor", {}, "can't be run here: no task here corrupts a model with TOFU and RESTOR at once"),
+        ("v1-tofu05", {}, "can't be run here: nobody recovered a number of it"),
         ("t1-tofu01", {"scale": "tiny"}, "Unknown scale 'tiny'"),
         ("t1-tofu01", {"track": "mlflow"}, "Unknown tracker 'mlflow'"),
         ("t1-tofu01", {"scale": "smoke", "data": "x"}, "--data goes with --scale full"),
@@ -57,7 +63,8 @@ def test_mistakes_are_sentences(tmp_path: Path, name: str, more: dict[str, str],
 def test_the_dry_run_says_everything_and_writes_nothing(tmp_path: Path) -> None:
     lines: list[str] = []
     dry_run(wanted(tmp_path, "t4-distance", sets=("msa.alpha=2",)), lines.append)
-    text = "\n".join(lines)
+    assert all(len(line) <= 80 for text in lines if "python -m" not in text for line in text.splitlines())
+    text = " ".join("\n".join(lines).split())
     for part in (
         "python -m bench fetch olmo-2-1b --revision stage1-step100000-tokens210B",
         "210B: msa recipe=official, lr=1e-05, alpha=2, beta=1.0, before=stage1-step100000-tokens210B",

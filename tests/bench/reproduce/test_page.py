@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ PUBLISHED = {"acc_forget": 0.15, "acc_recover": 0.13, "acc_retain": 0.89, "model
 ORACLE = {"acc_forget": 0.93, "acc_recover": 0.98, "acc_retain": 1.0}
 
 
-def result(folder: Path, target: dict[str, float]) -> Json:
+def result(folder: Path, target: dict[str, float], sets: tuple[str, ...] = (), label: str = "tofu forget01") -> Json:
     """T1 from three records: the target's scores as given, the oracle's as published, and NPO's."""
     recipe: Recipe = TABLE["t1-tofu01"]
     panel = recipe.panels[0]
@@ -36,16 +37,18 @@ def result(folder: Path, target: dict[str, float]) -> Json:
         spec = RunSpec("tofu", {}, "real", "llama-3.2-1b-instruct", steps, 0)
         facts = {"judge": {"scores": {"oracle": {n: {"value": v, "n": 40} for n, v in ORACLE.items()}}}}
         made = {name: Score(value, 40) for name, value in scores.items()}
-        write_record(Record(spec, "done", label="tofu forget01", scores=made, facts=facts), folder / recipe.name)
+        write_record(Record(spec, "done", label=label, scores=made, facts=facts), folder / recipe.name)
         rows[row] = (spec,)
     planned = Planned(panel, Plan((), Paths()), rows)
-    return result_of(recipe, Wanted(recipe.name, folder, folder), [planned], folder / recipe.name)
+    return result_of(recipe, Wanted(recipe.name, folder, folder, sets=sets), [planned], folder / recipe.name)
 
 
 def test_a_table_that_came_out_as_published(tmp_path: Path) -> None:
     found = result(tmp_path, PUBLISHED)
     text = page.render(found)
-    assert page.NO not in text and "Calibration gate passed" in text
+    text = " ".join(text.split())
+    assert page.NO not in text and "Calibration gate passed, with another judge" in text
+    assert "count as a reproduction, with another judge." in text
     assert "| NPO | npo | 0.50 [S] / 0.520 (+0.02) |" in text
     assert "| Ideal | retrain | 0.93 [S] / 0.930 (+0.00) |" in text, "the oracle is judged against itself"
     assert "| RMU | not implemented here | 0.70 [S] / - |" in text
@@ -55,9 +58,39 @@ def test_a_table_that_came_out_as_published(tmp_path: Path) -> None:
 
 def test_a_table_that_did_not_says_so_at_its_top(tmp_path: Path) -> None:
     text = page.render(result(tmp_path, PUBLISHED | {"acc_forget": 0.4}))
-    top = text.partition("| row |")[0]
-    assert "**NOT A REPRODUCTION: target Acc_forget 0.400 vs 0.15**" in top
+    top = " ".join(text.partition("| row |")[0].split())
+    assert "**NOT A REPRODUCTION, with another judge: target Acc_forget 0.400 vs 0.15**" in top
     assert "0.15 [S] / 0.400 (+0.25, outside)" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sets": ("tofu.template=base",)}, "`--set tofu.template=base` changed the task"),
+        ({"label": "tofu subset: 20 authors"}, "the data here are 'tofu subset: 20 authors', not 'tofu forget01'"),
+    ],
+)
+def test_another_experiment_is_no_reproduction(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    found = result(tmp_path, PUBLISHED, **given)
+    assert found["panels"][0]["gate"]["outcome"] == "can't be passed"
+    assert said in " ".join(page.render(found).split())
+
+
+def test_rows_that_the_user_changed_do_not_count(tmp_path: Path) -> None:
+    found = result(tmp_path, PUBLISHED, sets=("npo.beta=0.5",))
+    text = " ".join(page.render(found).split())
+    assert found["panels"][0]["gate"]["outcome"] == "passed" and "but NPO, changed by the user." in text
+    assert "| NPO | npo, changed by the user |" in text and "| Ideal | retrain |" in text
+
+
+def test_pages_are_wrapped_and_code_is_not(tmp_path: Path) -> None:
+    text = page.overview(tmp_path)
+    long = [line for line in text.splitlines() if len(line) > page.COLUMNS and not line.startswith("|")]
+    assert all("`" in line for line in long), "only what must be copied whole is longer"
+    assert "`--set msa.recipe=gentle --set msa.steps=120`" in text
+    assert page.wrapped("a `b c` d") == "a `b c` d"
+    assert "Status: not delivered. No task here corrupts" in " ".join(text.split())
+    assert "nothing here changes it" in text and "0.0 hours" not in text
 
 
 def test_the_overview_shows_what_was_measured(tmp_path: Path) -> None:
