@@ -120,7 +120,7 @@ def test_sides_share_no_author_and_validation_is_never_probed(
         assert set(numbers(probed)) | set(numbers(held)) <= set(numbers(trained))
         assert all(len(row.references["wrong"]) == 5 for row in probed)
     assert not {row.id for row in made.holdout} & {row.id for row in made.validation.unseen}
-    assert made.label.startswith("tofu subset: "), "these rows aren't TOFU's"
+    assert made.label.startswith("tofu subset"), "these rows aren't TOFU's"
 
 
 def test_probes_can_be_cut_evenly(data: Path) -> None:
