@@ -308,7 +308,9 @@ def train(
 def check_processes(model: nn.Module, use_cpu: bool) -> None:
     """Refuse what can't be trained here."""
     if distributed.launched() > distributed.world():
-        raise UserError("Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it.")
+        raise UserError(
+            "Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it."
+        )
     if distributed.world() > 1 and hasattr(model, "merge_and_unload"):
         raise UserError("Adapters (--lora) are trained in one process: leave out torchrun, or the adapters.")
     if distributed.world() == 1 and not use_cpu and torch.cuda.device_count() > 1:

@@ -113,7 +113,9 @@ def test_a_short_history_is_made_of_the_readers_text(folder: Path) -> None:
     saved(subword_llama(words), words, folder / "model")
     (folder / "text.txt").write_text(README)
     [line] = [line for line in commands() if " continue " in line]
-    line = line.replace("smollm2-135m-instruct-q4", "model").replace("TEXT", "text.txt").replace("--steps 60", "--steps 4")
+    line = (
+        line.replace("smollm2-135m-instruct-q4", "model").replace("TEXT", "text.txt").replace("--steps 60", "--steps 4")
+    )
     done = bench(line, folder)
     assert done.returncode == 0 and (folder / "longer" / "checkpoint-4").is_dir(), done.stderr
 

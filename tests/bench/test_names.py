@@ -35,7 +35,9 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
     with pytest.raises(UserError) as told:
         names.load("methods", "task-aritmetic")
     [sentence] = told.value.problems
-    assert sentence.startswith("Unknown method 'task-aritmetic'. Did you mean 'task-arithmetic'? Known: before, finetune, ga,")
+    assert sentence.startswith(
+        "Unknown method 'task-aritmetic'. Did you mean 'task-arithmetic'? Known: before, finetune, ga,"
+    )
     assert "python -m bench ls methods" in sentence
 
 
