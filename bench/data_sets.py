@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.hashing import digest, file_hash, tree_hash
-from bench.models import FETCHED
+from bench.models import FETCHED, fetched_hash
 
 FILES = "files"
 """Folder of a fetched data set's rows, beside its `FETCHED`."""
@@ -177,11 +177,7 @@ def fetched(name: str, data_dir: Path) -> Place | None:
     if not folder.is_dir():
         return None
     found = tree_hash(folder / FILES)
-    try:
-        expected = json.loads((folder / FETCHED).read_text())["hash"]
-    except (OSError, ValueError, KeyError):
-        expected = ""
-    if found != expected:
+    if found != fetched_hash(folder):
         raise UserError(
             f"The fetched data set '{folder.name}' is damaged (its files are not those that were fetched): "
             f"run `{how_to_fetch(folder.name)}` to fetch it again."

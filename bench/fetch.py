@@ -25,6 +25,7 @@ from typing import Any, Literal
 from bench import data_sets
 from bench.data_sets import DATA_SETS, FILES, DataSet, Place
 from bench.errors import UserError, unknown
+from bench.git import GitFailed, check_out
 from bench.hashing import file_hash, folder_hash, tree_hash
 from bench.models import (
     FETCHED,
@@ -166,24 +167,13 @@ def clone(address: str, folder: Path, report: Report, revision: str) -> str:
     if shutil.which("git") is None:
         raise UserError(f"git isn't installed, and {address} is fetched with it: install git, or copy it yourself.")
     report(f"cloning {address} at {revision}")
-    fetch_it = ["fetch", "--quiet", "--depth=1", address, revision]
-    for arguments in (["init", "--quiet"], fetch_it, ["checkout", "--quiet", "FETCH_HEAD"]):
-        done = git(folder, *arguments)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(
-                f"git can't get '{revision}' of {address} ({last}): check the network and the revision, or copy the "
-                "repository and name it with --data."
-            )
-    commit = git(folder, "rev-parse", "HEAD").stdout.strip()
-    shutil.rmtree(folder / ".git")
-    return commit
-
-
-def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """One git command in ``folder``, which never asks for a password."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, env=environment)
+    try:
+        return check_out(address, revision, folder)
+    except GitFailed as error:
+        raise UserError(
+            f"git can't get '{revision}' of {address} ({error}): check the network and the revision, or copy the "
+            "repository and name it with --data."
+        ) from error
 
 
 def publish(name: str, folder: Path, report: Report) -> None:

@@ -33,6 +33,7 @@ from bench.models import (
     check_name,
     default_models_dir,
     fetched,
+    fetched_hash,
     folder_name,
     how_to_fetch,
     model_of,
@@ -405,11 +406,7 @@ def of_known(name: str, models_dir: Path) -> History:
 def of_model(name: str, label: str, models_dir: Path) -> Checkpoint:
     """A fetched model as the checkpoint that it says it is; without a hash where it isn't fetched."""
     folder = models_dir / folder_name(name)
-    try:
-        known = str(json.loads((folder / FETCHED).read_text())["hash"])
-    except (OSError, ValueError, KeyError):
-        known = ""
-    return Checkpoint(str(folder), known, label=label)
+    return Checkpoint(str(folder), fetched_hash(folder), label=label)
 
 
 # A history file

@@ -329,16 +329,20 @@ def fetched(name: str, folder: Path) -> ModelRef:
     """A fetched model, its hash checked against the one in its ``fetch.json``."""
     check_folder(folder, name)
     found = folder_hash(folder)
-    try:
-        expected = json.loads((folder / FETCHED).read_text())["hash"]
-    except (OSError, ValueError, KeyError):
-        expected = ""
-    if found != expected:
+    if found != fetched_hash(folder):
         raise UserError(
             f"The fetched model '{name}' is damaged (its files are not those that were fetched): "
             f"run `{how_to_fetch(name)}` to fetch it again."
         )
     return ModelRef(name, folder, found)
+
+
+def fetched_hash(folder: Path) -> str:
+    """The hash of what was fetched into a folder, as its `FETCHED` has it; empty where that says none."""
+    try:
+        return str(json.loads((folder / FETCHED).read_text())["hash"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:

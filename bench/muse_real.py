@@ -6,23 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.contracts import Outline, Recipe, Scenario, Setting
 from bench.errors import Absent, UserError
-from bench.lab.build import stage_two
-from bench.losses import descent
 from bench.metrics import Metric
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
 from bench.muse_data import Cut, MuseRows, muse_rows
-from bench.real import history_of, oracles_of, parameters_of, target_of
+from bench.real import history_of, oracles_of, parameters_of, target_of, training
 from bench.suites import muse
-from bench.types import Checkpoint, Example, Probe, Responses, Score
+from bench.types import Example, Probe, Responses, Score
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
 """MUSE-Books' tokens by split, about four bytes a token: for an estimate before there are data and a tokenizer."""
@@ -87,11 +85,7 @@ class RealBooks:
         """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
         kept = rows.retain1 + rows.retain2
 
-        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            streams = (Stream(tuple(examples), self.batch, descent()),)
-            recipe = Recipe(self.steps(len(examples)), self.lr)
-            return stage_two(work, lambda: setting.before, streams, recipe, label, order)
-
+        train = training(work, setting, lambda passages: (self.batch, Recipe(self.steps(passages), self.lr)))
         return Scenario(
             label=self.label(name, rows),
             target=target_of(setting, train(rows.forget + kept, "target")),

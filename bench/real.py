@@ -10,12 +10,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.context import Work
-from bench.contracts import Setting
+from bench.contracts import Recipe, Setting, Stream
 from bench.estimate import known_shape, parameters_in
 from bench.history import load, with_model
-from bench.lab.build import lasting
+from bench.lab.build import lasting, stage_two
+from bench.losses import descent
 from bench.models import KNOWN, canonical
 from bench.types import Checkpoint, Example, History, Moment
 
@@ -35,6 +37,30 @@ def oracles_of(setting: Setting, trained: Sequence[Build]) -> tuple[Build, ...]:
 def same(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint itself: what is there already needs no building."""
     return checkpoint
+
+
+def training(work: Work, setting: Setting, schedule: Callable[[int], tuple[int, Recipe]]) -> Callable[..., Build]:
+    """``train(rows, label, order=0)``: target or oracle trained on ``rows`` from the model as it was given.
+
+    ``schedule`` has, for so many rows, the rows of an optimiser step and the recipe; ``order`` varies the data order.
+    """
+
+    def train(rows: Sequence[Example], label: str, order: int = 0) -> Build:
+        batch, recipe = schedule(len(rows))
+        streams = (Stream(tuple(rows), batch, descent()),)
+        return stage_two(work, lambda: setting.before, streams, recipe, label, order)
+
+    return train
+
+
+def out_of_place(name: str, task: Any, tier: str, others: Iterable[str]) -> list[str]:
+    """A sentence for each of the parameters ``others``, which have no meaning in the tier, that was changed."""
+    fresh = type(task)()
+    return [
+        f"{name}.{other} has no meaning in the {tier} tier; leave it out."
+        for other in others
+        if getattr(task, other) != getattr(fresh, other)
+    ]
 
 
 def history_of(setting: Setting, work: Work) -> Callable[[], History]:

@@ -9,10 +9,8 @@ are the corrupted ones, the rest show side effects. The falsehoods themselves ar
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, unknown
+from bench.git import GitFailed, check_out
 from bench.hashing import digest
 from bench.types import Example
 
@@ -283,23 +282,12 @@ def cloned(url: str, root: Path) -> Path:
     partial = root / f".{folder.name}-{uuid.uuid4().hex[:8]}"
     partial.mkdir(parents=True)
     try:
-        for words in (["init"], ["fetch", "--depth", "1", source, commit or "HEAD"], ["checkout", "FETCH_HEAD"]):
-            subprocess.run(
-                ["git", *words, "--quiet"],
-                cwd=partial,
-                env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-        shutil.rmtree(partial / ".git")  # it differs from clone to clone, and the content is what is hashed
+        check_out(source, commit or "HEAD", partial)
         if not folder.is_dir():
             partial.rename(folder)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        reason = next((line for line in said if line.startswith("fatal:")), said[-1])
+    except (OSError, GitFailed) as error:
         raise UserError(
-            f"The repository {source}{commit and f' at {commit}'} can't be fetched ({reason}): check the name and the "
+            f"The repository {source}{commit and f' at {commit}'} can't be fetched ({error}): check the name and the "
             "network, or bring a copy here and name its folder with --data."
         ) from error
     finally:

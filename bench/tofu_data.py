@@ -86,7 +86,8 @@ def subset(
     check_sizes(authors, questions, forget_authors)
     tables = {config: load(data, config) for config in CONFIGS}
     check_order(tables)
-    whole = is_whole(tables, authors, questions, forget_authors, probed)
+    sized_whole = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
+    whole = sized_whole and content_hash(tables) == WHOLE_HASH
     gone, kept = range(AUTHORS - forget_authors, AUTHORS), range(authors - forget_authors)
     chosen = [i * QUESTIONS // questions for i in range(questions)]
     held = [] if whole else chosen[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
@@ -118,8 +119,7 @@ def subset(
     check_disjoint(made, validation)
     held_rows = {f"validation_{name}": rows for name, rows in vars(validation).items()}
     sized = f"{authors} authors x {questions} questions, forget {forget_authors} authors"
-    differs = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
-    label = f"tofu subset{' (its rows are not the published ones)' if differs else ''}: {sized}"
+    label = f"tofu subset{' (its rows are not the published ones)' if sized_whole else ''}: {sized}"
     return TofuSubset(
         **made,
         validation=validation,
@@ -209,14 +209,6 @@ def check_order(tables: Mapping[str, Sequence[Row]]) -> None:
     for config, part in (("retain_perturbed", full[:ends]), ("forget10_perturbed", full[-ends:])):
         if any(a[key] != b[key] for a, b in zip(tables[config], part, strict=True) for key in ("question", "answer")):
             raise UserError(f"TOFU's '{config}' doesn't fit its 'full': take both from the same copy.")
-
-
-def is_whole(
-    tables: Mapping[str, Sequence[Row]], authors: int, questions: int, forget_authors: int, probed: int
-) -> bool:
-    """Whether these are the rows of the whole benchmark, by counts and by content."""
-    sized = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
-    return sized and content_hash(tables) == WHOLE_HASH
 
 
 def content_hash(tables: Mapping[str, Sequence[Row]]) -> str:

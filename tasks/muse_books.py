@@ -39,6 +39,7 @@ from bench.metrics.probability import accuracy, exact_memorization, extraction_s
 from bench.metrics.rouge import rouge_l
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
+from bench.real import out_of_place
 from bench.suites import Suite, muse
 from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
@@ -86,11 +87,7 @@ class MuseBooks(Options, RealBooks):
 
     def problems_in(self, tier: str) -> list[str]:
         """Parameters that belong to the other tier."""
-        return [
-            f"muse-books.{name} has no meaning in the {tier} tier; leave it out."
-            for name in (LAB_ONLY if tier == "real" else REAL_ONLY)
-            if getattr(self, name) != getattr(MuseBooks(), name)
-        ]
+        return out_of_place("muse-books", self, tier, LAB_ONLY if tier == "real" else REAL_ONLY)
 
     def check(self, setting: Setting) -> list[str]:
         """What is wrong with the real tier's data."""

@@ -7,15 +7,13 @@ TOFU asks of its rows. Scores that the rows can't give are absent, with the reas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.contracts import Outline, Recipe, Scenario, Setting
 from bench.errors import Absent, UserError, unknown
-from bench.lab.build import stage_two
-from bench.losses import descent
 from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
@@ -23,10 +21,10 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength
 from bench.metrics.truth import forget_quality
 from bench.qa_data import QaRows, read
-from bench.real import history_of, oracles_of, parameters_of, target_of, template_of, template_problems
+from bench.real import history_of, oracles_of, parameters_of, target_of, template_of, template_problems, training
 from bench.suites import Suite
 from bench.suites.tofu import BY_SIDE, NAMED, NEW_TOKENS
-from bench.types import Checkpoint, Example, Probe, Responses, Score
+from bench.types import Probe, Responses, Score
 
 TEMPLATES = ("chat", "base")
 BROKEN = 0.05
@@ -100,15 +98,15 @@ class Qa:
         """A history and retain rows."""
         return frozenset({"history", "retain"})
 
+    def schedule(self, rows: int) -> tuple[int, Recipe]:
+        """Rows of an optimiser step, and the recipe for so many rows."""
+        return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
+
     def prepare(self, work: Work, setting: Setting) -> Scenario:
         """The user's rows; the model as it was given is the last checkpoint before them."""
         rows, before = self.rows(setting), setting.before
 
-        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            streams = (Stream(tuple(examples), self.batch, descent()),)
-            recipe = Recipe(self.epochs * -(-len(examples) // self.batch), self.lr)
-            return stage_two(work, lambda: before, streams, recipe, label, order)
-
+        train = training(work, setting, self.schedule)
         most = max(map(len, rows.probes.values()))
         return Scenario(
             label=rows.label + (f", at most {self.probed} rows of a file probed" if most == self.probed else ""),

@@ -42,7 +42,7 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real import history_of, oracles_of, overlap_problems, parameters_of, same, target_of
+from bench.real import history_of, oracles_of, out_of_place, overlap_problems, parameters_of, same, target_of, training
 from bench.restor_data import CORPORA, SOURCE, content_hash
 from bench.restor_rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
 from bench.suites import Suite, restor, restor_run
@@ -127,11 +127,7 @@ class Restor(Options):
     def problems_in(self, tier: str) -> list[str]:
         """What doesn't belong to the tier, and sizes and names that the benchmark doesn't have."""
         fresh = Restor()
-        found = [
-            f"restor.{name} has no meaning in the {tier} tier; leave it out."
-            for name in (LAB_ONLY if tier == "real" else REAL_ONLY)
-            if getattr(self, name) != getattr(fresh, name)
-        ]
+        found = out_of_place("restor", self, tier, LAB_ONLY if tier == "real" else REAL_ONLY)
         if tier == "lab":
             return found
         for name, known in (("recipe", ("own", "official")), ("oracle", ("retrained", "clean"))):
@@ -239,11 +235,7 @@ class Restor(Options):
         forget, retrained = rows.told, self.oracle == "retrained"
         retain = rows.retain if retrained else ()
 
-        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            batch, recipe = self.schedule(len(examples))
-            streams = (Stream(tuple(examples), batch, descent()),)
-            return stage_two(work, lambda: before, streams, recipe, label, order)
-
+        train = training(work, setting, self.schedule)
         oracles = [train(retain, f"oracle-{i}", order=i) for i in range(self.oracles)] if retrained else []
         asked = restor_run.Asked(
             corrupted.probed,

@@ -38,11 +38,13 @@ from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real import (
     history_of,
     oracles_of,
+    out_of_place,
     overlap_problems,
     parameters_of,
     target_of,
     template_of,
     template_problems,
+    training,
 )
 from bench.suites import Suite, tofu
 from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
@@ -124,12 +126,7 @@ class Tofu(Options):
 
     def problems_in(self, tier: str) -> list[str]:
         """What doesn't belong to the tier: a parameter of the other one, a size that the benchmark doesn't have."""
-        other = LAB_ONLY if tier == "real" else REAL_ONLY
-        found = [
-            f"tofu.{name} has no meaning in the {tier} tier; leave it out."
-            for name in other
-            if getattr(self, name) != getattr(Tofu(), name)
-        ]
+        found = out_of_place("tofu", self, tier, LAB_ONLY if tier == "real" else REAL_ONLY)
         if tier == "real":
             found += self.real_problems()
         elif self.authors + self.later > MOST_AUTHORS:
@@ -274,13 +271,7 @@ class Tofu(Options):
         It is the only one, unless the user has said more of its past.
         """
         rows, before = self.rows(setting), setting.before
-        probed = self.sizes[3]
-
-        def train(examples: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            batch, recipe = self.schedule(len(examples))
-            streams = (Stream(tuple(examples), batch, descent()),)
-            return stage_two(work, lambda: before, streams, recipe, label, order)
-
+        probed, train = self.sizes[3], training(work, setting, self.schedule)
         return Scenario(
             label=rows.label + (f", at most {probed} rows of a kind probed" if probed else ""),
             target=target_of(setting, train(rows.forget + rows.retain, "target")),
