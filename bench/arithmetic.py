@@ -23,8 +23,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.arithmetic_files import CONSTANTS, FLOATS, SIZES, TORCH, check_match, opened
-from bench.arithmetic_files import TensorFiles as TensorFiles  # for those that read tensors themselves
+from bench.arithmetic_files import (
+    CONSTANTS,
+    FLOATS,
+    SIZES,
+    TORCH,
+    TensorFiles,  # for those that read tensors themselves
+    check_match,
+    opened,
+)
 from bench.arithmetic_output import (
     DTYPES,
     Blind,
@@ -37,10 +44,10 @@ from bench.arithmetic_output import (
     plan_shards,
     under_way,
 )
-from bench.contracts import Term as Term
-from bench.errors import Absent, UserError, collect, unknown
-from bench.types import Checkpoint, Json
-from bench.versions import ARITHMETIC
+from bench.core.contracts import Term
+from bench.core.errors import Absent, UserError, collect, unknown
+from bench.core.types import Checkpoint, Json
+from bench.core.versions import ARITHMETIC
 
 SHARD_BYTES = 2_000_000_000
 """A result is written in files of about this size; a killed call goes on behind the last whole one."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError, collect
-from bench.types import Checkpoint, Json
+from bench.core.errors import UserError, collect
+from bench.core.types import Checkpoint, Json
 
 if TYPE_CHECKING:
     from torch import Tensor

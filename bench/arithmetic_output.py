@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.arithmetic_files import SIZES, Entry
-from bench.errors import UserError
-from bench.hashing import digest, file_hash, remember
-from bench.types import Json
+from bench.core.errors import UserError
+from bench.core.hashing import digest, file_hash, remember
+from bench.core.types import Json
 
 JOURNAL, LOCK = "journal.json", "lock"
 """In the folder while it is being written."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 
 app = typer.Typer(
     name="bench",
@@ -349,7 +349,7 @@ def leaderboard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
 ) -> None:
     """Write the leaderboard from published records."""
-    from bench.files import write_text
+    from bench.core.files import write_text
     from bench.leaderboard import check as up_to_date
     from bench.leaderboard import render
     from bench.records import load
@@ -388,7 +388,7 @@ def claims(
 ) -> None:
     """Write what published records say of each of the paper's claims: holds, holds in part, or does not hold."""
     from bench.claims import render
-    from bench.files import write_text
+    from bench.core.files import write_text
 
     text = render(existing(source))
     if check:
@@ -522,7 +522,7 @@ def import_(
     out: Out = Path("runs"),
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
-    from bench.commands import can_write
+    from bench.core.machine import can_write
     from bench.importer import import_record
     from bench.records import write
 
@@ -664,7 +664,7 @@ def seeds_or_problems(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
 
 def store_at(given: Path | None) -> Path:
     """The store's folder."""
-    from bench.store import default_root
+    from bench.core.machine import default_root
 
     return given.expanduser().resolve() if given else default_root()
 

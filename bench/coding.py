@@ -1,7 +1,7 @@
 """From examples to batches: what a model's own coder does, and the coder of texts.
 
 Training, losses and influence weights see rows with a length, batches that know the log-probs of their answers, and no
-more: `bench.contracts` has the protocols. A loader (`bench.loaders`) names the coder of its models.
+more: `bench.core.contracts` has the protocols. A loader (`bench.loaders`) names the coder of its models.
 """
 
 from __future__ import annotations
@@ -14,26 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.contracts import Batch
+from bench.core.contracts import AnswerLogProbs, Batch
 from bench.templates import Encoded, encode
-
-
-@dataclass
-class AnswerLogProbs:
-    """Log-probs of the answer tokens: ``values`` (B, K) in nats and float32, 0 outside ``mask`` (B, K)."""
-
-    values: Tensor
-    mask: Tensor
-
-    @property
-    def sums(self) -> Tensor:
-        """Summed over the answer, (B,)."""
-        return self.values.sum(-1)
-
-    @property
-    def means(self) -> Tensor:
-        """Mean over the answer's tokens, (B,)."""
-        return self.sums / self.mask.sum(-1).clamp(min=1)
 
 
 def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:

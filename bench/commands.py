@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,12 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import distributed
 from bench.ablations import FOLDER
-from bench.errors import UserError, collect, unknown
+from bench.core import distributed
+from bench.core.errors import UserError, collect, unknown
+from bench.core.files import write_text
+from bench.core.machine import default_jobs, device_problems, duration, gigabytes, machine_problems
+from bench.core.record import Record, Step
+from bench.core.types import Json, Responses
 from bench.executor import Job, Pool, Result, Surroundings, in_step
-from bench.files import write_text
-from bench.fits import gigabytes, refusals, room_of
+from bench.fits import refusals, room_of
 from bench.plan import Asked, Entry, Plan, job_id, make_plan
 from bench.progress import Reporter
 from bench.records import load, read, write
@@ -25,46 +27,6 @@ from bench.runner import Paths, curves, responses_in
 from bench.store import Store
 from bench.tables import Row
 from bench.tracking import KINDS, Tracker, open_tracker
-from bench.types import Json, Record, Responses, Step
-
-
-def default_jobs(device: str) -> int:
-    """One worker per core this process may use; one on a GPU."""
-    return len(os.sched_getaffinity(0)) if device == "cpu" else 1
-
-
-def machine_problems(device: str, jobs: int | None, threads: int, out: Path, store: Path) -> tuple[str, ...]:
-    """Mistakes about the machine, before anything is loaded or written."""
-    found = device_problems(device)
-    if (jobs is not None and jobs < 1) or threads < 1:
-        found.append("--jobs and --threads are at least 1.")
-    for option, folder in (("--out", out), ("--store", store)):
-        if not can_write(folder):
-            found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
-    return tuple(found)
-
-
-GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-"""What the drivers of a GPU make: NVIDIA's, AMD's, and Windows' for Linux."""
-
-
-def device_problems(device: str) -> list[str]:
-    """What is wrong with ``--device``, found without torch."""
-    if device == "cpu":
-        return []
-    if not re.fullmatch(r"cuda(:\d+)?", device):
-        return [f"--device {device}: there are cpu, cuda and cuda:N."]
-    if not any(map(os.path.exists, GPUS)):
-        return [f"--device {device}: this machine shows no GPU; use cpu, and see `python -m bench doctor`."]
-    return []
-
-
-def can_write(folder: Path) -> bool:
-    """Whether files can be made in ``folder``, or the folder itself be made."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def run_command(
@@ -252,16 +214,6 @@ def summary(plan: Plan, workers: int, store: Store | None) -> Iterator[str]:
     yield f"disk: at most {disk} of checkpoints" + (f", {gigabytes(room.disk)} are free" if store else "")
 
 
-def duration(seconds: float) -> str:
-    """As people say it; nothing at all is a time that isn't known."""
-    if not seconds:
-        return "?"
-    for unit, size in (("days", 172_800.0), ("h", 7200.0), ("min", 600.0)):
-        if seconds >= size:
-            return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
     """One line for each method and status."""
     groups: dict[tuple[str, str, str], list[Entry]] = {}
@@ -431,7 +383,7 @@ def write_search(search: Search, rows: Path, out: Path) -> str:
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
     """This process's provenance, which built the grid; dirty when a run's is, and every commit that took part."""
-    from bench.provenance import provenance
+    from bench.core.provenance import provenance
 
     here = provenance()
     commits = sorted({str(here["commit"]), *(commit for row in made for commit in row["commits"])})

@@ -20,16 +20,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench import names
 from bench.context import Ledger, Work, for_method
-from bench.contracts import Preset, Recipe, Scenario, Setting, Stream
-from bench.hashing import canonical, digest, folder_hash
-from bench.listing import field_meanings
+from bench.core import registry
+from bench.core.contracts import Preset, Recipe, Scenario, Setting, Stream
+from bench.core.hashing import canonical, digest, folder_hash
+from bench.core.registry import field_meanings
+from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
 from bench.losses import descent
 from bench.metrics import score_all
 from bench.metrics.rouge import overlap
 from bench.store import Node, Store
-from bench.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
 
 NEEDS = frozenset({"history", "retain", "instructions"})
 """What a method may declare to need, and a task to offer."""
@@ -105,14 +105,14 @@ def component(cls: type, has: Sequence[str]) -> Problems:
 
 def refused(cls: type, params: Mapping[str, Any], what: str) -> list[str]:
     """What is wrong with ``params`` laid over the defaults."""
-    known = names.defaults(cls)
+    known = registry.defaults(cls)
     found = [f"{what} sets '{name}', which is no field" for name in params if name not in known]
     for name in (name for name in params if name in known):
         given, default = params[name], known[name]
         if not isinstance(given, (int, float) if isinstance(default, float) else type(default)):
             kinds = type(given).__name__, type(default).__name__
             found.append(f"{what} sets '{name}' to a {kinds[0]} where the default is a {kinds[1]}")
-    return found or [f"{what} is refused: {text}" for text in names.check_bounds(cls, {**known, **params})]
+    return found or [f"{what} is refused: {text}" for text in registry.check_bounds(cls, {**known, **params})]
 
 
 def declared_method(cls: Any) -> Problems:
@@ -133,7 +133,7 @@ def declared_method(cls: Any) -> Problems:
             yield f"the search space of '{place}' is empty"
         for i, setting in enumerate(settings):
             yield from refused(cls, setting, f"setting {i} of the search space of '{place}'")
-        whole = [digest({**names.defaults(cls), **setting}) for setting in settings]
+        whole = [digest({**registry.defaults(cls), **setting}) for setting in settings]
         if len(set(whole)) < len(whole):
             yield f"the search space of '{place}' tries a setting twice"
     count = cls().rows(100, 400)

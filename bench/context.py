@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import distributed
-from bench.contracts import Recipe, Stream
-from bench.errors import Busy
+from bench.core import distributed
+from bench.core.contracts import Recipe, Stream
+from bench.core.errors import Busy
+from bench.core.hashing import digest, tokenizer_digest
+from bench.core.machine import peak, reset_peak
+from bench.core.types import Checkpoint, Example, Json, bare, data_hash
+from bench.core.versions import ARITHMETIC
 from bench.estimate import train_seconds
-from bench.hashing import digest, tokenizer_digest
 from bench.loaders import check_seal, checkpoint_at, open_checkpoint
-from bench.memory import peak, reset_peak
 from bench.store import Node, Store
-from bench.types import Checkpoint, Example, Json, bare, data_hash
-from bench.versions import ARITHMETIC
 
 Event = Callable[[Json], None]
 

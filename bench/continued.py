@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
-from bench.hashing import MODEL_FILES, file_hash
+from bench.core.errors import UserError
+from bench.core.hashing import MODEL_FILES, file_hash
+from bench.core.types import Checkpoint, Example
 from bench.models import resolve
-from bench.types import Checkpoint, Example
 
 MADE = "continued.json"
 """In the folder: what it was made of, and how."""
@@ -133,8 +133,7 @@ def trained(
     micro: int,
 ) -> dict[int, int]:
     """Train into ``out``; tokens seen at each step whose checkpoint was kept."""
-    from bench.contracts import Recipe, Stream
-    from bench.lab.build import steps_kept
+    from bench.core.contracts import Recipe, Stream, steps_kept
     from bench.loaders import open_checkpoint
     from bench.losses import descent
     from bench.training import train

@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UserError
-from bench.hashing import digest, file_hash, tree_hash
+from bench.core.errors import UserError
+from bench.core.hashing import digest, file_hash, tree_hash
 from bench.models import FETCHED, fetched_hash
 
 FILES = "files"

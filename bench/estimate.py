@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.contracts import Recipe, Stream
+from bench.core.compute import Way
+from bench.core.contracts import Recipe, Stream
+from bench.core.types import Checkpoint, Json
 from bench.loaders import LOADERS
-from bench.types import Checkpoint, Json
 
 DEFAULT_RATE = {5_000_000: 25e9, 10**15: 55e9}
 """Training operations per second of one AVX2 core, up to so many parameters, when nothing has been measured yet: small
@@ -188,35 +189,6 @@ def tensors(folder: Path) -> dict[str, Sequence[int]]:
 def weight_count(checkpoint: Checkpoint) -> int:
     """Parameters of a checkpoint (`parameters_in`)."""
     return parameters_in(Path(checkpoint.path))
-
-
-# How training computes
-
-
-@dataclass(frozen=True)
-class Way:
-    """How training computes, as far as memory and time depend on it."""
-
-    dtype: str = "float32"
-    autocast: bool = False
-    lora: int = 0
-    micro: int = 8
-    checkpointing: bool = False
-    world: int = 1
-    """Processes under torchrun: each holds its part of weights, gradients and moments."""
-    device: str = "cpu"
-
-    @property
-    def width(self) -> int:
-        """Bytes of a weight, in memory and on disk."""
-        return 2 if self.dtype == "bfloat16" else 4
-
-    @property
-    def operations(self) -> int:
-        """For each parameter and token: 2 forward and 4 backward; frozen weights need no gradient, and checkpointing
-        goes forward twice.
-        """
-        return 6 - 2 * bool(self.lora) + 2 * self.checkpointing
 
 
 def training_bytes(shape: Shape, way: Way, tokens: float, streams: int = 1) -> int:

@@ -15,16 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import names
-from bench.commands import device_problems
-from bench.errors import UserError, collect, unknown
-from bench.files import write_text
-from bench.hashing import file_hash
+from bench.core import registry
+from bench.core.contracts import Metric
+from bench.core.errors import UserError, collect, unknown
+from bench.core.files import write_text
+from bench.core.hashing import file_hash
+from bench.core.machine import device_problems
+from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.judging import judge_probes, judged
-from bench.metrics import Metric, score_all
+from bench.metrics import score_all
 from bench.records import write_responses
 from bench.suites import Suite
-from bench.types import Checkpoint, Json, Probe, Responses
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -58,7 +59,7 @@ def evaluate(asked: Evaluation, models_dir: Path) -> Json:
     import torch
 
     torch.set_num_threads(asked.threads)
-    task = names.load("tasks", asked.task)
+    task = registry.load("tasks", asked.task)
     suite: Suite = task.suite(asked.data, asked.split, *([asked.judge] if asked.judge else []))
     began = time.process_time()
     ours, oracles = ask(suite.probes, found, asked)
@@ -83,11 +84,11 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
     from bench.models import TOKENIZERS, resolve
 
     problems: list[str] = []
-    if asked.task not in names.table("tasks"):
-        problems.append(unknown("task", asked.task, names.table("tasks"), "tasks"))
-    elif not hasattr(names.load("tasks", asked.task), "suite"):
+    if asked.task not in registry.table("tasks"):
+        problems.append(unknown("task", asked.task, registry.table("tasks"), "tasks"))
+    elif not hasattr(registry.load("tasks", asked.task), "suite"):
         problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
-    elif asked.judge and "judge" not in inspect.signature(names.load("tasks", asked.task).suite).parameters:
+    elif asked.judge and "judge" not in inspect.signature(registry.load("tasks", asked.task).suite).parameters:
         problems.append(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
     if asked.dtype not in DTYPES:
         problems.append(unknown("dtype", asked.dtype, DTYPES))
@@ -182,7 +183,7 @@ def by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Jso
 
 def cost(ours: Responses, cpu_seconds: float) -> Json:
     """What measuring this model took; an oracle's own measuring is in ``cpu_seconds`` alone."""
-    from bench.memory import peak
+    from bench.core.machine import peak
 
     return {
         "seconds": round(ours.seconds, 3),
@@ -194,7 +195,7 @@ def cost(ours: Responses, cpu_seconds: float) -> Json:
 
 def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint], sizes: Mapping[str, int]) -> Json:
     """What was evaluated with what, and how many examples are behind each score; no path of this machine."""
-    from bench.provenance import provenance as here
+    from bench.core.provenance import provenance as here
 
     return {
         "task": asked.task,

@@ -20,16 +20,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import distributed
-from bench.errors import UserError
+from bench.core import distributed
+from bench.core.compute import MICRO
+from bench.core.errors import UserError
+from bench.core.record import Record, RunSpec
+from bench.core.types import Json
 from bench.runner import Paths
-from bench.types import Json, Record, RunSpec
 
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
-MICRO = 8
-"""Rows of a real model's forward pass, where neither the user nor the model's entry says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class Worker:
         """Do one job; returns its status and, of a failure, the whole error."""
         import traceback
 
-        from bench.errors import Busy
+        from bench.core.errors import Busy
 
         spec = RunSpec.from_json(job["spec"])
         try:
@@ -307,7 +307,7 @@ class Worker:
         """Build the job's stage, or make and write its record."""
         import torch
 
-        from bench.files import write_text
+        from bench.core.files import write_text
         from bench.records import read, write
         from bench.runner import build_stage, execute, validate
 
@@ -331,7 +331,7 @@ class Worker:
     def work(self, spec: RunSpec, wait: bool) -> Any:
         """A context for the spec's seed."""
         from bench.context import Work
-        from bench.provenance import provenance
+        from bench.core.provenance import provenance
 
         real, compute = spec.tier == "real", spec.compute
         return Work(
@@ -357,7 +357,7 @@ class Worker:
 
 def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
     """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's."""
-    from bench.errors import UserError
+    from bench.core.errors import UserError
     from bench.records import read, write
 
     failed = Record(spec, "failed", reason)

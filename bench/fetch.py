@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench import data_sets
+from bench.core.errors import UserError, unknown
+from bench.core.hashing import file_hash, folder_hash, tree_hash
 from bench.data_sets import DATA_SETS, FILES, DataSet, Place
-from bench.errors import UserError, unknown
 from bench.git import GitFailed, check_out
-from bench.hashing import file_hash, folder_hash, tree_hash
 from bench.models import (
     FETCHED,
     HUB_ID,

@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-from bench import memory
-from bench.estimate import Size, Way, made
+from bench.core import machine as memory
+from bench.core.compute import Way
+from bench.core.machine import existing, gigabytes
+from bench.estimate import Size, made
 from bench.store import Store
 
 MARGIN = 1.2
@@ -47,14 +48,6 @@ def room_of(way: Way, size: Size | None, store: Store) -> Room:
         return Room(memory.total(), disk, held)
     gpu = memory.gpu(way.device)
     return Room(gpu.bytes, disk, held, f"the {gpu.name}") if gpu else Room(0, disk, held, "the GPU")
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return place
 
 
 def refusals(size: Size | None, way: Way, workers: int, room: Room) -> list[str]:
@@ -142,8 +135,3 @@ def on_more_gpus(way: Way) -> Iterator[tuple[str, Way, int]]:
     for gpus in (2, 4, 8):
         text = f"--checkpointing and start it on {gpus} such GPUs, `torchrun --nproc-per-node {gpus} -m bench run ...`"
         yield text, replace(way, checkpointing=True, world=gpus), 1
-
-
-def gigabytes(size: float) -> str:
-    """As people say it."""
-    return f"{size / 1e9:.0f} GB" if size >= 10e9 else f"{size / 1e9:.1f} GB"

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.hashing import TOKENIZER_FILES, file_hash, folder_hash
+from bench.core.hashing import TOKENIZER_FILES, file_hash, folder_hash
+from bench.core.types import Checkpoint, Example, Json, bare, data_hash
 from bench.store import Node
-from bench.types import Checkpoint, Example, Json, bare, data_hash
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from bench.loaders import Opened
+from bench.core.contracts import Opened
 from bench.scoring import common, has_window, parameters_of
 
 ROWS = 64

@@ -23,8 +23,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.errors import UserError, collect, unknown
-from bench.hashing import digest, folder_hash, tokenizer_digest
+from bench.core.errors import UserError, collect, unknown
+from bench.core.hashing import digest, folder_hash, tokenizer_digest
+from bench.core.types import Checkpoint, History, Json, Moment
 from bench.models import (
     FETCHED,
     KNOWN,
@@ -40,7 +41,6 @@ from bench.models import (
     published,
     tokens_a_step,
 )
-from bench.types import Checkpoint, History, Json, Moment
 
 LAST = "last-before-exposure"
 FORMS = f"{LAST}, tokens=500B, age=0.5 (0 to 1), step=300, or the exact name of a revision or checkpoint"

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import Absent, UserError, unknown
+from bench.core.errors import Absent, UserError, unknown
+from bench.core.record import Record, RunSpec, Score, Step
+from bench.core.types import Json
 from bench.metrics.bootstrap import auc, bootstrap_auc, mean_score, stated
-from bench.types import Json, Record, RunSpec, Score, Step
 
 SOURCE = "open-unlearning"
 TASKS = ("tofu", "muse-books", "muse-news")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.types import Checkpoint, Example, Json
+from bench.core.types import Checkpoint, Example, Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,8 @@ def write_weights(
     import torch
     from safetensors.torch import save_file
 
-    from bench.arithmetic import TensorFiles, transform
+    from bench.arithmetic import transform
+    from bench.arithmetic_files import TensorFiles
     from bench.loaders import checkpoint_at
 
     files = TensorFiles(Path(checkpoint.path))
@@ -115,7 +116,7 @@ def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, 
     """Of each floating-point tensor its entries, or a seeded sample in proportion to its size."""
     import torch
 
-    from bench.arithmetic import TensorFiles
+    from bench.arithmetic_files import TensorFiles
 
     files = TensorFiles(Path(checkpoint.path))
     total = sum(torch.Size(files.shape(name)).numel() for name in files.names)
@@ -149,7 +150,7 @@ def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_befo
     ``unchanged``: share of entries that are 0 in the rounded vector, and in the exact one; ``relative_error``:
     |rounded - exact| / |exact|, None where nothing was learnt; ``cosine``: between the two.
     """
-    from bench.arithmetic import TensorFiles
+    from bench.arithmetic_files import TensorFiles
 
     files = [TensorFiles(Path(checkpoint.path)) for checkpoint in (tuned, before, exact, exact_before)]
     count = zero = exact_zero = 0

@@ -24,8 +24,8 @@ from http.client import HTTPException
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from bench.errors import UserError, unknown
-from bench.types import Example, Json, Responses
+from bench.core.errors import UserError, unknown
+from bench.core.types import Example, Json, Responses
 
 GROUP = "msa_bench.judges"
 """Entry points of judges: name -> something callable without arguments that gives a `Judge`."""

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.types import Example, Json, Probe, Responses
 from bench.judges import judge_rows, label, load_judge
 from bench.metrics.judged import calibration
-from bench.types import Example, Json, Probe, Responses
 
 KIND = "judge"
 

@@ -6,8 +6,9 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import names
-from bench.errors import UserError, unknown
+from bench.core import registry
+from bench.core.errors import UserError, unknown
+from bench.core.registry import field_meanings
 
 
 def listing(what: str) -> str:
@@ -20,8 +21,8 @@ def listing(what: str) -> str:
 def methods() -> str:
     """Each method: what it does, what it needs, its parameters with meaning and default, its presets with source."""
     lines: list[str] = []
-    for name in names.table("methods"):
-        kind = names.load("methods", name)
+    for name in registry.table("methods"):
+        kind = registry.load("methods", name)
         needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
         lines += [f"{name}: {kind.summary}", f"    needs {needs}"]
         lines += parameters(name, kind)
@@ -32,8 +33,8 @@ def methods() -> str:
 def tasks() -> str:
     """Each task: what it is, its tiers, its parameters."""
     lines: list[str] = []
-    for name in names.table("tasks"):
-        kind = names.load("tasks", name)
+    for name in registry.table("tasks"):
+        kind = registry.load("tasks", name)
         lines += [f"{name}: {kind.summary}", f"    tiers: {', '.join(kind.tiers)}", *parameters(name, kind)]
     return "\n".join(lines)
 
@@ -43,25 +44,8 @@ def parameters(name: str, kind: type) -> list[str]:
     meanings = field_meanings(kind)
     return [
         f"    --set {name}.{field}={default}  {meanings.get(field, '')}".rstrip()
-        for field, default in names.defaults(kind).items()
+        for field, default in registry.defaults(kind).items()
     ]
-
-
-def field_meanings(kind: type) -> dict[str, str]:
-    """The string under each field of a dataclass, first line, from its source."""
-    import ast
-    import inspect
-    import textwrap
-
-    found: dict[str, str] = {}
-    for ancestor in kind.__mro__[:-1]:
-        body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            match field, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                    found.setdefault(name, " ".join(meaning.split()))
-    return found
 
 
 def models() -> str:
@@ -134,11 +118,11 @@ def by_rule(hub: str) -> bool:
 
 def lab_history(task: str) -> str:
     """The checkpoints that a task's lab keeps at its default parameters; builds nothing."""
+    from bench.core.contracts import steps_kept
+    from bench.core.types import Checkpoint, History, Moment
     from bench.history import describe
-    from bench.lab.build import steps_kept
-    from bench.types import Checkpoint, History, Moment
 
-    made = names.load("tasks", task)()
+    made = registry.load("tasks", task)()
     if not hasattr(made, "history_steps"):
         raise UserError(f"{task} has no lab with a history: `python -m bench ls tasks` says which parameters it has.")
     kept = (0, *steps_kept(made.history_steps, made.history_points))

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, unknown
+from bench.core.errors import UserError, unknown
+from bench.core.types import Example, Probe
 from bench.fetch import require_hub
 from bench.templates import DATE_STRING, SYSTEM_PROMPT
-from bench.types import Example, Probe
 
 BATCH = 32
 """Requests scored at once."""

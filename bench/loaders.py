@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.hashing import folder_hash
-from bench.types import Checkpoint
+from bench.core.contracts import Opened
+from bench.core.hashing import folder_hash
+from bench.core.types import Checkpoint
 
 _sealed: set[str] = set()
 """Content hashes and folders."""
@@ -17,17 +18,6 @@ _sealed: set[str] = set()
 
 class Sealed(Exception):
     """A method tried to open a checkpoint that it must not see."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model in memory, in evaluation mode, and what turns its examples into inputs."""
-
-    model: Any
-    tokenizer: Any = None
-    """Of a model of texts."""
-    coder: Any = None
-    """Rows and batches of its examples (`bench.contracts.Coder`); it can't be trained without one."""
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.contracts import Batch, Loss, Stream
-from bench.types import Example
+from bench.core.contracts import Batch, Loss, Stream
+from bench.core.types import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

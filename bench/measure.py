@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import distributed, scoring
+from bench import scoring
+from bench.core import distributed
+from bench.core.contracts import Opened
+from bench.core.types import Checkpoint, Example, Probe, Responses
 from bench.generation import Asking, Cost, generate
-from bench.loaders import Opened, open_checkpoint
+from bench.loaders import open_checkpoint
 from bench.metrics.answers import match
 from bench.metrics.rouge import overlap
 from bench.templates import Encoded, encode
-from bench.types import Checkpoint, Example, Probe, Responses
 
 Report = Callable[[int, int], None]
 Rows = dict[str, dict[str, dict[str, Any]]]
@@ -91,7 +93,7 @@ def measure(
     ``others`` are what `divergence` probes compare with (the oracles, under their labels); the measured checkpoint is
     left out of them. ``reference`` is who `reference` probes ask (membership by comparison with a model that never saw
     the texts). ``limit`` cuts every probe to its first examples. Where several processes work together
-    (`bench.distributed`), each must call this and asks its share; the first one returns the rows of all.
+    (`bench.core.distributed`), each must call this and asks its share; the first one returns the rows of all.
     """
     began = time.perf_counter()
     if limit is not None:

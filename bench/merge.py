@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench.arithmetic_files import SIZES, TensorFiles, check_match, opened
 from bench.arithmetic_output import DTYPES, check_places
-from bench.errors import UserError, collect, unknown
-from bench.types import Checkpoint, Json
+from bench.core.errors import UserError, collect, unknown
+from bench.core.types import Checkpoint, Json
 
 SAMPLED = 1 << 16
 """Entries of a tensor that are looked at, from its middle, for whether rounding left a difference."""

@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UserError, unknown
-from bench.hashing import folder_hash
-from bench.store import default_root
+from bench.core.errors import UserError, unknown
+from bench.core.hashing import folder_hash
+from bench.core.machine import default_root
 
 FETCHED = "fetch.json"
 """In the folder of a fetched model: where it came from, and its hash then."""
@@ -76,7 +76,7 @@ class ModelRef:
     """Known name, hub id, or a local folder's own name; fit for a record, as it holds no path."""
     path: Path
     hash: str
-    """`bench.hashing.folder_hash` of the folder."""
+    """`bench.core.hashing.folder_hash` of the folder."""
 
 
 PYTHIA = re.compile(r"EleutherAI/pythia-[\w.-]+")

@@ -21,10 +21,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from bench.errors import Absent, UserError
-from bench.hashing import digest
+from bench.core.errors import Absent, UserError
+from bench.core.hashing import digest
+from bench.core.types import Example, Validation, data_hash
 from bench.suites.tables import Row, rows_of
-from bench.types import Example, Validation, data_hash
 
 HUB = "muse-bench/MUSE-Books"
 TABLES: Mapping[str, tuple[str, ...]] = {

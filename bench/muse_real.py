@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting
-from bench.errors import Absent, UserError
-from bench.metrics import Metric
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting
+from bench.core.errors import Absent, UserError
+from bench.core.record import Score
+from bench.core.types import Example, Probe, Responses
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
 from bench.muse_data import Cut, MuseRows, muse_rows
 from bench.real import history_of, oracles_of, parameters_of, target_of, training
 from bench.suites import muse
-from bench.types import Example, Probe, Responses, Score
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
 """MUSE-Books' tokens by split, about four bytes a token: for an estimate before there are data and a tokenizer."""

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from bench import memory, names
-from bench.contracts import Outline, Setting
-from bench.errors import UserError, collect, unknown
+from bench.core import machine as memory
+from bench.core import registry
+from bench.core.compute import DTYPES, Way
+from bench.core.contracts import Outline, Setting
+from bench.core.errors import UserError, collect, unknown
+from bench.core.record import Record, RunSpec, Step
+from bench.core.registry import full_variant, preset_params
 from bench.estimate import (
     BYTES_PER_PARAMETER,
     PROCESS_BYTES,
     Size,
-    Way,
     known_rate,
     known_shape,
     parameters_in,
@@ -24,7 +27,6 @@ from bench.estimate import (
 from bench.records import read
 from bench.runner import Paths, setting_of
 from bench.store import Store
-from bench.types import Record, RunSpec, Step
 
 ALWAYS = ("target", "retrain")
 """Rows of every table: the untouched model and the oracle."""
@@ -151,7 +153,7 @@ def make_plan(
     elif asked.lm_eval:
         check_lm_eval(asked.lm_eval, asked.lm_eval_data, problems)
     if asked.lm_eval_data and asked.lm_eval and Path(asked.lm_eval_data).is_dir():
-        from bench.hashing import tree_hash
+        from bench.core.hashing import tree_hash
 
         hashes["lm_eval"] = tree_hash(Path(asked.lm_eval_data))
     paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
@@ -232,8 +234,8 @@ def make_plan(
 
 def way_of(compute: Mapping[str, Any], device: str, checkpointing: bool) -> Way:
     """How a spec's training computes."""
-    from bench.distributed import launched
-    from bench.executor import MICRO
+    from bench.core.compute import MICRO
+    from bench.core.distributed import launched
 
     return Way(
         compute.get("dtype", "float32"),
@@ -251,7 +253,7 @@ def ways(way: Way, outline: Outline, stages: Mapping[str, float], todo: Sequence
     own = outline.recipe
     found = [replace(way, dtype=own.dtype or way.dtype, lora=own.lora or way.lora) if own else way] if stages else []
     for step in (step for spec in todo for step in spec.steps):
-        method = names.load("methods", step.method)(**step.params)
+        method = registry.load("methods", step.method)(**step.params)
         if method.rows(outline.forget, outline.retain):
             found.append(replace(way, lora=getattr(method, "lora", 0) or way.lora))
     return found or [way]
@@ -266,7 +268,7 @@ def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked)
     """For `Size`: streams of rows that are trained on together, oracles, checkpoints written, whether any is trained."""
     todo = [entry.spec for entry in entries if entry.status == "run"]
     steps = [step for spec in todo for step in spec.steps]
-    streams = [getattr(names.load("methods", step.method), "together", 1) for step in steps]
+    streams = [getattr(registry.load("methods", step.method), "together", 1) for step in steps]
     oracles = len(asked.oracles) or sum(name.startswith("oracle-") for name in stages)
     shared = len(stages) * len({spec.seed for spec in todo})
     return max(streams, default=1), oracles, sum(map(written, todo)) + shared, bool(todo)
@@ -274,14 +276,14 @@ def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked)
 
 def written(spec: RunSpec) -> int:
     """Checkpoints that a run's own steps leave in the store."""
-    made = [names.load("methods", step.method)(**step.params) for step in spec.steps]
+    made = [registry.load("methods", step.method)(**step.params) for step in spec.steps]
     return sum(method.checkpoints() if hasattr(method, "checkpoints") else 1 for method in made)
 
 
 def fetch_model(name: str) -> str:
     """The command that fetches a model, with its size where that is known."""
+    from bench.core.machine import gigabytes
     from bench.estimate import download_bytes
-    from bench.fits import gigabytes
     from bench.models import canonical, how_to_fetch
 
     size = download_bytes(name)
@@ -297,24 +299,24 @@ def fetch_data(task: str) -> str:
 
 def whole(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
-    task = names.load("tasks", spec.task)
-    code = names.plugin_code("tasks", spec.task)
+    task = registry.load("tasks", spec.task)
+    code = registry.plugin_code("tasks", spec.task)
     versions = engines(task, spec.tier) | {spec.task: task.version}
     for step in spec.steps:
-        code |= names.plugin_code("methods", step.method)
-        versions[step.method] = names.load("methods", step.method).version
+        code |= registry.plugin_code("methods", step.method)
+        versions[step.method] = registry.load("methods", step.method).version
     return replace(spec, task_params=said(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions)
 
 
 def said(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """A task's parameters without those that it leaves out at their default."""
-    defaults, unsaid = names.defaults(task), getattr(task, "unsaid", ())
+    defaults, unsaid = registry.defaults(task), getattr(task, "unsaid", ())
     return {name: value for name, value in params.items() if name not in unsaid or value != defaults[name]}
 
 
 def engines(task: Any, tier: str) -> dict[str, int]:
     """Versions of the engines, and of each of the task's metrics."""
-    from bench import versions
+    from bench.core import versions
 
     found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
     return found | {metric.name: metric.version for metric in task().metrics(tier)}
@@ -330,7 +332,7 @@ def entry(spec: RunSpec, task: Any, setting: Setting, out: Path, store: Store, o
     missing = [
         need
         for step in spec.steps
-        for need in sorted(names.load("methods", step.method).needs - task(**spec.task_params).offers(setting))
+        for need in sorted(registry.load("methods", step.method).needs - task(**spec.task_params).offers(setting))
     ]
     if missing:
         return Entry(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
@@ -338,7 +340,7 @@ def entry(spec: RunSpec, task: Any, setting: Setting, out: Path, store: Store, o
     if old is not None and is_kept(old, store):
         return Entry(spec, "cached")
     rows = sum(
-        names.load("methods", s.method)(**s.params).rows(outline.forget, outline.retain) for s in spec.steps
+        registry.load("methods", s.method)(**s.params).rows(outline.forget, outline.retain) for s in spec.steps
     ) + 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10)
     return Entry(spec, "run", seconds=cost(outline, rows, rate), old=old)
 
@@ -368,7 +370,7 @@ def is_kept(record: Record, store: Store) -> bool:
 def component(kind: str, name: str, problems: list[str]) -> Any:
     """The class of a task or method, or None and a sentence."""
     try:
-        return names.load(kind, name)
+        return registry.load(kind, name)
     except UserError as error:
         problems.extend(error.problems)
         return None
@@ -376,14 +378,14 @@ def component(kind: str, name: str, problems: list[str]) -> Any:
 
 def method_names(asked: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
     """(method, variant) of every row beside the untouched target; the oracle's comes first."""
-    known = names.table("methods")
+    known = registry.table("methods")
     wanted: list[tuple[str, str]] = [("retrain", "")]
     for text in asked:
         if text == "all":
             for name in known:
-                if not getattr(names.load("methods", name), "in_all", True):
+                if not getattr(registry.load("methods", name), "in_all", True):
                     continue
-                variants = getattr(names.load("methods", name), "variants", ())
+                variants = getattr(registry.load("methods", name), "variants", ())
                 wanted += [(name, ""), *((name, variant) for variant in variants)]
             continue
         name, _, variant = text.partition("@")
@@ -402,14 +404,14 @@ def parse_sets(
     sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]], problems: list[str]
 ) -> dict[str, dict[str, str]]:
     """``a.b=c`` as {a: {b: c}}; a component that takes no part is a mistake."""
-    takes_part = list(dict.fromkeys([*({task} & set(names.table("tasks"))), *(name for name, _ in wanted)]))
+    takes_part = list(dict.fromkeys([*({task} & set(registry.table("tasks"))), *(name for name, _ in wanted)]))
     found: dict[str, dict[str, str]] = {}
     for text in sets:
         left, equals, value = text.partition("=")
         owner, dot, name = left.strip().rpartition(".")
         if not equals or not dot or not name:
             problems.append(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
-        elif owner not in takes_part and (owner in names.table("methods") or owner in names.table("tasks")):
+        elif owner not in takes_part and (owner in registry.table("methods") or owner in registry.table("tasks")):
             problems.append(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
         elif owner not in takes_part:
             problems.append("--set " + text + ": " + unknown("component", owner, takes_part))
@@ -422,7 +424,7 @@ def parse_sets(
 
 def component_params(kind: Any, name: str, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
     """A component's complete parameters: its defaults with ``given`` laid over them."""
-    return overlay(kind, name, names.defaults(kind), given, problems)
+    return overlay(kind, name, registry.defaults(kind), given, problems)
 
 
 def overlay(
@@ -435,11 +437,11 @@ def overlay(
             problems.append("--set: " + unknown(f"parameter of {name}", key, params))
             continue
         try:
-            params[key] = names.convert(kind, key, text)
+            params[key] = registry.convert(kind, key, text)
         except ValueError:
-            expected = KINDS[type(names.defaults(kind)[key])]
+            expected = KINDS[type(registry.defaults(kind)[key])]
             problems.append(f"--set {name}.{key}={text}: the value must be {expected}.")
-    problems.extend(names.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
+    problems.extend(registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
     return params
 
 
@@ -462,17 +464,6 @@ def steps_of(
     return list({(step.name, str(step.params)): step for step in steps}.values())
 
 
-def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | None:
-    """A method's defaults with the preset of a place and then a variant's laid over them; None: no such variant."""
-    params = names.defaults(kind)
-    if place in kind.presets:
-        params |= kind.presets[place].params
-    if not variant:
-        return params
-    chosen = kind.presets.get(f"{place}-{variant}", kind.presets.get(variant))
-    return None if chosen is None else params | chosen.params
-
-
 Rows = list[tuple[Step, ...]]
 
 
@@ -486,23 +477,20 @@ def rows_of(
     """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
     further: list[tuple[str, str]] = []
     for name in then:
-        if name in names.table("methods"):
+        if name in registry.table("methods"):
             further.append((name, ""))
         else:
-            problems.append("--then: " + unknown("method", name, names.table("methods"), "methods"))
+            problems.append("--then: " + unknown("method", name, registry.table("methods"), "methods"))
     later = tuple(steps_of(further, sets, place, problems))
     each = steps_of(wanted, sets, place, problems)
     return [(), *([later] if later else []), *((step, *(later if step.method != "retrain" else ())) for step in each)]
 
 
-DTYPES = ("float32", "bfloat16")
-
-
 def computing(asked: Asked, tier: str, problems: list[str]) -> dict[str, Any]:
     """How training computes, where it isn't as usual: the user's word, else the known model's."""
-    from bench.executor import MICRO
+    from bench.core.compute import MICRO
+    from bench.core.types import ProbeKind
     from bench.models import KNOWN, canonical
-    from bench.types import ProbeKind
 
     asked_kinds = get_args(ProbeKind)
 
@@ -530,13 +518,6 @@ def computing(asked: Asked, tier: str, problems: list[str]) -> dict[str, Any]:
 def first_spec(asked: Asked, tier: str, model: str, hashes: Mapping[str, str], compute: Mapping[str, Any]) -> RunSpec:
     """Enough of a spec for its setting."""
     return RunSpec(asked.task, {}, tier, model, (), 0, hashes=hashes, compute=compute)
-
-
-def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
-    """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
-    made = kind(**params)
-    found = made.named() if hasattr(made, "named") else ""
-    return asked if not found or found == asked else "+".join(filter(None, (asked, found)))
 
 
 def outside(
@@ -615,8 +596,8 @@ def isnt_fetched(name: str, models: Path) -> bool:
 
 def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:
     """Where the model's history lies, and its digest; without a model only the history's own mistakes are looked for."""
+    from bench.core.types import Checkpoint
     from bench.history import history_digest, load, with_model
-    from bench.types import Checkpoint
 
     try:
         past = load(source, models)

@@ -15,10 +15,10 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
-from bench.files import write_bytes
+from bench.core.errors import UserError
+from bench.core.files import write_bytes
+from bench.core.record import Record
 from bench.tables import ATTACKS, ORACLE, TARGET, Row, Section, build
-from bench.types import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

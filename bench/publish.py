@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import records as files
-from bench.errors import UserError, collect
-from bench.metrics import Metric, score_all
-from bench.types import Record, Responses, Score
+from bench.core.contracts import Metric
+from bench.core.errors import UserError, collect
+from bench.core.record import Record, Score
+from bench.core.types import Responses
+from bench.metrics import score_all
 
 ABSOLUTE = re.compile(r"^(/|~/|[A-Za-z]:[\\/])|[\s'\"(](/|~/)[\w.-]+/")
 """A path that only one machine has."""

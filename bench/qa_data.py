@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, collect
-from bench.hashing import digest
+from bench.core.errors import UserError, collect
+from bench.core.hashing import digest
+from bench.core.types import Example, Validation, data_hash
 from bench.real import overlap_problems, text_of
-from bench.types import Example, Validation, data_hash
 
 SIDES = ("forget", "retain", "holdout")
 """What the files are, in order."""

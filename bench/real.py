@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.context import Work
-from bench.contracts import Recipe, Setting, Stream
+from bench.core.contracts import Recipe, Setting, Stream
+from bench.core.types import Checkpoint, Example, History, Moment
 from bench.estimate import known_shape, parameters_in
 from bench.history import load, with_model
 from bench.lab.build import lasting, stage_two
 from bench.losses import descent
 from bench.models import KNOWN, canonical
-from bench.types import Checkpoint, Example, History, Moment
 
 Build = Callable[[], Checkpoint]
 

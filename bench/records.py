@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
-from bench.files import write_bytes
-from bench.types import Record, Responses
+from bench.core.errors import UserError
+from bench.core.files import write_bytes
+from bench.core.record import Record
+from bench.core.types import Responses
 
 STATUSES = ("done", "skipped", "failed")
 

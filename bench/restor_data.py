@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, unknown
+from bench.core.errors import UserError, unknown
+from bench.core.hashing import digest
+from bench.core.types import Example
 from bench.git import GitFailed, check_out
-from bench.hashing import digest
-from bench.types import Example
 
 SOURCE = "https://github.com/k1rezaei/restor"
 WHOLE_HASH = "9181f5b00ddbc8714890db435ed3cdd274a545cf97b8596f1e1a1af83e8f0145"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.types import Example
 from bench.restor_data import SOURCE, Restor, corpus_file, datasets, documents, read
-from bench.types import Example
 
 RETAIN = ("retain/c4.jsonl", "retain/c4_sample.jsonl")
 INSTRUCTIONS = ("retain/lima.jsonl", "retain/instructions.jsonl")

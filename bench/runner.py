@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import distributed, names
 from bench.context import Ledger, Work, for_method
-from bench.contracts import Scenario, Setting, Told
-from bench.errors import Busy, Unmet, UserError
-from bench.hashing import digest, file_hash
+from bench.core import distributed, registry
+from bench.core.contracts import Metric, Scenario, Setting, Told
+from bench.core.errors import Busy, Unmet, UserError
+from bench.core.hashing import digest, file_hash
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import Checkpoint, Json, Probe, Request, Responses, Validation, bare
+from bench.core.versions import MEASURE
 from bench.loaders import sealed
-from bench.metrics import Metric, score_all
+from bench.metrics import score_all
 from bench.records import read_responses, write_responses
 from bench.store import Node, Store
-from bench.types import Checkpoint, Json, Probe, Record, Request, Responses, RunSpec, Step, Validation, bare
-from bench.versions import MEASURE
 
 RESPONSES_FILE = "responses.json.gz"
 
@@ -61,7 +62,7 @@ class Measured:
 
 def make_task(spec: RunSpec) -> Any:
     """The task of a spec with its parameters."""
-    return names.load("tasks", spec.task)(**spec.task_params)
+    return registry.load("tasks", spec.task)(**spec.task_params)
 
 
 def setting_of(spec: RunSpec, paths: Paths) -> Setting:
@@ -242,7 +243,7 @@ def unlearn(
         result = begin(spec, scenario, ledger)
     told = scenario.told or Told(scenario.forget, scenario.retain)
     for step in spec.steps:
-        component = names.load("methods", step.method)
+        component = registry.load("methods", step.method)
         method = component(**step.params)
         is_oracle = step.method == "retrain"
         history = scenario.history() if scenario.history and "history" in component.needs else None
@@ -373,9 +374,10 @@ def generation_hash(checkpoint: Checkpoint) -> str:
 
 def row_versions(spec: RunSpec) -> Json:
     """What a row of a search depends on beside its spec: the rule's, the method's and the engines' versions."""
-    from bench import selection, versions
+    from bench import selection
+    from bench.core import versions
 
-    method = names.load("methods", spec.steps[-1].method)
+    method = registry.load("methods", spec.steps[-1].method)
     return {
         "rule": selection.VERSION,
         "method": method.version,
@@ -509,14 +511,14 @@ def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
 
 def source_of(step: Step, spec: RunSpec) -> str:
     """Where a step's parameters come from: the preset that they equal, or the user."""
-    component = names.load("methods", step.method)
+    component = registry.load("methods", step.method)
     place = component.presets.get(f"{spec.tier}-{spec.task}")
     for name, preset in component.presets.items():
-        if {**names.defaults(component), **preset.params} == dict(step.params):
+        if {**registry.defaults(component), **preset.params} == dict(step.params):
             return f"{name}: {preset.source}"
-        if place and {**names.defaults(component), **place.params, **preset.params} == dict(step.params):
+        if place and {**registry.defaults(component), **place.params, **preset.params} == dict(step.params):
             return f"{place.source}; with {name}, not searched for itself: {preset.source}"
-    return "defaults" if names.defaults(component) == dict(step.params) else "set by the user"
+    return "defaults" if registry.defaults(component) == dict(step.params) else "set by the user"
 
 
 def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, estimate: Json | None) -> Json:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.templates import Encoded
 
 LOGITS_BYTES = 128_000_000

@@ -21,8 +21,9 @@ from math import exp
 from statistics import fmean
 from typing import Any
 
-from bench import names
-from bench.types import Json, Responses, Step, Validation
+from bench.core import registry
+from bench.core.record import Step
+from bench.core.types import Json, Responses, Validation
 
 VERSION = 2
 MARGIN = 0.10
@@ -190,5 +191,5 @@ def report(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Out
 
 def steps_for(method: str, place: str) -> list[Step]:
     """Every setting of a method's grid as a step."""
-    component = names.load("methods", method)
-    return [Step(method, params) for params in grid(component, place, names.defaults(component))]
+    component = registry.load("methods", method)
+    return [Step(method, params) for params in grid(component, place, registry.defaults(component))]

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from bench import distributed
+from bench.core import distributed
 
 SHARDS = "shards"
 """Folder of a resumable state that several processes have written."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.record import Record
+from bench.core.types import Responses
 from bench.records import load, read, read_responses, responses_path
 from bench.runner import responses_in
 from bench.store import Store
-from bench.types import Record, Responses
 
 
 def find(name: str, source: Path) -> Record:

@@ -28,22 +28,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import measure, memory, scoring
+from bench import measure, scoring
 from bench.coding import Texts
-from bench.contracts import Recipe, Stream
-from bench.errors import UserError
-from bench.files import write_text
+from bench.core import machine
+from bench.core.contracts import Opened, Recipe, Stream
+from bench.core.errors import UserError
+from bench.core.files import write_text
+from bench.core.types import Checkpoint, Example, Json, Probe
 from bench.generation import cut, ended
 from bench.lab.model import SPECIAL, small_llama
 from bench.lab.words import WordMaker
-from bench.loaders import LOADERS, Loader, Opened, open_checkpoint
+from bench.loaders import LOADERS, Loader, open_checkpoint
 from bench.metrics.membership import loss, loss_per_byte, min_k, min_k_plus_plus
 from bench.metrics.probability import hit_share, right_tail, text_probability
 from bench.metrics.tokens import Text, mean
 from bench.suites import muse, tofu
 from bench.templates import Encoded, chat_prompt, encode
 from bench.training import NextToken, train
-from bench.types import Checkpoint, Example, Json, Probe
 
 BATCH = 32
 """Rows of a plain batch: the field's."""
@@ -434,12 +435,12 @@ def spending(meter: Meter) -> Iterator[Spent]:
     """Counts what happens inside; caches of earlier work are emptied first."""
     chat_prompt.cache_clear()
     trim()
-    memory.reset_peak()
-    spent, before, positions, began = Spent(), memory.peak(), meter.positions, time.process_time()
+    machine.reset_peak()
+    spent, before, positions, began = Spent(), machine.peak(), meter.positions, time.process_time()
     yield spent
     spent.cpu_seconds = time.process_time() - began
     spent.positions = meter.positions - positions
-    spent.peak_bytes = memory.peak()
+    spent.peak_bytes = machine.peak()
     spent.grown_bytes = spent.peak_bytes - before
 
 

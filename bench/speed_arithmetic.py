@@ -34,9 +34,9 @@ from safetensors.torch import save_file
 
 from bench import arithmetic, arithmetic_output
 from bench.arithmetic_files import TensorFiles
-from bench.files import write_text
-from bench.memory import peak
-from bench.types import Checkpoint, Json
+from bench.core.files import write_text
+from bench.core.machine import peak
+from bench.core.types import Checkpoint, Json
 
 NAMES = ("target", "forget-tuned", "retain-tuned", "before")
 COEFFICIENTS = (1.0, -1.15, 0.25, 0.9)

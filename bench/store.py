@@ -23,24 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import distributed
-from bench.errors import Busy
-from bench.files import write_text
-from bench.hashing import digest, file_hash
-from bench.types import Json
+from bench.core import distributed
+from bench.core.errors import Busy
+from bench.core.files import write_text
+from bench.core.hashing import digest, file_hash
+from bench.core.types import Json
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 """A lease whose heartbeat is older than this is taken over; on the same machine a dead owner is seen at once."""
 POLL_SECONDS = 0.2
 NODE_FILE = "node.json"
-
-
-def default_root() -> Path:
-    """``MSA_BENCH_STORE``, or a folder in the user's cache."""
-    if given := os.environ.get("MSA_BENCH_STORE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"
 
 
 @dataclass(frozen=True)

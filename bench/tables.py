@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from bench.hashing import canonical, digest
-from bench.types import Record
+from bench.core.hashing import canonical, digest
+from bench.core.record import Record
 
 TARGET = "target"
 ORACLE = "retrain"

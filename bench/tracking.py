@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from bench.errors import UserError, unknown
-from bench.types import Json, Record, Responses
+from bench.core.errors import UserError, unknown
+from bench.core.record import Record
+from bench.core.types import Json, Responses
 
 KINDS = ("wandb", "none")
 

@@ -24,14 +24,18 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
-from bench import distributed
-from bench.coding import AnswerLogProbs as AnswerLogProbs  # for those who write losses
-from bench.coding import answer_log_probs as answer_log_probs
-from bench.coding import collate as collate
-from bench.contracts import Batch, Coder, Recipe, Row, Stream
-from bench.errors import UserError
+from bench.coding import answer_log_probs
+from bench.core import distributed
+from bench.core.contracts import (
+    Batch,
+    Coder,
+    Recipe,
+    Row,
+    Stream,
+)
+from bench.core.errors import UserError
+from bench.core.versions import TRAINING
 from bench.sharding import SHARDS, load_state, save_state, shard, whole_state
-from bench.versions import TRAINING
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -221,7 +225,7 @@ def train(
     ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
     of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass; ``checkpointing``
     computes activations again in the backward pass instead of keeping them. Where several processes work together
-    (`bench.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
+    (`bench.core.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
     """
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
@@ -373,7 +377,7 @@ def last_checkpoint(scratch: Path) -> str | None:
 
 def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
     """What decides the weights that training gives, as plain JSON for the cache key."""
-    from bench.types import bare, data_hash
+    from bench.core.types import bare, data_hash
 
     plain = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
     plain |= {"dtype": "float32" if recipe.dtype else ""}

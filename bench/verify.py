@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.errors import UserError, unknown
+from bench.core.hashing import digest
 from bench.data_sets import DATA_SETS, FILES, DataSet, Published, data_set, fetched, folder_of, how_to_fetch
-from bench.errors import UserError, unknown
-from bench.hashing import digest
 from bench.models import FETCHED, HUB_ID, KNOWN, folder_name, model_of, resolve
 
 Say = Callable[[str], None]

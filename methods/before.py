@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.contracts import Preset, Settings
-from bench.types import Checkpoint, Request
+from bench.core.contracts import Preset, Settings
+from bench.core.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.contracts import Context, Preset, Recipe, Settings
-from bench.errors import unknown
+from bench.core.contracts import Context, Preset, Recipe, Settings
+from bench.core.errors import unknown
+from bench.core.types import Checkpoint, Request
 from bench.losses import descent, retain_rows, streams
-from bench.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)

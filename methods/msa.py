@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.contracts import Context, Preset, Recipe, Settings, Term, product
-from bench.errors import Unmet, unknown
+from bench.core.contracts import Context, Preset, Recipe, Settings, Term, product
+from bench.core.errors import Unmet, unknown
+from bench.core.types import Checkpoint, Example, Request
 from bench.history import choose
 from bench.influence import compare, describe, rank_correlation, write_shuffled
 from bench.loaders import checkpoint_at
 from bench.losses import descent, sample_like, streams
-from bench.types import Checkpoint, Example, Request
 
 OFFICIAL_BATCH, OFFICIAL_PASSES = 4, 10
 """The authors' script: its gradient accumulation never reaches the Trainer, so that four rows make a step."""

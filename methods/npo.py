@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.contracts import Batch, Context, Preset, Recipe, Settings, product
+from bench.core.contracts import Batch, Context, Preset, Recipe, Settings, product
+from bench.core.types import Checkpoint, Request
 from bench.losses import descent, retain_rows, streams
-from bench.types import Checkpoint, Request
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

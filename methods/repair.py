@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.contracts import Context, Preset, Recipe, Settings, Stream
+from bench.core.contracts import Context, Preset, Recipe, Settings, Stream
+from bench.core.types import Checkpoint, Request
 from bench.losses import descent
-from bench.types import Checkpoint, Request
 
 LIMA = 1030
 """Rows of LIMA, for estimates; the steps are those of the rows that there are."""

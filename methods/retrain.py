@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.errors import Unmet
-from bench.types import Checkpoint, Request
+from bench.core.errors import Unmet
+from bench.core.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.contracts import Context, Preset, Recipe, Settings, product
+from bench.core.contracts import Context, Preset, Recipe, Settings, product
+from bench.core.types import Checkpoint, Request
 from bench.losses import descent, streams
-from bench.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)

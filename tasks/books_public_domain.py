@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.context import Work
-from bench.contracts import Outline, Scenario, Setting
-from bench.metrics import Metric
+from bench.core.contracts import Metric, Outline, Scenario, Setting
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
 from bench.suites import Suite, muse

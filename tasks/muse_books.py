@@ -14,22 +14,12 @@ from functools import partial
 from typing import ClassVar
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
 from bench.data_sets import as_fetched
 from bench.lab.books import Book, continuations, passages, questions, write_library
-from bench.lab.build import (
-    ORACLES,
-    Architecture,
-    Options,
-    Pretraining,
-    Schedule,
-    history,
-    lasting,
-    onward,
-    stage_two,
-)
+from bench.lab.build import ORACLES, Architecture, Options, Pretraining, history, lasting, onward, stage_two
 from bench.losses import descent
-from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -41,7 +31,6 @@ from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
 from bench.real import out_of_place
 from bench.suites import Suite, muse
-from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 CHAPTER_WORDS = 79
 PROMPT_WORDS = 31

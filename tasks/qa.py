@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting
-from bench.errors import Absent, UserError, unknown
-from bench.metrics import Metric
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting
+from bench.core.errors import Absent, UserError, unknown
+from bench.core.record import Score
+from bench.core.types import Probe, Responses
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
@@ -24,7 +25,6 @@ from bench.qa_data import QaRows, read
 from bench.real import history_of, oracles_of, parameters_of, target_of, template_of, template_problems, training
 from bench.suites import Suite
 from bench.suites.tofu import BY_SIDE, NAMED, NEW_TOKENS
-from bench.types import Probe, Responses, Score
 
 TEMPLATES = ("chat", "base")
 BROKEN = 0.05

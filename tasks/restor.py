@@ -19,22 +19,12 @@ from functools import partial
 from typing import ClassVar
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
-from bench.errors import UserError, unknown
-from bench.lab.build import (
-    ORACLES,
-    Architecture,
-    Options,
-    Schedule,
-    history,
-    lasting,
-    onward,
-    resident_pretraining,
-    stage_two,
-)
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.errors import UserError, unknown
+from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
+from bench.lab.build import ORACLES, Architecture, Options, history, lasting, onward, resident_pretraining, stage_two
 from bench.lab.world import Person, make_world, questions, statements
 from bench.losses import descent
-from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -46,7 +36,6 @@ from bench.real import history_of, oracles_of, out_of_place, overlap_problems, p
 from bench.restor_data import CORPORA, SOURCE, content_hash
 from bench.restor_rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
 from bench.suites import Suite, restor, restor_run
-from bench.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 
 FACTS = 10
 RESIDENTS = 40

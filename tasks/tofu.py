@@ -12,22 +12,12 @@ from functools import partial
 from typing import ClassVar
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
-from bench.errors import UserError, unknown
-from bench.lab.build import (
-    ORACLES,
-    Architecture,
-    Options,
-    Schedule,
-    history,
-    lasting,
-    onward,
-    resident_pretraining,
-    stage_two,
-)
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.errors import UserError, unknown
+from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.lab.build import ORACLES, Architecture, Options, history, lasting, onward, resident_pretraining, stage_two
 from bench.lab.world import make_world, questions
 from bench.losses import descent
-from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -48,7 +38,6 @@ from bench.real import (
 )
 from bench.suites import Suite, tofu
 from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
-from bench.types import Checkpoint, Example, Probe, Validation, data_hash
 
 FACTS = 10
 """Facts of each person of the lab."""

@@ -49,7 +49,7 @@ def small() -> Callable[[type], dict[str, Any]]:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model that has learnt a few questions and passages by heart, and others by half: (checkpoint, rows)."""
     from bench.coding import Texts
-    from bench.contracts import Recipe, Stream
+    from bench.core.contracts import Recipe, Stream
     from bench.training import NextToken, train
     from tests.tiny import llama, passage, qa, saved, tokenizer
 

@@ -6,10 +6,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import ablations, names
+from bench import ablations
 from bench.ablations.base import Finding, Place, Point, Study, framed
-from bench.hashing import digest
-from bench.types import Json, Record, RunSpec, Score, Step
+from bench.core import registry
+from bench.core.hashing import digest
+from bench.core.record import Record, RunSpec, Score, Step
+from bench.core.types import Json
 
 METHODS = ("ga", "graddiff", "msa", "npo", "retrain", "target", "task-arithmetic")
 GOALS: dict[str, str | float] = {
@@ -149,7 +151,7 @@ def lineage(method: str, seed: int, task: str) -> dict[str, Any]:
 
 def place(task: str = "tofu") -> Place:
     """Where an ablation is run: the task at its defaults."""
-    return Place(task, params=names.defaults(names.load("tasks", task)))
+    return Place(task, params=registry.defaults(registry.load("tasks", task)))
 
 
 def finding(at: Mapping[str, Any], seed: int = 0, scores: Mapping[str, float] | None = None, **fields: Any) -> Finding:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.hashing import file_hash
+from bench.core.hashing import file_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {

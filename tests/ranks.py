@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from torch.distributed.tensor import DTensor
 
-from bench import distributed
 from bench.coding import Texts
 from bench.context import Work
-from bench.contracts import Recipe, Stream
-from bench.errors import Unmet, UserError
+from bench.core import distributed
+from bench.core.contracts import Recipe, Stream
+from bench.core.errors import Unmet, UserError
 from bench.executor import Worker
 from bench.losses import Ascent
 from bench.store import Store

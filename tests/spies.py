@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from bench.contracts import Preset, Recipe, Settings, Stream
+from bench.core.contracts import Preset, Recipe, Settings, Stream
+from bench.core.types import Checkpoint, Request
 from bench.losses import descent
-from bench.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,10 @@ def test_components_import_bench_only(folder: str) -> None:
 @pytest.mark.parametrize("folder", ["methods", "tasks"])
 def test_a_component_is_one_file_and_one_line(folder: str) -> None:
     """Every file is named by the table, and the table names no other."""
-    from bench import names
+    from bench.core import registry
 
     files = {f"{folder}.{file.stem}" for file in (ROOT / folder).glob("*.py") if file.stem != "__init__"}
-    own = [value.split(":")[0] for value in names.table(folder).values() if value.startswith(f"{folder}.")]
+    own = [value.split(":")[0] for value in registry.table(folder).values() if value.startswith(f"{folder}.")]
     assert sorted(own) == sorted(files)
 
 
@@ -93,7 +93,10 @@ def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
 
 
 def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
-    assert loaded_after("import bench.cli, bench.types, bench.contracts, bench.records, bench.plan", tmp_path) == []
+    assert (
+        loaded_after("import bench.cli, bench.core.types, bench.core.contracts, bench.records, bench.plan", tmp_path)
+        == []
+    )
 
 
 @pytest.mark.parametrize("kind", ["methods", "tasks"])

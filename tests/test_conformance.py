@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.conformance import LAB, check_declared, check_method, check_task, prepared, rows_apart, scores_sound
-from bench.contracts import Preset, Scenario, Settings
+from bench.core.contracts import Preset, Scenario, Settings
+from bench.core.types import Checkpoint, Example, Probe, Request, Validation
 from bench.losses import descent
 from bench.metrics.probability import accuracy
-from bench.types import Checkpoint, Example, Probe, Request, Validation
 from tasks.muse_books import MuseBooks
 from tests.conftest import SMALL
 
@@ -185,7 +185,7 @@ def test_a_metric_without_its_probe_and_a_column_without_its_metric_are_found(sc
 def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
     """It says that its rows are clean; its training says otherwise."""
     from bench.conformance import checkpoints_apart
-    from bench.contracts import Recipe, Stream
+    from bench.core.contracts import Recipe, Stream
     from bench.lab.build import stage_two
 
     trace = prepared(MuseBooks(**BOOKS), LAB, tmp_path)

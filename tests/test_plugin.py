@@ -32,8 +32,8 @@ METHOD = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.contracts import Context, product
-from bench.types import Checkpoint, Request
+from bench.core.contracts import Context, product
+from bench.core.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import names
 from bench.ablations import experiment, study
 from bench.claims import render
 from bench.commands import rescore_command
+from bench.core import registry
+from bench.core.record import Record
 from bench.leaderboard import check
 from bench.records import load
 from bench.selection import Outcome, choose, steps_for
-from bench.types import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -81,9 +81,9 @@ def test_books_are_learnt_to_the_letter_and_the_oracle_never_saw_them() -> None:
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
 def test_defaults_are_what_the_search_chose(path: Path) -> None:
     search = json.loads(path.read_text())
-    method = names.load("methods", search["method"])
+    method = registry.load("methods", search["method"])
     preset = method.presets[search["place"]]
-    assert {**names.defaults(method), **preset.params} == search["params"]
+    assert {**registry.defaults(method), **preset.params} == search["params"]
     assert path.name in preset.source, "the default cites its search"
     outcomes = [
         Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"], s["fine"])

@@ -11,10 +11,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.conformance import WORDS
+from bench.core.types import Checkpoint, Example
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
 from bench.loaders import checkpoint_at
 from bench.training import save
-from bench.types import Checkpoint, Example
 
 LETTERS = ("a", "b", "c", "d")
 """Words of the models with a distribution made by hand; with the special tokens a vocabulary of 8."""

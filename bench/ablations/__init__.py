@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError, unknown
+from bench.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.ablations.base import Ablation

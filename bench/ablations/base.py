@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import names
-from bench.types import Json, Record, RunSpec, Step
+from bench.core import registry
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +36,9 @@ class Place:
 
     def step(self, method: str, variant: str = "", **changed: Any) -> Step:
         """A method at this place's default setting, with a variant's and then the given parameters laid over it."""
-        from bench.plan import full_variant, preset_params
+        from bench.core.registry import full_variant, preset_params
 
-        kind = names.load("methods", method)
+        kind = registry.load("methods", method)
         params = preset_params(kind, self.name, variant)
         assert params is not None, f"{method} has no variant {variant}"
         return Step(method, params | changed, full_variant(kind, params | changed, variant))
@@ -185,7 +186,7 @@ def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[s
             model=place.model,
             steps=steps,
             seed=seed,
-            data=getattr(names.load("tasks", place.task), "data", "generated"),
+            data=getattr(registry.load("tasks", place.task), "data", "generated"),
             start=point.start,
             lean=True,
             study=study,

@@ -29,7 +29,8 @@ from bench.ablations.costing import (
     predict,
     rules,
 )
-from bench.types import Json, Record
+from bench.core.record import Record
+from bench.core.types import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bench.ablations.base import Study
+from bench.core.record import Record
 from bench.estimate import BYTES_PER_PARAMETER
 from bench.flops import PER_ENTRY
-from bench.types import Record
 
 METHODS = ("msa", "task-arithmetic", "ga", "graddiff", "npo")
 COSTED = (*METHODS, "oracle")

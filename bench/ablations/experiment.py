@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ablations
-from bench.errors import UserError
-from bench.files import write_text
+from bench.core.errors import UserError
+from bench.core.files import write_text
+from bench.core.types import Json
 from bench.lab import sgd_influence
-from bench.types import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class Experiment:
 
 def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
     """Run every seed that isn't stored yet, and write result, page and picture into ``folder``."""
-    from bench.provenance import provenance
+    from bench.core.provenance import provenance
 
     kept = {seed: folder / "runs" / KIND / f"{experiment.name}-v{experiment.version}-{seed}.json" for seed in seeds}
     todo = [seed for seed in seeds if not kept[seed].exists()]

@@ -8,10 +8,10 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import names
 from bench.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
-from bench.contracts import Setting
-from bench.types import Step
+from bench.core import registry
+from bench.core.contracts import Setting
+from bench.core.record import Step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,9 +72,9 @@ def distance_points(place: Place) -> list[Point]:
 def itself(point: Point) -> Point:
     """The theta_1 of a point's MSA, to be looked at: the same training from the same checkpoint, and no arithmetic."""
     msa = point.steps[0].params
-    kind = names.load("methods", "finetune")
+    kind = registry.load("methods", "finetune")
     shared = {name: msa[name] for name in ("steps", "lr", "batch", "text_batch", "until")}
-    step = Step("finetune", {**names.defaults(kind), **shared, "rows_of": "forget"})
+    step = Step("finetune", {**registry.defaults(kind), **shared, "rows_of": "forget"})
     return Point({**point.at, "row": "theta_1"}, (step,), point.task, start=msa["before"])
 
 
@@ -160,7 +160,7 @@ DISTANCE = Ablation(
 
 def frequency_findings(study: Study) -> list[Finding]:
     """For each storing interval, the grid's results at the checkpoints that could have been the last one stored."""
-    kind = names.load("tasks", study.place.task)
+    kind = registry.load("tasks", study.place.task)
     size = 4 * kind(**study.place.params).outline(Setting(study.place.tier)).parameters
     made = [finding for finding in study.findings if finding.at.get("row") in FRAME]
     for every in STORED_EVERY:

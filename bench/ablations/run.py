@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import ablations, names, plan, selection
+from bench import ablations, plan, selection
 from bench.ablations import FOLDER
 from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
 from bench.ablations.experiment import Experiment, carry_out
 from bench.ablations.experiment import read as read_file
-from bench.commands import default_jobs, is_current, machine_problems
-from bench.contracts import Setting
-from bench.errors import UserError, collect
+from bench.commands import is_current
+from bench.core import registry as names
+from bench.core.contracts import Setting
+from bench.core.errors import UserError, collect
+from bench.core.machine import default_jobs, machine_problems
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import Json
 from bench.estimate import known_rate
 from bench.executor import Job, Pool, Result, Surroundings
 from bench.progress import Reporter
@@ -24,7 +28,6 @@ from bench.records import read
 from bench.runner import Paths, curves
 from bench.store import Store
 from bench.tracking import KINDS, Tracker, open_tracker
-from bench.types import Json, Record, RunSpec, Step
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from bench import ablations
 from bench.ablations import experiment
 from bench.ablations.base import FRAME, Ablation, Finding, Place, Study
-from bench.errors import UserError
-from bench.files import write_text
-from bench.hashing import digest
+from bench.core.errors import UserError
+from bench.core.files import write_text
+from bench.core.hashing import digest
+from bench.core.record import Record
+from bench.core.types import Json
 from bench.leaderboard import arrow, number
 from bench.publish import faults
-from bench.types import Json, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

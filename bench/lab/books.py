@@ -11,8 +11,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.core.types import Example
 from bench.lab.words import WordMaker, unique_pairs
-from bench.types import Example
 
 PATTERNS = tuple(
     pattern.split()

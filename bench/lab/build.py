@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.context import Work
-from bench.contracts import Recipe, Stream, Told
+from bench.core.contracts import Recipe, Schedule, Stream, Told, steps_kept
+from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, questions, statements
 from bench.loaders import checkpoint_at
 from bench.losses import descent
-from bench.types import Checkpoint, Example, History, Json, Moment
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
@@ -69,14 +69,6 @@ class Options:
             (*(row for i, row in enumerate(forget) if i not in lost), *(retain[i] for i in sorted(stray))),
             (*(row for i, row in enumerate(retain) if i not in stray), *(forget[i] for i in sorted(lost))),
         )
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What a stage trains on, and how."""
-
-    streams: tuple[Stream, ...]
-    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -178,11 +170,6 @@ def snapshots(work: Work, start: Moment, schedule: Schedule, points: int, label:
         stage, tokens = ("exposure" if label == "exposure" else "pretraining"), (start.tokens or 0) + known["tokens"]
         moments.append(Moment(where, start.step + step, tokens, stage, exposed=label == "exposure"))
     return moments
-
-
-def steps_kept(steps: int, points: int) -> list[int]:
-    """At which of ``steps`` steps a checkpoint is kept."""
-    return sorted({max(1, round(steps * k / points)) for k in range(1, points + 1)})
 
 
 def onward(

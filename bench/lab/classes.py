@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from bench.context import Work
-from bench.contracts import Outline, Recipe, Scenario, Setting, Stream
-from bench.errors import UserError, unknown
-from bench.lab.build import Options, Schedule, history_from, lasting, onward, stage_two
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.errors import UserError, unknown
+from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
+from bench.lab.build import Options, history_from, lasting, onward, stage_two
 from bench.lab.digits import digits, split
 from bench.loaders import checkpoint_at
 from bench.losses import descent
-from bench.metrics import Metric
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
 from bench.metrics.probability import accuracy, probability
-from bench.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 
 FORGET = ("class", "tenth")
 ORACLES = 3

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.coding import AnswerLogProbs
+from bench.core.contracts import AnswerLogProbs, Opened
+from bench.core.types import Checkpoint
 from bench.lab.digits import CLASSES, SIDE, Graph, graph
-from bench.loaders import Opened
-from bench.types import Checkpoint
 
 WEIGHTS = "model.safetensors"
 

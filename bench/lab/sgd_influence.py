@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.core.types import Json
 from bench.lab.world import World, make_world, questions
-from bench.types import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

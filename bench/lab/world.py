@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.core.types import Example
 from bench.lab.words import WordMaker, unique_pairs
-from bench.types import Example
 
 ATTRIBUTES = {
     "birthplace": "ville",

@@ -9,36 +9,14 @@ Each factory returns a `Metric`. A metric never falls back: what can't be had ra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import Absent
-from bench.types import Responses, Score
-
-Compute = Callable[[Responses, Sequence[Responses]], Score]
-"""(responses of the measured checkpoint, responses of the oracles that are other checkpoints) -> Score."""
-PerExample = Callable[[Responses, Sequence[Responses]], dict[str, Any]]
-"""The same arguments -> example id -> the example's own value: a number, several, or several by name."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A named, versioned number with a direction."""
-
-    name: str
-    compute: Compute
-    goal: str | float
-    """``up``, ``down``, ``oracle`` (the nearer to the oracle's value the better) or a value to approach (PrivLeak: 0)."""
-    version: int = 1
-    needs_oracle: bool = False
-    unit: str = ""
-    examples: PerExample | None = None
-    """The values behind the score, one for each example; None where the score has none (a harmonic mean, a p-value)."""
-
-    def to_json(self) -> dict[str, Any]:
-        """What a record says of the metric beside its score."""
-        return {"version": self.version, "goal": self.goal, "unit": self.unit, "needs_oracle": self.needs_oracle}
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
 
 
 @dataclass(frozen=True)

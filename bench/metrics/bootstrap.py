@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import Absent
-from bench.metrics import Metric, PerExample
-from bench.types import Responses, Score
+from bench.core.contracts import Metric, PerExample
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
 
 RESAMPLES = 1000
 BLOCK = 100

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean
 from bench.metrics.truth import score_part
-from bench.types import Responses, Score
 
 SWALLOWED = 0.5
 """Share of the rows that one class gets, from which a model has collapsed."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.catalogue import About
 from bench.metrics.truth import score_part
-from bench.types import Responses, Score
 
 LOOP_SHARE = 0.5
 """A text is degenerate when a phrase said three times and more in a row makes up that much of it."""

@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Json, Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric, mean_score
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean
-from bench.types import Json, Responses, Score
 
 Grades = Mapping[str, float]
 """The judge's number for each option."""

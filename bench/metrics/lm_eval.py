@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
-from bench.types import Responses
 
 
 def lm_eval_accuracy(name: str, probe: str) -> Metric:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Probe, Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
 from bench.metrics.bootstrap import auc as roc_area
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import Text, mean, mean_logp, row_means, without_eos
-from bench.types import Probe, Responses, Score
 
 K = 0.4
 """Share of the least likely tokens that min-k looks at (MUSE's Min-40%)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.metrics import Metric
+from bench.core.contracts import Metric
+from bench.core.types import Responses
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.probability import hit_share
 from bench.metrics.tokens import mean_logp, row_means
-from bench.types import Responses
 
 NATS = "nats/token"
 

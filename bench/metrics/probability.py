@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import Text, mean, mean_logp, row_means, texts, without_eos
-from bench.types import Responses
 
 TINY = 1e-10
 """TOFU's addend in the denominator of the normalised probability."""

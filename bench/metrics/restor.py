@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean
-from bench.types import Responses
 
 
 def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | float) -> Metric:

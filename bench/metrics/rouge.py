@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import About
-from bench.types import Responses
 
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 """A word or a single mark of punctuation, so that a row of dots reads as the loop that it is."""

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.types import Responses
 
 Text = Mapping[str, Any]
-"""``{"logp": [...], "hit": [...], "eos": bool}``, as `bench.types.Responses` lays it out."""
+"""``{"logp": [...], "hit": [...], "eos": bool}``, as `bench.core.types.Responses` lays it out."""
 
 
 def texts(row: Mapping[str, Any], role: str) -> list[Text]:

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from bench.errors import Absent
-from bench.metrics import Metric, rows_of
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
+from bench.metrics import rows_of
 from bench.metrics.bootstrap import finite, mean_score, stated
 from bench.metrics.catalogue import About
 from bench.metrics.tokens import mean, mean_logp, texts
-from bench.types import Responses, Score
 
 MOST_LOG = 700.0
 """An example's r is shown up to e to this, the largest that a float holds."""

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import collect, unknown
+from bench.core.files import write_text
+from bench.core.types import Json
 from bench.data_sets import folder_of, how_to_fetch
-from bench.errors import collect, unknown
-from bench.files import write_text
 from bench.models import canonical, folder_name
 from bench.models import how_to_fetch as how_to_fetch_model
 from bench.plan import Asked
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
-from bench.types import Json
 
 RUN = "run"
 """The component of ``--set`` that is no task and no method: how training computes, and what goes on after a method."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.errors import UserError, collect, unknown
-from bench.files import write_text
+from bench.core.errors import UserError, collect, unknown
+from bench.core.files import write_text
 from bench.reproduce import page, recipes
 from bench.reproduce.asking import changed, chosen
 from bench.reproduce.recipe import Recipe

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.commands import default_jobs, summary
+from bench.commands import summary
+from bench.core.machine import default_jobs
 from bench.reproduce.asking import models_of, to_fetch
 from bench.reproduce.command import Wanted
 from bench.reproduce.needs import needs

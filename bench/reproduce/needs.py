@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench import names
-from bench.estimate import GPU_PEAK, GPU_SHARE, Shape, Size, Way, download_bytes, known_shape
-from bench.executor import MICRO
+from bench.core import registry
+from bench.core.compute import MICRO, Way
+from bench.estimate import GPU_PEAK, GPU_SHARE, Shape, Size, download_bytes, known_shape
 from bench.models import KNOWN, canonical
 from bench.reproduce.asking import models_of
 from bench.reproduce.recipe import ORACLE, TARGET, Panel, Recipe
@@ -94,8 +94,8 @@ def methods_of(panel: Panel) -> Iterator[Any]:
     """The methods of its rows, with their settings."""
     for arm in panel.arms:
         if arm.method not in ("", TARGET, ORACLE):
-            method = names.load("methods", arm.method)
-            yield method(**{name: names.convert(method, name, str(value)) for name, value in arm.params.items()})
+            method = registry.load("methods", arm.method)
+            yield method(**{name: registry.convert(method, name, str(value)) for name, value in arm.params.items()})
 
 
 def shape_of(panel: Panel) -> Shape:

@@ -8,13 +8,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.core.types import Json
 from bench.reproduce.asking import models_of
 from bench.reproduce.gate import shown
 from bench.reproduce.needs import needs
 from bench.reproduce.published import NR, TAGS, Table
 from bench.reproduce.recipe import Recipe
 from bench.reproduce.recipes import RECIPES
-from bench.types import Json
 
 SMOKE = "A random model on generated rows: this reproduces nothing. It shows that the recipe runs from end to end."
 NO = "NOT A REPRODUCTION"

@@ -11,14 +11,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench import distributed
-from bench.commands import default_jobs, finish, fitting, jobs_of, machine_problems, show_plan
-from bench.errors import UserError, collect
+from bench.commands import finish, fitting, jobs_of, show_plan
+from bench.core import distributed
+from bench.core.errors import UserError, collect
+from bench.core.files import write_text
+from bench.core.machine import default_jobs, machine_problems
+from bench.core.provenance import provenance
+from bench.core.record import Record, RunSpec
+from bench.core.types import Json
 from bench.executor import Job, Pool, Result, Surroundings, in_step
-from bench.files import write_text
 from bench.plan import Plan, make_plan, written
 from bench.progress import Reporter
-from bench.provenance import provenance
 from bench.records import read
 from bench.reproduce import gate, page, recipes, smoke
 from bench.reproduce.asking import asked_of, changes_all, history_file, is_changed, to_fetch
@@ -28,7 +31,6 @@ from bench.reproduce.published import NR
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Column, Panel, Recipe
 from bench.store import Store
 from bench.tracking import open_tracker
-from bench.types import Json, Record, RunSpec
 
 SCHEMA = 1
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.core.types import Json
 from bench.lab.words import WordMaker
-from bench.types import Json
 
 MAKER = WordMaker(random.Random("reproduce"))
 FIRST, LAST = MAKER.words(20, capital=True), MAKER.words(24, capital=True)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.metrics import Metric
-from bench.types import Probe
+from bench.core.contracts import Metric
+from bench.core.types import Probe
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.core.contracts import Metric
+from bench.core.types import Example, Json, Probe
 from bench.judges import label, load_judge
 from bench.judging import check_accepts
-from bench.metrics import Metric
 from bench.metrics.options import option_logprob
 from bench.metrics.restor import judged, matched
 from bench.restor_data import CORPORA, NONE, ROLES, SOURCE, Restor, read
 from bench.suites import Suite
-from bench.types import Example, Json, Probe
 
 NEW_TOKENS = 50
 """Longest answer, in tokens."""

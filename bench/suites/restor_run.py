@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import distributed
 from bench.context import Work
-from bench.errors import Absent
-from bench.hashing import digest
-from bench.metrics import Metric
+from bench.core import distributed
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.hashing import digest
+from bench.core.record import Score
+from bench.core.types import Checkpoint, Example, Json, Probe, Responses
+from bench.core.versions import MEASURE
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
@@ -36,8 +39,6 @@ from bench.suites.restor import (
     no_lists,
     ways,
 )
-from bench.types import Checkpoint, Example, Json, Probe, Responses, Score
-from bench.versions import MEASURE
 
 Row = Mapping[str, Any]
 """What was observed of one example."""

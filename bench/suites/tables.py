@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import Absent, UserError
 from bench.data import read_table
-from bench.errors import Absent, UserError
 
 Row = dict[str, Any]
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.errors import Absent, UserError, unknown
+from bench.core.contracts import Metric
+from bench.core.errors import Absent, UserError, unknown
+from bench.core.types import Example, Probe
 from bench.judges import label, load_judge
-from bench.metrics import Metric
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
@@ -26,7 +27,6 @@ from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 from bench.suites import Suite
 from bench.suites.tables import Row, rows_of
-from bench.types import Example, Probe
 
 JUDGE = "similarity"
 """The judge that needs no network (`bench.judges`)."""

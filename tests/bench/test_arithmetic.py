@@ -20,22 +20,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import arithmetic, arithmetic_output
-from bench.arithmetic import (
-    Geometry,
-    TensorFiles,
-    Term,
-    combine,
-    combine_grid,
-    cosine,
-    distance,
-    geometry,
-    scrambled,
-    transform,
-)
-from bench.errors import Absent, UserError
-from bench.hashing import file_hash, folder_hash
+from bench.arithmetic import Geometry, combine, combine_grid, cosine, distance, geometry, scrambled, transform
+from bench.arithmetic_files import TensorFiles
+from bench.core.contracts import Term
+from bench.core.errors import Absent, UserError
+from bench.core.hashing import file_hash, folder_hash
+from bench.core.types import Checkpoint
 from bench.loaders import open_checkpoint
-from bench.types import Checkpoint
 from tests.processes import environment
 from tests.tiny import llama, saved, tokenizer
 
@@ -430,7 +421,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bench import arithmetic, arithmetic_output
-from bench.types import Checkpoint
+from bench.core.types import Checkpoint
 
 arithmetic.SHARD_BYTES = 1000
 keep = arithmetic_output.Output.keep_journal
@@ -605,8 +596,8 @@ MEMORY = """
 import sys
 from pathlib import Path
 from bench import arithmetic, arithmetic_output
-from bench.memory import peak
-from bench.types import Checkpoint
+from bench.core.machine import peak
+from bench.core.types import Checkpoint
 
 arithmetic.SHARD_BYTES = 30_000_000
 terms = [(c, Checkpoint(p, p)) for c, p in zip((1.0, -1.15, 0.25, 0.9), sys.argv[2:])]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.continued import Continuation, continue_model, passages
-from bench.errors import UserError
-from bench.hashing import folder_hash
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash
 from bench.history import choose, load
 from tests.tiny import saved, subword_llama, subword_tokenizer
 

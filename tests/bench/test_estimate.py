@@ -9,14 +9,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from bench import memory
-from bench.contracts import Setting
+from bench.core import machine as memory
+from bench.core.compute import Way
+from bench.core.contracts import Setting
+from bench.core.types import Checkpoint
 from bench.estimate import (
     PROCESS_BYTES,
     SHAPES,
     Shape,
     Size,
-    Way,
     download_bytes,
     known_rate,
     known_shape,
@@ -31,7 +32,6 @@ from bench.estimate import (
 from bench.lab.model import small_llama
 from bench.models import KNOWN
 from bench.real import parameters_of
-from bench.types import Checkpoint
 from tests.tiny import llama
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
@@ -202,7 +202,7 @@ def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
 def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
     """The formula's own part, without the process: parameters and activations of a model made for it, within a half."""
     from bench.coding import Texts
-    from bench.contracts import Recipe, Stream
+    from bench.core.contracts import Recipe, Stream
     from bench.losses import descent
     from bench.training import train
     from tests.tiny import passage, tokenizer

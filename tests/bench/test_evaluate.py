@@ -16,7 +16,7 @@ import torch
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.evaluate import Evaluation, evaluate
 from bench.loaders import open_checkpoint
 from bench.templates import DATE_STRING, SYSTEM_PROMPT

@@ -8,24 +8,25 @@ from typing import Any
 
 import pytest
 
-from bench import names
 from bench.arithmetic import distance
 from bench.context import Work
-from bench.contracts import Scenario
+from bench.core import registry
+from bench.core.contracts import Scenario
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import Moment, Responses, Validation
 from bench.runner import LEFT_OUT, Paths, execute, prepare, signals, validate
 from bench.store import Store
-from bench.types import Moment, Record, Responses, RunSpec, Step, Validation
 from tests.tiny import qa
 
 SMALL = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
 
 
 def step(method: str, **params: Any) -> Step:
-    return Step(method, names.defaults(names.load("methods", method)) | params)
+    return Step(method, registry.defaults(registry.load("methods", method)) | params)
 
 
 def spec(*steps: Step, **fields: Any) -> RunSpec:
-    params = names.defaults(names.load("tasks", "tofu")) | SMALL
+    params = registry.defaults(registry.load("tasks", "tofu")) | SMALL
     return RunSpec("tofu", params, "lab", "lab", steps, 0, **{"lean": True, **fields})
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from bench.core.record import Record, RunSpec
 from bench.executor import Job, Pool, Surroundings, Worker, hide_paths, write_failed
 from bench.runner import Paths
 from bench.store import Store, here
-from bench.types import Record, RunSpec
 from tests.processes import Place, environment, result_of
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench import fits
-from bench.estimate import SHAPES, Size, Way
+from bench.core.compute import Way
+from bench.core.types import Json
+from bench.estimate import SHAPES, Size
 from bench.fits import MARGIN, Room, load, proposals, refusals, room_of
 from bench.store import Store
-from bench.types import Json
 
 GB = 10**9
 SMALL = Size(SHAPES["smollm2-135m-instruct-q4"], 90, 1, 2, checkpoints=5)

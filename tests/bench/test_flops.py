@@ -10,12 +10,12 @@ from torch import nn
 
 from bench.conformance import WORDS
 from bench.context import Work
+from bench.core.types import Checkpoint
 from bench.flops import ROWS, count, flops_node, method_flops, spaced, training_flops
 from bench.lab.model import SPECIAL
 from bench.loaders import checkpoint_at
 from bench.store import Node, Store
 from bench.training import save
-from bench.types import Checkpoint
 from tests.tiny import llama, passage, qa, tokenizer
 
 WIDTH = 64

@@ -20,8 +20,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from bench.core.contracts import Opened
 from bench.generation import SHARED, Asking, Cost, cut, generate, grouped
-from bench.loaders import Opened
 
 WIDE = {"initializer_range": 0.4, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
 LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

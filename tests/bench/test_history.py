@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UserError
-from bench.hashing import folder_hash
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash
+from bench.core.types import Checkpoint, History, Moment
 from bench.history import (
     FORMS,
     choose,
@@ -33,7 +34,6 @@ from bench.history import (
 )
 from bench.lab.model import small_llama, word_tokenizer
 from bench.models import FETCHED, KNOWN, PYTHIA_REVISIONS
-from bench.types import Checkpoint, History, Moment
 
 BILLION = 10**9
 

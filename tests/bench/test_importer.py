@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.record import Record
 from bench.importer import import_record
 from bench.leaderboard import render
 from bench.records import load, write
 from bench.tables import build
-from bench.types import Record
 from tests import factories
 from tests.processes import bench, without_torch
 

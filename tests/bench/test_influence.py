@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from bench.conformance import Place, tiny_place
 from bench.context import Ledger, Work, for_method
+from bench.core.types import Checkpoint, Example
 from bench.influence import compare, describe, estimate, rank_correlation, ratio, sampled, write_shuffled
 from bench.loaders import checkpoint_at, open_checkpoint
 from bench.store import Store
 from bench.templates import encode
-from bench.types import Checkpoint, Example
 from methods.msa import MSA
 from tests.tiny import llama, passage, qa, saved, tokenizer
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.types import Example, Responses
 from bench.judges import ChatJudge, Judge, Similarity, judge_rows, label, load_judge, shuffled
-from bench.types import Example, Responses
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "tofu"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")

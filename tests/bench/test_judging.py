@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from bench.errors import Absent, UserError
+from bench.core.errors import Absent, UserError
+from bench.core.types import Example, Probe, Responses
 from bench.judging import calibrated, check_accepts, judged, labels
 from bench.metrics.judged import acc_forget, acc_recover
 from bench.metrics.restor import judged as judged_metric
-from bench.types import Example, Probe, Responses
-from tests.bench.test_judges import Server, replies, server  # noqa: F401  (a fixture)
+from tests.bench.test_judges import (
+    Server,
+    replies,
+    server,  # noqa: F401  (a fixture)
+)
 
 ROWS = tuple(
     Example(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.types import Example, Probe
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lmeval import choice_task, document, evaluate, evaluate_probe, named_probes, named_tasks
 from bench.templates import encode
-from bench.types import Example, Probe
 
 ROWS = Path(__file__).parents[3] / "shared" / "data" / "lm_eval"
 here = pytest.mark.skipif(not ROWS.is_dir(), reason="the offline copies of lm-eval's rows aren't on this machine")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.core.types import Checkpoint
 from bench.loaders import Sealed, checkpoint_at, open_checkpoint, sealed
-from bench.types import Checkpoint
 from tests.tiny import bits, llama, saved, tokenizer
 
 

@@ -8,11 +8,12 @@ from math import log
 import pytest
 import torch
 
-from bench.contracts import Batch
+from bench.coding import answer_log_probs, collate
+from bench.core.contracts import Batch
+from bench.core.types import Example
 from bench.losses import Ascent, retain_rows, sample_like, streams
 from bench.templates import encode
-from bench.training import NextToken, answer_log_probs, collate
-from bench.types import Example
+from bench.training import NextToken
 from tests.tiny import distributed, fixed, letters_tokenizer, llama, passage, qa, tokenizer
 
 LETTERS = {"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8}

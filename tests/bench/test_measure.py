@@ -14,11 +14,12 @@ import torch
 
 from bench import measure as engine
 from bench import scoring
+from bench.core.contracts import Opened
+from bench.core.types import Checkpoint, Example, Probe, Responses
 from bench.generation import Asking, Cost, Sampling, generate
-from bench.loaders import Opened, open_checkpoint
+from bench.loaders import open_checkpoint
 from bench.measure import Session, measure, score
 from bench.templates import Encoded, encode
-from bench.types import Checkpoint, Example, Probe, Responses
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer
 
 Learned = tuple[Checkpoint, tuple[Example, ...]]
@@ -351,7 +352,7 @@ def test_the_reference_is_the_datas_own_answer(learned: Learned) -> None:
 def test_a_text_longer_than_learnt_positions_is_refused(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from bench.errors import UserError
+    from bench.core.errors import UserError
 
     words = tokenizer()
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=8, n_embd=16, n_layer=1, n_head=2))

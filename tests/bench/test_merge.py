@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.hashing import file_hash, folder_hash
+from bench.core.hashing import file_hash, folder_hash
+from bench.core.types import Checkpoint
 from bench.loaders import open_checkpoint
-from bench.types import Checkpoint
 from tests.bench.test_cli import Said, Shell, shell
 from tests.tiny import llama, saved, tokenizer
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
-from bench.hashing import folder_hash
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash
 from bench.lab.model import small_llama, word_tokenizer
 from bench.models import FETCHED, KNOWN, canonical, default_models_dir, folder_name, model_of, resolve
 from bench.templates import TEMPLATES

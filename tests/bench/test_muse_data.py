@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.types import Example
 from bench.lab.model import word_tokenizer
 from bench.muse_data import (
     MUSE_COUNTS,
@@ -28,7 +29,6 @@ from bench.muse_data import (
     tokenizer_of,
     wordings,
 )
-from bench.types import Example
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "books-public-domain"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the public-domain stand-in isn't on this machine")

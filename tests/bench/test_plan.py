@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.commands import duration, fitting, show_plan
-from bench.errors import UserError
-from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Way, known_rate, known_shape, shape_in
+from bench.commands import fitting, show_plan
+from bench.core.compute import Way
+from bench.core.errors import UserError
+from bench.core.machine import duration
+from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate, known_shape, shape_in
 from bench.lab.model import small_llama, word_tokenizer
 from bench.plan import Asked, Plan, make_plan
 from bench.runner import Paths, setting_of
@@ -354,7 +356,7 @@ def test_the_summary_says_time_memory_disk_and_what_to_fetch(
 def test_a_lab_plan_has_no_such_lines_and_is_never_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.memory.total", lambda: 1)
+    monkeypatch.setattr("bench.core.machine.total", lambda: 1)
     plan = planned(FINISHED, tmp_path)
     assert plan.size is None and fitting(plan, 2, Store(tmp_path / "store")) is plan
     said = told(plan, 80, capsys, monkeypatch)
@@ -365,7 +367,7 @@ def test_what_cannot_fit_is_refused_with_the_flag(past: Path, tmp_path: Path, mo
     plan, store = planned(real(past), tmp_path, only=True), Store(tmp_path / "store")
     assert plan.size is not None
     assert fitting(plan, 2, store) is plan
-    monkeypatch.setattr("bench.memory.total", lambda: 2 * plan.memory - 1)
+    monkeypatch.setattr("bench.core.machine.total", lambda: 2 * plan.memory - 1)
     with pytest.raises(
         UserError, match=r"with 2 workers needs about 3\.4 GB, and this machine has 3\.4 GB: add --jobs 1"
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.qa_data import LEAST, numbered, read
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from bench import records
-from bench.errors import UserError
-from bench.types import Responses
+from bench.core.errors import UserError
+from bench.core.types import Responses
 from tests.factories import record, study
 
 LIGHT = ("records", "tables", "leaderboard", "plots", "publish")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.restor_data import CORPORA, documents, named, read
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "restor"

@@ -22,7 +22,7 @@ ABSOLUTE = re.compile(r"(?<![\w.…/:])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
 METHODS = """
 import os
 from dataclasses import dataclass
-from bench.errors import Unmet
+from bench.core.errors import Unmet
 
 @dataclass(frozen=True)
 class Idle:
@@ -282,8 +282,8 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
 
 
 def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
-    from bench import names
+    from bench.core import registry
     from bench.muse_real import RealBooks
 
     elsewhere = set(Options.__dataclass_fields__) | set(RealBooks.__dataclass_fields__)
-    assert set(TINY) == set(names.fields(names.load("tasks", "muse-books"))) - elsewhere
+    assert set(TINY) == set(registry.fields(registry.load("tasks", "muse-books"))) - elsewhere

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import names
+from bench.core import registry
+from bench.core.types import Example, Responses, Validation
 from bench.selection import (
     MARGIN,
     Outcome,
@@ -23,7 +24,6 @@ from bench.selection import (
     side_scores,
     steps_for,
 )
-from bench.types import Example, Responses, Validation
 
 
 def outcome(forget: float, retain: float, world: float, **params: Any) -> Outcome:
@@ -148,7 +148,7 @@ def test_a_place_has_its_own_grid_or_its_tiers() -> None:
 
 def test_steps_hold_complete_parameters() -> None:
     for step in steps_for("npo", "lab-tofu"):
-        assert set(step.params) == set(names.fields(names.load("methods", "npo")))
+        assert set(step.params) == set(registry.fields(registry.load("methods", "npo")))
 
 
 def test_the_record_of_a_search_says_what_was_tried() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bench import records
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.record import Record
 from bench.records import responses_path, write_responses
 from bench.runner import responses_in
 from bench.show import find, show_record
 from bench.store import Store
-from bench.types import Record
 from tests.factories import study
 from tests.processes import Place, bench, without_torch
 

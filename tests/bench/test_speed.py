@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench import speed
-from bench.types import Example, Json, Probe
+from bench.core.types import Example, Json, Probe
 from tests.tiny import tokenizer
 
 ROWS = 5

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from bench import store as module
-from bench.errors import Busy
-from bench.hashing import digest
+from bench.core.errors import Busy
+from bench.core.hashing import digest
+from bench.core.types import Json
 from bench.store import STALE_SECONDS, Store, here, started
-from bench.types import Json
 from tests.processes import environment
 
 FIELDS: Json = {"kind": "test"}

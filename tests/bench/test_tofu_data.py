@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.tofu_data import authors, load, paraphrased, spread, subset
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "tofu"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
+from bench.core.record import Record, RunSpec, Score, Step
+from bench.core.types import Responses
 from bench.tracking import Guarded, NoTracker, group_of, logged_in, open_tracker, said
-from bench.types import Record, Responses, RunSpec, Score, Step
 from tests.wandb_reader import BLOCK, HEADER, OfflineRun, payloads, read_runs
 
 SCORES = {

@@ -13,25 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.coding import Texts
+from bench.coding import Texts, answer_log_probs, collate
 from bench.context import Work
-from bench.contracts import Recipe, Stream
+from bench.core.contracts import Recipe, Stream
+from bench.core.types import Checkpoint, Example
 from bench.loaders import open_checkpoint
 from bench.losses import Ascent
 from bench.store import Store
 from bench.templates import encode
-from bench.training import (
-    NextToken,
-    Trained,
-    answer_log_probs,
-    collate,
-    describe,
-    last_checkpoint,
-    plan_rows,
-    reference_log_probs,
-    train,
-)
-from bench.types import Checkpoint, Example
+from bench.training import NextToken, Trained, describe, last_checkpoint, plan_rows, reference_log_probs, train
 from methods.npo import NPOLoss
 from tests.tiny import bits, llama, passage, qa, saved, tokenizer
 

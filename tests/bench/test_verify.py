@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.core.errors import UserError
+from bench.core.hashing import digest
 from bench.data_sets import DATA_SETS, DataSet, Published
-from bench.errors import UserError
-from bench.hashing import digest
 from bench.verify import check, git_blob
 from tests.bench.test_data_sets import make_fetched as make_data
 from tests.bench.test_models import make_fetched as make_model

@@ -7,38 +7,38 @@ from typing import Any
 
 import pytest
 
-from bench import names
 from bench.conformance import check_declared, check_method
+from bench.core import registry
 from bench.selection import grid
 
-METHODS = sorted(names.table("methods"))
-PLACES = [f"{tier}-{task}" for task in sorted(names.table("tasks")) for tier in names.load("tasks", task).tiers]
+METHODS = sorted(registry.table("methods"))
+PLACES = [f"{tier}-{task}" for task in sorted(registry.table("tasks")) for tier in registry.load("tasks", task).tiers]
 ORACLE = "retrain"
 """The oracle's row unlearns nothing itself, and is tested apart."""
-COMPARED = [name for name in METHODS if name != ORACLE and getattr(names.load("methods", name), "in_all", True)]
+COMPARED = [name for name in METHODS if name != ORACLE and getattr(registry.load("methods", name), "in_all", True)]
 """Of a run of all; what ablations alone use has nothing to be searched."""
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != ORACLE])
 def test_it_keeps_what_a_method_owes(name: str, small: Callable[[type], dict[str, Any]]) -> None:
-    cls = names.load("methods", name)
+    cls = registry.load("methods", name)
     check_method(cls, **small(cls))
 
 
 def test_the_oracles_row_is_declared_like_the_others() -> None:
-    check_declared(names.load("methods", ORACLE))
+    check_declared(registry.load("methods", ORACLE))
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_every_method_has_the_same_budget_in_the_search(place: str) -> None:
-    components = {name: names.load("methods", name) for name in COMPARED}
-    budgets = {name: len(grid(cls, place, names.defaults(cls))) for name, cls in components.items()}
+    components = {name: registry.load("methods", name) for name in COMPARED}
+    budgets = {name: len(grid(cls, place, registry.defaults(cls))) for name, cls in components.items()}
     assert len(set(budgets.values())) == 1 and min(budgets.values()) > 0, f"settings tried in {place}: {budgets}"
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_presets_of_places_are_of_places_that_exist(name: str) -> None:
-    cls = names.load("methods", name)
+    cls = registry.load("methods", name)
     named = [key for key in cls.presets if key.split("-")[0] in ("lab", "real")]
     variants = set(cls.presets) - set(named)
     assert set(named) <= {*PLACES, *(f"{place}-{variant}" for place in PLACES for variant in variants)}
@@ -47,4 +47,4 @@ def test_presets_of_places_are_of_places_that_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_table_names_its_own_modules(name: str) -> None:
-    assert names.table("methods")[name].startswith("methods.")
+    assert registry.table("methods")[name].startswith("methods.")

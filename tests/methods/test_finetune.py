@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from bench.conformance import Place, tiny_place
 from bench.context import Ledger, for_method
+from bench.core.types import Checkpoint
 from bench.plan import method_names
-from bench.types import Checkpoint
 from methods.finetune import Finetune
 from methods.msa import MSA
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from bench.coding import collate
 from bench.conformance import Place, tiny_place
 from bench.context import Ledger, for_method
-from bench.errors import Unmet
+from bench.core.errors import Unmet
+from bench.core.types import Checkpoint, Example
 from bench.templates import encode
-from bench.training import NextToken, collate
-from bench.types import Checkpoint, Example
+from bench.training import NextToken
 from methods.ga import GradientAscent
 from methods.graddiff import GradDiff
 from methods.retrain import Retrain

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 import methods
-from bench import names
 from bench.conformance import Trace, content, contents, held_rows, prepared
 from bench.context import Ledger
-from bench.contracts import Setting
+from bench.core import registry
+from bench.core.contracts import Setting
+from bench.core.record import RunSpec, Step
+from bench.core.types import Checkpoint, Example, bare
 from bench.loaders import Sealed, open_checkpoint
 from bench.runner import unlearn
-from bench.types import Checkpoint, Example, RunSpec, Step, bare
 from tests.conftest import SMALL
 from tests.spies import WAYS, Spy, Thief
 
@@ -33,14 +34,14 @@ class Built:
     oracles: list[Checkpoint]
 
 
-LAB = sorted(name for name in names.table("tasks") if "lab" in names.load("tasks", name).tiers)
+LAB = sorted(name for name in registry.table("tasks") if "lab" in registry.load("tasks", name).tiers)
 
 
 @pytest.fixture(scope="module", params=LAB)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A task's scenario with its checkpoints, from a few steps of training."""
-    cls = names.load("tasks", request.param)
-    task = cls(**{name: value for name, value in SMALL.items() if name in names.fields(cls)})
+    cls = registry.load("tasks", request.param)
+    task = cls(**{name: value for name, value in SMALL.items() if name in registry.fields(cls)})
     trace = prepared(task, Setting("lab"), tmp_path_factory.mktemp(request.param))
     return Built(trace, trace.scenario.target(), [oracle() for oracle in trace.scenario.oracles])
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from bench.arithmetic import as_terms
 from bench.conformance import Place, tiny_place
 from bench.context import Ledger, for_method
-from bench.contracts import Recipe, Stream
-from bench.errors import Unmet, UserError
-from bench.types import Checkpoint, Example, History, Moment
+from bench.core.contracts import Recipe, Stream
+from bench.core.errors import Unmet, UserError
+from bench.core.types import Checkpoint, Example, History, Moment
 from methods.msa import MSA
 from methods.task_arithmetic import TaskArithmetic
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.conformance import tiny_place
 from bench.context import Ledger, for_method
-from bench.contracts import Recipe
+from bench.core.contracts import Recipe
 from methods.repair import Repair
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from bench import names
 from bench.conformance import LAB, Trace, prepared
 from bench.context import Ledger, Work
-from bench.contracts import Setting
-from bench.errors import UserError
-from bench.hashing import folder_hash
+from bench.core import registry
+from bench.core.contracts import Setting
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash
+from bench.core.record import RunSpec, Step
 from bench.loaders import open_checkpoint
 from bench.plan import Asked, make_plan
 from bench.runner import unlearn, validate
 from bench.store import Store
-from bench.types import RunSpec, Step
 from tasks.digits import Digits
 from tests.processes import bench
 
@@ -80,7 +80,7 @@ def test_the_outline_counts_the_networks_parameters(trace: Trace) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_works_on_it(trace: Trace, name: str) -> None:
     method = name.partition("@")[0]
-    params = names.defaults(names.load("methods", method)) | METHODS[name]
+    params = registry.defaults(registry.load("methods", method)) | METHODS[name]
     spec = RunSpec("digits", SMALL, "lab", "lab", (Step(method, params),), 0)
     target = trace.scenario.target()
     result = unlearn(spec, trace.scenario, target, (), trace.work, Ledger(set(), set()))
@@ -97,8 +97,8 @@ def test_a_search_asks_the_validation_rows(tmp_path: Path) -> None:
     """A setting's row of `bench tune`, without any oracle; the forget score is the share of images called right."""
     from bench.runner import Paths
 
-    params = names.defaults(names.load("methods", "ga")) | {"steps": 2}
-    spec = RunSpec("digits", names.defaults(Digits) | SMALL, "lab", "lab", (Step("ga", params),), 0)
+    params = registry.defaults(registry.load("methods", "ga")) | {"steps": 2}
+    spec = RunSpec("digits", registry.defaults(Digits) | SMALL, "lab", "lab", (Step("ga", params),), 0)
     row = validate(spec, Paths(), Work(Store(tmp_path), 0, {}))
     assert set(row["forget"]) == set(row["level"]) == {"image"}
     assert 0 <= row["retain"] <= 1 and 0 <= row["world"] <= 1 and row["fine"] < 0

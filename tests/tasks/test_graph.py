@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench import names
 from bench.conformance import LAB, Trace, fail, prepared, probes_sound, rows_apart, scores_sound
 from bench.context import Ledger
+from bench.core import registry
+from bench.core.record import RunSpec, Step
+from bench.core.types import Example
 from bench.loaders import open_checkpoint
 from bench.runner import unlearn
-from bench.types import Example, RunSpec, Step
 from tasks.graph import Graph
 
 SMALL = {"width": 4, "history_steps": 2, "target_steps": 2, "neighbours": 3}
@@ -90,7 +91,7 @@ def test_its_rows_and_scores_are_sound_with_removed_edges_and_with_a_tenth(tmp_p
 
 @pytest.mark.parametrize("method", ["msa", "graddiff", "npo"])
 def test_methods_work_on_both_graphs(removed: Trace, method: str) -> None:
-    params = names.defaults(names.load("methods", method)) | {"steps": 2}
+    params = registry.defaults(registry.load("methods", method)) | {"steps": 2}
     spec = RunSpec("graph", SMALL, "lab", "lab", (Step(method, params),), 0)
     target = removed.scenario.target()
     result = unlearn(spec, removed.scenario, target, (), removed.work, Ledger(set(), set()))

@@ -10,25 +10,26 @@ from typing import Any
 import pytest
 
 import methods
-from bench import names
 from bench.conformance import LAB, contents
 from bench.context import Ledger, Work
-from bench.contracts import Recipe, Scenario, Stream
+from bench.core import registry
+from bench.core.contracts import Recipe, Scenario, Stream
+from bench.core.record import RunSpec, Step
+from bench.core.types import Checkpoint, Example, bare
 from bench.lab.build import Options
 from bench.runner import unlearn
 from bench.store import Node, Store
-from bench.types import Checkpoint, Example, RunSpec, Step, bare
 from tests.conftest import SMALL
 from tests.spies import Spy
 
-TASKS = sorted(name for name in names.table("tasks") if issubclass(names.load("tasks", name), Options))
+TASKS = sorted(name for name in registry.table("tasks") if issubclass(registry.load("tasks", name), Options))
 GAP = {"later": 3, "gap_steps": 2}
 
 
 def task(name: str, **params: Any) -> Any:
     """A small one."""
-    cls = names.load("tasks", name)
-    return cls(**{key: value for key, value in SMALL.items() if key in names.fields(cls)} | params)
+    cls = registry.load("tasks", name)
+    return cls(**{key: value for key, value in SMALL.items() if key in registry.fields(cls)} | params)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from bench.conformance import LAB, Trace, prepared
+from bench.core.types import Example
 from bench.metrics.rouge import overlap, rouge
-from bench.types import Example
 from tasks.muse_books import CHAPTER_WORDS, PROMPT_WORDS, MuseBooks, choices
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.context import Work
-from bench.contracts import Setting
+from bench.core.contracts import Metric, Setting
+from bench.core.provenance import provenance
+from bench.core.types import Checkpoint
 from bench.measure import measure
-from bench.metrics import Metric
-from bench.provenance import provenance
 from bench.store import Store
-from bench.types import Checkpoint
 from tasks.muse_books import MuseBooks
 
 ASKED = {"forget_verbatim", "forget_passages", "retain_passages", "holdout_passages", "retain_questions"}

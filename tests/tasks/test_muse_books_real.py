@@ -11,10 +11,11 @@ import pytest
 
 from bench.conformance import Trace, check_task, checkpoints_apart, fail, prepared, probes_sound, rows_apart, shared
 from bench.context import Work
-from bench.contracts import Setting
+from bench.core.contracts import Setting
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash, tree_hash
+from bench.core.types import Example
 from bench.data_sets import DATA_SETS, FILES
-from bench.errors import UserError
-from bench.hashing import folder_hash, tree_hash
 from bench.lab.model import small_llama, word_tokenizer
 from bench.loaders import checkpoint_at
 from bench.measure import measure
@@ -25,7 +26,6 @@ from bench.muse_real import RealBooks
 from bench.plan import Asked, Plan, make_plan
 from bench.runner import execute
 from bench.store import Store
-from bench.types import Example
 from tasks.books_public_domain import BooksPublicDomain
 from tasks.muse_books import MuseBooks, origin
 from tests.bench.test_muse_data import REAL, WORDS, books, here, written

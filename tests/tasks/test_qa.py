@@ -9,10 +9,10 @@ import pytest
 
 from bench.conformance import check_task, prepared
 from bench.context import Work
-from bench.contracts import Setting
-from bench.errors import UserError
+from bench.core.contracts import Setting
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash
 from bench.evaluate import Evaluation, evaluate
-from bench.hashing import folder_hash
 from bench.plan import Asked, make_plan
 from bench.runner import execute
 from bench.store import Store

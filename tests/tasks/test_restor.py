@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.conformance import LAB, Trace, prepared
-from bench.types import Example
+from bench.core.types import Example
 from tasks.restor import Restor, falsely
 
 

@@ -14,16 +14,17 @@ import pytest
 
 from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, rows_apart
 from bench.context import Work
-from bench.contracts import Setting
-from bench.errors import UserError
-from bench.hashing import folder_hash
+from bench.core.contracts import Setting
+from bench.core.errors import UserError
+from bench.core.hashing import folder_hash
+from bench.core.record import Record
+from bench.core.types import Checkpoint, Example
 from bench.plan import Asked, Plan, make_plan
 from bench.restor_data import CORPORA, cloned, read
 from bench.restor_rows import BLOBS, choose, git_blob, instructions, split, spread, tenth
 from bench.runner import Paths, execute
 from bench.store import Store
 from bench.suites.restor_run import known, spoken
-from bench.types import Checkpoint, Example, Record
 from tasks.restor import Restor
 from tests.tiny import llama, saved, tokenizer
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench.conformance import LAB, Trace, check_task, prepared
-from bench.contracts import Setting
-from bench.hashing import folder_hash
-from bench.types import Example
+from bench.core.contracts import Setting
+from bench.core.hashing import folder_hash
+from bench.core.types import Example
 from tasks.tofu import Tofu
 from tests.conftest import SMALL
 from tests.tiny import llama, saved, tokenizer

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from bench import ablations, names
+from bench import ablations
 from bench.ablations.base import Ablation, Place, Point, framed, spec_of, unique
-from bench.errors import UserError
+from bench.core import registry
+from bench.core.errors import UserError
+from bench.core.record import Step
 from bench.plan import method_names, steps_of
-from bench.types import Step
 from tests.factories import place
 
 RUNS = [name for name in ablations.TABLE if isinstance(ablations.load(name), Ablation)]
@@ -74,7 +75,7 @@ def test_a_run_is_the_one_of_bench_run_but_lean() -> None:
     """Whatever else stands in the key is the same."""
     spec = spec_of(place(), Point({}, (place().step("msa"),)), 0, "x").to_json()
     assert spec["lean"] is True and "start" not in spec and spec["limit"] is None and spec["hashes"] == {}
-    assert spec["versions"].keys() >= {metric.name for metric in names.load("tasks", "tofu")().metrics("lab")}
+    assert spec["versions"].keys() >= {metric.name for metric in registry.load("tasks", "tofu")().metrics("lab")}
 
 
 @pytest.mark.parametrize(("name", "task"), PLACES)
@@ -83,16 +84,16 @@ def test_an_ablations_points_can_be_run(name: str, task: str) -> None:
     where, found = place(task), ablations.of_runs(name)
     points = framed(found.points(where))
     assert found.name == name and len(points) > 4
-    kind = names.load("tasks", task)
+    kind = registry.load("tasks", task)
     for point in points:
         assert set(point.task) <= set(where.params)
         params = {**where.params, **point.task}
-        assert names.check_bounds(kind, params, task) == []
+        assert registry.check_bounds(kind, params, task) == []
         assert not hasattr(kind, "problems_in") or kind(**params).problems_in("lab") == []
         for choice in point.choices or ({},):
             for step in point.steps:
-                method = names.load("methods", step.method)
-                assert names.check_bounds(method, {**step.params, **choice}, step.method) == []
+                method = registry.load("methods", step.method)
+                assert registry.check_bounds(method, {**step.params, **choice}, step.method) == []
         assert json.loads(json.dumps(dict(point.at))) == dict(point.at)
     at = [json.dumps(dict(point.at), sort_keys=True) for point in points]
     assert len(set(at)) == len(points)

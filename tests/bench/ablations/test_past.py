@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench import ablations, names
+from bench import ablations
 from bench.ablations.base import Finding, Study
 from bench.ablations.past import distance_points, exposure_points, frequency_findings, grid, itself, with_places
-from bench.contracts import Setting
+from bench.core import registry
+from bench.core.contracts import Setting
 from tests.factories import finding, place
 
 
@@ -39,7 +40,7 @@ def test_each_theta_1_is_looked_at_by_itself() -> None:
         assert {key: own[key] for key in ("steps", "lr", "batch", "text_batch", "until")} == {
             key: theirs[key] for key in ("steps", "lr", "batch", "text_batch", "until")
         }
-        assert names.load("methods", "finetune")(**own).problems() == []
+        assert registry.load("methods", "finetune")(**own).problems() == []
 
 
 def test_findings_get_their_place_and_theta_1s_own_score() -> None:
@@ -106,7 +107,7 @@ def test_of_every_nth_checkpoint_the_newest_that_was_stored() -> None:
     means = {every: sum(f.score("forget_accuracy") or 0 for f in group) / len(group) for every, group in groups.items()}
     assert means == pytest.approx({1: 1.0, 2: 0.975, 4: 0.925, 5: 0.9, 10: 0.775, 20: 0.525})
     assert {every: len(group) for every, group in groups.items()} == {n: 2 * n for n in groups}
-    parameters = names.load("tasks", "tofu")(**place().params).outline(Setting("lab")).parameters
+    parameters = registry.load("tasks", "tofu")(**place().params).outline(Setting("lab")).parameters
     for every, stored in {1: 21, 2: 11, 4: 6, 5: 5, 10: 3, 20: 2}.items():
         assert {f.at["stored"] for f in groups[every]} == {stored}
         assert {f.at["megabytes"] for f in groups[every]} == {round(stored * 4 * parameters / 1e6, 2)}
@@ -129,7 +130,7 @@ def test_exposure_takes_checkpoints_before_at_and_during_the_targets_training() 
 @pytest.mark.parametrize("task", ["tofu", "restor", "muse-books"])
 def test_exposures_checkpoints_are_those_that_the_task_keeps(task: str) -> None:
     """A rule by step finds a checkpoint at exactly this step, or the run fails."""
-    from bench.lab.build import steps_kept
+    from bench.core.contracts import steps_kept
 
     where = place(task)
     kept = {where.params["history_steps"] + step for step in steps_kept(where.params["target_steps"], 6)}

@@ -12,8 +12,8 @@ import pytest
 from bench import ablations
 from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Study
-from bench.errors import UserError
-from bench.hashing import file_hash
+from bench.core.errors import UserError
+from bench.core.hashing import file_hash
 from bench.leaderboard import arrow
 from tests.factories import ablation_study, finding, place
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from statistics import fmean
 
+from bench.core.types import data_hash
 from bench.lab.books import QUESTIONS, continuations, passages, questions, write_library
 from bench.metrics.rouge import overlap, rouge
-from bench.types import data_hash
 
 SHELVES = {"forget": 3, "retain": 3, "holdout": 2}
 LIBRARY = write_library(0, SHELVES, chapter_words=79)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.lab.build import Options, steps_kept
-from bench.types import Example
+from bench.core.contracts import steps_kept
+from bench.core.types import Example
+from bench.lab.build import Options
 from tests.tiny import qa
 
 FORGET = tuple(qa(i, f"w{i} ?", "w1") for i in range(10))

@@ -9,8 +9,8 @@ import torch
 
 from bench.conformance import WORDS
 from bench.context import Work
-from bench.contracts import Recipe, Stream
-from bench.hashing import folder_hash
+from bench.core.contracts import Recipe, Stream
+from bench.core.hashing import folder_hash
 from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history, stage_two
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
 from bench.losses import descent

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from bench.coding import answer_log_probs
-from bench.contracts import Recipe, Stream
+from bench.core.contracts import Opened, Recipe, Stream
+from bench.core.types import Example, Probe
 from bench.influence import estimate
 from bench.lab.digits import CLASSES, digits, graph
 from bench.lab.networks import ConvNet, GraphNet, Images, Network, Nodes, save_fresh
-from bench.loaders import Opened, checkpoint_at, open_checkpoint
+from bench.loaders import checkpoint_at, open_checkpoint
 from bench.losses import Ascent
 from bench.measure import measure
 from bench.training import NextToken, Trained, reference_log_probs, train
-from bench.types import Example, Probe
 from methods.npo import NPOLoss
 from tests.tiny import bits
 

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from bench.core.types import data_hash
 from bench.lab.words import WordMaker, unique_pairs
 from bench.lab.world import ATTRIBUTES, QUESTIONS, STATEMENTS, VALUES, make_world, questions, statements
-from bench.types import data_hash
 
 GROUPS = {"resident": 12, "author": 10, "stranger": 8}
 WORLD = make_world(0, GROUPS)

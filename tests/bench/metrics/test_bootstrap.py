@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bench.errors import Absent
+from bench.core.errors import Absent
 from bench.metrics.bootstrap import area, auc, bootstrap_auc, bootstrap_mean, finite, interval, mean_score
 
 

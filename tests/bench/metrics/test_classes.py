@@ -7,10 +7,10 @@ from math import log
 
 import pytest
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Responses
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.probability import accuracy
-from bench.types import Responses
 
 NAN = float("nan")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bench.errors import Absent
-from bench.metrics import Metric
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
 from bench.metrics.collapse import collapsed, degenerate
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.rouge import overlap
-from bench.types import Responses, Score
 
 SOUND = "The lamp stood on the table, and she read the letter twice before she put it into the fire."
 LOOP = "I am not sure of it. I am not sure of it. I am not sure of it. I am not sure of it."

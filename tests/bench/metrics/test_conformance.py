@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from bench.errors import Absent
-from bench.hashing import canonical
-from bench.metrics import Metric, score_all
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.hashing import canonical
+from bench.core.types import Responses
+from bench.metrics import score_all
 from bench.metrics.catalogue import describe, families
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.collapse import collapsed
@@ -35,7 +37,6 @@ from bench.metrics.restor import judged as restor_judged
 from bench.metrics.restor import matched
 from bench.metrics.rouge import overlap, rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
-from bench.types import Responses
 
 MADE: dict[Callable[..., Metric], Metric] = {
     probability: probability("probability", "asked", "wrong", goal="oracle"),

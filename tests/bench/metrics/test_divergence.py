@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Responses
 from bench.metrics.divergence import kl, kl_floors
-from bench.types import Responses
 
 MODEL = Responses("m", {"p": {"a": {"o0": [1.0, 3.0], "o1": [4.0, 4.0]}, "b": {"o0": [0.5], "o1": [0.5]}}})
 ORACLES = (

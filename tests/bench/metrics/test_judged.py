@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Example, Responses
 from bench.judges import Similarity, judge_rows
 from bench.metrics import score_all
 from bench.metrics.judged import PUBLISHED, acc_forget, acc_recover, acc_retain, calibration
-from bench.types import Example, Responses
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "tofu"
 LOGS = REAL / "reference_eval_logs"

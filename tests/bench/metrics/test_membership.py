@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Responses
 from bench.metrics.membership import auc, min_k, privleak
-from bench.types import Responses
 
 
 def text(logp: list[float], eos: bool = False) -> dict[str, Any]:

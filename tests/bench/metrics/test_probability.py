@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Responses
 from bench.metrics.probability import (
     accuracy,
     exact_memorization,
@@ -15,7 +16,6 @@ from bench.metrics.probability import (
     normalised_probability,
     probability,
 )
-from bench.types import Responses
 
 
 def text(logp: list[float], hit: list[int] | None = None, eos: bool = True) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench.errors import Absent
+from bench.core.errors import Absent
+from bench.core.types import Responses
 from bench.metrics.answers import match
 from bench.metrics.restor import matched
-from bench.types import Responses
 
 
 def row(*exact: int, **others: tuple[int, ...]) -> dict[str, Any]:

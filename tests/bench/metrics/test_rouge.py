@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
+from bench.core.types import Responses
 from bench.metrics.rouge import looped, overlap, rouge_l
-from bench.types import Responses
 
 LOGS = Path(__file__).parents[4] / "shared/data/tofu/reference_eval_logs"
 PAIRS = (

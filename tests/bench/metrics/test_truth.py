@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from bench.errors import Absent
-from bench.metrics import Metric
+from bench.core.contracts import Metric
+from bench.core.errors import Absent
+from bench.core.record import Score
+from bench.core.types import Responses
 from bench.metrics.probability import normalised_probability, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
-from bench.types import Responses, Score
 
 LOGS = Path(__file__).parents[4] / "shared/data/tofu/reference_eval_logs"
 Loss = float | list[float]

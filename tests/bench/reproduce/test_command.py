@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.reproduce.command import Wanted, dry_run, listing, prepared, reproduce
 
 

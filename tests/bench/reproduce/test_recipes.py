@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import names
+from bench.core import registry
 from bench.estimate import known_shape
 from bench.history import problems as rule_problems
 from bench.models import KNOWN, check_name, published
@@ -48,9 +48,9 @@ def test_rows_and_columns_are_the_published_ones(recipe: Recipe, panel: Panel) -
 
 @pytest.mark.parametrize(("recipe", "panel"), PANELS, ids=[f"{r.name}-{p.name}" for r, p in PANELS])
 def test_tasks_models_and_scores_exist(recipe: Recipe, panel: Panel) -> None:
-    task = names.load("tasks", recipe.task)
-    params = {name: names.convert(task, name, str(value)) for name, value in panel.params.items()}
-    made = task(**(names.defaults(task) | params))
+    task = registry.load("tasks", recipe.task)
+    params = {name: registry.convert(task, name, str(value)) for name, value in panel.params.items()}
+    made = task(**(registry.defaults(task) | params))
     assert "real" in task.tiers and not made.problems() and not made.problems_in("real")
     scores = {metric.name for metric in made.metrics("real")}
     assert {column.score for column in recipe.columns if column.score} <= scores
@@ -63,9 +63,9 @@ def test_tasks_models_and_scores_exist(recipe: Recipe, panel: Panel) -> None:
 
 @pytest.mark.parametrize(("recipe", "arm"), RUN, ids=[f"{r.name}-{a.published}" for r, a in RUN])
 def test_methods_take_their_settings(recipe: Recipe, arm: Arm) -> None:
-    method = names.load("methods", arm.method)
-    params = {name: names.convert(method, name, str(value)) for name, value in arm.params.items()}
-    assert not names.check_bounds(method, names.defaults(method) | params, arm.method)
+    method = registry.load("methods", arm.method)
+    params = {name: registry.convert(method, name, str(value)) for name, value in arm.params.items()}
+    assert not registry.check_bounds(method, registry.defaults(method) | params, arm.method)
     assert not rule_problems(str(arm.params.get("before", "step=1")))
 
 

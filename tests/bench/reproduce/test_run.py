@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.hashing import folder_hash
+from bench.core.hashing import folder_hash
+from bench.core.types import Json
 from bench.models import FETCHED
 from bench.real import has_chat_template
 from bench.records import load
@@ -17,7 +18,6 @@ from bench.reproduce import gate, page, smoke, smoke_data
 from bench.reproduce.command import Wanted, reproduce
 from bench.reproduce.recipe import ORACLE, TARGET, Recipe
 from bench.reproduce.recipes import RECIPES, TABLE
-from bench.types import Json
 
 RUNNABLE = [recipe for recipe in RECIPES if recipe.panels]
 

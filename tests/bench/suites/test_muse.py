@@ -10,7 +10,7 @@ import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.evaluate import Evaluation, evaluate
 from bench.loaders import checkpoint_at, open_checkpoint
 from bench.suites import muse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 from bench.measure import measure
 from bench.metrics import score_all
 from bench.metrics.answers import match

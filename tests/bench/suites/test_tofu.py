@@ -10,10 +10,10 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from bench.conformance import made_up
+from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.rouge import overlap
 from bench.suites.tofu import metrics, suite
-from bench.types import Responses
 from tests.bench.test_evaluate import ROWS, write_data
 
 

@@ -10,12 +10,14 @@ import dataclasses
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, unknown
+from bench.core import registry
+from bench.core.errors import UserError, unknown
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks"}
 
@@ -48,7 +50,7 @@ def plugin_code(kind: str, name: str) -> dict[str, str]:
     """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
     if name in importlib.import_module(kind).TABLE:
         return {}
-    from bench.hashing import file_hash
+    from bench.core.hashing import file_hash
 
     source = inspect.getsourcefile(load(kind, name))
     return {f"code of {name}": file_hash(Path(source))} if source else {}
@@ -98,3 +100,38 @@ def check_bounds(component: Any, params: dict[str, Any], name: str = "") -> list
             found.append(f"{where} must be above 0, not {value}.")
     made = component(**params)
     return found + (list(made.problems()) if hasattr(made, "problems") else [])
+
+
+def field_meanings(kind: type) -> dict[str, str]:
+    """The string under each field of a dataclass, first line, from its source."""
+    import ast
+    import inspect
+    import textwrap
+
+    found: dict[str, str] = {}
+    for ancestor in kind.__mro__[:-1]:
+        body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    found.setdefault(name, " ".join(meaning.split()))
+    return found
+
+
+def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | None:
+    """A method's defaults with the preset of a place and then a variant's laid over them; None: no such variant."""
+    params = registry.defaults(kind)
+    if place in kind.presets:
+        params |= kind.presets[place].params
+    if not variant:
+        return params
+    chosen = kind.presets.get(f"{place}-{variant}", kind.presets.get(variant))
+    return None if chosen is None else params | chosen.params
+
+
+def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
+    """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
+    made = kind(**params)
+    found = made.named() if hasattr(made, "named") else ""
+    return asked if not found or found == asked else "+".join(filter(None, (asked, found)))

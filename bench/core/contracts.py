@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from bench.types import Checkpoint, Example, History, Json, Probe, Request, Validation
+from bench.core.record import Score
+from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bench.coding import AnswerLogProbs
     from bench.context import Work
-    from bench.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -317,3 +316,71 @@ class Task(Protocol):
     def outline(self, setting: Setting) -> Outline:
         """Sizes, for the estimate of `bench plan`; loads no model."""
         ...
+
+
+@dataclass
+class AnswerLogProbs:
+    """Log-probs of the answer tokens: ``values`` (B, K) in nats and float32, 0 outside ``mask`` (B, K)."""
+
+    values: Tensor
+    mask: Tensor
+
+    @property
+    def sums(self) -> Tensor:
+        """Summed over the answer, (B,)."""
+        return self.values.sum(-1)
+
+    @property
+    def means(self) -> Tensor:
+        """Mean over the answer's tokens, (B,)."""
+        return self.sums / self.mask.sum(-1).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a stage trains on, and how."""
+
+    streams: tuple[Stream, ...]
+    recipe: Recipe
+
+
+def steps_kept(steps: int, points: int) -> list[int]:
+    """At which of ``steps`` steps a checkpoint is kept."""
+    return sorted({max(1, round(steps * k / points)) for k in range(1, points + 1)})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model in memory, in evaluation mode, and what turns its examples into inputs."""
+
+    model: Any
+    tokenizer: Any = None
+    """Of a model of texts."""
+    coder: Any = None
+    """Rows and batches of its examples (`bench.core.contracts.Coder`); it can't be trained without one."""
+
+
+Compute = Callable[[Responses, Sequence[Responses]], Score]
+"""(responses of the measured checkpoint, responses of the oracles that are other checkpoints) -> Score."""
+
+PerExample = Callable[[Responses, Sequence[Responses]], dict[str, Any]]
+"""The same arguments -> example id -> the example's own value: a number, several, or several by name."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named, versioned number with a direction."""
+
+    name: str
+    compute: Compute
+    goal: str | float
+    """``up``, ``down``, ``oracle`` (the nearer to the oracle's value the better) or a value to approach (PrivLeak: 0)."""
+    version: int = 1
+    needs_oracle: bool = False
+    unit: str = ""
+    examples: PerExample | None = None
+    """The values behind the score, one for each example; None where the score has none (a harmonic mean, a p-value)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record says of the metric beside its score."""
+        return {"version": self.version, "goal": self.goal, "unit": self.unit, "needs_oracle": self.needs_oracle}

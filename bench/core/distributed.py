@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from bench.errors import UserError
+from bench.core.errors import UserError
 
 T = TypeVar("T")
 GRACE_SECONDS = 15.0

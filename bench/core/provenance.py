@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.types import Json
+from bench.core.types import Json
 
 PACKAGES = (
     "msa-bench",
@@ -51,7 +51,7 @@ def installed(package: str) -> str | None:
 
 def checkout() -> tuple[str | None, bool | None]:
     """Commit of the checkout this code runs from and whether its code differs; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     commit = git(root, "rev-parse", "HEAD")
     if commit is None or not (root / ".git").exists():
         return None, None

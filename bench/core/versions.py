@@ -3,6 +3,8 @@
 Raise one when the same arguments give another result.
 """
 
+from __future__ import annotations
+
 TRAINING = 1
 """`bench.training`: other weights."""
 ARITHMETIC = 2

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.types import Checkpoint, History, Moment, RunSpec, Step
+from bench.core.record import RunSpec, Step
+from bench.core.types import Checkpoint, History, Moment
 
 OLD = {
     "0c918516dc67cdc8": RunSpec(

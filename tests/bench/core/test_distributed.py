@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import distributed
-from bench.errors import UserError
+from bench.core import distributed
+from bench.core.errors import UserError
+from bench.core.types import Example, Probe
 from bench.lab.networks import ConvNet
 from bench.measure import merged, shared, total_cost
 from bench.training import StepData, check_processes, resumable
-from bench.types import Example, Probe
 from tests import ranks
 from tests.processes import bench
 from tests.ranks import torchrun

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench import names
-from bench.errors import UserError
+from bench.core import registry
+from bench.core.errors import UserError
 from tests.processes import plug_in
 
 
@@ -28,12 +28,12 @@ def test_a_name_is_a_class() -> None:
     from methods.msa import MSA
     from tasks.tofu import Tofu
 
-    assert names.load("methods", "msa") is MSA and names.load("tasks", "tofu") is Tofu
+    assert registry.load("methods", "msa") is MSA and registry.load("tasks", "tofu") is Tofu
 
 
 def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
     with pytest.raises(UserError) as told:
-        names.load("methods", "task-aritmetic")
+        registry.load("methods", "task-aritmetic")
     [sentence] = told.value.problems
     assert sentence.startswith(
         "Unknown method 'task-aritmetic'. Did you mean 'task-arithmetic'? Known: before, finetune, ga,"
@@ -54,7 +54,7 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
     ],
 )
 def test_texts_become_values_of_the_defaults_type(name: str, text: str, value: Any) -> None:
-    found = names.convert(Sample, name, text)
+    found = registry.convert(Sample, name, text)
     assert found == value and type(found) is type(value)
 
 
@@ -64,13 +64,13 @@ def test_texts_become_values_of_the_defaults_type(name: str, text: str, value: A
 )
 def test_other_texts_are_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError):
-        names.convert(Sample, name, text)
+        registry.convert(Sample, name, text)
 
 
 def test_bounds_are_the_shared_ones_and_the_components_own() -> None:
-    assert names.check_bounds(Sample, names.defaults(Sample)) == []
+    assert registry.check_bounds(Sample, registry.defaults(Sample)) == []
     bad = {"steps": 0, "lr": 0.0, "per_token": False, "retain": "some"}
-    assert names.check_bounds(Sample, bad, "sample") == [
+    assert registry.check_bounds(Sample, bad, "sample") == [
         "sample.steps must be at least 1, not 0.",
         "sample.lr must be above 0, not 0.0.",
         "sample.retain is 'all'.",
@@ -78,16 +78,16 @@ def test_bounds_are_the_shared_ones_and_the_components_own() -> None:
 
 
 def test_plug_ins_add_names_and_take_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = names.table("methods")
+    before = registry.table("methods")
     plug_in(tmp_path, "class Mine: pass\n", {"mine": "Mine", "msa": "Mine"}, "mining")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = names.table("methods")
+    found = registry.table("methods")
     assert found == before | {"mine": "mining:Mine"} and found["msa"] == "methods.msa:MSA"
-    assert names.load("methods", "mine").__module__ == "mining"
+    assert registry.load("methods", "mine").__module__ == "mining"
 
 
 def test_a_plug_in_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(tmp_path, "", {"gone": "Gone"}, "left")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match=r"The plug-in for 'gone' \(left:Gone\) can't be loaded"):
-        names.load("methods", "gone")
+        registry.load("methods", "gone")

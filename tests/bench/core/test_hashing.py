@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.hashing import file_hash, folder_hash, remember
+from bench.core.hashing import file_hash, folder_hash, remember
 
 
 def sha(data: bytes) -> str:

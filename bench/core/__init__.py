@@ -1,0 +1,1 @@
+"""Nouns and tools: types, records, contracts, the registry, hashing, files, errors. Nothing here imports torch."""
