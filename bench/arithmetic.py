@@ -23,15 +23,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.arithmetic_files import (
-    CONSTANTS,
-    FLOATS,
-    SIZES,
-    TORCH,
-    TensorFiles,  # for those that read tensors themselves
-    check_match,
-    opened,
-)
 from bench.arithmetic_output import (
     DTYPES,
     Blind,
@@ -44,6 +35,7 @@ from bench.arithmetic_output import (
     plan_shards,
     under_way,
 )
+from bench.assets.tensors import CONSTANTS, FLOATS, SIZES, TORCH, TensorFiles, check_match, opened
 from bench.core.contracts import Term
 from bench.core.errors import Absent, UserError, collect, unknown
 from bench.core.types import Checkpoint, Json

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.arithmetic_files import SIZES, Entry
+from bench.assets.tensors import SIZES, Entry
 from bench.core.errors import UserError
 from bench.core.hashing import digest, file_hash, remember
 from bench.core.types import Json

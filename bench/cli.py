@@ -286,7 +286,7 @@ def eval_(
 ) -> None:
     """Evaluate one model with a benchmark's complete suite, into one JSON file."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    from bench.data_sets import place_of
+    from bench.assets.data_sets import place_of
     from bench.evaluate import Evaluation, evaluate
 
     rows = place_of(task, data, store_at(store) / "data")
@@ -591,9 +591,9 @@ def fetch(
     store: StoreAt = None,
 ) -> None:
     """Fetch models and data sets once; their hashes are checked on every use. --check verifies them."""
-    from bench.data_sets import data_set
-    from bench.fetch import check_names, fetch_data
-    from bench.fetch import fetch as fetch_model
+    from bench.assets.data_sets import data_set
+    from bench.assets.fetch import check_names, fetch_data
+    from bench.assets.fetch import fetch as fetch_model
     from bench.verify import check as verify
 
     place = store_at(store)

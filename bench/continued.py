@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.assets.models import resolve
 from bench.core.errors import UserError
 from bench.core.hashing import MODEL_FILES, file_hash
 from bench.core.types import Checkpoint, Example
-from bench.models import resolve
 
 MADE = "continued.json"
 """In the folder: what it was made of, and how."""

@@ -81,7 +81,7 @@ def evaluate(asked: Evaluation, models_dir: Path) -> Json:
 
 def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
     """The model, and the oracle and the reference where they are given; one `UserError` with every mistake."""
-    from bench.models import TOKENIZERS, resolve
+    from bench.assets.models import TOKENIZERS, resolve
 
     problems: list[str] = []
     if asked.task not in registry.table("tasks"):

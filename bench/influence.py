@@ -35,7 +35,7 @@ def write_weights(
     from safetensors.torch import save_file
 
     from bench.arithmetic import transform
-    from bench.arithmetic_files import TensorFiles
+    from bench.assets.tensors import TensorFiles
     from bench.loaders import checkpoint_at
 
     files = TensorFiles(Path(checkpoint.path))
@@ -116,7 +116,7 @@ def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, 
     """Of each floating-point tensor its entries, or a seeded sample in proportion to its size."""
     import torch
 
-    from bench.arithmetic_files import TensorFiles
+    from bench.assets.tensors import TensorFiles
 
     files = TensorFiles(Path(checkpoint.path))
     total = sum(torch.Size(files.shape(name)).numel() for name in files.names)
@@ -150,7 +150,7 @@ def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_befo
     ``unchanged``: share of entries that are 0 in the rounded vector, and in the exact one; ``relative_error``:
     |rounded - exact| / |exact|, None where nothing was learnt; ``cosine``: between the two.
     """
-    from bench.arithmetic_files import TensorFiles
+    from bench.assets.tensors import TensorFiles
 
     files = [TensorFiles(Path(checkpoint.path)) for checkpoint in (tuned, before, exact, exact_before)]
     count = zero = exact_zero = 0

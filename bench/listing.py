@@ -50,7 +50,7 @@ def parameters(name: str, kind: type) -> list[str]:
 
 def models() -> str:
     """Each known model: where it comes from, licence, what to know."""
-    from bench.models import KNOWN
+    from bench.assets.known_models import KNOWN
 
     lab = "lab: a small Llama trained here from nothing (the default; needs no --model)"
     lines = [lab]
@@ -62,9 +62,12 @@ def models() -> str:
 
 
 def history(model: str, task: str, file: str, models_dir: Path) -> str:
-    """The checkpoints of a model's past (`bench.history.describe`): the lab's, a model's by name, a folder's, a file's."""
-    from bench.history import describe, from_folder, from_revisions, load, of_known
-    from bench.models import HUB_ID, KNOWN, canonical, published
+    """The checkpoints of a model's past (`bench.assets.history.describe`): the lab's, a model's by name, a folder's, a file's."""
+    from bench.assets.history import describe
+    from bench.assets.history_file import load
+    from bench.assets.history_sources import from_folder, from_revisions, of_known
+    from bench.assets.known_models import KNOWN
+    from bench.assets.models import HUB_ID, canonical, published
 
     if file and model:
         raise UserError("ls history takes --model or --history, not both: a history file names its model itself.")
@@ -83,7 +86,7 @@ def history(model: str, task: str, file: str, models_dir: Path) -> str:
     name = canonical(model)
     if by_rule(model):
         return describe(from_revisions(name, published(name), models_dir))
-    from bench.fetch import hub_revisions
+    from bench.assets.hub import hub_revisions
 
     try:
         found = hub_revisions(model)
@@ -95,7 +98,7 @@ def history(model: str, task: str, file: str, models_dir: Path) -> str:
 
 def remarks(name: str) -> list[str]:
     """What to know about a known model's list of revisions."""
-    from bench.models import KNOWN
+    from bench.assets.known_models import KNOWN
 
     known = KNOWN[name]
     lines = []
@@ -111,16 +114,16 @@ def remarks(name: str) -> list[str]:
 
 def by_rule(hub: str) -> bool:
     """Whether a rule says all revisions of a hub model, so that the hub need not be asked."""
-    from bench.models import PYTHIA
+    from bench.assets.known_models import PYTHIA
 
     return bool(PYTHIA.fullmatch(hub))
 
 
 def lab_history(task: str) -> str:
     """The checkpoints that a task's lab keeps at its default parameters; builds nothing."""
+    from bench.assets.history import describe
     from bench.core.contracts import steps_kept
     from bench.core.types import Checkpoint, History, Moment
-    from bench.history import describe
 
     made = registry.load("tasks", task)()
     if not hasattr(made, "history_steps"):

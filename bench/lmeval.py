@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.assets.hub import require_hub
 from bench.core.errors import UserError, unknown
 from bench.core.types import Example, Probe
-from bench.fetch import require_hub
 from bench.templates import DATE_STRING, SYSTEM_PROMPT
 
 BATCH = 32

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bench.arithmetic_files import SIZES, TensorFiles, check_match, opened
 from bench.arithmetic_output import DTYPES, check_places
+from bench.assets.tensors import SIZES, TensorFiles, check_match, opened
 from bench.core.errors import UserError, collect, unknown
 from bench.core.types import Checkpoint, Json
 

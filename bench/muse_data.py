@@ -21,10 +21,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from bench.assets.hub_tables import Row, rows_of
+from bench.assets.published_tables import MUSE_COUNTS, STAND_IN
 from bench.core.errors import Absent, UserError
 from bench.core.hashing import digest
 from bench.core.types import Example, Validation, data_hash
-from bench.suites.tables import Row, rows_of
 
 HUB = "muse-bench/MUSE-Books"
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -53,23 +54,6 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
 }
 """Table of texts -> the tables whose rows are taken from it."""
 ROWS = ("verbmem/forget", "privleak/forget", "privleak/retain", "privleak/holdout")
-MUSE_COUNTS = (4, 12, 13, 3, 100, 100, 100, 100, 100, 10, 100, 10)
-"""Rows of MUSE-Books' tables, in the order above. No hash of its texts was ever seen here."""
-STAND_IN = {
-    "train/forget": "6977f78c05f102cbc3e53ccc888f36623d1d8460d08815f776366b7a64aadfaf",
-    "train/retain1": "e149e985d17c05667fc23a1bcec64dff627c685bb7dc29558d3a37bf9817b07f",
-    "train/retain2": "92128103df34ab2276c1c885ab3edbb1cb703482a67600f4b07e1dab4df56178",
-    "raw/holdout": "8b645aa9e008b94e1f89c48ce2d16f9af117bbf8bcc2efed10764ef72cf5a69d",
-    "verbmem/forget": "486765547fe6b5b0ca45e069602996f3b0cf2ea0b83923e9bd1765cae4e6439e",
-    "privleak/forget": "80277b96b681548ea2fc85416ce2ba9c7b50f7fa0a26a062996f31170f18340d",
-    "privleak/retain": "6dbd2eeb2035054c1e534b8452f3d579e2def608c0e8a8996dd10a5139830e58",
-    "privleak/holdout": "f95382b8dbc7ca88b7db2dd67a0a541095d07cea48f770119e55762e9b134618",
-    "knowmem/forget_qa": "8b7d1afba5dbd042b34706b2c133b88e2982c45d9c1a893a7e0559a1357b20a6",
-    "knowmem/forget_qa_icl": "2b65387a0ce3b1d62ad973e20980875468536f5c717e9760798d81ea5132b011",
-    "knowmem/retain_qa": "67e046cb0e1b02ca98fbb6496578f93454f053fcece0ee47ec8530f86857af1c",
-    "knowmem/retain_qa_icl": "1b074284e38e177a1dd136b59bc34e95118c10ec1de343ce8e005d8073b53019",
-}
-"""`table_hashes` of the public-domain stand-in that this was written with; no data with one of them are MUSE-Books."""
 VALIDATION_SHARE = 0.2
 """Of a part's tokens, about how much is for validation."""
 VALIDATION_ROWS = 20

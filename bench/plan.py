@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from bench.assets.shapes import known_shape, parameters_in, shape_in
 from bench.core import machine as memory
 from bench.core import registry
 from bench.core.compute import DTYPES, Way
@@ -14,16 +15,7 @@ from bench.core.contracts import Outline, Setting
 from bench.core.errors import UserError, collect, unknown
 from bench.core.record import Record, RunSpec, Step
 from bench.core.registry import full_variant, preset_params
-from bench.estimate import (
-    BYTES_PER_PARAMETER,
-    PROCESS_BYTES,
-    Size,
-    known_rate,
-    known_shape,
-    parameters_in,
-    seen_rates,
-    shape_in,
-)
+from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
 from bench.records import read
 from bench.runner import Paths, setting_of
 from bench.store import Store
@@ -282,9 +274,9 @@ def written(spec: RunSpec) -> int:
 
 def fetch_model(name: str) -> str:
     """The command that fetches a model, with its size where that is known."""
+    from bench.assets.models import canonical, how_to_fetch
+    from bench.assets.shapes import download_bytes
     from bench.core.machine import gigabytes
-    from bench.estimate import download_bytes
-    from bench.models import canonical, how_to_fetch
 
     size = download_bytes(name)
     return f"{how_to_fetch(canonical(name))} ({gigabytes(size) if size else 'nobody here knows its size'})"
@@ -292,7 +284,7 @@ def fetch_model(name: str) -> str:
 
 def fetch_data(task: str) -> str:
     """The command that fetches a task's data."""
-    from bench.data_sets import how_to_fetch
+    from bench.assets.data_sets import how_to_fetch
 
     return f"{how_to_fetch(task)} (some MB of text)"
 
@@ -488,9 +480,10 @@ def rows_of(
 
 def computing(asked: Asked, tier: str, problems: list[str]) -> dict[str, Any]:
     """How training computes, where it isn't as usual: the user's word, else the known model's."""
+    from bench.assets.known_models import KNOWN
+    from bench.assets.models import canonical
     from bench.core.compute import MICRO
     from bench.core.types import ProbeKind
-    from bench.models import KNOWN, canonical
 
     asked_kinds = get_args(ProbeKind)
 
@@ -535,9 +528,9 @@ def outside(
     """
     if tier == LAB:
         return {}, Paths(), LAB
-    from bench.data_sets import data_set
-    from bench.data_sets import resolve as resolve_data
-    from bench.models import canonical, resolve
+    from bench.assets.data_sets import data_set
+    from bench.assets.data_sets import resolve as resolve_data
+    from bench.assets.models import canonical, resolve
 
     hashes: dict[str, str] = {}
     elsewhere: dict[str, list[str]] = {"target": [], "oracle": []}
@@ -584,7 +577,8 @@ def outside(
 
 def isnt_fetched(name: str, models: Path) -> bool:
     """Whether this names a model that could be fetched and isn't."""
-    from bench.models import KNOWN, canonical, check_name, folder_name
+    from bench.assets.known_models import KNOWN
+    from bench.assets.models import canonical, check_name, folder_name
 
     try:
         check_name(canonical(name))
@@ -596,8 +590,10 @@ def isnt_fetched(name: str, models: Path) -> bool:
 
 def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:
     """Where the model's history lies, and its digest; without a model only the history's own mistakes are looked for."""
+    from bench.assets.history import history_digest
+    from bench.assets.history_file import load
+    from bench.assets.history_sources import with_model
     from bench.core.types import Checkpoint
-    from bench.history import history_digest, load, with_model
 
     try:
         past = load(source, models)

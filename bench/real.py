@@ -12,14 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.assets.history_file import load
+from bench.assets.history_sources import with_model
+from bench.assets.known_models import KNOWN
+from bench.assets.models import canonical
+from bench.assets.shapes import known_shape, parameters_in
 from bench.context import Work
 from bench.core.contracts import Recipe, Setting, Stream
 from bench.core.types import Checkpoint, Example, History, Moment
-from bench.estimate import known_shape, parameters_in
-from bench.history import load, with_model
 from bench.lab.build import lasting, stage_two
 from bench.losses import descent
-from bench.models import KNOWN, canonical
 
 Build = Callable[[], Checkpoint]
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,6 @@ from typing import Any
 from bench.core.errors import UserError, unknown
 from bench.core.hashing import digest
 from bench.core.types import Example
-from bench.git import GitFailed, check_out
 
 SOURCE = "https://github.com/k1rezaei/restor"
 WHOLE_HASH = "9181f5b00ddbc8714890db435ed3cdd274a545cf97b8596f1e1a1af83e8f0145"
@@ -265,34 +262,6 @@ def check_options(options: Options, asked: Sequence[tuple[str, str]]) -> None:
                     f"The option lists name {relation} of '{entity}', which RESTOR doesn't ask: take entities from "
                     "entities.json and their relations from facts.json."
                 )
-
-
-def cloned(url: str, root: Path) -> Path:
-    """The folder below ``root`` with the files of a git repository, fetched once: ``https://...[@COMMIT]``, or ``git+URL``.
-
-    A branch or tag in the place of the commit, or nothing for the default branch, is what it was on the first day: what
-    decides a run's key is the content. Raises `UserError` where it can't be had.
-    """
-    place, _, name = url.removeprefix("git+").rpartition("/")
-    name, _, commit = name.partition("@")
-    source = f"{place}/{name}"
-    folder = root / re.sub(r"[^\w.@-]+", "--", "@".join(filter(None, (source.partition("://")[2].strip("/"), commit))))
-    if folder.is_dir():
-        return folder
-    partial = root / f".{folder.name}-{uuid.uuid4().hex[:8]}"
-    partial.mkdir(parents=True)
-    try:
-        check_out(source, commit or "HEAD", partial)
-        if not folder.is_dir():
-            partial.rename(folder)
-    except (OSError, GitFailed) as error:
-        raise UserError(
-            f"The repository {source}{commit and f' at {commit}'} can't be fetched ({error}): check the name and the "
-            "network, or bring a copy here and name its folder with --data."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def load_json(path: Path) -> Any:

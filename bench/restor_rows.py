@@ -6,13 +6,14 @@ Pages of C4 (retain rows) and instructions (for a repair) aren't in the authors'
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.assets.git import git_blob
+from bench.assets.published_tables import BLOBS
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.restor_data import SOURCE, Restor, corpus_file, datasets, documents, read
@@ -20,16 +21,6 @@ from bench.restor_data import SOURCE, Restor, corpus_file, datasets, documents, 
 RETAIN = ("retain/c4.jsonl", "retain/c4_sample.jsonl")
 INSTRUCTIONS = ("retain/lima.jsonl", "retain/instructions.jsonl")
 """Files below the data folder, the first that is there."""
-BLOBS = {
-    "mix_a0": "3665025dfcb3f75645f65c21cb0755ca28c6be31",
-    "mix_a1": "e519f211ca3fe575c8a3e616f3da947b11580b36",
-    "mix_a2": "98f01bfbfe039fac41cf845c9dd20e82b1595c58",
-    "mix_a3": "4c36d2fea53ae7dd2d1add3bf375c5be51de97d5",
-    "mix_a4": "dc2d20223c3958705ba4c8f2c80e156e81bb013f",
-    "mix_a5": "9b49f38bb55c5beecc5bf0785061e6dc1d1280e9",
-    "squad_v7": "0c315b37d19b2b27814116b5959eae24e521c107",
-}
-"""Corpus -> git's name of the published file (`git hash-object`)."""
 T = TypeVar("T")
 
 
@@ -178,9 +169,3 @@ def lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: str) -> list
     if not found:
         raise UserError(f"'{path.name}' is empty: put rows of the form {form} there.")
     return found
-
-
-def git_blob(path: Path) -> str:
-    """Git's name of a file's content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -34,7 +34,7 @@ class Paths:
     lm_eval: str = ""
     """Folder with offline copies of lm-eval's data; empty: the hub."""
     history: str = ""
-    """File or folder with the model's past (`bench.history.load`); empty: the model alone."""
+    """File or folder with the model's past (`bench.assets.history_file.load`); empty: the model alone."""
     target: str = ""
     """Folder of a target that was trained elsewhere; empty: the task trains it."""
     oracles: tuple[str, ...] = ()
@@ -271,7 +271,7 @@ def unlearn(
 
 def begin(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
     """The checkpoint of the history that a run begins at in the target's place."""
-    from bench.history import choose
+    from bench.assets.history import choose
 
     if scenario.history is None:
         raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
@@ -492,7 +492,7 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
 def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
     """Which checkpoint of the history a run used, and how far it lies away: steps, tokens, parameter distance."""
     from bench.arithmetic import distance
-    from bench.history import place
+    from bench.assets.history import place
 
     if not ledger.past_used or scenario.history is None:
         return {}

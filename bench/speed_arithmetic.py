@@ -33,7 +33,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bench import arithmetic, arithmetic_output
-from bench.arithmetic_files import TensorFiles
+from bench.assets.tensors import TensorFiles
 from bench.core.files import write_text
 from bench.core.machine import peak
 from bench.core.types import Checkpoint, Json

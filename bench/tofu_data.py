@@ -18,11 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.assets.hub import require_hub
+from bench.assets.hub_tables import read_table
 from bench.core.errors import UserError
 from bench.core.hashing import digest
 from bench.core.types import Example, Validation, data_hash
-from bench.data import read_table
-from bench.fetch import require_hub
 
 HUB = "locuslab/TOFU"
 AUTHORS, QUESTIONS = 200, 20

@@ -1,6 +1,6 @@
 """`bench fetch --check`: what is fetched is as it was fetched, and a data set's tables are as published.
 
-Counts and identities are in `bench.data_sets`. Anything that differs makes the data a subset, which is what scores on them
+Counts and identities are in `bench.assets.data_sets`. Anything that differs makes the data a subset, which is what scores on them
 are called; nothing is refused.
 """
 
@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.assets.data_sets import DATA_SETS, FILES, DataSet, data_set, fetched, folder_of, how_to_fetch
+from bench.assets.known_models import KNOWN
+from bench.assets.models import FETCHED, HUB_ID, folder_name, model_of, resolve
+from bench.assets.published_tables import Published
 from bench.core.errors import UserError, unknown
 from bench.core.hashing import digest
-from bench.data_sets import DATA_SETS, FILES, DataSet, Published, data_set, fetched, folder_of, how_to_fetch
-from bench.models import FETCHED, HUB_ID, KNOWN, folder_name, model_of, resolve
 
 Say = Callable[[str], None]
 
@@ -135,7 +137,7 @@ def verdict(known: DataSet, folder: Path, name: str, published: Published) -> Ve
 
 def hub_table(folder: Path, name: str, fields: Sequence[str]) -> Found | None:
     """A table in the hub's layout: the digest of the fields that are read; None where there is none."""
-    from bench.data import read_table
+    from bench.assets.hub_tables import read_table
 
     config, _, split = name.partition("/")
     try:

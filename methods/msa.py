@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from bench.assets.history import choose
 from bench.core.contracts import Context, Preset, Recipe, Settings, Term, product
 from bench.core.errors import Unmet, unknown
 from bench.core.types import Checkpoint, Example, Request
-from bench.history import choose
 from bench.influence import compare, describe, rank_correlation, write_shuffled
 from bench.loaders import checkpoint_at
 from bench.losses import descent, sample_like, streams
@@ -169,7 +169,7 @@ class MSA:
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        from bench.history import problems as rule_problems
+        from bench.assets.history import problems as rule_problems
 
         found = [
             f"msa.{name} must not be negative."

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from bench.assets.data_sets import as_fetched
 from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
-from bench.data_sets import as_fetched
 from bench.lab.books import Book, continuations, passages, questions, write_library
 from bench.lab.build import ORACLES, Architecture, Options, Pretraining, history, lasting, onward, stage_two
 from bench.losses import descent

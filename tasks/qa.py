@@ -131,7 +131,7 @@ class Qa:
         """What the task asks, for `bench eval`; every row that isn't for validation, in the tokenizer's own template."""
         if split:
             raise UserError(f"--split {split}: qa has the files of --data and no splits; leave --split out.")
-        from bench.data_sets import files
+        from bench.assets.data_sets import files
 
         rows = read(files("qa", data).path, "chat")
         return Suite(probes(rows), METRICS, facts={"benchmark": rows.label, "rows": dict(rows.counts)})

@@ -148,7 +148,7 @@ def test_ablations_are_known() -> None:
 
 
 def test_fetched_models_are_known() -> None:
-    from bench.models import KNOWN
+    from bench.assets.known_models import KNOWN
 
     named = [shlex.split(line)[4] for line in commands() if " fetch " in line]
     assert named and set(named) <= set(KNOWN)

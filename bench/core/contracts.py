@@ -255,7 +255,7 @@ class Setting:
     data: str = ""
     """Folder or hub id of the benchmark's rows."""
     history: str = ""
-    """File or folder with the model's past (`bench.history.load`); empty: the model is all that is known of it."""
+    """File or folder with the model's past (`bench.assets.history_file.load`); empty: the model is all that is known of it."""
     model: str = ""
     """Its name: known, a hub id, or its folder's own."""
     dtype: str = "float32"

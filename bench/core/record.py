@@ -74,7 +74,7 @@ class RunSpec:
     lm_eval: tuple[str, ...] = ()
     """lm-eval tasks asked beside the task's own probes."""
     start: str = ""
-    """Where the steps begin: empty for the target, else the rule of a history's checkpoint (`bench.history.choose`)."""
+    """Where the steps begin: empty for the target, else the rule of a history's checkpoint (`bench.assets.history.choose`)."""
     lean: bool = False
     """Whether log-probs and divergences alone are asked: the scores of other probes are absent."""
     kinds: tuple[str, ...] = ()

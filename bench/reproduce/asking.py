@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.assets.data_sets import folder_of, how_to_fetch
+from bench.assets.models import canonical, folder_name
+from bench.assets.models import how_to_fetch as how_to_fetch_model
 from bench.core.errors import collect, unknown
 from bench.core.files import write_text
 from bench.core.types import Json
-from bench.data_sets import folder_of, how_to_fetch
-from bench.models import canonical, folder_name
-from bench.models import how_to_fetch as how_to_fetch_model
 from bench.plan import Asked
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
 
@@ -167,7 +167,7 @@ def texts(component: str, params: Mapping[str, Any]) -> list[str]:
 
 
 def history_file(panel: Panel, past: Sequence[str], folder: Path) -> str:
-    """The file that names the earlier checkpoints of a panel (`bench.history`); empty where the model is enough.
+    """The file that names the earlier checkpoints of a panel (`bench.assets.history`); empty where the model is enough.
 
     ``past`` is the recipe's own list, whatever rows were chosen, so that the choice changes no run's key.
     """

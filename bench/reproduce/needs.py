@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.assets.known_models import KNOWN
+from bench.assets.models import canonical
+from bench.assets.shapes import Shape, download_bytes, known_shape
 from bench.core import registry
 from bench.core.compute import MICRO, Way
-from bench.estimate import GPU_PEAK, GPU_SHARE, Shape, Size, download_bytes, known_shape
-from bench.models import KNOWN, canonical
+from bench.estimate import GPU_PEAK, GPU_SHARE, Size
 from bench.reproduce.asking import models_of
 from bench.reproduce.recipe import ORACLE, TARGET, Panel, Recipe
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
+from bench.assets.published_tables import RESTOR as CORPORA
 from bench.core.errors import UserError, unknown
-from bench.data_sets import RESTOR as CORPORA
 from bench.reproduce import published
 from bench.reproduce.published import PAPER, PEER, SPLITS, Table, ou_muse, ou_tofu
 from bench.reproduce.recipe import LAST, ORACLE, TARGET, Arm, Assumption, Column, Panel, Recipe

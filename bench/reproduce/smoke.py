@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.models import KNOWN, folder_name
+from bench.assets.known_models import KNOWN
+from bench.assets.models import folder_name
 from bench.reproduce.recipe import Arm, Panel, Recipe
 from bench.reproduce.smoke_data import VOCABULARY, WRITERS
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from bench.assets.hub_tables import Row, rows_of
 from bench.core.contracts import Metric
 from bench.core.errors import Absent, UserError
 from bench.core.types import Example, Probe
@@ -16,7 +17,6 @@ from bench.metrics.membership import attack_probes, attacks, auc, privleak
 from bench.metrics.probability import exact_memorization, extraction_strength
 from bench.metrics.rouge import rouge_l
 from bench.suites import Suite
-from bench.suites.tables import Row, rows_of
 
 CONTINUATION = 128
 """Tokens that are generated for, and taken of, a passage."""

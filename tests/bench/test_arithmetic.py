@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from bench import arithmetic, arithmetic_output
 from bench.arithmetic import Geometry, combine, combine_grid, cosine, distance, geometry, scrambled, transform
-from bench.arithmetic_files import TensorFiles
+from bench.assets.tensors import TensorFiles
 from bench.core.contracts import Term
 from bench.core.errors import Absent, UserError
 from bench.core.hashing import file_hash, folder_hash

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.history import choose
+from bench.assets.history_file import load
 from bench.continued import Continuation, continue_model, passages
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
-from bench.history import choose, load
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 TEXT = "the old sailor went down to the harbour and looked at the grey sea for a long time " * 12

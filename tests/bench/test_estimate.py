@@ -9,28 +9,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from bench.assets.known_models import KNOWN
+from bench.assets.shapes import SHAPES, Shape, download_bytes, known_shape, parameters_in, shape_in, weight_count
 from bench.core import machine as memory
 from bench.core.compute import Way
 from bench.core.contracts import Setting
 from bench.core.types import Checkpoint
-from bench.estimate import (
-    PROCESS_BYTES,
-    SHAPES,
-    Shape,
-    Size,
-    download_bytes,
-    known_rate,
-    known_shape,
-    measuring_bytes,
-    merging_bytes,
-    parameters_in,
-    shape_in,
-    state_bytes,
-    training_bytes,
-    weight_count,
-)
+from bench.estimate import PROCESS_BYTES, Size, known_rate, measuring_bytes, merging_bytes, state_bytes, training_bytes
 from bench.lab.model import small_llama
-from bench.models import KNOWN
 from bench.real import parameters_of
 from tests.tiny import llama
 

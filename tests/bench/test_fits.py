@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench import fits
+from bench.assets.shapes import SHAPES
 from bench.core.compute import Way
 from bench.core.types import Json
-from bench.estimate import SHAPES, Size
+from bench.estimate import Size
 from bench.fits import MARGIN, Room, load, proposals, refusals, room_of
 from bench.store import Store
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from bench.assets.shapes import known_shape, shape_in
 from bench.commands import fitting, show_plan
 from bench.core.compute import Way
 from bench.core.errors import UserError
 from bench.core.machine import duration
-from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate, known_shape, shape_in
+from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
 from bench.lab.model import small_llama, word_tokenizer
 from bench.plan import Asked, Plan, make_plan
 from bench.runner import Paths, setting_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import speed_arithmetic
-from bench.arithmetic_files import TensorFiles
+from bench.assets.tensors import TensorFiles
 from tests.processes import environment
 
 

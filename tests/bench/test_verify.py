@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bench.assets.data_sets import DATA_SETS, DataSet
+from bench.assets.published_tables import Published
 from bench.cli import app
 from bench.core.errors import UserError
 from bench.core.hashing import digest
-from bench.data_sets import DATA_SETS, DataSet, Published
 from bench.verify import check, git_blob
-from tests.bench.test_data_sets import make_fetched as make_data
-from tests.bench.test_models import make_fetched as make_model
+from tests.bench.assets.test_data_sets import make_fetched as make_data
+from tests.bench.assets.test_models import make_fetched as make_model
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 ROWS = [{"question": f"q{i}", "answer": f"a{i}", "more": i} for i in range(4)]

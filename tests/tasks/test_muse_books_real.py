@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from bench.assets.data_sets import DATA_SETS, FILES
+from bench.assets.models import FETCHED
 from bench.conformance import Trace, check_task, checkpoints_apart, fail, prepared, probes_sound, rows_apart, shared
 from bench.context import Work
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash, tree_hash
 from bench.core.types import Example
-from bench.data_sets import DATA_SETS, FILES
 from bench.lab.model import small_llama, word_tokenizer
 from bench.loaders import checkpoint_at
 from bench.measure import measure
 from bench.metrics import score_all
-from bench.models import FETCHED
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
 from bench.plan import Asked, Plan, make_plan
@@ -157,7 +157,7 @@ def test_generated_rows_and_passages_are_cut_as_said(part: Trace, setting: Setti
 def test_only_the_whole_benchmark_bears_its_name_alone(
     cut: dict[str, int], setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.muse_data.MUSE_COUNTS", tuple(len(rows) for rows in books().values()))
+    monkeypatch.setattr("bench.assets.published_tables.MUSE_COUNTS", tuple(len(rows) for rows in books().values()))
     muse_rows.cache_clear()
     label = prepared(MuseBooks(chunk=48, **cut), setting, tmp_path).scenario.label
     muse_rows.cache_clear()

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from bench.assets.git import cloned, git_blob
+from bench.assets.published_tables import BLOBS
 from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, rows_apart
 from bench.context import Work
 from bench.core.contracts import Setting
@@ -20,8 +22,8 @@ from bench.core.hashing import folder_hash
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
 from bench.plan import Asked, Plan, make_plan
-from bench.restor_data import CORPORA, cloned, read
-from bench.restor_rows import BLOBS, choose, git_blob, instructions, split, spread, tenth
+from bench.restor_data import CORPORA, read
+from bench.restor_rows import choose, instructions, split, spread, tenth
 from bench.runner import Paths, execute
 from bench.store import Store
 from bench.suites.restor_run import known, spoken

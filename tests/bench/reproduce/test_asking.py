@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.history_file import load
 from bench.core.errors import UserError
-from bench.history import load
 from bench.reproduce.asking import asked_of, changed, changes_all, chosen, groups, history_file, is_changed, to_fetch
 from bench.reproduce.recipe import Recipe
 from bench.reproduce.recipes import TABLE

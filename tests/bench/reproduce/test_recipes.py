@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.history import problems as rule_problems
+from bench.assets.known_models import KNOWN
+from bench.assets.models import check_name, published
+from bench.assets.shapes import known_shape
 from bench.core import registry
-from bench.estimate import known_shape
-from bench.history import problems as rule_problems
-from bench.models import KNOWN, check_name, published
 from bench.reproduce.asking import changed, models_of, texts
 from bench.reproduce.command import Wanted
 from bench.reproduce.gate import REASONS

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.models import FETCHED
 from bench.core.hashing import folder_hash
 from bench.core.types import Json
-from bench.models import FETCHED
 from bench.real import has_chat_template
 from bench.records import load
 from bench.reproduce import gate, page, smoke, smoke_data

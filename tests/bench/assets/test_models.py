@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.known_models import KNOWN
+from bench.assets.models import FETCHED, canonical, default_models_dir, folder_name, model_of, resolve
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.lab.model import small_llama, word_tokenizer
-from bench.models import FETCHED, KNOWN, canonical, default_models_dir, folder_name, model_of, resolve
 from bench.templates import TEMPLATES
 
 Q4, HUB = "smollm2-135m-instruct-q4", "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -147,7 +148,6 @@ def test_muses_models_are_known_by_name_and_by_hub_id() -> None:
 
 def test_the_table_loads_no_torch() -> None:
     heavy = "{'torch', 'transformers', 'huggingface_hub', 'datasets'}"
-    code = (
-        f"import sys, bench.models, bench.fetch, bench.data_sets, bench.verify; assert not {heavy} & set(sys.modules)"
-    )
+    light = "bench.assets.models, bench.assets.fetch, bench.assets.data_sets, bench.verify"
+    code = f"import sys, {light}; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

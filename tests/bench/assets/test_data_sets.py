@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets.data_sets import DATA_SETS, FILES, Place, data_set, fetched, files, folder_of, place_of, resolve
+from bench.assets.models import FETCHED
 from bench.core.errors import UserError
 from bench.core.hashing import tree_hash
-from bench.data_sets import DATA_SETS, FILES, Place, data_set, fetched, files, folder_of, place_of, resolve
-from bench.models import FETCHED
 from bench.plan import Asked, outside
 from bench.restor_data import WHOLE_HASH
 from bench.tofu_data import CONFIGS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import read_table
+from bench.assets.hub_tables import read_table
 
 CARD = "---\nconfigs:\n- config_name: asked\n  data_files: asked.jsonl\n---\n"
 

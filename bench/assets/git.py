@@ -1,0 +1,77 @@
+"""The files of one commit of a git repository, without its history."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+from bench.core.errors import UserError
+
+
+class GitFailed(Exception):
+    """What git says, on one line."""
+
+
+def check_out(address: str, revision: str, folder: Path) -> str:
+    """Put the files of a commit, branch or tag of ``address`` into the empty ``folder``; the commit.
+
+    It is fetched and not cloned, as a clone can't name a commit. Raises `GitFailed`.
+    """
+    fetching = ["fetch", "--quiet", "--depth=1", address, revision]
+    for arguments in (["init", "--quiet"], fetching, ["checkout", "--quiet", "FETCH_HEAD"]):
+        git(folder, *arguments)
+    commit = git(folder, "rev-parse", "HEAD").strip()
+    shutil.rmtree(folder / ".git")  # it differs from clone to clone, and the content is what is hashed
+    return commit
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What one git command in ``folder`` prints; it never asks for a password."""
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, env=environment, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise GitFailed(next((line for line in said if line.startswith("fatal:")), said[-1])) from error
+    return done.stdout
+
+
+def cloned(url: str, root: Path) -> Path:
+    """The folder below ``root`` with the files of a git repository, fetched once: ``https://...[@COMMIT]``, or ``git+URL``.
+
+    A branch or tag in the place of the commit, or nothing for the default branch, is what it was on the first day: what
+    decides a run's key is the content. Raises `UserError` where it can't be had.
+    """
+    place, _, name = url.removeprefix("git+").rpartition("/")
+    name, _, commit = name.partition("@")
+    source = f"{place}/{name}"
+    folder = root / re.sub(r"[^\w.@-]+", "--", "@".join(filter(None, (source.partition("://")[2].strip("/"), commit))))
+    if folder.is_dir():
+        return folder
+    partial = root / f".{folder.name}-{uuid.uuid4().hex[:8]}"
+    partial.mkdir(parents=True)
+    try:
+        check_out(source, commit or "HEAD", partial)
+        if not folder.is_dir():
+            partial.rename(folder)
+    except (OSError, GitFailed) as error:
+        raise UserError(
+            f"The repository {source}{commit and f' at {commit}'} can't be fetched ({error}): check the name and the "
+            "network, or bring a copy here and name its folder with --data."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def git_blob(path: Path) -> str:
+    """Git's name of a file's content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
