@@ -19,9 +19,9 @@ from bench.ablations.experiment import load as load_experiments
 from bench.ablations.study import derived, lines_of
 from bench.ablations.study import load as load_studies
 from bench.core.types import Json
-from bench.leaderboard import number
-from bench.records import load
-from bench.tables import Row, Section, beats, build
+from bench.records.files import load
+from bench.records.leaderboard import number
+from bench.records.tables import Row, Section, beats, build
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10

@@ -350,9 +350,9 @@ def leaderboard(
 ) -> None:
     """Write the leaderboard from published records."""
     from bench.core.files import write_text
-    from bench.leaderboard import check as up_to_date
-    from bench.leaderboard import render
-    from bench.records import load
+    from bench.records.files import load
+    from bench.records.leaderboard import check as up_to_date
+    from bench.records.leaderboard import render
 
     if check:
         good = up_to_date(existing(source), page)
@@ -369,8 +369,8 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Opt
     """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
     from bench.ablations import FOLDER
     from bench.ablations.study import pages
-    from bench.plots import draw
-    from bench.records import load
+    from bench.records.files import load
+    from bench.records.plots import draw
 
     loaded = load(existing(source))
     warn_broken(loaded)
@@ -523,8 +523,8 @@ def import_(
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
     from bench.core.machine import can_write
-    from bench.importer import import_record
-    from bench.records import write
+    from bench.records.files import write
+    from bench.records.importer import import_record
 
     if not can_write(out):
         raise UserError(f"--out {out}: this is not a folder that you may write to; choose another.")

@@ -22,11 +22,11 @@ from bench.executor import Job, Pool, Result, Surroundings, in_step
 from bench.fits import refusals, room_of
 from bench.plan import Asked, Entry, Plan, job_id, make_plan
 from bench.progress import Reporter
-from bench.records import load, read, write
+from bench.records.files import load, read, write
+from bench.records.tables import Row
+from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runner import Paths, curves, responses_in
 from bench.store import Store
-from bench.tables import Row
-from bench.tracking import KINDS, Tracker, open_tracker
 
 
 def run_command(
@@ -158,8 +158,8 @@ def compare(entry: Entry, record: Record) -> str:
 
 def report(out: Path) -> tuple[Path, list[Path]]:
     """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
-    from bench.leaderboard import render
-    from bench.plots import draw
+    from bench.records.leaderboard import render
+    from bench.records.plots import draw
 
     loaded = load(out)
     for broken in loaded.broken:
@@ -236,8 +236,8 @@ def print_table(plan: Plan, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.leaderboard import arrow, number
-    from bench.tables import build
+    from bench.records.leaderboard import arrow, number
+    from bench.records.tables import build
 
     keys = {entry.spec.key for entry in plan.entries}
     console = Console(highlight=False)
@@ -409,7 +409,7 @@ def chosen_records(names: Sequence[str], source: Path) -> list[Record]:
 
 def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:
     """`bench publish`."""
-    from bench.publish import publish, response_keys
+    from bench.records.publish import publish, response_keys
 
     store = Store(store_root)
 
@@ -443,8 +443,8 @@ def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
 def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
     """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
     from bench.metrics import score_all
-    from bench.publish import rescore
-    from bench.records import read_responses, responses_path
+    from bench.records.files import read_responses, responses_path
+    from bench.records.publish import rescore
     from bench.runner import all_metrics, floors, oracle_values
 
     store, good = Store(store_root), True

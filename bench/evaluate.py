@@ -24,7 +24,7 @@ from bench.core.machine import device_problems
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.judging import judge_probes, judged
 from bench.metrics import score_all
-from bench.records import write_responses
+from bench.records.files import write_responses
 from bench.suites import Suite
 
 DTYPES = ("float32", "bfloat16", "float16")

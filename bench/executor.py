@@ -308,7 +308,7 @@ class Worker:
         import torch
 
         from bench.core.files import write_text
-        from bench.records import read, write
+        from bench.records.files import read, write
         from bench.runner import build_stage, execute, validate
 
         torch.set_num_threads(self.threads)
@@ -358,7 +358,7 @@ class Worker:
 def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
     """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's."""
     from bench.core.errors import UserError
-    from bench.records import read, write
+    from bench.records.files import read, write
 
     failed = Record(spec, "failed", reason)
     with suppress(UserError):

@@ -149,7 +149,7 @@ def metrics() -> str:
 
 def runs(folder: Path = Path("runs")) -> str:
     """Each record below ``runs``: status and name."""
-    from bench.records import load
+    from bench.records.files import load
 
     if not folder.is_dir():
         return "No runs yet: `python -m bench run --methods msa,npo --task muse-books` makes some."

@@ -16,7 +16,7 @@ from bench.core.errors import UserError, collect, unknown
 from bench.core.record import Record, RunSpec, Step
 from bench.core.registry import full_variant, preset_params
 from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
-from bench.records import read
+from bench.records.files import read
 from bench.runner import Paths, setting_of
 from bench.store import Store
 

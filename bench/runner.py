@@ -19,7 +19,7 @@ from bench.core.types import Checkpoint, Json, Probe, Request, Responses, Valida
 from bench.core.versions import MEASURE
 from bench.loaders import sealed
 from bench.metrics import score_all
-from bench.records import read_responses, write_responses
+from bench.records.files import read_responses, write_responses
 from bench.store import Node, Store
 
 RESPONSES_FILE = "responses.json.gz"

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records import load, read, read_responses, responses_path
+from bench.records.files import load, read, read_responses, responses_path
 from bench.runner import responses_in
 from bench.store import Store
 

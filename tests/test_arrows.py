@@ -94,7 +94,9 @@ def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
 
 def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
     assert (
-        loaded_after("import bench.cli, bench.core.types, bench.core.contracts, bench.records, bench.plan", tmp_path)
+        loaded_after(
+            "import bench.cli, bench.core.types, bench.core.contracts, bench.records.files, bench.plan", tmp_path
+        )
         == []
     )
 
@@ -123,7 +125,7 @@ def test_quick_commands_load_nothing_heavy(tmp_path: Path, arguments: tuple[str,
 
 
 def test_the_leaderboard_loads_nothing_heavy(tmp_path: Path) -> None:
-    from bench.records import write
+    from bench.records.files import write
     from tests.factories import study
 
     for record in study():

@@ -13,8 +13,8 @@ from bench.claims import render
 from bench.commands import rescore_command
 from bench.core import registry
 from bench.core.record import Record
-from bench.leaderboard import check
-from bench.records import load
+from bench.records.files import load
+from bench.records.leaderboard import check
 from bench.selection import Outcome, choose, steps_for
 
 ROOT = Path(__file__).resolve().parent.parent

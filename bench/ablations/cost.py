@@ -52,7 +52,7 @@ def cost_points(place: Place) -> list[Point]:
 
 def gather(study: Study) -> Json:
     """The costs in the held-out model's records on TOFU, plain, with what they were measured on."""
-    from bench.records import load
+    from bench.records.files import load
 
     wanted = ("tofu", "real", "done")
     found = [
@@ -99,7 +99,7 @@ def draw(study: Study) -> Figure:
 
 def styles() -> dict[str, tuple[str, str]]:
     """Colour and marker of every series, target and oracle in the greys of the other pictures."""
-    from bench.plots import COLOURS, MARKERS
+    from bench.records.plots import COLOURS, MARKERS
 
     frame = {"target": ("#777777", "s"), "oracle": ("#000000", "*")}
     return frame | {m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)}

@@ -146,7 +146,7 @@ def nearness(study: Study) -> str:
 
 def trend_cell(found: Trend) -> str:
     """``0.21 → 0.12 (−0.06 [−0.08, −0.05])``."""
-    from bench.leaderboard import number
+    from bench.records.leaderboard import number
 
     change = signed(fmean(found.slopes))
     if len(found.slopes) > 1:

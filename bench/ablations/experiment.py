@@ -96,7 +96,7 @@ def write(data: Json, folder: Path) -> list[Path]:
 
 def present(data: Json, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
-    from bench.plots import save, styled
+    from bench.records.plots import save, styled
 
     experiment = ablations.load(data["name"])
     assert isinstance(experiment, Experiment)

@@ -24,10 +24,10 @@ from bench.core.types import Json
 from bench.estimate import known_rate
 from bench.executor import Job, Pool, Result, Surroundings
 from bench.progress import Reporter
-from bench.records import read
+from bench.records.files import read
+from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runner import Paths, curves
 from bench.store import Store
-from bench.tracking import KINDS, Tracker, open_tracker
 
 
 @dataclass(frozen=True)

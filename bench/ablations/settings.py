@@ -77,7 +77,7 @@ def draw_surface(study: Study) -> Figure:
 def surface(axes: Axes, study: Study, score: str) -> None:
     """One map: means over seeds, with their numbers."""
     from bench.ablations.study import lines_of
-    from bench.leaderboard import arrow, number
+    from bench.records.leaderboard import arrow, number
 
     means = {
         (line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines_of(study) if "alpha" in line.at
@@ -335,7 +335,7 @@ def draw_regret(study: Study) -> Figure:
     """Each method's curve of distance over strength with the rules' choices, and the regret of every rule."""
     from bench import ablations
     from bench.ablations import study as drawing
-    from bench.plots import COLOURS, MARKERS
+    from bench.records.plots import COLOURS, MARKERS
 
     ablation = ablations.of_runs("regret")
     figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1, "a line each")

@@ -17,8 +17,8 @@ from bench.core.files import write_text
 from bench.core.hashing import digest
 from bench.core.record import Record
 from bench.core.types import Json
-from bench.leaderboard import arrow, number
-from bench.publish import faults
+from bench.records.leaderboard import arrow, number
+from bench.records.publish import faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def rewrite(file: Path, folder: Path) -> list[Path]:
 
 def present(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     """Page and picture of a study."""
-    from bench.plots import save, styled
+    from bench.records.plots import save, styled
 
     page = folder / f"{stem(study)}.md"
     write_text(page, render(study, ablation))
@@ -307,7 +307,7 @@ def frame(axes: Axes, study: Study, score: str) -> None:
 
 def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
     """Colour and marker of each series, in order of appearance."""
-    from bench.plots import COLOURS, MARKERS
+    from bench.records.plots import COLOURS, MARKERS
 
     found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(found)}

@@ -511,7 +511,7 @@ def draw(results: Sequence[Json]) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    from bench.plots import DPI
+    from bench.records.plots import DPI
 
     with rc_context({"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
@@ -557,7 +557,7 @@ def _strip(axes: Axes, rows: Mapping[str, Sequence[Json]], column: str) -> None:
 
 def _curves(axes: Axes, results: Sequence[Json], what: str) -> None:
     """The mean over the seeds as a line for each estimate, the seeds as dots."""
-    from bench.plots import MARKERS
+    from bench.records.plots import MARKERS
 
     shares = _by_share(results)
     for name, marker in zip(BY_SHARE, MARKERS, strict=False):
@@ -580,7 +580,7 @@ def _plain_ticks(axis: XAxis, values: Sequence[float]) -> None:
 
 def _colour(name: str) -> str:
     """One colour for each vector, whatever its alpha."""
-    from bench.plots import COLOURS
+    from bench.records.plots import COLOURS
 
     vectors = [one.partition(", alpha")[0] for one in BY_SHARE]
     vector = name.partition(", alpha")[0]

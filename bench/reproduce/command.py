@@ -10,10 +10,10 @@ from pathlib import Path
 
 from bench.core.errors import UserError, collect, unknown
 from bench.core.files import write_text
+from bench.records.tracking import KINDS
 from bench.reproduce import page, recipes
 from bench.reproduce.asking import changed, chosen
 from bench.reproduce.recipe import Recipe
-from bench.tracking import KINDS
 
 SCALES = ("full", "smoke")
 

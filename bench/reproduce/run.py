@@ -22,7 +22,8 @@ from bench.core.types import Json
 from bench.executor import Job, Pool, Result, Surroundings, in_step
 from bench.plan import Plan, make_plan, written
 from bench.progress import Reporter
-from bench.records import read
+from bench.records.files import read
+from bench.records.tracking import open_tracker
 from bench.reproduce import gate, page, recipes, smoke
 from bench.reproduce.asking import asked_of, changes_all, history_file, is_changed, to_fetch
 from bench.reproduce.command import Wanted
@@ -30,7 +31,6 @@ from bench.reproduce.gate import BY_DEFINITION, Measured, Verdict
 from bench.reproduce.published import NR
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Column, Panel, Recipe
 from bench.store import Store
-from bench.tracking import open_tracker
 
 SCHEMA = 1
 

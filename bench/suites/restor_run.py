@@ -24,7 +24,7 @@ from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss, option_logprob
 from bench.metrics.restor import matched
-from bench.records import read_responses, write_responses
+from bench.records.files import read_responses, write_responses
 from bench.restor_data import ROLES
 from bench.runner import RESPONSES_FILE, generation_hash, hashable
 from bench.suites.restor import (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from bench.claims import HOLDS, NETWORKS, NOT, PART, UNKNOWN, UTILITY, Evidence, carries_over
-from bench.tables import build
+from bench.records.tables import build
 from tests.factories import GOALS, record
 
 SCORES = {"kl_forget": (0.5, 2.0, 0.7), "utility": (0.8, 0.9, 0.7)}

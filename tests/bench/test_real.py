@@ -14,7 +14,7 @@ from bench.core.types import Example
 from bench.executor import Worker
 from bench.plan import Asked, Plan, make_plan
 from bench.real import has_chat_template, overlap_problems
-from bench.records import read
+from bench.records.files import read
 from bench.store import Store
 from tests.bench.test_tofu_data import TABLES, write
 from tests.tiny import saved, subword_llama, subword_tokenizer

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.lab.build import Options
-from bench.records import read_responses
+from bench.records.files import read_responses
 from bench.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import records
 from bench.core.errors import UserError
 from bench.core.record import Record
-from bench.records import responses_path, write_responses
+from bench.records import files
+from bench.records.files import responses_path, write_responses
 from bench.runner import responses_in
 from bench.show import find, show_record
 from bench.store import Store
@@ -77,7 +77,7 @@ def test_several_fits_are_a_sentence(finished: Place) -> None:
 
 def test_very_many_fits_are_cut(tmp_path: Path) -> None:
     for record in study(methods=("msa", "npo", "target")):
-        records.write(record, tmp_path)
+        files.write(record, tmp_path)
     with pytest.raises(UserError, match=r"'tofu' fits 9 records: .* \.\.\.\. Name one\."):
         find("tofu", tmp_path)
 
@@ -111,7 +111,7 @@ def test_texts_that_are_gone_are_said_to_be_gone(finished: Place, tmp_path: Path
 def test_an_unfinished_run_shows_its_reason_and_no_examples(status: str, reason: str, tmp_path: Path) -> None:
     [made] = study(methods=("npo",), seeds=(0,))
     record = dataclasses.replace(made, status=status, reason=reason, scores={}, lineage={}, cost={}, provenance={})
-    records.write(record, tmp_path)
+    files.write(record, tmp_path)
     text = show_record("npo", tmp_path, tmp_path / "store", 3)
     assert f"({status})" in text and "\n".join(f"  {line}" for line in reason.splitlines()) in text
     assert "example" not in text

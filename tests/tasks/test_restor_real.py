@@ -231,7 +231,7 @@ def key(row: Example) -> str:
 
 def answers_of(before: Checkpoint, questions: tuple[Example, ...], folder: Path) -> dict[str, str]:
     """What the model says, from the node of `known`."""
-    from bench.records import read_responses
+    from bench.records.files import read_responses
 
     work = Work(Store(folder), 0, {})
     node = work.store.find(known(work, before, questions).node)

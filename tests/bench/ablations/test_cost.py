@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bench import records
 from bench.ablations import cost, study
 from bench.ablations.base import Finding, Place, Study
 from bench.ablations.cost_page import Trend, duration, report, scaled, slope, trend, trend_cell
@@ -25,6 +24,7 @@ from bench.ablations.costing import (
     predict,
     rules,
 )
+from bench.records import files
 from tests.factories import record
 
 PARAMETERS = {96: 290_400, 128: 493_696, 192: 1_060_032, 256: 1_839_360}
@@ -133,7 +133,7 @@ def test_the_held_out_costs_come_from_clean_records_of_that_model(results: Path)
         dataclasses.replace(real("ga"), status="failed", reason="it broke"),
         real("target"),
     ):
-        records.write(made, results)
+        files.write(made, results)
     found = cost.gather(made_up())["held_out"]
     assert sorted(row["cost"]["method"] for row in found) == ["msa", "oracle"]
     assert {row["cost"]["parameters"] for row in found} == {HELD_OUT_PARAMETERS} and found[0]["cost"]["flops"] is None
@@ -147,7 +147,7 @@ def test_a_study_from_before_notes_is_read() -> None:
 
 
 def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
-    records.write(real(), results)
+    files.write(real(), results)
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
     page = study.render(made, cost.COST)
     (row,) = [line for line in page.splitlines() if line.startswith("| msa | 0 |")]
@@ -225,7 +225,7 @@ def test_durations_are_in_the_unit_that_reads_best(seconds: float | None, said: 
 
 @pytest.mark.parametrize("counted", [True, False])
 def test_the_picture_has_a_panel_for_each_score_and_each_cost(results: Path, counted: bool) -> None:
-    records.write(real(), results)
+    files.write(real(), results)
     made = dataclasses.replace(made_up(counted=counted), notes=cost.gather(made_up()))
     shown = derived(made)
     figure = cost.draw(shown)

@@ -14,7 +14,7 @@ from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Study
 from bench.core.errors import UserError
 from bench.core.hashing import file_hash
-from bench.leaderboard import arrow
+from bench.records.leaderboard import arrow
 from tests.factories import ablation_study, finding, place
 
 RUNS = [name for name in ablations.TABLE if isinstance(ablations.load(name), Ablation)]

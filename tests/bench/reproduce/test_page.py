@@ -11,7 +11,7 @@ import pytest
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.plan import Plan
-from bench.records import write as write_record
+from bench.records.files import write as write_record
 from bench.reproduce import page
 from bench.reproduce.command import Wanted, overview
 from bench.reproduce.recipe import Recipe

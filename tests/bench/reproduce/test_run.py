@@ -13,7 +13,7 @@ from bench.assets.models import FETCHED
 from bench.core.hashing import folder_hash
 from bench.core.types import Json
 from bench.real import has_chat_template
-from bench.records import load
+from bench.records.files import load
 from bench.reproduce import gate, page, smoke, smoke_data
 from bench.reproduce.command import Wanted, reproduce
 from bench.reproduce.recipe import ORACLE, TARGET, Recipe

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
-from bench.tables import ATTACKS, ORACLE, TARGET, Row, Section, build
+from bench.records.tables import ATTACKS, ORACLE, TARGET, Row, Section, build
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

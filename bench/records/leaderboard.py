@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.core.record import Record
-from bench.records import Broken, load
-from bench.tables import ATTACKS, ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
+from bench.records.files import Broken, load
+from bench.records.tables import ATTACKS, ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from bench.core.record import Record
-from bench.tables import Cell, Section, beats, build, loss, ranks
+from bench.records.tables import Cell, Section, beats, build, loss, ranks
 from tests.factories import lineage, record, study
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import records
-from bench.leaderboard import arrow, check, first_in_bold, number, render
-from bench.records import Broken
-from bench.tables import build
+from bench.records import files
+from bench.records.files import Broken
+from bench.records.leaderboard import arrow, check, first_in_bold, number, render
+from bench.records.tables import build
 from tests.factories import record, study
 
 
@@ -176,11 +176,11 @@ def test_a_whole_page_holds_every_row_in_every_table() -> None:
 def test_check_tells_a_stale_page(tmp_path: Path) -> None:
     results, page = tmp_path / "results", tmp_path / "leaderboard.md"
     for one in study(methods=("target", "npo")):
-        records.write(one, results)
+        files.write(one, results)
     assert not check(results, page)
-    page.write_text(render(records.load(results).records, []), encoding="utf-8")
+    page.write_text(render(files.load(results).records, []), encoding="utf-8")
     assert check(results, page)
-    records.write(record("npo", 0, scores={"mia_loss": 0.5}), results)
+    files.write(record("npo", 0, scores={"mia_loss": 0.5}), results)
     assert not check(results, page)
 
 

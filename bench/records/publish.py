@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import records as files
 from bench.core.contracts import Metric
 from bench.core.errors import UserError, collect
 from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import score_all
+from bench.records import files
 
 ABSOLUTE = re.compile(r"^(/|~/|[A-Za-z]:[\\/])|[\s'\"(](/|~/)[\w.-]+/")
 """A path that only one machine has."""

@@ -14,7 +14,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Responses
-from bench.tracking import Guarded, NoTracker, group_of, logged_in, open_tracker, said
+from bench.records.tracking import Guarded, NoTracker, group_of, logged_in, open_tracker, said
 from tests.wandb_reader import BLOCK, HEADER, OfflineRun, payloads, read_runs
 
 SCORES = {
@@ -179,7 +179,7 @@ def test_an_unreachable_server_means_offline_with_one_line(
     # A key of the right form, and a port of this machine on which nobody listens.
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("bench.tracking.INIT_SECONDS", 1.0)
+    monkeypatch.setattr("bench.records.tracking.INIT_SECONDS", 1.0)
     runs = tracked(tmp_path / "wandb", made("npo"), made("msa"))
     assert [run.name for run in runs] == ["npo-tofu-0", "msa-tofu-0"]
     out, err = capfd.readouterr()
@@ -255,13 +255,13 @@ def test_what_fails_in_the_middle_ends_its_run_and_the_next_one_is_whole(tmp_pat
 
 def test_none_takes_the_same_path_without_wandb_and_the_other_kind_imports_it_late() -> None:
     code = (
-        "import sys; from pathlib import Path; from bench.tracking import Guarded, open_tracker\n"
+        "import sys; from pathlib import Path; from bench.records.tracking import Guarded, open_tracker\n"
         "open_tracker('wandb', Path('w')).close()\n"
         "tracker = open_tracker('none', Path('w')); assert isinstance(tracker, Guarded)\n"
         "tracker.record(None, None, {}); tracker.report(Path('x'), []); tracker.close()\n"
         "print([name for name in ('wandb', 'torch') if name in sys.modules], Path('w').exists())"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert (done.stdout, done.stderr) == ("[] False\n", "")
@@ -269,7 +269,7 @@ def test_none_takes_the_same_path_without_wandb_and_the_other_kind_imports_it_la
 
 def test_hooks_of_others_stay_and_an_error_after_many_runs_is_printed_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bench.tracking import open_tracker\n"
+        "import sys; from pathlib import Path; from bench.records.tracking import open_tracker\n"
         "from tests.bench.test_tracking import made\n"
         "shown = sys.excepthook; sys.excepthook = lambda *error: shown(*error)\n"
         "own = sys.exit, sys.excepthook\n"
@@ -278,7 +278,7 @@ def test_hooks_of_others_stay_and_an_error_after_many_runs_is_printed_once(tmp_p
         "assert own == (sys.exit, sys.excepthook)\n"
         "raise RuntimeError('seen once')"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     env = os.environ | {"PYTHONPATH": str(root), "WANDB_MODE": "offline"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 1

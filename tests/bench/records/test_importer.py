@@ -9,10 +9,10 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.record import Record
-from bench.importer import import_record
-from bench.leaderboard import render
-from bench.records import load, write
-from bench.tables import build
+from bench.records.files import load, write
+from bench.records.importer import import_record
+from bench.records.leaderboard import render
+from bench.records.tables import build
 from tests import factories
 from tests.processes import bench, without_torch
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from bench import records
 from bench.core.errors import UserError
 from bench.core.types import Responses
+from bench.records import files
 from tests.factories import record, study
 
 LIGHT = ("records", "tables", "leaderboard", "plots", "publish")
@@ -23,9 +23,9 @@ HEAVY = ("torch", "transformers", "wandb", "matplotlib", "numpy", "scipy")
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     one = record("msa", 1)
-    path = records.write(one, tmp_path)
+    path = files.write(one, tmp_path)
     assert path == tmp_path / "lab" / "tofu" / "lab" / f"msa-{one.spec.key}.json"
-    assert records.read(path) == one
+    assert files.read(path) == one
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -36,19 +36,19 @@ def _turned(fields: Mapping[str, Any]) -> dict[str, Any]:
 def test_equal_records_make_equal_bytes_whatever_the_order_of_their_fields(tmp_path: Path) -> None:
     one = record("msa", 1)
     turned = dataclasses.replace(one, facts=_turned(one.facts), cost=_turned(one.cost))
-    text = records.write(one, tmp_path / "a").read_text()
-    assert records.write(turned, tmp_path / "b").read_text() == text
+    text = files.write(one, tmp_path / "a").read_text()
+    assert files.write(turned, tmp_path / "b").read_text() == text
     assert text.startswith('{\n "absent": {},\n "cost": {\n  "seconds"')
 
 
 def test_load_sorts_by_name_and_finds_nothing_in_no_folder(tmp_path: Path) -> None:
     some = study(methods=("npo", "target", "msa"))
     for one in some:
-        records.write(one, tmp_path)
-    loaded = records.load(tmp_path)
+        files.write(one, tmp_path)
+    loaded = files.load(tmp_path)
     assert loaded.records == sorted(some, key=lambda one: one.name)
     assert loaded.broken == []
-    assert records.load(tmp_path / "none") == records.Loaded([], [])
+    assert files.load(tmp_path / "none") == files.Loaded([], [])
 
 
 def _without(path: Path, *names: str) -> str:
@@ -63,7 +63,7 @@ def _with(path: Path, **fields: object) -> str:
 
 
 def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
-    good = records.write(record("npo", 0), tmp_path)
+    good = files.write(record("npo", 0), tmp_path)
     whole = good.read_text()
     spoiled = json.loads(whole)["spec"] | {"seed": 7}
     broken: dict[str, str | bytes] = {
@@ -87,7 +87,7 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "responses").mkdir()
     (tmp_path / "responses" / "not-a-record.json").write_text("{}")
 
-    loaded = records.load(tmp_path)
+    loaded = files.load(tmp_path)
     assert [one.name for one in loaded.records] == [record("npo", 0).name]
     reasons = {file.path: file.reason for file in loaded.broken}
     assert sorted(reasons) == sorted([*broken, "folder.json"])
@@ -100,22 +100,22 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_write_replaces_a_record_and_refuses_to_replace_anything_else(tmp_path: Path) -> None:
-    path = records.write(record("npo", 0, status="failed", scores={}), tmp_path)
-    records.write(record("npo", 0), tmp_path)
-    assert records.read(path).status == "done"
+    path = files.write(record("npo", 0, status="failed", scores={}), tmp_path)
+    files.write(record("npo", 0), tmp_path)
+    assert files.read(path).status == "done"
     path.write_text('{"schema": 1, "spec"')
     with pytest.raises(UserError, match="move or delete it"):
-        records.write(record("npo", 0), tmp_path)
+        files.write(record("npo", 0), tmp_path)
     assert path.read_text() == '{"schema": 1, "spec"'
     with pytest.raises(UserError, match="not a readable record"):
-        records.read(path)
+        files.read(path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    records.write_bytes(path, b"old")
+    files.write_bytes(path, b"old")
     with pytest.raises(TypeError):
-        records.write_bytes(path, "new")  # type: ignore[arg-type]
+        files.write_bytes(path, "new")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -128,12 +128,12 @@ def test_responses_keep_every_bit_and_their_order_and_make_the_same_bytes(tmp_pa
         "forget": {"z": {"answer": [{"logp": ODD, "hit": [1, 0], "eos": True}]}, "a": {"text": "é"}}
     }
     responses = Responses("abc", rows, 1.5)
-    path = records.write_responses(responses, tmp_path / "one.json.gz")
-    back = records.read_responses(path)
+    path = files.write_responses(responses, tmp_path / "one.json.gz")
+    back = files.read_responses(path)
     assert back == responses
     assert list(back.rows["forget"]) == ["z", "a"]
     assert [value.hex() for value in back.rows["forget"]["z"]["answer"][0]["logp"]] == [value.hex() for value in ODD]
-    assert records.write_responses(back, tmp_path / "other name.gz").read_bytes() == path.read_bytes()
+    assert files.write_responses(back, tmp_path / "other name.gz").read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"plain", b"\x1f\x8b\x08\x00half"])
@@ -141,9 +141,9 @@ def test_broken_responses_are_the_users_to_mend(tmp_path: Path, content: bytes) 
     path = tmp_path / "key.json.gz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"key\.json\.gz holds no readable responses"):
-        records.read_responses(path)
+        files.read_responses(path)
     with pytest.raises(UserError, match="no responses in absent"):
-        records.read_responses(tmp_path / "absent.json.gz")
+        files.read_responses(tmp_path / "absent.json.gz")
 
 
 def test_reading_records_loads_nothing_heavy() -> None:
@@ -156,9 +156,9 @@ def test_reading_records_loads_nothing_heavy() -> None:
 
 def test_the_leaderboard_is_made_without_torch(tmp_path: Path) -> None:
     for one in study(methods=("target", "retrain", "npo")):
-        records.write(one, tmp_path)
+        files.write(one, tmp_path)
     code = (
-        "import sys, pathlib, bench.leaderboard as l, bench.records as r, bench.plots as p;"
+        "import sys, pathlib, bench.records.leaderboard as l, bench.records.files as r, bench.records.plots as p;"
         f"d = r.load(pathlib.Path({str(tmp_path)!r})); l.render(d.records, d.broken);"
         f"p.draw(d.records[:3], pathlib.Path({str(tmp_path)!r}) / 'plots');"
         "print([m for m in ('torch', 'transformers', 'wandb') if m in sys.modules])"

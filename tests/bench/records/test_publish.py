@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from bench import records as files
 from bench.core.contracts import Metric
 from bench.core.errors import Absent, UserError
 from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import rows_of, score_all
-from bench.publish import faults, publish, rescore, response_keys, stored
+from bench.records import files
+from bench.records.publish import faults, publish, rescore, response_keys, stored
 from tests.factories import record
 
 OWN = {"a": (-0.1, -0.2), "b": (-1 / 3, -2.5)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.plots import _overlap, _style, distance_to_oracle, draw, forgetting_utility, membership
-from bench.tables import Section, build
+from bench.records.plots import _overlap, _style, distance_to_oracle, draw, forgetting_utility, membership
+from bench.records.tables import Section, build
 from tests.factories import METHODS, record, study
 
 KINDS = ("forgetting-utility", "distance-to-oracle", "membership")

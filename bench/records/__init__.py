@@ -1,0 +1,1 @@
+"""What is a function of records: files, tables, leaderboard, plots, publishing, tracking."""
