@@ -564,7 +564,7 @@ def msa(
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16; default the target's.")] = "",
 ) -> None:
     """Merge by model state arithmetic: target - alpha (theta_1 - theta_0) + beta (theta_2 - theta_0)."""
-    from bench.merge import Asked, merge
+    from bench.engines.arithmetic.merge import Asked, merge
 
     asked = Asked(target, before, forget_tuned, retain_tuned, alpha, beta, dtype, out)
     merge(asked, typer.echo, lambda text: typer.echo(text, err=True))
@@ -636,7 +636,7 @@ def continue_(
 ) -> None:
     """Continue a model's training on your text and keep checkpoints: a short history, for --model and --history."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    from bench.continued import Continuation, continue_model
+    from bench.engines.training.continued import Continuation, continue_model
 
     asked = Continuation(model, text, steps, keep, words, batch, lr, seed, autocast)
     found = continue_model(asked, store_at(store) / "models", out, lambda line: typer.echo(line, err=True), device)

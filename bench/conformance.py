@@ -26,7 +26,7 @@ from bench.core.contracts import Preset, Recipe, Scenario, Setting, Stream
 from bench.core.hashing import canonical, digest, folder_hash
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
-from bench.losses import descent
+from bench.engines.training.losses import descent
 from bench.metrics import score_all
 from bench.metrics.rouge import overlap
 from bench.store import Node, Store
@@ -196,9 +196,9 @@ def tiny_rows(side: str, first: int, count: int = 6) -> tuple[Example, ...]:
 
 def tiny_checkpoint(folder: Path, seed: int = 0, width: int = 16, label: str = "") -> Checkpoint:
     """A two-layer Llama with random weights over the tiny world's words, written to ``folder``."""
+    from bench.engines.loaders import checkpoint_at
+    from bench.engines.training.trainer import save
     from bench.lab.model import small_llama, word_tokenizer
-    from bench.loaders import checkpoint_at
-    from bench.training import save
 
     tokenizer = word_tokenizer(WORDS)
     save(small_llama(len(tokenizer), width, layers=2, positions=64, seed=seed), tokenizer, folder)
@@ -227,7 +227,7 @@ def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> Place:
 
 def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     """Two runs of ``method`` in two stores: a sound checkpoint, the same bits, the given files as they were."""
-    from bench.loaders import open_checkpoint
+    from bench.engines.loaders import open_checkpoint
 
     place = tiny_place(folder, cls.needs)
     given = [place.request.target, *(moment.checkpoint for moment in given_history(place.request))]
@@ -337,7 +337,7 @@ def rows_apart(scenario: Scenario) -> Problems:
 
 def probes_sound(scenario: Scenario) -> Problems:
     """Unique names and ids, known kinds, texts for every role."""
-    from bench.measure import KINDS
+    from bench.engines.measuring.measure import KINDS
 
     if again := repeated(probe.name for probe in scenario.probes):
         yield f"two probes are called '{again[0]}'"

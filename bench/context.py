@@ -18,8 +18,8 @@ from bench.core.hashing import digest, tokenizer_digest
 from bench.core.machine import peak, reset_peak
 from bench.core.types import Checkpoint, Example, Json, bare, data_hash
 from bench.core.versions import ARITHMETIC
+from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.estimate import train_seconds
-from bench.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.store import Node, Store
 
 Event = Callable[[Json], None]
@@ -116,7 +116,7 @@ class Work:
         seed: int | None = None,
     ) -> Node:
         """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
-        from bench.training import describe, train
+        from bench.engines.training.trainer import describe, train
 
         check_seal(start)
         recipe = self.fitted(recipe)
@@ -181,10 +181,10 @@ class Work:
         weights: Checkpoint | None = None,
         dtype: str = "",
     ) -> Checkpoint:
-        """Sum of coefficient times weights, tensor by tensor (`bench.arithmetic.combine`); a cached node."""
-        from bench import arithmetic
+        """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
+        from bench.engines.arithmetic import sums
 
-        whole = arithmetic.as_terms(terms)
+        whole = sums.as_terms(terms)
         for checkpoint in (*(term.checkpoint for term in whole), *([weights] if weights else [])):
             check_seal(checkpoint)
         fields: Json = {
@@ -198,7 +198,7 @@ class Work:
             fields |= {"dtype": dtype}
 
         def make(folder: Path) -> Json:
-            arithmetic.combine(whole, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
+            sums.combine(whole, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
             return {"checkpoint": checkpoint_at(folder, label).hash}
 
         node = self.node(fields, make, label)
@@ -211,15 +211,17 @@ class Work:
         return self.combine([(1.0, checkpoint)], f"{checkpoint.label} in {dtype}", dtype=dtype)
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
-        """``before`` plus a control in the place of ``tuned - before`` (`bench.arithmetic.scrambled`); a cached node."""
-        from bench import arithmetic
+        """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.scrambled`);
+        a cached node.
+        """
+        from bench.engines.arithmetic import sums
 
         for checkpoint in (before, tuned):
             check_seal(checkpoint)
         fields = {"kind": "scrambled", "engine": ARITHMETIC, "of": [before.hash, tuned.hash], "as": kind}
 
         def make(folder: Path) -> Json:
-            arithmetic.scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
+            sums.scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
             return {"checkpoint": checkpoint_at(folder, kind).hash}
 
         node = self.node(fields | {"seed": self.seed}, make, f"{kind} vector")
@@ -228,8 +230,8 @@ class Work:
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:
-        """Influence weights at a checkpoint (`bench.influence`); a cached node."""
-        from bench.influence import VERSION, write_weights
+        """Influence weights at a checkpoint (`bench.engines.training.influence`); a cached node."""
+        from bench.engines.training.influence import VERSION, write_weights
 
         check_seal(checkpoint)
         fields = {
@@ -308,7 +310,7 @@ def for_method(work: Work, ledger: Ledger) -> MethodContext:
         ledger.past_used |= {checkpoint.hash for checkpoint in checkpoints} & ledger.past
 
     def combine(terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
-        from bench.arithmetic import as_terms
+        from bench.engines.arithmetic.sums import as_terms
 
         saw(*(term.checkpoint for term in as_terms(terms)))
         return own.combine(terms, label, weights)

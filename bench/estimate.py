@@ -17,7 +17,7 @@ from bench.assets.shapes import Shape, weight_count
 from bench.core.compute import Way
 from bench.core.contracts import Recipe, Stream
 from bench.core.types import Checkpoint, Json
-from bench.loaders import LOADERS
+from bench.engines.loaders import LOADERS
 
 DEFAULT_RATE = {5_000_000: 25e9, 10**15: 55e9}
 """Training operations per second of one AVX2 core, up to so many parameters, when nothing has been measured yet: small
@@ -35,7 +35,8 @@ BYTES_PER_PARAMETER = 16
 PROCESS_BYTES = 700_000_000
 """Resident memory of a worker before it holds a model: Python, torch, transformers; on a GPU the context and kernels."""
 MEASURE_BYTES = 1_000_000_000
-"""What a measurement holds beside models: several arrays the size of `bench.scoring`'s bound on a batch's logits, and
+"""What a measurement holds beside models: several arrays the size of `bench.engines.measuring.scoring`'s bound on a
+batch's logits, and
 the activations of its positions."""
 LOGITS = 3
 """Float32 arrays of rows x tokens x vocabulary that a step holds: logits, their log-softmax, and a gradient."""

@@ -22,7 +22,7 @@ from bench.core.files import write_text
 from bench.core.hashing import file_hash
 from bench.core.machine import device_problems
 from bench.core.types import Checkpoint, Json, Probe, Responses
-from bench.judging import judge_probes, judged
+from bench.engines.measuring.judges import judge_probes, judged
 from bench.metrics import score_all
 from bench.records.files import write_responses
 from bench.suites import Suite
@@ -145,7 +145,7 @@ def ask(
     probes: Sequence[Probe], found: Mapping[str, Checkpoint], asked: Evaluation
 ) -> tuple[Responses, list[Responses]]:
     """The model's responses, and the oracle's where there is one."""
-    from bench.measure import measure
+    from bench.engines.measuring.measure import measure
 
     oracle = found.get("oracle")
     others = [oracle] if oracle else []

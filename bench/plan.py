@@ -607,7 +607,7 @@ def past_of(source: str, model: str, model_hash: str, models: Path, problems: li
 
 def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:
     """A sentence for every lm-eval task that isn't there."""
-    from bench.lmeval import first_of, leaves
+    from bench.engines.measuring.lm_eval import first_of, leaves
 
     for name in names_:
         try:

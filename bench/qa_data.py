@@ -47,7 +47,7 @@ class QaRows:
 
 @lru_cache(maxsize=4)
 def read(data: str, template: str, probed: int = 0) -> QaRows:
-    """The rows of two or three files with commas between them, asked with a template (`bench.templates`).
+    """The rows of two or three files with commas between them, asked with a template (`bench.engines.templates`).
 
     ``probed`` bounds the rows of each probe, evenly spread; 0 for all. Raises one `UserError` with all that is wrong.
     """

@@ -20,8 +20,8 @@ from bench.assets.shapes import known_shape, parameters_in
 from bench.context import Work
 from bench.core.contracts import Recipe, Setting, Stream
 from bench.core.types import Checkpoint, Example, History, Moment
+from bench.engines.training.losses import descent
 from bench.lab.build import lasting, stage_two
-from bench.losses import descent
 
 Build = Callable[[], Checkpoint]
 

@@ -17,7 +17,7 @@ from bench.core.hashing import digest, file_hash
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Checkpoint, Json, Probe, Request, Responses, Validation, bare
 from bench.core.versions import MEASURE
-from bench.loaders import sealed
+from bench.engines.loaders import sealed
 from bench.metrics import score_all
 from bench.records.files import read_responses, write_responses
 from bench.store import Node, Store
@@ -101,7 +101,7 @@ def with_lm_eval(scenario: Scenario, tasks: Sequence[str], data: str) -> Scenari
     """The scenario with lm-eval's tasks as further probes and scores; a group is taken apart."""
     if not tasks:
         return scenario
-    from bench.lmeval import named_probes
+    from bench.engines.measuring.lm_eval import named_probes
 
     probes = named_probes(tasks, Path(data) if data else None)
     metrics = lm_eval_metrics([f"{LM_EVAL}{probe.name}" for probe in probes])
@@ -298,7 +298,7 @@ def measured(
     } | ({"reference": reference.hash} if reference else {})
 
     def make(folder: Path) -> Json:
-        from bench.measure import measure
+        from bench.engines.measuring.measure import measure
 
         label = f"measure {checkpoint.label}"
         responses = measure(
@@ -320,9 +320,9 @@ def measured(
 
 def with_grades(found: Measured, oracles: Sequence[Measured], scenario: Scenario, work: Work) -> Measured:
     """The responses with the grades of the scenario's judge, a node of its own; as they are where nothing is judged."""
-    from bench import judging
+    from bench.engines.measuring import judges
 
-    probes = judging.judge_probes(scenario.probes)
+    probes = judges.judge_probes(scenario.probes)
     if not probes:
         return found
     fields = {
@@ -330,11 +330,11 @@ def with_grades(found: Measured, oracles: Sequence[Measured], scenario: Scenario
         "responses": found.node.key,
         "oracles": [oracle.node.key for oracle in oracles],
         "probes": digest([hashable(probe) for probe in probes]),
-        "judges": judging.labels(probes),
+        "judges": judges.labels(probes),
     }
 
     def make(folder: Path) -> Json:
-        grades = judging.judged(found.responses, [oracle.responses for oracle in oracles], probes)
+        grades = judges.judged(found.responses, [oracle.responses for oracle in oracles], probes)
         write_responses(grades, folder / RESPONSES_FILE)
         return {}
 
@@ -351,12 +351,12 @@ def judge_facts(
     work: Work,
 ) -> Json:
     """What the judge makes of target and oracle, to say beside its scores; nothing where nothing is judged."""
-    from bench import judging
+    from bench.engines.measuring import judges
 
-    if not judging.judge_probes(scenario.probes):
+    if not judges.judge_probes(scenario.probes):
         return {}
     before = measured(target, scenario, oracles, limit, work)
-    return {"judge": judging.calibrated(before.responses, asked[0].responses, scenario.probes)}
+    return {"judge": judges.calibrated(before.responses, asked[0].responses, scenario.probes)}
 
 
 def hashable(probe: Probe) -> Json:
@@ -491,8 +491,8 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
 
 def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
     """Which checkpoint of the history a run used, and how far it lies away: steps, tokens, parameter distance."""
-    from bench.arithmetic import distance
     from bench.assets.history import place
+    from bench.engines.arithmetic.sums import distance
 
     if not ledger.past_used or scenario.history is None:
         return {}
@@ -539,8 +539,8 @@ def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, e
 
 
 def flops(own: Sequence[Node], scenario: Scenario, target: Checkpoint, work: Work) -> Json:
-    """``flops`` of the method's own nodes (`bench.flops`); nothing where nothing was made."""
-    from bench.flops import flops_node, method_flops
+    """``flops`` of the method's own nodes (`bench.engines.training.flops`); nothing where nothing was made."""
+    from bench.engines.training.flops import flops_node, method_flops
 
     if not own:
         return {}

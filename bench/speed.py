@@ -3,7 +3,7 @@
 The plain side stands for how the field's code (open-unlearning) evaluates: every metric goes over its own rows, 32 at a
 time in the data's order, padded on the right without sorting, a plain mask made from lengths, logits at all positions;
 the answers to one question are as many prompts; min-k++ goes over its rows twice; generation pads on the left and ends
-a batch with its longest answer. Both sides tokenise with `bench.templates` and use the same formulas, so that their
+a batch with its longest answer. Both sides tokenise with `bench.engines.templates` and use the same formulas, so that their
 values must be equal: the command fails where they aren't. Neither side's seconds hold the opening of a model.
 """
 
@@ -28,23 +28,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import measure, scoring
-from bench.coding import Texts
 from bench.core import machine
 from bench.core.contracts import Opened, Recipe, Stream
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.types import Checkpoint, Example, Json, Probe
-from bench.generation import cut, ended
+from bench.engines.coding import Texts
+from bench.engines.loaders import LOADERS, Loader, open_checkpoint
+from bench.engines.measuring import measure, scoring
+from bench.engines.measuring.generation import cut, ended
+from bench.engines.templates import Encoded, chat_prompt, encode
+from bench.engines.training.losses import NextToken
+from bench.engines.training.trainer import train
 from bench.lab.model import SPECIAL, small_llama
 from bench.lab.words import WordMaker
-from bench.loaders import LOADERS, Loader, open_checkpoint
 from bench.metrics.membership import loss, loss_per_byte, min_k, min_k_plus_plus
 from bench.metrics.probability import hit_share, right_tail, text_probability
 from bench.metrics.tokens import Text, mean
 from bench.suites import muse, tofu
-from bench.templates import Encoded, chat_prompt, encode
-from bench.training import NextToken, train
 
 BATCH = 32
 """Rows of a plain batch: the field's."""

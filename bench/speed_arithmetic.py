@@ -32,11 +32,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench import arithmetic, arithmetic_output
 from bench.assets.tensors import TensorFiles
 from bench.core.files import write_text
 from bench.core.machine import peak
 from bench.core.types import Checkpoint, Json
+from bench.engines.arithmetic import sums, writer
 
 NAMES = ("target", "forget-tuned", "retain-tuned", "before")
 COEFFICIENTS = (1.0, -1.15, 0.25, 0.9)
@@ -96,7 +96,7 @@ def generate(folder: Path, parameters: float) -> int:
                 where |= dict.fromkeys(shard, file)
                 shard = {}
         index = {"metadata": {}, "weight_map": where}
-        (folder / name / arithmetic_output.INDEX).write_text(json.dumps(index))
+        (folder / name / writer.INDEX).write_text(json.dumps(index))
     return sum(math.prod(shape) for shape in wanted.values())
 
 
@@ -129,7 +129,7 @@ def read_and_write(folder: Path, out: Path) -> None:
                 got = os.preadv(handle, [buffer], taken[1])
             os.pwrite(output, buffer[:got], taken[1])
 
-    crew = [threading.Thread(target=serve) for _ in range(arithmetic.cores())]
+    crew = [threading.Thread(target=serve) for _ in range(sums.cores())]
     for thread in crew:
         thread.start()
     for thread in crew:
@@ -141,9 +141,7 @@ def read_and_write(folder: Path, out: Path) -> None:
 
 def merge(folder: Path, out: Path) -> None:
     """Ours."""
-    arithmetic.combine(
-        [(c, Checkpoint(str(folder / name), name)) for c, name in zip(COEFFICIENTS, NAMES, strict=True)], out
-    )
+    sums.combine([(c, Checkpoint(str(folder / name), name)) for c, name in zip(COEFFICIENTS, NAMES, strict=True)], out)
 
 
 class NoHash:
@@ -162,7 +160,7 @@ class NoHash:
 
 def merge_without_hashing(folder: Path, out: Path) -> None:
     """Ours, with the hash left out."""
-    arithmetic_output.SHA = NoHash
+    writer.SHA = NoHash
     merge(folder, out)
 
 
@@ -193,7 +191,7 @@ SIDES: Mapping[str, Callable[[Path, Path], None]] = {
 
 def one_side(side: str, folder: Path, out: Path) -> Json:
     """Do one side here: its seconds, and the largest resident memory before and at the end."""
-    arithmetic.SHARD_BYTES = SHARD_BYTES
+    sums.SHARD_BYTES = SHARD_BYTES
     warm(folder)
     start, cpu = peak(), time.process_time()
     began = time.perf_counter()
@@ -223,7 +221,7 @@ def in_process(side: str, folder: Path, out: Path) -> Json:
 def compare(parameters: float, folder: Path, repeats: int, say: Callable[[str], None] = print) -> Json:
     """Generate the set in ``folder``, let the sides take turns, and say what they took."""
     began = time.perf_counter()
-    with arithmetic.one_torch_thread():  # on a busy machine several wait for one another
+    with sums.one_torch_thread():  # on a busy machine several wait for one another
         count = generate(folder / "set", parameters)
     os.sync()  # or writing the set out would go on while the first side is timed
     say(f"generated: 4 x {count:,} parameters in {time.perf_counter() - began:.0f} s")
@@ -243,7 +241,7 @@ def compare(parameters: float, folder: Path, repeats: int, say: Callable[[str], 
     goals = {"ratio": SLOWER, "grown_bytes": largest * len(NAMES)}
     return {
         "parameters": count,
-        "threads": arithmetic.cores(),
+        "threads": sums.cores(),
         "repeats": repeats,
         "sides": sides,
         "goals": goals,
@@ -269,7 +267,7 @@ def summary(runs: Sequence[Json]) -> Json:
 
 def tensors_digest(folder: Path) -> str:
     """sha256 over all tensors of a folder, however they are spread over files."""
-    (folder / arithmetic_output.INDEX).unlink(missing_ok=True)
+    (folder / writer.INDEX).unlink(missing_ok=True)
     files = TensorFiles(folder)
     sha = hashlib.sha256()
     for piece in pieces(files):

@@ -11,7 +11,7 @@ from typing import ClassVar
 from bench.core.contracts import Context, Preset, Recipe, Settings
 from bench.core.errors import unknown
 from bench.core.types import Checkpoint, Request
-from bench.losses import descent, retain_rows, streams
+from bench.engines.training.losses import descent, retain_rows, streams
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from bench.core.contracts import Context, Preset, Recipe, Settings, product
 from bench.core.types import Checkpoint, Request
-from bench.losses import Ascent, descent, retain_rows, streams
+from bench.engines.training.losses import Ascent, descent, retain_rows, streams
 
 
 @dataclass(frozen=True)

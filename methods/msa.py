@@ -10,9 +10,9 @@ from bench.assets.history import choose
 from bench.core.contracts import Context, Preset, Recipe, Settings, Term, product
 from bench.core.errors import Unmet, unknown
 from bench.core.types import Checkpoint, Example, Request
-from bench.influence import compare, describe, rank_correlation, write_shuffled
-from bench.loaders import checkpoint_at
-from bench.losses import descent, sample_like, streams
+from bench.engines.loaders import checkpoint_at
+from bench.engines.training.influence import compare, describe, rank_correlation, write_shuffled
+from bench.engines.training.losses import descent, sample_like, streams
 
 OFFICIAL_BATCH, OFFICIAL_PASSES = 4, 10
 """The authors' script: its gradient accumulation never reaches the Trainer, so that four rows make a step."""
@@ -236,7 +236,7 @@ class MSA:
     def influence_weights(
         self, request: Request, before: Checkpoint, sample: Sequence[Example], ctx: Context
     ) -> Checkpoint:
-        """Each parameter's weight (`bench.influence`): the mean of the estimates at theta_0 and at theta_D."""
+        """Each parameter's weight (`bench.engines.training.influence`): the mean of the estimates at theta_0 and at theta_D."""
         assert request.history is not None
         kind = self.weights.removeprefix("shuffled-")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Preset, Recipe, Settings, product
 from bench.core.types import Checkpoint, Request
-from bench.losses import descent, retain_rows, streams
+from bench.engines.training.losses import descent, retain_rows, streams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +33,7 @@ class NPOLoss:
         """(B,), nats."""
         from torch.nn.functional import softplus
 
-        from bench.coding import answer_log_probs
+        from bench.engines.coding import answer_log_probs
 
         assert batch.reference is not None, "training computes the reference of a loss that declares one"
         answers = answer_log_probs(model, batch)

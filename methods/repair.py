@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from bench.core.contracts import Context, Preset, Recipe, Settings, Stream
 from bench.core.types import Checkpoint, Request
-from bench.losses import descent
+from bench.engines.training.losses import descent
 
 LIMA = 1030
 """Rows of LIMA, for estimates; the steps are those of the rows that there are."""

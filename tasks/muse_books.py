@@ -17,9 +17,9 @@ from bench.assets.data_sets import as_fetched
 from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.engines.training.losses import descent
 from bench.lab.books import Book, continuations, passages, questions, write_library
 from bench.lab.build import ORACLES, Architecture, Options, Pretraining, history, lasting, onward, stage_two
-from bench.losses import descent
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy

@@ -15,9 +15,9 @@ from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.engines.training.losses import descent
 from bench.lab.build import ORACLES, Architecture, Options, history, lasting, onward, resident_pretraining, stage_two
 from bench.lab.world import make_world, questions
-from bench.losses import descent
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy

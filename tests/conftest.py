@@ -48,9 +48,10 @@ def small() -> Callable[[type], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model that has learnt a few questions and passages by heart, and others by half: (checkpoint, rows)."""
-    from bench.coding import Texts
     from bench.core.contracts import Recipe, Stream
-    from bench.training import NextToken, train
+    from bench.engines.coding import Texts
+    from bench.engines.training.losses import NextToken
+    from bench.engines.training.trainer import train
     from tests.tiny import llama, passage, qa, saved, tokenizer
 
     rows = (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from bench.core.contracts import Preset, Recipe, Settings, Stream
 from bench.core.types import Checkpoint, Request
-from bench.losses import descent
+from bench.engines.training.losses import descent
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plain(Spy):
 
 
 def opened(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
-    from bench.loaders import open_checkpoint
+    from bench.engines.loaders import open_checkpoint
 
     open_checkpoint(loot)
     return loot

@@ -13,7 +13,7 @@ import pytest
 from bench.conformance import LAB, check_declared, check_method, check_task, prepared, rows_apart, scores_sound
 from bench.core.contracts import Preset, Scenario, Settings
 from bench.core.types import Checkpoint, Example, Probe, Request, Validation
-from bench.losses import descent
+from bench.engines.training.losses import descent
 from bench.metrics.probability import accuracy
 from tasks.muse_books import MuseBooks
 from tests.conftest import SMALL

@@ -12,9 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.conformance import WORDS
 from bench.core.types import Checkpoint, Example
+from bench.engines.loaders import checkpoint_at
+from bench.engines.training.trainer import save
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
-from bench.loaders import checkpoint_at
-from bench.training import save
 
 LETTERS = ("a", "b", "c", "d")
 """Words of the models with a distribution made by hand; with the special tokens a vocabulary of 8."""

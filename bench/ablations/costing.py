@@ -13,8 +13,8 @@ from statistics import fmean
 
 from bench.ablations.base import Study
 from bench.core.record import Record
+from bench.engines.training.flops import PER_ENTRY
 from bench.estimate import BYTES_PER_PARAMETER
-from bench.flops import PER_ENTRY
 
 METHODS = ("msa", "task-arithmetic", "ga", "graddiff", "npo")
 COSTED = (*METHODS, "oracle")

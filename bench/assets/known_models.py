@@ -30,7 +30,7 @@ class KnownModel:
     licence: str
     summary: str
     template: str
-    """The `bench.templates` template that its prompts need: ``chat`` of an instruct model, ``base`` of a base model."""
+    """The `bench.engines.templates` template that its prompts need: ``chat`` of an instruct model, ``base`` of a base model."""
     micro: int
     """Rows of about 100 tokens in one forward and backward pass on a machine with 8 GB."""
     batch: int

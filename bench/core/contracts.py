@@ -130,7 +130,7 @@ class Term:
     coefficient: float
     checkpoint: Checkpoint
     weighted: float = 0.0
-    """Times the entry of the sum's ``weights`` (`bench.arithmetic.combine`)."""
+    """Times the entry of the sum's ``weights`` (`bench.engines.arithmetic.sums.combine`)."""
 
 
 class Context(Protocol):
@@ -146,7 +146,7 @@ class Context(Protocol):
         ...
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
-        """Sum of coefficient times weights, tensor by tensor (`bench.arithmetic.combine`); a cached node."""
+        """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
         ...
 
     def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
@@ -154,13 +154,13 @@ class Context(Protocol):
         ...
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
-        """``before`` plus a control in the place of ``tuned - before`` (`bench.arithmetic.scrambled`)."""
+        """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.scrambled`)."""
         ...
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:
-        """A weight for each parameter, from what the rows make of the loss there (`bench.influence`)."""
+        """A weight for each parameter, from what the rows make of the loss there (`bench.engines.training.influence`)."""
         ...
 
     def note(self, **facts: Any) -> None:
@@ -296,7 +296,8 @@ class Task(Protocol):
     tiers: ClassVar[tuple[str, ...]]
 
     # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
-    # that its models can be asked, where not all of `bench.measure.KINDS`; ``data``, where its rows come from, where they
+    # that its models can be asked, where not all of `bench.engines.measuring.measure.KINDS`; ``data``, where its
+    # rows come from, where they
     # aren't generated; ``check(setting)``, what is wrong with the model or the data of the real tier, found before anything
     # is trained; ``unsaid``, parameters that a spec leaves out at their default, as specs from before them do; ``files``,
     # True where --data names the user's own files; ``presets_of``, the task whose presets the methods take in its place.

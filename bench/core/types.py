@@ -24,7 +24,7 @@ class Example:
     id: str
     """Unique within its split; results are joined by it."""
     payload: Mapping[str, Any]
-    """Text tasks: ``prompt``, ``answer``, ``template`` (see `bench.templates`). Other tasks: other payloads."""
+    """Text tasks: ``prompt``, ``answer``, ``template`` (see `bench.engines.templates`). Other tasks: other payloads."""
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further texts by role, such as ``wrong`` (perturbed answers) or ``paraphrase``."""
     tags: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Checkpoint:
     hash: str
     """sha256 over the names and bytes of the files that decide what the model does."""
     loader: str = "causal-lm"
-    """Name of the loader that opens it (`bench.loaders`)."""
+    """Name of the loader that opens it (`bench.engines.loaders`)."""
     dtype: str = "float32"
     label: str = ""
     """What it is, for people: ``target``, ``oracle-0``, ``history-300``."""
@@ -133,7 +133,7 @@ class Probe:
 
     name: str
     kind: str
-    """A name of `bench.measure.KINDS`."""
+    """A name of `bench.engines.measuring.measure.KINDS`."""
     examples: tuple[Example, ...]
     roles: tuple[str, ...] = ("answer",)
     """logprob: which texts to score as the answer; ``answer`` is the payload's own, others are references."""
@@ -167,7 +167,7 @@ class Responses:
       sampled several times: ``texts``, a list, in the place of ``text``, and no counts. Where the example has the
       references ``accepted`` also ``matches``, one dictionary for each text (`bench.metrics.answers.match`).
     - divergence: ``{label of the other checkpoint: [KL in nats per answer token]}``.
-    - lm-eval: ``{"acc": 0 or 1}`` and the like. judge: ``{"grades": {option: number}}`` (`bench.judging`).
+    - lm-eval: ``{"acc": 0 or 1}`` and the like. judge: ``{"grades": {option: number}}`` (`bench.engines.measuring.judges`).
     """
 
     checkpoint: str
@@ -175,7 +175,7 @@ class Responses:
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
     seconds: float = 0.0
     cost: Mapping[str, float] = field(default_factory=dict)
-    """What the measuring took: seconds for each kind of probe, positions computed (`bench.measure.Session`)."""
+    """What the measuring took: seconds for each kind of probe, positions computed (`bench.engines.measuring.measure.Session`)."""
 
     def publishable(self) -> Responses:
         """The same without any text: ids and numbers only, enough to compute every metric again."""

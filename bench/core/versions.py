@@ -6,8 +6,8 @@ Raise one when the same arguments give another result.
 from __future__ import annotations
 
 TRAINING = 1
-"""`bench.training`: other weights."""
+"""`bench.engines.training.trainer`: other weights."""
 ARITHMETIC = 2
-"""`bench.arithmetic`: other weights."""
+"""`bench.engines.arithmetic.sums`: other weights."""
 MEASURE = 2
-"""`bench.measure`: other responses."""
+"""`bench.engines.measuring.measure`: other responses."""

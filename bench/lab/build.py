@@ -12,10 +12,10 @@ from typing import Any
 from bench.context import Work
 from bench.core.contracts import Recipe, Schedule, Stream, Told, steps_kept
 from bench.core.types import Checkpoint, Example, History, Json, Moment
+from bench.engines.loaders import checkpoint_at
+from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, questions, statements
-from bench.loaders import checkpoint_at
-from bench.losses import descent
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
@@ -110,7 +110,7 @@ def resident_pretraining(world: World, width: int, steps: int) -> Pretraining:
 
 def fresh(work: Work, pretraining: Pretraining) -> Checkpoint:
     """The untrained weights and the tokenizer, a node."""
-    from bench.training import save
+    from bench.engines.training.trainer import save
 
     architecture = pretraining.architecture
     fields = {

@@ -34,7 +34,9 @@ class Network(nn.Module):
         self.sizes = sizes
 
     def save_pretrained(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """Weights and config; ``state_dict`` are the weights of a network that is in parts (`bench.sharding`)."""
+        """Weights and config; ``state_dict`` are the weights of a network that is in parts
+        (`bench.engines.training.sharding`).
+        """
         from safetensors.torch import save_file
 
         save_file(dict(state_dict or self.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})

@@ -346,7 +346,7 @@ def run(seed: int, options: Options = Options()) -> Json:
 
 def plan(rows: int, steps: int, batch: int, key: str) -> list[list[int]]:
     """The rows of every step, decided by ``key`` alone."""
-    from bench.training import plan_rows
+    from bench.engines.training.trainer import plan_rows
 
     return plan_rows(rows, batch, steps, random.Random(key))
 

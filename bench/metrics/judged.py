@@ -1,6 +1,6 @@
 """The paper's judge metrics on TOFU (arXiv 2506.20941, section 3.1): Acc_forget, Acc_recover, Acc_retain.
 
-They read the grades that a judge gave (`bench.judges.judge_rows`): per example ``truth``, ``oracle-0`` ... and
+They read the grades that a judge gave (`bench.engines.measuring.judges.judge_rows`): per example ``truth``, ``oracle-0`` ... and
 ``wrong-0`` ..., the pick being the highest. The paper's judge is GPT-4o with a prompt and options that are not
 published; ours is another, so its scores are never the paper's, and `calibration` says what they are worth.
 """

@@ -42,7 +42,7 @@ def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | flo
 def judged(name: str, probes: Sequence[str], judge: str) -> Metric:
     """Mean over the questions of the share of texts in which the judge sees an accepted answer, goal up.
 
-    Reads the rows of `bench.judging.accepted_rows`; ``judge`` is its name and version.
+    Reads the rows of `bench.engines.measuring.judges.accepted_rows`; ``judge`` is its name and version.
     """
 
     def rows(responses: Responses, oracles: object) -> dict[str, float]:
@@ -81,7 +81,7 @@ ABOUT = (
         "restor_accuracy_judged",
         "share of generated answers in which a chat model sees an accepted answer",
         "up",
-        "RESTOR's way, with the prompt of bench.judges; the judge is in the unit",
+        "RESTOR's way, with the prompt of bench.engines.measuring.judges; the judge is in the unit",
     ),
     About("restor_*_greedy", "the same of one greedy answer, where RESTOR samples", "up, wrong: oracle", "own"),
     About(

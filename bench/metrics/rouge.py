@@ -80,7 +80,7 @@ def rouge_l(
 
     TOFU reports recall with the stemmer, MUSE (arXiv 2407.06460) F1 without. Equal to rouge-score's; the reference is
     never cut out of decoded text, as it is in the peer. A row whose reference has no word is left out. Where the
-    probe cuts its references (`bench.measure.run_generate`), ``whole`` takes the uncut ones, as the peer does.
+    probe cuts its references (`bench.engines.measuring.measure.run_generate`), ``whole`` takes the uncut ones, as the peer does.
     """
     ending = "_stem" if stemmer else ""
 

@@ -106,8 +106,8 @@ def write_model(folder: Path, architecture: str, chat: bool, number: int) -> Non
     import torch
     from transformers import AutoModelForCausalLM
 
+    from bench.engines.training.trainer import save
     from bench.lab.model import word_tokenizer
-    from bench.training import save
 
     tokenizer = word_tokenizer(VOCABULARY)
     if chat:

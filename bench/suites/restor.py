@@ -19,8 +19,7 @@ from typing import Any
 
 from bench.core.contracts import Metric
 from bench.core.types import Example, Json, Probe
-from bench.judges import label, load_judge
-from bench.judging import check_accepts
+from bench.engines.measuring.judges import check_accepts, label, load_judge
 from bench.metrics.options import option_logprob
 from bench.metrics.restor import judged, matched
 from bench.restor_data import CORPORA, NONE, ROLES, SOURCE, Restor, read

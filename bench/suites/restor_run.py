@@ -188,7 +188,7 @@ def known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> K
     }
 
     def make(folder: Path) -> Json:
-        from bench.measure import measure
+        from bench.engines.measuring.measure import measure
 
         responses = measure(checkpoint, [probe], device=work.device)
         if distributed.is_first():  # it has everybody's rows

@@ -12,7 +12,7 @@ from bench.assets.hub_tables import Row, rows_of
 from bench.core.contracts import Metric
 from bench.core.errors import Absent, UserError, unknown
 from bench.core.types import Example, Probe
-from bench.judges import label, load_judge
+from bench.engines.measuring.judges import label, load_judge
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
@@ -29,7 +29,7 @@ from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 from bench.suites import Suite
 
 JUDGE = "similarity"
-"""The judge that needs no network (`bench.judges`)."""
+"""The judge that needs no network (`bench.engines.measuring.judges`)."""
 SPLITS = ("forget01", "forget05", "forget10")
 NEW_TOKENS = 200
 """Longest answer that is generated."""

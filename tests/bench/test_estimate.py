@@ -187,10 +187,10 @@ def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
 
 def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
     """The formula's own part, without the process: parameters and activations of a model made for it, within a half."""
-    from bench.coding import Texts
     from bench.core.contracts import Recipe, Stream
-    from bench.losses import descent
-    from bench.training import train
+    from bench.engines.coding import Texts
+    from bench.engines.training.losses import descent
+    from bench.engines.training.trainer import train
     from tests.tiny import passage, tokenizer
 
     words = tokenizer()

@@ -17,9 +17,9 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import UserError
+from bench.engines.loaders import open_checkpoint
+from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
 from bench.evaluate import Evaluation, evaluate
-from bench.loaders import open_checkpoint
-from bench.templates import DATE_STRING, SYSTEM_PROMPT
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")
@@ -79,7 +79,7 @@ class Plain:
     """The definitions, one text and one forward pass at a time."""
 
     def __init__(self, folder: Path) -> None:
-        from bench.loaders import checkpoint_at
+        from bench.engines.loaders import checkpoint_at
 
         opened = open_checkpoint(checkpoint_at(folder, ""))
         self.model, self.words = opened.model, opened.tokenizer
@@ -260,7 +260,8 @@ def test_the_machine_is_looked_at_before_the_model(tmp_path: Path, place: Path) 
 
 
 def test_the_reference_is_loaded_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import loaders, measure
+    from bench.engines import loaders
+    from bench.engines.measuring import measure
 
     opened: list[str] = []
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bench.arithmetic import distance
 from bench.context import Work
 from bench.core import registry
 from bench.core.contracts import Scenario
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Moment, Responses, Validation
+from bench.engines.arithmetic.sums import distance
 from bench.runner import LEFT_OUT, Paths, execute, prepare, signals, validate
 from bench.store import Store
 from tests.tiny import qa

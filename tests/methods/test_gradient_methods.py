@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bench.coding import collate
 from bench.conformance import Place, tiny_place
 from bench.context import Ledger, for_method
 from bench.core.errors import Unmet
 from bench.core.types import Checkpoint, Example
-from bench.templates import encode
-from bench.training import NextToken
+from bench.engines.coding import collate
+from bench.engines.templates import encode
+from bench.engines.training.losses import NextToken
 from methods.ga import GradientAscent
 from methods.graddiff import GradDiff
 from methods.retrain import Retrain
@@ -35,7 +35,7 @@ def loss_curve(place: Place, method: Any, store: str) -> list[float]:
 
 def mean_loss(checkpoint: Checkpoint, rows: tuple[Example, ...], template: str) -> float:
     """Mean next-token loss of the rows of a template, one at a time."""
-    from bench.loaders import open_checkpoint
+    from bench.engines.loaders import open_checkpoint
 
     opened = open_checkpoint(checkpoint)
     chosen = [row for row in rows if row.payload["template"] == template]

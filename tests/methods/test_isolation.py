@@ -21,7 +21,7 @@ from bench.core import registry
 from bench.core.contracts import Setting
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint, Example, bare
-from bench.loaders import Sealed, open_checkpoint
+from bench.engines.loaders import Sealed, open_checkpoint
 from bench.runner import unlearn
 from tests.conftest import SMALL
 from tests.spies import WAYS, Spy, Thief

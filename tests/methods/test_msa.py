@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.arithmetic import as_terms
 from bench.conformance import Place, tiny_place
 from bench.context import Ledger, for_method
 from bench.core.contracts import Recipe, Stream
 from bench.core.errors import Unmet, UserError
 from bench.core.types import Checkpoint, Example, History, Moment
+from bench.engines.arithmetic.sums import as_terms
 from methods.msa import MSA
 from methods.task_arithmetic import TaskArithmetic
 
@@ -216,7 +216,7 @@ def test_until_is_a_bound_on_theta_1_at_one_rate(place: Place) -> None:
 
 
 def stream_loss() -> Any:
-    from bench.losses import descent
+    from bench.engines.training.losses import descent
 
     return descent()
 

@@ -14,7 +14,7 @@ from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.core.record import RunSpec, Step
-from bench.loaders import open_checkpoint
+from bench.engines.loaders import open_checkpoint
 from bench.plan import Asked, make_plan
 from bench.runner import unlearn, validate
 from bench.store import Store

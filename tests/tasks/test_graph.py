@@ -14,7 +14,7 @@ from bench.context import Ledger
 from bench.core import registry
 from bench.core.record import RunSpec, Step
 from bench.core.types import Example
-from bench.loaders import open_checkpoint
+from bench.engines.loaders import open_checkpoint
 from bench.runner import unlearn
 from tasks.graph import Graph
 

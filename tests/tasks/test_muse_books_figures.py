@@ -10,7 +10,7 @@ from bench.context import Work
 from bench.core.contracts import Metric, Setting
 from bench.core.provenance import provenance
 from bench.core.types import Checkpoint
-from bench.measure import measure
+from bench.engines.measuring.measure import measure
 from bench.store import Store
 from tasks.muse_books import MuseBooks
 

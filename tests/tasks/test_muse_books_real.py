@@ -17,9 +17,9 @@ from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash, tree_hash
 from bench.core.types import Example
+from bench.engines.loaders import checkpoint_at
+from bench.engines.measuring.measure import measure
 from bench.lab.model import small_llama, word_tokenizer
-from bench.loaders import checkpoint_at
-from bench.measure import measure
 from bench.metrics import score_all
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks

@@ -280,7 +280,7 @@ def test_the_clean_model_as_the_oracle(model: Path, data: Path, tmp_path: Path) 
 def test_a_method_that_has_no_need_of_the_past_cannot_open_the_clean_oracle(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
-    from bench.loaders import Sealed
+    from bench.engines.loaders import Sealed
     from bench.runner import unlearn
 
     plan = plan_of(model, data, tmp_path, ("ga",), params={"oracle": "clean"})

@@ -212,7 +212,7 @@ def test_a_trainers_folder_gives_its_whole_checkpoints_and_itself(output: Path) 
 
 
 def test_a_checkpoint_of_a_folder_is_opened_with_its_tokenizer(output: Path) -> None:
-    from bench.loaders import open_checkpoint
+    from bench.engines.loaders import open_checkpoint
 
     opened = open_checkpoint(choose(from_folder(output), "step=500").checkpoint)
     assert len(opened.tokenizer) == opened.model.config.vocab_size

@@ -13,8 +13,8 @@ from bench.assets.known_models import KNOWN
 from bench.assets.models import FETCHED, canonical, default_models_dir, folder_name, model_of, resolve
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
+from bench.engines.templates import TEMPLATES
 from bench.lab.model import small_llama, word_tokenizer
-from bench.templates import TEMPLATES
 
 Q4, HUB = "smollm2-135m-instruct-q4", "HuggingFaceTB/SmolLM2-135M-Instruct"
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from bench.core import distributed
 from bench.core.errors import UserError
 from bench.core.types import Example, Probe
+from bench.engines.measuring.measure import merged, shared, total_cost
+from bench.engines.training.trainer import StepData, check_processes, resumable
 from bench.lab.networks import ConvNet
-from bench.measure import merged, shared, total_cost
-from bench.training import StepData, check_processes, resumable
 from tests import ranks
 from tests.processes import bench
 from tests.ranks import torchrun

@@ -11,9 +11,9 @@ from bench.conformance import WORDS
 from bench.context import Work
 from bench.core.contracts import Recipe, Stream
 from bench.core.hashing import folder_hash
+from bench.engines.training.losses import descent
 from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history, stage_two
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
-from bench.losses import descent
 from bench.store import Store
 from tests.tiny import bits, passage, qa
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench.coding import answer_log_probs
 from bench.core.contracts import Opened, Recipe, Stream
 from bench.core.types import Example, Probe
-from bench.influence import estimate
+from bench.engines.coding import answer_log_probs
+from bench.engines.loaders import checkpoint_at, open_checkpoint
+from bench.engines.measuring.measure import measure
+from bench.engines.training.influence import estimate
+from bench.engines.training.losses import Ascent, NextToken
+from bench.engines.training.trainer import Trained, reference_log_probs, train
 from bench.lab.digits import CLASSES, digits, graph
 from bench.lab.networks import ConvNet, GraphNet, Images, Network, Nodes, save_fresh
-from bench.loaders import checkpoint_at, open_checkpoint
-from bench.losses import Ascent
-from bench.measure import measure
-from bench.training import NextToken, Trained, reference_log_probs, train
 from methods.npo import NPOLoss
 from tests.tiny import bits
 

@@ -11,10 +11,10 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from bench.core.errors import UserError
+from bench.engines.loaders import checkpoint_at, open_checkpoint
+from bench.engines.templates import encode
 from bench.evaluate import Evaluation, evaluate
-from bench.loaders import checkpoint_at, open_checkpoint
 from bench.suites import muse
-from bench.templates import encode
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 PROSE = "It was the best of times, it was the worst of times; the hounds were running over the moor. "
@@ -136,7 +136,7 @@ def test_a_passage_is_cut_at_2048_tokens_without_an_eos(place: Path) -> None:
 
 
 def test_answers_are_cut_where_the_next_question_would_begin() -> None:
-    from bench.generation import cut
+    from bench.engines.measuring.generation import cut
 
     assert cut("Irene\n\nQuestion: Who", muse.STOPS) == "Irene"
     assert cut("Irene\nQuestion: Who", muse.STOPS) == "Irene"

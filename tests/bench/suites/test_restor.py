@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.measure import measure
+from bench.engines.measuring.measure import measure
 from bench.metrics import score_all
 from bench.metrics.answers import match
 from bench.suites.restor import suite

@@ -1,0 +1,1 @@
+"""What computes: loaders and coders, and the three engines below them."""

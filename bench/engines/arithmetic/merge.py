@@ -1,0 +1,185 @@
+"""`python -m bench msa`: model state arithmetic on four folders, for every alpha and beta in one pass over them."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from bench.assets.tensors import SIZES, TensorFiles, check_match, opened
+from bench.core.errors import UserError, collect, unknown
+from bench.core.types import Checkpoint, Json
+from bench.engines.arithmetic.writer import DTYPES, check_places
+
+SAMPLED = 1 << 16
+"""Entries of a tensor that are looked at, from its middle, for whether rounding left a difference."""
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""Python's own numbers are more than people write: ``1_0`` is ten."""
+FEW = 0.5
+"""Least share of entries that differ before one is warned."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user typed."""
+
+    target: Path
+    before: Path
+    """theta_0: the model before it saw the forget set."""
+    forget_tuned: Path
+    """theta_1: theta_0 tuned on the forget set."""
+    retain_tuned: Path | None
+    """theta_2: theta_0 tuned on retain rows."""
+    alpha: str
+    """One number or several, comma-separated, as ``beta``."""
+    beta: str
+    dtype: str
+    out: Path
+
+
+@dataclass(frozen=True)
+class Point:
+    """One alpha and beta; without a retain vector beta is None."""
+
+    alpha: float
+    beta: float | None
+
+    @property
+    def name(self) -> str:
+        """Of its folder: ``alpha-0.75-beta-0.25``."""
+        return f"alpha-{number(self.alpha)}" + (f"-beta-{number(self.beta)}" if self.beta is not None else "")
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """Of target, forget-tuned, retain-tuned (with a beta) and before."""
+        if self.beta is None:
+            return 1.0, -self.alpha, self.alpha
+        return 1.0, -self.alpha, self.beta, self.alpha - self.beta
+
+
+def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    """Write ``target - alpha (forget_tuned - before) + beta (retain_tuned - before)`` for every alpha and beta.
+
+    With one alpha and one beta into ``out`` itself, else into a folder of it for each. Raises `UserError` with all of
+    the user's mistakes together; a folder that holds exactly the result already stays as it is.
+    """
+    problems: list[str] = []
+    points = grid(asked, problems)
+    roles = {"target": asked.target, "forget-tuned": asked.forget_tuned}
+    roles |= {"retain-tuned": asked.retain_tuned} if asked.retain_tuned else {}
+    roles |= {"before": asked.before}
+    checkpoints = [Checkpoint(str(folder), "", label=f"{role} ({folder.name})") for role, folder in roles.items()]
+    outs = [asked.out] if len(points) == 1 else [asked.out / point.name for point in points]
+    problems += check_places(outs, roles.values())
+    try:
+        with opened(checkpoints) as readers:
+            check_match(readers)
+            read = sum(reader.bytes for reader in readers)
+            warning = lost(readers[list(roles).index("forget-tuned")], readers[-1])
+    except UserError as error:
+        problems += error.problems
+    collect(problems)  # before torch is imported
+    if warning:
+        warn(warning)
+    from bench.engines.arithmetic.sums import combine_grid
+
+    notes: list[Json] = [
+        {"alpha": point.alpha, "beta": point.beta, "dtype": asked.dtype or "the target's"}
+        | {role: folder.resolve().name for role, folder in roles.items()}
+        for point in points
+    ]
+    began = time.perf_counter()
+    made = combine_grid(
+        checkpoints,
+        [point.coefficients for point in points],
+        outs,
+        dtype=asked.dtype,
+        notes=notes,
+        careful=True,
+    )
+    seconds = time.perf_counter() - began
+    for point, out, written in zip(points, outs, made, strict=True):
+        state = "is there already, the same" if written.kept else f"{len(written.files)} file(s)"
+        say(f"{out}: {point.name}, {state}, {written.bytes:,} bytes")
+        for file, sha in written.files.items():
+            say(f"  {sha}  {file}")
+    if resumed := sum(written.resumed for written in made):
+        say(f"{resumed} file(s) had been finished by an interrupted call.")
+    comparing, making = any(written.compared for written in made), not all(written.kept for written in made)
+    if comparing:
+        say("An input has another time than when a result was made: computed again to compare, the same.")
+    if comparing or making:
+        say(f"{seconds:.1f} s; read {read:,} bytes {'twice' if comparing and making else 'once'}.")
+
+
+def grid(asked: Asked, problems: list[str]) -> list[Point]:
+    """Every alpha with every beta; mistakes in the options go to ``problems``."""
+    alphas = numbers("--alpha", asked.alpha, problems)
+    betas: Sequence[float | None] = numbers("--beta", asked.beta, problems) if asked.beta else [None]
+    if asked.beta and not asked.retain_tuned:
+        problems.append("--beta goes with --retain-tuned: give the model tuned on retain rows, or leave --beta out.")
+    if asked.retain_tuned and not asked.beta:
+        problems.append(
+            "--retain-tuned goes with --beta: say how much of the retain vector to add, such as --beta 0.25."
+        )
+    if asked.dtype and asked.dtype not in DTYPES:
+        problems.append(unknown("dtype", asked.dtype, DTYPES))
+    if asked.out.exists() and not asked.out.is_dir():
+        problems.append(f"--out {asked.out}: this is a file; name a folder.")
+    return [Point(alpha, beta) for alpha, beta in product(alphas, betas)]
+
+
+def numbers(option: str, text: str, problems: list[str]) -> list[float]:
+    """Comma-separated numbers, finite, not negative and none twice; what is wrong goes to ``problems``."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    found = [float(word) + 0.0 for word in words] if all(map(NUMBER.fullmatch, words)) else []
+    if not found or not all(map(math.isfinite, found)):
+        problems.append(f"{option} {text}: write a number, or several with commas, such as 0.75 or 0.5,0.75,1.")
+    elif min(found) < 0:
+        problems.append(
+            f"{option} {text}: it is 0 or more (the signs are in the formula: target - alpha ... + beta ...)."
+        )
+    elif len(set(found)) < len(found):
+        problems.append(f"{option} {text} names a number twice: leave one out.")
+    return found
+
+
+def number(value: float) -> str:
+    """As short as it can be without loss: 1, 0.25."""
+    return repr(value).removesuffix(".0")
+
+
+def lost(tuned: TensorFiles, before: TensorFiles) -> str:
+    """A sentence where both are bfloat16 and few of the sampled entries differ; empty otherwise.
+
+    bfloat16 keeps 8 bits of a weight, so that a small step of training often leaves it where it was.
+    """
+    differ = seen = 0
+    for name in tuned.names:
+        one, two = tuned.entries[name], before.entries.get(name)
+        if two is None or one.shape != two.shape or (one.dtype, two.dtype) != ("BF16", "BF16"):
+            continue
+        count = min(SAMPLED, one.count)
+        begin = (one.count - count) // 2 * SIZES["BF16"]
+        a, b = bytearray(count * SIZES["BF16"]), bytearray(count * SIZES["BF16"])
+        for reader, into in ((tuned, a), (before, b)):
+            reader.read(name, begin, memoryview(into))
+        seen += count
+        differ += differing(a, b)
+    if not seen or differ / seen >= FEW:
+        return ""
+    return (
+        f"warning: forget-tuned and before are bfloat16 and only {differ / seen:.1%} of {seen:,} sampled entries differ: "
+        "rounding may have lost the rest of the vector; tune and save both in float32 to keep it."
+    )
+
+
+def differing(one: bytearray, two: bytearray) -> int:
+    """How many entries of two bytes differ."""
+    import numpy
+
+    return int((numpy.frombuffer(one, numpy.uint16) != numpy.frombuffer(two, numpy.uint16)).sum())

@@ -1,0 +1,74 @@
+"""From examples to batches: what a model's own coder does, and the coder of texts.
+
+Training, losses and influence weights see rows with a length, batches that know the log-probs of their answers, and no
+more: `bench.core.contracts` has the protocols. A loader (`bench.engines.loaders`) names the coder of its models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.contracts import AnswerLogProbs, Batch
+from bench.engines.templates import Encoded, encode
+
+
+def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:
+    """Log-probs of the answers of ``batch`` under ``model``, as the batch reads them off; a label is a one-token answer."""
+    return batch.answer_log_probs(model)
+
+
+@dataclass
+class TextBatch:
+    """Rows padded on the right. Under causal attention the padding can't be seen, so there is no mask to get wrong."""
+
+    input_ids: Tensor  # (B, T)
+    starts: Tensor  # (B,) index of the first answer token
+    lengths: Tensor  # (B,) tokens of prompt and answer
+    reference: Tensor | None = None  # (B,) summed answer log-probs under the reference, in nats
+
+    def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
+        """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
+        first, last = int(self.starts.min()) - 1, int(self.lengths.max()) - 1
+        keep = torch.arange(first, last, device=self.input_ids.device)
+        logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
+        labels = self.input_ids[:, first + 1 : last + 1]  # (B, K)
+        position = keep + 1
+        mask = (position >= self.starts[:, None]) & (position < self.lengths[:, None])
+        nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        return AnswerLogProbs(-nll.view_as(labels) * mask, mask)
+
+
+def collate(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
+    """Rows of any length as one batch; the padding id is 0 and never looked at."""
+    width = max(row.length for row in rows)
+    padded = [[*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows]
+    return TextBatch(
+        torch.tensor(padded, device=device),
+        torch.tensor([len(row.prompt) for row in rows], device=device),
+        torch.tensor([row.length for row in rows], device=device),
+    )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The coder of texts: a tokenizer and the templates of `bench.engines.templates`."""
+
+    tokenizer: Any
+
+    def encode(self, payload: Mapping[str, Any]) -> Encoded:
+        """Token ids of a payload with its own answer."""
+        return encode(self.tokenizer, payload)
+
+    def collate(self, rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
+        """Padded on the right."""
+        return collate(rows, device)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """The tokenizer, beside the weights."""
+        self.tokenizer.save_pretrained(folder)

@@ -1,0 +1,99 @@
+"""Opening a checkpoint, by the name of its loader; and the seal that keeps the oracle shut while a method runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.core.contracts import Opened
+from bench.core.hashing import folder_hash
+from bench.core.types import Checkpoint
+
+_sealed: set[str] = set()
+"""Content hashes and folders."""
+
+
+class Sealed(Exception):
+    """A method tried to open a checkpoint that it must not see."""
+
+
+@contextmanager
+def sealed(checkpoints: Collection[Checkpoint]) -> Iterator[None]:
+    """While this lasts, opening one of these checkpoints, by its hash or by its folder, raises `Sealed`."""
+    added = {mark for checkpoint in checkpoints for mark in marks(checkpoint)} - _sealed
+    _sealed.update(added)
+    try:
+        yield
+    finally:
+        _sealed.difference_update(added)
+
+
+def open_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Opened:
+    """Load a checkpoint with its own loader, in the dtype that it names."""
+    check_seal(checkpoint)
+    return LOADERS[checkpoint.loader].open(checkpoint, device)
+
+
+def check_seal(checkpoint: Checkpoint) -> None:
+    """Raise `Sealed` for a checkpoint that is shut at the moment."""
+    if _sealed.intersection(marks(checkpoint)):
+        raise Sealed("a method must not open the oracle; it sees the target, and the history if it declares the need")
+
+
+def marks(checkpoint: Checkpoint) -> tuple[str, str]:
+    """What a seal knows a checkpoint by: the hash that it states, and where it really lies."""
+    return checkpoint.hash, str(Path(checkpoint.path).resolve())
+
+
+def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
+    """A causal language model of transformers, from safetensors only, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    from bench.engines.coding import Texts
+
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.path,
+        dtype=getattr(torch, checkpoint.dtype),
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa",
+    )
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.tokenizer or checkpoint.path, trust_remote_code=False)
+    return Opened(model.to(device).eval(), tokenizer, Texts(tokenizer))
+
+
+def words(payload: Mapping[str, Any]) -> float:
+    """Roughly the tokens of a text that isn't tokenised yet: a word is taken as 1.3, and the template as four words."""
+    return 1.3 * (len(f"{payload['prompt']} {payload['answer']}".split()) + 4)
+
+
+def open_classifier(checkpoint: Checkpoint, device: str) -> Opened:
+    """A small network of the lab (`bench.lab.networks`)."""
+    from bench.lab.networks import open_network
+
+    return open_network(checkpoint, device)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How one kind of model is opened."""
+
+    open: Callable[[Checkpoint, str], Opened]
+    """(checkpoint, device)."""
+    size: Callable[[Mapping[str, Any]], float] = lambda payload: 1.0
+    """Tokens of an example, roughly, for estimates before anything is opened."""
+
+
+LOADERS = {"causal-lm": Loader(open_causal_lm, words), "classifier": Loader(open_classifier)}
+"""By the name that a checkpoint gives; a new kind of model adds its own."""
+
+
+def checkpoint_at(folder: Path, label: str, loader: str = "causal-lm", dtype: str = "float32") -> Checkpoint:
+    """A checkpoint of what lies in ``folder`` now."""
+    return Checkpoint(str(folder), folder_hash(folder), loader, dtype, label)

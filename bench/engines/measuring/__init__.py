@@ -1,0 +1,1 @@
+"""Asking a checkpoint: log-probs, generations, divergences, gradient norms, lm-eval, judges."""

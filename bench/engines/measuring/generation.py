@@ -1,0 +1,208 @@
+"""Generating texts: greedy or sampled with a seed, finished rows dropped, a beginning that prompts share computed once.
+
+The choice of a row's next token depends on the row alone: greedy is the argmax, and a sampled row draws from a
+generator of its own, so that no text depends on what it is batched with. Prompts are padded on the left behind what
+they share; the mask and the positions come from their lengths, never from token ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from bench.core.contracts import Opened
+from bench.engines.measuring.scoring import common, has_window, parameters_of
+
+ROWS = 64
+"""Rows of a batch."""
+SHARED = 16
+"""Prompts with as many equal first tokens, four of them or more, make batches of their own."""
+Prompt = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Draw each token from the softmax at ``temperature``, ``repeats`` times for each prompt."""
+
+    seed: int
+    repeats: int = 1
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How to generate."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    stops: tuple[str, ...] = ()
+    """A text ends where the first of these begins."""
+    sampling: Sampling | None = None
+
+    @classmethod
+    def of(cls, max_new_tokens: int, options: Mapping[str, Any]) -> Asking:
+        """From a probe's ``max_new_tokens`` and ``options``: ``stops``, ``min_new_tokens``, ``sample``."""
+        sample = options.get("sample")
+        return cls(
+            max_new_tokens,
+            int(options.get("min_new_tokens", 0)),
+            tuple(options.get("stops", ())),
+            Sampling(**sample) if sample else None,
+        )
+
+
+@dataclass
+class Cost:
+    """Work done, for the speed benchmark."""
+
+    prefill: int = 0
+    """Prompt positions computed, padding included."""
+    steps: int = 0
+    """Tokens generated, of unfinished and of not yet dropped rows."""
+
+
+@dataclass
+class Live:
+    """One row of a batch under way."""
+
+    key: tuple[Prompt, int]
+    tokens: list[int] = field(default_factory=list)
+    draws: torch.Generator | None = None
+    done: bool = False
+
+
+def generate(
+    opened: Opened, prompts: Sequence[Prompt], asking: Asking, device: str = "cpu", cost: Cost | None = None
+) -> list[list[str]]:
+    """The texts after each prompt, special tokens dropped and cut at the stops: one, or `Sampling.repeats`.
+
+    Each distinct prompt is computed once. Ends of sequence are those of the model's generation config (else the
+    tokenizer's); nothing else of that config is used.
+    """
+    repeats = asking.sampling.repeats if asking.sampling else 1
+    written: dict[tuple[Prompt, int], str] = {}
+    for batch in grouped(list(dict.fromkeys(prompts)), repeats):
+        for row in run_batch(opened, batch, asking, device, cost or Cost()):
+            text = opened.tokenizer.decode(row.tokens, skip_special_tokens=True)
+            written[row.key] = cut(text, asking.stops)
+    return [[written[prompt, repeat] for repeat in range(repeats)] for prompt in prompts]
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """``text`` up to the first of ``stops``."""
+    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+
+
+def grouped(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tuple[Prompt, int]]]:
+    """Batches of prompts of similar length; those that share their beginning come together."""
+    heads: dict[Prompt, list[Prompt]] = {}
+    for prompt in prompts:
+        heads.setdefault(prompt[:SHARED], []).append(prompt)
+    together = [group for group in heads.values() if len(group) >= 4]
+    alone = [prompt for group in heads.values() if len(group) < 4 for prompt in group]
+    for group in [*together, alone]:
+        rows = [(prompt, k) for prompt in sorted(group, key=lambda p: (len(p), p)) for k in range(repeats)]
+        yield from (rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
+
+
+def ends_of(opened: Opened) -> frozenset[int]:
+    """Tokens at which a text ends."""
+    given = getattr(opened.model.generation_config, "eos_token_id", None)
+    given = opened.tokenizer.eos_token_id if given is None else given
+    return frozenset(given if isinstance(given, list | tuple) else [] if given is None else [given])
+
+
+@torch.no_grad()
+def run_batch(
+    opened: Opened, batch: Sequence[tuple[Prompt, int]], asking: Asking, device: str, cost: Cost
+) -> list[Live]:
+    """Generate for one batch until every row has ended."""
+    ends, rows = ends_of(opened), [Live(key, draws=generator(asking.sampling, key)) for key in batch]
+    cache = DynamicCache(config=opened.model.config)
+    logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
+    live = list(rows)
+    for step in range(asking.max_new_tokens):
+        chosen = choose(logits, live, asking, ends if step < asking.min_new_tokens else frozenset())
+        for row, token in zip(live, chosen, strict=True):
+            if token in ends:
+                row.done = True
+            else:
+                row.tokens.append(token)
+                row.done = ended(opened.tokenizer, row.tokens, asking.stops)
+        keep = [i for i, row in enumerate(live) if not row.done]
+        if not keep or step == asking.max_new_tokens - 1:
+            break
+        if len(keep) < len(live):
+            kept = torch.tensor(keep, device=device)
+            cache.batch_select_indices(kept)
+            mask, live = mask[kept], [live[i] for i in keep]
+        mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
+        ids = torch.tensor([[row.tokens[-1]] for row in live], device=device)
+        cost.steps += len(live)
+        logits = last_logits(opened.model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
+    return rows
+
+
+def prefill(model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost: Cost) -> tuple[Tensor, Tensor]:
+    """Fill the cache; the logits after each prompt (B, V) and the mask (B, T) of what in the cache is real."""
+    shared = min(common(prompts[0], prompt) for prompt in prompts)
+    shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
+    if shared > 0 and len(prompts) > 1 and not has_window(model.config):
+        cost.prefill += shared
+        head = torch.tensor([prompts[0][:shared]], device=device)
+        last_logits(model, cache, head, torch.ones_like(head), torch.arange(shared, device=device)[None])
+        cache.batch_repeat_interleave(len(prompts))
+    else:
+        shared = 0
+    width = max(map(len, prompts)) - shared
+    pads = [width + shared - len(prompt) for prompt in prompts]
+    ids = torch.tensor([[0] * pad + list(prompt[shared:]) for pad, prompt in zip(pads, prompts, strict=True)])
+    mask = torch.tensor([[1] * shared + [0] * pad + [1] * (width - pad) for pad in pads])
+    cost.prefill += ids.numel()
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    logits = last_logits(model, cache, ids.to(device), mask.to(device), positions.to(device))
+    return logits, mask.to(device)
+
+
+def last_logits(model: Any, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    """One step: the logits after the last of ``ids`` (B, V); ``mask`` is over everything in the cache and ``ids``."""
+    inputs = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
+    taken = {name: value for name, value in inputs.items() if name in parameters_of(model)}
+    found: Tensor = model(input_ids=ids, past_key_values=cache, use_cache=True, **taken).logits[:, -1]
+    return found
+
+
+def generator(sampling: Sampling | None, key: tuple[Prompt, int]) -> torch.Generator | None:
+    """A row's own source of randomness: of the seed, the repeat and the prompt."""
+    if sampling is None:
+        return None
+    seed = hashlib.sha256(repr((sampling.seed, *key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+
+
+def choose(logits: Tensor, live: Sequence[Live], asking: Asking, barred: frozenset[int]) -> list[int]:
+    """The next token of each row; ``barred`` ones are not to be had yet."""
+    logits = logits.float()
+    if barred:
+        logits = logits.clone()
+        logits[:, list(barred)] = -torch.inf
+    if asking.sampling is None:
+        return [int(token) for token in logits.argmax(-1)]
+    shares = (logits / asking.sampling.temperature).softmax(-1).double().cumsum(-1).cpu()
+    drawn = torch.stack([torch.rand(1, generator=row.draws, dtype=torch.float64) for row in live])
+    last = shares.shape[-1] - 1
+    return [int(token) for token in torch.searchsorted(shares, drawn * shares[:, -1:]).clamp(max=last)[:, 0]]
+
+
+def ended(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> bool:
+    """Whether a stop stands in what was written; only the end is new, so only the end is read."""
+    if not stops:
+        return False
+    tail = tokenizer.decode(tokens[-(max(map(len, stops)) + 8) :], skip_special_tokens=True)
+    return any(stop in tail for stop in stops)

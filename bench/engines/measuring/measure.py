@@ -1,0 +1,395 @@
+"""The measuring engine: every kind of probe, each distinct text once, order restored.
+
+`bench.engines.measuring.scoring` lays out what is scored and `bench.engines.measuring.generation` writes what is
+generated; here probes become texts and
+what the model says of them becomes rows. Log-softmax is taken in float32 whatever the model's dtype.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core import distributed
+from bench.core.contracts import Opened
+from bench.core.types import Checkpoint, Example, Probe, Responses
+from bench.engines.loaders import open_checkpoint
+from bench.engines.measuring import scoring
+from bench.engines.measuring.generation import Asking, Cost, generate
+from bench.engines.templates import Encoded, encode
+from bench.metrics.answers import match
+from bench.metrics.rouge import overlap
+
+Report = Callable[[int, int], None]
+Rows = dict[str, dict[str, dict[str, Any]]]
+CLASS_ROWS = 256
+"""Images or nodes that go through a classifier together."""
+LEAST_VARIANCE = 1e-6
+"""Of the log-probs under the vocabulary distribution, in min-k++ (Zhang et al. 2024, arXiv 2404.02936)."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One text to score."""
+
+    probe: Probe
+    example: str
+    role: str
+    """logprob: the role of the answer; other kinds: empty."""
+    encoded: Encoded
+
+    def asks(self, option: str) -> bool:
+        """Whether the probe has the option, and this is the text that it is about."""
+        return self.role == "answer" and bool(self.probe.options.get(option))
+
+
+@dataclass
+class Session:
+    """A model in memory and what it is asked with."""
+
+    opened: Opened
+    device: str
+    rows: Rows
+    others: Sequence[Checkpoint]
+    """What `divergence` probes compare with."""
+    reference: Checkpoint | None
+    """The model that `reference` probes ask in this one's place."""
+    trees: bool | None = None
+    """Whether texts may share a row; None: not tried yet."""
+    cost: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """``positions`` computed for log-probs, padding included, and ``distinct`` ones among them; ``prompt_positions``
+    and ``row_steps`` of generation; ``seconds_<kind>``."""
+
+    def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.Row]]:
+        """The batches of ``texts``."""
+        scoring.check_length(self.opened.model.config, max((text.length for text in texts), default=0))
+        if self.trees is None:
+            self.trees = scoring.takes_trees(self.opened.model, texts, self.device)
+        made = scoring.plan(self.opened.model, texts, self.trees)
+        self.cost["positions"] += sum(len(batch) * max(len(row.ids) for row in batch) for batch in made)
+        self.cost["distinct"] += sum(len(row.ids) for batch in made for row in batch)
+        return made
+
+
+@torch.no_grad()
+def measure(
+    checkpoint: Checkpoint,
+    probes: Sequence[Probe],
+    others: Sequence[Checkpoint] = (),
+    *,
+    reference: Checkpoint | None = None,
+    device: str = "cpu",
+    limit: int | None = None,
+    report: Report = lambda done, total: None,
+) -> Responses:
+    """Ask ``checkpoint`` every probe.
+
+    ``others`` are what `divergence` probes compare with (the oracles, under their labels); the measured checkpoint is
+    left out of them. ``reference`` is who `reference` probes ask (membership by comparison with a model that never saw
+    the texts). ``limit`` cuts every probe to its first examples. Where several processes work together
+    (`bench.core.distributed`), each must call this and asks its share; the first one returns the rows of all.
+    """
+    began = time.perf_counter()
+    if limit is not None:
+        probes = [cut(probe, limit) for probe in probes]
+    whole, probes = probes, shared(probes)
+    rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
+    session = Session(
+        open_checkpoint(checkpoint, device),
+        device,
+        rows,
+        [other for other in others if other.hash != checkpoint.hash],
+        reference,
+    )
+    done = 0
+    for kind, run in KINDS.items():
+        asked = [probe for probe in probes if probe.kind == kind]
+        start = time.perf_counter()
+        if asked:
+            run(session, asked)
+            session.cost[f"seconds_{kind}"] = round(time.perf_counter() - start, 3)
+        done += len(asked)
+        report(done, len(probes))
+    each = distributed.gathered((rows, dict(session.cost)))
+    rows, cost = merged(whole, [part for part, _ in each]), total_cost([spent for _, spent in each])
+    return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost)
+
+
+def shared(probes: Sequence[Probe]) -> list[Probe]:
+    """This process's part of every probe; tasks of lm-eval stay whole and go round."""
+    if distributed.world() == 1:
+        return list(probes)
+    split = [replace(probe, examples=tuple(distributed.share(probe.examples))) for probe in probes]
+    whole = [probe for probe in probes if probe.kind == "lm-eval"]
+    return [probe for probe in split if probe.kind != "lm-eval" and probe.examples] + list(distributed.share(whole))
+
+
+def merged(probes: Sequence[Probe], parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, in the order of the probes' examples."""
+    if len(parts) == 1:
+        return parts[0]
+    found: Rows = {}
+    for probe in probes:
+        rows = {example: row for part in parts for example, row in part.get(probe.name, {}).items()}
+        order = dict.fromkeys([*(example.id for example in probe.examples if example.id in rows), *rows])
+        found[probe.name] = {example: rows[example] for example in order}
+    return found
+
+
+def total_cost(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Work is added up; seconds are those of the slowest process."""
+    names = dict.fromkeys(name for cost in each for name in cost)
+    return {name: (max if name.startswith("seconds") else sum)(cost.get(name, 0.0) for cost in each) for name in names}
+
+
+def cut(probe: Probe, limit: int) -> Probe:
+    """The probe with its first ``limit`` examples."""
+    return replace(probe, examples=probe.examples[:limit])
+
+
+def run_logprob(session: Session, probes: Sequence[Probe]) -> None:
+    """Log-prob and argmax hit of every answer token, for each text of each role.
+
+    Options, for the role ``answer``: ``vocabulary`` adds mean and deviation of the log-prob under the vocabulary
+    distribution, ``zlib`` the compressed length of the answer's text in bytes.
+    """
+    items = [item for probe in probes for item in texts_of(session.opened.tokenizer, probe)]
+    spread = {item.encoded for item in items if item.asks("vocabulary")}
+    found = score(session, [item.encoded for item in items], spread)
+    for item in items:
+        entry = {**found[item.encoded], "eos": item.encoded.eos}
+        if not item.asks("vocabulary"):
+            entry = {name: value for name, value in entry.items() if name not in ("mu", "sigma")}
+        if item.asks("zlib"):
+            entry["zlib"] = compressed(session.opened.tokenizer, item.encoded)
+        session.rows[item.probe.name][item.example].setdefault(item.role, []).append(entry)
+
+
+def texts_of(tokenizer: Any, probe: Probe) -> Iterator[Item]:
+    """Every text that a logprob probe scores, in order."""
+    for example in probe.examples:
+        for role in probe.roles:
+            texts = (example.payload["answer"],) if role == "answer" else example.references.get(role, ())
+            for text in texts:
+                yield Item(probe, example.id, role, encode(tokenizer, example.payload, text))
+
+
+def own_texts(tokenizer: Any, probes: Sequence[Probe]) -> list[Item]:
+    """The payload's own answer of every example."""
+    return [Item(p, example.id, "", encode(tokenizer, example.payload)) for p in probes for example in p.examples]
+
+
+def score(session: Session, texts: Sequence[Encoded], spread: set[Encoded]) -> dict[Encoded, dict[str, list[float]]]:
+    """Per text ``logp`` of its answer tokens in nats and ``hit``: whether each was the most likely token.
+
+    For the texts in ``spread`` also ``mu`` and ``sigma``.
+    """
+    found: dict[Encoded, dict[str, list[float]]] = {text: {"logp": [], "hit": []} for text in texts}
+    for batch in session.plan(texts):
+        seen = scoring.forward(session.opened.model, batch, session.device)
+        lengths = [len(at) for at in seen.at]
+        places = torch.tensor([k for at in seen.at for k in at], device=seen.logits.device)
+        labels = torch.tensor([token for text in seen.texts for token in text.answer], device=seen.logits.device)
+        chosen = seen.logits[places, labels]
+        hits = chosen == seen.logits.amax(-1)[places]
+        largest = hits.nonzero()[:, 0]  # argmax is slow, and only decides among equals: the first of them is said
+        hits[largest] = seen.logits[places[largest]].argmax(-1) == labels[largest]
+        logps = seen.logits.log_softmax(-1)[places, labels]
+        wanted = sorted({k for text, at in zip(seen.texts, seen.at, strict=True) if text in spread for k in at})
+        wide = moments(seen.logits[wanted].log_softmax(-1)) if wanted else {}
+        number = {k: i for i, k in enumerate(wanted)}
+        of_text = logps.split(lengths), hits.int().split(lengths)
+        for text, at, logp, hit in zip(seen.texts, seen.at, *of_text, strict=True):
+            found[text] = {"logp": rounded(logp), "hit": hit.tolist()}
+            if text in spread:
+                found[text] |= {name: rounded(values[[number[k] for k in at]]) for name, values in wide.items()}
+    return found
+
+
+def moments(logps: Tensor) -> dict[str, Tensor]:
+    """Mean and deviation of log p under p at each position, (P,); the variance is at least `LEAST_VARIANCE`.
+
+    Twice through the distribution, where the peer subtracts two large numbers.
+    """
+    p = logps.exp()
+    mu = (p * logps).sum(-1)
+    variance = (p * (logps - mu[:, None]).square()).sum(-1)
+    return {"mu": mu, "sigma": variance.clamp(min=LEAST_VARIANCE).sqrt()}
+
+
+def compressed(tokenizer: Any, text: Encoded) -> int:
+    """Bytes of the answer's text after zlib; the text is the decoded answer tokens, special ones skipped."""
+    return len(zlib.compress(tokenizer.decode(list(text.answer), skip_special_tokens=True).encode()))
+
+
+def rounded(values: Tensor) -> list[float]:
+    """Seven significant digits: what float32 holds; what is stored is what is scored."""
+    return [float(f"{value:.7g}") for value in values.tolist()]
+
+
+def run_classes(session: Session, probes: Sequence[Probe]) -> None:
+    """Log-prob of every class, and of the right one as of a one-token answer: what metrics of answers read."""
+    coder, model = session.opened.coder, session.opened.model
+    items = [(probe.name, row.id, coder.encode(row.payload)) for probe in probes for row in probe.examples]
+    distinct = list(dict.fromkeys(item[2] for item in items))
+    found: dict[Any, dict[str, Any]] = {}
+    for start in range(0, len(distinct), CLASS_ROWS):
+        rows = distinct[start : start + CLASS_ROWS]
+        logps = coder.collate(rows, session.device).class_log_probs(model)  # (B, C)
+        for row, values in zip(rows, logps, strict=True):
+            best = int(values.argmax()) == row.label
+            answer = {"logp": rounded(values[[row.label]]), "hit": [int(best)], "eos": False}
+            found[row] = {"answer": [answer], "classes": rounded(values)}
+    session.cost["positions"] += len(distinct)
+    session.cost["distinct"] += len(distinct)
+    for name, example, row in items:
+        session.rows[name][example] = found[row]
+
+
+def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
+    """KL(other || this model) of the next-token distribution at every answer position, in nats."""
+    if not session.others:
+        return
+    items = own_texts(session.opened.tokenizer, probes)
+    plan = session.plan([item.encoded for item in items])
+    for other in session.others:
+        theirs = open_checkpoint(other, session.device).model
+        found: dict[Encoded, list[float]] = {item.encoded: [] for item in items}
+        for batch in plan:
+            seen = scoring.forward(session.opened.model, batch, session.device)
+            p = scoring.forward(theirs, batch, session.device).logits.log_softmax(-1)
+            apart = (p.exp() * (p - seen.logits.log_softmax(-1))).sum(-1).clamp(min=0)
+            found |= {text: rounded(apart[at]) for text, at in zip(seen.texts, seen.at, strict=True)}
+        for item in items:
+            session.rows[item.probe.name][item.example][other.label] = found[item.encoded]
+
+
+def run_reference(session: Session, probes: Sequence[Probe]) -> None:
+    """The mean answer loss under the reference model, nats per token; no row where there is no reference."""
+    if session.reference is None:
+        for probe in probes:
+            session.rows[probe.name] = {}
+        return
+    rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
+    asked = Session(open_checkpoint(session.reference, session.device), session.device, rows, (), None)
+    items = own_texts(asked.opened.tokenizer, probes)
+    found = score(asked, [item.encoded for item in items], set())
+    for name, value in asked.cost.items():
+        session.cost[name] += value
+    for item in items:
+        if logp := found[item.encoded]["logp"]:
+            session.rows[item.probe.name][item.example]["loss"] = -sum(logp) / len(logp)
+
+
+def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:
+    """``norm``: the mean over parameter tensors of the 2-norm of the gradient of the mean answer loss.
+
+    One text at a time, as the gradients of a batch's texts can't be told apart. The eos is left out, as in the peer;
+    tied tensors count once, and no gradient stays on the model.
+    """
+    items = own_texts(session.opened.tokenizer, probes)
+    found: dict[Encoded, float] = {}
+    for text in dict.fromkeys(item.encoded for item in items):
+        kept = replace(text, answer=text.answer[:-1], eos=False) if text.eos else text
+        if kept.answer:
+            found[text] = gradient_norm(session.opened.model, kept, session.device)
+    for item in items:
+        if item.encoded in found:
+            session.rows[item.probe.name][item.example]["norm"] = float(f"{found[item.encoded]:.7g}")
+
+
+@torch.enable_grad()
+def gradient_norm(model: Any, text: Encoded, device: str) -> float:
+    """The mean over parameter tensors of the norm of the loss's gradient."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    seen = scoring.forward(model, [scoring.single(text)], device)
+    labels = torch.tensor(text.answer, device=seen.logits.device)
+    loss = torch.nn.functional.cross_entropy(seen.logits[seen.at[0]], labels)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    norms = torch._foreach_norm([gradient.float() for gradient in gradients if gradient is not None])
+    return float(torch.stack(list(norms)).mean())
+
+
+def run_generate(session: Session, probes: Sequence[Probe]) -> None:
+    """Greedy or sampled texts, with the counts of their overlap with the example's answer.
+
+    Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.engines.measuring.generation.Asking`);
+    ``reference_tokens`` cuts the
+    reference to its first tokens, as the tokenizer counts them. Probes that ask alike are generated together.
+    """
+    asked: dict[Asking, list[Probe]] = {}
+    for probe in probes:
+        asked.setdefault(Asking.of(probe.max_new_tokens, probe.options), []).append(probe)
+    for asking, together in asked.items():
+        rows = [(probe, example) for probe in together for example in probe.examples]
+        prompts = [encode(session.opened.tokenizer, example.payload).prompt for _, example in rows]
+        cost = Cost()
+        texts = generate(session.opened, prompts, asking, session.device, cost)
+        session.cost["prompt_positions"] += cost.prefill
+        session.cost["row_steps"] += cost.steps
+        for (probe, example), said in zip(rows, texts, strict=True):
+            session.rows[probe.name][example.id] = said_row(session.opened.tokenizer, probe, example, said)
+
+
+def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) -> dict[str, Any]:
+    """What is kept of a generation: the text, what it answers, and the counts that its scores are made of."""
+    whole = example.payload["answer"]
+    reference = beginning(tokenizer, whole, probe.options.get("reference_tokens", 0))
+    row: dict[str, Any] = {"prompt": example.payload["prompt"], "reference": reference}
+    if "sample" in probe.options:
+        row["texts"] = said
+    else:
+        row |= {"text": said[0], "counts": overlap(said[0], reference)}
+        if reference != whole:
+            row["counts_whole"] = overlap(said[0], whole)
+    if "accepted" in example.references:
+        references = example.references
+        row["matches"] = [match(text, references["accepted"], references.get("corrupted", ())) for text in said]
+    return row
+
+
+def beginning(tokenizer: Any, text: str, tokens: int) -> str:
+    """The first ``tokens`` tokens of ``text`` as the tokenizer encodes it, special ones counted but not shown."""
+    if not tokens:
+        return text
+    return str(tokenizer.decode(tokenizer.encode(text)[:tokens], skip_special_tokens=True))
+
+
+def run_lm_eval(session: Session, probes: Sequence[Probe]) -> None:
+    """lm-eval's own evaluator on the model in memory: a choice task of our rows, or lm-eval's tasks by name."""
+    from bench.engines.measuring.lm_eval import evaluate_probe
+
+    for probe in probes:
+        try:
+            found = evaluate_probe(session.opened.model, session.opened.tokenizer, probe, session.device)
+        except (
+            FloatingPointError
+        ):  # a model that broke down has no answers: its score is absent, not the first choice's
+            found = {}
+        session.rows[probe.name] = found
+
+
+def leave_to_judge(session: Session, probes: Sequence[Probe]) -> None:
+    """Judged when the oracles have been asked too (`bench.engines.measuring.judges`); until then there are no rows."""
+    for probe in probes:
+        session.rows[probe.name] = {}
+
+
+KINDS: Mapping[str, Callable[[Session, Sequence[Probe]], None]] = {
+    "logprob": run_logprob,
+    "classes": run_classes,
+    "generate": run_generate,
+    "divergence": run_divergence,
+    "reference": run_reference,
+    "gradnorm": run_gradnorm,
+    "lm-eval": run_lm_eval,
+    "judge": leave_to_judge,
+}
+"""Probe kind -> how to ask it."""

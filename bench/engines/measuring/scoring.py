@@ -1,0 +1,250 @@
+"""Scoring texts under a causal model: every distinct token position once, logits only where a token is predicted.
+
+Texts that begin alike share their beginning: they are laid out as a tree of tokens, where the answers to one question
+hang from one prompt and the questions of one chat template from one system prompt. A row of a batch is such a tree in
+depth-first order; each token sees its ancestors only, and its position is its depth. The last token of a text predicts
+nothing and isn't computed. A row without branches is an ordinary causal sequence, padded on the right where nothing
+looks. Nothing compares ids with the padding token.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.errors import UserError
+from bench.engines.templates import Encoded
+
+LOGITS_BYTES = 128_000_000
+"""Bound on the float32 logits of one batch."""
+BATCH_TOKENS = 2048
+"""Bound on the padded positions of one batch."""
+FULL, WASTE = 1024, 0.15
+"""From so many positions on a batch ends where a further row would make more than this share of it padding."""
+ROW_TOKENS = (256, 768)
+"""Smallest and largest size of a shared row; between them twice the model's width, as attention grows with the row."""
+TREE_TOLERANCE = {torch.float32: 1e-3}
+"""How far a tree's log-probs may lie from a plain pass before the model is scored text by text; other dtypes: 0.1."""
+
+
+@dataclass
+class Row:
+    """Some texts as one tree of tokens in depth-first order."""
+
+    ids: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    """Index of the token before, -1 for the first."""
+    depths: list[int] = field(default_factory=list)
+    texts: list[Encoded] = field(default_factory=list)
+    paths: list[list[int]] = field(default_factory=list)
+    """For each text the nodes that predict its answer tokens, in order."""
+    predicting: dict[int, None] = field(default_factory=dict)
+    """Nodes that predict something, in order of first use."""
+
+    @property
+    def branches(self) -> bool:
+        """Whether some token doesn't follow the one before it in the row."""
+        return any(parent != i - 1 for i, parent in enumerate(self.parents))
+
+    def add(self, text: Encoded, shared: int, path: list[int]) -> list[int]:
+        """Hang ``text`` from the first ``shared`` nodes of the previous text's ``path``; returns its own path."""
+        tokens = (*text.prompt, *text.answer)[:-1]
+        nodes = path[:shared]
+        for token in tokens[shared:]:
+            self.parents.append(nodes[-1] if nodes else -1)
+            self.depths.append(len(nodes))
+            nodes.append(len(self.ids))
+            self.ids.append(token)
+        self.texts.append(text)
+        self.paths.append(nodes[len(text.prompt) - 1 :])
+        self.predicting.update(dict.fromkeys(self.paths[-1]))
+        return nodes
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What a model says at some positions: the answer positions of ``texts``, each distinct one once."""
+
+    texts: list[Encoded]
+    at: list[list[int]]
+    """For each text, the rows of ``logits`` that predict its answer tokens."""
+    logits: Tensor  # (P, V), float32
+
+
+def rows_of(texts: Iterable[Encoded], budget: int) -> Iterator[Row]:
+    """Distinct texts with an answer, sorted by their tokens, in rows of at most ``budget`` tokens where they share one.
+
+    A text longer than ``budget`` has a row for itself and for those that continue its beginning.
+    """
+    row, path, before = Row(), list[int](), tuple[int, ...]()
+    for text in sorted(texts, key=lambda text: (*text.prompt, *text.answer)):
+        tokens = (*text.prompt, *text.answer)[:-1]
+        shared = common(before, tokens)
+        if row.ids and len(row.ids) + len(tokens) - shared > budget and shared < len(tokens):
+            yield row
+            row, path, shared = Row(), [], 0
+        path, before = row.add(text, shared, path), tokens
+    if row.ids:
+        yield row
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def budget_of(model: Any) -> int:
+    """Tokens of a shared row for this model."""
+    least, most = ROW_TOKENS
+    return max(least, min(most, 2 * int(getattr(model.config, "hidden_size", least))))
+
+
+def batches(rows: Iterable[Row], vocabulary: int) -> Iterator[list[Row]]:
+    """Rows of similar size, bounded by padded positions and by the bytes of their logits."""
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.branches, len(row.ids))):
+        grown = [*batch, row]
+        padded = len(grown) * max(len(r.ids) for r in grown)
+        logits = sum(len(r.predicting) for r in grown) * vocabulary * 4
+        mixed = batch and batch[0].branches != row.branches
+        wasteful = padded > FULL and padded - sum(len(r.ids) for r in grown) > WASTE * padded
+        if batch and (mixed or wasteful or padded > BATCH_TOKENS or logits > LOGITS_BYTES):
+            yield batch
+            grown = [row]
+        batch = grown
+    if batch:
+        yield batch
+
+
+def plan(model: Any, texts: Iterable[Encoded], trees: bool = True) -> list[list[Row]]:
+    """The batches in which ``texts`` go through ``model``; without ``trees`` each text is a row of its own."""
+    distinct = [text for text in dict.fromkeys(texts) if text.answer]
+    rows = rows_of(distinct, budget_of(model)) if trees else (single(text) for text in distinct)
+    return list(batches(rows, model.config.vocab_size))
+
+
+def check_length(config: Any, tokens: int) -> None:
+    """`UserError` for a text longer than a model with learnt positions has places; others are asked as the field does."""
+    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+    places = getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", None)
+    if not rotary and places and tokens > places:
+        raise UserError(
+            f"A text of {tokens} tokens is longer than the model's {places} positions: take a model with more, or "
+            "shorter rows; texts are not cut in silence."
+        )
+
+
+def single(text: Encoded) -> Row:
+    """A row of one text."""
+    row = Row()
+    row.add(text, 0, [])
+    return row
+
+
+def forward(model: Any, batch: Sequence[Row], device: str) -> Positions:
+    """One forward pass; the head runs on the predicting positions alone, whatever comes after it in the model."""
+    width = max(len(row.ids) for row in batch)
+    ids = torch.zeros((len(batch), width), dtype=torch.long)
+    for i, row in enumerate(batch):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+    flat = [i * width + node for i, row in enumerate(batch) for node in row.predicting]
+    inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": False}
+    if any(row.branches for row in batch):
+        mask, positions = ancestry(batch, width, model.dtype)
+        inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
+    keep = torch.tensor(flat, device=device)
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[keep][None],))
+    try:
+        logits = model(**inputs).logits[0].float()  # (P, V)
+    finally:
+        hook.remove()
+    number = {place: k for k, place in enumerate(flat)}
+    found = [
+        (text, [number[i * width + node] for node in path])
+        for i, row in enumerate(batch)
+        for text, path in zip(row.texts, row.paths, strict=True)
+    ]
+    return Positions([text for text, _ in found], [at for _, at in found], logits)
+
+
+def ancestry(batch: Sequence[Row], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What each token sees, additive (B, 1, T, T), and its position (B, T). Padding sees itself, lest a row be empty.
+
+    In depth-first order a node's descendants follow it without a gap: node i sees j where j <= i < end of j.
+    """
+    ends = torch.arange(1, width + 1).repeat(len(batch), 1)
+    positions = torch.zeros((len(batch), width), dtype=torch.long)
+    for i, row in enumerate(batch):
+        positions[i, : len(row.ids)] = torch.tensor(row.depths)
+        ends[i, : len(row.ids)] = torch.tensor(ends_of(row.parents))
+    place = torch.arange(width)
+    sees = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < ends[:, None, :])  # (B, T, T)
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+    return mask[:, None], positions
+
+
+def ends_of(parents: Sequence[int]) -> list[int]:
+    """For each node the place behind its last descendant."""
+    ends = [node + 1 for node in range(len(parents))]
+    for node in reversed(range(len(parents))):
+        if parents[node] >= 0:
+            ends[parents[node]] = max(ends[parents[node]], ends[node])
+    return ends
+
+
+@torch.no_grad()
+def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
+    """Whether ``model`` gives the same log-probs in a tree as text by text, tried on the first texts that share a row.
+
+    Models with a window, a recurrence or a mask of their own may not; they are scored text by text.
+    """
+    if has_window(model.config) or "position_ids" not in parameters_of(model):
+        return False
+    distinct = [text for text in dict.fromkeys(texts) if text.answer]
+    row = next((row for row in rows_of(distinct, budget_of(model)) if row.branches), None)
+    if row is None:
+        return True
+    shared = answer_logps(forward(model, [row], device))
+    tried = [*row.texts[:1], *row.texts[-2:]]  # the last ones have the most branches before them
+    alone = {text: answer_logps(forward(model, [single(text)], device))[text] for text in tried}
+    apart = max(float((shared[text] - alone[text]).abs().max()) for text in tried)
+    return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
+
+
+def has_window(config: Any) -> bool:
+    """Whether some layer sees a number of places back and not everything.
+
+    Places are then counted by where a token lies, which a tree and padding behind a shared beginning change.
+    """
+    local = ("sliding_window", "attention_chunk_size", "window_size")
+    kinds = str(getattr(config, "layer_types", "")) + str(getattr(config, "attention_types", ""))
+    return any(getattr(config, name, None) for name in local) or any(
+        w in kinds for w in ("sliding", "local", "chunked")
+    )
+
+
+def parameters_of(model: Any) -> frozenset[str]:
+    """What the model's forward pass takes by name."""
+    kind: Any = type(model)
+    return taken_by(kind)
+
+
+@cache
+def taken_by(kind: type) -> frozenset[str]:
+    """The same of a class: looked up once, as every generated token asks for it."""
+    return frozenset(inspect.signature(kind.forward).parameters)  # type: ignore[attr-defined]
+
+
+def answer_logps(positions: Positions) -> dict[Encoded, Tensor]:
+    """Log-probs of each text's answer tokens, nats."""
+    logps = positions.logits.log_softmax(-1)
+    return {
+        text: logps[torch.tensor(at), torch.tensor(text.answer)]
+        for text, at in zip(positions.texts, positions.at, strict=True)
+    }

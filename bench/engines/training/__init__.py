@@ -1,0 +1,1 @@
+"""Training with a loss per example, and what is counted of it."""

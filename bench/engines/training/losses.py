@@ -1,0 +1,76 @@
+"""Losses and row groups that several methods share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from bench.core.contracts import Batch, Loss, Stream
+from bench.core.types import Example
+from bench.engines.coding import answer_log_probs
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Gradient ascent: the mean answer log-prob, so that minimising it raises the loss on these rows."""
+
+    reference: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(B,), nats per token."""
+        from bench.engines.coding import answer_log_probs
+
+        return answer_log_probs(model, batch).means
+
+
+def descent() -> Any:
+    """The ordinary next-token loss, imported when it is needed because it brings torch."""
+    return NextToken()
+
+
+def streams(examples: Sequence[Example], loss: Loss, batch: int, text_batch: int, weight: float = 1.0) -> list[Stream]:
+    """Passages and everything else as two streams with their own batch sizes; a kind that doesn't occur has none."""
+    passages = tuple(example for example in examples if example.payload["template"] == "text")
+    others = tuple(example for example in examples if example.payload["template"] != "text")
+    both = [Stream(passages, text_batch, loss, weight), Stream(others, batch, loss, weight)]
+    return [stream for stream in both if stream.examples]
+
+
+def sample_like(examples: Sequence[Example], like: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """A random sample of ``examples`` with at most as many rows as ``like``, its kinds of rows in their own proportion.
+
+    MSA's retain vector may see no more than this: on the full retain set it would be the oracle.
+    """
+    total = min(len(like), len(examples))
+    pools: dict[str, list[Example]] = {}
+    for example in examples:
+        pools.setdefault(example.payload["template"], []).append(example)
+    chosen: list[Example] = []
+    left = len(examples)
+    for template, pool in sorted(pools.items()):
+        wanted = round((total - len(chosen)) * len(pool) / left)
+        chosen += random.Random(f"{seed}/{template}").sample(pool, wanted)
+        left -= len(pool)
+    return tuple(chosen)
+
+
+def retain_rows(examples: Sequence[Example], forget: Sequence[Example], budget: str, seed: int) -> tuple[Example, ...]:
+    """All retain rows (``all``), or as many as the forget set has (``forget``: MSA's retain budget)."""
+    return tuple(examples) if budget == "all" else sample_like(examples, forget, seed)
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """Mean negative log-likelihood of the answer's tokens; each example weighs the same."""
+
+    reference: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(B,), nats per token."""
+        return -answer_log_probs(model, batch).means

@@ -1,0 +1,383 @@
+"""The training engine: one thin subclass of `transformers.Trainer` whose loss is a function ``(model, batch) -> (B,)``.
+
+An optimiser step is defined in examples: the rows of every step are planned from the seed before training starts, and
+a data set item is one such step (or one micro-batch of it). Nothing else draws from a generator, so that batches
+depend on the run's own seed alone. Under torchrun every process takes its share of each item's rows.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging as transformers_logging
+
+from bench.core import distributed
+from bench.core.contracts import Coder, Recipe, Row, Stream
+from bench.core.errors import UserError
+from bench.core.versions import TRAINING
+from bench.engines.coding import answer_log_probs
+from bench.engines.training.sharding import SHARDS, load_state, save_state, shard, whole_state
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run cost and how it went."""
+
+    seconds: float
+    tokens: int
+    """Tokens of the rows trained on, padding not counted."""
+    curve: tuple[dict[str, float], ...]
+    """At most 100 points of ``step`` and ``loss`` (mean over the steps since the last point)."""
+    tokens_at: dict[int, int]
+    """Tokens trained on up to each snapshot's step."""
+    resumed: bool
+    """Whether it went on from an interrupted run; ``seconds`` are then of the last part only."""
+    steps: int
+    """Optimiser steps made: fewer than the recipe's where its ``until`` was reached."""
+
+
+def plan_rows(n: int, batch: int, steps: int, rng: random.Random) -> list[list[int]]:
+    """Row indices for each step: consecutive slices of an endless sequence of shuffled epochs."""
+
+    def endless() -> Iterator[int]:
+        while True:
+            order = list(range(n))
+            rng.shuffle(order)
+            yield from order
+
+    rows = endless()
+    return [[next(rows) for _ in range(min(batch, n))] for _ in range(steps)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one stream in one micro-batch."""
+
+    stream: int
+    rows: tuple[int, ...]
+    of: int
+    """Rows of this stream in the whole optimiser step: the mean is over these."""
+
+
+class StepData(Dataset[list[Part]]):
+    """Item i is micro-batch i; a step has ``accumulation`` of them."""
+
+    def __init__(self, streams: Sequence[Stream], steps: int, seed: int, micro: int | None) -> None:
+        plans = [
+            plan_rows(len(stream.examples), stream.batch, steps, random.Random(f"{seed}/{i}"))
+            for i, stream in enumerate(streams)
+        ]
+        largest = max(len(plan[0]) for plan in plans)
+        self.accumulation = -(-largest // micro) if micro else 1
+        self.items: list[list[Part]] = []
+        for step in range(steps):
+            for part in range(self.accumulation):
+                self.items.append(
+                    [
+                        Part(i, tuple(plan[step][part :: self.accumulation]), len(plan[step]))
+                        for i, plan in enumerate(plans)
+                        if plan[step][part :: self.accumulation]
+                    ]
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> list[Part]:
+        return self.items[index]
+
+
+class StepTrainer(Trainer):
+    """The Trainer with the loss, the order and the logging replaced; everything else is the library's."""
+
+    streams: Sequence[Stream]
+    coder: Coder
+    encoded: Sequence[Sequence[Row]]
+    references: Sequence[Tensor | None]
+    first_losses: list[float]
+    """Of the step under way: what each micro-batch adds to the first stream's mean loss."""
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        """Sum over streams of weight times the mean of the stream's losses."""
+        losses: list[Tensor] = []
+        for part in inputs["parts"]:
+            stream = self.streams[part.stream]
+            own = distributed.share(part.rows)
+            rows = own or part.rows[:1]  # without a row of its own a process still takes part in gathering the weights
+            batch = self.coder.collate([self.encoded[part.stream][row] for row in rows], self.args.device)
+            reference = self.references[part.stream]
+            if reference is not None:
+                batch.reference = reference[list(rows)].to(self.args.device)
+            each = stream.loss(model, batch)
+            if not own:
+                each = each * 0.0
+            if part.stream == 0:
+                self.first_losses.append(float(each.detach().sum()) / part.of)
+            losses.append(stream.weight * each.sum() / part.of)
+        # training_step divides by the accumulation, since it takes micro-batch means; ours sum to the step's mean.
+        # Gradients and logged losses are means over the processes; ours sum to the whole.
+        return torch.stack(losses).sum() * self.current_gradient_accumulation_steps * distributed.world()
+
+
+class ShardedTrainer(StepTrainer):
+    """The same for a model in parts, one with each process; no process has rows that another one hasn't."""
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """All items, on every process."""
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+
+    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+        """Never: after every micro-batch each process has its part of the gradients, and not the whole."""
+        return nullcontext()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: the weights are in the state that is written next."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        save_state(Path(output_dir), self.model, self.optimizer, self.lr_scheduler)
+
+    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
+        """Nothing: there is no optimizer yet, and weights come with its state."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_state(Path(checkpoint), self.model, self.optimizer, self.lr_scheduler)
+
+
+class Snapshots(TrainerCallback):
+    """Writes the weights at given steps, reports progress, and ends training where `Recipe.until` is reached."""
+
+    def __init__(
+        self,
+        save: Callable[[int], None],
+        at: Sequence[int],
+        report: Callable[[int, int], None],
+        enough: Callable[[Any], bool],
+    ) -> None:
+        self.save, self.at, self.report, self.enough = save, set(at), report, enough
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Snapshot and report."""
+        if state.global_step in self.at:
+            self.save(state.global_step)
+        self.report(state.global_step, state.max_steps)
+        if self.enough(state):
+            control.should_training_stop = True
+            control.should_save = False  # going on from a state of this step would make another one
+
+
+def train(
+    model: nn.Module,
+    coder: Coder,
+    streams: Sequence[Stream],
+    recipe: Recipe,
+    *,
+    seed: int,
+    out: Path,
+    scratch: Path,
+    snapshots: Sequence[int] = (),
+    save_every: int = 0,
+    micro: int | None = None,
+    autocast: bool = False,
+    checkpointing: bool = False,
+    use_cpu: bool = True,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Trained:
+    """Train ``model`` in place and write it to ``out`` (and to ``out/step-N`` for each snapshot).
+
+    ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
+    of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass; ``checkpointing``
+    computes activations again in the backward pass instead of keeping them. Where several processes work together
+    (`bench.core.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
+    """
+    assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
+    began = time.perf_counter()
+    encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
+    world = distributed.world()
+    check_processes(model, use_cpu)
+    if checkpointing:
+        cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})  # the Trainer's name for it changes
+    data = StepData(streams, recipe.steps, seed, micro and micro * world)
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=data.accumulation,
+        learning_rate=recipe.lr,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
+        warmup_steps=round(recipe.warmup * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        adam_beta1=0.9,
+        adam_beta2=recipe.beta2,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        seed=seed,
+        bf16=autocast,
+        use_cpu=use_cpu,
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="steps",
+        logging_steps=max(1, recipe.steps // 100),
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    trainer = (ShardedTrainer if world > 1 else StepTrainer)(
+        model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
+    )
+    trainer.streams, trainer.coder, trainer.encoded = streams, coder, encoded
+    trainer.references = [
+        reference_log_probs(model, coder, rows, arguments.device) if stream.loss.reference else None
+        for stream, rows in zip(streams, encoded, strict=True)
+    ]
+    if world > 1:
+        shard(model, arguments.device.type)
+        trainer.is_distributed_loading_by_transformers = True  # nobody is to wrap it once more
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.first_losses = []
+    early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
+    rows = len(streams[0].examples)
+    window = -(-rows // min(streams[0].batch, rows))  # steps in one pass
+
+    def enough(state: Any) -> bool:
+        mean = sum(trainer.first_losses)
+        trainer.first_losses.clear()
+        if not recipe.until:
+            return False
+        mean = distributed.total(mean)
+        state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
+        means = [entry["first"] for entry in state.log_history if "first" in entry]
+        return len(means) >= window and sum(means[-window:]) / window <= recipe.until
+
+    trainer.add_callback(
+        Snapshots(lambda step: save(model, coder, early / f"step-{step:06d}"), snapshots, report, enough)
+    )
+    resume = distributed.from_first(lambda: resumable(scratch) if save_every else None)
+    trainer.train(resume_from_checkpoint=resume)
+    save(model, coder, out)
+    if distributed.is_first():
+        for step in snapshots:
+            shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
+    made = trainer.state.global_step
+    spent = [
+        sum(encoded[part.stream][row].length for part in parts for row in part.rows)
+        for parts in data.items[: made * data.accumulation]
+    ]
+    until = {step: sum(spent[: step * data.accumulation]) for step in snapshots}
+    curve = tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x)
+    return Trained(time.perf_counter() - began, sum(spent), curve, until, resume is not None, made)
+
+
+def check_processes(model: nn.Module, use_cpu: bool) -> None:
+    """Refuse what can't be trained here."""
+    if distributed.launched() > distributed.world():
+        raise UserError(
+            "Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it."
+        )
+    if distributed.world() > 1 and hasattr(model, "merge_and_unload"):
+        raise UserError("Adapters (--lora) are trained in one process: leave out torchrun, or the adapters.")
+    if distributed.world() == 1 and not use_cpu and torch.cuda.device_count() > 1:
+        raise UserError(
+            "Training in one process runs on one device: give it one GPU (CUDA_VISIBLE_DEVICES), or start one process "
+            "a GPU with `torchrun --nproc-per-node N -m bench run ...`."
+        )
+
+
+@torch.no_grad()
+def reference_log_probs(
+    model: nn.Module, coder: Coder, rows: Sequence[Row], device: torch.device, batch: int = 32
+) -> Tensor:
+    """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model."""
+    was_training = model.training
+    model.eval().to(device)
+    chunks = [coder.collate(rows[i : i + batch], device) for i in range(0, len(rows), batch)]
+    sums = [answer_log_probs(model, chunk).sums for chunk in chunks]
+    model.train(was_training)
+    return torch.cat(sums)
+
+
+def save(model: Any, coder: Any, folder: Path) -> None:
+    """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into the weights.
+
+    Of a model in parts the first process writes the whole; the others return when it is there.
+    """
+    if isinstance(next(model.parameters()), DTensor):
+        state = whole_state(model)
+        distributed.from_first(lambda: write_model(model, coder, folder, state_dict=state))
+        return
+    write_model(model.merge_and_unload() if hasattr(model, "merge_and_unload") else model, coder, folder)
+
+
+def write_model(model: Any, coder: Any, folder: Path, **given: Any) -> None:
+    """Model and coder into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, **given)
+    coder.save_pretrained(folder)
+
+
+def resumable(scratch: Path) -> str | None:
+    """`last_checkpoint`, if this kind of run can go on from it."""
+    found = last_checkpoint(scratch)
+    if found and (Path(found) / SHARDS).exists() != (distributed.world() > 1):
+        several, one = "several processes (torchrun)", "one process (no torchrun)"
+        made, now = (several, one) if distributed.world() == 1 else (one, several)
+        raise UserError(
+            f"This training was interrupted while {made} worked on it, and {now} can't go on from there: start it as "
+            f"before, or delete '{scratch}' to begin again."
+        )
+    return found
+
+
+def last_checkpoint(scratch: Path) -> str | None:
+    """The Trainer's newest complete checkpoint in ``scratch``, or None."""
+    complete = [path for path in scratch.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+
+
+def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
+    """What decides the weights that training gives, as plain JSON for the cache key."""
+    from bench.core.types import bare, data_hash
+
+    plain = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
+    plain |= {"dtype": "float32" if recipe.dtype else ""}
+    return {
+        "engine": TRAINING,
+        "recipe": {k: v for k, v in asdict(recipe).items() if k not in plain or v != plain[k]},
+        "streams": [
+            {
+                "data": data_hash(bare(stream.examples)),
+                "batch": stream.batch,
+                "loss": describe_loss(stream.loss),
+                "weight": stream.weight,
+            }
+            for stream in streams
+        ],
+    }
+
+
+def describe_loss(loss: Any) -> dict[str, Any]:
+    """A loss by its name, version and fields."""
+    return {"name": type(loss).__qualname__, "version": loss.version} | asdict(loss)

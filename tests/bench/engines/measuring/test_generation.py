@@ -1,0 +1,124 @@
+"""The generation loop against a naive one, over architectures with rotary, learnt, linear-bias and grouped attention."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from bench.core.contracts import Opened
+from bench.engines.measuring.generation import SHARED, Asking, Cost, cut, generate, grouped
+
+WIDE = {"initializer_range": 0.4, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
+LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+class Numbers:
+    """A tokenizer whose words are the ids."""
+
+    eos_token_id = 2
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return " ".join(map(str, ids))
+
+
+def model(name: str) -> Any:
+    torch.manual_seed(0)
+    made: dict[str, Any] = {
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA, **WIDE)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_positions=128, n_embd=32, n_layer=2, n_head=4, **WIDE)),
+        "bloom": lambda: BloomForCausalLM(BloomConfig(hidden_size=32, n_layer=2, n_head=4, **WIDE)),
+        "mistral": lambda: MistralForCausalLM(
+            MistralConfig(num_key_value_heads=2, sliding_window=8, **LLAMA, **WIDE)  # less than the prompts' length
+        ),
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, **LLAMA, **WIDE)),
+    }
+    return made[name]().eval()
+
+
+def prompts() -> list[tuple[int, ...]]:
+    """Nine with one beginning, nine without, a single token, and one twice."""
+    rng = random.Random(0)
+    head = tuple(rng.randrange(3, 50) for _ in range(SHARED + 2))
+    alike = [head + tuple(rng.randrange(3, 50) for _ in range(rng.randint(1, 8))) for _ in range(9)]
+    return [*alike, *(tuple(rng.randrange(3, 50) for _ in range(rng.randint(2, 12))) for _ in range(9)), (5,), alike[0]]
+
+
+def naive(of: Any, prompt: tuple[int, ...], most: int, ends: frozenset[int] = frozenset({2}), least: int = 0) -> str:
+    ids = list(prompt)
+    for step in range(most):
+        with torch.no_grad():
+            logits = of(torch.tensor([ids])).logits[0, -1]
+        if step < least:
+            logits[list(ends)] = -torch.inf
+        if int(logits.argmax()) in ends:
+            break
+        ids.append(int(logits.argmax()))
+    return " ".join(map(str, ids[len(prompt) :]))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "qwen2", "mistral"])
+def test_texts_are_those_of_a_naive_loop(name: str) -> None:
+    of, cost, ends = model(name), Cost(), frozenset(range(2, 50, 12))
+    of.generation_config.eos_token_id = sorted(ends)  # several, so that rows end at different steps
+    found = generate(Opened(of, Numbers()), prompts(), Asking(25), cost=cost)
+    expected = [naive(of, prompt, 25, ends) for prompt in prompts()]
+    assert [text for (text,) in found] == expected
+    lengths = {len(text.split()) for text in expected}
+    assert len(lengths) > 2, "some rows end early and are dropped"
+    distinct = {prompt: len(text.split()) for prompt, text in zip(prompts(), expected, strict=True)}
+    assert cost.steps == sum(min(length, 24) for length in distinct.values()), "a finished row costs no further step"
+    if name != "mistral":
+        assert cost.prefill < sum(map(len, distinct)), "the shared beginning is computed once"
+
+
+def longest(of: Any) -> tuple[tuple[int, ...], list[str]]:
+    """The prompt with the longest text, and its words."""
+    said = {prompt: naive(of, prompt, 25).split() for prompt in prompts()}
+    return max(said.items(), key=lambda item: len(item[1]))
+
+
+def test_every_end_of_the_models_own_config_ends_a_text() -> None:
+    of = model("llama")
+    asked, said = longest(of)
+    of.generation_config.eos_token_id = [2, int(said[3])]
+    (found,) = generate(Opened(of, Numbers()), [asked], Asking(25))
+    assert found[0].split() == said[: said.index(said[3])]
+
+
+def test_no_text_ends_before_its_least_length() -> None:
+    of = model("llama")
+    first = int(naive(of, (5, 6), 1))
+    of.generation_config.eos_token_id = first
+    assert generate(Opened(of, Numbers()), [(5, 6)], Asking(8))[0] == [""]
+    (found,) = generate(Opened(of, Numbers()), [(5, 6)], Asking(8, min_new_tokens=2))
+    assert found[0] == naive(of, (5, 6), 8, frozenset({first}), least=2) and len(found[0].split()) >= 2
+
+
+def test_a_stop_ends_the_row_and_is_cut_off() -> None:
+    of, cost = model("llama"), Cost()
+    asked, said = longest(of)
+    stop = f" {said[4]} {said[5]}"
+    (found,) = generate(Opened(of, Numbers()), [asked], Asking(25, stops=(stop,)), cost=cost)
+    assert found[0] == cut(" ".join(said), (stop,)) and len(found[0].split()) <= 4
+    assert cost.steps == len(found[0].split()) + 1 < len(said), "the stop's last token is the last that is computed"
+
+
+def test_batches_hold_what_begins_alike() -> None:
+    batches = [[prompt for prompt, _ in batch] for batch in grouped(list(dict.fromkeys(prompts())), 1)]
+    assert sorted(map(len, batches)) == [9, 10]
+    assert {prompt[:SHARED] for prompt in max(batches, key=lambda b: min(map(len, b)))} == {prompts()[0][:SHARED]}
