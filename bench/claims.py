@@ -25,7 +25,7 @@ from bench.records.tables import Row, Section, beats, build
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10
-"""A forget accuracy this far above the oracle's still counts as forgotten: the margin of the rule of `bench.selection`."""
+"""A forget accuracy this far above the oracle's still counts as forgotten: the margin of the rule of `bench.runs.selection`."""
 KEPT = 0.05
 """Loss of retained or world knowledge, as a share, that still counts as kept."""
 BASELINES = ("task-arithmetic", "npo", "ga", "graddiff")

@@ -155,8 +155,8 @@ def asked_for(
     lora: Lora = 0,
     micro: Micro = 0,
 ) -> Any:
-    """The options as one `bench.plan.Asked`."""
-    from bench.plan import Asked
+    """The options as one `bench.runs.asked.Asked`."""
+    from bench.runs.asked import Asked
 
     numbers, problems = seeds_or_problems(seeds)
     return Asked(
@@ -315,7 +315,7 @@ def exec_(
     """Make one run's record in this process, or serve jobs."""
     import json
 
-    from bench.executor import Worker, serve_jobs
+    from bench.runs.executor import Worker, serve_jobs
 
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if worker:
@@ -323,7 +323,7 @@ def exec_(
         return
     if spec is None:
         raise UserError("exec needs the file of a run's spec.")
-    from bench.runner import spec_from_file
+    from bench.runs.setting import spec_from_file
 
     wanted, paths = spec_from_file(spec)
     around = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,22 @@ from bench.ablations import FOLDER
 from bench.core import distributed
 from bench.core.errors import UserError, collect, unknown
 from bench.core.files import write_text
-from bench.core.machine import default_jobs, device_problems, duration, gigabytes, machine_problems
+from bench.core.machine import default_jobs, device_problems, machine_problems
 from bench.core.record import Record, Step
 from bench.core.types import Json, Responses
-from bench.executor import Job, Pool, Result, Surroundings, in_step
-from bench.fits import refusals, room_of
-from bench.plan import Asked, Entry, Plan, job_id, make_plan
-from bench.progress import Reporter
-from bench.records.files import load, read, write
+from bench.records.files import load, write
 from bench.records.tables import Row
-from bench.records.tracking import KINDS, Tracker, open_tracker
-from bench.runner import Paths, curves, responses_in
-from bench.store import Store
+from bench.records.tracking import KINDS, open_tracker
+from bench.runs.asked import Asked
+from bench.runs.executor import Pool, in_step
+from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.launch import finish, fitting, jobs_of, show_plan
+from bench.runs.plan import Entry, Plan, make_plan
+from bench.runs.progress import Reporter
+from bench.runs.responses import responses_in
+from bench.runs.setting import Paths
+from bench.runs.store import Store
+from bench.runs.validate import is_current
 
 
 def run_command(
@@ -105,57 +108,6 @@ def plan_command(
     fitting(plan, workers, store)
 
 
-def fitting(plan: Plan, workers: int, store: Store) -> Plan:
-    """The plan, unless this machine can't hold its work: `UserError`, with what would make it fit."""
-    workers = 1 if plan.way.world > 1 else workers
-    if any(entry.status == "run" for entry in plan.entries):
-        collect(refusals(plan.size, plan.way, workers, room_of(plan.way, plan.size, store)))
-    return plan
-
-
-def jobs_of(plan: Plan) -> list[Job]:
-    """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
-    todo = [entry for entry in plan.entries if entry.status == "run"]
-    first = {entry.spec.seed: entry.spec for entry in reversed(todo)}
-    stages = [stage for stage in plan.stages if stage != "history"]
-    builds = [Job(first[seed], stage) for stage in stages for seed in sorted(first)]
-    runs = [
-        Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
-        for entry in todo
-    ]
-    return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
-
-
-def finish(plan: Plan, results: Sequence[Result], out: Path, store: Store, tracker: Tracker) -> None:
-    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
-    for entry in plan.entries:
-        if entry.status == "skipped":
-            with suppress(UserError):  # a file in its place that is no record stays; `report` names it
-                write(Record(entry.spec, "skipped", entry.reason), out)
-    ended = {result.job.spec.key for result in results if not result.job.stage}
-    for entry in plan.entries:
-        if entry.spec.key not in ended:
-            continue
-        try:
-            record = read(out / Record(entry.spec, "done").name)
-        except UserError:  # the same
-            continue
-        if entry.old is not None and record.status == "done":
-            print(compare(entry, record))
-        said = responses_in(store, record.lineage["responses"]) if record.status == "done" else None
-        tracker.record(record, said, curves(record, store))
-
-
-def compare(entry: Entry, record: Record) -> str:
-    """Whether a run that was made again, its checkpoint having gone, gave the scores of its old record."""
-    assert entry.old is not None
-    names = sorted(set(entry.old.scores) | set(record.scores))
-    other = [name for name in names if entry.old.scores.get(name) != record.scores.get(name)]
-    if not other:
-        return f"{job_id(entry.spec)}: made again, all {len(names)} scores as before"
-    return f"{job_id(entry.spec)}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
-
-
 def report(out: Path) -> tuple[Path, list[Path]]:
     """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
     from bench.records.leaderboard import render
@@ -167,68 +119,6 @@ def report(out: Path) -> tuple[Path, list[Path]]:
     page = out / "leaderboard.md"
     write_text(page, render(loaded.records, loaded.broken))
     return page, draw(loaded.records, out / "plots")
-
-
-def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
-    """What will happen, before it happens."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    table = Table(title=None, show_edge=False, pad_edge=False)
-    for heading in ("run", "seeds", "status", "expected", "why"):
-        table.add_column(heading, overflow="fold")
-    for row in plan_rows(plan):
-        table.add_row(*row)
-    console.print(table)
-    if any(entry.status == "run" for entry in plan.entries):
-        for line in summary(plan, workers, store):
-            console.print(line)
-    if plan.fetch:
-        console.print("not fetched yet:")
-        for command in plan.fetch:
-            console.print(f"  {command}", soft_wrap=True)
-
-
-def summary(plan: Plan, workers: int, store: Store | None) -> Iterator[str]:
-    """What the plan takes: time, memory, disk; a line each."""
-    if plan.size is None and any(
-        entry.spec.tier == "real" and not entry.spec.hashes.get("model") for entry in plan.entries
-    ):
-        yield "how long and how much memory: nobody here knows before the model is fetched"
-        return
-    shared = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.stages.items())
-    yield f"shared by each seed, where not cached: {shared or 'nothing'}"
-    rate = "" if plan.way.device == "cpu" or not plan.guessed else "; the GPU's speed is a guess"
-    yield (
-        f"expected at most {duration(plan.seconds(workers))} with {workers} worker(s), "
-        f"{gigabytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
-    )
-    if plan.size is None:
-        return
-    room = room_of(plan.way, plan.size, store or Store(Path("none")))
-    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.way).items())
-    has = f"{room.where} has {gigabytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
-    yield f"memory: {parts}; {has}"
-    disk = gigabytes(plan.size.disk(plan.way, workers))
-    yield f"disk: at most {disk} of checkpoints" + (f", {gigabytes(room.disk)} are free" if store else "")
-
-
-def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
-    """One line for each method and status."""
-    groups: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in plan.entries:
-        groups.setdefault((entry.spec.method, entry.status, entry.reason), []).append(entry)
-    return [
-        (
-            method,
-            ",".join(str(entry.spec.seed) for entry in entries),
-            status,
-            duration(sum(entry.seconds for entry in entries)) if status == "run" else "",
-            reason,
-        )
-        for (method, status, reason), entries in groups.items()
-    ]
 
 
 def print_table(plan: Plan, out: Path) -> None:
@@ -334,7 +224,7 @@ def tune_problems(asked: Asked) -> list[str]:
 
 def searches_of(plan: Plan, asked: Asked) -> list[Search]:
     """The searches of all methods that were asked for."""
-    from bench import selection
+    from bench.runs import selection
 
     base = plan.entries[0].spec
     place = f"{base.tier}-{base.task}"
@@ -353,17 +243,9 @@ def searches_of(plan: Plan, asked: Asked) -> list[Search]:
     return found
 
 
-def is_current(rows: Path, job: Job) -> bool:
-    """Whether a setting's row is there, made by the versions of now."""
-    from bench.runner import row_versions
-
-    file = rows / f"{job.spec.key}.json"
-    return file.exists() and json.loads(file.read_text()).get("versions") == row_versions(job.spec)
-
-
 def write_search(search: Search, rows: Path, out: Path) -> str:
     """Apply the rule to a finished search, write its record, and say what it chose."""
-    from bench import selection
+    from bench.runs import selection
 
     found = [json.loads((rows / f"{job.spec.key}.json").read_text()) for job in search.jobs]
     n = len(search.seeds)
@@ -445,7 +327,8 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     from bench.metrics import score_all
     from bench.records.files import read_responses, responses_path
     from bench.records.publish import rescore
-    from bench.runner import all_metrics, floors, oracle_values
+    from bench.runs.facts import floors, oracle_values
+    from bench.runs.runner import all_metrics
 
     store, good = Store(store_root), True
 

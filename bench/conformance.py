@@ -20,7 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.context import Ledger, Work, for_method
 from bench.core import registry
 from bench.core.contracts import Preset, Recipe, Scenario, Setting, Stream
 from bench.core.hashing import canonical, digest, folder_hash
@@ -29,7 +28,9 @@ from bench.core.types import Checkpoint, Example, History, Moment, Probe, Reques
 from bench.engines.training.losses import descent
 from bench.metrics import score_all
 from bench.metrics.rouge import overlap
-from bench.store import Node, Store
+from bench.runs.context import Work
+from bench.runs.method_context import Ledger, for_method
+from bench.runs.store import Node, Store
 
 NEEDS = frozenset({"history", "retain", "instructions"})
 """What a method may declare to need, and a task to offer."""

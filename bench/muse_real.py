@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting
 from bench.core.errors import Absent, UserError
 from bench.core.record import Score
@@ -20,6 +19,7 @@ from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
 from bench.muse_data import Cut, MuseRows, muse_rows
 from bench.real import history_of, oracles_of, parameters_of, target_of, training
+from bench.runs.context import Work
 from bench.suites import muse
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}

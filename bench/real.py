@@ -17,11 +17,11 @@ from bench.assets.history_sources import with_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical
 from bench.assets.shapes import known_shape, parameters_in
-from bench.context import Work
 from bench.core.contracts import Recipe, Setting, Stream
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
-from bench.lab.build import lasting, stage_two
+from bench.runs.context import Work
+from bench.runs.stages import lasting, stage_two
 
 Build = Callable[[], Checkpoint]
 

@@ -8,8 +8,8 @@ from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Responses
 from bench.records.files import load, read, read_responses, responses_path
-from bench.runner import responses_in
-from bench.store import Store
+from bench.runs.responses import responses_in
+from bench.runs.store import Store
 
 
 def find(name: str, source: Path) -> Record:

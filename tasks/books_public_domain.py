@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Scenario, Setting
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
+from bench.runs.context import Work
 from bench.suites import Suite, muse
 
 NAME = "books-public-domain (public-domain stand-in; not MUSE)"

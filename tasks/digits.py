@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from bench.context import Work
 from bench.core.contracts import Outline, Scenario, Setting
 from bench.core.types import Example
 from bench.lab.classes import Classes, Rows, fresh, scenario
 from bench.lab.digits import CLASSES, digits
+from bench.runs.context import Work
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from bench.context import Work
 from bench.core.contracts import Outline, Scenario, Setting
 from bench.core.errors import unknown
 from bench.core.types import Example
 from bench.lab.classes import Classes, Rows, fresh, scenario
 from bench.lab.digits import CLASSES, SIDE, digits
+from bench.runs.context import Work
 
 EDGES = ("keep", "remove")
 MOST_NEIGHBOURS = 50

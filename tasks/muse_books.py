@@ -14,12 +14,11 @@ from functools import partial
 from typing import ClassVar
 
 from bench.assets.data_sets import as_fetched
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
 from bench.lab.books import Book, continuations, passages, questions, write_library
-from bench.lab.build import ORACLES, Architecture, Options, Pretraining, history, lasting, onward, stage_two
+from bench.lab.build import ORACLES, Architecture, Options, Pretraining, history, onward
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -30,6 +29,8 @@ from bench.metrics.rouge import rouge_l
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
 from bench.real import out_of_place
+from bench.runs.context import Work
+from bench.runs.stages import lasting, stage_two
 from bench.suites import Suite, muse
 
 CHAPTER_WORDS = 79

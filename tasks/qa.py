@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting
 from bench.core.errors import Absent, UserError, unknown
 from bench.core.record import Score
@@ -23,6 +22,7 @@ from bench.metrics.probability import accuracy, exact_memorization, extraction_s
 from bench.metrics.truth import forget_quality
 from bench.qa_data import QaRows, read
 from bench.real import history_of, oracles_of, parameters_of, target_of, template_of, template_problems, training
+from bench.runs.context import Work
 from bench.suites import Suite
 from bench.suites.tofu import BY_SIDE, NAMED, NEW_TOKENS
 

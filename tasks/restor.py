@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import ORACLES, Architecture, Options, history, lasting, onward, resident_pretraining, stage_two
+from bench.lab.build import ORACLES, Architecture, Options, history, onward, resident_pretraining
 from bench.lab.world import Person, make_world, questions, statements
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
@@ -35,6 +34,8 @@ from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real import history_of, oracles_of, out_of_place, overlap_problems, parameters_of, same, target_of, training
 from bench.restor_data import CORPORA, SOURCE, content_hash
 from bench.restor_rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
+from bench.runs.context import Work
+from bench.runs.stages import lasting, stage_two
 from bench.suites import Suite, restor, restor_run
 
 FACTS = 10

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import ORACLES, Architecture, Options, history, lasting, onward, resident_pretraining, stage_two
+from bench.lab.build import ORACLES, Architecture, Options, history, onward, resident_pretraining
 from bench.lab.world import make_world, questions
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
@@ -36,6 +35,8 @@ from bench.real import (
     template_problems,
     training,
 )
+from bench.runs.context import Work
+from bench.runs.stages import lasting, stage_two
 from bench.suites import Suite, tofu
 from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 

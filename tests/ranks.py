@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 
 from torch.distributed.tensor import DTensor
 
-from bench.context import Work
 from bench.core import distributed
 from bench.core.contracts import Recipe, Stream
 from bench.core.errors import Unmet, UserError
 from bench.engines.coding import Texts
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.trainer import Trained, train
-from bench.executor import Worker
-from bench.store import Store
+from bench.runs.context import Work
+from bench.runs.executor import Worker
+from bench.runs.store import Store
 from methods.npo import NPOLoss
 from tests.factories import record
 from tests.processes import ROOT, environment

@@ -186,7 +186,7 @@ def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
     """It says that its rows are clean; its training says otherwise."""
     from bench.conformance import checkpoints_apart
     from bench.core.contracts import Recipe, Stream
-    from bench.lab.build import stage_two
+    from bench.runs.stages import stage_two
 
     trace = prepared(MuseBooks(**BOOKS), LAB, tmp_path)
     scenario = trace.scenario

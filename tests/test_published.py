@@ -15,7 +15,7 @@ from bench.core import registry
 from bench.core.record import Record
 from bench.records.files import load
 from bench.records.leaderboard import check
-from bench.selection import Outcome, choose, steps_for
+from bench.runs.selection import Outcome, choose, steps_for
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

@@ -56,7 +56,7 @@ class Point:
     start: str = ""
     """As `RunSpec.start`."""
     choices: tuple[Mapping[str, Any], ...] = ()
-    """Parameters to lay over the last step's: the rule of `bench.selection` chooses on this seed's validation rows."""
+    """Parameters to lay over the last step's: the rule of `bench.runs.selection` chooses on this seed's validation rows."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def unique(items: Sequence[Any]) -> list[Any]:
 
 def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[str, Any] | None = None) -> RunSpec:
     """The run of a point on a seed, with ``chosen`` laid over its last step's parameters."""
-    from bench.plan import whole
+    from bench.runs.plan import whole
 
     steps = point.steps
     if chosen:

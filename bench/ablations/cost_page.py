@@ -35,7 +35,7 @@ from bench.ablations.costing import (
     rules,
 )
 from bench.ablations.study import table
-from bench.estimate import BYTES_PER_PARAMETER
+from bench.runs.estimate import BYTES_PER_PARAMETER
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 

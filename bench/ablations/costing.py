@@ -14,7 +14,7 @@ from statistics import fmean
 from bench.ablations.base import Study
 from bench.core.record import Record
 from bench.engines.training.flops import PER_ENTRY
-from bench.estimate import BYTES_PER_PARAMETER
+from bench.runs.estimate import BYTES_PER_PARAMETER
 
 METHODS = ("msa", "task-arithmetic", "ga", "graddiff", "npo")
 COSTED = (*METHODS, "oracle")

@@ -8,26 +8,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import ablations, plan, selection
+from bench import ablations
 from bench.ablations import FOLDER
 from bench.ablations import study as studies
 from bench.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
 from bench.ablations.experiment import Experiment, carry_out
 from bench.ablations.experiment import read as read_file
-from bench.commands import is_current
 from bench.core import registry as names
 from bench.core.contracts import Setting
 from bench.core.errors import UserError, collect
 from bench.core.machine import default_jobs, machine_problems
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
-from bench.estimate import known_rate
-from bench.executor import Job, Pool, Result, Surroundings
-from bench.progress import Reporter
 from bench.records.files import read
 from bench.records.tracking import KINDS, Tracker, open_tracker
-from bench.runner import Paths, curves
-from bench.store import Store
+from bench.runs import plan, selection
+from bench.runs.asked import component, component_params, parse_sets
+from bench.runs.estimate import known_rate
+from bench.runs.executor import Pool
+from bench.runs.facts import curves
+from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.progress import Reporter
+from bench.runs.setting import Paths
+from bench.runs.store import Store
+from bench.runs.validate import is_current
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,11 @@ def understood(asked: AskedAblation, problems: list[str]) -> list[Ablation | Exp
 
 def place_of(asked: AskedAblation, problems: list[str]) -> Place | None:
     """The task with its parameters."""
-    kind = plan.component("tasks", asked.task, problems)
+    kind = component("tasks", asked.task, problems)
     if kind is None:
         return None
-    given = plan.parse_sets(asked.sets, asked.task, (), problems)
-    params = plan.component_params(kind, asked.task, given.get(asked.task, {}), problems)
+    given = parse_sets(asked.sets, asked.task, (), problems)
+    params = component_params(kind, asked.task, given.get(asked.task, {}), problems)
     if not problems and hasattr(kind, "problems_in"):
         problems.extend(kind(**params).problems_in("lab"))
     if not asked.seeds and not asked.problems:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import selection
 from bench.ablations.base import Ablation, Finding, Place, Point, Study
 from bench.ablations.past import forget_only, lengths
 from bench.core.types import Json
+from bench.runs import selection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

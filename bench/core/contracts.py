@@ -18,7 +18,7 @@ from bench.core.types import Checkpoint, Example, History, Json, Probe, Request,
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bench.context import Work
+    from bench.runs.context import Work
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from bench.context import Work
 from bench.core.contracts import Recipe, Schedule, Stream, Told, steps_kept
 from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, questions, statements
+from bench.runs.context import Work
+from bench.runs.stages import stage_two
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
 ORACLES = 2
-ORDER = 1_000_003
-"""Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,23 +177,3 @@ def onward(
         return first
     streams = (Stream(tuple(rows), 64, descent()),)
     return stage_two(work, first, streams, Recipe(options.gap_steps, lr), label)
-
-
-def stage_two(
-    work: Work, start: Callable[[], Checkpoint], streams: Sequence[Stream], recipe: Recipe, label: str, order: int = 0
-) -> Callable[[], Checkpoint]:
-    """A checkpoint trained from ``start`` when it is first asked for; ``order`` varies the data order alone."""
-
-    @cache
-    def build() -> Checkpoint:
-        first = start()
-        node = work.train_node(first, streams, recipe, label, seed=work.seed + ORDER * order)
-        made = node.info["meta"]["checkpoint"]
-        return replace(first, path=str(node.path), hash=made, label=label, dtype=work.fitted(recipe).dtype)
-
-    return build
-
-
-def lasting(build: Callable[[], Any]) -> Callable[[], Any]:
-    """``build``, called at most once."""
-    return cache(build)

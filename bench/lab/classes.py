@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.context import Work
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
-from bench.lab.build import Options, history_from, lasting, onward, stage_two
+from bench.lab.build import Options, history_from, onward
 from bench.lab.digits import digits, split
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
 from bench.metrics.probability import accuracy, probability
+from bench.runs.context import Work
+from bench.runs.stages import lasting, stage_two
 
 FORGET = ("class", "tenth")
 ORACLES = 3

@@ -14,8 +14,8 @@ from bench.assets.models import how_to_fetch as how_to_fetch_model
 from bench.core.errors import collect, unknown
 from bench.core.files import write_text
 from bench.core.types import Json
-from bench.plan import Asked
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
+from bench.runs.asked import Asked
 
 RUN = "run"
 """The component of ``--set`` that is no task and no method: how training computes, and what goes on after a method."""

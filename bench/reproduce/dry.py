@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.commands import summary
 from bench.core.machine import default_jobs
 from bench.reproduce.asking import models_of, to_fetch
 from bench.reproduce.command import Wanted
@@ -13,7 +12,8 @@ from bench.reproduce.needs import needs
 from bench.reproduce.page import assumption_line, wrapped
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
 from bench.reproduce.run import planned_panel
-from bench.store import Store
+from bench.runs.launch import summary
+from bench.runs.store import Store
 
 
 def lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:

@@ -11,9 +11,9 @@ from bench.assets.models import canonical
 from bench.assets.shapes import Shape, download_bytes, known_shape
 from bench.core import registry
 from bench.core.compute import MICRO, Way
-from bench.estimate import GPU_PEAK, GPU_SHARE, Size
 from bench.reproduce.asking import models_of
 from bench.reproduce.recipe import ORACLE, TARGET, Panel, Recipe
+from bench.runs.estimate import GPU_PEAK, GPU_SHARE, Size
 
 GPU, GPU_BYTES = "H100", 80e9
 WORLDS = (1, 2, 4, 8)

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench.commands import finish, fitting, jobs_of, show_plan
 from bench.core import distributed
 from bench.core.errors import UserError, collect
 from bench.core.files import write_text
@@ -19,9 +18,6 @@ from bench.core.machine import default_jobs, machine_problems
 from bench.core.provenance import provenance
 from bench.core.record import Record, RunSpec
 from bench.core.types import Json
-from bench.executor import Job, Pool, Result, Surroundings, in_step
-from bench.plan import Plan, make_plan, written
-from bench.progress import Reporter
 from bench.records.files import read
 from bench.records.tracking import open_tracker
 from bench.reproduce import gate, page, recipes, smoke
@@ -30,7 +26,12 @@ from bench.reproduce.command import Wanted
 from bench.reproduce.gate import BY_DEFINITION, Measured, Verdict
 from bench.reproduce.published import NR
 from bench.reproduce.recipe import ORACLE, TARGET, Arm, Column, Panel, Recipe
-from bench.store import Store
+from bench.runs.executor import Pool, in_step
+from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.launch import finish, fitting, jobs_of, show_plan
+from bench.runs.plan import Plan, make_plan, written
+from bench.runs.progress import Reporter
+from bench.runs.store import Store
 
 SCHEMA = 1
 
@@ -96,7 +97,7 @@ def plans(recipe: Recipe, wanted: Wanted, records: Path, store: Store) -> list[P
 def planned_panel(
     recipe: Recipe, panel: Panel, history: str, wanted: Wanted, records: Path, store: Store, only: bool = False
 ) -> Planned:
-    """One panel: the plans of its groups as one, every run once; ``only`` as `bench.plan.make_plan` has it."""
+    """One panel: the plans of its groups as one, every run once; ``only`` as `bench.runs.plan.make_plan` has it."""
     checkpointing = bool(recipe.compute.get("checkpointing", False))
     rows: dict[str, tuple[RunSpec, ...]] = {}
     made = list[Plan]()

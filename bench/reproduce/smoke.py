@@ -1,6 +1,6 @@
 """A recipe made small: random tiny models of the same architecture, rows generated in the benchmark's schema, few steps.
 
-Everything from `bench.plan.Asked` on is as at full scale, but that the jobs are done in the command's own process.
+Everything from `bench.runs.asked.Asked` on is as at full scale, but that the jobs are done in the command's own process.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.context import Work
 from bench.core import distributed
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
@@ -26,7 +25,8 @@ from bench.metrics.options import mean_loss, option_logprob
 from bench.metrics.restor import matched
 from bench.records.files import read_responses, write_responses
 from bench.restor_data import ROLES
-from bench.runner import RESPONSES_FILE, generation_hash, hashable
+from bench.runs.context import Work
+from bench.runs.responses import RESPONSES_FILE, generation_hash, hashable
 from bench.suites.restor import (
     LOGIT_GOALS,
     NEW_TOKENS,

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from bench.context import Work
 from bench.core import registry
 from bench.core.contracts import Scenario
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Moment, Responses, Validation
 from bench.engines.arithmetic.sums import distance
-from bench.runner import LEFT_OUT, Paths, execute, prepare, signals, validate
-from bench.store import Store
+from bench.runs.context import Work
+from bench.runs.runner import LEFT_OUT, execute, prepare
+from bench.runs.setting import Paths
+from bench.runs.store import Store
+from bench.runs.validate import signals, validate
 from tests.tiny import qa
 
 SMALL = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
@@ -118,7 +120,7 @@ def test_a_run_that_begins_nowhere_else_begins_at_the_target(lab: Lab) -> None:
 
 
 def test_without_a_history_there_is_nothing_to_begin_at(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import runner
+    from bench.runs import runner
 
     alone = replace(lab.scenario(), history=None)
     monkeypatch.setattr(runner, "prepare", lambda *_: alone)

@@ -11,9 +11,9 @@ from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.records import files
 from bench.records.files import responses_path, write_responses
-from bench.runner import responses_in
+from bench.runs.responses import responses_in
+from bench.runs.store import Store
 from bench.show import find, show_record
-from bench.store import Store
 from tests.factories import study
 from tests.processes import Place, bench, without_torch
 

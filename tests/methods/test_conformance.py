@@ -9,7 +9,7 @@ import pytest
 
 from bench.conformance import check_declared, check_method
 from bench.core import registry
-from bench.selection import grid
+from bench.runs.selection import grid
 
 METHODS = sorted(registry.table("methods"))
 PLACES = [f"{tier}-{task}" for task in sorted(registry.table("tasks")) for tier in registry.load("tasks", task).tiers]

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from bench.conformance import Place, tiny_place
-from bench.context import Ledger, for_method
 from bench.core.types import Checkpoint
-from bench.plan import method_names
+from bench.runs.asked import method_names
+from bench.runs.method_context import Ledger, for_method
 from methods.finetune import Finetune
 from methods.msa import MSA
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from bench.conformance import Place, tiny_place
-from bench.context import Ledger, for_method
 from bench.core.errors import Unmet
 from bench.core.types import Checkpoint, Example
 from bench.engines.coding import collate
 from bench.engines.templates import encode
 from bench.engines.training.losses import NextToken
+from bench.runs.method_context import Ledger, for_method
 from methods.ga import GradientAscent
 from methods.graddiff import GradDiff
 from methods.retrain import Retrain

@@ -16,13 +16,13 @@ import pytest
 
 import methods
 from bench.conformance import Trace, content, contents, held_rows, prepared
-from bench.context import Ledger
 from bench.core import registry
 from bench.core.contracts import Setting
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint, Example, bare
 from bench.engines.loaders import Sealed, open_checkpoint
-from bench.runner import unlearn
+from bench.runs.method_context import Ledger
+from bench.runs.runner import unlearn
 from tests.conftest import SMALL
 from tests.spies import WAYS, Spy, Thief
 
@@ -161,7 +161,7 @@ def test_the_same_ways_lead_to_what_is_not_sealed(built: Built, registered: None
 
 def test_asking_for_the_oracles_own_training_gives_another_node(built: Built) -> None:
     """The same start, rows and recipe as the oracle's, asked by a method, are not answered from the task's cache."""
-    from bench.context import for_method
+    from bench.runs.method_context import for_method
 
     work = built.trace.work
     fields = next(node for node in work.nodes.values() if node.info["label"] == "oracle-0").info["fields"]

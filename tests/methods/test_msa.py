@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from bench.conformance import Place, tiny_place
-from bench.context import Ledger, for_method
 from bench.core.contracts import Recipe, Stream
 from bench.core.errors import Unmet, UserError
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.arithmetic.sums import as_terms
+from bench.runs.method_context import Ledger, for_method
 from methods.msa import MSA
 from methods.task_arithmetic import TaskArithmetic
 

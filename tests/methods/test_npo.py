@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from bench.conformance import tiny_place
-from bench.context import Ledger, for_method
 from bench.core.contracts import Batch
 from bench.core.types import Checkpoint, Probe
 from bench.engines.coding import answer_log_probs, collate
 from bench.engines.measuring.measure import measure
 from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent
+from bench.runs.method_context import Ledger, for_method
 from methods.npo import NPO, NPOLoss
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, tokenizer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.conformance import tiny_place
-from bench.context import Ledger, for_method
 from bench.core.contracts import Recipe
+from bench.runs.method_context import Ledger, for_method
 from methods.repair import Repair
 
 

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from bench.conformance import LAB, Trace, prepared
-from bench.context import Ledger, Work
 from bench.core import registry
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.core.record import RunSpec, Step
 from bench.engines.loaders import open_checkpoint
-from bench.plan import Asked, make_plan
-from bench.runner import unlearn, validate
-from bench.store import Store
+from bench.runs.asked import Asked
+from bench.runs.context import Work
+from bench.runs.method_context import Ledger
+from bench.runs.plan import make_plan
+from bench.runs.runner import unlearn
+from bench.runs.store import Store
+from bench.runs.validate import validate
 from tasks.digits import Digits
 from tests.processes import bench
 
@@ -95,7 +98,7 @@ def test_every_method_works_on_it(trace: Trace, name: str) -> None:
 
 def test_a_search_asks_the_validation_rows(tmp_path: Path) -> None:
     """A setting's row of `bench tune`, without any oracle; the forget score is the share of images called right."""
-    from bench.runner import Paths
+    from bench.runs.setting import Paths
 
     params = registry.defaults(registry.load("methods", "ga")) | {"steps": 2}
     spec = RunSpec("digits", registry.defaults(Digits) | SMALL, "lab", "lab", (Step("ga", params),), 0)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from bench.conformance import LAB, Trace, fail, prepared, probes_sound, rows_apart, scores_sound
-from bench.context import Ledger
 from bench.core import registry
 from bench.core.record import RunSpec, Step
 from bench.core.types import Example
 from bench.engines.loaders import open_checkpoint
-from bench.runner import unlearn
+from bench.runs.method_context import Ledger
+from bench.runs.runner import unlearn
 from tasks.graph import Graph
 
 SMALL = {"width": 4, "history_steps": 2, "target_steps": 2, "neighbours": 3}

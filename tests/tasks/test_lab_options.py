@@ -11,14 +11,15 @@ import pytest
 
 import methods
 from bench.conformance import LAB, contents
-from bench.context import Ledger, Work
 from bench.core import registry
 from bench.core.contracts import Recipe, Scenario, Stream
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint, Example, bare
 from bench.lab.build import Options
-from bench.runner import unlearn
-from bench.store import Node, Store
+from bench.runs.context import Work
+from bench.runs.method_context import Ledger
+from bench.runs.runner import unlearn
+from bench.runs.store import Node, Store
 from tests.conftest import SMALL
 from tests.spies import Spy
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.context import Work
 from bench.core.contracts import Metric, Setting
 from bench.core.provenance import provenance
 from bench.core.types import Checkpoint
 from bench.engines.measuring.measure import measure
-from bench.store import Store
+from bench.runs.context import Work
+from bench.runs.store import Store
 from tasks.muse_books import MuseBooks
 
 ASKED = {"forget_verbatim", "forget_passages", "retain_passages", "holdout_passages", "retain_questions"}

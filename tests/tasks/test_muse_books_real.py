@@ -12,7 +12,6 @@ import pytest
 from bench.assets.data_sets import DATA_SETS, FILES
 from bench.assets.models import FETCHED
 from bench.conformance import Trace, check_task, checkpoints_apart, fail, prepared, probes_sound, rows_apart, shared
-from bench.context import Work
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash, tree_hash
@@ -23,9 +22,11 @@ from bench.lab.model import small_llama, word_tokenizer
 from bench.metrics import score_all
 from bench.muse_data import muse_rows
 from bench.muse_real import RealBooks
-from bench.plan import Asked, Plan, make_plan
-from bench.runner import execute
-from bench.store import Store
+from bench.runs.asked import Asked
+from bench.runs.context import Work
+from bench.runs.plan import Plan, make_plan
+from bench.runs.runner import execute
+from bench.runs.store import Store
 from tasks.books_public_domain import BooksPublicDomain
 from tasks.muse_books import MuseBooks, origin
 from tests.bench.test_muse_data import REAL, WORDS, books, here, written

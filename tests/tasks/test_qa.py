@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from bench.conformance import check_task, prepared
-from bench.context import Work
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.evaluate import Evaluation, evaluate
-from bench.plan import Asked, make_plan
-from bench.runner import execute
-from bench.store import Store
+from bench.runs.asked import Asked
+from bench.runs.context import Work
+from bench.runs.plan import make_plan
+from bench.runs.runner import execute
+from bench.runs.store import Store
 from tasks.qa import Qa
 from tests.bench.test_qa_data import rows, written
 from tests.tiny import saved, subword_llama, subword_tokenizer

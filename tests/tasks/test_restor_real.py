@@ -15,17 +15,19 @@ import pytest
 from bench.assets.git import cloned, git_blob
 from bench.assets.published_tables import BLOBS
 from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, rows_apart
-from bench.context import Work
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
-from bench.plan import Asked, Plan, make_plan
 from bench.restor_data import CORPORA, read
 from bench.restor_rows import choose, instructions, split, spread, tenth
-from bench.runner import Paths, execute
-from bench.store import Store
+from bench.runs.asked import Asked
+from bench.runs.context import Work
+from bench.runs.plan import Plan, make_plan
+from bench.runs.runner import execute
+from bench.runs.setting import Paths
+from bench.runs.store import Store
 from bench.suites.restor_run import known, spoken
 from tasks.restor import Restor
 from tests.tiny import llama, saved, tokenizer
@@ -281,14 +283,14 @@ def test_a_method_that_has_no_need_of_the_past_cannot_open_the_clean_oracle(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
     from bench.engines.loaders import Sealed
-    from bench.runner import unlearn
+    from bench.runs.runner import unlearn
 
     plan = plan_of(model, data, tmp_path, ("ga",), params={"oracle": "clean"})
     spec = next(entry.spec for entry in plan.entries if entry.spec.method == "ga")
     work = Work(Store(tmp_path / "store"), 0, {})
     task = Restor(**spec.task_params)
     scenario = task.prepare(work, setting(model, data))
-    from bench.context import Ledger
+    from bench.runs.method_context import Ledger
 
     oracle = scenario.oracles[0]()
     with pytest.raises(Sealed):

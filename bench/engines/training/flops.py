@@ -13,17 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.core.hashing import TOKENIZER_FILES, file_hash, folder_hash
-from bench.core.types import Checkpoint, Example, Json, bare, data_hash
-from bench.store import Node
+from bench.core.types import Checkpoint, Example, Json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.context import Work
 
 VERSION = 1
 """Raise it when the same checkpoint and rows give other numbers."""
@@ -88,29 +84,3 @@ def spaced(rows: Sequence[Example]) -> list[Example]:
     """At most `ROWS` of the rows, at equal distances."""
     kept = min(ROWS, len(rows))
     return [rows[i * len(rows) // kept] for i in range(kept)]
-
-
-def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> Node:
-    """`training_flops` as a node: of the config, the tokenizer and the rows, whatever the weights are."""
-    folder = Path(checkpoint.path)
-    fields = {
-        "kind": "flops",
-        "version": VERSION,
-        "config": file_hash(folder / "config.json"),
-        "tokenizer": folder_hash(Path(checkpoint.tokenizer or folder), TOKENIZER_FILES),
-        "rows": data_hash(bare(rows)),
-    }
-    return work.on_behalf_of("measure").node(
-        fields, lambda _: training_flops(checkpoint, rows, work.device), "count FLOPs"
-    )
-
-
-def method_flops(own: Sequence[Node], counted: Json) -> Json:
-    """What a method's nodes took: ``training``, their tokens times the count, and ``arithmetic``, 2 a term and parameter."""
-    tokens = sum(node.info["meta"].get("tokens", 0) for node in own)
-    terms = sum(len(node.info["fields"]["terms"]) for node in own if node.info["fields"].get("kind") == "combine")
-    return {
-        "training": tokens * counted["training_per_token"],
-        "arithmetic": PER_ENTRY * terms * counted["parameters"],
-        **{name: counted[name] for name in ("forward_per_token", "training_per_token", "parameters")},
-    }

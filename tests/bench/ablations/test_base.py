@@ -11,7 +11,7 @@ from bench.ablations.base import Ablation, Place, Point, framed, spec_of, unique
 from bench.core import registry
 from bench.core.errors import UserError
 from bench.core.record import Step
-from bench.plan import method_names, steps_of
+from bench.runs.asked import method_names, steps_of
 from tests.factories import place
 
 RUNS = [name for name in ablations.TABLE if isinstance(ablations.load(name), Ablation)]

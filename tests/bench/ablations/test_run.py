@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from bench import selection
+from bench.ablations import FOLDER
 from bench.ablations import study as studies
 from bench.ablations.base import Point, spec_of
-from bench.ablations.run import FOLDER, Planned, chosen_for, distinct, distinct_scenarios
-from bench.executor import Job
+from bench.ablations.run import Planned, chosen_for, distinct, distinct_scenarios
+from bench.runs import selection
+from bench.runs.jobs import Job
 from tests.factories import place, searched
 from tests.processes import bench, contents, without_torch
 

@@ -12,8 +12,9 @@ from bench.assets.data_sets import DATA_SETS, FILES, Place, data_set, fetched, f
 from bench.assets.models import FETCHED
 from bench.core.errors import UserError
 from bench.core.hashing import tree_hash
-from bench.plan import Asked, outside
 from bench.restor_data import WHOLE_HASH
+from bench.runs.asked import Asked
+from bench.runs.outside import outside
 from bench.tofu_data import CONFIGS
 
 

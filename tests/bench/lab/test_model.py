@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from bench.conformance import WORDS
-from bench.context import Work
 from bench.core.contracts import Recipe, Stream
 from bench.core.hashing import folder_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history, stage_two
+from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
-from bench.store import Store
+from bench.runs.context import Work
+from bench.runs.stages import stage_two
+from bench.runs.store import Store
 from tests.tiny import bits, passage, qa
 
 ROWS = (*(qa(i, f"w{i} ?", f"w{i + 1}") for i in range(10)), *(passage(i, f"w{i} w{i + 2}") for i in range(4)))

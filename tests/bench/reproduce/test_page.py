@@ -10,14 +10,14 @@ import pytest
 
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
-from bench.plan import Plan
 from bench.records.files import write as write_record
 from bench.reproduce import page
 from bench.reproduce.command import Wanted, overview
 from bench.reproduce.recipe import Recipe
 from bench.reproduce.recipes import RECIPES, TABLE
 from bench.reproduce.run import Planned, result_of, write
-from bench.runner import Paths
+from bench.runs.plan import Plan
+from bench.runs.setting import Paths
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = {"acc_forget": 0.15, "acc_recover": 0.13, "acc_retain": 0.89, "model_utility": 0.48}

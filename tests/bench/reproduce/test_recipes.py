@@ -20,7 +20,7 @@ from bench.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
 from bench.reproduce.recipes import NOT_HERE, RECIPES, TABLE
 from bench.reproduce.run import planned_panel
 from bench.reproduce.smoke import ARCHITECTURES
-from bench.store import Store
+from bench.runs.store import Store
 
 PANELS = [(recipe, panel) for recipe in RECIPES for panel in recipe.panels]
 RUN = [(recipe, arm) for recipe, panel in PANELS for arm in panel.arms if arm.method not in ("", TARGET, ORACLE)]

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from bench.conformance import WORDS
-from bench.context import Work
 from bench.core.types import Checkpoint
 from bench.engines.loaders import checkpoint_at
-from bench.engines.training.flops import ROWS, count, flops_node, method_flops, spaced, training_flops
+from bench.engines.training.flops import ROWS, count, spaced, training_flops
 from bench.engines.training.trainer import save
 from bench.lab.model import SPECIAL
-from bench.store import Node, Store
+from bench.runs.context import Work
+from bench.runs.facts import flops_node, method_flops
+from bench.runs.store import Node, Store
 from tests.tiny import llama, passage, qa, tokenizer
 
 WIDTH = 64

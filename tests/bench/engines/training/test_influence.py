@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.conformance import Place, tiny_place
-from bench.context import Ledger, Work, for_method
 from bench.core.types import Checkpoint, Example
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.templates import encode
@@ -24,7 +23,9 @@ from bench.engines.training.influence import (
     sampled,
     write_shuffled,
 )
-from bench.store import Store
+from bench.runs.context import Work
+from bench.runs.method_context import Ledger, for_method
+from bench.runs.store import Store
 from methods.msa import MSA
 from tests.tiny import llama, passage, qa, saved, tokenizer
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.context import Work
 from bench.core.contracts import Recipe, Stream
 from bench.core.types import Checkpoint, Example
 from bench.engines.coding import Texts, answer_log_probs, collate
@@ -21,7 +20,8 @@ from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.trainer import Trained, describe, last_checkpoint, plan_rows, reference_log_probs, train
-from bench.store import Store
+from bench.runs.context import Work
+from bench.runs.store import Store
 from methods.npo import NPOLoss
 from tests.tiny import bits, llama, passage, qa, saved, tokenizer
 

@@ -175,7 +175,7 @@ def report(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Out
         "kind": "tune",
         "place": place,
         "method": method,
-        "rule": f"bench.selection version {VERSION}: highest utility among settings that have forgotten "
+        "rule": f"bench.runs.selection version {VERSION}: highest utility among settings that have forgotten "
         f"(at most the never-trained level + {MARGIN}), then highest log-prob of what must stay",
         "seeds": list(seeds),
         "budget": len(outcomes),

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import store as module
 from bench.core.errors import Busy
 from bench.core.hashing import digest
 from bench.core.types import Json
-from bench.store import STALE_SECONDS, Store, here, started
+from bench.runs import store as module
+from bench.runs.store import STALE_SECONDS, Store, here, started
 from tests.processes import environment
 
 FIELDS: Json = {"kind": "test"}
@@ -63,7 +63,7 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
 HOLD = """
 import sys, time
 from pathlib import Path
-from bench.store import Store
+from bench.runs.store import Store
 with Store(Path(sys.argv[1])).lease(sys.argv[2]) as mine:
     print(mine, flush=True)
     time.sleep(600)
@@ -305,7 +305,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
-from bench.store import Store
+from bench.runs.store import Store
 keys = sys.argv[2].split()
 won = [[], []]
 
@@ -350,7 +350,7 @@ def test_of_many_contenders_for_a_lease_exactly_one_wins(stale: bool, tmp_path: 
 BUILD = """
 import sys
 from pathlib import Path
-from bench.store import Store
+from bench.runs.store import Store
 
 def make(folder):
     for number in range(30):
@@ -383,7 +383,7 @@ def test_a_builder_killed_at_any_moment_leaves_whole_nodes_or_none(tmp_path: Pat
 SHARE = """
 import sys, time
 from pathlib import Path
-from bench.store import Store
+from bench.runs.store import Store
 
 def make(folder):
     time.sleep(0.01)

@@ -15,9 +15,17 @@ from bench.core import machine as memory
 from bench.core.compute import Way
 from bench.core.contracts import Setting
 from bench.core.types import Checkpoint
-from bench.estimate import PROCESS_BYTES, Size, known_rate, measuring_bytes, merging_bytes, state_bytes, training_bytes
 from bench.lab.model import small_llama
 from bench.real import parameters_of
+from bench.runs.estimate import (
+    PROCESS_BYTES,
+    Size,
+    known_rate,
+    measuring_bytes,
+    merging_bytes,
+    state_bytes,
+    training_bytes,
+)
 from tests.tiny import llama
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)

@@ -14,7 +14,7 @@ import pytest
 
 from bench.lab.build import Options
 from bench.records.files import read_responses
-from bench.store import Store
+from bench.runs.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
 
 ABSOLUTE = re.compile(r"(?<![\w.…/:])/(?:[\w.+@~-]+/)+[\w.+@~-]*")

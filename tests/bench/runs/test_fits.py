@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import fits
 from bench.assets.shapes import SHAPES
 from bench.core.compute import Way
 from bench.core.types import Json
-from bench.estimate import Size
-from bench.fits import MARGIN, Room, load, proposals, refusals, room_of
-from bench.store import Store
+from bench.runs import estimate
+from bench.runs.estimate import MARGIN, Room, Size, load, proposals, refusals, room_of
+from bench.runs.store import Store
 
 GB = 10**9
 SMALL = Size(SHAPES["smollm2-135m-instruct-q4"], 90, 1, 2, checkpoints=5)
@@ -93,7 +92,7 @@ def test_room_is_what_the_machine_has(tmp_path: Path, monkeypatch: pytest.Monkey
         (folder / "node.json").write_text(json.dumps(info))
     found = room_of(Way(), SMALL, Store(tmp_path / "store"))
     assert found.memory > 10**8 and found.disk > 0 and found.held == one, "a checkpoint of this size, and no other node"
-    monkeypatch.setattr(fits.memory, "gpu", lambda device: fits.memory.Gpu("NVIDIA L4", 24 * GB))
+    monkeypatch.setattr(estimate.memory, "gpu", lambda device: estimate.memory.Gpu("NVIDIA L4", 24 * GB))
     found = room_of(Way(device="cuda:0"), None, Store(tmp_path / "none"))
     assert (found.memory, found.where, found.held) == (24 * GB, "the NVIDIA L4", 0)
     assert not (tmp_path / "none").exists(), "looking makes nothing"

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,51 +25,12 @@ from bench.core.compute import MICRO
 from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec
 from bench.core.types import Json
-from bench.runner import Paths
+from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.setting import Paths
 
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One thing for a worker to do: build a stage of a scenario, or make a run's record."""
-
-    spec: RunSpec
-    stage: str = ""
-    """``target``, ``oracle-0`` ...; ``validate`` for a setting of a search; empty for the run itself."""
-    estimate: Json = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.stage or self.spec.method} seed {self.spec.seed}"
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a job ended."""
-
-    job: Job
-    status: str
-    """``done``, ``skipped`` or ``failed``."""
-    message: str = ""
-    """The whole error of a failed job."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What every worker of a command is told."""
-
-    store: Path
-    out: Path
-    paths: Paths
-    device: str
-    threads: int
-    logs: Path
-    checkpointing: bool = False
-    """Whether training computes activations again in the backward pass, to save memory."""
 
 
 class Pool:
@@ -268,7 +229,7 @@ class Worker:
     """Does jobs one after another, over one store."""
 
     def __init__(self, around: Json, answer: Callable[[Json], None]) -> None:
-        from bench.store import Store
+        from bench.runs.store import Store
 
         self.store, self.out = Store(Path(around["store"])), Path(around["out"])
         self.paths, self.device, self.threads = Paths.from_json(around["paths"]), around["device"], around["threads"]
@@ -309,7 +270,8 @@ class Worker:
 
         from bench.core.files import write_text
         from bench.records.files import read, write
-        from bench.runner import build_stage, execute, validate
+        from bench.runs.runner import build_stage, execute
+        from bench.runs.validate import validate
 
         torch.set_num_threads(self.threads)
         work = self.work(spec, wait)
@@ -330,8 +292,8 @@ class Worker:
 
     def work(self, spec: RunSpec, wait: bool) -> Any:
         """A context for the spec's seed."""
-        from bench.context import Work
         from bench.core.provenance import provenance
+        from bench.runs.context import Work
 
         real, compute = spec.tier == "real", spec.compute
         return Work(

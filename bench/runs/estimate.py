@@ -7,17 +7,23 @@ model: parameters are counted in the headers of its files, and models that aren'
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from bench.assets.shapes import Shape, weight_count
+from bench.core import machine as memory
 from bench.core.compute import Way
 from bench.core.contracts import Recipe, Stream
+from bench.core.machine import existing, gigabytes
 from bench.core.types import Checkpoint, Json
 from bench.engines.loaders import LOADERS
+from bench.runs.store import Store
 
 DEFAULT_RATE = {5_000_000: 25e9, 10**15: 55e9}
 """Training operations per second of one AVX2 core, up to so many parameters, when nothing has been measured yet: small
@@ -28,7 +34,7 @@ OTHER_PEAK = 100e12
 """Of a GPU that isn't in the table."""
 GPU_SHARE = {"bfloat16": 0.35, "float32": 0.03}
 """Share of `GPU_PEAK` that training reaches, a guess: float32 without tensor cores peaks at a sixteenth of bfloat16."""
-ALIKE = 8
+RATE_FACTOR = 8
 """Rates are taken from models whose size is within this factor."""
 BYTES_PER_PARAMETER = 16
 """Float32 weights, gradients and AdamW's two moments."""
@@ -148,7 +154,7 @@ def seen_rates(root: Path, parameters: int, device: str = "cpu") -> list[float]:
             meta.get("train_seconds", 0) > 1
             and not meta.get("resumed")
             and str(where).split(":")[0] == device.split(":")[0]
-            and parameters / ALIKE < size < parameters * ALIKE
+            and parameters / RATE_FACTOR < size < parameters * RATE_FACTOR
         ):
             rates.append(6 * meta["tokens"] * size / meta["train_seconds"])
     return rates
@@ -173,3 +179,127 @@ def train_seconds(root: Path, start: Checkpoint, streams: Sequence[Stream], reci
         tokens += recipe.steps * min(stream.batch, len(sizes)) * sum(sizes) / max(1, len(sizes))
     parameters = weight_count(start)
     return 6 * tokens * parameters / known_rate(root, parameters)
+
+
+MARGIN = 1.2
+"""What is proposed must fit with so much to spare; what is refused doesn't fit without any."""
+
+SAME_SIZE = 0.5
+"""A node holds a checkpoint of the plan's model when its size is within this share of it."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is."""
+
+    memory: int
+    """Bytes in all, of the machine or of one GPU; 0: nothing says so."""
+    disk: int
+    """Bytes free where the store is."""
+    held: int = 0
+    """Bytes of the checkpoints of such a size that the store has: they may be the plan's own."""
+    where: str = "this machine"
+
+
+def load(size: Size, way: Way, workers: int) -> int:
+    """Bytes that share one memory: on a CPU those of all processes, on GPUs one's."""
+    return size.worker(way) * (workers * way.world if way.device == "cpu" else 1)
+
+
+def room_of(way: Way, size: Size | None, store: Store) -> Room:
+    """What this machine has for a plan's work; nothing is loaded."""
+    disk = shutil.disk_usage(existing(store.root)).free
+    one = size.shape.parameters * way.width if size else 0
+    weights = [info.get("bytes", 0) for info in made(store.root, None)] if one else []
+    held = sum(n for n in weights if SAME_SIZE * one <= n <= one / SAME_SIZE)
+    if way.device == "cpu":
+        return Room(memory.total(), disk, held)
+    gpu = memory.gpu(way.device)
+    return Room(gpu.bytes, disk, held, f"the {gpu.name}") if gpu else Room(0, disk, held, "the GPU")
+
+
+def refusals(size: Size | None, way: Way, workers: int, room: Room) -> list[str]:
+    """A sentence for memory and one for disk, where there isn't enough; none where nothing is known or the lab runs."""
+    if size is None:
+        return []
+    found = []
+    needed, disk = load(size, way, workers), size.disk(way, workers)
+    if room.memory and needed > room.memory:
+        what = max(size.parts(way).items(), key=lambda part: part[1])[0].capitalize()
+        several = f" with {workers} workers" if workers > 1 and way.device == "cpu" else ""
+        found.append(
+            f"{what}{several} needs about {gigabytes(needed)}, and {room.where} has {gigabytes(room.memory)}: "
+            + (remedy(way, workers, partial(load, size), room.memory) or "take a smaller model or a larger machine.")
+        )
+    if disk > room.disk + room.held:
+        found.append(
+            f"The checkpoints need about {gigabytes(disk)} of disk, and {gigabytes(room.disk)} are free where the store "
+            "is: choose another place with --store or MSA_BENCH_STORE, make room, or "
+            + (remedy(way, workers, size.disk, room.disk + room.held) or "run fewer methods and seeds.")
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One thing that a user may add."""
+
+    text: str
+    change: Callable[[Way, int], tuple[Way, int]]
+    lossy: bool = False
+    """Whether other weights are trained, or trained less exactly."""
+
+
+def flags(way: Way, workers: int) -> Iterator[Flag]:
+    """What isn't in use yet, in the order in which it is tried."""
+    if workers > 1 and way.device == "cpu":
+        yield Flag("--jobs 1", lambda way, _: (way, 1))
+    if not way.checkpointing:
+        yield Flag("--checkpointing", lambda way, n: (replace(way, checkpointing=True), n))
+    if way.micro > 1:
+        yield Flag("--micro 1", lambda way, n: (replace(way, micro=1), n))
+    if not way.lora and way.world == 1:
+        yield Flag("--lora 8", lambda way, n: (replace(way, lora=8), n), lossy=True)
+    if way.dtype == "float32":
+        text = "--dtype bfloat16" + (" in the place of --autocast" if way.autocast else "")
+        yield Flag(text, lambda way, n: (replace(way, dtype="bfloat16", autocast=False), n), lossy=True)
+
+
+def remedy(way: Way, workers: int, amount: Callable[[Way, int], int], there: int) -> str:
+    """The least change with which the amount is there; empty where no change does it."""
+    for added, other, jobs in proposals(way, workers):
+        if MARGIN * amount(other, jobs) <= there:
+            return f"add {added} ({gigabytes(amount(other, jobs))})."
+    return ""
+
+
+def proposals(way: Way, workers: int) -> Iterator[tuple[str, Way, int]]:
+    """What may be added, what it makes of the run, and of its workers: the least change first."""
+    offered = list(flags(way, workers))
+    sets = [chosen for n in range(1, len(offered) + 1) for chosen in itertools.combinations(offered, n)]
+    lossless = [chosen for chosen in sets if not any(flag.lossy for flag in chosen)]
+    lossy = [chosen for chosen in sets if any(flag.lossy for flag in chosen)]
+    yield from (made_of(way, workers, chosen) for chosen in lossless)
+    yield from on_more_gpus(way)
+    yield from (made_of(way, workers, chosen) for chosen in sorted(lossy, key=lossiness))
+
+
+def lossiness(chosen: Sequence[Flag]) -> int:
+    """How many of them change what is trained."""
+    return sum(flag.lossy for flag in chosen)
+
+
+def made_of(way: Way, workers: int, chosen: Sequence[Flag]) -> tuple[str, Way, int]:
+    """A run with these flags as well."""
+    for flag in chosen:
+        way, workers = flag.change(way, workers)
+    return " ".join(flag.text for flag in chosen), way, workers
+
+
+def on_more_gpus(way: Way) -> Iterator[tuple[str, Way, int]]:
+    """The model in parts, one with each of several GPUs; adapters are trained by one process alone."""
+    if way.device == "cpu" or way.world > 1 or way.lora:
+        return
+    for gpus in (2, 4, 8):
+        text = f"--checkpointing and start it on {gpus} such GPUs, `torchrun --nproc-per-node {gpus} -m bench run ...`"
+        yield text, replace(way, checkpointing=True, world=gpus), 1

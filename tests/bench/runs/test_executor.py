@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from bench.core.record import Record, RunSpec
-from bench.executor import Job, Pool, Surroundings, Worker, hide_paths, write_failed
-from bench.runner import Paths
-from bench.store import Store, here
+from bench.runs.executor import Pool, Worker, hide_paths, write_failed
+from bench.runs.jobs import Job, Surroundings
+from bench.runs.setting import Paths
+from bench.runs.store import Store, here
 from tests.processes import Place, environment, result_of
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.core import registry
 from bench.core.types import Example, Responses, Validation
-from bench.selection import (
+from bench.runs.selection import (
     MARGIN,
     Outcome,
     average,

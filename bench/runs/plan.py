@@ -5,58 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from bench.assets.shapes import known_shape, parameters_in, shape_in
 from bench.core import machine as memory
 from bench.core import registry
-from bench.core.compute import DTYPES, Way
+from bench.core.compute import Way
 from bench.core.contracts import Outline, Setting
-from bench.core.errors import UserError, collect, unknown
-from bench.core.record import Record, RunSpec, Step
-from bench.core.registry import full_variant, preset_params
-from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
+from bench.core.errors import UserError, collect
+from bench.core.record import Record, RunSpec
 from bench.records.files import read
-from bench.runner import Paths, setting_of
-from bench.store import Store
+from bench.runs.asked import LAB, Asked, component, component_params, computing, method_names, parse_sets, rows_of
+from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
+from bench.runs.outside import check_lm_eval, data_name, fetch_data, outside
+from bench.runs.setting import Paths, setting_of
+from bench.runs.store import Store
 
 ALWAYS = ("target", "retrain")
 """Rows of every table: the untouched model and the oracle."""
-LAB = "lab"
-KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
-"""How a parameter's type is called in a message."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user typed, not yet understood."""
-
-    task: str
-    methods: tuple[str, ...]
-    """Names, ``name@variant``, or ``all``."""
-    sets: tuple[str, ...] = ()
-    """``component.parameter=value``."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    model: str = ""
-    data: str = ""
-    history: str = ""
-    """File or folder with the model's past."""
-    limit: int | None = None
-    lm_eval: tuple[str, ...] = ()
-    lm_eval_data: str = ""
-    study: str = ""
-    target: str = ""
-    """A target that was trained elsewhere: known name, hub id or folder."""
-    oracles: tuple[str, ...] = ()
-    """Retrained models from elsewhere."""
-    then: tuple[str, ...] = ()
-    """Methods that go on where each row's method has ended, and from the untouched target."""
-    kinds: tuple[str, ...] = ()
-    """Kinds of probes that are asked; none for all."""
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    """`RunSpec.compute` as the user has it: what isn't said is absent."""
-    problems: tuple[str, ...] = ()
-    """Mistakes that parsing has found already."""
 
 
 @dataclass(frozen=True)
@@ -272,23 +238,6 @@ def written(spec: RunSpec) -> int:
     return sum(method.checkpoints() if hasattr(method, "checkpoints") else 1 for method in made)
 
 
-def fetch_model(name: str) -> str:
-    """The command that fetches a model, with its size where that is known."""
-    from bench.assets.models import canonical, how_to_fetch
-    from bench.assets.shapes import download_bytes
-    from bench.core.machine import gigabytes
-
-    size = download_bytes(name)
-    return f"{how_to_fetch(canonical(name))} ({gigabytes(size) if size else 'nobody here knows its size'})"
-
-
-def fetch_data(task: str) -> str:
-    """The command that fetches a task's data."""
-    from bench.assets.data_sets import how_to_fetch
-
-    return f"{how_to_fetch(task)} (some MB of text)"
-
-
 def whole(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
     task = registry.load("tasks", spec.task)
@@ -359,266 +308,9 @@ def is_kept(record: Record, store: Store) -> bool:
     return all(key and store.find(key) is not None for key in nodes)
 
 
-def component(kind: str, name: str, problems: list[str]) -> Any:
-    """The class of a task or method, or None and a sentence."""
-    try:
-        return registry.load(kind, name)
-    except UserError as error:
-        problems.extend(error.problems)
-        return None
-
-
-def method_names(asked: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
-    """(method, variant) of every row beside the untouched target; the oracle's comes first."""
-    known = registry.table("methods")
-    wanted: list[tuple[str, str]] = [("retrain", "")]
-    for text in asked:
-        if text == "all":
-            for name in known:
-                if not getattr(registry.load("methods", name), "in_all", True):
-                    continue
-                variants = getattr(registry.load("methods", name), "variants", ())
-                wanted += [(name, ""), *((name, variant) for variant in variants)]
-            continue
-        name, _, variant = text.partition("@")
-        if name == "target":
-            continue
-        if name not in known:
-            problems.append(unknown("method", name, [*known, "all"], "methods"))
-            continue
-        wanted.append((name, variant))
-    if not asked:
-        problems.append("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
-    return list(dict.fromkeys(wanted))
-
-
-def parse_sets(
-    sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]], problems: list[str]
-) -> dict[str, dict[str, str]]:
-    """``a.b=c`` as {a: {b: c}}; a component that takes no part is a mistake."""
-    takes_part = list(dict.fromkeys([*({task} & set(registry.table("tasks"))), *(name for name, _ in wanted)]))
-    found: dict[str, dict[str, str]] = {}
-    for text in sets:
-        left, equals, value = text.partition("=")
-        owner, dot, name = left.strip().rpartition(".")
-        if not equals or not dot or not name:
-            problems.append(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
-        elif owner not in takes_part and (owner in registry.table("methods") or owner in registry.table("tasks")):
-            problems.append(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
-        elif owner not in takes_part:
-            problems.append("--set " + text + ": " + unknown("component", owner, takes_part))
-        elif name in found.setdefault(owner, {}):
-            problems.append(f"--set {text}: {owner}.{name} is set twice; leave one out.")
-        else:
-            found[owner][name] = value.strip()
-    return found
-
-
-def component_params(kind: Any, name: str, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    """A component's complete parameters: its defaults with ``given`` laid over them."""
-    return overlay(kind, name, registry.defaults(kind), given, problems)
-
-
-def overlay(
-    kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str], problems: list[str]
-) -> dict[str, Any]:
-    """``base`` with the user's texts converted and laid over it."""
-    params = dict(base)
-    for key, text in given.items():
-        if key not in params:
-            problems.append("--set: " + unknown(f"parameter of {name}", key, params))
-            continue
-        try:
-            params[key] = registry.convert(kind, key, text)
-        except ValueError:
-            expected = KINDS[type(registry.defaults(kind)[key])]
-            problems.append(f"--set {name}.{key}={text}: the value must be {expected}.")
-    problems.extend(registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
-    return params
-
-
-def steps_of(
-    wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, problems: list[str]
-) -> list[Step]:
-    """Each method with its complete parameters: defaults, then the preset of this place, then the variant, then --set."""
-    steps: list[Step] = []
-    for name, variant in wanted:
-        kind = component("methods", name, problems)
-        if kind is None:
-            continue
-        base = preset_params(kind, place, variant)
-        if base is None:
-            short = sorted({key.removeprefix(f"{place}-") for key in kind.presets} - {place})
-            problems.append(unknown(f"variant of {name}", variant, short))
-            continue
-        params = overlay(kind, name, base, sets.get(name, {}), problems)
-        steps.append(Step(name, params, full_variant(kind, params, variant)))
-    return list({(step.name, str(step.params)): step for step in steps}.values())
-
-
-Rows = list[tuple[Step, ...]]
-
-
-def rows_of(
-    wanted: Sequence[tuple[str, str]],
-    sets: Mapping[str, Mapping[str, str]],
-    place: str,
-    then: Sequence[str],
-    problems: list[str],
-) -> Rows:
-    """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
-    further: list[tuple[str, str]] = []
-    for name in then:
-        if name in registry.table("methods"):
-            further.append((name, ""))
-        else:
-            problems.append("--then: " + unknown("method", name, registry.table("methods"), "methods"))
-    later = tuple(steps_of(further, sets, place, problems))
-    each = steps_of(wanted, sets, place, problems)
-    return [(), *([later] if later else []), *((step, *(later if step.method != "retrain" else ())) for step in each)]
-
-
-def computing(asked: Asked, tier: str, problems: list[str]) -> dict[str, Any]:
-    """How training computes, where it isn't as usual: the user's word, else the known model's."""
-    from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical
-    from bench.core.compute import MICRO
-    from bench.core.types import ProbeKind
-
-    asked_kinds = get_args(ProbeKind)
-
-    found = {name: value for name, value in asked.compute.items() if value}
-    if tier == LAB and found:
-        problems.append(f"--{', --'.join(found)} goes with --model: the lab's models need none of it.")
-    if found.get("dtype", "float32") not in DTYPES:
-        problems.append(f"--dtype {found['dtype']}: models are trained in {' or '.join(DTYPES)}.")
-    if found.get("dtype") == "bfloat16" and found.get("autocast"):
-        problems.append("--autocast computes in bfloat16 and keeps the weights in float32: leave out --dtype bfloat16.")
-    if any(found.get(name, 1) < 1 for name in ("lora", "micro")):
-        problems.append("--lora and --micro are at least 1.")
-    problems.extend(
-        "--probes: " + unknown("kind of probe", kind, asked_kinds) for kind in asked.kinds if kind not in asked_kinds
-    )
-    known = KNOWN.get(canonical(asked.model).partition("@")[0])
-    micro = found.get("micro") or (known.micro if known else MICRO)
-    found = {name: value for name, value in found.items() if (name, value) != ("dtype", "float32")}
-    return {
-        **{k: v for k, v in found.items() if k != "micro"},
-        **({"micro": micro} if tier != LAB and micro != MICRO else {}),
-    }
-
-
 def first_spec(asked: Asked, tier: str, model: str, hashes: Mapping[str, str], compute: Mapping[str, Any]) -> RunSpec:
     """Enough of a spec for its setting."""
     return RunSpec(asked.task, {}, tier, model, (), 0, hashes=hashes, compute=compute)
-
-
-def outside(
-    asked: Asked,
-    tier: str,
-    models: Path,
-    problems: list[str],
-    takes_files: bool = False,
-    absent: list[str] | None = None,
-) -> tuple[dict[str, str], Paths, str]:
-    """Content hashes and places of the model and the data that come from outside the harness, and the model's name.
-
-    ``takes_files``: whether the task's data are files of the user's, with commas between them. ``absent`` collects the
-    commands for what isn't fetched, which is a mistake where it is None.
-    """
-    if tier == LAB:
-        return {}, Paths(), LAB
-    from bench.assets.data_sets import data_set
-    from bench.assets.data_sets import resolve as resolve_data
-    from bench.assets.models import canonical, resolve
-
-    hashes: dict[str, str] = {}
-    elsewhere: dict[str, list[str]] = {"target": [], "oracle": []}
-    model, name = "", asked.model
-    try:
-        reference = resolve(asked.model, models)
-        hashes["model"], model, name = reference.hash, str(reference.path), reference.name
-    except UserError as error:
-        if absent is not None and isnt_fetched(asked.model, models):
-            name = canonical(asked.model)
-            absent.append(fetch_model(name))
-        else:
-            problems.extend(error.problems)
-    data = "hub"
-    try:
-        rows = resolve_data(asked.task, asked.data, takes_files, models.parent / "data")
-        data = rows.path
-        hashes |= {"data": rows.hash} if rows.hash else {}
-    except UserError as error:
-        known = data_set(asked.task)
-        if absent is None or known is None or not known.source or asked.data not in ("", "hub"):
-            problems.extend(error.problems)
-        else:
-            absent.append(fetch_data(asked.task))
-    for i, (option, given) in enumerate([("target", asked.target), *(("oracle", oracle) for oracle in asked.oracles)]):
-        if given:
-            try:
-                other = resolve(given, models)
-                hashes["target" if option == "target" else f"oracle-{i - 1}"] = other.hash
-                elsewhere[option].append(str(other.path))
-            except UserError as error:
-                if absent is not None and isnt_fetched(given, models):
-                    absent.append(fetch_model(given))
-                    continue
-                problems.extend(f"--{option}: {problem}" for problem in error.problems)
-    past = ""
-    if asked.history and model:
-        past, hashes["history"] = past_of(asked.history, model, hashes["model"], models, problems)
-    elif asked.history:
-        past_of(asked.history, "", "", models, problems)
-    found = Paths(model, data, history=past, target="".join(elsewhere["target"]), oracles=tuple(elsewhere["oracle"]))
-    return hashes, found, name
-
-
-def isnt_fetched(name: str, models: Path) -> bool:
-    """Whether this names a model that could be fetched and isn't."""
-    from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical, check_name, folder_name
-
-    try:
-        check_name(canonical(name))
-    except UserError:
-        return False
-    is_local = name not in KNOWN and Path(name).expanduser().is_dir()
-    return not is_local and not (models / folder_name(name)).exists()
-
-
-def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:
-    """Where the model's history lies, and its digest; without a model only the history's own mistakes are looked for."""
-    from bench.assets.history import history_digest
-    from bench.assets.history_file import load
-    from bench.assets.history_sources import with_model
-    from bench.core.types import Checkpoint
-
-    try:
-        past = load(source, models)
-        if model:
-            past = with_model(past, Checkpoint(model, model_hash))
-    except UserError as error:
-        problems.extend(f"--history {source}: {problem}" for problem in error.problems)
-        return "", ""
-    return str(Path(source).expanduser().resolve()), history_digest(past)
-
-
-def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:
-    """A sentence for every lm-eval task that isn't there."""
-    from bench.engines.measuring.lm_eval import first_of, leaves
-
-    for name in names_:
-        try:
-            leaves(first_of(name)[0], Path(data) if data else None)
-        except UserError as error:
-            problems.extend(error.problems)
-
-
-def data_name(data: str) -> str:
-    """How the data are called in a record: a folder's or the files' own names, not where they lie."""
-    return ",".join(Path(part.strip()).name for part in data.split(",")) if data and data != "hub" else "hub"
 
 
 def job_id(spec: RunSpec) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from bench.progress import Event, Reporter, clean
+from bench.runs.progress import Event, Reporter, clean
 
 COLOUR = re.compile(r"\x1b\[(\d+;)*(3\d|9\d)[;m]")
 """30-37 and 90-97 are the basic colours, 38 is one from a palette; cursor movements end in other letters."""
@@ -183,7 +183,7 @@ def test_an_error_inside_the_block_goes_on_and_the_terminal_is_given_back(termin
 
 def test_plain_lines_load_neither_rich_nor_torch() -> None:
     code = (
-        "import sys; from bench.progress import Reporter\n"
+        "import sys; from bench.runs.progress import Reporter\n"
         "with Reporter() as r:\n"
         "    r.report(dict(job='j', stage='s', done=1, total=1, status='done', seconds=1.0, message=''))\n"
         "print([name for name in ('rich', 'torch') if name in sys.modules])"

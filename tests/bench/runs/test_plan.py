@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from bench.assets.shapes import known_shape, shape_in
-from bench.commands import fitting, show_plan
 from bench.core.compute import Way
 from bench.core.errors import UserError
 from bench.core.machine import duration
-from bench.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
 from bench.lab.model import small_llama, word_tokenizer
-from bench.plan import Asked, Plan, make_plan
-from bench.runner import Paths, setting_of
-from bench.store import Store
+from bench.runs.asked import Asked
+from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
+from bench.runs.launch import fitting, show_plan
+from bench.runs.plan import Plan, make_plan
+from bench.runs.setting import Paths, setting_of
+from bench.runs.store import Store
 from tests.processes import TINY, Place, plug_in
 
 SETS = (*(f"muse-books.{name}={value}" for name, value in TINY.items()), "msa.steps=2")

@@ -1,0 +1,174 @@
+"""What stands beside the scores of a record: settings and their source, theta_0, cost, floors, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.core import registry
+from bench.core.contracts import Metric, Scenario
+from bench.core.hashing import TOKENIZER_FILES, file_hash, folder_hash
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import Checkpoint, Example, Json, Responses, bare, data_hash
+from bench.engines.training.flops import PER_ENTRY, VERSION, training_flops
+from bench.metrics import score_all
+from bench.runs.context import Work
+from bench.runs.method_context import Ledger
+from bench.runs.responses import Measured
+from bench.runs.store import Node, Store
+
+
+def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> Node:
+    """`training_flops` as a node: of the config, the tokenizer and the rows, whatever the weights are."""
+    folder = Path(checkpoint.path)
+    fields = {
+        "kind": "flops",
+        "version": VERSION,
+        "config": file_hash(folder / "config.json"),
+        "tokenizer": folder_hash(Path(checkpoint.tokenizer or folder), TOKENIZER_FILES),
+        "rows": data_hash(bare(rows)),
+    }
+    return work.on_behalf_of("measure").node(
+        fields, lambda _: training_flops(checkpoint, rows, work.device), "count FLOPs"
+    )
+
+
+def method_flops(own: Sequence[Node], counted: Json) -> Json:
+    """What a method's nodes took: ``training``, their tokens times the count, and ``arithmetic``, 2 a term and parameter."""
+    tokens = sum(node.info["meta"].get("tokens", 0) for node in own)
+    terms = sum(len(node.info["fields"]["terms"]) for node in own if node.info["fields"].get("kind") == "combine")
+    return {
+        "training": tokens * counted["training_per_token"],
+        "arithmetic": PER_ENTRY * terms * counted["parameters"],
+        **{name: counted[name] for name in ("forward_per_token", "training_per_token", "parameters")},
+    }
+
+
+def outside_of(target: Checkpoint, oracles: Sequence[Checkpoint], work: Work) -> Json:
+    """Which of target and oracles were trained elsewhere: nobody here can say on which rows."""
+    foreign = [checkpoint.hash for checkpoint in (target, *oracles) if not node_of(checkpoint, work)]
+    return {"outside": foreign} if foreign else {}
+
+
+def node_of(checkpoint: Checkpoint, work: Work) -> str:
+    """The key of the node that holds a checkpoint, itself or as a moment of a history; empty: it came from outside."""
+    places = {Path(checkpoint.path), Path(checkpoint.path).parent}
+    return next((key for key, node in work.nodes.items() if node.path in places), "")
+
+
+def merged_provenance(work: Work) -> Json:
+    """This process's provenance; dirty when any node was made by changed code, and the commits of all of them."""
+    made = [node.info["provenance"] for node in work.nodes.values()]
+    return {
+        **work.provenance,
+        "dirty": any(p.get("dirty") is not False for p in (work.provenance, *made)),
+        "commits": sorted({str(p.get("commit")) for p in (work.provenance, *made)}),
+        "devices": sorted({str(p.get("device")) for p in (work.provenance, *made)}),
+    }
+
+
+def floors(metrics: Sequence[Metric], values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Per score, how far two oracles of this seed lie apart, from their `oracle_values`.
+
+    A score that compares with the oracle (KL, PrivLeak, forget quality) is taken of each oracle against the others: the
+    floor is its mean distance from the ideal (0, or 1 for a p-value). Any other score, and one whose goal is the
+    oracle's own value: the mean absolute difference.
+    """
+    found: dict[str, float] = {}
+    for metric in metrics:
+        each = values.get(metric.name, [])
+        if len(each) < 2:
+            continue
+        if metric.needs_oracle and metric.goal != "oracle":
+            ideal = {"up": 1.0, "down": 0.0}.get(str(metric.goal), 0.0 if isinstance(metric.goal, str) else metric.goal)
+            gaps = [abs(value - ideal) for value in each]
+        else:
+            gaps = [abs(a - b) for i, a in enumerate(each) for b in each[i + 1 :]]
+        found[metric.name] = sum(gaps) / len(gaps)
+    return found
+
+
+def oracle_values(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> dict[str, list[float]]:
+    """Every score of every oracle, in the oracles' order; an oracle is compared with the others."""
+    each = [score_all(metrics, oracle, oracles).scores for oracle in oracles]
+    return {m.name: [scores[m.name].value for scores in each if m.name in scores] for m in metrics}
+
+
+def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
+    """What a reader must know beside the scores."""
+    return {
+        "headline": list(scenario.headline),
+        "forgetting": list(scenario.forgetting),
+        "utility": list(scenario.utility),
+        "forget_rows": len(scenario.forget),
+        "retain_rows": len(ledger.retain_seen),
+        "history_used": bool(ledger.past_used),
+        **({"notes": ledger.notes} if ledger.notes else {}),
+        "source": [source_of(step, spec) for step in spec.steps],
+    }
+
+
+def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
+    """Which checkpoint of the history a run used, and how far it lies away: steps, tokens, parameter distance."""
+    from bench.assets.history import place
+    from bench.engines.arithmetic.sums import distance
+
+    if not ledger.past_used or scenario.history is None:
+        return {}
+    history = scenario.history()
+    used = [moment for moment in history.moments if moment.checkpoint.hash in ledger.past_used]
+    others = [moment for moment in used if moment != history.last]  # influence weights look at the last one as well
+    first = (others or used)[0]
+    return {
+        "theta_0": place(history, first)
+        | {
+            "distance_to_target": distance(first.checkpoint, target),
+            "distance_to_last": distance(first.checkpoint, history.last.checkpoint),
+        }
+    }
+
+
+def source_of(step: Step, spec: RunSpec) -> str:
+    """Where a step's parameters come from: the preset that they equal, or the user."""
+    component = registry.load("methods", step.method)
+    place = component.presets.get(f"{spec.tier}-{spec.task}")
+    for name, preset in component.presets.items():
+        if {**registry.defaults(component), **preset.params} == dict(step.params):
+            return f"{name}: {preset.source}"
+        if place and {**registry.defaults(component), **place.params, **preset.params} == dict(step.params):
+            return f"{place.source}; with {name}, not searched for itself: {preset.source}"
+    return "defaults" if registry.defaults(component) == dict(step.params) else "set by the user"
+
+
+def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, estimate: Json | None) -> Json:
+    """What the method itself cost (shared stages are the task's), and what the whole scenario did."""
+    stages = {node.info["label"]: node.info["seconds"] for node in own}
+    shared = [node for node in work.nodes.values() if node not in own and node.key != found.node.key]
+    return {
+        "seconds": {"method": round(sum(stages.values()), 3), "measure": found.node.info["seconds"]},
+        "stages": stages,
+        "scenario_seconds": {node.info["label"]: node.info["seconds"] for node in shared},
+        "tokens_trained": sum(node.info["meta"].get("tokens", 0) for node in own),
+        "nodes": [node.key for node in own],
+        "bytes_stored": sum(node.info["bytes"] for node in own),
+        "peak_bytes": max([node.info["meta"].get("peak_bytes", 0) for node in [*own, found.node]]),
+        "estimate": estimate or {},
+        "expected_seconds": round(sum(node.info["expected_seconds"] for node in own), 3),
+    }
+
+
+def flops(own: Sequence[Node], scenario: Scenario, target: Checkpoint, work: Work) -> Json:
+    """``flops`` of the method's own nodes (`bench.engines.training.flops`); nothing where nothing was made."""
+    if not own:
+        return {}
+    return {"flops": method_flops(own, flops_node(target, scenario.forget, work).info["meta"])}
+
+
+def curves(record: Record, store: Store) -> dict[str, list[dict[str, float]]]:
+    """The loss curves of the training stages behind a record, for the tracker."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for label in record.cost.get("nodes", []):
+        node = store.find(label)
+        if node and node.info["meta"].get("curve"):
+            found[node.info["label"]] = node.info["meta"]["curve"]
+    return found

@@ -1,0 +1,126 @@
+"""Responses as nodes of the store: measuring a checkpoint once, grading its answers, reading them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core import distributed
+from bench.core.contracts import Scenario
+from bench.core.errors import UserError
+from bench.core.hashing import digest, file_hash
+from bench.core.types import Checkpoint, Json, Probe, Responses
+from bench.core.versions import MEASURE
+from bench.records.files import read_responses, write_responses
+from bench.runs.context import Work
+from bench.runs.store import Node, Store
+
+RESPONSES_FILE = "responses.json.gz"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A checkpoint's responses and the node that holds them."""
+
+    responses: Responses
+    node: Node
+
+
+def measured(
+    checkpoint: Checkpoint, scenario: Scenario, oracles: Sequence[Checkpoint], limit: int | None, work: Work
+) -> Measured:
+    """A checkpoint's responses to the scenario's probes, a node of the store like any other."""
+    asks_reference = any(probe.kind == "reference" for probe in scenario.probes)
+    reference = scenario.reference() if scenario.reference and asks_reference else None
+    fields = {
+        "kind": "responses",
+        "checkpoint": checkpoint.hash,
+        "others": {oracle.label: oracle.hash for oracle in oracles if oracle.hash != checkpoint.hash},
+        "probes": digest([hashable(probe) for probe in scenario.probes]),
+        "limit": limit,
+        "engine": MEASURE,
+        "generation": generation_hash(checkpoint),
+    } | ({"reference": reference.hash} if reference else {})
+
+    def make(folder: Path) -> Json:
+        from bench.engines.measuring.measure import measure
+
+        label = f"measure {checkpoint.label}"
+        responses = measure(
+            checkpoint,
+            scenario.probes,
+            oracles,
+            reference=reference,
+            device=work.device,
+            limit=limit,
+            report=lambda done, of: work.report({"stage": label, "status": "progress", "done": done, "total": of}),
+        )
+        if distributed.is_first():  # it has everybody's rows
+            write_responses(responses, folder / RESPONSES_FILE)
+        return {"seconds": responses.seconds}
+
+    node = work.on_behalf_of("measure").node(fields, make, f"measure {checkpoint.label}", shared=True)
+    return Measured(read_responses(node.path / RESPONSES_FILE), node)
+
+
+def with_grades(found: Measured, oracles: Sequence[Measured], scenario: Scenario, work: Work) -> Measured:
+    """The responses with the grades of the scenario's judge, a node of its own; as they are where nothing is judged."""
+    from bench.engines.measuring import judges
+
+    probes = judges.judge_probes(scenario.probes)
+    if not probes:
+        return found
+    fields = {
+        "kind": "judged",
+        "responses": found.node.key,
+        "oracles": [oracle.node.key for oracle in oracles],
+        "probes": digest([hashable(probe) for probe in probes]),
+        "judges": judges.labels(probes),
+    }
+
+    def make(folder: Path) -> Json:
+        grades = judges.judged(found.responses, [oracle.responses for oracle in oracles], probes)
+        write_responses(grades, folder / RESPONSES_FILE)
+        return {}
+
+    node = work.on_behalf_of("measure").node(fields, make, f"judge {found.node.info['label'].removeprefix('measure ')}")
+    return Measured(read_responses(node.path / RESPONSES_FILE), node)
+
+
+def judge_facts(
+    scenario: Scenario,
+    target: Checkpoint,
+    oracles: Sequence[Checkpoint],
+    asked: Sequence[Measured],
+    limit: int | None,
+    work: Work,
+) -> Json:
+    """What the judge makes of target and oracle, to say beside its scores; nothing where nothing is judged."""
+    from bench.engines.measuring import judges
+
+    if not judges.judge_probes(scenario.probes):
+        return {}
+    before = measured(target, scenario, oracles, limit, work)
+    return {"judge": judges.calibrated(before.responses, asked[0].responses, scenario.probes)}
+
+
+def hashable(probe: Probe) -> Json:
+    """A probe for the key: without the folder that its data lie in."""
+    data = probe.to_json()
+    data["options"].pop("data", None)
+    return data
+
+
+def generation_hash(checkpoint: Checkpoint) -> str:
+    """Hash of the generation config, which says where greedy answers stop and isn't part of the weights' hash."""
+    file = Path(checkpoint.path) / "generation_config.json"
+    return file_hash(file) if file.exists() else ""
+
+
+def responses_in(store: Store, key: str) -> Responses:
+    """The responses of a node; `UserError` when the store no longer has it."""
+    node = store.find(key)
+    if node is None:
+        raise UserError(f"The store has no responses {key}: run the same command again to make them.")
+    return read_responses(node.path / RESPONSES_FILE)

@@ -1,0 +1,194 @@
+"""One run, from its spec to its record: prepare, unlearn, measure, score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bench.core import registry
+from bench.core.contracts import Metric, Scenario, Told
+from bench.core.errors import Busy, Unmet
+from bench.core.record import Record, RunSpec
+from bench.core.types import Checkpoint, Json, Request, Validation, bare
+from bench.engines.loaders import sealed
+from bench.metrics import score_all
+from bench.runs.context import Work
+from bench.runs.facts import cost, facts, floors, flops, merged_provenance, node_of, oracle_values, outside_of, theta_0
+from bench.runs.method_context import Ledger, for_method
+from bench.runs.responses import judge_facts, measured, with_grades
+from bench.runs.setting import Paths, make_task, setting_of
+
+
+def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
+    """The scenario of a spec, with lm-eval's probes where it asks for them."""
+    scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
+    whole = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
+    kept = [p for p in whole.probes if not (spec.lean and p.kind in LEFT_OUT) and p.kind in (spec.kinds or (p.kind,))]
+    return replace(whole, probes=tuple(kept))
+
+
+LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
+"""Kinds of probes that a lean run doesn't ask: they take most of the time of a lab's measurement."""
+
+
+def with_lm_eval(scenario: Scenario, tasks: Sequence[str], data: str) -> Scenario:
+    """The scenario with lm-eval's tasks as further probes and scores; a group is taken apart."""
+    if not tasks:
+        return scenario
+    from bench.engines.measuring.lm_eval import named_probes
+
+    probes = named_probes(tasks, Path(data) if data else None)
+    metrics = lm_eval_metrics([f"{LM_EVAL}{probe.name}" for probe in probes])
+    return replace(scenario, probes=(*scenario.probes, *probes), metrics=(*scenario.metrics, *metrics))
+
+
+LM_EVAL = "lm_eval_"
+"""How the scores of lm-eval's own tasks are named: this and the task."""
+
+
+def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
+    """One accuracy for each score of an lm-eval task."""
+    from bench.metrics.lm_eval import lm_eval_accuracy
+
+    return [lm_eval_accuracy(score, score.removeprefix(LM_EVAL)) for score in scores]
+
+
+def all_metrics(record: Record) -> list[Metric]:
+    """Every metric of a record, without preparing its scenario."""
+    own = list(make_task(record.spec).metrics(record.spec.tier))
+    asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()
+    return [*own, *lm_eval_metrics(sorted(asked))]
+
+
+def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
+    """Build one checkpoint of the scenario: ``target``, ``oracle-0`` ..."""
+    scenario = prepare(spec, paths, work)
+    if stage == "target":
+        scenario.target()
+    else:
+        scenario.oracles[int(stage.removeprefix("oracle-"))]()
+
+
+def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = None) -> Record:
+    """Run a spec and score it. A need that the task can't meet gives a skipped record; other errors are raised."""
+    scenario = prepare(spec, paths, work)
+    target, known = scenario.target(), built(scenario.oracles, work)
+    if any(step.method == "retrain" for step in spec.steps):
+        known = [oracle() for oracle in scenario.oracles]
+    before = set(work.nodes)
+    ledger = Ledger({row.id for row in scenario.retain}, set())
+    try:
+        result = unlearn(spec, scenario, target, known, work, ledger)
+    except Unmet as need:
+        return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
+    own = [node for key, node in work.nodes.items() if key not in before]
+    oracles = [oracle() for oracle in scenario.oracles]
+    if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
+        own = [node for node in work.nodes.values() if str(node.path) == result.path]
+        ledger.retain_seen |= {row.id for row in scenario.retain}
+    asked = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
+    others = [with_grades(oracle, asked, scenario, work) for oracle in asked]
+    found = with_grades(measured(result, scenario, oracles, spec.limit, work), asked, scenario, work)
+    scored = score_all(scenario.metrics, found.responses, [other.responses for other in others])
+    values = oracle_values(scenario.metrics, [other.responses for other in others])
+    return Record(
+        spec=spec,
+        status="done",
+        label=scenario.label if spec.limit is None else f"{scenario.label}, first {spec.limit} rows of each probe",
+        scores=scored.scores,
+        metrics={metric.name: metric.to_json() for metric in scenario.metrics},
+        absent=scored.absent,
+        floors=floors(scenario.metrics, values),
+        facts=facts(spec, scenario, ledger)
+        | theta_0(scenario, target, ledger)
+        | judge_facts(scenario, target, oracles, asked, spec.limit, work)
+        | {"oracle_values": values},
+        lineage={
+            **scenario.lineage,
+            "target": target.hash,
+            "oracles": [oracle.hash for oracle in oracles],
+            "history": [moment.checkpoint.hash for moment in scenario.history().moments] if scenario.history else [],
+            "history_used": sorted(ledger.past_used),
+            **outside_of(target, oracles, work),
+            "oracle_rows": {
+                "count": len(scenario.oracle_rows),
+                "in_forget": len({row.id for row in scenario.oracle_rows} & {row.id for row in scenario.forget}),
+            },
+            "result": result.hash,
+            "result_node": node_of(result, work),
+            "responses": found.node.key,
+            "oracle_responses": [other.node.key for other in others],
+        },
+        cost=cost(own, found, work, result, estimate) | flops(own, scenario, target, work),
+        provenance=merged_provenance(work),
+    )
+
+
+def built(oracles: Sequence[Callable[[], Checkpoint]], work: Work) -> list[Checkpoint]:
+    """The oracles that exist already, to be sealed while a method works.
+
+    One that doesn't exist yet can't be opened either and need not be waited for: another worker may be building it.
+    """
+    found = []
+    work.only_cached = True
+    try:
+        for oracle in oracles:
+            with suppress(Busy):
+                found.append(oracle())
+    finally:
+        work.only_cached = False
+    return found
+
+
+def unlearn(
+    spec: RunSpec,
+    scenario: Scenario,
+    target: Checkpoint,
+    oracles: Sequence[Checkpoint],
+    work: Work,
+    ledger: Ledger,
+) -> Checkpoint:
+    """Apply the steps in order, each method seeing its `Request` and nothing else; from the target or `RunSpec.start`."""
+    result = target
+    if spec.start:
+        result = begin(spec, scenario, ledger)
+    told = scenario.told or Told(scenario.forget, scenario.retain)
+    for step in spec.steps:
+        component = registry.load("methods", step.method)
+        method = component(**step.params)
+        is_oracle = step.method == "retrain"
+        history = scenario.history() if scenario.history and "history" in component.needs else None
+        if "history" in component.needs and history is None:
+            raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
+        if "instructions" in component.needs and not scenario.instructions:
+            raise Unmet("it needs rows of instructions, and this task has none")
+        ledger.past |= {moment.checkpoint.hash for moment in history.moments} if history else set()
+        held = scenario.validation
+        request = Request(
+            target=result,
+            forget=bare(told.forget),
+            retain=bare(told.retain) if "retain" in component.needs else (),
+            validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
+            history=history,
+            oracle=oracles[0] if is_oracle and oracles else None,
+            instructions=bare(scenario.instructions) if "instructions" in component.needs else (),
+        )
+        given = {moment.checkpoint.hash for moment in history.moments} if history else set()
+        with sealed([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
+            result = method.unlearn(request, for_method(work, ledger))
+        ledger.past_used |= {result.hash} & ledger.past
+    return result
+
+
+def begin(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
+    """The checkpoint of the history that a run begins at in the target's place."""
+    from bench.assets.history import choose
+
+    if scenario.history is None:
+        raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
+    moment = choose(scenario.history(), spec.start)
+    ledger.past |= {moment.checkpoint.hash}
+    ledger.past_used |= {moment.checkpoint.hash}
+    return moment.checkpoint

@@ -1,0 +1,35 @@
+"""Stages that lab and real scenarios share: training from the end of a stage in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from bench.core.contracts import Recipe, Stream
+from bench.core.types import Checkpoint
+from bench.runs.context import Work
+
+ORDER = 1_000_003
+"""Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
+
+
+def stage_two(
+    work: Work, start: Callable[[], Checkpoint], streams: Sequence[Stream], recipe: Recipe, label: str, order: int = 0
+) -> Callable[[], Checkpoint]:
+    """A checkpoint trained from ``start`` when it is first asked for; ``order`` varies the data order alone."""
+
+    @cache
+    def build() -> Checkpoint:
+        first = start()
+        node = work.train_node(first, streams, recipe, label, seed=work.seed + ORDER * order)
+        made = node.info["meta"]["checkpoint"]
+        return replace(first, path=str(node.path), hash=made, label=label, dtype=work.fitted(recipe).dtype)
+
+    return build
+
+
+def lasting(build: Callable[[], Any]) -> Callable[[], Any]:
+    """``build``, called at most once."""
+    return cache(build)

@@ -1,0 +1,102 @@
+"""One setting of a search: unlearn and ask the validation rows, without an oracle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from bench.core import registry
+from bench.core.contracts import Scenario
+from bench.core.errors import UserError
+from bench.core.record import RunSpec
+from bench.core.types import Json, Probe, Responses
+from bench.runs.context import Work
+from bench.runs.facts import merged_provenance
+from bench.runs.jobs import Job
+from bench.runs.method_context import Ledger
+from bench.runs.responses import measured
+from bench.runs.runner import prepare, unlearn
+from bench.runs.setting import Paths
+
+
+def is_current(rows: Path, job: Job) -> bool:
+    """Whether a setting's row is there, made by the versions of now."""
+    file = rows / f"{job.spec.key}.json"
+    return file.exists() and json.loads(file.read_text()).get("versions") == row_versions(job.spec)
+
+
+def row_versions(spec: RunSpec) -> Json:
+    """What a row of a search depends on beside its spec: the rule's, the method's and the engines' versions."""
+    from bench.core import versions
+    from bench.runs import selection
+
+    method = registry.load("methods", spec.steps[-1].method)
+    return {
+        "rule": selection.VERSION,
+        "method": method.version,
+        "engines": [versions.TRAINING, versions.ARITHMETIC, versions.MEASURE],
+    }
+
+
+def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
+    """One setting of a search: unlearn and ask the validation rows. No oracle is built, so none can take part."""
+    from bench.runs import selection
+
+    scenario = prepare(spec, paths, work)
+    if not scenario.validation.forget or not scenario.validation.unseen:
+        raise UserError(
+            "This scenario has no validation rows to tune on, forgotten ones and ones that were never trained on: "
+            "probe a subset of the benchmark, or give a user's data a third file."
+        )
+    target = scenario.target()
+    ledger = Ledger({row.id for row in scenario.retain}, set())
+    shared = set(work.nodes)
+    result = unlearn(spec, scenario, target, (), work, ledger)
+    asked = replace(
+        scenario,
+        probes=tuple(
+            Probe(f"validation_{side}", scenario.asks, getattr(scenario.validation, side)) for side in selection.SIDES
+        ),
+    )
+    found = measured(result, asked, (), None, work).responses
+    level = measured(target, asked, (), None, work).responses
+    seconds = sum(node.info["seconds"] for key, node in work.nodes.items() if key not in shared)
+    return {
+        "params": dict(spec.steps[-1].params),
+        "versions": row_versions(spec),
+        "seed": spec.seed,
+        "forget": selection.side_scores(found, "forget", scenario.validation),
+        "level": selection.side_scores(level, "unseen", scenario.validation),
+        "retain": selection.question_score(selection.side_scores(found, "retain", scenario.validation)),
+        "world": selection.question_score(selection.side_scores(found, "utility", scenario.validation)),
+        "fine": selection.mean_log_prob(found, scenario.validation),
+        "signals": signals(found, scenario, work),
+        "seconds": round(seconds, 2),
+        "provenance": merged_provenance(work),
+    }
+
+
+def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
+    """What other rules than `bench.runs.selection`'s may look at, without the oracle: mean losses and their AUC.
+
+    ``forget_loss`` and ``theta_0_forget_loss``: of the forget validation rows under the model and under the last
+    checkpoint before exposure, nats per answer token. ``auc``: the chance that a forget row has a lower loss than one
+    that was never trained on.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    def losses(responses: Responses, side: str) -> list[float]:
+        rows = [responses.rows[f"validation_{side}"][row.id]["answer"][0] for row in getattr(scenario.validation, side)]
+        return [-sum(row["logp"]) / len(row["logp"]) for row in rows if row["logp"]]
+
+    forget, unseen = losses(found, "forget"), losses(found, "unseen")
+    said: Json = {
+        "forget_loss": sum(forget) / len(forget),
+        "auc": float(roc_auc_score([1] * len(forget) + [0] * len(unseen), [-x for x in (*forget, *unseen)])),
+    }
+    if scenario.history is not None:
+        asked = replace(scenario, probes=(Probe("validation_forget", scenario.asks, scenario.validation.forget),))
+        before = losses(measured(scenario.history().last.checkpoint, asked, (), None, work).responses, "forget")
+        said["theta_0_forget_loss"] = sum(before) / len(before)
+    return said
