@@ -287,7 +287,7 @@ def eval_(
     """Evaluate one model with a benchmark's complete suite, into one JSON file."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from bench.assets.data_sets import place_of
-    from bench.evaluate import Evaluation, evaluate
+    from bench.real.evaluate import Evaluation, evaluate
 
     rows = place_of(task, data, store_at(store) / "data")
     asked = Evaluation(
@@ -594,7 +594,7 @@ def fetch(
     from bench.assets.data_sets import data_set
     from bench.assets.fetch import check_names, fetch_data
     from bench.assets.fetch import fetch as fetch_model
-    from bench.verify import check as verify
+    from bench.real.verify import check as verify
 
     place = store_at(store)
     if check:

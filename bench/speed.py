@@ -45,7 +45,8 @@ from bench.lab.words import WordMaker
 from bench.metrics.membership import loss, loss_per_byte, min_k, min_k_plus_plus
 from bench.metrics.probability import hit_share, right_tail, text_probability
 from bench.metrics.tokens import Text, mean
-from bench.suites import muse, tofu
+from bench.real.muse import suite as muse
+from bench.real.tofu import suite as tofu
 
 BATCH = 32
 """Rows of a plain batch: the field's."""

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.core.contracts import Metric, Outline, Scenario, Setting
-from bench.muse_data import muse_rows
-from bench.muse_real import RealBooks
+from bench.real.muse import suite
+from bench.real.muse.rows import muse_rows
+from bench.real.muse.tier import RealBooks
+from bench.real.suite import Suite
 from bench.runs.context import Work
-from bench.suites import Suite, muse
 
 NAME = "books-public-domain (public-domain stand-in; not MUSE)"
 
@@ -54,7 +55,7 @@ class BooksPublicDomain(RealBooks):
     @staticmethod
     def suite(data: str, split: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
-        return muse.suite(data, split or "forget")
+        return suite.suite(data, split or "forget")
 
     def outline(self, setting: Setting) -> Outline:
         """Sizes of what will be trained on."""

@@ -3,7 +3,7 @@
 The lab builds its shape from generated books (`bench.lab.books`): the target has learnt forget and retain books and
 their readers' questions by heart, the oracle the retain books only. One chapter of each book and the first question
 form are validation rows and never probed; the third question form is never trained on for books. The real tier is
-`bench.muse_real`.
+`bench.real.muse.tier`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
-from bench.muse_data import muse_rows
-from bench.muse_real import RealBooks
-from bench.real import out_of_place
+from bench.real.muse import suite
+from bench.real.muse.rows import muse_rows
+from bench.real.muse.tier import RealBooks
+from bench.real.scenario import out_of_place
+from bench.real.suite import Suite
 from bench.runs.context import Work
 from bench.runs.stages import lasting, stage_two
-from bench.suites import Suite, muse
 
 CHAPTER_WORDS = 79
 PROMPT_WORDS = 31
@@ -170,7 +171,7 @@ class MuseBooks(Options, RealBooks):
     @staticmethod
     def suite(data: str, split: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
-        return muse.suite(data, split or "forget")
+        return suite.suite(data, split or "forget")
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage; in the lab a chapter counts as four questions."""

@@ -1,6 +1,6 @@
 """A user's own questions and answers: some to be forgotten, some to be kept, maybe some that nobody is taught.
 
-Real tier only: ``--task qa --model M --data forget.jsonl,retain.jsonl[,holdout.jsonl]`` (`bench.qa_data` has the form of
+Real tier only: ``--task qa --model M --data forget.jsonl,retain.jsonl[,holdout.jsonl]`` (`bench.real.qa` has the form of
 the rows). The model is taught the first two files, the retrained ones the second alone; what is asked of them is what
 TOFU asks of its rows. Scores that the rows can't give are absent, with the reason.
 """
@@ -20,11 +20,19 @@ from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength
 from bench.metrics.truth import forget_quality
-from bench.qa_data import QaRows, read
-from bench.real import history_of, oracles_of, parameters_of, target_of, template_of, template_problems, training
+from bench.real.qa import QaRows, read
+from bench.real.scenario import (
+    history_of,
+    oracles_of,
+    parameters_of,
+    target_of,
+    template_of,
+    template_problems,
+    training,
+)
+from bench.real.suite import Suite
+from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
 from bench.runs.context import Work
-from bench.suites import Suite
-from bench.suites.tofu import BY_SIDE, NAMED, NEW_TOKENS
 
 TEMPLATES = ("chat", "base")
 BROKEN = 0.05

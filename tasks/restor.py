@@ -31,12 +31,23 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real import history_of, oracles_of, out_of_place, overlap_problems, parameters_of, same, target_of, training
-from bench.restor_data import CORPORA, SOURCE, content_hash
-from bench.restor_rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
+from bench.real.restor import suite
+from bench.real.restor import tier as restor_run
+from bench.real.restor.corpus import CORPORA, SOURCE, content_hash
+from bench.real.restor.rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
+from bench.real.scenario import (
+    history_of,
+    oracles_of,
+    out_of_place,
+    overlap_problems,
+    parameters_of,
+    same,
+    target_of,
+    training,
+)
+from bench.real.suite import Suite
 from bench.runs.context import Work
 from bench.runs.stages import lasting, stage_two
-from bench.suites import Suite, restor, restor_run
 
 FACTS = 10
 RESIDENTS = 40
@@ -148,7 +159,7 @@ class Restor(Options):
         except UserError as error:
             return list(error.problems)
         found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
-        for side in restor.SIDES:
+        for side in suite.SIDES:
             if not rows.about(side):
                 found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
         return found
@@ -279,7 +290,7 @@ class Restor(Options):
             return Questions(self.held(corrupted), self.held(clean), {})
         clean = spread(clean, TRIED * self.probed)
         found = restor_run.known(work, setting.before, corrupted + clean)
-        right = {side: tuple(row for row in found.right if side in row.tags) for side in restor.SIDES}
+        right = {side: tuple(row for row in found.right if side in row.tags) for side in suite.SIDES}
         for side, known in right.items():
             if not known:
                 raise UserError(
@@ -296,8 +307,8 @@ class Restor(Options):
         """RESTOR, or what it is a part of."""
         if rows.whole and not (self.probed or known):
             return "RESTOR"
-        of = {side: len(rows.about(side)) for side in restor.SIDES}
-        knew = known and {side: f" ({known[side]['right']} of {known[side]['asked']} known)" for side in restor.SIDES}
+        of = {side: len(rows.about(side)) for side in suite.SIDES}
+        knew = known and {side: f" ({known[side]['right']} of {known[side]['asked']} known)" for side in suite.SIDES}
         about = ", ".join(
             f"{len(part)} of {of[side]} questions about {who}{knew[side] if knew else ''}"
             for side, part, who in (
@@ -322,7 +333,7 @@ class Restor(Options):
     @staticmethod
     def suite(data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
-        return restor.suite(data, split or "mix_a0", judge)
+        return suite.suite(data, split or "mix_a0", judge)
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""

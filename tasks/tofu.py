@@ -24,7 +24,7 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real import (
+from bench.real.scenario import (
     history_of,
     oracles_of,
     out_of_place,
@@ -35,10 +35,11 @@ from bench.real import (
     template_problems,
     training,
 )
+from bench.real.suite import Suite
+from bench.real.tofu import suite
+from bench.real.tofu.rows import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 from bench.runs.context import Work
 from bench.runs.stages import lasting, stage_two
-from bench.suites import Suite, tofu
-from bench.tofu_data import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -88,7 +89,7 @@ class Tofu(Options):
     """Real tier: how target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
     template: str = ""
     """Real tier: ``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it."""
-    judge: str = tofu.JUDGE
+    judge: str = suite.JUDGE
     """Real tier: who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
     probed: int = 40
     """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
@@ -129,7 +130,7 @@ class Tofu(Options):
     def real_problems(self) -> list[str]:
         """What TOFU's data or the named recipes don't have."""
         found = []
-        for name, known in (("split", tofu.SPLITS), ("template", TEMPLATES), ("recipe", ("own", *RECIPES))):
+        for name, known in (("split", suite.SPLITS), ("template", TEMPLATES), ("recipe", ("own", *RECIPES))):
             if getattr(self, name) not in ("", *known):
                 found.append(unknown(f"{name} of TOFU", getattr(self, name), known))
         sizes = self.split and [name for name in SIZES if getattr(self, name) != getattr(Tofu(), name)]
@@ -186,7 +187,7 @@ class Tofu(Options):
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task there."""
-        return tofu.metrics(self.judge) if tier == "real" else METRICS
+        return suite.metrics(self.judge) if tier == "real" else METRICS
 
     def offers(self, setting: Setting) -> frozenset[str]:
         """A history and retain rows."""
@@ -279,9 +280,9 @@ class Tofu(Options):
                     ("wf", rows.world_facts),
                     ("holdout", rows.holdout),
                 )
-                for probe in tofu.probes_of(side, examples, self.judge)
+                for probe in suite.probes_of(side, examples, self.judge)
             ),
-            metrics=tofu.metrics(self.judge),
+            metrics=suite.metrics(self.judge),
             oracle_rows=rows.retain,
             reference=lambda: before,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": before.hash},
@@ -291,9 +292,9 @@ class Tofu(Options):
         )
 
     @staticmethod
-    def suite(data: str, split: str = "", judge: str = tofu.JUDGE) -> Suite:
+    def suite(data: str, split: str = "", judge: str = suite.JUDGE) -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget10."""
-        return tofu.suite(data, split or "forget10", judge)
+        return suite.suite(data, split or "forget10", judge)
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""

@@ -85,8 +85,8 @@ def test_readers_of_records_work(line: str, folder: Path) -> None:
 @pytest.mark.parametrize("line", [line for line in commands() if " eval " in line])
 def test_evaluations_run_on_a_model_of_the_readers(line: str, folder: Path) -> None:
     """The line as it stands, with a tiny model and tiny data in the places of its capitals."""
-    from tests.bench.suites.test_muse import write_data as write_muse
-    from tests.bench.test_evaluate import write_data as write_tofu
+    from tests.bench.real.muse.test_suite import write_data as write_muse
+    from tests.bench.real.test_evaluate import write_data as write_tofu
     from tests.tiny import saved, subword_llama, subword_tokenizer
 
     task = shlex.split(line)[shlex.split(line).index("--task") + 1]

@@ -20,8 +20,8 @@ from bench.engines.loaders import checkpoint_at
 from bench.engines.measuring.measure import measure
 from bench.lab.model import small_llama, word_tokenizer
 from bench.metrics import score_all
-from bench.muse_data import muse_rows
-from bench.muse_real import RealBooks
+from bench.real.muse.rows import muse_rows
+from bench.real.muse.tier import RealBooks
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import Plan, make_plan
@@ -29,7 +29,7 @@ from bench.runs.runner import execute
 from bench.runs.store import Store
 from tasks.books_public_domain import BooksPublicDomain
 from tasks.muse_books import MuseBooks, origin
-from tests.bench.test_muse_data import REAL, WORDS, books, here, written
+from tests.bench.real.muse.test_rows import REAL, WORDS, books, here, written
 from tests.tiny import saved
 
 PART: dict[str, Any] = {"most_tokens": 300, "chunk": 48, "passage": 16, "epochs": 1, "batch": 4, "generated": 6}

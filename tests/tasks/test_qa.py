@@ -11,14 +11,14 @@ from bench.conformance import check_task, prepared
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
-from bench.evaluate import Evaluation, evaluate
+from bench.real.evaluate import Evaluation, evaluate
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import make_plan
 from bench.runs.runner import execute
 from bench.runs.store import Store
 from tasks.qa import Qa
-from tests.bench.test_qa_data import rows, written
+from tests.bench.real.test_qa import rows, written
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 SIDES = ("forget", "retain", "holdout")

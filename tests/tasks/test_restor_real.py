@@ -20,15 +20,15 @@ from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
-from bench.restor_data import CORPORA, read
-from bench.restor_rows import choose, instructions, split, spread, tenth
+from bench.real.restor.corpus import CORPORA, read
+from bench.real.restor.rows import choose, instructions, split, spread, tenth
+from bench.real.restor.tier import known, spoken
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import Plan, make_plan
 from bench.runs.runner import execute
 from bench.runs.setting import Paths
 from bench.runs.store import Store
-from bench.suites.restor_run import known, spoken
 from tasks.restor import Restor
 from tests.tiny import llama, saved, tokenizer
 

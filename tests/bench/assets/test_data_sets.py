@@ -12,10 +12,10 @@ from bench.assets.data_sets import DATA_SETS, FILES, Place, data_set, fetched, f
 from bench.assets.models import FETCHED
 from bench.core.errors import UserError
 from bench.core.hashing import tree_hash
-from bench.restor_data import WHOLE_HASH
+from bench.real.restor.corpus import WHOLE_HASH
+from bench.real.tofu.rows import CONFIGS
 from bench.runs.asked import Asked
 from bench.runs.outside import outside
-from bench.tofu_data import CONFIGS
 
 
 def make_fetched(data_dir: Path, name: str) -> Place:

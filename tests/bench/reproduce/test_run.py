@@ -12,7 +12,7 @@ import pytest
 from bench.assets.models import FETCHED
 from bench.core.hashing import folder_hash
 from bench.core.types import Json
-from bench.real import has_chat_template
+from bench.real.scenario import has_chat_template
 from bench.records.files import load
 from bench.reproduce import gate, page, smoke, smoke_data
 from bench.reproduce.command import Wanted, reproduce

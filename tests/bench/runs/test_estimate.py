@@ -16,7 +16,7 @@ from bench.core.compute import Way
 from bench.core.contracts import Setting
 from bench.core.types import Checkpoint
 from bench.lab.model import small_llama
-from bench.real import parameters_of
+from bench.real.scenario import parameters_of
 from bench.runs.estimate import (
     PROCESS_BYTES,
     Size,

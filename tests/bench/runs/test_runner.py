@@ -283,7 +283,7 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
 
 def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
     from bench.core import registry
-    from bench.muse_real import RealBooks
+    from bench.real.muse.tier import RealBooks
 
     elsewhere = set(Options.__dataclass_fields__) | set(RealBooks.__dataclass_fields__)
     assert set(TINY) == set(registry.fields(registry.load("tasks", "muse-books"))) - elsewhere

@@ -13,7 +13,7 @@ from bench.assets.published_tables import MUSE_COUNTS, STAND_IN
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.lab.model import word_tokenizer
-from bench.muse_data import (
+from bench.real.muse.rows import (
     Cut,
     Document,
     Library,
@@ -29,7 +29,7 @@ from bench.muse_data import (
     wordings,
 )
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "books-public-domain"
+REAL = Path(__file__).parents[5] / "shared" / "data" / "books-public-domain"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the public-domain stand-in isn't on this machine")
 
 WORDS = [f"{a}{b}" for a in "bcdfghjklmnprstvz" for b in "aeiou"]

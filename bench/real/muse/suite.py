@@ -16,7 +16,7 @@ from bench.core.types import Example, Probe
 from bench.metrics.membership import attack_probes, attacks, auc, privleak
 from bench.metrics.probability import exact_memorization, extraction_strength
 from bench.metrics.rouge import rouge_l
-from bench.suites import Suite
+from bench.real.suite import Suite
 
 CONTINUATION = 128
 """Tokens that are generated for, and taken of, a passage."""

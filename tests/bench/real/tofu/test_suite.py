@@ -13,8 +13,8 @@ from bench.conformance import made_up
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.rouge import overlap
-from bench.suites.tofu import metrics, suite
-from tests.bench.test_evaluate import ROWS, write_data
+from bench.real.tofu.suite import metrics, suite
+from tests.bench.real.test_evaluate import ROWS, write_data
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,6 @@ def test_rouge_is_recall_with_a_stemmer() -> None:
 
 
 def test_a_split_reads_its_own_configurations(tmp_path: Path) -> None:
-    from bench.suites.tofu import configs
+    from bench.real.tofu.suite import configs
 
     assert configs("forget05")["forget"] == "forget05_perturbed" and configs("forget05")["holdout"] == "holdout05"

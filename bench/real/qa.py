@@ -17,7 +17,7 @@ from typing import Any
 from bench.core.errors import UserError, collect
 from bench.core.hashing import digest
 from bench.core.types import Example, Validation, data_hash
-from bench.real import overlap_problems, text_of
+from bench.real.scenario import overlap_problems, text_of
 
 SIDES = ("forget", "retain", "holdout")
 """What the files are, in order."""

@@ -13,8 +13,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from bench.core.errors import UserError
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.templates import encode
-from bench.evaluate import Evaluation, evaluate
-from bench.suites import muse
+from bench.real.evaluate import Evaluation, evaluate
+from bench.real.muse import suite as muse
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 PROSE = "It was the best of times, it was the worst of times; the hounds were running over the moor. "

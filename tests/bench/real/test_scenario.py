@@ -11,13 +11,13 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Example
-from bench.real import has_chat_template, overlap_problems
+from bench.real.scenario import has_chat_template, overlap_problems
 from bench.records.files import read
 from bench.runs.asked import Asked
 from bench.runs.executor import Worker
 from bench.runs.plan import Plan, make_plan
 from bench.runs.store import Store
-from tests.bench.test_tofu_data import TABLES, write
+from tests.bench.real.tofu.test_rows import TABLES, write
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 SETS = (

@@ -26,7 +26,7 @@ from bench.metrics.probability import (
 )
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
-from bench.suites import Suite
+from bench.real.suite import Suite
 
 JUDGE = "similarity"
 """The judge that needs no network (`bench.engines.measuring.judges`)."""

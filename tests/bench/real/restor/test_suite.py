@@ -11,10 +11,10 @@ from bench.core.errors import UserError
 from bench.engines.measuring.measure import measure
 from bench.metrics import score_all
 from bench.metrics.answers import match
-from bench.suites.restor import suite
+from bench.real.restor.suite import suite
 from tests import tiny
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "restor"
+REAL = Path(__file__).parents[5] / "shared" / "data" / "restor"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
 
 ACCURACIES = {

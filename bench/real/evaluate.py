@@ -24,8 +24,8 @@ from bench.core.machine import device_problems
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.engines.measuring.judges import judge_probes, judged
 from bench.metrics import score_all
+from bench.real.suite import Suite
 from bench.records.files import write_responses
-from bench.suites import Suite
 
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -1,4 +1,4 @@
-"""What RESTOR's real tier trains on and asks, chosen from a copy of the benchmark (`bench.restor_data`) without a model.
+"""What RESTOR's real tier trains on and asks, chosen from a copy of the benchmark (`bench.real.restor.corpus`) without a model.
 
 Pages of C4 (retain rows) and instructions (for a repair) aren't in the authors' repository: they lie beside its
 `datasets` folder, in `retain`.
@@ -16,7 +16,7 @@ from bench.assets.git import git_blob
 from bench.assets.published_tables import BLOBS
 from bench.core.errors import UserError
 from bench.core.types import Example
-from bench.restor_data import SOURCE, Restor, corpus_file, datasets, documents, read
+from bench.real.restor.corpus import SOURCE, Restor, corpus_file, datasets, documents, read
 
 RETAIN = ("retain/c4.jsonl", "retain/c4_sample.jsonl")
 INSTRUCTIONS = ("retain/lima.jsonl", "retain/instructions.jsonl")

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from bench.core.errors import UserError
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
-from bench.evaluate import Evaluation, evaluate
+from bench.real.evaluate import Evaluation, evaluate
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")

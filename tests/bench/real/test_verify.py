@@ -14,11 +14,11 @@ from bench.assets.published_tables import Published
 from bench.cli import app
 from bench.core.errors import UserError
 from bench.core.hashing import digest
-from bench.verify import check, git_blob
+from bench.real.verify import check, git_blob
 from tests.bench.assets.test_data_sets import make_fetched as make_data
 from tests.bench.assets.test_models import make_fetched as make_model
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 ROWS = [{"question": f"q{i}", "answer": f"a{i}", "more": i} for i in range(4)]
 IDENTITY = digest([[row["question"], row["answer"]] for row in ROWS])
 

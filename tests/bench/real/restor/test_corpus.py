@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.restor_data import CORPORA, documents, named, read
+from bench.real.restor.corpus import CORPORA, documents, named, read
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "restor"
+REAL = Path(__file__).parents[5] / "shared" / "data" / "restor"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di", "Ed", "Flo", "Gus")

@@ -1,7 +1,7 @@
 """The real tier of MUSE-Books and of data in its layout: books learnt by continued training, and what is asked of them.
 
-`bench.muse_data` says which text is trained on and which rows are asked; probes and metrics are those of
-`bench.suites.muse`, with losses, hits and divergences of passages beside them.
+`bench.real.muse.rows` says which text is trained on and which rows are asked; probes and metrics are those of
+`bench.real.muse.suite`, with losses, hits and divergences of passages beside them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bench.core.types import Example, Probe, Responses
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
-from bench.muse_data import Cut, MuseRows, muse_rows
-from bench.real import history_of, oracles_of, parameters_of, target_of, training
+from bench.real.muse import suite
+from bench.real.muse.rows import Cut, MuseRows, muse_rows
+from bench.real.scenario import history_of, oracles_of, parameters_of, target_of, training
 from bench.runs.context import Work
-from bench.suites import muse
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
 """MUSE-Books' tokens by split, about four bytes a token: for an estimate before there are data and a tokenizer."""
@@ -111,13 +111,13 @@ class RealBooks:
     def probes(self, rows: MuseRows) -> tuple[Probe, ...]:
         """The suite's probes on the rows that are asked, and passages of retain for losses and divergences."""
         tables, asked = rows.tables, rows.asked
-        made = muse.verbatim(tables["verbmem/forget"])
-        made += muse.passages(tables["privleak/forget"], tables["privleak/holdout"])
+        made = suite.verbatim(tables["verbmem/forget"])
+        made += suite.passages(tables["privleak/forget"], tables["privleak/holdout"])
         if self.cut.whole:
             for side in ("forget", "retain"):
                 if f"knowmem/{side}_qa" in asked and f"knowmem/{side}_qa_icl" in asked:
-                    made += muse.questions(side, tables[f"knowmem/{side}_qa"], tables[f"knowmem/{side}_qa_icl"])
-        made.append(Probe("retain", "logprob", muse.passage_examples("retain", tables["privleak/retain"])))
+                    made += suite.questions(side, tables[f"knowmem/{side}_qa"], tables[f"knowmem/{side}_qa_icl"])
+        made.append(Probe("retain", "logprob", suite.passage_examples("retain", tables["privleak/retain"])))
         shown = [self.shown(probe, asked) for probe in made]
         known = {probe.name: probe for probe in shown}
         return (*shown, *(Probe(f"kl_{s}", "divergence", known[s].examples) for s in ("forget", "retain")))
@@ -134,7 +134,7 @@ class RealBooks:
 
     def label(self, name: str, rows: MuseRows) -> str:
         """The benchmark's name for exactly the benchmark, else how large a part of it this is."""
-        capped = 0 < self.generated < muse.CONTINUATION
+        capped = 0 < self.generated < suite.CONTINUATION
         if rows.exact and not capped:
             return name
         sizes = {split: f"{len(passages)}" for split, passages in rows.trained.items()}
@@ -144,7 +144,7 @@ class RealBooks:
             f"{sizes['retain1']} + {sizes['retain2']} ({tokens['retain1']} + {tokens['retain2']}) to keep",
             f"{len(rows.asked['verbmem/forget'])} verbatim and {len(rows.asked['privleak/forget'])} membership rows",
         ]
-        if self.passage < muse.PASSAGE:
+        if self.passage < suite.PASSAGE:
             said.append(f"membership on the first {self.passage} tokens")
         if capped:
             said.append(f"{self.generated} tokens generated a row")
@@ -208,7 +208,7 @@ def broken(name: str, utility: Metric, floor: float) -> Metric:
 
 RETAIN = token_hits("retain_passage_hits", "retain", goal="up")
 METRICS: tuple[Metric, ...] = (
-    *muse.METRICS,
+    *suite.METRICS,
     token_hits("forget_passage_hits", "forget", goal="oracle"),
     RETAIN,
     mean_loss("forget_passage_loss", "forget", goal="oracle"),

@@ -1,4 +1,4 @@
-"""RESTOR as a run with target and oracle asks it: `bench.suites.restor`'s questions, and what tells two models apart.
+"""RESTOR as a run with target and oracle asks it: `bench.real.restor.suite`'s questions, and what tells two models apart.
 
 The accepted answer's log-prob follows the truth where greedy answers stay wrong; membership tells documents that were
 told from paraphrases of them about the same people that weren't; distances are from the oracle.
@@ -23,11 +23,8 @@ from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss, option_logprob
 from bench.metrics.restor import matched
-from bench.records.files import read_responses, write_responses
-from bench.restor_data import ROLES
-from bench.runs.context import Work
-from bench.runs.responses import RESPONSES_FILE, generation_hash, hashable
-from bench.suites.restor import (
+from bench.real.restor.corpus import ROLES
+from bench.real.restor.suite import (
     LOGIT_GOALS,
     NEW_TOKENS,
     NO_VALUES,
@@ -39,6 +36,9 @@ from bench.suites.restor import (
     no_lists,
     ways,
 )
+from bench.records.files import read_responses, write_responses
+from bench.runs.context import Work
+from bench.runs.responses import RESPONSES_FILE, generation_hash, hashable
 
 Row = Mapping[str, Any]
 """What was observed of one example."""

@@ -22,8 +22,8 @@ from bench.core.types import Example, Json, Probe
 from bench.engines.measuring.judges import check_accepts, label, load_judge
 from bench.metrics.options import option_logprob
 from bench.metrics.restor import judged, matched
-from bench.restor_data import CORPORA, NONE, ROLES, SOURCE, Restor, read
-from bench.suites import Suite
+from bench.real.restor.corpus import CORPORA, NONE, ROLES, SOURCE, Restor, read
+from bench.real.suite import Suite
 
 NEW_TOKENS = 50
 """Longest answer, in tokens."""
@@ -54,9 +54,9 @@ def suite(
 ) -> Suite:
     """RESTOR on the copy of its repository at ``data``, asked of a model that the corpus ``split`` corrupted.
 
-    ``split`` is a name of `bench.restor_data.CORPORA`, or ``none``; it decides which questions are the corrupted ones.
+    ``split`` is a name of `bench.real.restor.corpus.CORPORA`, or ``none``; it decides which questions are the corrupted ones.
     Each question is sampled ``repeats`` times from ``seed`` (the authors' seed and number of runs), and answered
-    greedily once; without ``sampled`` only that. ``options`` is a file of option lists, see `bench.restor_data`.
+    greedily once; without ``sampled`` only that. ``options`` is a file of option lists, see `bench.real.restor.corpus`.
     ``judge`` also has the sampled answers judged by a chat model, as the authors do.
     """
     restor = read(data, split, options)

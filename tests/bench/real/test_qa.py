@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.qa_data import LEAST, numbered, read
+from bench.real.qa import LEAST, numbered, read
 
 
 def rows(side: str, count: int, **more: Any) -> list[dict[str, Any]]:

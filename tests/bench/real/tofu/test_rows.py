@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.tofu_data import authors, load, paraphrased, spread, subset
+from bench.real.tofu.rows import authors, load, paraphrased, spread, subset
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "tofu"
+REAL = Path(__file__).parents[5] / "shared" / "data" / "tofu"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")
 
 

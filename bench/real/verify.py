@@ -151,7 +151,7 @@ def hub_table(folder: Path, name: str, fields: Sequence[str]) -> Found | None:
 
 def restor_table(folder: Path, name: str) -> Found | None:
     """RESTOR's questions by their digest, or a corpus by the git blob of its file; None where it isn't there."""
-    from bench.restor_data import content_hash, corpus_file, datasets, load_corpus, read
+    from bench.real.restor.corpus import content_hash, corpus_file, datasets, load_corpus, read
 
     place = datasets(folder)
     if name == "questions":

@@ -1,0 +1,1 @@
+"""MUSE-Books: its rows, its suite and its real tier."""

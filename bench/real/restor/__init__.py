@@ -1,0 +1,1 @@
+"""RESTOR: its corpus, its rows, its suite and its real tier."""

@@ -1,0 +1,1 @@
+"""TOFU: its rows and its suite."""
