@@ -251,7 +251,7 @@ def ablate(
     listed: Annotated[bool, typer.Option("--list", help="Say what there is, and run nothing.")] = False,
 ) -> None:
     """Run ablations in the lab: each gives records, a table and a picture; what is done already is not done again."""
-    from bench.ablations.run import AskedAblation, ablate_command, listing
+    from bench.studies.ablations.run import AskedAblation, ablate_command, listing
 
     if listed:
         typer.echo(listing(Path("results")))
@@ -367,10 +367,10 @@ def leaderboard(
 @app.command()
 def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Option("--to")] = None) -> None:
     """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
-    from bench.ablations import FOLDER
-    from bench.ablations.study import pages
     from bench.records.files import load
     from bench.records.plots import draw
+    from bench.studies.ablations import FOLDER
+    from bench.studies.ablations.study import pages
 
     loaded = load(existing(source))
     warn_broken(loaded)
@@ -387,8 +387,8 @@ def claims(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
 ) -> None:
     """Write what published records say of each of the paper's claims: holds, holds in part, or does not hold."""
-    from bench.claims import render
     from bench.core.files import write_text
+    from bench.studies.claims import render
 
     text = render(existing(source))
     if check:
@@ -421,7 +421,8 @@ def reproduce(
     check: Annotated[bool, typer.Option("--check", help="--page: write nothing; exit 1 when it is stale.")] = False,
 ) -> None:
     """Make a published table again: its rows beside ours, and whether target and oracle came out as published."""
-    from bench.reproduce import command
+    from bench.studies.reproduce import asking as asking_
+    from bench.studies.reproduce import command
 
     if listed:
         typer.echo(command.listing(as_json))
@@ -429,7 +430,7 @@ def reproduce(
     if page:
         raise typer.Exit(0 if command.overview(page, Path("results"), check, typer.echo) else 1)
     numbers, problems = seeds_or_problems(seeds) if seeds else ((), ())
-    asked = command.Wanted(
+    asked = asking_.Wanted(
         name,
         out,
         store_at(store),

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.ablations import FOLDER
 from bench.core import distributed
 from bench.core.errors import UserError, collect, unknown
 from bench.core.files import write_text
@@ -30,6 +29,7 @@ from bench.runs.responses import responses_in
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from bench.runs.validate import is_current
+from bench.studies.ablations import FOLDER
 
 
 def run_command(
@@ -308,7 +308,7 @@ def publish_command(names: Sequence[str], source: Path, to: Path, store_root: Pa
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
     """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
-    from bench.ablations import study
+    from bench.studies.ablations import study
 
     problems = [f"{file.name}: {fault}" for file in files for fault in study.faults_in(file)]
     new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]

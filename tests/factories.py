@@ -6,12 +6,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import ablations
-from bench.ablations.base import Finding, Place, Point, Study, framed
 from bench.core import registry
 from bench.core.hashing import digest
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
+from bench.studies.ablations import catalogue
+from bench.studies.ablations.base import Finding, Place, Point, Study, framed
 
 METHODS = ("ga", "graddiff", "msa", "npo", "retrain", "target", "task-arithmetic")
 GOALS: dict[str, str | float] = {
@@ -184,7 +184,7 @@ def ablation_study(name: str, seeds: Sequence[int] = (0, 1), task: str = "tofu")
     """A finished ablation of runs with made-up scores, its findings in the order that the command leaves them in."""
     where = place(task)
     found = [
-        made_finding(point, seed, where) for point in framed(ablations.of_runs(name).points(where)) for seed in seeds
+        made_finding(point, seed, where) for point in framed(catalogue.of_runs(name).points(where)) for seed in seeds
     ]
     return Study(name, where, tuple(seeds), tuple(found), 12.5, f"python -m bench ablate {name}")
 

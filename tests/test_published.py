@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.ablations import experiment, study
-from bench.claims import render
 from bench.commands import rescore_command
 from bench.core import registry
 from bench.core.record import Record
 from bench.records.files import load
 from bench.records.leaderboard import check
 from bench.runs.selection import Outcome, choose, steps_for
+from bench.studies.ablations import experiment, study
+from bench.studies.claims import render
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

@@ -137,14 +137,14 @@ def test_the_arithmetic_and_the_history_run_on_folders_of_the_readers(folder: Pa
 
 
 def test_ablations_are_known() -> None:
-    from bench import ablations
+    from bench.studies.ablations import catalogue
 
     lines = [shlex.split(line) for line in commands() if " ablate " in line and "--list" not in line]
     assert lines
     for words in lines:
-        assert words[words.index("--task") + 1] in ablations.load(words[4]).tasks
+        assert words[words.index("--task") + 1] in catalogue.load(words[4]).tasks
     named = re.findall(r"`([a-z-]+)`", README.split("## Ablations")[1].split("## ")[0].split("```")[-1])
-    assert set(named) == set(ablations.TABLE), "the README names every ablation"
+    assert set(named) == set(catalogue.TABLE), "the README names every ablation"
 
 
 def test_fetched_models_are_known() -> None:

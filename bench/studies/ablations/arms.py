@@ -1,0 +1,197 @@
+"""Ablations that compare arms: the same checkpoint for everybody, controls of the vector, recipes, influence weights."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from bench.studies.ablations.base import Ablation, Place, Point, Study
+from bench.studies.ablations.past import lengths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BEFORE = "last-before-exposure"
+TARGET, REWOUND = "from the target", "from theta_0"
+
+
+def rewind_points(place: Place) -> list[Point]:
+    """Every baseline from the target and from theta_0, and plain fine-tuning; MSA for comparison."""
+    arms = [(name, place.step(name)) for name in ("ga", "graddiff", "npo", "task-arithmetic")]
+    msa = place.step("msa")
+    own = {name: msa.params[name] for name in ("steps", "lr", "batch", "text_batch")}
+    alike = place.step("task-arithmetic", **own)
+    points = [
+        Point({"series": "arithmetic of both", "method": "msa"}, (msa,)),
+        Point(
+            {"series": "arithmetic of both", "method": "msa, alpha only"},
+            (place.step("msa", beta=0.0),),
+            choices=lengths(place),
+        ),
+        Point({"series": TARGET, "method": "arithmetic, MSA's recipe"}, (alike,), choices=lengths(place)),
+    ]
+    for series, start in ((TARGET, ""), (REWOUND, BEFORE)):
+        points += [Point({"series": series, "method": name}, (step,), start=start) for name, step in arms]
+        for rows, said in (("all", "fine-tuning, all"), ("forget", "fine-tuning, few")):
+            points.append(
+                Point(
+                    {"series": series, "method": said},
+                    (place.step("finetune", retain=rows, steps=300),),
+                    start=start,
+                    choices=({"lr": 2e-4}, {"lr": 5e-4}, {"lr": 1e-3}),
+                )
+            )
+    return points
+
+
+REWIND = Ablation(
+    name="rewind",
+    question="Is it the checkpoint or the arithmetic?",
+    reading="Baselines from the target and from theta_0 in its place, at settings that were searched from the target and not "
+    "from theta_0; plain fine-tuning on all retain rows from theta_0 is rewind-to-delete (here with about a quarter of a "
+    "retraining's tokens), on few it has MSA's retain budget. Its learning rate is chosen by the rule. Task arithmetic is there "
+    "with MSA's own recipe as well, so that only the checkpoint differs.",
+    points=rewind_points,
+    tasks=("tofu", "restor", "muse-books", "digits"),
+    x="method",
+    x_label="",
+)
+
+
+def control_points(place: Place) -> list[Point]:
+    """MSA with its own vector and with each control in its place."""
+    kinds = ("forget", "others", "shuffled", "random")
+    return [Point({"series": "MSA", "vector": kind}, (place.step("msa", beta=0.0, vector=kind),)) for kind in kinds]
+
+
+CONTROLS = Ablation(
+    name="controls",
+    question="Is it this vector, or any vector?",
+    reading="Forget-only MSA at its default alpha: with the forget vector; with the vector of as many retain rows, trained "
+    "alike (others: its norm is its own); with the forget vector's entries in random places; with a random vector, these two "
+    "of the same norm tensor by tensor.",
+    points=control_points,
+    x="vector",
+    x_label="vector that is subtracted",
+)
+
+
+def recipe_points(place: Place) -> list[Point]:
+    """The gentle recipe, the authors', and low-rank vectors."""
+    arms = {"gentle": place.step("msa"), "official": place.step("msa", "official"), "LoRA": place.step("msa", "lora")}
+    return [Point({"series": "MSA", "recipe": name}, (step,), choices=lengths(place)) for name, step in arms.items()]
+
+
+def rounding(study: Study) -> str:
+    """What bfloat16 lost of the official recipe's vector."""
+    found = [f.record.facts["notes"]["rounding"] for f in study.points if "rounding" in f.record.facts.get("notes", {})]
+    if not found:
+        return ""
+    mean = {name: fmean(float(item[name]) for item in found) for name in found[0]}
+    return (
+        "Rounding of the official recipe's forget vector, against the same recipe in float32 (mean over seeds): "
+        f"{mean['unchanged']:.1%} of its entries are exactly 0 ({mean['unchanged_in_float32']:.1%} in float32), its relative "
+        f"error is {mean['relative_error']:.2f} and its cosine with the exact vector {mean['cosine']:.2f}."
+    )
+
+
+RECIPE = Ablation(
+    name="recipe",
+    question="How must the vectors be trained?",
+    reading="gentle: this harness's default, float32. official: ten passes, batch 4, all in bfloat16, as the authors' script "
+    "does, at the lab's learning rate. LoRA: rank 8. Alpha is chosen by the rule in each.",
+    points=recipe_points,
+    x="recipe",
+    x_label="recipe of theta_1 and theta_2",
+    extra=rounding,
+)
+
+WEIGHTS = ("uniform", "fisher", "gradient", "shuffled-fisher")
+AGES = (0.2, 0.4, 0.7, 1.0)
+
+
+def influence_points(place: Place) -> list[Point]:
+    """Plain and weighted MSA from checkpoints of several ages."""
+    return [
+        Point(
+            {"series": kind, "age": age},
+            (place.step("msa", weights=kind, beta=0.0, before=f"age={age:g}"),),
+            choices=lengths(place),
+        )
+        for kind in WEIGHTS
+        for age in AGES
+    ]
+
+
+def draw_influence(study: Study) -> Figure:
+    """Every score over the age, and the rank correlation of the weights."""
+    from bench.studies.ablations import catalogue
+    from bench.studies.ablations import study as drawing
+
+    ablation = catalogue.of_runs("influence")
+    figure, panels = drawing.grid(study, ablation, len(study.scores) + 1)
+    styles = drawing.series_styles(study, ablation)
+    drawing.score_panels(panels, study, ablation, styles)
+    axes = panels[-1]
+    for series in ("fisher", "gradient"):
+        colour, marker = styles[series]
+        for name, line in (("rank_correlation_with_target", "-"), ("rank_correlation_with_last", ":")):
+            values = {age: correlations(study, series, age, name) for age in AGES}
+            shown = [age for age in AGES if values[age]]
+            label = f"{series} {name.removeprefix('rank_correlation_').replace('_', ' ')}"
+            axes.plot(
+                shown, [fmean(values[age]) for age in shown], line, color=colour, marker=marker, ms=4.5, label=label
+            )
+    axes.set_ylabel("rank correlation of the weights at theta_0")
+    axes.set_xlabel(ablation.x_label)
+    drawing.legend(figure, panels)
+    return figure
+
+
+def correlations(study: Study, kind: str, age: float, name: str) -> list[float]:
+    """A rank correlation of the weights, each seed's."""
+    return [
+        float(f.record.facts["notes"]["influence"][name])
+        for f in study.points
+        if f.at["series"] == kind and f.at["age"] == age
+    ]
+
+
+def influence_table(study: Study) -> str:
+    """Quantiles, rank correlations, seconds and bytes of the weights."""
+    from bench.studies.ablations.study import table
+
+    head = ["weights", "age", "mean", "10%", "50%", "90%", "rank corr. with theta_D's", "with the last theta_0's"]
+    rows = []
+    for kind in ("fisher", "gradient"):
+        for age in AGES:
+            group = [f for f in study.points if f.at["series"] == kind and f.at["age"] == age]
+            notes = [f.record.facts["notes"]["influence"] for f in group]
+            stages = [
+                sum(s for label, s in f.record.cost["stages"].items() if label.startswith("influence")) for f in group
+            ]
+            size = fmean(float(note["bytes"]) for note in notes) / 1e6
+            cells = [
+                fmean(float(note["mean"]) for note in notes),
+                *(fmean(float(note["quantiles"][q]) for note in notes) for q in ("0.1", "0.5", "0.9")),
+                *(fmean(correlations(study, kind, age, f"rank_correlation_with_{w}")) for w in ("target", "last")),
+            ]
+            rows.append([kind, f"{age:g}", *(f"{c:.3f}" for c in cells), f"{fmean(stages):.1f}", f"{size:.1f}"])
+    said = (
+        "The weights: 2 F_forget / (F_forget + F_retain), mean of the estimates at theta_0 and at theta_D; correlations are of "
+        "the estimate at theta_0 alone. Seconds include every estimate that a run needed; bytes are of one set of weights."
+    )
+    return f"{said}\n\n{table([*head, 'seconds', 'MB'], rows)}"
+
+
+INFLUENCE = Ablation(
+    name="influence",
+    question="Do per-parameter influence weights help?",
+    reading="Forget-only MSA with its vector weighted parameter by parameter, and a control with the same weights in random "
+    "places. Alpha is chosen by the rule in each.",
+    points=influence_points,
+    x="age",
+    x_label="theta_0: share of pretraining",
+    draw=draw_influence,
+    extra=influence_table,
+)

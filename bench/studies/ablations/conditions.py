@@ -1,0 +1,77 @@
+"""Ablations of what lies between the forget set and the request: later training, and a forget set with mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, framing_as_series
+
+GAPS = (0, 300, 1200)
+LATER = {"tofu": 30, "restor": 10, "muse-books": 4, "digits": 150, "graph": 150}
+"""People, books or images that training goes on to; every point of the ablation has them in its world."""
+GAP_METHODS = ("msa", "task-arithmetic", "npo")
+SHARES = (0.1, 0.3)
+NOISE_METHODS = ("msa", "npo")
+
+
+def gap_points(place: Place) -> list[Point]:
+    """Every method after each length of later training."""
+    return [
+        Point({"series": method, "gap": gap}, (place.step(method),), {"later": LATER[place.task], "gap_steps": gap})
+        for gap in GAPS
+        for method in GAP_METHODS
+    ]
+
+
+GAP = Ablation(
+    name="gap",
+    question="Does forgetting still work when training went on after the forget set?",
+    reading="Target and oracles train on, alike, on other new rows and the retain rows; theta_0 stays where it was. Methods "
+    "run at their default settings, which were searched without a gap.",
+    points=gap_points,
+    x="gap",
+    x_label="optimiser steps after the forget set",
+    derive=framing_as_series("gap", "gap_steps"),
+)
+
+
+def noise_points(place: Place) -> list[Point]:
+    """Every method on a clean forget set, on one with retain rows inside, and on one with forget rows missing."""
+    clean = [Point({"series": m, "share": 0.0}, (place.step(m),)) for m in NOISE_METHODS]
+    both = (("noise_inside", "retain rows inside"), ("noise_missing", "forget rows missing"))
+    noisy = [
+        Point({"series": f"{method}, {said}", "share": share}, (place.step(method),), {name: share})
+        for name, said in both
+        for share in SHARES
+        for method in NOISE_METHODS
+    ]
+    return [*clean, *noisy]
+
+
+def clean_everywhere(study: Study) -> list[Finding]:
+    """The clean run as the first point of both of a method's lines; one target and one oracle, which noise doesn't move."""
+    made = []
+    for finding in study.findings:
+        if finding.at.get("row") in FRAME:
+            if len(finding.at) == 1:
+                made.append(finding)
+        elif finding.at["share"] == 0:
+            made += [
+                replace(finding, at={**finding.at, "series": f"{finding.at['series']}, {said}"})
+                for said in ("retain rows inside", "forget rows missing")
+            ]
+        else:
+            made.append(finding)
+    return made
+
+
+NOISE = Ablation(
+    name="noise",
+    question="What does a mislabelled forget set do?",
+    reading="A share of the forget set's size is retain rows wrongly given as forget rows, or a share of the forget rows is "
+    "wrongly given as retain rows; scores are taken on what really was to be forgotten. Methods at their defaults.",
+    points=noise_points,
+    x="share",
+    x_label="mislabelled share of the forget set",
+    derive=clean_everywhere,
+)

@@ -1,0 +1,243 @@
+"""The ablation of size: what every method costs and how it scores on a ladder of widths, and what that means for
+models that don't fit here.
+
+Held fixed on the ladder: two layers, vocabulary, rows, steps, batches and learning rates. Only the width changes, and
+with it the parameters. A small real model is the held-out point: what the ladder predicts for it stands beside what its
+own records say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench.core.record import Record
+from bench.core.types import Json
+from bench.studies.ablations.base import Ablation, Place, Point, Study, framing_as_series
+from bench.studies.ablations.cost_page import report
+from bench.studies.ablations.costing import (
+    COSTED,
+    HELD_OUT,
+    HELD_OUT_PARAMETERS,
+    METHODS,
+    Cost,
+    Rules,
+    cost_of,
+    held_out,
+    ladder,
+    predict,
+    rules,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTHS = (64, 128, 192)
+RESULTS = Path("results")
+"""Where the held-out model's records are read from, once, when the study is written."""
+
+
+def cost_points(place: Place) -> list[Point]:
+    """Every method at every width, at its default setting."""
+    return [
+        Point({"series": method, "width": width}, (place.step(method),), {"width": width})
+        for width in WIDTHS
+        for method in METHODS
+    ]
+
+
+def gather(study: Study) -> Json:
+    """The costs in the held-out model's records on TOFU, plain, with what they were measured on."""
+    from bench.records.files import load
+
+    wanted = ("tofu", "real", "done")
+    found = [
+        record
+        for record in (load(RESULTS).records if RESULTS.is_dir() else [])
+        if (record.spec.task, record.spec.tier, record.status) == wanted
+        and record.spec.model.lower().startswith(HELD_OUT.lower())
+        and record.spec.method in ("retrain", *METHODS)
+        and not record.spec.steps[-1].variant
+    ]
+    return {"held_out": [held_out_row(record) for record in found]}
+
+
+def held_out_row(record: Record) -> Json:
+    """One record's costs, with where they come from."""
+    method = "oracle" if record.spec.method == "retrain" else record.spec.method
+    origin = {"record": record.name, "label": record.label, "commit": record.provenance.get("commit", "")}
+    machine = {name: record.provenance.get(name) for name in ("threads", "devices")}
+    return {"cost": vars(cost_of(method, record, HELD_OUT_PARAMETERS))} | origin | machine
+
+
+# --- the picture
+
+
+def draw(study: Study) -> Figure:
+    """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
+    from bench.studies.ablations import catalogue
+    from bench.studies.ablations import study as drawing
+
+    ablation = catalogue.of_runs("cost")
+    costs = ladder(study)
+    figure, panels = drawing.grid(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
+    drawing.score_panels(panels, study, ablation, styles())
+    for axes in panels[: len(study.scores)]:
+        axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
+        axes.minorticks_off()
+    if costs:
+        rule = rules(costs)
+        for axes, quantity in zip(panels[len(study.scores) :], QUANTITIES, strict=True):
+            cost_panel(axes, quantity, costs, held_out(study), rule)
+    drawing.legend(figure, panels)
+    return figure
+
+
+def styles() -> dict[str, tuple[str, str]]:
+    """Colour and marker of every series, target and oracle in the greys of the other pictures."""
+    from bench.records.plots import COLOURS, MARKERS
+
+    frame = {"target": ("#777777", "s"), "oracle": ("#000000", "*")}
+    return frame | {m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One panel of costs."""
+
+    title: str
+    label: str
+    measured: Callable[[Cost], float | None]
+    predicted: Callable[[Cost, Rules], float | None]
+    reaches: bool
+    """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
+
+
+def for_tokens(value: float | None, cost: Cost) -> float | None:
+    """For each thousand tokens."""
+    return None if value is None or not cost.tokens else 1000 * value / cost.tokens
+
+
+def in_units(value: float | None, unit: float) -> float | None:
+    """Divided by a unit."""
+    return None if value is None else value / unit
+
+
+QUANTITIES = (
+    Quantity(
+        "time ↓ for 1,000 trained tokens",
+        "s",
+        lambda cost: for_tokens(cost.seconds, cost),
+        lambda cost, rule: for_tokens(predict(cost, rule).seconds, cost),
+        True,
+    ),
+    Quantity(
+        "FLOPs of the method ↓",
+        "TFLOP",
+        lambda cost: in_units(cost.flops, 1e12),
+        lambda cost, rule: in_units(predict(cost, rule).flops, 1e12),
+        False,
+    ),
+    Quantity(
+        "peak memory of the process ↓",
+        "GB",
+        lambda cost: cost.peak_bytes / 1e9,
+        lambda cost, rule: in_units(predict(cost, rule).peak_bytes, 1e9),
+        True,
+    ),
+    Quantity(
+        "bytes stored by the method ↓",
+        "GB",
+        lambda cost: cost.bytes_stored / 1e9,
+        lambda cost, rule: predict(cost, rule).bytes_stored / 1e9,
+        False,
+    ),
+)
+
+
+def cost_panel(axes: Axes, quantity: Quantity, costs: Sequence[Cost], real: Sequence[Cost], rule: Rules) -> None:
+    """Means with the seeds' range, the fitted line, and for the held-out model what was predicted and what measured."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for method in COSTED:
+        colour, marker = styles()[method]
+        mine = [cost for cost in costs if cost.method == method]
+        if not mine:
+            continue
+        seeds_and_means(axes, quantity, mine, colour, marker)
+        last = HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
+        fitted(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
+    for place, method in enumerate(method for method in COSTED if any(cost.method == method for cost in real)):
+        colour, marker = styles()[method]
+        beside_point = 1.18 ** (place - 2)  # apart, so that none hides another
+        mark_held_out(axes, quantity, [c for c in real if c.method == method], beside_point, rule, colour, marker)
+    axes.set(xscale="log", yscale="log", ylabel=quantity.label)
+    axes.set_xlabel("parameters" + (f" ({HELD_OUT}'s marks side by side)" if real else ""))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow(axes) else (1.0,)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(quantity.title + ("" if quantity.reaches else "\n(lines: the ladder's workload)"), fontsize=9)
+
+
+def narrow(axes: Axes) -> bool:
+    """Whether the axis spans less than two decades, so that its powers of ten alone would be few."""
+    low, high = axes.get_ylim()
+    return high / low < 100
+
+
+def seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[Cost], colour: str, marker: str) -> None:
+    """The ladder's points."""
+    for width in sorted({cost.width for cost in costs}):
+        values = [v for c in costs if c.width == width and (v := quantity.measured(c)) is not None]
+        parameters = fmean(c.parameters for c in costs if c.width == width)
+        if values:
+            axes.plot(parameters, fmean(values), marker, color=colour, ms=5, zorder=3)
+            axes.vlines(parameters, min(values), max(values), color=colour, alpha=0.6, zorder=2)
+
+
+def fitted(axes: Axes, quantity: Quantity, like: Cost, first: int, last: int, rule: Rules, colour: str) -> None:
+    """The prediction over the parameters at the workload of ``like``."""
+    sizes = [round(first * (last / first) ** (i / 40)) for i in range(41)]
+    values = [quantity.predicted(replace(like, parameters=size), rule) for size in sizes]
+    known: list[tuple[int, float]] = [(s, v) for s, v in zip(sizes, values, strict=True) if v is not None]
+    axes.plot([s for s, _ in known], [v for _, v in known], color=colour, linewidth=1, alpha=0.7, zorder=1)
+
+
+def mark_held_out(
+    axes: Axes, quantity: Quantity, costs: Sequence[Cost], shift: float, rule: Rules, colour: str, marker: str
+) -> None:
+    """Hollow what the ladder predicts, full and ringed what the records say, a line between: the error."""
+    both: dict[str, Any] = {"color": colour, "marker": marker, "ms": 7, "linestyle": "none", "zorder": 4}
+    for cost in costs:
+        at = cost.parameters * shift
+        predicted, measured = quantity.predicted(cost, rule), quantity.measured(cost)
+        if predicted is not None:
+            axes.plot(at, predicted, **both, markerfacecolor="white")
+        if measured is not None:
+            axes.plot(at, measured, **both, markeredgecolor="black")
+        if predicted is not None and measured is not None:
+            axes.vlines(at, *sorted((predicted, measured)), color=colour, linewidth=1, zorder=3)
+    hollow: dict[str, Any] = {"color": "#444444", "marker": "o", "ms": 7, "linestyle": "none"}
+    axes.plot([], [], **hollow, markerfacecolor="white", label=f"{HELD_OUT}, predicted")
+    axes.plot([], [], **hollow, markeredgecolor="black", label=f"{HELD_OUT}, measured")
+
+
+COST = Ablation(
+    name="cost",
+    question="What does each method cost, and does size help it?",
+    reading="The lab's Llama at several widths, everything else alike; methods at the settings that were searched at width 192. "
+    f"Costs over parameters: lines are fitted to the ladder; {HELD_OUT} is held out, hollow as predicted, ringed as measured.",
+    points=cost_points,
+    x="width",
+    x_label="hidden size of the two-layer Llama",
+    log_x=True,
+    tasks=("tofu", "restor", "muse-books"),
+    derive=framing_as_series("width", "width"),
+    draw=draw,
+    extra=report,
+    gather=gather,
+)

@@ -1,0 +1,235 @@
+"""What a method cost in a run, rules fitted to a ladder of sizes, and what they say of another size.
+
+The rules are few and plain, since the ladder spans one decade of parameters: time is an overhead and FLOPs at a rate,
+memory and storage are bytes for each parameter and a constant. The extrapolation to models that don't fit here is arithmetic
+with the assumptions at the end, and measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from bench.core.record import Record
+from bench.engines.training.flops import PER_ENTRY
+from bench.runs.estimate import BYTES_PER_PARAMETER
+from bench.studies.ablations.base import Study
+
+METHODS = ("msa", "task-arithmetic", "ga", "graddiff", "npo")
+COSTED = (*METHODS, "oracle")
+"""Whose costs are shown: the methods, and retraining."""
+
+HELD_OUT = "SmolLM2-135M"
+"""The real model that the ladder has not seen."""
+HELD_OUT_PARAMETERS = 134_515_008
+"""Of SmolLM2-135M, its tied head once: 30 layers of width 576, 49,152 tokens."""
+WEIGHT_BYTES = 4
+"""Float32: what the harness trains in and stores."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a method took."""
+
+    method: str
+    seed: int
+    parameters: int
+    tokens: int
+    """Trained on, padding not counted."""
+    seconds: float
+    flops: float | None
+    """Training and arithmetic; None: an older record, in which nothing was counted."""
+    peak_bytes: int
+    bytes_stored: int
+    checkpoints: int
+    """Written by the method."""
+    width: int = 0
+    """On the ladder; 0: a model from outside."""
+
+
+def cost_of(method: str, record: Record, parameters: int = 0) -> Cost:
+    """The cost that a record states, of a model of ``parameters`` unless the record says so itself."""
+    cost = record.cost
+    counted = cost.get("flops", {})
+    return Cost(
+        method,
+        record.spec.seed,
+        counted.get("parameters", parameters),
+        cost["tokens_trained"],
+        cost["seconds"]["method"],
+        counted["training"] + counted["arithmetic"] if counted else None,
+        cost["peak_bytes"],
+        cost["bytes_stored"],
+        len(cost["nodes"]),
+    )
+
+
+def ladder(study: Study) -> list[Cost]:
+    """The costs on the ladder; runs of older records, which name neither parameters nor FLOPs, are left out."""
+    return [
+        replace(cost_of(str(finding.at["series"]), finding.record), width=finding.at["width"])
+        for finding in study.points
+        if finding.at.get("series") in COSTED and "flops" in finding.record.cost
+    ]
+
+
+def held_out(study: Study) -> list[Cost]:
+    """The held-out costs that the study keeps."""
+    return [Cost(**row["cost"]) for row in study.notes.get("held_out", [])]
+
+
+# --- what is predicted from it
+
+
+@dataclass(frozen=True)
+class Fit:
+    """``seconds = overhead + FLOPs / rate``: least squares of the relative error, the overhead not negative."""
+
+    overhead: float
+    """Seconds."""
+    rate: float
+    """FLOPs per second."""
+
+    def seconds(self, flops: float) -> float:
+        """Predicted."""
+        return self.overhead + flops / self.rate
+
+
+def fit(points: Sequence[tuple[float, float]]) -> Fit | None:
+    """The fit to (FLOPs, seconds); None where the seconds don't grow with the FLOPs, or there is one size alone."""
+    usable = [(flops, seconds) for flops, seconds in points if flops > 0 and seconds > 0]
+    if len({flops for flops, _ in usable}) < 2:
+        return None
+    # Minimise the sum of (overhead a + slope b - 1)^2 with a = 1 / seconds and b = FLOPs / seconds.
+    pairs = [(1 / seconds, flops / seconds) for flops, seconds in usable]
+    aa, ab, bb = (sum(p[i] * p[j] for p in pairs) for i, j in ((0, 0), (0, 1), (1, 1)))
+    a, b = sum(p[0] for p in pairs), sum(p[1] for p in pairs)
+    determinant = aa * bb - ab * ab
+    overhead, slope = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
+    if overhead < 0:
+        overhead, slope = 0.0, b / bb
+    return Fit(overhead, 1 / slope) if slope > 0 else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the ladder says of any size."""
+
+    fits: dict[str, Fit | None]
+    """Of each method."""
+    per_parameter: float
+    """Training FLOPs for each parameter and token, at the widest."""
+    process: dict[str, float]
+    """Of each method: peak bytes beside `BYTES_PER_PARAMETER`, mean."""
+    companions: float
+    """Bytes that a checkpoint takes beside its weights: tokenizer and config, mean."""
+
+
+def rules(costs: Sequence[Cost]) -> Rules:
+    """Fitted to the ladder."""
+    by_method = {method: [cost for cost in costs if cost.method == method] for method in COSTED}
+    widest = max(cost.width for cost in costs)
+    return Rules(
+        {m: fit([(c.flops, c.seconds) for c in mine if c.flops is not None]) for m, mine in by_method.items()},
+        fmean(
+            c.flops / c.tokens / c.parameters for c in costs if c.width == widest and c.flops is not None and c.tokens
+        ),
+        {
+            m: fmean(c.peak_bytes - BYTES_PER_PARAMETER * c.parameters for c in mine)
+            for m, mine in by_method.items()
+            if mine
+        },
+        fmean(c.bytes_stored / c.checkpoints - WEIGHT_BYTES * c.parameters for c in costs if c.checkpoints),
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For one run, of its parameters, tokens and checkpoints alone."""
+
+    flops: float
+    seconds: float | None
+    peak_bytes: float | None
+    bytes_stored: float
+
+
+def predict(cost: Cost, rule: Rules) -> Prediction:
+    """What the ladder's rules say of a run that may be of any size."""
+    flops = rule.per_parameter * cost.parameters * cost.tokens
+    found, process = rule.fits.get(cost.method), rule.process.get(cost.method)
+    return Prediction(
+        flops,
+        None if found is None else found.seconds(flops),
+        None if process is None else process + BYTES_PER_PARAMETER * cost.parameters,
+        cost.checkpoints * (rule.companions + WEIGHT_BYTES * cost.parameters),
+    )
+
+
+# --- far beyond what was measured: every assumption has a name
+
+SIZES = {"1B": 1e9, "8B": 8e9, "70B": 70e9, "400B": 400e9}
+"""Parameters of dense models."""
+FORGET_ROWS = 400
+"""TOFU's forget10."""
+RETAIN_ROWS = 3600
+"""TOFU's retain90, which the oracle is trained on."""
+ROW_TOKENS = 80
+"""A row with its chat template: 81 in the records of SmolLM2-135M."""
+PASSES = 10
+"""Over the forget rows for each vector and each gradient method, and over all rows for target and oracle: the authors' script
+and OpenUnlearning's unlearning (OpenUnlearning trains its target for 5)."""
+UTILISATION = 0.4
+"""Share of the peak that training reaches."""
+PEAK_FLOPS = 990e12
+"""Of one H100 SXM in bfloat16, dense, each second."""
+CARD_BYTES = 80e9
+"""Memory of one H100."""
+DISK_BYTES = 2e9
+"""Read or written each second: one NVMe disk."""
+MERGE_BYTES = 2
+"""Bytes of a weight in the checkpoints that are merged: bfloat16."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a method does at this workload, whatever the size."""
+
+    rows: int
+    """Trained on, counted each time."""
+    terms: int
+    """Checkpoints that the arithmetic reads."""
+    kept: int
+    """Checkpoints beside the target and its own result: theta_0, and the tuned ones."""
+
+    @property
+    def tokens(self) -> int:
+        """Trained on."""
+        return self.rows * ROW_TOKENS
+
+    def flops(self, parameters: float, per_parameter: float) -> float:
+        """Training and arithmetic."""
+        return parameters * (per_parameter * self.tokens + PER_ENTRY * self.terms)
+
+    def disk_seconds(self, parameters: float) -> float:
+        """The merge: every term read and the result written."""
+        return (self.terms + 1) * MERGE_BYTES * parameters / DISK_BYTES if self.terms else 0.0
+
+
+ONE_VECTOR = PASSES * FORGET_ROWS
+LOADS = {
+    "msa": Load(2 * ONE_VECTOR, 4, 3),
+    "task-arithmetic": Load(ONE_VECTOR, 2, 1),
+    "ga": Load(ONE_VECTOR, 0, 0),
+    "graddiff": Load(2 * ONE_VECTOR, 0, 0),
+    "npo": Load(2 * ONE_VECTOR, 0, 0),
+    "oracle": Load(PASSES * RETAIN_ROWS, 0, 1),
+    "target": Load(PASSES * (FORGET_ROWS + RETAIN_ROWS), 0, 1),
+}
+"""MSA with two vectors on as many rows each; GradDiff and NPO with a retain row for each forget row; oracle and target
+from the checkpoint before both."""
+
+
+def gpu_seconds(flops: float) -> float:
+    """On one H100, if it could hold the model."""
+    return flops / (UTILISATION * PEAK_FLOPS)

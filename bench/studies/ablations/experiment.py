@@ -1,0 +1,145 @@
+"""Ablations that aren't runs of methods on a task: an experiment of its own, a function of the seed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.core.errors import UserError
+from bench.core.files import write_text
+from bench.core.types import Json
+from bench.studies.ablations import catalogue, sgd_influence
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = 1
+KIND = "experiment"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question, and a function of the seed that answers it."""
+
+    name: str
+    question: str
+    reading: str
+    version: int
+    """Raised when the same seed gives other numbers."""
+    run: Callable[[int], Json]
+    draw: Callable[[list[Json]], Figure]
+    table: Callable[[list[Json]], str]
+    tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
+    """It has a small world of its own, and so stands beside every task."""
+
+
+def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
+    """Run every seed that isn't stored yet, and write result, page and picture into ``folder``."""
+    from bench.core.provenance import provenance
+
+    kept = {seed: folder / "runs" / KIND / f"{experiment.name}-v{experiment.version}-{seed}.json" for seed in seeds}
+    todo = [seed for seed in seeds if not kept[seed].exists()]
+    print(f"{experiment.name}, seeds {','.join(map(str, seeds))}: {len(todo)} to do")
+    if todo:
+        os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for seed, result in zip(todo, pool.map(alone, [(experiment.name, seed) for seed in todo]), strict=True):
+                made = {"result": result, "provenance": provenance("cpu") | {"threads": 1}}
+                write_text(kept[seed], json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    found = [json.loads(kept[seed].read_text()) for seed in seeds]
+    results = [item["result"] for item in found]
+    data = {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "name": experiment.name,
+        "version": experiment.version,
+        "seeds": list(seeds),
+        "command": f"python -m bench ablate {experiment.name} --seeds {','.join(map(str, seeds))}",
+        "minutes": round(sum(result["wall_seconds"] for result in results) / 60, 1),
+        "results": results,
+        "provenance": [item["provenance"] for item in found],
+    }
+    return write(data, folder)
+
+
+def alone(asked: tuple[str, int]) -> Json:
+    """One seed, in a process of its own with one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    name, seed = asked
+    began = time.perf_counter()
+    found = catalogue.load(name)
+    assert isinstance(found, Experiment)
+    return found.run(seed) | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
+
+
+def stem(data: Json) -> str:
+    """The name of its files."""
+    return f"lab-{data['name']}"
+
+
+def write(data: Json, folder: Path) -> list[Path]:
+    """Result, page and picture."""
+    file = folder / f"{stem(data)}.json"
+    write_text(file, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    return [file, *present(data, folder)]
+
+
+def present(data: Json, folder: Path) -> list[Path]:
+    """Page and picture, from the results alone."""
+    from bench.records.plots import save, styled
+
+    experiment = catalogue.load(data["name"])
+    assert isinstance(experiment, Experiment)
+    parts = [
+        f"# {experiment.name} (lab)",
+        f"{experiment.question} {experiment.reading}",
+        f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by `{data['command']}`; "
+        f"{data['minutes']:.0f} minutes of one core.",
+        f"![{experiment.name}]({stem(data)}.png)",
+        experiment.table(data["results"]),
+    ]
+    page = folder / f"{stem(data)}.md"
+    write_text(page, "\n\n".join(part.strip("\n") for part in parts) + "\n")
+    with styled():
+        return [page, *save(experiment.draw(data["results"]), folder / stem(data))]
+
+
+def load(folder: Path) -> list[Json]:
+    """Every experiment's results in a folder."""
+    return [data for file in sorted(folder.glob("*.json")) if (data := read(file)).get("kind") == KIND]
+
+
+def read(file: Path) -> Json:
+    """A study's or an experiment's file."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file.name} is not readable ({error}): run the ablation again.") from error
+
+
+def experiment_faults(data: Json) -> list[str]:
+    """Why it can't be published."""
+    dirty = sum(made.get("dirty") is not False for made in data["provenance"])
+    return [f"{dirty} of its seeds were run by code that is no commit's; commit and run it again."] if dirty else []
+
+
+SGD_INFLUENCE = Experiment(
+    name="sgd-influence",
+    question="How near do MSA and the exact SGD-influence come to the true difference from the oracle?",
+    reading="A transformer of 17,600 parameters, trained by plain SGD in both stages. SGD-influence (Hara et al. 2019) "
+    "carries every forget gradient to the end by the product of I - eta H; MSA is its like with every such matrix the "
+    "identity, on a path of its own. The true difference is the oracle's weights minus the target's.",
+    version=1,
+    run=sgd_influence.run,
+    draw=sgd_influence.draw,
+    table=sgd_influence.table,
+)

@@ -1,0 +1,225 @@
+"""Ablations of the model's past: how far back theta_0 may lie, how often it must have been stored, what a checkpoint
+from during exposure is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench.core import registry
+from bench.core.contracts import Setting
+from bench.core.record import Step
+from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS = 20
+"""Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
+ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.0, 1.15, 1.3, 1.5, 1.75, 2.25, 3.0))
+"""Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
+SHORTER = {
+    task: tuple({"alpha": alpha} for alpha in (0.15, 0.25, 0.35, 0.5, 0.75, 1.0, 1.5)) for task in ("digits", "graph")
+}
+"""The same where the place's own setting, trained more hotly, has a shorter step."""
+UNTIL = 0.05
+"""Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""
+MOST_STEPS = 1200
+FIXED, REACHED = "theta_1 with fixed steps", f"theta_1 until its loss is {UNTIL}"
+STORED_EVERY = (1, 2, 4, 5, 10, 20)
+
+
+def lengths(place: Place) -> tuple[dict[str, float], ...]:
+    """Among which the rule chooses at a place."""
+    return SHORTER.get(place.task, ALPHAS)
+
+
+def forget_only(place: Place, before: str, **changed: Any) -> Step:
+    """MSA without a retain vector, from the checkpoint of the rule ``before``."""
+    return place.step("msa", beta=0.0, before=before, **changed)
+
+
+def grid(place: Place, points: int = POINTS) -> list[Point]:
+    """MSA with fixed steps from every checkpoint of the regular grid."""
+    return [
+        Point(
+            {"series": FIXED, "age": k / points},
+            (forget_only(place, f"age={k / points:g}"),),
+            {"history_points": POINTS},
+            choices=lengths(place),
+        )
+        for k in range(points + 1)
+    ]
+
+
+def distance_points(place: Place) -> list[Point]:
+    """The grid, every second of its checkpoints with theta_1 trained to one loss, and each theta_1 by itself."""
+    reached = [
+        Point(
+            {"series": REACHED, "age": k / 10},
+            (forget_only(place, f"age={k / 10:g}", until=UNTIL, steps=MOST_STEPS),),
+            {"history_points": POINTS},
+            choices=lengths(place),
+        )
+        for k in range(11)
+    ]
+    points = [*grid(place), *reached]
+    return [*points, *(itself(point) for point in points)]
+
+
+def itself(point: Point) -> Point:
+    """The theta_1 of a point's MSA, to be looked at: the same training from the same checkpoint, and no arithmetic."""
+    msa = point.steps[0].params
+    kind = registry.load("methods", "finetune")
+    shared = {name: msa[name] for name in ("steps", "lr", "batch", "text_batch", "until")}
+    step = Step("finetune", {**registry.defaults(kind), **shared, "rows_of": "forget"})
+    return Point({**point.at, "row": "theta_1"}, (step,), point.task, start=msa["before"])
+
+
+def with_places(study: Study) -> list[Finding]:
+    """MSA's findings with where their theta_0 lies, and with theta_1's own score on the forget set."""
+    from bench.studies.ablations.study import lines_of
+
+    score = study.findings[0].record.facts["headline"][0]
+    own = {
+        (f.at["series"], f.at["age"], f.seed): f.score(score) for f in study.findings if f.at.get("row") == "theta_1"
+    }
+    kept = tuple(f for f in study.findings if f.at.get("row") != "theta_1")
+    made: list[Finding] = []
+    for line in lines_of(replace(study, findings=kept)):
+        at, group = dict(line.at), line.findings
+        if at.get("row") not in FRAME:
+            places = [finding.record.facts["theta_0"] for finding in group]
+            at |= {
+                "step": round(fmean(place["step"] for place in places)),
+                "tokens": round(fmean(place["tokens"] for place in places)),
+                "distance": round(fmean(place["distance_to_target"] for place in places), 3),
+                "from the last": round(fmean(place["distance_to_last"] for place in places), 3),
+            }
+            mine = [own[at["series"], at["age"], finding.seed] for finding in group if own]
+            if mine:
+                at["theta_1's own"] = round(fmean(value for value in mine if value is not None), 3)
+        made += [replace(finding, at=at) for finding in group]
+    return made
+
+
+def draw_distance(study: Study) -> Figure:
+    """Every score over the age, and beside them theta_1 itself and the distance in tokens and in parameters."""
+    from bench.studies.ablations import catalogue
+    from bench.studies.ablations import study as drawing
+
+    ablation = catalogue.of_runs("distance")
+    scores = study.scores
+    figure, panels = drawing.grid(study, ablation, len(scores) + 3)
+    styles = drawing.series_styles(study, ablation)
+    drawing.score_panels(panels, study, ablation, styles)
+    own, tokens, parameters = panels[len(scores) :]
+    for series, (colour, marker) in styles.items():
+        rows = [line for line in drawing.lines_of(study) if line.at.get("series") == series]
+        rows.sort(key=lambda line: line.at["age"])
+        if rows and "theta_1's own" in rows[0].at:
+            own.plot(
+                [r.at["age"] for r in rows], [r.at["theta_1's own"] for r in rows], color=colour, marker=marker, ms=4.5
+            )
+        values = [row.values("kl_forget") for row in rows]
+        for axes, column in ((tokens, "tokens"), (parameters, "distance")):
+            at = [r.at[column] for r in rows]
+            axes.plot(at, [fmean(v) for v in values], color=colour, marker=marker, ms=4.5)
+            axes.vlines(at, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.5, linewidth=1.2)
+    own.set_title(f"theta_1's own {scores[0]} (mean)", fontsize=9)
+    own.set_xlabel(ablation.x_label)
+    for axes, label in (
+        (tokens, "theta_0: tokens trained on"),
+        (parameters, "distance of theta_0 from the target [2-norm]"),
+    ):
+        drawing.frame(axes, study, "kl_forget")
+        axes.set_title("kl_forget ↓", fontsize=9)
+        axes.set_ylabel(study.findings[0].record.metrics["kl_forget"]["unit"])
+        axes.set_xlabel(label)
+    drawing.legend(figure, panels)
+    return figure
+
+
+DISTANCE = Ablation(
+    name="distance",
+    question="How far back may theta_0 lie?",
+    reading="MSA without a retain vector from a regular grid of pretraining checkpoints, alpha chosen by the rule at each. "
+    "Where theta_1 itself has not learnt the forget set, memorisation fails; where it has and MSA still fails, linearity does. "
+    "Pretraining's learning rate falls to 0, so that its last checkpoints are nearly one model: 'from the last' is their 2-norm "
+    "distance from the last one. A theta_1 with fixed steps has a cosine schedule, one until a loss a constant rate.",
+    points=distance_points,
+    x="age",
+    x_label="theta_0: share of pretraining",
+    columns=("step", "tokens", "distance", "from the last", "theta_1's own"),
+    derive=with_places,
+    draw=draw_distance,
+)
+
+
+def frequency_findings(study: Study) -> list[Finding]:
+    """For each storing interval, the grid's results at the checkpoints that could have been the last one stored."""
+    kind = registry.load("tasks", study.place.task)
+    size = 4 * kind(**study.place.params).outline(Setting(study.place.tier)).parameters
+    made = [finding for finding in study.findings if finding.at.get("row") in FRAME]
+    for every in STORED_EVERY:
+        ages = [round(1 - lag / POINTS, 4) for lag in range(every)]  # exposure may begin anywhere between two of them
+        stored = POINTS // every + 1
+        at = {"series": "MSA", "every": every, "stored": stored, "megabytes": round(stored * size / 1e6, 2)}
+        made += [replace(f, at=at, chosen={}) for f in study.points if round(float(f.at["age"]), 4) in ages]
+    return made
+
+
+FREQUENCY = Ablation(
+    name="frequency",
+    question="What if only every n-th checkpoint had been stored?",
+    reading=f"Of {POINTS} equally distant checkpoints every n-th is kept; exposure begins anywhere between two of them, so "
+    "theta_0 is up to n-1 intervals old. Mean and range are over these places and the seeds. The last third of the checkpoints "
+    "is nearly one model, as pretraining's learning rate falls to 0 (see distance), so only every 10th and 20th test it.",
+    points=grid,
+    x="megabytes",
+    x_label="stored history [MB, float32]",
+    log_x=True,
+    columns=("every", "stored"),
+    derive=frequency_findings,
+)
+
+
+EXPOSED = 6
+
+
+def exposure_points(place: Place) -> list[Point]:
+    """MSA from before, at and during the target's own training on the forget set."""
+    pretraining, target = place.params["history_steps"], place.params["target_steps"]
+    task = {"exposed": EXPOSED}
+    before = [
+        Point(
+            {"series": "before exposure", "steps after": round((age - 1) * pretraining)},
+            (forget_only(place, f"age={age:g}"),),
+            task,
+            choices=lengths(place),
+        )
+        for age in (0.5, 0.8, 1.0)
+    ]
+    during = [
+        Point(
+            {"series": "during and after exposure", "steps after": after},
+            (forget_only(place, f"step={pretraining + after}"),),
+            task,
+            choices=lengths(place),
+        )
+        for after in (max(1, round(target * k / EXPOSED)) for k in range(1, EXPOSED + 1))
+    ]
+    return [*before, *during]
+
+
+EXPOSURE = Ablation(
+    name="exposure",
+    question="Must theta_0 come from before the forget set was seen?",
+    reading="0 is the last checkpoint before the target's training on forget and retain rows; the last point is the target "
+    "itself, where MSA is task arithmetic. Alpha is chosen by the rule at each.",
+    points=exposure_points,
+    x="steps after",
+    x_label="theta_0: steps after exposure began",
+)

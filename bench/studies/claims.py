@@ -1,0 +1,544 @@
+"""The paper's claims beside what published records say: one line each, with the number, its spread and the command.
+
+A verdict is a stated condition on records and studies, so that new records may overturn it. Every condition must hold on
+every seed to count; what the paper claims of large models is only ever said here of the tier that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+from bench.core.types import Json
+from bench.records.files import load
+from bench.records.leaderboard import number
+from bench.records.tables import Row, Section, beats, build
+from bench.studies.ablations import FOLDER
+from bench.studies.ablations.arms import correlations
+from bench.studies.ablations.base import Finding, Study
+from bench.studies.ablations.experiment import load as load_experiments
+from bench.studies.ablations.study import derived, lines_of
+from bench.studies.ablations.study import load as load_studies
+
+HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
+NEAR = 0.10
+"""A forget accuracy this far above the oracle's still counts as forgotten: the margin of the rule of `bench.runs.selection`."""
+KEPT = 0.05
+"""Loss of retained or world knowledge, as a share, that still counts as kept."""
+BASELINES = ("task-arithmetic", "npo", "ga", "graddiff")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say of a claim."""
+
+    status: str
+    number: str
+    """The number behind it, with its spread over seeds."""
+    command: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a verdict may look at."""
+
+    sections: Mapping[str, Section]
+    """Task -> its lab section."""
+    studies: Mapping[tuple[str, str], Study]
+    """(ablation, task) -> the derived study."""
+    experiments: Mapping[str, list[Json]]
+    """Name -> the results of its seeds."""
+
+    @property
+    def texts(self) -> dict[str, Section]:
+        """The sections of language models."""
+        return {task: section for task, section in self.sections.items() if task not in NETWORKS}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, the condition that stands for it here, and how it is judged."""
+
+    text: str
+    source: str
+    condition: str
+    judge: Callable[[Evidence], Verdict]
+
+
+def missing(what: str) -> Verdict:
+    """The verdict where nothing was measured."""
+    return Verdict(UNKNOWN, "no published records", what)
+
+
+def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
+    """A judge of one ablation's study on tofu; where that isn't published, nothing was measured."""
+
+    def judged(evidence: Evidence) -> Verdict:
+        study = evidence.studies.get((name, "tofu"))
+        return missing(ablate(name, "tofu")) if study is None else judge(study)
+
+    return judged
+
+
+def ablate(name: str, task: str) -> str:
+    """The command that makes a study."""
+    return f"python -m bench ablate {name} --task {task}"
+
+
+def span(values: Sequence[float]) -> str:
+    """Mean (smallest–largest)."""
+    return f"{number(fmean(values))} ({number(min(values))}–{number(max(values))})"
+
+
+def by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
+    """A score by seed."""
+    return {f.seed: value for f in findings if (value := f.score(score)) is not None}
+
+
+FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
+"""The score that says whether a task's forget set is gone: the oracle's value is the goal."""
+UTILITY = {"tofu": "retain_accuracy", "restor": "retain_accuracy", "muse-books": "retain_knowmem_accuracy"}
+"""By task on texts; the paper's claims are about these."""
+NETWORKS = {"digits": "test_accuracy", "graph": "test_accuracy"}
+"""The utility of the tasks beyond language models."""
+
+
+def far_checkpoints(evidence: Evidence) -> Verdict:
+    """The oldest checkpoint from which MSA forgets as well, and keeps as much, as from the last one."""
+    told, statuses = [], []
+    for task in ("tofu", "restor"):
+        study = evidence.studies.get(("distance", task))
+        if study is None:
+            continue
+        oracle = by_seed(study.framing("oracle"), FORGET[task])
+        ages = [line for line in lines_of(study) if line.at.get("series", "").startswith("theta_1 with fixed")]
+        ages.sort(key=lambda line: -float(line.at["age"]))
+        kept = by_seed(ages[0].findings, UTILITY[task])
+        oldest = None
+        for line in ages:
+            forget, utility = by_seed(line.findings, FORGET[task]), by_seed(line.findings, UTILITY[task])
+            if all(forget[s] <= oracle[s] + NEAR and utility[s] >= kept[s] - KEPT for s in kept):
+                oldest = line
+            else:
+                break
+        if oldest is None:
+            statuses.append(NOT)
+            told.append(f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed")
+            continue
+        age = float(oldest.at["age"])
+        best = by_seed(study.framing("oracle"), UTILITY[task])
+        whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
+        statuses.append(HOLDS if age <= 0.5 and whole else PART if age < 1 else NOT)
+        told.append(
+            f"{task}: back to {age:.0%} of pretraining (utility {span(list(by_seed(oldest.findings, UTILITY[task]).values()))}"
+            f", from the last one {span(list(kept.values()))}, oracle {span(list(best.values()))})"
+        )
+    return (
+        Verdict(together(statuses), "; ".join(told), ablate("distance", "tofu"))
+        if told
+        else missing(ablate("distance", "tofu"))
+    )
+
+
+def frequency(study: Study) -> Verdict:
+    """Whether a quarter of the checkpoints is as good as all of them."""
+    values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
+    floors = {f.seed: f.record.floors["kl_forget"] for f in study.framing("oracle")}
+    first = {score: by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
+    told, good = [], []
+    for every in (10, 20):
+        worse, lost = [], []  # of each place and seed, against that seed's newest checkpoint
+        for finding in values[every].findings:
+            kl, kept = finding.score("kl_forget"), finding.score("retain_accuracy")
+            assert kl is not None and kept is not None
+            worse.append(kl - first["kl_forget"][finding.seed] - floors[finding.seed])
+            lost.append(first["retain_accuracy"][finding.seed] - kept)
+        good.append(max(worse) <= 0 and max(lost) <= KEPT)
+        told.append(
+            f"every {every}th: retain accuracy lost {span(lost)}, KL on forget beyond the newest's and the floor {span(worse)}"
+        )
+    return Verdict(
+        HOLDS if all(good) else PART if any(good) else NOT,
+        f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
+        "third of the checkpoints is nearly one model, as the learning rate falls to 0",
+        ablate("frequency", "tofu"),
+    )
+
+
+def against(baseline: str) -> Callable[[Evidence], Verdict]:
+    """Whether MSA beats a baseline: nearer the goal on every seed and by more than the noise floor, score by score."""
+
+    def judge(evidence: Evidence) -> Verdict:
+        told, statuses = [], []
+        for task, section in evidence.texts.items():
+            msa, other = section.row("msa"), section.row(baseline)
+            if msa is None or other is None:
+                continue
+            won, lost = outcome(section, msa, other)
+            statuses.append(HOLDS if won and not lost else PART if len(won) > len(lost) else NOT)
+            told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
+        command = f"python -m bench run --methods msa,{baseline} --task TASK"
+        return Verdict(together(statuses), "; ".join(told), command) if told else missing(command)
+
+    return judge
+
+
+def outcome(section: Section, one: Row, other: Row) -> tuple[list[str], list[str]]:
+    """The headline scores on which ``one`` beats ``other``, and on which it is beaten, with both means, its own first."""
+    won, lost = [], []
+    for column in section.headline:
+        a, b = one.cells.get(column.name), other.cells.get(column.name)
+        floor = section.floors.get(column.name)
+        if a and b and floor:
+            said = f"{column.name} ({number(a.mean)} against {number(b.mean)})"
+            won += [said] if beats(a, b, floor.mean) else []
+            lost += [said] if beats(b, a, floor.mean) else []
+    return won, lost
+
+
+def recovery(evidence: Evidence) -> Verdict:
+    """The share of the corruption that MSA undoes, and whether anything else undoes as much."""
+    command = "python -m bench run --methods all --task restor"
+    section = evidence.sections.get("restor")
+    if section is None or section.row("msa") is None:
+        return missing(command)
+    score = "restor_accuracy_corrupted"
+
+    def undone(row: Row | None) -> dict[int, float]:
+        target, oracle = section.row("target"), section.row("retrain")
+        assert row is not None and target is not None and oracle is not None
+        low, high, mine = (r.cells[score].by_seed for r in (target, oracle, row))
+        return {seed: (mine[seed] - low[seed]) / (high[seed] - low[seed]) for seed in mine}
+
+    msa = undone(section.row("msa"))
+    others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
+    best = max(others, key=lambda name: fmean(others[name].values()))
+    ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
+    status = HOLDS if min(msa.values()) >= 0.5 and ahead else PART if ahead else NOT
+    return Verdict(
+        status,
+        f"restor: MSA undoes {span(list(msa.values()))} of the damage, the best baseline ({best}) "
+        f"{span(list(others[best].values()))}",
+        command,
+    )
+
+
+def utility(evidence: Evidence) -> Verdict:
+    """What MSA loses of the oracle's utility, score by score."""
+    command = "python -m bench run --methods msa --task TASK"
+    told, kept = [], []
+    for task, section in evidence.texts.items():
+        msa, oracle = section.row("msa"), section.row("retrain")
+        if msa is None or oracle is None:
+            continue
+        for name in section.utility:
+            mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
+            kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
+            told.append(f"{task} {name} {span(list(mine.values()))}, oracle {number(fmean(best.values()))}")
+    if not told:
+        return missing(command)
+    return Verdict(HOLDS if all(kept) else PART if any(kept) else NOT, "; ".join(told), command)
+
+
+def just_before(study: Study) -> Verdict:
+    """Whether the last checkpoint before exposure is better than those taken during it."""
+    lines = {line.at["steps after"]: line for line in lines_of(study) if "steps after" in line.at}
+    told, statuses = [], []
+    for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
+        floor = fmean(f.record.floors[score] for f in study.framing("oracle"))
+        first = by_seed(lines[0].findings, score)
+        during = {at: by_seed(line.findings, score) for at, line in lines.items() if at > 0}
+        gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
+        ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
+        statuses.append(HOLDS if all(ahead) else PART if all(fmean(each) > floor for each in gains.values()) else NOT)
+        best = min(gains, key=lambda at: fmean(gains[at]))
+        told.append(
+            f"{score} {span(list(first.values()))} from the last checkpoint before exposure, "
+            f"{span(list(during[best].values()))} from the best during it ({best} steps in); noise floor {floor:.3f}"
+        )
+    return Verdict(together(statuses), f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
+
+
+def the_vector(study: Study) -> Verdict:
+    """Whether controls forget as the forget vector does."""
+    values = {
+        line.at["vector"]: by_seed(line.findings, "forget_accuracy") for line in lines_of(study) if "vector" in line.at
+    }
+    own = values.pop("forget")
+    nearest = min(values, key=lambda kind: fmean(values[kind].values()))
+    ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
+    return Verdict(
+        HOLDS if ahead else NOT,
+        f"tofu: forget accuracy {span(list(own.values()))} with the forget vector, {span(list(values[nearest].values()))} with "
+        f"the best control ({nearest})",
+        ablate("controls", "tofu"),
+    )
+
+
+def weights_drift(study: Study) -> Verdict:
+    """Whether influence weights of a far checkpoint rank parameters otherwise than those of the last one."""
+    ages = sorted({float(f.at["age"]) for f in study.points})
+
+    def ranks(age: float, which: str) -> list[float]:
+        return correlations(study, "fisher", age, f"rank_correlation_with_{which}")
+
+    by_age = {age: ranks(age, "last") for age in ages[:-1]}
+    each = [by_age[age] for age in by_age]
+    falls = all(older < newer for a, b in pairwise(each) for older, newer in zip(a, b, strict=True))
+    said = ", ".join(f"{span(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
+    return Verdict(
+        HOLDS if falls and max(each[0]) < 0.5 else PART if falls else NOT,
+        f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
+        f"pretraining; with those at theta_D {span(ranks(ages[-1], 'target'))} even from the last one",
+        ablate("influence", "tofu"),
+    )
+
+
+def weights_help(study: Study) -> Verdict:
+    """Whether weighted MSA beats plain MSA and the shuffled control."""
+    last = max(float(f.at["age"]) for f in study.points)
+
+    def cell(kind: str, score: str) -> dict[int, float]:
+        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], score)
+
+    told, wins = [], []
+    for kind in ("fisher", "gradient"):
+        mine, plain = cell(kind, "retain_accuracy"), cell("uniform", "retain_accuracy")
+        control = cell("shuffled-fisher", "retain_accuracy") if kind == "fisher" else plain
+        wins.append(all(mine[s] > plain[s] and mine[s] > control[s] for s in mine))
+        told.append(f"{kind} {span(list(mine.values()))}")
+    plain, shuffled = cell("uniform", "retain_accuracy"), cell("shuffled-fisher", "retain_accuracy")
+    return Verdict(
+        HOLDS if all(wins) else PART if any(wins) else NOT,
+        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(list(plain.values()))}, shuffled weights "
+        f"{span(list(shuffled.values()))}",
+        ablate("influence", "tofu"),
+    )
+
+
+def width_helps(study: Study) -> Verdict:
+    """Whether MSA's loss of retained knowledge shrinks with width."""
+    lines = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "msa"}
+    oracle = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "oracle"}
+    lost = {
+        width: {
+            seed: value - by_seed(lines[width].findings, "retain_accuracy")[seed]
+            for seed, value in by_seed(oracle[width].findings, "retain_accuracy").items()
+        }
+        for width in sorted(lines)
+    }
+    first, last = list(lost.values())[0], list(lost.values())[-1]
+    shrinks = all(last[seed] < first[seed] for seed in first)
+    gone = max(last.values()) <= KEPT
+    said = ", ".join(f"width {width}: {span(list(values.values()))}" for width, values in lost.items())
+    return Verdict(
+        HOLDS if shrinks and gone else PART if shrinks else NOT,
+        f"tofu, retain accuracy lost against the oracle: {said}",
+        ablate("cost", "tofu"),
+    )
+
+
+def like_influence(evidence: Evidence) -> Verdict:
+    """How near MSA and the exact SGD-influence come to the true difference, in cosine."""
+    command = "python -m bench ablate sgd-influence"
+    results = evidence.experiments.get("sgd-influence")
+    if not results:
+        return missing(command)
+
+    def cosines(name: str) -> list[float]:
+        return [float(row["cosine"]) for result in results for row in result["estimates"] if row["name"] == name]
+
+    exact, msa, floor = cosines("SGD-influence"), cosines("MSA, alpha 1"), cosines("second oracle, other data order")
+    small = [
+        float(r["removals"][0]["estimates"][n]["cosine"]) for n in ("SGD-influence", "MSA, alpha 1") for r in results
+    ]
+    n = len(results)
+    near = all(a >= b - NEAR for a, b in zip(msa, exact, strict=True))
+    near_small = all(a >= b - NEAR for a, b in zip(small[n:], small[:n], strict=True))
+    return Verdict(
+        HOLDS if near and near_small else PART if near or near_small else NOT,
+        f"cosine with the true difference: MSA {span(msa)}, exact SGD-influence {span(exact)}, a second oracle {span(floor)}; "
+        f"when only {results[0]['removals'][0]['share']:.0%} of the forget rows' weight is removed: MSA {span(small[n:])}, exact "
+        f"{span(small[:n])}",
+        command,
+    )
+
+
+KL_SCORE = dict.fromkeys([*UTILITY, *NETWORKS], "kl_forget")
+ORDERS = (
+    ("KL on forget", KL_SCORE, "npo"),
+    ("KL on forget", KL_SCORE, "task-arithmetic"),
+    ("utility", UTILITY | NETWORKS, "npo"),
+)
+"""What MSA is compared in, the score by task, and with whom."""
+
+
+def carries_over(evidence: Evidence) -> Verdict:
+    """Whether MSA stands to NPO and task arithmetic on the other networks as it does on every task on texts."""
+    networks = {task: section for task, section in evidence.sections.items() if task in NETWORKS}
+    told, carried = [], []
+    for what, scores, baseline in ORDERS:
+        values = {task: [seeds(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()}
+        if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
+            return missing("python -m bench run --methods all --task digits (and graph)")
+        texts = {task: s for task, s in evidence.texts.items() if seeds(s, scores[task], baseline)}
+        on_texts = {ordering(section, scores[task], baseline) for task, section in texts.items()}
+        common = on_texts.pop() if len(on_texts) == 1 else ""
+        found = {task: ordering(section, scores[task], baseline) for task, section in networks.items()}
+        if common:
+            carried.append(set(found.values()) == {common})
+        said = [f"{task} {span(a)} against {span(b)} ({found[task] or 'mixed'})" for task, (a, b) in values.items()]
+        measured = ", ".join(texts) or "no task on texts"
+        told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
+    status = HOLDS if carried and all(carried) else PART if any(carried) else NOT if carried else UNKNOWN
+    return Verdict(status, ". ".join(told), "python -m bench run --methods all --task digits (and graph)")
+
+
+def seeds(section: Section, score: str, method: str) -> list[float]:
+    """A method's score on each seed."""
+    row = section.row(method)
+    return [] if row is None or score not in row.cells else list(row.cells[score].by_seed.values())
+
+
+def ordering(section: Section, score: str, baseline: str) -> str:
+    """``higher`` or ``lower`` where MSA's score is that on every seed, else empty."""
+    mine, theirs = seeds(section, score, "msa"), seeds(section, score, baseline)
+    signs = {(a > b) - (a < b) for a, b in zip(mine, theirs, strict=False)}
+    return {1: "higher", -1: "lower", 0: ""}[signs.pop()] if len(signs) == 1 else ""
+
+
+CLAIMS = (
+    Claim(
+        "MSA works from checkpoints far before the target",
+        "v3 abstract, T4",
+        f"from 50% of pretraining or earlier it still forgets to within {NEAR} of the oracle and keeps utility within "
+        f"{KEPT} of the last checkpoint's and of the oracle's, on every seed (in part: of the last checkpoint's alone, from some "
+        "earlier one)",
+        far_checkpoints,
+    ),
+    Claim(
+        "MSA is robust to how often checkpoints were stored",
+        "v3, section on checkpoint frequency",
+        f"with every 20th and every 10th checkpoint, wherever exposure begins and on every seed, KL on forget grows by at most "
+        f"the noise floor and retain accuracy falls by at most {KEPT} (in part: with one of them)",
+        on_tofu("frequency", frequency),
+    ),
+    Claim(
+        "MSA beats the task vector",
+        "T5, T6",
+        "better on some headline score, worse on none, on every seed and beyond the noise floor (in part: better on more)",
+        against("task-arithmetic"),
+    ),
+    Claim("MSA beats NPO", "T1, T2, T5, T6", "as above", against("npo")),
+    Claim(
+        "MSA recovers corrupted knowledge",
+        "T5",
+        "it undoes at least half of the damage on every seed, and more than every baseline (in part: more than every baseline)",
+        recovery,
+    ),
+    Claim(
+        "MSA keeps utility",
+        "T1, T6",
+        f"every utility score within {KEPT} of the oracle's on every seed (in part: some)",
+        utility,
+    ),
+    Claim(
+        "The checkpoint just before exposure is the best one",
+        "reviewer R4",
+        "lower KL on forget and higher retain accuracy than from every checkpoint during exposure, on every seed and beyond "
+        "the noise floor (in part: one of both, or on average)",
+        on_tofu("exposure", just_before),
+    ),
+    Claim(
+        "It is this vector that forgets, and not any vector of its length",
+        "asked by note-takers",
+        f"forget accuracy lower than every control's by more than {NEAR} on every seed",
+        on_tofu("controls", the_vector),
+    ),
+    Claim(
+        "MSA stands in for SGD-influence: taking every I - eta H for the identity loses little",
+        "reviewer R2",
+        f"MSA's cosine with the true difference is within {NEAR} of exact SGD-influence's on every seed, at full removal and at "
+        "the smallest (in part: at one of them)",
+        like_influence,
+    ),
+    Claim(
+        "Influence estimates become unstable when checkpoints are far apart",
+        "expected by this project's user",
+        "the rank correlation with the weights at the last checkpoint falls with age on every seed, to less than .5 (in part: "
+        "it falls)",
+        on_tofu("influence", weights_drift),
+    ),
+    Claim(
+        "Influence weights improve on plain MSA",
+        "asked by this project's user; PerTA (2601.22030) is the nearest work",
+        "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, "
+        "for both estimates (in part: for one)",
+        on_tofu("influence", weights_help),
+    ),
+    Claim(
+        "MSA's cost in retained knowledge vanishes with size",
+        "asked by this project's user",
+        f"what it loses against the oracle shrinks from the smallest to the largest width on every seed, to at most {KEPT}",
+        on_tofu("cost", width_helps),
+    ),
+    Claim(
+        "MSA's orderings carry over to a CNN and a graph network",
+        "asked by this project's user",
+        "MSA against NPO and task arithmetic in KL on forget, and against NPO in utility: what is the same order on every "
+        "seed of every task on texts (where both were run) is the same order on every seed of digits and of graph (in part: "
+        "some of these orders)",
+        carries_over,
+    ),
+)
+
+
+def together(statuses: Sequence[str]) -> str:
+    """One verdict of several tasks: all alike, or in part."""
+    if all(status == HOLDS for status in statuses):
+        return HOLDS
+    return NOT if all(status == NOT for status in statuses) else PART
+
+
+def evidence_in(results: Path) -> Evidence:
+    """The lab's sections at the tasks' own parameters, and the studies."""
+    sections: dict[str, Section] = {}
+    for section in build(load(results).records):
+        if section.tier == "lab" and section.rows:
+            sections.setdefault(section.task, section)
+    studies = {(s.name, s.place.task): derived(s, ablation) for s, ablation in load_studies(results / FOLDER)}
+    experiments = {data["name"]: data["results"] for data in load_experiments(results / FOLDER)}
+    return Evidence(sections, studies, experiments)
+
+
+def render(results: Path) -> str:
+    """The page, Markdown."""
+    evidence = evidence_in(results)
+    seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
+    head = [
+        "# The paper's claims, in the lab",
+        "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
+        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
+        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
+        f"{', '.join(map(str, seeds)) or 'none'}.",
+        "| claim | source | verdict | measured | command |\n| --- | --- | --- | --- | --- |",
+    ]
+    rows, conditions = [], []
+    for claim in CLAIMS:
+        verdict = claim.judge(evidence)
+        rows.append(
+            f"| {claim.text} | {claim.source} | **{verdict.status}** | {verdict.number} | `{verdict.command}` |"
+        )
+        conditions.append(f"- {claim.text}: {claim.condition}.")
+    pages = [
+        f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"
+        for study in evidence.studies.values()
+    ]
+    body = head[:-1] + ["\n".join([head[-1], *rows]), "## What each verdict asks for", "\n".join(conditions)]
+    pages += [f"- [{name}](../{results.name}/ablations/lab-{name}.md)" for name in evidence.experiments]
+    if pages:
+        body += ["## Ablations", "\n".join(pages)]
+    return "\n\n".join(body) + "\n"

@@ -1,0 +1,235 @@
+"""From a recipe to what `bench run` is asked: the user's changes, the rows in groups, the history file, what to fetch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.assets.data_sets import folder_of, how_to_fetch
+from bench.assets.models import canonical, folder_name
+from bench.assets.models import how_to_fetch as how_to_fetch_model
+from bench.core.errors import collect, unknown
+from bench.core.files import write_text
+from bench.core.types import Json
+from bench.runs.asked import Asked
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
+
+RUN = "run"
+"""The component of ``--set`` that is no task and no method: how training computes, and what goes on after a method."""
+COMPUTE: Mapping[str, type] = {"dtype": str, "autocast": bool, "checkpointing": bool, "lora": int, "micro": int}
+FRAME = (TARGET, ORACLE)
+
+
+def changed(recipe: Recipe, sets: Sequence[str]) -> Recipe:
+    """The recipe with the user's ``component.parameter=value``; a component is its task, a method, a row, or `RUN`."""
+    problems: list[str] = []
+    if any(component_of(text) == RUN and parameter_of(text) == "dtype" for text in sets):
+        # a recipe's autocast is over float32 weights; who names a dtype means that one
+        recipe = replace(recipe, compute={name: v for name, v in recipe.compute.items() if name != "autocast"})
+    for text in sets:
+        left, equals, value = text.partition("=")
+        owner, dot, name = left.strip().rpartition(".")
+        if not equals or not dot or not name or not owner:
+            problems.append(f"--set {text}: write it as component.parameter=value, such as msa.alpha=1.5.")
+            continue
+        known = components(recipe)
+        if owner not in known:
+            problems.append(f"--set {text}: " + unknown(f"component of {recipe.name}", owner, known))
+        elif owner == RUN:
+            recipe = computing(recipe, name, value.strip(), text, problems)
+        else:
+            recipe = replace(
+                recipe, panels=tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
+            )
+    collect(problems)
+    return recipe
+
+
+def component_of(text: str) -> str:
+    """What a ``component.parameter=value`` is about."""
+    return text.partition("=")[0].strip().rpartition(".")[0]
+
+
+def parameter_of(text: str) -> str:
+    """Which of its parameters that changes."""
+    return text.partition("=")[0].strip().rpartition(".")[2]
+
+
+def changes_all(recipe: Recipe, sets: Sequence[str]) -> list[str]:
+    """Those of the user's changes that no row escapes: the task's, and how things are computed."""
+    return [text for text in sets if component_of(text) in (recipe.task, RUN)]
+
+
+def is_changed(arm: Arm, sets: Sequence[str]) -> bool:
+    """Whether the user has changed this row's own settings."""
+    return any(component_of(text) in (arm.method, arm.published) for text in sets)
+
+
+def components(recipe: Recipe) -> list[str]:
+    """What ``--set`` may name."""
+    arms = [arm for panel in recipe.panels for arm in panel.arms if arm.method and arm.method not in FRAME]
+    return list(dict.fromkeys([recipe.task, RUN, *(arm.method for arm in arms), *(arm.published for arm in arms)]))
+
+
+def with_value(recipe: Recipe, panel: Panel, owner: str, name: str, value: str) -> Panel:
+    """The panel with one parameter changed."""
+    if owner == recipe.task:
+        return replace(panel, params={**panel.params, name: value})
+    arms = tuple(
+        replace(arm, params={**arm.params, name: value}) if owner in (arm.method, arm.published) else arm
+        for arm in panel.arms
+    )
+    return replace(panel, arms=arms)
+
+
+def computing(recipe: Recipe, name: str, value: str, text: str, problems: list[str]) -> Recipe:
+    """The recipe with another way to compute, or another thing to do after each method (``none``: nothing)."""
+    if name == "then":
+        return replace(recipe, then=() if value == "none" else tuple(value.split(",")))
+    if name not in COMPUTE:
+        problems.append(f"--set {text}: " + unknown(f"parameter of {RUN}", name, [*COMPUTE, "then"]))
+        return recipe
+    kind = COMPUTE[name]
+    if kind is bool and value not in ("true", "false"):
+        problems.append(f"--set {text}: the value must be true or false.")
+        return recipe
+    if kind is int and not value.isdecimal():
+        problems.append(f"--set {text}: the value must be a whole number.")
+        return recipe
+    made: Any = value == "true" if kind is bool else kind(value)
+    return replace(recipe, compute={**recipe.compute, name: made})
+
+
+def chosen(recipe: Recipe, methods: Sequence[str]) -> Recipe:
+    """The recipe with these methods or rows alone, beside target and oracle; all when none is named."""
+    if not methods:
+        return recipe
+    known = [name for name in components(recipe) if name not in (recipe.task, RUN)]
+    collect([f"--methods: {unknown('row', name, known)}" for name in methods if name not in known])
+
+    def kept(arm: Arm) -> bool:
+        return arm.method in FRAME or not arm.method or bool({arm.method, arm.published} & set(methods))
+
+    panels = (replace(panel, arms=tuple(filter(kept, panel.arms))) for panel in recipe.panels)
+    return replace(
+        recipe, panels=tuple(panel for panel in panels if any(a.method not in ("", *FRAME) for a in panel.arms))
+    )
+
+
+def groups(panel: Panel) -> list[list[Arm]]:
+    """The rows that one command can make together: each method once."""
+    found: list[list[Arm]] = [[]]
+    for arm in panel.arms:
+        if not arm.method or arm.method in FRAME:
+            continue
+        free = next((group for group in found if arm.method not in {other.method for other in group}), None)
+        if free is None:
+            found.append([arm])
+        else:
+            free.append(arm)
+    return found
+
+
+def asked_of(recipe: Recipe, panel: Panel, seeds: tuple[int, ...], history: str) -> list[tuple[Asked, list[Arm]]]:
+    """What to ask for each group of rows; target and oracle come with every group, once made."""
+    compute = {name: value for name, value in recipe.compute.items() if name != "checkpointing"}
+    return [
+        (
+            Asked(
+                task=recipe.task,
+                methods=tuple(arm.method for arm in group) or (TARGET,),
+                sets=(
+                    *texts(recipe.task, panel.params),
+                    *(text for arm in group for text in texts(arm.method, arm.params)),
+                ),
+                seeds=seeds,
+                model=panel.model,
+                data=recipe.data,
+                history=history,
+                study=f"reproduce-{recipe.name}",
+                target=panel.target,
+                oracles=panel.oracles,
+                then=recipe.then if group else (),
+                compute=compute,
+            ),
+            group,
+        )
+        for group in groups(panel)
+    ]
+
+
+def texts(component: str, params: Mapping[str, Any]) -> list[str]:
+    """Parameters as ``--set`` takes them."""
+    return [f"{component}.{name}={value}" for name, value in params.items()]
+
+
+def history_file(panel: Panel, past: Sequence[str], folder: Path) -> str:
+    """The file that names the earlier checkpoints of a panel (`bench.assets.history`); empty where the model is enough.
+
+    ``past`` is the recipe's own list, whatever rows were chosen, so that the choice changes no run's key.
+    """
+    if not past:
+        return ""
+    base, _, _ = panel.model.partition("@")
+    entries: list[Json] = []
+    for name in past:
+        if name in panel.stand_ins:
+            step = {"step": 0, "stage": "base"} if "/" in name else {}
+            entries.append({"path": str(Path(panel.stand_ins[name]).resolve()), "revision": name, **step})
+        elif "/" in name:
+            entries.append({"model": name, "step": 0, "stage": "base"})
+        else:
+            entries.append({"model": base, "revision": name})
+    file = folder / f"{panel.name}.json"
+    write_text(file, json.dumps({"checkpoints": entries}, indent=1) + "\n")
+    return str(file)
+
+
+def models_of(panel: Panel) -> list[str]:
+    """Every model that a panel needs, as `bench fetch` calls them."""
+    base, _, _ = panel.model.partition("@")
+    past = [name if "/" in name else f"{base}@{name}" for name in panel.past if name not in panel.stand_ins]
+    return list(dict.fromkeys([panel.model, *past, *filter(None, [panel.target]), *panel.oracles]))
+
+
+def to_fetch(recipe: Recipe, store: Path) -> list[str]:
+    """The commands that fetch what isn't there yet; a damaged model is found when the plan is made."""
+    wanted = dict.fromkeys(name for panel in recipe.panels for name in models_of(panel))
+    lacking = [name for name in wanted if not (store / "models" / folder_name(canonical(name))).is_dir()]
+    commands = [how_to_fetch_model(name) for name in lacking if not Path(name).is_dir()]
+    if recipe.data == "hub" and recipe.fetch and not folder_of(recipe.fetch, store / "data").is_dir():
+        commands.append(how_to_fetch(recipe.fetch))
+    return commands
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user typed."""
+
+    name: str
+    out: Path
+    store: Path
+    device: str = "cpu"
+    jobs: int | None = None
+    seeds: tuple[int, ...] = ()
+    """Empty: the recipe's own."""
+    sets: tuple[str, ...] = ()
+    track: str = "none"
+    methods: tuple[str, ...] = ()
+    scale: str = "full"
+    data: str = ""
+    """A folder in the benchmark's layout; empty: what was fetched."""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same table, without where its files lie."""
+        words = ["python", "-m", "bench", "reproduce", self.name]
+        words += ["--scale", self.scale] if self.scale != "full" else []
+        words += ["--seeds", ",".join(map(str, self.seeds))] if self.seeds else []
+        words += ["--methods", ",".join(self.methods)] if self.methods else []
+        return shlex.join([*words, *(word for text in self.sets for word in ("--set", text))])

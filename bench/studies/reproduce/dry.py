@@ -1,0 +1,81 @@
+"""`reproduce NAME --dry-run`: what would be fetched, trained and run, and what was assumed. Nothing is loaded or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.core.machine import default_jobs
+from bench.runs.launch import summary
+from bench.runs.store import Store
+from bench.studies.reproduce.asking import Wanted, models_of, to_fetch
+from bench.studies.reproduce.needs import needs
+from bench.studies.reproduce.page import assumption_line, wrapped
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
+from bench.studies.reproduce.run import planned_panel
+
+
+def lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+    """The whole report, as a terminal holds it; commands stay whole, to be copied."""
+    for line in whole_lines(recipe, wanted):
+        indent = " " * (len(line) - len(line.lstrip()))
+        yield line if line.startswith("  python ") else wrapped(line.lstrip(), indent, indent + "  ")
+
+
+def whole_lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+    """The same, a line for each thing."""
+    yield f"{recipe.name}: {recipe.title}"
+    yield f"published: {recipe.source}; {recipe.status}" + (f" ({recipe.note})" if recipe.note else "")
+    yield f"needs: {needs(recipe)}"
+    yield f"seeds: {', '.join(map(str, recipe.seeds))}; data: {recipe.data}; computing: {computing(recipe)}"
+    missing = to_fetch(recipe, wanted.store)
+    yield "to fetch first: " + ("nothing" if not missing else "")
+    yield from (f"  {command}" for command in missing)
+    for panel in recipe.panels:
+        yield from panel_lines(recipe, panel)
+        yield from here(recipe, panel, wanted)
+    yield "assumed, as the source doesn't report it:"
+    yield from (f"  {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions)
+
+
+def computing(recipe: Recipe) -> str:
+    """How training computes, for people."""
+    told = [name if value is True else f"{name} {value}" for name, value in recipe.compute.items() if value]
+    return ", ".join(told) or "as usual"
+
+
+def panel_lines(recipe: Recipe, panel: Panel) -> Iterator[str]:
+    """One scenario: its models, and a line for each row."""
+    yield f"{panel.name}: {panel.table.source}"
+    yield f"  models: {', '.join(models_of(panel))}"
+    yield f"  {recipe.task}: {settings(panel.params)}"
+    for arm in panel.arms:
+        yield f"  {arm.published}: {how(recipe, panel, arm)}"
+
+
+def here(recipe: Recipe, panel: Panel, wanted: Wanted) -> Iterator[str]:
+    """What `bench plan` says of a scenario on this machine; without the history, which isn't written yet."""
+    records, store = wanted.out / recipe.name, Store(wanted.store)
+    plan = planned_panel(recipe, panel, "", wanted, records, store, only=True).plan
+    workers = wanted.jobs or default_jobs(wanted.device)
+    todo = sum(entry.status == "run" for entry in plan.entries)
+    yield f"  on this machine ({wanted.device}): {len(plan.entries)} runs, {todo} to make"
+    yield from (f"    {line}" for line in summary(plan, workers, store) if todo)
+
+
+def how(recipe: Recipe, panel: Panel, arm: Arm) -> str:
+    """What makes a row."""
+    if not arm.method:
+        return arm.note
+    if arm.method == TARGET:
+        return f"taken from {panel.target}" if panel.target else "target, trained here"
+    if arm.method == ORACLE and panel.params.get("oracle") == "clean":
+        return "the model as it was before the corruption"
+    if arm.method == ORACLE:
+        return f"taken from {', '.join(panel.oracles)}" if panel.oracles else "retrained here"
+    return f"{arm.method} {settings(arm.params)}" + "".join(f", then {name}" for name in recipe.then)
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """Parameters, for people."""
+    return ", ".join(f"{name}={value}" for name, value in params.items())

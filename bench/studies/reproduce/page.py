@@ -1,0 +1,235 @@
+"""The page of a table that was run, and `docs/reproduce.md`: both from result files and recipes alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.core.types import Json
+from bench.studies.reproduce.asking import models_of
+from bench.studies.reproduce.gate import shown
+from bench.studies.reproduce.needs import needs
+from bench.studies.reproduce.published import NR, TAGS, Table
+from bench.studies.reproduce.recipe import Recipe
+from bench.studies.reproduce.recipes import RECIPES
+
+SMOKE = "A random model on generated rows: this reproduces nothing. It shows that the recipe runs from end to end."
+NO = "NOT A REPRODUCTION"
+COLUMNS = 80
+CODE, GLUE = re.compile(r"`[^`]*`"), "\0"
+PUBLISHED = "reproduce"
+"""Folder of published results, below `results`."""
+
+
+def render(result: Json) -> str:
+    """The page of one table."""
+    smoke = result["scale"] == "smoke"
+    parts = [
+        *([SMOKE] if smoke else []),
+        f"# {result['name']}: {result['title']}",
+        f"Published: {result['source']}." + (f" Note: {result['note']}." if result["note"] else ""),
+        f"Made by `{result['command']}`, seeds {', '.join(map(str, result['seeds']))}"
+        f"{made_by(result['provenance'])}. Each cell: the published number with its tag, then what came out here (mean over "
+        "seeds) and the difference; of p-values the difference is in powers of ten.",
+        "Tags: " + "; ".join(f"[{tag}] {meaning}" for tag, meaning in TAGS.items()) + ".",
+        *(text for panel in result["panels"] for text in panel_parts(result, panel)),
+        *columns_part(result),
+        *(["## Replaced at smoke scale", bullets(result["replaced"])] if smoke else []),
+        "## Assumptions",
+        assumptions(result),
+        *(["Published and not run here: " + "; ".join(result["others"]) + "."] if result["others"] else []),
+    ]
+    return laid_out(parts)
+
+
+def made_by(provenance: Json) -> str:
+    """The commit, and whether it was changed."""
+    commit = str(provenance.get("commit") or "")[:12]
+    return f", commit {commit}{' with changes' if provenance.get('dirty') else ''}" if commit else ""
+
+
+def verdict(panel: Json) -> str:
+    """What the gate says, in one line."""
+    outcome, reasons = panel["gate"]["outcome"], "; ".join(panel["gate"]["reasons"])
+    caveat = f", {panel['gate']['caveat']}" if panel["gate"]["caveat"] else ""
+    if outcome == "failed":
+        return f"**{NO}{caveat}: {reasons}**"
+    if outcome == "passed":
+        others = [row["row"] for row in panel["rows"] if row["changed"]]
+        but = f", but {', '.join(others)}, changed by the user" if others else ""
+        return f"Calibration gate passed{caveat}: {reasons}. The rows of methods count as a reproduction{caveat}{but}."
+    if outcome == "can't be passed":
+        return f"**{NO}{caveat}: the calibration gate can't be passed, as {reasons}.** Read the rows side by side, no more."
+    return f"Calibration gate not applicable: {reasons}."
+
+
+def panel_parts(result: Json, panel: Json) -> list[str]:
+    """Heading, verdict, table and notes of one scenario."""
+    names = [column["published"] for column in result["columns"]]
+    lines = [f"| row | here | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for row in panel["rows"]:
+        cells = [text_of(row["cells"][name], result["scale"] == "full") for name in names]
+        here = (row["method"] or row["status"]) + (", changed by the user" if row["changed"] else "")
+        lines.append(f"| {row['row']} | {here} | {' | '.join(cells)} |")
+    undone = [
+        f"{row['row']}: {row['status']}." for row in panel["rows"] if row["method"] and row["status"] not in ("done",)
+    ]
+    return [
+        f"## {panel['name']}",
+        verdict(panel),
+        f"{panel['source']}. Model here: {panel['model']}."
+        + (f" Data here: {panel['label']}." if panel["label"] else ""),
+        "\n".join(lines),
+        *([bullets(panel["gate"]["checks"])] if panel["gate"]["checks"] else []),
+        *([bullets(undone)] if undone else []),
+        *([panel["note"]] if panel["note"] else []),
+    ]
+
+
+def text_of(cell: Json, compared: bool) -> str:
+    """``.43 [A] / 0.44 (+0.01)``; without the difference where it means nothing."""
+    published = NR if cell["published"] == NR else f"{cell['published']} [{cell['tag']}]"
+    if "measured" not in cell:
+        return f"{published} / -"
+    value = shown(cell["measured"]["value"])
+    if "difference" not in cell or not compared:
+        return f"{published} / {value}"
+    return f"{published} / {value} ({cell['difference']:+.2f}{'' if cell['within'] else ', outside'})"
+
+
+def columns_part(result: Json) -> list[str]:
+    """What each column is here, and how far two measurements of it may lie apart."""
+    lines = ["| column | score here | tolerance | note |", "|---|---|---|---|"]
+    for column in result["columns"]:
+        score = f"`{column['score']}`" if column["score"] else "not measured here"
+        lines.append(f"| {column['published']} | {score} | {column['tolerance']} | {column['note']} |")
+    return ["## Columns", "\n".join(lines)]
+
+
+def assumptions(result: Json) -> str:
+    """What the source doesn't report, each with our choice and the flag that changes it."""
+    given = "".join(f"\n- changed by the user: `--set {text}`" for text in result["sets"])
+    return bullets(assumption_line(a["about"], a["choice"], a["flag"]) for a in result["assumptions"]) + given
+
+
+def assumption_line(about: str, choice: str, flag: str) -> str:
+    """One assumption."""
+    return f"{about}: {choice} ({f'`{flag}`' if flag else 'nothing here changes it'})"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list."""
+    return "\n".join(wrapped(line, "- ", "  ") for line in lines)
+
+
+def wrapped(text: str, first: str = "", others: str = "") -> str:
+    """A paragraph in lines that a terminal holds; what stands between backticks stays whole, as it is typed."""
+    whole = CODE.sub(lambda found: found[0].replace(" ", GLUE), text)
+    lines = textwrap.wrap(
+        whole, COLUMNS, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace(GLUE, " ")
+
+
+def laid_out(parts: Iterable[str]) -> str:
+    """Parts of a page, its paragraphs wrapped; headings, tables and lists are as they are."""
+    return "\n\n".join(part if part.startswith(("#", "|", "- ")) else wrapped(part) for part in parts) + "\n"
+
+
+def summary(result: Json) -> list[str]:
+    """What the terminal says of a result."""
+    if result["scale"] == "smoke":
+        return [SMOKE]
+    return [f"{panel['name']}: {verdict(panel).replace('**', '')}" for panel in result["panels"]]
+
+
+# docs/reproduce.md
+
+
+def listing(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
+    """`reproduce --list`."""
+    wide = max(len(recipe.name) for recipe in found) + 2
+    return "\n".join(
+        wrapped(
+            f"{recipe.title}: {recipe.status}" + (f" ({recipe.note})" if recipe.note else ""),
+            f"{recipe.name:{wide}}",
+            " " * wide,
+        )
+        for recipe in found
+    )
+
+
+def overview(results: Path) -> str:
+    """Every recipe: status, hardware, command, published rows that we lack, and what was measured here."""
+    parts = [
+        "# Published tables as one command each",
+        "Written by `python -m bench reproduce --page`; do not edit. `python -m bench reproduce NAME` runs a table, "
+        "`--dry-run` says what that takes, `--scale smoke` runs it with a random tiny model in under a minute. A run shows "
+        "the published rows beside its own, and counts as a reproduction only where target and oracle came out as "
+        "published.",
+        "\n".join(
+            ["| name | table | status | measured here |", "|---|---|---|---|"]
+            + [f"| `{r.name}` | {r.title} | {r.status} | {short(r, kept(results, r))} |" for r in RECIPES]
+        ),
+        *(text for recipe in RECIPES for text in section(recipe, kept(results, recipe))),
+    ]
+    return laid_out(parts)
+
+
+def kept(results: Path, recipe: Recipe) -> Json | None:
+    """The published result of a recipe, if there is one."""
+    file = results / PUBLISHED / f"{recipe.name}.json"
+    return dict(json.loads(file.read_text())) if file.is_file() else None
+
+
+def short(recipe: Recipe, result: Json | None) -> str:
+    """One cell: whether there is a result."""
+    if not recipe.panels:
+        return recipe.status
+    if result is None:
+        return "not run"
+    return "; ".join(f"{panel['name']}: gate {panel['gate']['outcome']}" for panel in result["panels"])
+
+
+def section(recipe: Recipe, result: Json | None) -> list[str]:
+    """A recipe's part of the overview."""
+    heading = [f"## {recipe.name}", f"{recipe.title}. Published: {recipe.source}. Status: {recipe.status}."]
+    heading[1] += f" {recipe.note[0].upper()}{recipe.note[1:]}." if recipe.note else ""
+    if not recipe.panels:
+        return [*heading, *(published_table(table) for table in recipe.tables)]
+    missing = dict.fromkeys(arm.published for panel in recipe.panels for arm in panel.arms if not arm.method)
+    return [
+        *heading,
+        bullets(
+            [
+                f"command: `python -m bench reproduce {recipe.name}`",
+                f"needs: {needs(recipe)}",
+                f"models: {', '.join(dict.fromkeys(name for panel in recipe.panels for name in models_of(panel)))}",
+                *([f"published rows that aren't implemented here: {', '.join(missing)}"] if missing else []),
+                *(f"assumed: {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions),
+            ]
+        ),
+        *measured_here(recipe, result),
+    ]
+
+
+def measured_here(recipe: Recipe, result: Json | None) -> list[str]:
+    """The tables of the published result, or that there is none."""
+    if result is None:
+        return [f"Measured here: not run; it needs {needs(recipe)}."]
+    return [
+        f"Measured here by `{result['command']}`{made_by(result['provenance'])}:",
+        *(text.replace("## ", "### ", 1) for panel in result["panels"] for text in panel_parts(result, panel)),
+    ]
+
+
+def published_table(table: Table) -> str:
+    """A published table that can't be run, with its tags."""
+    lines = [f"| row | {' | '.join(table.columns)} |", "|---|" + "---|" * len(table.columns)]
+    for row in table.rows:
+        cells = [NR if text == NR else f"{text} [{tag}]" for text, tag in zip(row.values, row.tags, strict=True)]
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,311 @@
+"""Carrying a recipe out: plans of all its scenarios first, then the runs, then result file and page."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from bench.core import distributed
+from bench.core.errors import UserError, collect
+from bench.core.files import write_text
+from bench.core.machine import default_jobs, machine_problems
+from bench.core.provenance import provenance
+from bench.core.record import Record, RunSpec
+from bench.core.types import Json
+from bench.records.files import read
+from bench.records.tracking import open_tracker
+from bench.runs.executor import Pool, in_step
+from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.launch import finish, fitting, jobs_of, show_plan
+from bench.runs.plan import Plan, make_plan, written
+from bench.runs.progress import Reporter
+from bench.runs.store import Store
+from bench.studies.reproduce import gate, page, recipes, smoke
+from bench.studies.reproduce.asking import Wanted, asked_of, changes_all, history_file, is_changed, to_fetch
+from bench.studies.reproduce.gate import BY_DEFINITION, Measured, Verdict
+from bench.studies.reproduce.published import NR
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Column, Panel, Recipe
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A panel, its runs, and which runs make which row."""
+
+    panel: Panel
+    plan: Plan
+    rows: Mapping[str, tuple[RunSpec, ...]]
+    """Published row -> its runs, one for each seed."""
+
+
+def run(recipe: Recipe, wanted: Wanted) -> bool:
+    """Write ``NAME.json`` and ``NAME.md``; returns whether some run failed. Under torchrun the first process does both."""
+    machine = machine_problems(wanted.device, wanted.jobs, 1, wanted.out, wanted.store)
+    problems = [*machine, *distributed.problems(wanted.device, wanted.jobs, int(recipe.compute.get("lora", 0)))]
+    device = distributed.start("cpu" if problems else wanted.device)
+    records, store = wanted.out / recipe.name, Store(wanted.store)
+
+    def prepare() -> list[Planned]:
+        collect(problems)
+        small = smoke.shrunk(recipe, wanted.out / "smoke", wanted.sets) if wanted.scale == "smoke" else recipe
+        if lacking := to_fetch(small, wanted.store):
+            said = ", ".join(f"`{command}`" for command in lacking)
+            raise UserError(f"{recipe.name} needs what isn't fetched yet: run {said}.")
+        return plans(small, replace(wanted, device=device), records, store)
+
+    try:
+        planned = distributed.from_first(prepare)
+    except UserError:
+        if distributed.is_first():
+            raise
+        return False  # the first process says it, and ends torchrun with it
+    failed = [message for each in planned for message in carry_out(each, recipe, wanted, device, records, store)]
+    first = distributed.is_first()
+    distributed.stop()
+    if not first:
+        return False
+    result = result_of(recipe, wanted, planned, records)
+    for message in failed:
+        print(f"FAILED {message}")
+    print("\n".join([*page.summary(result), *map(str, write(result, wanted.out))]))
+    return bool(failed)
+
+
+def plans(recipe: Recipe, wanted: Wanted, records: Path, store: Store) -> list[Planned]:
+    """The plans of all panels; one `UserError` with every mistake in them."""
+    found, problems = list[Planned](), list[str]()
+    pasts = {panel.name: panel.past for panel in recipes.named(recipe.name).panels}
+    for panel in recipe.panels:
+        past = tuple(dict.fromkeys([*pasts[panel.name], *panel.past]))
+        history = history_file(panel, past, wanted.out / "histories" / recipe.name)
+        try:
+            found.append(planned_panel(recipe, panel, history, wanted, records, store))
+        except UserError as error:
+            problems.extend(error.problems)
+    collect(list(dict.fromkeys(problems)))
+    return found
+
+
+def planned_panel(
+    recipe: Recipe, panel: Panel, history: str, wanted: Wanted, records: Path, store: Store, only: bool = False
+) -> Planned:
+    """One panel: the plans of its groups as one, every run once; ``only`` as `bench.runs.plan.make_plan` has it."""
+    checkpointing = bool(recipe.compute.get("checkpointing", False))
+    rows: dict[str, tuple[RunSpec, ...]] = {}
+    made = list[Plan]()
+    for asked, group in asked_of(recipe, panel, recipe.seeds, history):
+        plan = make_plan(asked, records, store, only=only, device=wanted.device, checkpointing=checkpointing)
+        made.append(plan)
+        specs = [entry.spec for entry in plan.entries]
+        for arm in (*(arm for arm in panel.arms if arm.method in (TARGET, ORACLE)), *group):
+            first = () if arm.method == TARGET else (arm.method,)
+            rows[arm.published] = tuple(spec for spec in specs if tuple(s.method for s in spec.steps[:1]) == first)
+    plan = shown(merged(made), rows)
+    return Planned(panel, plan if only else fitting(plan, wanted.jobs or default_jobs(wanted.device), store), rows)
+
+
+def merged(made: Sequence[Plan]) -> Plan:
+    """Plans of one scenario as one, every run once; memory is the largest, and disk the sum."""
+    largest = max(made, key=lambda plan: plan.memory)
+    entries = {entry.spec.key: entry for plan in made for entry in plan.entries}
+    written = sum(plan.size.checkpoints for plan in made if plan.size)
+    size = replace(largest.size, checkpoints=written) if largest.size else None
+    return replace(largest, entries=tuple(entries.values()), size=size)
+
+
+def shown(plan: Plan, rows: Mapping[str, Sequence[RunSpec]]) -> Plan:
+    """The plan without the runs that no row shows: a repair goes on from the target too, and nobody published that."""
+    keys = {spec.key for specs in rows.values() for spec in specs}
+    left = tuple(entry for entry in plan.entries if entry.spec.key in keys)
+    spared = sum(written(e.spec) for e in plan.entries if e.status == "run" and e.spec.key not in keys)
+    size = replace(plan.size, checkpoints=plan.size.checkpoints - spared) if plan.size else None
+    return replace(plan, entries=left, size=size)
+
+
+def carry_out(planned: Planned, recipe: Recipe, wanted: Wanted, device: str, records: Path, store: Store) -> list[str]:
+    """Make what isn't there of a panel's runs; what failed, a line each."""
+    checkpointing = bool(recipe.compute.get("checkpointing", False))
+    around = Surroundings(wanted.store, records, planned.plan.paths, device, 1, records / "logs", checkpointing)
+    jobs = jobs_of(planned.plan)
+    if not distributed.is_first():
+        in_step(jobs, around, lambda event: None)
+        return []
+    print(f"{recipe.name}, {planned.panel.name}: {len(planned.plan.entries)} runs, {len(jobs)} jobs to do")
+    workers = 1 if distributed.world() > 1 else wanted.jobs or default_jobs(device)
+    if wanted.scale == "smoke":
+        results = quietly(jobs, around)
+    else:
+        show_plan(planned.plan, workers, store)
+        with Reporter() as reporter:
+            if distributed.world() > 1:
+                results = in_step(jobs, around, reporter.report)
+            else:
+                results = Pool(workers, around, reporter.report).run(jobs)
+    tracker = open_tracker(wanted.track, wanted.out / "wandb")
+    try:
+        finish(planned.plan, results, records, store, tracker)
+    finally:
+        tracker.close()
+    return [
+        f"{planned.panel.name} {r.job.name}: {r.message.strip().splitlines()[-1] if r.message else 'no reason'}"
+        for r in results
+        if r.status == "failed"
+    ]
+
+
+def quietly(jobs: Sequence[Job], around: Surroundings) -> list[Result]:
+    """The jobs in this process, one after another: tiny models take less time than a worker takes to start."""
+    around.logs.mkdir(parents=True, exist_ok=True)
+    gc.freeze()  # every training collects garbage, among all that torch has loaded: a tenth of the time
+    with (around.logs / "worker-0.log").open("a") as log, redirect_stderr(log):
+        return in_step(jobs, around, lambda event: None)
+
+
+# What came out
+
+
+def result_of(recipe: Recipe, wanted: Wanted, planned: Sequence[Planned], records: Path) -> Json:
+    """All that the page says, as JSON."""
+    return {
+        "schema": SCHEMA,
+        "name": recipe.name,
+        "title": recipe.title,
+        "source": recipe.source,
+        "status": recipe.status,
+        "note": recipe.note,
+        "scale": wanted.scale,
+        "command": wanted.command,
+        "sets": list(wanted.sets),
+        "seeds": list(recipe.seeds),
+        "replaced": list(smoke.REPLACED) if wanted.scale == "smoke" else [],
+        "assumptions": [asdict(assumption) for assumption in recipe.assumptions],
+        "columns": [asdict(column) | {"tolerance": gate.REASONS[column.kind]} for column in recipe.columns],
+        "panels": [panel_result(recipe, each, wanted, records) for each in planned],
+        "others": [table.source for table in recipe.others],
+        "provenance": provenance(wanted.device),
+    }
+
+
+def panel_result(recipe: Recipe, planned: Planned, wanted: Wanted, records: Path) -> Json:
+    """One scenario: every published row with what came out, and what the gate says."""
+    panel, table = planned.panel, planned.panel.table
+    made = {row: [record_of(spec, records) for spec in specs] for row, specs in planned.rows.items()}
+    cells = {
+        (arm.published, column.published): found
+        for arm in panel.arms
+        for column in recipe.columns
+        if (found := measured(arm, column, made.get(arm.published, [])))
+    }
+    done = [record for found in made.values() for record in found if record and record.status == "done"]
+    other = gate.departures(panel.labels, (record.label for record in done), changes_all(recipe, wanted.sets))
+    verdict = gate.judge(table, recipe.columns, panel.arms, cells, other)
+    if wanted.scale == "smoke":
+        verdict = Verdict("not applicable", ("a random model on generated rows reproduces nothing",))
+    return {
+        "name": panel.name,
+        "table": table.name,
+        "source": table.source,
+        "note": table.note,
+        "label": done[0].label if done else "",
+        "model": panel.model if wanted.scale == "full" else Path(panel.model).name,
+        "gate": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(verdict).items()},
+        "rows": [
+            row_result(recipe, panel, arm, made.get(arm.published, []), cells)
+            | {"changed": is_changed(arm, wanted.sets)}
+            for arm in panel.arms
+        ],
+    }
+
+
+def row_result(
+    recipe: Recipe,
+    panel: Panel,
+    arm: Arm,
+    records: Sequence[Record | None],
+    cells: gate.Cells,
+) -> Json:
+    """One row: how it was made, and its cells."""
+    published = {row.name: row for row in panel.table.rows}
+    row = published.get(arm.published)
+    texts = row.values if row else (NR,) * len(recipe.columns)
+    tags = row.tags if row else (NR,) * len(recipe.columns)
+    steps = next((record.spec.steps for record in records if record), ())
+    return {
+        "row": arm.published,
+        "method": arm.method,
+        "made": [{"method": step.method, "params": dict(step.params)} for step in steps],
+        "status": status_of(arm, records),
+        "note": arm.note,
+        "keys": [record.spec.key for record in records if record],
+        "cells": {
+            column.published: cell(column, text, tag, cells.get((arm.published, column.published)))
+            for column, text, tag in zip(recipe.columns, texts, tags, strict=True)
+        },
+    }
+
+
+def status_of(arm: Arm, records: Sequence[Record | None]) -> str:
+    """``done``, or why there is nothing."""
+    if not arm.method:
+        return arm.note
+    bad = [record for record in records if record and record.status != "done"]
+    if bad:
+        return f"{bad[0].status}: {bad[0].reason.strip().splitlines()[-1] if bad[0].reason else 'no reason'}"
+    return "done" if records and all(records) else "no record"
+
+
+def cell(column: Column, text: str, tag: str, found: Measured | None) -> Json:
+    """Published, measured, and how far apart."""
+    about: Json = {"published": text, "tag": tag}
+    if found is None:
+        return about
+    about["measured"] = asdict(found)
+    if text != NR:
+        about |= {
+            "difference": gate.distance(column, text, found.value),
+            "tolerance": gate.tolerance(column, text, found.n),
+            "within": gate.within(column, text, found),
+        }
+    return about
+
+
+def measured(arm: Arm, column: Column, records: Sequence[Record | None]) -> Measured | None:
+    """A cell's value, mean over the seeds that gave one."""
+    values, sizes = list[float](), list[int]()
+    for record in records:
+        found = score_of(arm, column, record) if record and record.status == "done" else None
+        if found:
+            values.append(float(found["value"]) * column.scale)
+            sizes.append(int(found["n"]))
+    return Measured(mean(values), min(sizes), min(values), max(values)) if values else None
+
+
+def score_of(arm: Arm, column: Column, record: Record) -> Json | None:
+    """The score of a column in a record. The oracle's row is judged against itself, as the paper's ideal model is."""
+    if arm.method == ORACLE and column.kind in BY_DEFINITION:
+        return None
+    if arm.method == ORACLE and column.score.startswith("acc_"):
+        found: Any = record.facts.get("judge", {}).get("scores", {}).get("oracle", {}).get(column.score)
+        return dict(found) if found else None
+    return record.scores[column.score].to_json() if column.score in record.scores else None
+
+
+def record_of(spec: RunSpec, records: Path) -> Record | None:
+    """A run's record, if there is one."""
+    file = records / Record(spec, "done").name
+    return read(file) if file.exists() else None
+
+
+def write(result: Json, out: Path) -> list[Path]:
+    """``NAME.json`` and ``NAME.md``."""
+    files = [out / f"{result['name']}.json", out / f"{result['name']}.md"]
+    write_text(files[0], json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(files[1], page.render(result))
+    return files

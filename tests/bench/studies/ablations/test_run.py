@@ -1,0 +1,170 @@
+"""`bench ablate` in real processes, on authors so few that a whole ablation takes seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.runs import selection
+from bench.runs.jobs import Job
+from bench.studies.ablations import FOLDER
+from bench.studies.ablations import study as studies
+from bench.studies.ablations.base import Point, spec_of
+from bench.studies.ablations.run import Planned, chosen_for, distinct, distinct_scenarios
+from tests.factories import place, searched
+from tests.processes import bench, contents, without_torch
+
+TINY = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
+FILES = [f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")]
+
+
+def words(*more: str) -> list[str]:
+    """A tiny ablation of controls."""
+    sets = [word for name, value in TINY.items() for word in ("--set", f"tofu.{name}={value}")]
+    where = ["--store", "store", "--out", "out", "--track", "none", "--jobs", "1"]
+    return ["ablate", "controls", "--task", "tofu", "--seeds", "0", *sets, *where, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished ablation; to be read only."""
+    folder = tmp_path_factory.mktemp("ablation")
+    done = bench(words(), folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 runs, 6 to do" in done.stdout
+    return folder
+
+
+def below(folder: Path) -> list[str]:
+    return sorted(file.name for file in (folder / "out" / FOLDER).iterdir() if file.is_file())
+
+
+@pytest.mark.slow
+def test_an_ablation_leaves_its_study_and_the_records_behind_it(finished: Path) -> None:
+    assert below(finished) == FILES
+    study = studies.read(finished / "out" / FOLDER / FILES[0])
+    assert [dict(f.at) for f in study.findings] == [
+        {"row": "target"},
+        {"row": "oracle"},
+        *({"series": "MSA", "vector": kind} for kind in ("forget", "others", "shuffled", "random")),
+    ]
+    assert {**study.place.params, **TINY} == study.place.params and study.seeds == (0,)
+    records = sorted(file.name for file in (finished / "out" / FOLDER / "runs").rglob("*.json"))
+    assert records == sorted(f.record.name.split("/")[-1] for f in study.findings)
+    assert all(f.record.status == "done" and f.record.spec.lean for f in study.findings)
+    hashes = [f.record.lineage["result"] for f in study.findings]
+    assert len(set(hashes)) == 6, "each control is another model"
+    assert study.minutes > 0 and study.command.startswith(
+        "python -m bench ablate controls --task tofu --seeds 0 --set "
+    )
+
+
+@pytest.mark.slow
+def test_the_same_command_again_does_nothing_and_gives_the_same_files(finished: Path, tmp_path: Path) -> None:
+    """Torch is not imported in any process; also where the page and the picture have gone."""
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    before, store = contents(folder / "out"), contents(folder / "store")
+    for file in FILES[1:]:
+        (folder / "out" / FOLDER / file).unlink()
+    done = bench(words(), folder, [without_torch(tmp_path)])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 runs, 0 to do" in done.stdout and "done in" not in done.stdout
+    after = contents(folder / "out")
+    assert {k: v for k, v in after.items() if FOLDER in k} == {k: v for k, v in before.items() if FOLDER in k}
+    assert contents(folder / "store") == store
+
+
+@pytest.mark.slow
+def test_a_failing_job_leaves_no_study(finished: Path, tmp_path: Path) -> None:
+    """A file of the user's lies where a record belongs; the others are kept, and it isn't overwritten."""
+    folder = tmp_path / "failing"
+    shutil.copytree(finished, folder)
+    for file in FILES:
+        (folder / "out" / FOLDER / file).unlink()
+    study = studies.read(finished / "out" / FOLDER / FILES[0])
+    broken = folder / "out" / FOLDER / "runs" / study.findings[-1].record.name
+    broken.write_text("my notes")
+    done = bench(words(), folder)
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    assert "FAILED" in done.stdout and f"{broken.name} is not a readable record" in done.stdout
+    assert "controls: 1 jobs failed, so there is no study; the same command tries them again." in done.stdout
+    assert below(folder) == [] and broken.read_text() == "my notes"
+
+
+def test_every_mistake_is_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    wrong = ["ablate", "control", "frequenzy", "--seeds", "0,x", "--jobs", "0", "--track", "mlflow", "--device", "tpu"]
+    wrong += ["--set", "msa.alpha=1", "--set", "tofu.widht=3", "--store", "store", "--out", "out"]
+    done = bench(wrong, folder, [without_torch(tmp_path)])
+    assert done.returncode == 2 and done.stdout == "", done.stdout
+    errors = done.stderr.splitlines()
+    expected = [
+        "--seeds 0,x: write whole numbers",
+        "--jobs",
+        "mlflow",
+        "--device tpu",
+        "Unknown ablation 'control'. Did you mean 'controls'?",
+        "Unknown ablation 'frequenzy'. Did you mean 'frequency'?",
+        "--set msa.alpha=1: msa takes no part here",
+        "Did you mean 'width'?",
+    ]
+    assert len(errors) == len(expected) and all(error.startswith("error: ") for error in errors), done.stderr
+    assert all(any(part in error for error in errors) for part in expected), done.stderr
+    assert list(folder.iterdir()) == []
+
+
+# --- what the rule chooses
+
+
+def planned(folder: Path, rows: Sequence[dict[str, Any]], choices: Sequence[dict[str, Any]]) -> Planned:
+    """A point whose search has given these rows."""
+    where = place()
+    point = Point({"x": 1}, (where.step("msa"),), choices=tuple(choices))
+    jobs = tuple(Job(spec_of(where, point, 0, "x", choice), "validate") for choice in choices)
+    for job, row in zip(jobs, rows, strict=True):
+        (folder / f"{job.spec.key}.json").write_text(json.dumps(row))
+    return Planned(point, 0, jobs)
+
+
+def test_the_rule_chooses_on_this_seeds_validation_rows(tmp_path: Path) -> None:
+    """Of three settings the last two have forgotten; the second keeps more. It is the middle one: not at an edge."""
+    choices = [{"alpha": 0.5}, {"alpha": 1.0}, {"alpha": 2.0}]
+    rows = [searched(0.9, 1.0, 0, 0), searched(0.2, 0.8, 0, 0), searched(0.1, 0.6, 0, 0)]
+    assert chosen_for(planned(tmp_path, rows, choices), tmp_path) == {
+        "params": {"alpha": 1.0},
+        "forgotten": True,
+        "edge": False,
+        "of": 3,
+    }
+
+
+def test_a_choice_at_the_edge_that_has_not_forgotten_says_so(tmp_path: Path) -> None:
+    rows = [searched(0.9, 1.0, 0, 0), searched(0.5, 0.8, 0, 0)]
+    found = chosen_for(planned(tmp_path, rows, [{"alpha": 0.5}, {"alpha": 1.0}]), tmp_path)
+    assert found == {"params": {"alpha": 1.0}, "forgotten": False, "edge": True, "of": 2}
+    assert selection.choose([selection.average([row]) for row in rows]).index == 1
+
+
+def test_where_there_is_nothing_to_choose_nothing_is_chosen(tmp_path: Path) -> None:
+    assert chosen_for(planned(tmp_path, [], []), tmp_path) == {}
+
+
+def test_jobs_and_scenarios_are_made_once() -> None:
+    where = place()
+    specs = [
+        spec_of(where, Point({}, (where.step(method),), {"width": width}), seed, label)
+        for method in ("msa", "npo")
+        for width in (16, 32)
+        for seed in (0, 1)
+        for label in ("ablate-a", "ablate-b")
+    ]
+    jobs = [Job(spec, stage) for spec in specs for stage in ("", "validate")]
+    assert len(jobs) == 32 and len(distinct(jobs)) == 16, "two ablations share their runs"
+    assert len(distinct_scenarios(specs)) == 4, "two widths, two seeds"

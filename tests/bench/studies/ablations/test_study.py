@@ -1,0 +1,170 @@
+"""A finished ablation as a file, and its page and picture, which are functions of that file and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.errors import UserError
+from bench.core.hashing import file_hash
+from bench.records.leaderboard import arrow
+from bench.studies.ablations import catalogue
+from bench.studies.ablations import study as studies
+from bench.studies.ablations.base import Ablation, Study
+from tests.factories import ablation_study, finding, place
+
+RUNS = [name for name in catalogue.TABLE if isinstance(catalogue.load(name), Ablation)]
+
+
+def through_a_file(study: Study) -> Study:
+    """Written as the command writes it, and read again."""
+    return studies.from_json(json.loads(json.dumps(studies.to_json(study), sort_keys=True, allow_nan=False)))
+
+
+def small(*findings: Any, name: str = "controls", seeds: tuple[int, ...] = (0, 1)) -> Study:
+    return Study(name, place(), seeds, findings, 3.0, "python -m bench ablate controls")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_study_is_read_back_as_it_was_written(name: str) -> None:
+    study = ablation_study(name)
+    back = through_a_file(study)
+    assert back == study
+    assert studies.to_json(back) == studies.to_json(study)
+    assert studies.render(back, catalogue.of_runs(name)) == studies.render(study, catalogue.of_runs(name))
+
+
+def test_what_records_share_stands_once() -> None:
+    study = ablation_study("steps")
+    data = studies.to_json(study)
+    assert len(data["findings"]) == len(study.findings) > 10
+    metrics = [item["record"]["metrics"] for item in data["findings"]]
+    assert len(set(metrics)) == 1 and metrics[0] in data["shared"], "a digest, in the place of the same metrics"
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_page_and_picture_follow_from_the_study_alone(name: str, tmp_path: Path) -> None:
+    """Drawn from memory and from the file: the same bytes, page, SVG and PNG."""
+    study, ablation = ablation_study(name), catalogue.of_runs(name)
+    one = studies.present(study, ablation, tmp_path / "one")
+    other = studies.present(through_a_file(study), ablation, tmp_path / "other")
+    assert [file.name for file in one] == [f"lab-tofu-{name}{suffix}" for suffix in (".md", ".png", ".svg")]
+    assert [file_hash(file) for file in one] == [file_hash(file) for file in other]
+    page = one[0].read_text()
+    assert (
+        ablation.question in page and f"![{name}](lab-tofu-{name}.png)" in page and "not the benchmark itself" in page
+    )
+    assert f"python -m bench ablate {name}" in page and "12 minutes of one core" in page
+
+
+def test_another_score_gives_another_picture_and_page(tmp_path: Path) -> None:
+    """Otherwise the test above would pass for a picture of nothing."""
+    study, ablation = ablation_study("controls"), catalogue.of_runs("controls")
+    last = study.findings[-1]
+    scores = {name: score.value for name, score in last.record.scores.items()} | {"forget_accuracy": 0.777}
+    moved = finding(last.at, last.seed, scores, facts=last.record.facts)
+    one = studies.present(study, ablation, tmp_path / "one")
+    other = studies.present(replace(study, findings=(*study.findings[:-1], moved)), ablation, tmp_path / "other")
+    assert all(a.read_bytes() != b.read_bytes() for a, b in zip(one, other, strict=True))
+
+
+def test_files_are_written_and_drawn_again(tmp_path: Path) -> None:
+    study = ablation_study("controls", seeds=(0,))
+    files = studies.write(study, catalogue.of_runs("controls"), tmp_path)
+    before = {file.name: file_hash(file) for file in files}
+    assert set(before) == {f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")}
+    assert [(found.name, ablation.name) for found, ablation in studies.load(tmp_path)] == [("controls", "controls")]
+    assert studies.read(tmp_path / "lab-tofu-controls.json") == study
+    (tmp_path / "lab-tofu-controls.md").unlink()
+    drawn = list(studies.pages(tmp_path))
+    assert {file.name: file_hash(file) for file in drawn} == {k: v for k, v in before.items() if not k.endswith("json")}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"kind": "ablation", "schema": 99}', '{"kind": "run"}'])
+def test_a_broken_file_is_a_sentence(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "lab-tofu-controls.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"lab-tofu-controls\.json is not a readable study"):
+        studies.read(file)
+
+
+# --- the table
+
+
+def row(page: str, start: str) -> list[str]:
+    """The cells of the table's row that begins so."""
+    [line] = [line for line in page.splitlines() if line.startswith(f"| {start} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_cell_is_the_mean_and_the_range_over_seeds() -> None:
+    """(.25 + .75) / 2 = .5; equal seeds have no range, and a score that is absent is a dash."""
+    assert studies.spread([]) == "—"
+    assert studies.spread([0.25, 0.25]) == "0.250"
+    assert studies.spread([0.25, 0.75]) == "0.500 (0.250–0.750)"
+
+
+def test_the_page_has_a_line_for_each_coordinate() -> None:
+    def both(at: dict[str, Any], one: float, other: float, **fields: Any) -> list[Any]:
+        return [
+            finding(at, seed, {"forget_accuracy": value, "privleak": 5.0}, **fields)
+            for seed, value in ((0, one), (1, other))
+        ]
+
+    chosen = {"params": {"alpha": 1.15}, "forgotten": True, "edge": False, "of": 4}
+    failed = {"params": {"alpha": 3.0}, "forgotten": False, "edge": True, "of": 4}
+    found = [
+        *both({"row": "target"}, 1.0, 1.0, method="target"),
+        *both({"row": "oracle", "task.width": 32}, 0.1, 0.3, method="retrain"),
+        *both({"series": "MSA", "vector": "forget"}, 0.2, 0.4, chosen=chosen),
+        *both({"series": "MSA", "vector": "random"}, 0.5, 0.9, chosen=failed),
+    ]
+    study = small(*found)
+    assert study.scores == ("forget_accuracy",), "privleak is of the headline, and not shown"
+    page = studies.render(study, catalogue.of_runs("controls"))
+    head = ["series", "vector", "seeds", f"forget_accuracy {arrow('oracle')}", "chosen without the oracle"]
+    assert row(page, "series") == head
+    assert row(page, "*target*")[2:4] == ["2", "1.000"]
+    assert row(page, "*oracle*, width=32")[2:4] == ["2", "0.200 (0.100–0.300)"]
+    assert row(page, "MSA | forget")[:4] == ["MSA", "forget", "2", "0.300 (0.200–0.400)"]
+    assert row(page, "MSA | forget")[4].startswith("alpha 1.15") and "edge" not in row(page, "MSA | forget")[4]
+    assert row(page, "MSA | random")[4].startswith("alpha 3") and "not forgotten" in row(page, "MSA | random")[4]
+    assert "edge" in row(page, "MSA | random")[4]
+
+
+def test_seeds_that_chose_alike_are_said_once() -> None:
+    def line(*alphas: float) -> str:
+        found = [
+            finding({}, i, chosen={"params": {"alpha": a}, "forgotten": True, "edge": False, "of": 4})
+            for i, a in enumerate(alphas)
+        ]
+        return studies.chosen_text(studies.Line({}, tuple(found)))
+
+    assert line(1.0, 1.0, 2.0) == "alpha 1 ×2; alpha 2"
+    assert line(1.0) == "alpha 1"
+
+
+def test_findings_are_grouped_by_their_coordinates() -> None:
+    """Whatever the order that a coordinate's columns stand in."""
+    found = [finding({"a": 1, "b": 2}, 0), finding({"a": 2}, 0), finding({"b": 2, "a": 1}, 1)]
+    lines = studies.lines_of(small(*found))
+    assert [[f.seed for f in line.findings] for line in lines] == [[0, 1], [0]]
+
+
+def test_target_and_oracle_are_no_points() -> None:
+    study = small(
+        finding({"row": "target"}), finding({"row": "oracle"}), finding({"series": "MSA", "vector": "others"})
+    )
+    assert [f.at for f in study.points] == [{"series": "MSA", "vector": "others"}]
+    assert len(study.framing("target")) == len(study.framing("oracle")) == 1
+
+
+def test_a_study_of_dirty_records_has_faults() -> None:
+    clean = ablation_study("controls", seeds=(0,))
+    dirty = replace(clean.findings[0].record, provenance={"commit": "0" * 20, "dirty": True})
+    spoiled = replace(clean, findings=(replace(clean.findings[0], record=dirty), *clean.findings[1:]))
+    assert len(studies.study_faults(spoiled)) > len(studies.study_faults(clean))

@@ -1,0 +1,106 @@
+"""The published numbers, each read again from the fact sheet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.studies.reproduce import published
+from bench.studies.reproduce.published import NR, Table
+
+SHEET = Path(__file__).parents[4].parent / "shared" / "reference" / "paper.md"
+pytestmark = pytest.mark.skipif(not SHEET.is_file(), reason="the fact sheet ../shared/reference/paper.md isn't here")
+
+
+def section(start: str) -> list[list[str]]:
+    """Cells of the first table after the line that begins so, heading first, without emphasis."""
+    lines = SHEET.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(start))
+    first = next(i for i in range(at + 1, len(lines)) if lines[i].startswith("|"))
+    last = next(i for i in range(first, len(lines)) if not lines[i].startswith("|"))
+    rows = [[cell.strip().replace("**", "") for cell in line.strip("|").split("|")] for line in lines[first:last]]
+    return [rows[0], *rows[2:]]
+
+
+def number(cell: str) -> str:
+    """A cell without what stands behind its number: a tag, a question mark, which checkpoint it is."""
+    return re.sub(r"\s*[(\[].*[)\]]$", "", cell)
+
+
+def check(table: Table, rows: dict[str, list[str]]) -> None:
+    assert [row.name for row in table.rows] == list(rows)
+    for name, cells in rows.items():
+        assert table.row(name).values == tuple(number(cell) for cell in cells), name
+        assert len(table.row(name).values) == len(table.columns) == len(table.row(name).tags)
+
+
+@pytest.mark.parametrize(
+    ("table", "start", "first"),
+    [
+        (published.T1, "### T1.", 1),
+        (published.T2, "### T2.", 1),
+        (published.T3, "### T3.", 1),
+        (published.T4, "### T4.", 2),
+        (published.T6, "### T6.", 1),
+    ],
+)
+def test_rows_are_as_in_the_sheet(table: Table, start: str, first: int) -> None:
+    _, *rows = section(start)
+    check(table, {row[0]: row[first:] for row in rows})
+
+
+@pytest.mark.parametrize(
+    ("table", "model", "early", "closest"),
+    [
+        (published.T5_LLAMA, "Llama-3.1-8B", "base", "instruct"),
+        (published.T5_OLMO, "OLMo-2-7B", "500B", "last"),
+    ],
+)
+def test_t5(table: Table, model: str, early: str, closest: str) -> None:
+    heading, *rows = section("### T5.")
+    cells = dict(zip(heading, next(row for row in rows if row[0] == model), strict=True))
+    assert cells["MSA early"].endswith(f"({early})") and cells["MSA closest"].endswith(f"({closest})")
+    names = {"MSA early": f"MSA_{early}", "MSA closest": f"MSA_{closest}"}
+    check(table, {names.get(name, name): [cell] for name, cell in cells.items() if name != "Model"})
+
+
+def test_t8_by_corpus() -> None:
+    _, *rows = section("### T8.")
+    text = SHEET.read_text()
+    assert f"clean {published.T8_CLEAN}" in text.partition("### T8.")[2].splitlines()[0]
+    assert {f"k{k}" for k, *_ in rows} | {"squad"} == set(published.T8)
+    for k, *cells in rows:
+        assert [row.values[0] for row in published.T8[f"k{k}"].rows] == [published.T8_CLEAN, *cells]
+    said = re.search(r"SQuAD corruption \[A\]: clean (\S+), corrupted (\S+), GA (\S+), KL (\S+), NPO ([\d.]+\d)", text)
+    assert said and tuple(row.values[0] for row in published.T8["squad"].rows) == said.groups()
+
+
+@pytest.mark.parametrize("model", list(published.OU_TOFU))
+def test_open_unlearning_on_tofu(model: str) -> None:
+    _, *rows = section(f"TOFU, {model}")
+    for i, split in enumerate(published.SPLITS):
+        check(published.ou_tofu(model, split), {row[0]: row[1 + 3 * i : 4 + 3 * i] for row in rows})
+
+
+@pytest.mark.parametrize(("corpus", "first"), [("Books", 1), ("News", 5)])
+def test_open_unlearning_on_muse(corpus: str, first: int) -> None:
+    _, *rows = section("MUSE (Llama-2-7B targets)")
+    check(published.ou_muse(corpus), {row[0]: row[first : first + 4] for row in rows})
+
+
+def test_tags_are_the_sheets() -> None:
+    text = SHEET.read_text()
+    tables = {"T1": published.T1, "T2": published.T2, "T4": published.T4, "T5": published.T5_LLAMA, "T6": published.T6}
+    for name, table in tables.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"### {name}."))
+        tag = re.search(r"\[([ASV])\]", line)
+        assert tag and {tag[1]} == {each for row in table.rows for each in row.tags}, name
+    assert published.T3.row("Corrupted target").tags == ("A", NR, NR)
+    assert set(published.T3.row("Ideal (TOFU only)").tags) == {"S"}
+    assert {tag for table in published.T8.values() for row in table.rows for tag in row.tags} == {"A"}
+    assert "## 5. OpenUnlearning reference numbers [V" in text and set(published.ou_muse("Books").row("NPO").tags) == {
+        "V"
+    }
+    assert all(tag == NR for row in published.T7.rows for tag in row.tags) and "### T7." in text

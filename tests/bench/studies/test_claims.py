@@ -1,0 +1,56 @@
+"""Whether MSA's orderings carry over, on sections whose orders are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from bench.records.tables import build
+from bench.studies.claims import HOLDS, NETWORKS, NOT, PART, UNKNOWN, UTILITY, Evidence, carries_over
+from tests.factories import GOALS, record
+
+SCORES = {"kl_forget": (0.5, 2.0, 0.7), "utility": (0.8, 0.9, 0.7)}
+"""Of msa, npo and task-arithmetic: nearer than both, and less useful than npo."""
+
+
+def evidence(changed: Mapping[tuple[str, str, str], float]) -> Evidence:
+    """Sections of all five tasks with `SCORES`, but for what is given by (task, score, method)."""
+    records = []
+    for task, utility in (UTILITY | NETWORKS).items():
+        for place, method in enumerate(("msa", "npo", "task-arithmetic")):
+            values = {
+                {"utility": utility}.get(score, score): changed.get((task, score, method), by_method[place])
+                for score, by_method in SCORES.items()
+            }
+            goals = {"kl_forget": "down", utility: "up"}
+            records += [
+                record(method, seed, {k: v + seed / 100 for k, v in values.items()}, task=task, goals=goals | GOALS)
+                for seed in range(3)
+            ]
+    return Evidence({section.task: section for section in build(records)}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({}, HOLDS),
+        ({("graph", "kl_forget", "npo"): 0.1}, PART),
+        ({("graph", s, m): v for s, m, v in (("kl_forget", "npo", 0.1), ("kl_forget", "task-arithmetic", 0.1))}, PART),
+        ({("digits", "kl_forget", "msa"): 3.0, ("graph", "utility", "msa"): 0.95}, NOT),
+        ({("tofu", "kl_forget", "npo"): 0.1, ("graph", "kl_forget", "npo"): 0.1}, HOLDS),  # texts have no common order
+    ],
+)
+def test_an_order_carries_over_when_both_networks_have_it(
+    changed: dict[tuple[str, str, str], float], status: str
+) -> None:
+    found = carries_over(evidence(changed))
+    assert found.status == status
+    assert found.number.count("MSA against") == 3 and "digits" in found.number and "graph" in found.number
+
+
+def test_without_both_sections_it_is_not_measured() -> None:
+    whole = evidence({})
+    alone = Evidence({task: s for task, s in whole.sections.items() if task != "graph"}, {}, {})
+    assert carries_over(alone).status == UNKNOWN
+    assert set(whole.texts) == set(UTILITY)
