@@ -80,7 +80,7 @@ def command(*arguments: str) -> str:
     return f"""
 import sys
 sys.argv = ["bench", *{arguments!r}]
-from bench.cli import main
+from bench.cli.app import main
 try:
     main()
 except SystemExit as end:
@@ -95,7 +95,8 @@ def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
 def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
     assert (
         loaded_after(
-            "import bench.cli, bench.core.types, bench.core.contracts, bench.records.files, bench.runs.plan", tmp_path
+            "import bench.cli.app, bench.core.types, bench.core.contracts, bench.records.files, bench.runs.plan",
+            tmp_path,
         )
         == []
     )

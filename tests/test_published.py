@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands import rescore_command
+from bench.cli.results import rescore_command
 from bench.core import registry
 from bench.core.record import Record
 from bench.records.files import load

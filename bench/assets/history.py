@@ -18,16 +18,11 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.assets.history_names import NUMBERED, human_tokens, parse_tokens, whole_tokens
-from bench.assets.models import (
-    FETCHED,
-    fetched,
-    how_to_fetch,
-    model_of,
-)
+from bench.assets.history_names import parse_tokens, whole_tokens
+from bench.assets.models import FETCHED, fetched, how_to_fetch, model_of
 from bench.core.errors import UserError, collect
 from bench.core.hashing import digest
-from bench.core.types import Checkpoint, History, Json, Moment
+from bench.core.types import History, Json, Moment
 
 LAST = "last-before-exposure"
 FORMS = f"{LAST}, tokens=500B, age=0.5 (0 to 1), step=300, or the exact name of a revision or checkpoint"
@@ -165,50 +160,3 @@ def place(history: History, moment: Moment) -> Json:
 def history_digest(history: History) -> str:
     """Hash for a run's key: names, content, steps and exposure, never where anything lies."""
     return digest([[name_of(m), m.checkpoint.hash, m.step, m.tokens, m.stage, m.exposed] for m in history.moments])
-
-
-# For people
-
-
-def describe(history: History) -> str:
-    """The table of `bench ls history`."""
-    rows = [("checkpoint", "stage", "step", "tokens", "share", "exposed", "on disk")]
-    for moment in history.moments:
-        rows.append(
-            (
-                name_of(moment),
-                moment.stage,
-                str(moment.step),
-                human_tokens(moment.tokens),
-                "" if moment.exposed else f"{share(history, moment):.3f}",
-                "yes" if moment.exposed else "no",
-                on_disk(moment.checkpoint),
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    right = (2, 3, 4)
-    lines = [
-        "  ".join(
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    first = next((index for index, moment in enumerate(history.moments) if moment.exposed), None)
-    if first is not None:
-        mark = " first exposure to the forget set "
-        lines.insert(first + 1, mark.center(len(lines[0]), "-"))
-    else:
-        lines.append(
-            "The first exposure to the forget set is not in this history: every checkpoint counts as before it."
-        )
-    if any(NUMBERED.fullmatch(moment.revision) for moment in history.moments):
-        lines.append("Names such as ckpt_358 number the checkpoints: what stands under step is that number.")
-    return "\n".join(lines)
-
-
-def on_disk(checkpoint: Checkpoint) -> str:
-    """Whether the weights lie there."""
-    if not checkpoint.path:
-        return "built by the run"
-    return "yes" if any(Path(checkpoint.path).glob("*.safetensors")) else "no"

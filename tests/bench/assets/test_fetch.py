@@ -23,10 +23,10 @@ from bench.assets.hub import check_room
 from bench.assets.known_models import KNOWN
 from bench.assets.models import FETCHED, resolve
 from bench.assets.wheel import WHEELS, check_hash, get_wheel
+from bench.cli.listing import history
 from bench.core.errors import UserError
 from bench.core.hashing import tree_hash
 from bench.lab.model import small_llama, word_tokenizer
-from bench.listing import history
 
 Q4 = "smollm2-135m-instruct-q4"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -180,9 +180,7 @@ def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path
 
 def test_a_hub_lists_its_revisions(hub: Hub) -> None:
     hub.revisions = ("main", "step1000", "step2000")
-    code = (
-        "from bench.listing import history; from pathlib import Path; print(history('some/model', '', '', Path('x')))"
-    )
+    code = "from bench.cli.listing import history; from pathlib import Path; print(history('some/model', '', '', Path('x')))"
     env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["step1000", "step2000"], done.stderr

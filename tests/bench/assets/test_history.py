@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from bench.assets.history import FORMS, choose, describe, history_digest, name_of, place, problems
+from bench.assets.history import FORMS, choose, history_digest, name_of, place, problems
 from bench.assets.history_file import from_file, load
 from bench.assets.history_names import human_tokens, parse_revision, parse_tokens
 from bench.assets.history_sources import from_folder, from_revisions, of_known, with_model
 from bench.assets.known_models import KNOWN, PYTHIA_REVISIONS
 from bench.assets.models import FETCHED
+from bench.cli.listing import describe
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.core.types import Checkpoint, History, Moment
@@ -576,6 +577,8 @@ def test_another_architecture_is_no_past_of_the_model(output: Path, weights: lis
 
 
 def test_it_loads_no_torch() -> None:
-    code = "import sys, bench.assets.history, bench.listing; bench.listing.history('', '', '', __import__('pathlib').Path('x')); "
+    code = (
+        "import sys, pathlib, bench.assets.history, bench.cli.listing as l; l.history('', '', '', pathlib.Path('x')); "
+    )
     code += "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bench.assets.data_sets import DATA_SETS, DataSet
 from bench.assets.published_tables import Published
-from bench.cli import app
+from bench.cli.app import app
 from bench.core.errors import UserError
 from bench.core.hashing import digest
 from bench.real.verify import check, git_blob

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from bench.core.hashing import file_hash, folder_hash
 from bench.core.types import Checkpoint
 from bench.engines.loaders import open_checkpoint
-from tests.bench.test_cli import Said, Shell, shell
+from tests.bench.cli.test_app import Said, Shell, shell
 from tests.tiny import llama, saved, tokenizer
 
 __all__ = ["shell"]

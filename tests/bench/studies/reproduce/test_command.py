@@ -19,7 +19,7 @@ def wanted(tmp_path: Path, name: str, **more: object) -> Wanted:
 
 
 def test_the_list_has_the_fixed_form_and_loads_no_torch() -> None:
-    code = "import sys; from bench.cli import main; sys.argv = ['bench', 'reproduce', '--list', '--json']\n"
+    code = "import sys; from bench.cli.app import main; sys.argv = ['bench', 'reproduce', '--list', '--json']\n"
     code += "try: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)

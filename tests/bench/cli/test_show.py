@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.show import find, show_record
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.records import files
 from bench.records.files import responses_path, write_responses
 from bench.runs.responses import responses_in
 from bench.runs.store import Store
-from bench.show import find, show_record
 from tests.factories import study
 from tests.processes import Place, bench, without_torch
 

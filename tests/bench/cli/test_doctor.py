@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.doctor import NEEDED, disk, examine, installed, newer
+from bench.cli.doctor import NEEDED, disk, examine, installed, newer
 from tests.processes import bench, environment, without_torch
 
 HIDE = """
@@ -21,7 +21,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 sys.argv = ["bench", "doctor", "--store", store]
-from bench.cli import main
+from bench.cli.app import main
 main()
 """
 """`bench doctor` where a module can't be found."""

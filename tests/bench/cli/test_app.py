@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
+from bench.cli.app import main
 from tests.processes import Place, bench, tiny_run, without_torch
 
 RUN = ("run", "--methods", "msa", "--task", "muse-books", "--track", "none", "--store", "store", "--out", "out")

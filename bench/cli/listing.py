@@ -6,9 +6,12 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.assets.history import name_of, share
+from bench.assets.history_names import NUMBERED, human_tokens
 from bench.core import registry
 from bench.core.errors import UserError, unknown
 from bench.core.registry import field_meanings
+from bench.core.types import Checkpoint, History
 
 
 def listing(what: str) -> str:
@@ -62,8 +65,7 @@ def models() -> str:
 
 
 def history(model: str, task: str, file: str, models_dir: Path) -> str:
-    """The checkpoints of a model's past (`bench.assets.history.describe`): the lab's, a model's by name, a folder's, a file's."""
-    from bench.assets.history import describe
+    """The checkpoints of a model's past (`bench.cli.listing.describe`): the lab's, a model's by name, a folder's, a file's."""
     from bench.assets.history_file import load
     from bench.assets.history_sources import from_folder, from_revisions, of_known
     from bench.assets.known_models import KNOWN
@@ -121,7 +123,6 @@ def by_rule(hub: str) -> bool:
 
 def lab_history(task: str) -> str:
     """The checkpoints that a task's lab keeps at its default parameters; builds nothing."""
-    from bench.assets.history import describe
     from bench.core.contracts import steps_kept
     from bench.core.types import Checkpoint, History, Moment
 
@@ -165,3 +166,50 @@ LISTINGS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "runs": runs,
 }
+
+
+# For people
+
+
+def describe(history: History) -> str:
+    """The table of `bench ls history`."""
+    rows = [("checkpoint", "stage", "step", "tokens", "share", "exposed", "on disk")]
+    for moment in history.moments:
+        rows.append(
+            (
+                name_of(moment),
+                moment.stage,
+                str(moment.step),
+                human_tokens(moment.tokens),
+                "" if moment.exposed else f"{share(history, moment):.3f}",
+                "yes" if moment.exposed else "no",
+                on_disk(moment.checkpoint),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = (2, 3, 4)
+    lines = [
+        "  ".join(
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    first = next((index for index, moment in enumerate(history.moments) if moment.exposed), None)
+    if first is not None:
+        mark = " first exposure to the forget set "
+        lines.insert(first + 1, mark.center(len(lines[0]), "-"))
+    else:
+        lines.append(
+            "The first exposure to the forget set is not in this history: every checkpoint counts as before it."
+        )
+    if any(NUMBERED.fullmatch(moment.revision) for moment in history.moments):
+        lines.append("Names such as ckpt_358 number the checkpoints: what stands under step is that number.")
+    return "\n".join(lines)
+
+
+def on_disk(checkpoint: Checkpoint) -> str:
+    """Whether the weights lie there."""
+    if not checkpoint.path:
+        return "built by the run"
+    return "yes" if any(Path(checkpoint.path).glob("*.safetensors")) else "no"

@@ -1,0 +1,51 @@
+"""`bench eval`: one model, one benchmark's complete suite, one JSON file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import Device, Limit, StoreAt, TaskName, Threads, store_at
+
+
+def eval_(
+    task: TaskName,
+    model: Annotated[str, typer.Option("--model", help="The model: folder, known name or fetched hub id.")],
+    data: Annotated[
+        str,
+        typer.Option("--data", help="Folder in the benchmark's layout, 'hub' or a hub's id; qa: files, with commas."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The JSON file to write.")],
+    split: Annotated[str, typer.Option("--split", help="TOFU: forget01, forget05, forget10. RESTOR: mix_a0 ...")] = "",
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help="Folder of another tokenizer.")] = "",
+    oracle: Annotated[
+        str, typer.Option("--oracle", help="The retrained model; without it what needs one is absent.")
+    ] = "",
+    reference: Annotated[str, typer.Option("--reference", help="A model that never saw the forget set.")] = "",
+    judge: Annotated[str, typer.Option("--judge", help="TOFU: similarity (offline) or chat; RESTOR: chat.")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
+    device: Device = "cpu",
+    threads: Threads = 1,
+    limit: Limit = None,
+    store: StoreAt = None,
+) -> None:
+    """Evaluate one model with a benchmark's complete suite, into one JSON file."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    from bench.assets.data_sets import place_of
+    from bench.real.evaluate import Evaluation, evaluate
+
+    rows = place_of(task, data, store_at(store) / "data")
+    asked = Evaluation(
+        task, model, rows, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge
+    )
+    found = evaluate(asked, store_at(store) / "models")
+    for name, value in found["scores"].items():
+        typer.echo(f"{name:36} {value:.6g}")
+    for name, reason in found["absent"].items():
+        typer.echo(f"{name:36} absent: {reason}")
+    if limit:
+        typer.echo(f"NOTE: --limit {limit} cut every probe: these are not the benchmark's scores.", err=True)
+    typer.echo(f"{out}: {len(found['scores'])} scores, {len(found['absent'])} absent")

@@ -1,0 +1,221 @@
+"""The options that commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.core.errors import UserError
+
+Methods = Annotated[
+    str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
+]
+
+TaskName = Annotated[
+    str, typer.Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits or graph.")
+]
+
+Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", help="Real tier: folder in the benchmark's layout, or 'hub'; qa: forget.jsonl,retain.jsonl."
+    ),
+]
+
+Past = Annotated[
+    str, typer.Option("--history", help="Real tier: the model's past, a JSON file or a folder with checkpoint-500 ...")
+]
+
+Seeds = Annotated[str, typer.Option("--seeds", help="Whole numbers, comma-separated.")]
+
+Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="component.parameter=value; can be repeated.")]
+
+Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N rows of each probe: for trying out.")]
+
+Out = Annotated[Path, typer.Option("--out", help="Where records go.")]
+
+StoreAt = Annotated[
+    Path | None, typer.Option("--store", help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")
+]
+
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
+
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+
+Threads = Annotated[
+    int, typer.Option("--threads", help="Threads of each worker; more than one is slower on small models.")
+]
+
+LmEval = Annotated[
+    str,
+    typer.Option(
+        "--lm-eval", help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents."
+    ),
+]
+
+LmEvalData = Annotated[
+    Path | None, typer.Option("--lm-eval-data", help="Folder with offline copies of lm-eval's data.")
+]
+
+Track = Annotated[str, typer.Option("--track", help="wandb (offline when not logged in) or none.")]
+
+Study = Annotated[str, typer.Option("--study", help="A label for the records; changes no result.")]
+
+Target = Annotated[
+    str, typer.Option("--target", help="Real tier: a target trained elsewhere; known name, hub id or folder.")
+]
+
+Oracles = Annotated[str, typer.Option("--oracle", help="Real tier: retrained models from elsewhere, comma-separated.")]
+
+Then = Annotated[str, typer.Option("--then", help="Methods that go on where each row's method ended, such as repair.")]
+
+Probes = Annotated[
+    str,
+    typer.Option("--probes", help="Ask these kinds of probes alone, such as logprob,divergence; the rest is absent."),
+]
+
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Real tier: float32 (default) or bfloat16, of weights in training and on disk.")
+]
+
+Autocast = Annotated[
+    bool, typer.Option("--autocast", help="Real tier: train in bfloat16 autocast; the weights stay float32.")
+]
+
+Lora = Annotated[int, typer.Option("--lora", help="Real tier: train adapters of this rank (peft), merged at the end.")]
+
+Micro = Annotated[
+    int, typer.Option("--micro", help="Real tier: most rows of one forward pass; default by the model. Saves memory.")
+]
+
+Checkpointing = Annotated[
+    bool,
+    typer.Option("--checkpointing", help="Compute activations again in the backward pass: less memory, more time."),
+]
+
+Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
+
+MOST_SEED = 2**31
+"""The libraries' generators take no more."""
+
+
+def asking(seeds: str = "0,1,2", without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command everything that says what is asked, as `asked_for` has it, in the place of its ``asked``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        said = [
+            parameter.replace(default=seeds) if name == "seeds" else parameter
+            for name, parameter in inspect.signature(asked_for, eval_str=True).parameters.items()
+            if name not in without
+        ]
+
+        def wrapped(**given: Any) -> None:
+            mine = {name: value for name, value in given.items() if name in own}
+            command(asked_for(**{name: value for name, value in given.items() if name not in own}), **mine)
+
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        parameters = [*said, *(parameter for name, parameter in own.items() if name != "asked")]
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapped
+
+    return decorate
+
+
+def asked_for(
+    methods: Methods,
+    task: TaskName,
+    model: Model = "",
+    data: Data = "",
+    past: Past = "",
+    seeds: Seeds = "0,1,2",
+    sets: Sets = None,
+    limit: Limit = None,
+    lm_eval: LmEval = "",
+    lm_eval_data: LmEvalData = None,
+    study: Study = "",
+    target: Target = "",
+    oracle: Oracles = "",
+    then: Then = "",
+    probes: Probes = "",
+    dtype: Dtype = "",
+    autocast: Autocast = False,
+    lora: Lora = 0,
+    micro: Micro = 0,
+) -> Any:
+    """The options as one `bench.runs.asked.Asked`."""
+    from bench.runs.asked import Asked
+
+    numbers, problems = seeds_or_problems(seeds)
+    return Asked(
+        task=task,
+        methods=tuple(split(methods)),
+        sets=tuple(sets or ()),
+        seeds=numbers,
+        model=model,
+        data=data,
+        history=past,
+        limit=limit,
+        lm_eval=tuple(split(lm_eval)),
+        lm_eval_data=str(lm_eval_data or ""),
+        study=study,
+        target=target,
+        oracles=tuple(split(oracle)),
+        then=tuple(split(then)),
+        kinds=tuple(split(probes)),
+        compute={"dtype": dtype, "autocast": autocast, "lora": lora, "micro": micro},
+        problems=problems,
+    )
+
+
+def split(text: str) -> list[str]:
+    """Comma-separated words."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers, not negative."""
+    try:
+        seeds = tuple(int(word) for word in split(text))
+    except ValueError:
+        raise UserError(f"--seeds {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
+    if not all(0 <= seed < MOST_SEED for seed in seeds):
+        raise UserError(f"--seeds {text}: a seed is 0 or more, and below {MOST_SEED}.")
+    return seeds
+
+
+def seeds_or_problems(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The seeds, or what is wrong with them, to be told with the other mistakes."""
+    try:
+        return parse_seeds(text), ()
+    except UserError as error:
+        return (), error.problems
+
+
+def store_at(given: Path | None) -> Path:
+    """The store's folder."""
+    from bench.core.machine import default_root
+
+    return given.expanduser().resolve() if given else default_root()
+
+
+def records_folder(folder: Path) -> Path:
+    """The folder, if it is there."""
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder '{folder}': `python -m bench run` makes records, --from names their folder."
+        )
+    return folder
+
+
+def warn_broken(loaded: Any, say: Callable[..., None] = typer.echo) -> None:
+    """Name every record that can't be read."""
+    for broken in loaded.broken:
+        say(f"left out: {broken.path}: {broken.reason}", err=True)
