@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.results import rescore_command
 from bench.core import registry
 from bench.core.record import Record
 from bench.records.files import load
 from bench.records.leaderboard import check
+from bench.runs.rescore import rescore_command
 from bench.runs.selection import Outcome, choose, steps_for
 from bench.studies.ablations import experiment, study
 from bench.studies.claims import render

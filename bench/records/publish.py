@@ -19,6 +19,7 @@ from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.records import files
+from bench.records.files import load
 
 ABSOLUTE = re.compile(r"^(/|~/|[A-Za-z]:[\\/])|[\s'\"(](/|~/)[\w.-]+/")
 """A path that only one machine has."""
@@ -175,3 +176,19 @@ def _leaves(data: Any) -> Iterator[Any]:
             yield from _leaves(part)
     else:
         yield data
+
+
+def chosen_records(names: Sequence[str], source: Path) -> list[Record]:
+    """Records by file, key or part of their name; all when none is named."""
+    loaded = load(source)
+    for broken in loaded.broken:
+        print(f"left out: {broken.path}: {broken.reason}")
+    if not names:
+        return [record for record in loaded.records if record.status == "done"]
+    found: list[Record] = []
+    for name in names:
+        matching = [r for r in loaded.records if name.removeprefix(f"{source}/") in r.name or r.spec.key == name]
+        if not matching:
+            raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
+        found += [record for record in matching if record not in found]
+    return found

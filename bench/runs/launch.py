@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from bench.core.errors import UserError, collect
-from bench.core.machine import duration, gigabytes
+from bench.core import distributed
+from bench.core.errors import UserError, collect, unknown
+from bench.core.files import write_text
+from bench.core.machine import default_jobs, device_problems, machine_problems
 from bench.core.record import Record
-from bench.records.files import read, write
-from bench.records.tracking import Tracker
+from bench.records.files import load, read, write
+from bench.records.tracking import KINDS, Tracker, open_tracker
+from bench.runs.asked import Asked
 from bench.runs.estimate import refusals, room_of
+from bench.runs.executor import Pool, in_step
 from bench.runs.facts import curves
-from bench.runs.jobs import Job, Result
-from bench.runs.plan import Entry, Plan, job_id
+from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.plan import Entry, Plan, job_id, make_plan
+from bench.runs.progress import Reporter
 from bench.runs.responses import responses_in
 from bench.runs.store import Store
+from bench.runs.terminal import print_table, show_plan
 
 
 def fitting(plan: Plan, workers: int, store: Store) -> Plan:
@@ -70,63 +79,90 @@ def compare(entry: Entry, record: Record) -> str:
     return f"{job_id(entry.spec)}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
 
 
-def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
-    """What will happen, before it happens."""
-    from rich.console import Console
-    from rich.table import Table
+def report(out: Path) -> tuple[Path, list[Path]]:
+    """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
+    from bench.records.leaderboard import render
+    from bench.records.plots import draw
 
-    console = Console(highlight=False)
-    table = Table(title=None, show_edge=False, pad_edge=False)
-    for heading in ("run", "seeds", "status", "expected", "why"):
-        table.add_column(heading, overflow="fold")
-    for row in plan_rows(plan):
-        table.add_row(*row)
-    console.print(table)
-    if any(entry.status == "run" for entry in plan.entries):
-        for line in summary(plan, workers, store):
-            console.print(line)
-    if plan.fetch:
-        console.print("not fetched yet:")
-        for command in plan.fetch:
-            console.print(f"  {command}", soft_wrap=True)
+    loaded = load(out)
+    for broken in loaded.broken:
+        print(f"left out: {broken.path}: {broken.reason}")
+    page = out / "leaderboard.md"
+    write_text(page, render(loaded.records, loaded.broken))
+    return page, draw(loaded.records, out / "plots")
 
 
-def summary(plan: Plan, workers: int, store: Store | None) -> Iterator[str]:
-    """What the plan takes: time, memory, disk; a line each."""
-    if plan.size is None and any(
-        entry.spec.tier == "real" and not entry.spec.hashes.get("model") for entry in plan.entries
-    ):
-        yield "how long and how much memory: nobody here knows before the model is fetched"
-        return
-    shared = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.stages.items())
-    yield f"shared by each seed, where not cached: {shared or 'nothing'}"
-    rate = "" if plan.way.device == "cpu" or not plan.guessed else "; the GPU's speed is a guess"
-    yield (
-        f"expected at most {duration(plan.seconds(workers))} with {workers} worker(s), "
-        f"{gigabytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
-    )
-    if plan.size is None:
-        return
-    room = room_of(plan.way, plan.size, store or Store(Path("none")))
-    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.way).items())
-    has = f"{room.where} has {gigabytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
-    yield f"memory: {parts}; {has}"
-    disk = gigabytes(plan.size.disk(plan.way, workers))
-    yield f"disk: at most {disk} of checkpoints" + (f", {gigabytes(room.disk)} are free" if store else "")
-
-
-def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
-    """One line for each method and status."""
-    groups: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in plan.entries:
-        groups.setdefault((entry.spec.method, entry.status, entry.reason), []).append(entry)
-    return [
-        (
-            method,
-            ",".join(str(entry.spec.seed) for entry in entries),
-            status,
-            duration(sum(entry.seconds for entry in entries)) if status == "run" else "",
-            reason,
+def run_command(
+    asked: Asked,
+    out: Path,
+    store_root: Path,
+    jobs: int | None,
+    device: str,
+    threads: int,
+    track: str,
+    checkpointing: bool = False,
+) -> bool:
+    """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
+    machine = machine_problems(device, jobs, threads, out, store_root)
+    problems = (*asked.problems, *machine, *distributed.problems(device, jobs, asked.compute.get("lora", 0)))
+    if track not in KINDS:
+        problems += (unknown("tracker", track, KINDS),)
+    store = Store(store_root)
+    device = distributed.start("cpu" if problems else device)
+    try:
+        plan = distributed.from_first(
+            lambda: fitting(
+                make_plan(replace(asked, problems=problems), out, store, device=device, checkpointing=checkpointing),
+                jobs or default_jobs(device),
+                store,
+            )
         )
-        for (method, status, reason), entries in groups.items()
-    ]
+    except UserError:
+        if distributed.is_first():
+            raise
+        return False  # the first process says it, and ends torchrun with it
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
+    if not distributed.is_first():
+        in_step(jobs_of(plan), around, lambda event: None)
+        distributed.stop()
+        return False  # the same
+    tracker = open_tracker(track, out / "wandb")
+    workers = 1 if distributed.world() > 1 else jobs or default_jobs(device)
+    show_plan(plan, workers, store)
+    if asked.limit:
+        print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
+    began = time.perf_counter()
+    results: list[Result] = []
+    try:
+        with Reporter() as reporter:
+            if distributed.world() > 1:
+                results = in_step(jobs_of(plan), around, reporter.report)
+                distributed.stop()
+            else:
+                results = Pool(workers, around, reporter.report).run(jobs_of(plan))
+        finish(plan, results, out, store, tracker)
+        page, pictures = report(out)
+        if results:
+            tracker.report(page, pictures)
+    finally:
+        tracker.close()
+    print_table(plan, out)
+    print(f"leaderboard: {page}")
+    print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
+    print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        print(f"FAILED {result.job.name}: {result.message.strip().splitlines()[-1] if result.message else 'no reason'}")
+    return bool(failed)
+
+
+def plan_command(
+    asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, checkpointing: bool = False
+) -> None:
+    """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
+    wrong = [] if re.fullmatch(r"cpu|cuda(:\d+)?", device) else device_problems(device)
+    store, workers = Store(store_root), jobs or default_jobs(device)
+    asked = replace(asked, problems=(*asked.problems, *wrong))
+    plan = make_plan(asked, out, store, only=True, device=device, checkpointing=checkpointing)
+    show_plan(plan, workers, store)
+    fitting(plan, workers, store)

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, collect
 from bench.core.files import write_text
 from bench.core.hashing import digest
 from bench.core.record import Record
@@ -387,3 +387,17 @@ def pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
         yield from present(study, ablation, to or folder)
     for data in experiment.load(folder):
         yield from experiment.present(data, to or folder)
+
+
+def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
+    """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
+    problems = [f"{file.name}: {fault}" for file in files for fault in faults_in(file)]
+    new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]
+    if not force:
+        problems += [
+            f"{file.name}: published already and different; delete that file first, or use --force."
+            for file in new
+            if (to / file.name).exists()
+        ]
+    collect(problems)
+    return [path for file in new for path in rewrite(file, to)]

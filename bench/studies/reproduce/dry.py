@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.core.machine import default_jobs
-from bench.runs.launch import summary
 from bench.runs.store import Store
+from bench.runs.terminal import summary
 from bench.studies.reproduce.asking import Wanted, models_of, to_fetch
 from bench.studies.reproduce.needs import needs
 from bench.studies.reproduce.page import assumption_line, wrapped

@@ -22,10 +22,11 @@ from bench.records.files import read
 from bench.records.tracking import open_tracker
 from bench.runs.executor import Pool, in_step
 from bench.runs.jobs import Job, Result, Surroundings
-from bench.runs.launch import finish, fitting, jobs_of, show_plan
+from bench.runs.launch import finish, fitting, jobs_of
 from bench.runs.plan import Plan, make_plan, written
 from bench.runs.progress import Reporter
 from bench.runs.store import Store
+from bench.runs.terminal import show_plan
 from bench.studies.reproduce import gate, page, recipes, smoke
 from bench.studies.reproduce.asking import Wanted, asked_of, changes_all, history_file, is_changed, to_fetch
 from bench.studies.reproduce.gate import BY_DEFINITION, Measured, Verdict

@@ -14,10 +14,11 @@ from bench.core.machine import duration
 from bench.lab.model import small_llama, word_tokenizer
 from bench.runs.asked import Asked
 from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
-from bench.runs.launch import fitting, show_plan
+from bench.runs.launch import fitting
 from bench.runs.plan import Plan, make_plan
 from bench.runs.setting import Paths, setting_of
 from bench.runs.store import Store
+from bench.runs.terminal import show_plan
 from tests.processes import TINY, Place, plug_in
 
 SETS = (*(f"muse-books.{name}={value}" for name, value in TINY.items()), "msa.steps=2")

@@ -1,0 +1,95 @@
+"""Publishing records with the responses that the store holds, and computing every published score again from those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.core.record import Record
+from bench.core.types import Responses
+from bench.records.files import load, write
+from bench.records.publish import chosen_records, publish, response_keys
+from bench.runs.responses import responses_in
+from bench.runs.store import Store
+
+
+def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
+    """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
+    from bench.metrics import score_all
+    from bench.records.files import read_responses, responses_path
+    from bench.records.publish import rescore
+    from bench.runs.facts import floors, oracle_values
+    from bench.runs.runner import all_metrics
+
+    store, good = Store(store_root), True
+
+    def kept(key: str) -> Responses:
+        file = responses_path(source, key)
+        return read_responses(file) if file.exists() else responses_in(store, key)
+
+    loaded = load(source)
+    for broken in loaded.broken:
+        say(f"left out: {broken.path}: {broken.reason}")
+    measured = [record for record in loaded.records if record.status == "done"]
+    records = [record for record in measured if "imported" not in record.provenance]
+    if len(measured) > len(records):
+        say(f"{len(measured) - len(records)} imported records have no responses to score again")
+    for record in records:
+        metrics = all_metrics(record)
+        again = rescore(record, kept, metrics)
+        oracles = [kept(key) for key in record.lineage["oracle_responses"]]
+        values = oracle_values(metrics, oracles)
+        between = floors(metrics, values)
+        stale = stale_parts(record, metrics, values, again.absent)
+        same = again.same and between == record.floors and not stale
+        good = good and same
+        if not again.same:
+            say(str(again))
+        if between != record.floors:
+            say(f"{record.name}: the noise floors are stored otherwise than they are now")
+        for part in stale:
+            say(f"{record.name}: {part} stored otherwise than they are now")
+        if write_back and not same:
+            scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
+            about = {metric.name: metric.to_json() for metric in metrics}
+            facts = {**record.facts, "oracle_values": values}
+            write(
+                replace(
+                    record,
+                    scores=scored.scores,
+                    absent=scored.absent,
+                    metrics=about,
+                    floors=between,
+                    facts=facts,
+                ),
+                source,
+            )
+    say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
+    if loaded.broken:
+        say(f"{len(loaded.broken)} files could not be read and are left out: mend or remove them")
+    return good and not loaded.broken
+
+
+def stale_parts(
+    record: Record, metrics: Sequence[Any], values: Mapping[str, Sequence[float]], absent: Mapping[str, str]
+) -> list[str]:
+    """What of a record decides losses and ranks beside its scores, and is not what it would be now."""
+    now = {
+        "the oracles' values are": (record.facts.get("oracle_values"), values),
+        "goals and versions of the metrics are": (dict(record.metrics), {m.name: m.to_json() for m in metrics}),
+        "the absent scores are": (dict(record.absent), absent),
+    }
+    return [part for part, (kept, made) in now.items() if kept != made]
+
+
+def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:
+    """Copy the finished records of ``source`` that are named (all where none is) into ``to``, with their responses."""
+    store = Store(store_root)
+
+    def responses_of(record: Record) -> Mapping[str, Responses]:
+        return {key: responses_in(store, key) for key in response_keys(record) if store.find(key) is not None}
+
+    records = chosen_records(names, source)
+    return publish(records, to, responses_of, force) if records else []

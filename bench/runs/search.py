@@ -1,0 +1,134 @@
+"""A search: every setting of a method on every tuning seed, and the record of what the rule chose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.core.errors import UserError
+from bench.core.files import write_text
+from bench.core.machine import default_jobs, machine_problems
+from bench.core.record import Step
+from bench.core.types import Json
+from bench.runs.asked import Asked
+from bench.runs.executor import Pool
+from bench.runs.jobs import Job, Surroundings
+from bench.runs.launch import fitting
+from bench.runs.plan import Plan, make_plan
+from bench.runs.progress import Reporter
+from bench.runs.store import Store
+from bench.runs.validate import is_current
+
+REPORTED = (0, 1, 2)
+"""Seeds of the published tables; a search must not have seen them."""
+
+
+def tune_command(
+    asked: Asked,
+    out: Path,
+    store_root: Path,
+    jobs: int | None,
+    device: str,
+    threads: int,
+    checkpointing: bool = False,
+) -> bool:
+    """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
+    problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root), *tune_problems(asked))
+    store = Store(store_root)
+    plan = make_plan(replace(asked, problems=problems), out, store, device=device, checkpointing=checkpointing)
+    fitting(plan, jobs or default_jobs(device), store)
+    searches = searches_of(plan, asked)
+    rows = out / "tune" / "rows"
+    todo = [job for search in searches for job in search.jobs if not is_current(rows, job)]
+    total = sum(len(search.jobs) for search in searches)
+    print(f"{total} runs ({', '.join(f'{s.method}: {len(s.steps)} settings' for s in searches)}), {len(todo)} to do")
+    builds = [Job(replace(plan.entries[0].spec, seed=seed), "target") for seed in asked.seeds]
+    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
+    with Reporter() as reporter:
+        results = Pool(jobs or default_jobs(device), around, reporter.report).run(builds + todo if todo else [])
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        print(f"FAILED {result.job.name}: {result.message}")
+    for search in searches:
+        if all(is_current(rows, job) for job in search.jobs):
+            print(write_search(search, rows, out))
+        else:
+            print(f"{search.place} {search.method}: no record, as some of its settings failed")
+    return bool(failed)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Every setting of one method on every tuning seed."""
+
+    place: str
+    method: str
+    seeds: tuple[int, ...]
+    steps: tuple[Step, ...]
+    jobs: tuple[Job, ...]
+    """Setting by setting, and for each the seeds in order."""
+
+
+def tune_problems(asked: Asked) -> list[str]:
+    """What a search doesn't take."""
+    found = [f"tune searches a method's own grid: leave out '@' in {name}." for name in asked.methods if "@" in name]
+    own = [text for text in asked.sets if not text.startswith(f"{asked.task}.")]
+    found += [f"tune searches a method's own grid: leave out --set {text}." for text in own]
+    if reported := sorted(set(asked.seeds) & set(REPORTED)):
+        found.append(
+            f"--seeds: {reported} are reported, so nothing may be chosen on them; tune on others, such as 100,101."
+        )
+    return found
+
+
+def searches_of(plan: Plan, asked: Asked) -> list[Search]:
+    """The searches of all methods that were asked for."""
+    from bench.runs import selection
+
+    base = plan.entries[0].spec
+    place = f"{base.tier}-{base.task}"
+    methods = dict.fromkeys(step.method for entry in plan.entries for step in entry.spec.steps)
+    found = []
+    for method in (name for name in methods if name != "retrain"):
+        steps = tuple(selection.steps_for(method, place))
+        if not steps:
+            raise UserError(f"{method} has no settings to try for {place}: add them to its `space`.")
+        jobs = tuple(
+            Job(replace(base, steps=(step,), seed=seed, study="tune"), "validate")
+            for step in steps
+            for seed in asked.seeds
+        )
+        found.append(Search(place, method, asked.seeds, steps, jobs))
+    return found
+
+
+def write_search(search: Search, rows: Path, out: Path) -> str:
+    """Apply the rule to a finished search, write its record, and say what it chose."""
+    from bench.runs import selection
+
+    found = [json.loads((rows / f"{job.spec.key}.json").read_text()) for job in search.jobs]
+    n = len(search.seeds)
+    outcomes = [selection.average(found[i : i + n]) for i in range(0, len(found), n)]
+    chosen = selection.report(
+        search.place, search.method, search.seeds, outcomes, provenance_of_all([row["provenance"] for row in found])
+    )
+    file = out / "tune" / f"{search.place}-{search.method}.json"
+    write_text(file, json.dumps(chosen, indent=1) + "\n")
+    best = outcomes[chosen["chosen"]]
+    return (
+        f"{search.place} {search.method}: {chosen['params']} forget {best.forget} (level {best.level}) "
+        f"utility {best.utility:.3f}{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
+        f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
+    )
+
+
+def provenance_of_all(made: Sequence[Json]) -> Json:
+    """This process's provenance, which built the grid; dirty when a run's is, and every commit that took part."""
+    from bench.core.provenance import provenance
+
+    here = provenance()
+    commits = sorted({str(here["commit"]), *(commit for row in made for commit in row["commits"])})
+    dirty = here["dirty"] is not False or any(row["dirty"] for row in made)
+    return {**made[0], "commit": here["commit"], "dirty": dirty, "commits": commits}

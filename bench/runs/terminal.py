@@ -1,0 +1,114 @@
+"""What the terminal shows of a plan before it is carried out, and of its scores afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.core.machine import duration, gigabytes
+from bench.records.files import load
+from bench.records.tables import Row
+from bench.runs.estimate import room_of
+from bench.runs.plan import Entry, Plan
+from bench.runs.store import Store
+
+
+def print_table(plan: Plan, out: Path) -> None:
+    """The headline scores of this command's runs, mean over seeds, on the terminal: a line for each score."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.records.leaderboard import arrow, number
+    from bench.records.tables import build
+
+    keys = {entry.spec.key for entry in plan.entries}
+    console = Console(highlight=False)
+    for section in build([record for record in load(out).records if record.spec.key in keys]):
+        scores = [f"{column.name} {arrow(column.goal)}" for column in section.headline]
+        room = console.width - max(map(len, scores), default=0)
+        console.print(f"{section.label}, mean over seeds", style="italic")
+        for rows in side_by_side(section.rows, room):
+            table = Table(show_edge=False, pad_edge=False)
+            table.add_column("score", no_wrap=True)
+            for row in rows:
+                table.add_column(row.name, justify="right", overflow="fold")
+            for column, score in zip(section.headline, scores, strict=True):
+                cells = [row.cells.get(column.name) for row in rows]
+                table.add_row(score, *("-" if cell is None else number(cell.mean) for cell in cells))
+            console.print(table)
+
+
+def side_by_side(rows: Sequence[Row], room: int) -> list[list[Row]]:
+    """The rows in as many tables as it takes for their names to stand in ``room`` columns of text."""
+    tables: list[list[Row]] = [[]]
+    left = room
+    for row in rows:
+        wide = max(len(row.name), 7) + 3
+        if tables[-1] and wide > left:
+            tables.append([])
+            left = room
+        tables[-1].append(row)
+        left -= wide
+    return tables
+
+
+def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
+    """What will happen, before it happens."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    for heading in ("run", "seeds", "status", "expected", "why"):
+        table.add_column(heading, overflow="fold")
+    for row in plan_rows(plan):
+        table.add_row(*row)
+    console.print(table)
+    if any(entry.status == "run" for entry in plan.entries):
+        for line in summary(plan, workers, store):
+            console.print(line)
+    if plan.fetch:
+        console.print("not fetched yet:")
+        for command in plan.fetch:
+            console.print(f"  {command}", soft_wrap=True)
+
+
+def summary(plan: Plan, workers: int, store: Store | None) -> Iterator[str]:
+    """What the plan takes: time, memory, disk; a line each."""
+    if plan.size is None and any(
+        entry.spec.tier == "real" and not entry.spec.hashes.get("model") for entry in plan.entries
+    ):
+        yield "how long and how much memory: nobody here knows before the model is fetched"
+        return
+    shared = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.stages.items())
+    yield f"shared by each seed, where not cached: {shared or 'nothing'}"
+    rate = "" if plan.way.device == "cpu" or not plan.guessed else "; the GPU's speed is a guess"
+    yield (
+        f"expected at most {duration(plan.seconds(workers))} with {workers} worker(s), "
+        f"{gigabytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
+    )
+    if plan.size is None:
+        return
+    room = room_of(plan.way, plan.size, store or Store(Path("none")))
+    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.way).items())
+    has = f"{room.where} has {gigabytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
+    yield f"memory: {parts}; {has}"
+    disk = gigabytes(plan.size.disk(plan.way, workers))
+    yield f"disk: at most {disk} of checkpoints" + (f", {gigabytes(room.disk)} are free" if store else "")
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
+    """One line for each method and status."""
+    groups: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in plan.entries:
+        groups.setdefault((entry.spec.method, entry.status, entry.reason), []).append(entry)
+    return [
+        (
+            method,
+            ",".join(str(entry.spec.seed) for entry in entries),
+            status,
+            duration(sum(entry.seconds for entry in entries)) if status == "run" else "",
+            reason,
+        )
+        for (method, status, reason), entries in groups.items()
+    ]
