@@ -15,7 +15,7 @@ demo: $(VENV)/.run
 	$(BIN)/python -m bench run --methods msa,npo --task muse-books
 
 bench: $(VENV)/.run
-	$(BIN)/python -m bench.speed $(BENCH_OPTIONS)
+	$(BIN)/python -m tests.speed.measuring $(BENCH_OPTIONS)
 
 test: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)

@@ -36,7 +36,7 @@ NO_COMPANIONS = ("*.index.json", "adapter_*", "node.json", "fetch.json", "traine
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """torch's names of the types that a checkpoint can be asked for in -> the format's."""
 SHA: Callable[[bytes], Any] = hashlib.sha256
-"""Makes the hash of a shard; `bench.speed_arithmetic` measures a merge without."""
+"""Makes the hash of a shard; `tests.speed.arithmetic` measures a merge without."""
 MOST_EARLY = 1 << 24
 """Bytes of pieces that wait for their turn to be hashed."""
 ALIGNED = 8

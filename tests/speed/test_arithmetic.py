@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import speed_arithmetic
 from bench.assets.tensors import TensorFiles
 from tests.processes import environment
+from tests.speed import arithmetic as speed_arithmetic
 
 
 @pytest.mark.parametrize("parameters", [0.05e9, 1e9, 8e9])

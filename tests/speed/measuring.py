@@ -691,9 +691,11 @@ CELLS: Mapping[str, Callable[[Json], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 where the values disagree."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     default = str(beside) if all((beside / name).is_dir() for name in FOLDERS.values()) else ""
-    parser = argparse.ArgumentParser(prog="python -m bench.speed", description="Our engine beside one pass a metric.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.speed.measuring", description="Our engine beside one pass a metric."
+    )
     parser.add_argument("--data", default=default, help="folder with tofu/ and books-public-domain/; '' generates rows")
     parser.add_argument("--rows", type=int, default=Options.rows, help="rows of each configuration")
     parser.add_argument("--width", type=int, default=Options.width, help="the model's hidden size, a multiple of 8")

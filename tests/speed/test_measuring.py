@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import speed
 from bench.core.types import Example, Json, Probe
+from tests.speed import measuring as speed
 from tests.tiny import tokenizer
 
 ROWS = 5

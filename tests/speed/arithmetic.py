@@ -211,7 +211,7 @@ def warm(folder: Path) -> None:
 
 def in_process(side: str, folder: Path, out: Path) -> Json:
     """One side in a new process."""
-    words = [sys.executable, "-m", "bench.speed_arithmetic", "--folder", str(folder), "--side", side, "--to", str(out)]
+    words = [sys.executable, "-m", "tests.speed.arithmetic", "--folder", str(folder), "--side", side, "--to", str(out)]
     return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
@@ -329,7 +329,7 @@ def report(result: Json) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 where the results disagree."""
-    parser = argparse.ArgumentParser(prog="python -m bench.speed_arithmetic", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.speed.arithmetic", description=__doc__.partition("\n")[0])
     parser.add_argument("--parameters", type=float, default=1e9, help="of each of the four checkpoints, about")
     parser.add_argument("--folder", type=Path, help="where the set is generated, default the temporary folder")
     parser.add_argument("--repeats", type=int, default=3)
