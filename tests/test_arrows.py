@@ -31,6 +31,96 @@ def imports(file: Path) -> Iterator[str]:
             yield node.module or ""
 
 
+FLOORS = (
+    ("bench.core",),
+    ("bench.metrics", "bench.assets"),
+    ("bench.engines", "bench.records"),
+    ("bench.api",),
+    ("bench.runs", "methods"),
+    ("bench.lab", "bench.real"),
+    ("bench.studies", "tasks", "bench.conformance"),
+    ("bench.cli",),
+    ("bench.__main__",),
+)
+"""From the ground up: a wing imports wings of lower floors, and never a neighbour."""
+LEVEL = {wing: level for level, floor in enumerate(FLOORS) for wing in floor}
+
+
+def module_of(file: Path) -> str:
+    """A file's dotted name."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def arrows() -> dict[str, set[str]]:
+    """Module -> the modules of the product that it imports, also inside functions and under ``TYPE_CHECKING``."""
+    files = {
+        module_of(file): file for folder in ("bench", "methods", "tasks") for file in (ROOT / folder).rglob("*.py")
+    }
+    found: dict[str, set[str]] = {}
+    for module, file in files.items():
+        named: list[str] = []
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                named += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                named += [name if name in files else str(node.module) for name in inner]
+        found[module] = {name for name in named if name in files} - {module}
+    return found
+
+
+def wing(module: str) -> str:
+    """The wing that a module belongs to."""
+    return max((name for name in LEVEL if module == name or module.startswith(f"{name}.")), key=len, default=module)
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Some circle of the graph, or nothing."""
+    done: set[str] = set()
+
+    def follow(node: str, trail: list[str]) -> list[str]:
+        if node in trail:
+            return trail[trail.index(node) :]
+        if node in done:
+            return []
+        found = next(filter(None, (follow(to, [*trail, node]) for to in sorted(graph.get(node, ())))), [])
+        done.add(node)
+        return found
+
+    return next(filter(None, (follow(node, []) for node in sorted(graph))), [])
+
+
+def test_arrows_point_to_lower_floors_only() -> None:
+    wrong = [
+        f"{module} -> {to}"
+        for module, tos in arrows().items()
+        for to in tos
+        if wing(module) != wing(to) and LEVEL[wing(module)] <= LEVEL[wing(to)]
+    ]
+    assert sorted(wrong) == []
+
+
+def test_every_module_of_bench_has_a_floor() -> None:
+    assert {wing(module) for module in arrows() if module != "bench"} <= set(LEVEL)
+
+
+def test_no_circle_between_files() -> None:
+    assert circle_in(arrows()) == []
+
+
+def test_no_circle_between_folders() -> None:
+    packages = {module_of(file) for file in ROOT.rglob("*/__init__.py")}
+    folder = {module: module if module in packages else module.rpartition(".")[0] for module in arrows()}
+    graph: dict[str, set[str]] = {}
+    for module, tos in arrows().items():
+        graph.setdefault(folder[module], set()).update({folder[to] for to in tos} - {folder[module]})
+    assert circle_in(graph) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
 def ours(folder: str) -> dict[str, set[str]]:
     """File -> the packages of ours that it imports."""
     files = sorted((ROOT / folder).rglob("*.py"))

@@ -12,7 +12,7 @@ class Published:
     rows: int | None
     """None: nobody here knows."""
     identity: str = ""
-    """Of the content, as `bench.real.verify` makes it; empty: nobody here knows."""
+    """Of the content, as `bench.cli.verify` makes it; empty: nobody here knows."""
     fields: tuple[str, ...] = ()
     """What is read of a row, in the order of the identity."""
 

@@ -60,7 +60,7 @@ def fetch(
     from bench.assets.data_sets import data_set
     from bench.assets.fetch import check_names, fetch_data
     from bench.assets.fetch import fetch as fetch_model
-    from bench.real.verify import check as verify
+    from bench.cli.verify import check as verify
 
     place = store_at(store)
     if check:

@@ -18,8 +18,6 @@ from bench.core.types import Checkpoint, Example, History, Json, Probe, Request,
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bench.runs.context import Work
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -296,9 +294,9 @@ class Task(Protocol):
     tiers: ClassVar[tuple[str, ...]]
 
     # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
-    # that its models can be asked, where not all of `bench.engines.measuring.measure.KINDS`; ``data``, where its
-    # rows come from, where they
-    # aren't generated; ``check(setting)``, what is wrong with the model or the data of the real tier, found before anything
+    # that its models can be asked, where not all of `bench.engines.measuring.measure.KINDS`; ``data``, where its rows
+    # come from, where they aren't generated; ``check(setting)``, what is wrong with the model or the data of the
+    # real tier, found before anything
     # is trained; ``unsaid``, parameters that a spec leaves out at their default, as specs from before them do; ``files``,
     # True where --data names the user's own files; ``presets_of``, the task whose presets the methods take in its place.
 
@@ -310,7 +308,7 @@ class Task(Protocol):
         """Which of a method's possible needs this task can meet there."""
         ...
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Any, setting: Setting) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
         ...
 

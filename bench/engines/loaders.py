@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,24 +74,26 @@ def words(payload: Mapping[str, Any]) -> float:
     return 1.3 * (len(f"{payload['prompt']} {payload['answer']}".split()) + 4)
 
 
-def open_classifier(checkpoint: Checkpoint, device: str) -> Opened:
-    """A small network of the lab (`bench.lab.networks`)."""
-    from bench.lab.networks import open_network
-
-    return open_network(checkpoint, device)
-
-
 @dataclass(frozen=True)
 class Loader:
     """How one kind of model is opened."""
 
-    open: Callable[[Checkpoint, str], Opened]
-    """(checkpoint, device)."""
+    opens: str
+    """``module:function`` that opens a checkpoint on a device, resolved on use: (checkpoint, device) -> `Opened`."""
     size: Callable[[Mapping[str, Any]], float] = lambda payload: 1.0
     """Tokens of an example, roughly, for estimates before anything is opened."""
 
+    def open(self, checkpoint: Checkpoint, device: str) -> Opened:
+        """The checkpoint's model and coder, on the device."""
+        module, _, function = self.opens.partition(":")
+        opened: Opened = getattr(importlib.import_module(module), function)(checkpoint, device)
+        return opened
 
-LOADERS = {"causal-lm": Loader(open_causal_lm, words), "classifier": Loader(open_classifier)}
+
+LOADERS = {
+    "causal-lm": Loader("bench.engines.loaders:open_causal_lm", words),
+    "classifier": Loader("bench.lab.networks:open_network"),
+}
 """By the name that a checkpoint gives; a new kind of model adds its own."""
 
 

@@ -40,8 +40,17 @@ def load(name: str) -> Ablation | Experiment:
     return found
 
 
+def load_experiment(name: str) -> Experiment:
+    """The ablation of that name, which is an experiment of its own."""
+    from bench.studies.ablations.experiment import Experiment
+
+    found = load(name)
+    assert isinstance(found, Experiment)
+    return found
+
+
 def of_runs(name: str) -> Ablation:
-    """The same, of an ablation that is made of runs."""
+    """The ablation of that name, which is made of runs; `UserError` for an experiment of its own."""
     from bench.studies.ablations.base import Ablation
 
     found = load(name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.types import Json
-from bench.studies.ablations import catalogue, sgd_influence
+from bench.studies.ablations import sgd_influence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, worker
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for seed, result in zip(todo, pool.map(alone, [(experiment.name, seed) for seed in todo]), strict=True):
+            for seed, result in zip(todo, pool.map(run_alone, [(experiment.run, seed) for seed in todo]), strict=True):
                 made = {"result": result, "provenance": provenance("cpu") | {"threads": 1}}
                 write_text(kept[seed], json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n")
     found = [json.loads(kept[seed].read_text()) for seed in seeds]
@@ -66,19 +66,17 @@ def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, worker
         "results": results,
         "provenance": [item["provenance"] for item in found],
     }
-    return write(data, folder)
+    return write(data, experiment, folder)
 
 
-def alone(asked: tuple[str, int]) -> Json:
+def run_alone(asked: tuple[Callable[[int], Json], int]) -> Json:
     """One seed, in a process of its own with one thread."""
     import torch
 
     torch.set_num_threads(1)
-    name, seed = asked
+    run, seed = asked
     began = time.perf_counter()
-    found = catalogue.load(name)
-    assert isinstance(found, Experiment)
-    return found.run(seed) | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
+    return run(seed) | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
 def stem(data: Json) -> str:
@@ -86,19 +84,17 @@ def stem(data: Json) -> str:
     return f"lab-{data['name']}"
 
 
-def write(data: Json, folder: Path) -> list[Path]:
+def write(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Result, page and picture."""
     file = folder / f"{stem(data)}.json"
     write_text(file, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return [file, *present(data, folder)]
+    return [file, *present(data, experiment, folder)]
 
 
-def present(data: Json, folder: Path) -> list[Path]:
+def present(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
     from bench.records.plots import save, styled
 
-    experiment = catalogue.load(data["name"])
-    assert isinstance(experiment, Experiment)
     parts = [
         f"# {experiment.name} (lab)",
         f"{experiment.question} {experiment.reading}",

@@ -44,7 +44,7 @@ def rewrite(file: Path, folder: Path) -> list[Path]:
     """A study's or an experiment's file again in ``folder``, with page and picture."""
     data = experiment.read(file)
     if data.get("kind") == experiment.KIND:
-        return experiment.write(data, folder)
+        return experiment.write(data, catalogue.load_experiment(data["name"]), folder)
     study = read(file)
     return write(study, catalogue.of_runs(study.name), folder)
 
@@ -386,7 +386,7 @@ def pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
     for study, ablation in load(folder):
         yield from present(study, ablation, to or folder)
     for data in experiment.load(folder):
-        yield from experiment.present(data, to or folder)
+        yield from experiment.present(data, catalogue.load_experiment(data["name"]), to or folder)
 
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:

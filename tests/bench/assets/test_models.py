@@ -148,6 +148,6 @@ def test_muses_models_are_known_by_name_and_by_hub_id() -> None:
 
 def test_the_table_loads_no_torch() -> None:
     heavy = "{'torch', 'transformers', 'huggingface_hub', 'datasets'}"
-    light = "bench.assets.models, bench.assets.fetch, bench.assets.data_sets, bench.real.verify"
+    light = "bench.assets.models, bench.assets.fetch, bench.assets.data_sets, bench.cli.verify"
     code = f"import sys, {light}; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from bench.assets.data_sets import DATA_SETS, DataSet
 from bench.assets.published_tables import Published
 from bench.cli.app import app
+from bench.cli.verify import check, git_blob
 from bench.core.errors import UserError
 from bench.core.hashing import digest
-from bench.real.verify import check, git_blob
 from tests.bench.assets.test_data_sets import make_fetched as make_data
 from tests.bench.assets.test_models import make_fetched as make_model
 
