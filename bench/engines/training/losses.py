@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.core.contracts import Batch, Loss, Stream
 from bench.core.types import Example
-from bench.engines.coding import answer_log_probs
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,6 @@ class NextToken:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """(B,), nats per token."""
+        from bench.engines.coding import answer_log_probs
+
         return -answer_log_probs(model, batch).means
