@@ -4,18 +4,17 @@ rewind-to-delete (Mu and Klabjan 2024).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, Preset, Recipe, Settings
+from bench.core.contracts import Context, Method, Recipe
 from bench.core.errors import unknown
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent, retain_rows, streams
 
 
 @dataclass(frozen=True)
-class Finetune:
+class Finetune(Method):
     """Next-token training on retain rows, from wherever the run begins; of ablations, and not one of ``all``.
 
     On ``forget`` rows it unlearns nothing: begun at an earlier checkpoint it is MSA's own theta_1, to be looked at.
@@ -39,9 +38,6 @@ class Finetune:
     summary: ClassVar[str] = "plain fine-tuning on retain rows (rewound: Mu and Klabjan 2024); for ablations"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     version: ClassVar[int] = 1
-    presets: ClassVar[Mapping[str, Preset]] = {}
-    space: ClassVar[Mapping[str, Settings]] = {}
-    variants: ClassVar[tuple[str, ...]] = ()
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, Preset, Recipe, Settings, product
+from bench.core.contracts import Context, Method, Preset, Recipe, Settings, product
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import Ascent, streams
 
 
 @dataclass(frozen=True)
-class GradientAscent:
+class GradientAscent(Method):
     """Minimise ``mean log p(forget answer)`` from the target (Jang et al. 2022; TOFU, arXiv 2401.06121, section 3)."""
 
     steps: int = 20
@@ -25,7 +25,6 @@ class GradientAscent:
     """Forget passages in one step, where the task has passages."""
 
     summary: ClassVar[str] = "gradient ascent on the forget set (Jang et al. 2022)"
-    needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset({"steps": 120, "lr": 5e-05}, "bench tune, results/tune/lab-tofu-ga.json (edge of its grid)"),
@@ -73,7 +72,6 @@ class GradientAscent:
         ),
         "real": product(batch=(8,), text_batch=(4,), lr=(2e-5,), steps=(3, 6, 9, 12)),
     }
-    variants: ClassVar[tuple[str, ...]] = ()
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget rows of every step."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, Preset, Recipe, Settings, product
+from bench.core.contracts import Context, Method, Preset, Recipe, Settings, product
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import Ascent, descent, retain_rows, streams
 
 
 @dataclass(frozen=True)
-class GradDiff:
+class GradDiff(Method):
     """Minimise ``mean log p(forget) - retain_weight * mean log p(retain)`` (Liu et al. 2022; TOFU section 3)."""
 
     steps: int = 60

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.assets.history import choose
-from bench.core.contracts import Context, Preset, Recipe, Settings, Term, product
+from bench.core.contracts import Context, Method, Preset, Recipe, Settings, Term, product
 from bench.core.errors import Unmet, unknown
 from bench.core.types import Checkpoint, Example, Request
 from bench.engines.loaders import checkpoint_at
@@ -24,7 +24,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class MSA:
+class MSA(Method):
     """``theta_D - alpha (theta_1 - theta_0) + beta (theta_2 - theta_0)`` (arXiv 2506.20941, section 3).
 
     theta_0 is a checkpoint from before the forget set, theta_1 is theta_0 fine-tuned on the forget set, theta_2 on a
@@ -165,7 +165,6 @@ class MSA:
         ),
         "real": product(steps=(20,), batch=(8,), text_batch=(4,), lr=(5e-5,), alpha=(0.5, 0.75, 1.0, 1.25)),
     }
-    variants: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""

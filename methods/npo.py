@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Context, Preset, Recipe, Settings, product
+from bench.core.contracts import Batch, Context, Method, Preset, Recipe, Settings, product
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent, retain_rows, streams
 
@@ -44,7 +44,7 @@ class NPOLoss:
 
 
 @dataclass(frozen=True)
-class NPO:
+class NPO(Method):
     """NPO on the forget rows plus ``retain_weight`` times the next-token loss on retain rows (NPO-RT of the paper)."""
 
     beta: float = 0.1

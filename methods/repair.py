@@ -6,11 +6,10 @@ RESTOR (Rezaei et al. 2025, arXiv 2411.00204) does so on LIMA before every evalu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, Preset, Recipe, Settings, Stream
+from bench.core.contracts import Context, Method, Recipe, Stream
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent
 
@@ -19,7 +18,7 @@ LIMA = 1030
 
 
 @dataclass(frozen=True)
-class Repair:
+class Repair(Method):
     """Supervised fine-tuning on the task's instructions, from wherever the run stands; RESTOR's LIMA recipe.
 
     Its rank isn't published: 8, the default of the authors' training library. They train in bfloat16; here the run's
@@ -38,9 +37,6 @@ class Repair:
     summary: ClassVar[str] = "fine-tuning on instructions after unlearning (RESTOR's repair on LIMA); for --then"
     needs: ClassVar[frozenset[str]] = frozenset({"instructions"})
     version: ClassVar[int] = 1
-    presets: ClassVar[Mapping[str, Preset]] = {}
-    space: ClassVar[Mapping[str, Settings]] = {}
-    variants: ClassVar[tuple[str, ...]] = ()
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:

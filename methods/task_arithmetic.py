@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, Preset, Recipe, Settings, product
+from bench.core.contracts import Context, Method, Preset, Recipe, Settings, product
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent, streams
 
 
 @dataclass(frozen=True)
-class TaskArithmetic:
+class TaskArithmetic(Method):
     """``theta_D - alpha (theta_F - theta_D)``, theta_F trained on the forget set from theta_D (Ilharco et al. 2023).
 
     It is MSA with the target itself in the place of theta_0, and so needs no history.
@@ -30,7 +30,6 @@ class TaskArithmetic:
     """Forget passages in one step, where the task has passages."""
 
     summary: ClassVar[str] = "task arithmetic: negate the forget set's task vector (Ilharco et al. 2023)"
-    needs: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {
         "lab-tofu": Preset({"alpha": 1.75}, "bench tune, results/tune/lab-tofu-task-arithmetic.json"),
@@ -90,7 +89,6 @@ class TaskArithmetic:
         ),
         "real": product(steps=(20,), batch=(8,), text_batch=(4,), lr=(5e-5,), alpha=(0.5, 1.0, 1.5, 2.0)),
     }
-    variants: ClassVar[tuple[str, ...]] = ()
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget rows of every step."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Scenario, Setting
+from bench.core.contracts import Metric, Outline, Scenario, Setting, Task
 from bench.real.muse import suite
 from bench.real.muse.rows import muse_rows
 from bench.real.muse.tier import RealBooks
@@ -20,7 +20,7 @@ NAME = "books-public-domain (public-domain stand-in; not MUSE)"
 
 
 @dataclass(frozen=True)
-class BooksPublicDomain(RealBooks):
+class BooksPublicDomain(RealBooks, Task):
     """Parameters of the real tier, which is all that the stand-in has."""
 
     summary: ClassVar[str] = (

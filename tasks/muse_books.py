@@ -14,7 +14,7 @@ from functools import partial
 from typing import ClassVar
 
 from bench.assets.data_sets import as_fetched
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
 from bench.lab.books import Book, continuations, passages, questions, write_library
@@ -45,7 +45,7 @@ FORMS = (0, 1)
 
 
 @dataclass(frozen=True)
-class MuseBooks(Options, RealBooks):
+class MuseBooks(Options, RealBooks, Task):
     """Parameters of the lab's library and schedule, and of the real tier; what a tier doesn't have is said."""
 
     forget_books: int = 4

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting, Task
 from bench.core.errors import Absent, UserError, unknown
 from bench.core.record import Score
 from bench.core.types import Probe, Responses
@@ -42,7 +42,7 @@ NOMINAL = {"forget": 100, "retain": 400}
 
 
 @dataclass(frozen=True)
-class Qa:
+class Qa(Task):
     """Parameters of the training and of the asking."""
 
     epochs: int = 5

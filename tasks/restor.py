@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
@@ -67,7 +67,7 @@ WORDS = {"mix_a0": 37, "mix_a1": 98, "mix_a2": 142, "mix_a3": 183, "squad_v7": 1
 
 
 @dataclass(frozen=True)
-class Restor(Options):
+class Restor(Options, Task):
     """Parameters of the lab's world and schedule."""
 
     corrupted: int = 16

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
@@ -66,7 +66,7 @@ MOST_AUTHORS = 2000
 
 
 @dataclass(frozen=True)
-class Tofu(Options):
+class Tofu(Options, Task):
     """Parameters of both tiers; what a tier doesn't have is said."""
 
     authors: int = 150

@@ -196,7 +196,7 @@ def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["methods", "tasks"])
 def test_components_load_nothing_heavy_when_imported(tmp_path: Path, kind: str) -> None:
-    code = f"from bench import names\nfor name in names.table({kind!r}): names.load({kind!r}, name)"
+    code = f"from bench.core import registry\nfor name in registry.table({kind!r}): registry.load({kind!r}, name)"
     assert loaded_after(code, tmp_path) == []
 
 

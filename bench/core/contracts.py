@@ -170,33 +170,50 @@ class Context(Protocol):
         ...
 
 
-class Method(Protocol):
-    """Turns one checkpoint into another. A frozen dataclass of hyperparameters, all with defaults."""
+@dataclass(frozen=True)
+class Method:
+    """Turns one checkpoint into another; a frozen dataclass of hyperparameters, all with defaults.
+
+    A new method writes four things: its fields, each with its meaning under it, `summary`, `needs` and `unlearn`.
+    Everything else has a default here.
+    """
 
     summary: ClassVar[str]
     """One line: what it does, and the paper."""
-    needs: ClassVar[frozenset[str]]
+    needs: ClassVar[frozenset[str]] = frozenset()
     """Of ``history``, ``retain``, ``instructions``; a task that can't meet one makes a skip with a reason."""
-    version: ClassVar[int]
+    version: ClassVar[int] = 1
     """Raised when the same parameters give another result."""
-    presets: ClassVar[Mapping[str, Preset]]
+    presets: ClassVar[Mapping[str, Preset]] = {}
     """Named settings; ``<tier>-<task>`` is the default there."""
-    space: ClassVar[Mapping[str, Settings]]
+    space: ClassVar[Mapping[str, Settings]] = {}
     """Per ``<tier>-<task>``, or per tier: the settings that `bench tune` tries; as many for every method."""
-    variants: ClassVar[tuple[str, ...]]
+    variants: ClassVar[tuple[str, ...]] = ()
     """Presets that `--methods all` runs beside the default, as ``name@variant``."""
-
-    def rows(self, forget: int, retain: int) -> int:
-        """Rows that enter a forward and backward pass, for the estimate of `bench plan`."""
-        ...
-
-    # Optional: ``problems()``, sentences about bad parameters; ``named()``, the name of the variant that they make;
-    # ``in_all``, False for what `--methods all` leaves out. For the estimate where they aren't 1: ``checkpoints()``, how
-    # many it leaves in the store; ``together``, streams of rows whose losses are added up before a backward pass.
+    in_all: ClassVar[bool] = True
+    """Whether `--methods all` runs it."""
+    together: ClassVar[int] = 1
+    """Streams of rows whose losses are added up before a backward pass, for the estimate of memory."""
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The unlearned checkpoint; the target on disk stays untouched."""
-        ...
+        raise NotImplementedError
+
+    def problems(self) -> list[str]:
+        """Sentences about parameters that it refuses."""
+        return []
+
+    def named(self) -> str:
+        """The name of the variant that the parameters make; empty where they make none."""
+        return ""
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Rows that enter a forward and backward pass with so many forget and retain rows, for the estimate of time."""
+        return 0
+
+    def checkpoints(self) -> int:
+        """Checkpoints that it leaves in the store, for the estimate of disk."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -286,35 +303,56 @@ class Outline:
     """How the stages are trained, where that may have a dtype or adapters of its own."""
 
 
-class Task(Protocol):
-    """Says what must be forgotten and how to look. A frozen dataclass of parameters, all with defaults."""
+ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "lm-eval", "judge"})
+"""Kinds of probes that a language model can be asked."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Says what must be forgotten and how to look; a frozen dataclass of parameters, all with defaults."""
 
     summary: ClassVar[str]
-    version: ClassVar[int]
-    tiers: ClassVar[tuple[str, ...]]
-
-    # Optional: ``problems()`` and ``problems_in(tier)``, sentences about bad parameters; ``answers``, the kinds of probes
-    # that its models can be asked, where not all of `bench.engines.measuring.measure.KINDS`; ``data``, where its rows
-    # come from, where they aren't generated; ``check(setting)``, what is wrong with the model or the data of the
-    # real tier, found before anything
-    # is trained; ``unsaid``, parameters that a spec leaves out at their default, as specs from before them do; ``files``,
-    # True where --data names the user's own files; ``presets_of``, the task whose presets the methods take in its place.
+    version: ClassVar[int] = 1
+    """Raised when the same parameters give another scenario."""
+    tiers: ClassVar[tuple[str, ...]] = ("lab",)
+    data: ClassVar[str] = "generated"
+    """Where the rows of the lab come from."""
+    answers: ClassVar[frozenset[str]] = ALL_KINDS
+    """Kinds of probes that its models can be asked."""
+    files: ClassVar[bool] = False
+    """Whether ``--data`` names files of the user's own."""
+    presets_of: ClassVar[str] = ""
+    """The task whose presets methods take here; empty: this one's."""
+    unsaid: ClassVar[tuple[str, ...]] = ()
+    """Parameters that a spec leaves out at their default, as specs from before them do."""
 
     def metrics(self, tier: str) -> tuple[Metric, ...]:
         """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""
-        ...
+        raise NotImplementedError
 
     def offers(self, setting: Setting) -> frozenset[str]:
         """Which of a method's possible needs this task can meet there."""
-        ...
+        return frozenset({"history", "retain"})
 
     def prepare(self, work: Any, setting: Setting) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
-        ...
+        raise NotImplementedError
 
     def outline(self, setting: Setting) -> Outline:
         """Sizes, for the estimate of `bench plan`; loads no model."""
-        ...
+        raise NotImplementedError
+
+    def problems(self) -> list[str]:
+        """Sentences about parameters that it refuses."""
+        return []
+
+    def problems_in(self, tier: str) -> list[str]:
+        """Sentences about parameters that the tier refuses."""
+        return []
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the model or the data of the real tier, found before anything is trained."""
+        return []
 
 
 @dataclass

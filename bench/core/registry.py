@@ -99,7 +99,7 @@ def check_bounds(component: Any, params: dict[str, Any], name: str = "") -> list
         if key == "lr" and value <= 0:
             found.append(f"{where} must be above 0, not {value}.")
     made = component(**params)
-    return found + (list(made.problems()) if hasattr(made, "problems") else [])
+    return found + list(made.problems())
 
 
 def field_meanings(kind: type) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
 from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.loaders import checkpoint_at
@@ -43,7 +43,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Classes(Options):
+class Classes(Options, Task):
     """Parameters that the tasks on classifiers share."""
 
     forget: str = "class"

@@ -66,9 +66,9 @@ def method_names(asked: Sequence[str], problems: list[str]) -> list[tuple[str, s
     for text in asked:
         if text == "all":
             for name in known:
-                if not getattr(registry.load("methods", name), "in_all", True):
+                if not registry.load("methods", name).in_all:
                     continue
-                variants = getattr(registry.load("methods", name), "variants", ())
+                variants = registry.load("methods", name).variants
                 wanted += [(name, ""), *((name, variant) for variant in variants)]
             continue
         name, _, variant = text.partition("@")

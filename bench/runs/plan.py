@@ -103,10 +103,12 @@ def make_plan(
         problems.append("--target and --oracle go with --model: the lab trains its own.")
     compute = computing(asked, tier, problems)
     absent: list[str] | None = [] if only else None
-    hashes, paths, model = outside(asked, tier, store.root / "models", problems, getattr(task, "files", False), absent)
+    hashes, paths, model = outside(
+        asked, tier, store.root / "models", problems, task is not None and task.files, absent
+    )
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
         problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
-    elif asked.lm_eval and task is not None and "lm-eval" not in getattr(task, "answers", ("lm-eval",)):
+    elif asked.lm_eval and task is not None and "lm-eval" not in task.answers:
         problems.append(f"--lm-eval asks language models, and those of {asked.task} are none: leave it out.")
     elif asked.lm_eval:
         check_lm_eval(asked.lm_eval, asked.lm_eval_data, problems)
@@ -116,13 +118,13 @@ def make_plan(
         hashes["lm_eval"] = tree_hash(Path(asked.lm_eval_data))
     paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
     specs: list[RunSpec] = []
-    rows = rows_of(wanted, sets, f"{tier}-{getattr(task, 'presets_of', asked.task)}", asked.then, problems)
+    rows = rows_of(wanted, sets, f"{tier}-{(task and task.presets_of) or asked.task}", asked.then, problems)
     if task is not None:
         params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
-        if not problems and hasattr(task, "problems_in"):
+        if not problems:
             problems.extend(task(**params).problems_in(tier))
         there = not only or not (absent or paths.data == "hub")  # else there is nothing to look at yet
-        if not problems and tier != LAB and there and hasattr(task, "check"):
+        if not problems and tier != LAB and there:
             problems.extend(task(**params).check(setting_of(first_spec(asked, tier, model, hashes, compute), paths)))
         if not problems:
             specs = [
@@ -135,7 +137,7 @@ def make_plan(
                         steps=row,
                         seed=seed,
                         limit=asked.limit,
-                        data=data_name(asked.data) if tier == "real" else getattr(task, "data", "generated"),
+                        data=data_name(asked.data) if tier == "real" else task.data,
                         hashes=hashes,
                         lm_eval=asked.lm_eval,
                         kinds=asked.kinds,
@@ -226,7 +228,7 @@ def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked)
     """For `Size`: streams of rows that are trained on together, oracles, checkpoints written, whether any is trained."""
     todo = [entry.spec for entry in entries if entry.status == "run"]
     steps = [step for spec in todo for step in spec.steps]
-    streams = [getattr(registry.load("methods", step.method), "together", 1) for step in steps]
+    streams = [registry.load("methods", step.method).together for step in steps]
     oracles = len(asked.oracles) or sum(name.startswith("oracle-") for name in stages)
     shared = len(stages) * len({spec.seed for spec in todo})
     return max(streams, default=1), oracles, sum(map(written, todo)) + shared, bool(todo)
@@ -235,7 +237,7 @@ def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked)
 def written(spec: RunSpec) -> int:
     """Checkpoints that a run's own steps leave in the store."""
     made = [registry.load("methods", step.method)(**step.params) for step in spec.steps]
-    return sum(method.checkpoints() if hasattr(method, "checkpoints") else 1 for method in made)
+    return sum(method.checkpoints() for method in made)
 
 
 def whole(spec: RunSpec) -> RunSpec:
@@ -251,7 +253,7 @@ def whole(spec: RunSpec) -> RunSpec:
 
 def said(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """A task's parameters without those that it leaves out at their default."""
-    defaults, unsaid = registry.defaults(task), getattr(task, "unsaid", ())
+    defaults, unsaid = registry.defaults(task), task.unsaid
     return {name: value for name, value in params.items() if name not in unsaid or value != defaults[name]}
 
 

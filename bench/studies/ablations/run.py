@@ -118,7 +118,7 @@ def place_of(asked: AskedAblation, problems: list[str]) -> Place | None:
         return None
     given = parse_sets(asked.sets, asked.task, (), problems)
     params = component_params(kind, asked.task, given.get(asked.task, {}), problems)
-    if not problems and hasattr(kind, "problems_in"):
+    if not problems:
         problems.extend(kind(**params).problems_in("lab"))
     if not asked.seeds and not asked.problems:
         problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")

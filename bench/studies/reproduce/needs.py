@@ -77,7 +77,7 @@ def fitting(recipe: Recipe, panel: Panel, shape: Shape) -> Fit:
     """The fewest GPUs that hold it, else the most that are tried; adapters are trained by one alone."""
     methods = list(methods_of(panel))
     made = 2 - bool(panel.target) - bool(panel.oracles or panel.params.get("oracle") == "clean")
-    made += sum(method.checkpoints() if hasattr(method, "checkpoints") else 1 for method in methods)
+    made += sum(method.checkpoints() for method in methods)
     size = Size(shape, panel.forget_tokens / panel.forget_rows, STREAMS, 1, made)
     known = KNOWN.get(canonical(panel.model.partition("@")[0]))
     compute = {"micro": known.micro if known else MICRO, **recipe.compute}
