@@ -14,6 +14,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 OURS = {"bench", "methods", "tasks", "tests"}
@@ -228,13 +229,14 @@ def test_the_leaderboard_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_every_package_is_installed() -> None:
-    """A folder that pyproject.toml forgets is missing from a wheel, and from no test that runs in the checkout."""
+    """A folder of code without ``__init__.py`` is missing from a wheel, and from no test that runs in the checkout."""
+    found = set(find_packages(str(ROOT), **ABOUT["tool"]["setuptools"]["packages"]["find"]))
     packages = {
         ".".join(file.parent.relative_to(ROOT).parts)
         for folder in ("bench", "methods", "tasks")
-        for file in (ROOT / folder).rglob("__init__.py")
+        for file in (ROOT / folder).rglob("*.py")
     }
-    assert set(ABOUT["tool"]["setuptools"]["packages"]) == packages
+    assert found == packages
 
 
 def test_every_import_has_its_requirement() -> None:
