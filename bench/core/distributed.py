@@ -1,6 +1,6 @@
 """Several processes as one, under ``torchrun``: what they agree on beside what training itself sends.
 
-It goes through the store of the rendezvous and not through collective operations, so that a process which waits can
+Messages go through the store of the rendezvous and not through collective operations, so that a process which waits can
 give up: a failure anywhere ends the others with a sentence, wherever they stand. Without `start` there is one process,
 and everything here is a plain call.
 """
@@ -63,7 +63,7 @@ class Ring:
         return pickle.loads(zlib.decompress(self.store.get(key)))
 
     def last_words(self) -> str:
-        """Of a process that has given up; empty while all are there."""
+        """The failure that a process left before it gave up; empty while all are there."""
         return str(self.store.get(FAILED).decode()) if self.store.check([FAILED]) else ""
 
 
@@ -108,7 +108,7 @@ def stop() -> None:
 
 
 def problems(device: str, jobs: int | None, lora: int = 0) -> list[str]:
-    """What of the command line doesn't go with ``torchrun``."""
+    """Sentences about options of the command line that don't go with ``torchrun``."""
     if launched() == 1:
         return []
     found = []
@@ -150,7 +150,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def from_first(do: Callable[[], T]) -> T:
-    """What ``do`` gives on the first process, or its error, on all of them; the others don't call it."""
+    """Call ``do`` on the first process alone; its result, or its error, is everybody's."""
     if _ring is None:
         return do()
     if not is_first():
@@ -168,7 +168,7 @@ def from_first(do: Callable[[], T]) -> T:
 
 
 def together(do: Callable[[], T]) -> T:
-    """``do`` on every process; when it fails on one of them, it fails on all."""
+    """Call ``do`` on every process; when it fails on one of them, it fails on all."""
     if _ring is None:
         return do()
     name = _ring.next("together")
@@ -199,7 +199,7 @@ def together(do: Callable[[], T]) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """On the first process the values of all, in their order; on the others their own alone."""
+    """Collect a value of every process: on the first the values of all, in their order; on the others their own alone."""
     if _ring is None:
         return [value]
     name = _ring.next("gathered")
@@ -214,7 +214,7 @@ def gathered(value: T) -> list[T]:
 
 
 def total(number: float) -> float:
-    """The sum over all processes."""
+    """The sum of ``number`` over all processes."""
     if _ring is None:
         return number
     import torch
@@ -226,7 +226,7 @@ def total(number: float) -> float:
 
 
 def sendable(error: Exception) -> Exception:
-    """The error itself, or its text where it can't travel."""
+    """The error itself, or a `RuntimeError` with its text where it can't be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # whatever a foreign class does when it is pickled

@@ -27,7 +27,7 @@ class Busy(Exception):
 
 
 def collect(problems: Sequence[str]) -> None:
-    """Raise one `UserError` with all of ``problems``; do nothing when there are none."""
+    """Raise one `UserError` with all of ``problems``; nothing happens where there are none."""
     if problems:
         raise UserError(*problems)
 

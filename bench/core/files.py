@@ -22,5 +22,5 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for text, in UTF-8."""
+    """Write ``text`` to ``path`` in UTF-8; a reader sees the old file or the new one, never half of either."""
     write_bytes(path, text.encode())

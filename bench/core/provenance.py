@@ -42,7 +42,7 @@ def provenance(device: str = "cpu") -> Json:
 
 
 def installed(package: str) -> str | None:
-    """A package's version, or None."""
+    """The installed version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
