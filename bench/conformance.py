@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Preset, Recipe, Scenario, Setting, Stream
+from bench.core.contracts import Node, Preset, Recipe, Scenario, Setting, Stream
 from bench.core.hashing import canonical, digest, folder_hash
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
@@ -30,7 +30,7 @@ from bench.metrics import score_all
 from bench.metrics.rouge import overlap
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger, for_method
-from bench.runs.store import Node, Store
+from bench.runs.store import Store
 
 NEEDS = frozenset({"history", "retain", "instructions"})
 """What a method may declare to need, and a task to offer."""

@@ -14,11 +14,13 @@ from torch.distributed.tensor import DTensor
 from bench.core import distributed
 from bench.core.contracts import Recipe, Stream
 from bench.core.errors import Unmet, UserError
+from bench.core.machine import Machine
 from bench.engines.coding import Texts
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.trainer import Trained, train
 from bench.runs.context import Work
 from bench.runs.executor import Worker
+from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.store import Store
 from methods.npo import NPOLoss
 from tests.factories import record
@@ -145,10 +147,10 @@ def everything(folder: Path) -> None:
 def failing(folder: Path) -> None:
     """A worker whose last process fails in step 2, while the first one waits for its part of the weights."""
     distributed.GRACE_SECONDS = 1.0
-    around = {"store": folder / "store", "out": folder / "records", "paths": {}, "device": "cpu", "threads": 1}
-    worker = Worker(around, lambda event: None)
+    machine = Machine(folder / "records", folder / "store")
+    worker = Worker(WorkerConfig(machine), lambda event: None)
     worker.run = lambda *_: str(trained(folder, report=killed_at(2, rank=1)))  # type: ignore[method-assign]
-    worker.do({"spec": record().spec.to_json(), "stage": "", "estimate": {}}, wait=True)
+    worker.do(Job(record().spec), wait=True)
 
 
 def torchrun(arguments: Sequence[str], folder: Path, seconds: float = 300) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.core.errors import UserError
+from bench.core.machine import Machine, default_root
 
 Methods = Annotated[
     str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
@@ -106,27 +107,43 @@ MOST_SEED = 2**31
 
 
 def asking(seeds: str = "0,1,2", without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command everything that says what is asked, as `asked_for` has it, in the place of its ``asked``."""
+    """Give a command the options of `asked_for` and `machine_of` in the place of its parameters ``asked`` and ``machine``.
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True).parameters
-        said = [
-            parameter.replace(default=seeds) if name == "seeds" else parameter
-            for name, parameter in inspect.signature(asked_for, eval_str=True).parameters.items()
-            if name not in without
-        ]
+    ``without`` names those that it doesn't take; ``seeds`` is the default of its own.
+    """
+
+    def options_of(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+        taken = inspect.signature(maker, eval_str=True).parameters
+        found = {name: parameter for name, parameter in taken.items() if name not in without}
+        return found | ({"seeds": found["seeds"].replace(default=seeds)} if "seeds" in found else {})
+
+    def decorate(command: Callable[[Any, Any], None]) -> Callable[..., None]:
+        words, place = options_of(asked_for), options_of(machine_of)
 
         def wrapped(**given: Any) -> None:
-            mine = {name: value for name, value in given.items() if name in own}
-            command(asked_for(**{name: value for name, value in given.items() if name not in own}), **mine)
+            asked = asked_for(**{name: given[name] for name in words})
+            command(asked, machine_of(**{name: given[name] for name in place}))
 
+        parameters = [*words.values(), *place.values()]
         wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-        parameters = [*said, *(parameter for name, parameter in own.items() if name != "asked")]
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return wrapped
 
     return decorate
+
+
+def machine_of(
+    jobs: Jobs = None,
+    out: Out = Path("runs"),
+    store: StoreAt = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    checkpointing: Checkpointing = False,
+    track: Track = "wandb",
+) -> Machine:
+    """The options as one `bench.core.machine.Machine`."""
+    return Machine(out, store_at(store), jobs, device, threads, checkpointing, track)
 
 
 def asked_for(
@@ -151,6 +168,7 @@ def asked_for(
     micro: Micro = 0,
 ) -> Any:
     """The options as one `bench.runs.asked.Asked`."""
+    from bench.core.compute import Compute
     from bench.runs.asked import Asked
 
     numbers, problems = seeds_or_problems(seeds)
@@ -170,7 +188,7 @@ def asked_for(
         oracles=tuple(split(oracle)),
         then=tuple(split(then)),
         kinds=tuple(split(probes)),
-        compute={"dtype": dtype, "autocast": autocast, "lora": lora, "micro": micro},
+        compute=Compute(dtype, autocast, lora, micro),
         problems=problems,
     )
 
@@ -201,8 +219,6 @@ def seeds_or_problems(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
 
 def store_at(given: Path | None) -> Path:
     """The store's folder."""
-    from bench.core.machine import default_root
-
     return given.expanduser().resolve() if given else default_root()
 
 

@@ -18,6 +18,7 @@ from bench.cli.options import (
     TaskName,
     Threads,
     Track,
+    machine_of,
     records_folder,
     seeds_or_problems,
     split,
@@ -46,8 +47,8 @@ def ablate(
         return
     numbers, problems = seeds_or_problems(seeds)
     asked = AskedAblation(tuple(names or ()), task, numbers, tuple(sets or ()), problems)
-    failed = ablate_command(asked, out, store_at(store), jobs, device, threads, track)
-    raise typer.Exit(1 if failed else 0)
+    machine = machine_of(jobs, out, store, device, threads, track=track)
+    raise typer.Exit(1 if ablate_command(asked, machine) else 0)
 
 
 def claims(

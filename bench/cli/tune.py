@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from bench.cli.options import Checkpointing, Device, Jobs, Out, StoreAt, Threads, asking, store_at
+from bench.cli.options import asking
 
 
-@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes"))
-def tune(
-    asked: Any,
-    jobs: Jobs = None,
-    out: Out = Path("runs"),
-    store: StoreAt = None,
-    device: Device = "cpu",
-    threads: Threads = 1,
-    checkpointing: Checkpointing = False,
-) -> None:
+@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track"))
+def tune(asked: Any, machine: Any) -> None:
     """Choose each method's hyperparameters on validation rows by the stated rule, without the oracle, on other seeds."""
     from bench.runs.search import tune_command
 
-    asked = replace(asked, study="tune")
-    failed = tune_command(asked, out, store_at(store), jobs, device, threads, checkpointing)
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if tune_command(replace(asked, study="tune"), machine) else 0)

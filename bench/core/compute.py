@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# How training computes
+from bench.core.types import Json
+
+DTYPES = ("float32", "bfloat16")
+"""Types that weights can be trained in."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How training computes, as far as memory and time depend on it."""
+class Compute:
+    """How training computes, from the flag to the Trainer; part of a run's key where it isn't as usual."""
 
     dtype: str = "float32"
+    """Of the weights in training and on disk, where a recipe doesn't name another one."""
     autocast: bool = False
+    """bfloat16 autocast while training; the weights stay float32."""
     lora: int = 0
-    micro: int = 8
-    checkpointing: bool = False
-    world: int = 1
-    """Processes under torchrun: each holds its part of weights, gradients and moments."""
-    device: str = "cpu"
+    """Rank of the adapters that are trained, where a recipe names none; 0 trains all weights."""
+    micro: int | None = 8
+    """Most rows of a stream in one forward pass; None: the whole step, as in the lab."""
 
     @property
     def width(self) -> int:
@@ -26,14 +29,21 @@ class Way:
         return 2 if self.dtype == "bfloat16" else 4
 
     @property
-    def operations(self) -> int:
-        """For each parameter and token: 2 forward and 4 backward; frozen weights need no gradient, and checkpointing
-        goes forward twice.
-        """
-        return 6 - 2 * bool(self.lora) + 2 * self.checkpointing
+    def precision(self) -> str:
+        """The type that products are computed in."""
+        return "bfloat16" if self.autocast else self.dtype
+
+    def said(self) -> Json:
+        """The fields that aren't left blank."""
+        return {name: value for name, value in vars(self).items() if value}
+
+    def to_json(self) -> Json:
+        """The fields that aren't as usual; empty where training computes as usual."""
+        return {name: value for name, value in self.said().items() if value != getattr(USUAL, name)}
 
 
-MICRO = 8
-"""Rows of a real model's forward pass, where neither the user nor the model's entry says otherwise."""
-
-DTYPES = ("float32", "bfloat16")
+USUAL = Compute()
+UNSAID = Compute(dtype="", micro=0)
+"""Nothing asked by the user: every field is blank, and the known model's or `USUAL`'s value is taken for it."""
+WHOLE_STEP = Compute(micro=None)
+"""As the lab trains: all rows of a step in one forward pass."""

@@ -132,12 +132,10 @@ class Term:
 
 
 class Context(Protocol):
-    """What a method or a task may use of the harness."""
+    """What a method may use of the harness, beside its `Request`."""
 
-    @property
-    def seed(self) -> int:
-        """The run's seed; all randomness of a method comes from it."""
-        ...
+    seed: int
+    """Of the run; all randomness of a method comes from it."""
 
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
@@ -148,7 +146,7 @@ class Context(Protocol):
         ...
 
     def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
-        """The same weights in another dtype; a cached node."""
+        """Convert a checkpoint's weights to another dtype; a cached node."""
         ...
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
@@ -167,6 +165,63 @@ class Context(Protocol):
 
     def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
         """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Node:
+    """A published folder of the store, and what is known of how it was made."""
+
+    key: str
+    path: Path
+    info: Json
+    """``fields``, ``label``, ``seconds``, ``bytes``, ``hash``, ``provenance`` and what the build returned as ``meta``."""
+
+
+class TaskContext(Context, Protocol):
+    """What `Task.prepare` may use of the harness: all that a method may, and the store's nodes themselves."""
+
+    device: str
+    """``cpu``, ``cuda`` or ``cuda:N``."""
+
+    @property
+    def models(self) -> Path:
+        """The folder with the models that were fetched."""
+        ...
+
+    def node(
+        self,
+        fields: Json,
+        make: Callable[[Path], Json | None],
+        label: str,
+        expect: Callable[[], float] | None = None,
+        shared: bool = False,
+    ) -> Node:
+        """The node of ``fields``; ``make`` fills its folder if it isn't there, and what it returns is the node's ``meta``.
+
+        ``expect`` gives the seconds that it may take, and is asked only when it is built. Under torchrun ``make`` runs on
+        every process where the node is ``shared``, else on the first alone.
+        """
+        ...
+
+    def train_node(
+        self,
+        start: Checkpoint,
+        streams: Sequence[Stream],
+        recipe: Recipe,
+        label: str,
+        snapshots: Sequence[int] = (),
+        seed: int | None = None,
+    ) -> Node:
+        """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
+        ...
+
+    def fitted(self, recipe: Recipe) -> Recipe:
+        """The recipe with the run's dtype and adapters, where it has none of its own."""
+        ...
+
+    def on_behalf_of(self, owner: str) -> TaskContext:
+        """A context whose nodes belong to another owner, such as ``measure``."""
         ...
 
 
@@ -397,7 +452,7 @@ class Opened:
     """Rows and batches of its examples (`bench.core.contracts.Coder`); it can't be trained without one."""
 
 
-Compute = Callable[[Responses, Sequence[Responses]], Score]
+Scoring = Callable[[Responses, Sequence[Responses]], Score]
 """(responses of the measured checkpoint, responses of the oracles that are other checkpoints) -> Score."""
 
 PerExample = Callable[[Responses, Sequence[Responses]], dict[str, Any]]
@@ -409,7 +464,7 @@ class Metric:
     """A named, versioned number with a direction."""
 
     name: str
-    compute: Compute
+    compute: Scoring
     goal: str | float
     """``up``, ``down``, ``oracle`` (the nearer to the oracle's value the better) or a value to approach (PrivLeak: 0)."""
     version: int = 1

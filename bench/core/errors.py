@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class UserError(Exception):
@@ -24,6 +26,44 @@ class Unmet(Exception):
 
 class Busy(Exception):
     """Another process holds the lease on a node that this run needs; try again later."""
+
+
+_kept: ContextVar[list[str] | None] = ContextVar("kept", default=None)
+"""The mistakes of the innermost `collecting` block."""
+
+
+@contextmanager
+def collecting() -> Iterator[list[str]]:
+    """Keep the mistakes of a block, and raise one `UserError` with all of them at its end, each once.
+
+    Yields the list of those so far. What is reported by `mistake` doesn't end the block; a `UserError` does.
+    """
+    problems: list[str] = []
+    token = _kept.set(problems)
+    try:
+        with mistakes_in():
+            yield problems
+    finally:
+        _kept.reset(token)
+    collect(list(dict.fromkeys(problems)))
+
+
+def mistake(*problems: str) -> None:
+    """Report mistakes of the user: kept by the `collecting` block around it, raised where there is none."""
+    kept = _kept.get()
+    if kept is None:
+        collect(problems)
+    else:
+        kept.extend(problems)
+
+
+@contextmanager
+def mistakes_in(part: str = "") -> Iterator[None]:
+    """Report what a block raises as `UserError` with the other mistakes, ``part`` before each sentence, and go on."""
+    try:
+        yield
+    except UserError as error:
+        mistake(*(f"{part}{problem}" for problem in error.problems))
 
 
 def collect(problems: Sequence[str]) -> None:

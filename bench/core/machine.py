@@ -1,4 +1,4 @@
-"""The largest resident memory of this process, since it was last reset, and what this machine has (Linux)."""
+"""Where a command works, and what this machine has: memory, GPUs, folders (Linux)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 import re
 import resource
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
+
+from bench.core import distributed
+from bench.core.types import Json
 
 
 def reset_peak() -> None:
@@ -19,7 +23,7 @@ def reset_peak() -> None:
 
 
 def peak() -> int:
-    """Bytes."""
+    """The largest resident memory of this process since `reset_peak`, in bytes."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -39,11 +43,11 @@ def total() -> int:
         there = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal"))
     except (OSError, StopIteration):
         return 0
-    limits = [text for name in LIMITS if (text := read(CGROUPS / name)).isdigit()]
+    limits = [text for name in LIMITS if (text := text_of(CGROUPS / name)).isdigit()]
     return min([there, *map(int, limits)])
 
 
-def read(file: Path) -> str:
+def text_of(file: Path) -> str:
     """A small file's text; empty where there is none."""
     try:
         return file.read_text().strip()
@@ -76,17 +80,6 @@ def default_jobs(device: str) -> int:
     return len(os.sched_getaffinity(0)) if device == "cpu" else 1
 
 
-def machine_problems(device: str, jobs: int | None, threads: int, out: Path, store: Path) -> tuple[str, ...]:
-    """Mistakes about the machine, before anything is loaded or written."""
-    found = device_problems(device)
-    if (jobs is not None and jobs < 1) or threads < 1:
-        found.append("--jobs and --threads are at least 1.")
-    for option, folder in (("--out", out), ("--store", store)):
-        if not can_write(folder):
-            found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
-    return tuple(found)
-
-
 GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """What the drivers of a GPU make: NVIDIA's, AMD's, and Windows' for Linux."""
 
@@ -102,25 +95,7 @@ def device_problems(device: str) -> list[str]:
     return []
 
 
-def can_write(folder: Path) -> bool:
-    """Whether files can be made in ``folder``, or the folder itself be made."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-
-
-def duration(seconds: float) -> str:
-    """As people say it; nothing at all is a time that isn't known."""
-    if not seconds:
-        return "?"
-    for unit, size in (("days", 172_800.0), ("h", 7200.0), ("min", 600.0)):
-        if seconds >= size:
-            return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     place = folder.absolute()
     while not place.exists():
@@ -128,13 +103,74 @@ def existing(folder: Path) -> Path:
     return place
 
 
-def gigabytes(size: float) -> str:
-    """As people say it."""
-    return f"{size / 1e9:.0f} GB" if size >= 10e9 else f"{size / 1e9:.1f} GB"
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in ``folder``, or the folder itself be made."""
+    place = nearest_existing(folder)
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def default_root() -> Path:
-    """``MSA_BENCH_STORE``, or a folder in the user's cache."""
+    """The folder of the store: ``MSA_BENCH_STORE``, or one in the user's cache."""
     if given := os.environ.get("MSA_BENCH_STORE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a command works: folders, processes, device. Part of no key, as it changes no number but for rounding."""
+
+    out: Path = Path("runs")
+    """Where records go."""
+    store: Path = field(default_factory=default_root)
+    jobs: int | None = None
+    """Worker processes; None: one per core, on a GPU one."""
+    device: str = "cpu"
+    """``cpu``, ``cuda`` or ``cuda:N``."""
+    threads: int = 1
+    """Of each worker."""
+    checkpointing: bool = False
+    """Whether training computes activations again in the backward pass, to save memory."""
+    track: str = "none"
+    """Name of the tracker."""
+    world: int = field(default_factory=distributed.launched)
+    """Processes under torchrun: each holds its part of weights, gradients and moments."""
+
+    @property
+    def workers(self) -> int:
+        """Jobs at a time; the processes of torchrun do one together."""
+        return 1 if self.world > 1 else self.jobs or default_jobs(self.device)
+
+    def problems(self, lora: int = 0) -> list[str]:
+        """Mistakes about the machine, before anything is loaded or written; ``lora``: rank of adapters to be trained."""
+        found = device_problems(self.device)
+        if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
+            found.append("--jobs and --threads are at least 1.")
+        for option, folder in (("--out", self.out), ("--store", self.store)):
+            if not can_write(folder):
+                found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
+        return found + distributed.problems(self.device, self.jobs, lora)
+
+    def to_json(self) -> Json:
+        """Plain JSON."""
+        return {**vars(self), "out": str(self.out), "store": str(self.store)}
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "out": Path(data["out"]), "store": Path(data["store"])})
+
+
+def duration(seconds: float) -> str:
+    """A time in days, hours, minutes or seconds; ``?`` for 0, which is a time that isn't known."""
+    if not seconds:
+        return "?"
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= (10 if unit == "min" else 2) * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def gigabytes(size: float) -> str:
+    """Bytes in GB, small amounts with one digit after the point."""
+    return f"{size / 1e9:.0f} GB" if size >= 10e9 else f"{size / 1e9:.1f} GB"

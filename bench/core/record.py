@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from bench.core.compute import USUAL, Compute
 from bench.core.hashing import digest
 from bench.core.types import Json
 
@@ -79,9 +80,8 @@ class RunSpec:
     """Whether log-probs and divergences alone are asked: the scores of other probes are absent."""
     kinds: tuple[str, ...] = ()
     """Kinds of the probes that are asked; none for all of them. The scores of other probes are absent."""
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    """How training computes, where not as usual: ``dtype`` of the weights, ``autocast`` (bfloat16, weights stay float32),
-    ``lora`` (rank of adapters), ``micro`` (rows of a forward pass)."""
+    compute: Compute = USUAL
+    """How training computes; its JSON names what isn't as usual."""
     study: str = ""
     """A label; not part of the key."""
 
@@ -104,14 +104,9 @@ class RunSpec:
         data["steps"] = [
             {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
         ]
-        data["lm_eval"], data["kinds"] = list(self.lm_eval), list(self.kinds)
-        for name in (
-            "start",
-            "lean",
-            "kinds",
-            "compute",
-        ):  # what is left at its default isn't said: specs from before it have their keys
-            if not data[name]:
+        data |= {"lm_eval": list(self.lm_eval), "kinds": list(self.kinds), "compute": self.compute.to_json()}
+        for name in ("start", "lean", "kinds", "compute"):
+            if not data[name]:  # what is left at its default isn't said: specs from before it have their keys
                 del data[name]
         return data
 
@@ -120,7 +115,7 @@ class RunSpec:
         """The inverse of `to_json`."""
         steps = tuple(Step(step["method"], step["params"], step.get("variant", "")) for step in data["steps"])
         lists = {name: tuple(data.get(name, ())) for name in ("lm_eval", "kinds")}
-        return cls(**{**data, "steps": steps, **lists})
+        return cls(**{**data, "steps": steps, "compute": Compute(**data.get("compute", {})), **lists})
 
 
 @dataclass(frozen=True)

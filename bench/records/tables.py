@@ -224,7 +224,7 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
     def rest(record: Record) -> tuple[str, str, str]:
         spec = record.spec
-        how = [dict(part) for part in (spec.compute, _origin(record)) if part]
+        how = [dict(part) for part in (spec.compute.to_json(), _origin(record)) if part]
         asked = [spec.task, spec.task_params, spec.limit or 0, " ".join(spec.lm_eval), *how]
         return spec.tier, spec.model, canonical(asked)
 
@@ -430,7 +430,7 @@ def _conditions(record: Record) -> dict[str, Any]:
     limit = {"limit": spec.limit} if spec.limit is not None else {}
     asked = {"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {}
     origin = {name: value[:8] for name, value in _origin(record).items()}
-    return {**spec.task_params, **limit, **asked, **spec.compute, **origin}
+    return {**spec.task_params, **limit, **asked, **spec.compute.to_json(), **origin}
 
 
 def _origin(record: Record) -> dict[str, str]:

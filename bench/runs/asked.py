@@ -1,21 +1,28 @@
-"""Understanding what the user typed: names, variants, settings, how training shall compute."""
+"""Understanding what the user typed: names, variants, settings, how training shall compute.
+
+Mistakes are reported by `bench.core.errors.mistake`, so that a `collecting` block has them all together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from bench.core import registry
-from bench.core.compute import DTYPES
-from bench.core.errors import UserError, unknown
+from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
+from bench.core.errors import mistake, mistakes_in, unknown
 from bench.core.record import Step
 from bench.core.registry import full_variant, preset_params
+from bench.core.types import ProbeKind
 
 LAB = "lab"
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
 """How a parameter's type is called in a message."""
+
+Rows = list[tuple[Step, ...]]
+"""The steps of every row of a table; none for the untouched target."""
 
 
 @dataclass(frozen=True)
@@ -44,48 +51,105 @@ class Asked:
     """Methods that go on where each row's method has ended, and from the untouched target."""
     kinds: tuple[str, ...] = ()
     """Kinds of probes that are asked; none for all."""
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    """`RunSpec.compute` as the user has it: what isn't said is absent."""
+    compute: Compute = UNSAID
+    """How training shall compute, blank where nothing was said."""
     problems: tuple[str, ...] = ()
     """Mistakes that parsing has found already."""
 
+    @property
+    def tier(self) -> str:
+        """``lab`` or ``real``."""
+        return "real" if self.model and self.model != LAB else LAB
 
-def component(kind: str, name: str, problems: list[str]) -> Any:
-    """The class of a task or method, or None and a sentence."""
-    try:
+
+@dataclass(frozen=True)
+class Understood:
+    """What the user's words mean, apart from what they name outside the harness."""
+
+    task: Any
+    """The task's class; None where there is none of that name."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """The task's complete parameters."""
+    rows: Rows = field(default_factory=list)
+    compute: Compute = USUAL
+
+
+def understand(asked: Asked) -> Understood:
+    """The task, the steps of every row and how training computes; mistakes in the order of the command line."""
+    task = component("tasks", asked.task)
+    wanted = method_names(asked.methods)
+    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)])
+    check_numbers(asked)
+    check_tier(asked, task)
+    compute = resolve_compute(asked)
+    place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
+    rows = rows_of(wanted, sets, place, asked.then)
+    params = component_params(task, asked.task, sets.get(asked.task, {})) if task else {}
+    return Understood(task, params, rows, compute)
+
+
+def component(kind: str, name: str) -> Any:
+    """The class of a task or method; None, and a mistake, where there is none."""
+    with mistakes_in():
         return registry.load(kind, name)
-    except UserError as error:
-        problems.extend(error.problems)
-        return None
+    return None
 
 
-def method_names(asked: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
+def check_numbers(asked: Asked) -> None:
+    """Report a limit or seeds that can't be."""
+    if asked.limit is not None and asked.limit < 1:
+        mistake(f"--limit must be at least 1, not {asked.limit}.")
+    if not asked.seeds and not asked.problems:
+        mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
+    if len(set(asked.seeds)) < len(asked.seeds):
+        mistake("--seeds names a seed twice.")
+
+
+def check_tier(asked: Asked, task: Any) -> None:
+    """Report a tier that the task doesn't have, and options that only the real tier takes."""
+    if task is not None and asked.tier not in task.tiers:
+        mistake(
+            f"{asked.task} has no {asked.tier} tier yet; it has: {', '.join(task.tiers)}. "
+            "Leave out --model to run the lab."
+        )
+    if asked.tier != LAB:
+        return
+    if asked.data:
+        mistake("--data goes with --model: the lab generates its own rows.")
+    if asked.history:
+        mistake("--history goes with --model: the lab makes its own history.")
+    if asked.target or asked.oracles:
+        mistake("--target and --oracle go with --model: the lab trains its own.")
+
+
+def method_names(asked: Sequence[str]) -> list[tuple[str, str]]:
     """(method, variant) of every row beside the untouched target; the oracle's comes first."""
     known = registry.table("methods")
     wanted: list[tuple[str, str]] = [("retrain", "")]
     for text in asked:
-        if text == "all":
-            for name in known:
-                if not registry.load("methods", name).in_all:
-                    continue
-                variants = registry.load("methods", name).variants
-                wanted += [(name, ""), *((name, variant) for variant in variants)]
-            continue
         name, _, variant = text.partition("@")
-        if name == "target":
-            continue
-        if name not in known:
-            problems.append(unknown("method", name, [*known, "all"], "methods"))
-            continue
-        wanted.append((name, variant))
+        if text == "all":
+            wanted += every_method()
+        elif name not in known and name != "target":
+            mistake(unknown("method", name, [*known, "all"], "methods"))
+        elif name != "target":
+            wanted.append((name, variant))
     if not asked:
-        problems.append("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
+        mistake("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
     return list(dict.fromkeys(wanted))
 
 
-def parse_sets(
-    sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]], problems: list[str]
-) -> dict[str, dict[str, str]]:
+def every_method() -> list[tuple[str, str]]:
+    """The methods and variants of `--methods all`."""
+    found: list[tuple[str, str]] = []
+    for name in registry.table("methods"):
+        method = registry.load("methods", name)
+        if method.in_all:
+            found += [(name, variant) for variant in ("", *method.variants)]
+    return found
+
+
+def parse_sets(sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]]) -> dict[str, dict[str, str]]:
     """``a.b=c`` as {a: {b: c}}; a component that takes no part is a mistake."""
     takes_part = list(dict.fromkeys([*({task} & set(registry.table("tasks"))), *(name for name, _ in wanted)]))
     found: dict[str, dict[str, str]] = {}
@@ -93,107 +157,89 @@ def parse_sets(
         left, equals, value = text.partition("=")
         owner, dot, name = left.strip().rpartition(".")
         if not equals or not dot or not name:
-            problems.append(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
+            mistake(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
         elif owner not in takes_part and (owner in registry.table("methods") or owner in registry.table("tasks")):
-            problems.append(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
+            mistake(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
         elif owner not in takes_part:
-            problems.append("--set " + text + ": " + unknown("component", owner, takes_part))
+            mistake(f"--set {text}: " + unknown("component", owner, takes_part))
         elif name in found.setdefault(owner, {}):
-            problems.append(f"--set {text}: {owner}.{name} is set twice; leave one out.")
+            mistake(f"--set {text}: {owner}.{name} is set twice; leave one out.")
         else:
             found[owner][name] = value.strip()
     return found
 
 
-def component_params(kind: Any, name: str, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+def component_params(kind: Any, name: str, given: Mapping[str, str]) -> dict[str, Any]:
     """A component's complete parameters: its defaults with ``given`` laid over them."""
-    return overlay(kind, name, registry.defaults(kind), given, problems)
+    return overlay(kind, name, registry.defaults(kind), given)
 
 
-def overlay(
-    kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str], problems: list[str]
-) -> dict[str, Any]:
+def overlay(kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """``base`` with the user's texts converted and laid over it."""
     params = dict(base)
     for key, text in given.items():
         if key not in params:
-            problems.append("--set: " + unknown(f"parameter of {name}", key, params))
+            mistake("--set: " + unknown(f"parameter of {name}", key, params))
             continue
         try:
             params[key] = registry.convert(kind, key, text)
         except ValueError:
             expected = KINDS[type(registry.defaults(kind)[key])]
-            problems.append(f"--set {name}.{key}={text}: the value must be {expected}.")
-    problems.extend(registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
+            mistake(f"--set {name}.{key}={text}: the value must be {expected}.")
+    mistake(*registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
     return params
 
 
-def steps_of(
-    wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, problems: list[str]
-) -> list[Step]:
+def steps_of(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str) -> list[Step]:
     """Each method with its complete parameters: defaults, then the preset of this place, then the variant, then --set."""
     steps: list[Step] = []
     for name, variant in wanted:
-        kind = component("methods", name, problems)
+        kind = component("methods", name)
         if kind is None:
             continue
         base = preset_params(kind, place, variant)
         if base is None:
             short = sorted({key.removeprefix(f"{place}-") for key in kind.presets} - {place})
-            problems.append(unknown(f"variant of {name}", variant, short))
+            mistake(unknown(f"variant of {name}", variant, short))
             continue
-        params = overlay(kind, name, base, sets.get(name, {}), problems)
+        params = overlay(kind, name, base, sets.get(name, {}))
         steps.append(Step(name, params, full_variant(kind, params, variant)))
     return list({(step.name, str(step.params)): step for step in steps}.values())
 
 
-Rows = list[tuple[Step, ...]]
-
-
 def rows_of(
-    wanted: Sequence[tuple[str, str]],
-    sets: Mapping[str, Mapping[str, str]],
-    place: str,
-    then: Sequence[str],
-    problems: list[str],
+    wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, then: Sequence[str]
 ) -> Rows:
     """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
-    further: list[tuple[str, str]] = []
+    known = registry.table("methods")
     for name in then:
-        if name in registry.table("methods"):
-            further.append((name, ""))
-        else:
-            problems.append("--then: " + unknown("method", name, registry.table("methods"), "methods"))
-    later = tuple(steps_of(further, sets, place, problems))
-    each = steps_of(wanted, sets, place, problems)
-    return [(), *([later] if later else []), *((step, *(later if step.method != "retrain" else ())) for step in each)]
+        if name not in known:
+            mistake("--then: " + unknown("method", name, known, "methods"))
+    later = tuple(steps_of([(name, "") for name in then if name in known], sets, place))
+    rows: Rows = [(), later] if later else [()]
+    for step in steps_of(wanted, sets, place):
+        rows.append((step,) if step.method == "retrain" else (step, *later))
+    return rows
 
 
-def computing(asked: Asked, tier: str, problems: list[str]) -> dict[str, Any]:
-    """How training computes, where it isn't as usual: the user's word, else the known model's."""
+def resolve_compute(asked: Asked) -> Compute:
+    """How training computes: the user's word, else the known model's, else as usual."""
     from bench.assets.known_models import KNOWN
     from bench.assets.models import canonical
-    from bench.core.compute import MICRO
-    from bench.core.types import ProbeKind
 
-    asked_kinds = get_args(ProbeKind)
-
-    found = {name: value for name, value in asked.compute.items() if value}
-    if tier == LAB and found:
-        problems.append(f"--{', --'.join(found)} goes with --model: the lab's models need none of it.")
-    if found.get("dtype", "float32") not in DTYPES:
-        problems.append(f"--dtype {found['dtype']}: models are trained in {' or '.join(DTYPES)}.")
-    if found.get("dtype") == "bfloat16" and found.get("autocast"):
-        problems.append("--autocast computes in bfloat16 and keeps the weights in float32: leave out --dtype bfloat16.")
-    if any(found.get(name, 1) < 1 for name in ("lora", "micro")):
-        problems.append("--lora and --micro are at least 1.")
-    problems.extend(
-        "--probes: " + unknown("kind of probe", kind, asked_kinds) for kind in asked.kinds if kind not in asked_kinds
-    )
+    said = asked.compute
+    if asked.tier == LAB and said.said():
+        mistake(f"--{', --'.join(said.said())} goes with --model: the lab's models need none of it.")
+    dtype = said.dtype or USUAL.dtype
+    if dtype not in DTYPES:
+        mistake(f"--dtype {dtype}: models are trained in {' or '.join(DTYPES)}.")
+    if dtype == "bfloat16" and said.autocast:
+        mistake("--autocast computes in bfloat16 and keeps the weights in float32: leave out --dtype bfloat16.")
+    if said.lora < 0 or (said.micro or 0) < 0:
+        mistake("--lora and --micro are at least 1.")
+    kinds = get_args(ProbeKind)
+    mistake(*("--probes: " + unknown("kind of probe", kind, kinds) for kind in asked.kinds if kind not in kinds))
+    if asked.tier == LAB:
+        return USUAL
     known = KNOWN.get(canonical(asked.model).partition("@")[0])
-    micro = found.get("micro") or (known.micro if known else MICRO)
-    found = {name: value for name, value in found.items() if (name, value) != ("dtype", "float32")}
-    return {
-        **{k: v for k, v in found.items() if k != "micro"},
-        **({"micro": micro} if tier != LAB and micro != MICRO else {}),
-    }
+    return replace(said, dtype=dtype, micro=said.micro or (known.micro if known else USUAL.micro))

@@ -8,80 +8,77 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.core import distributed
-from bench.core.contracts import Recipe, Stream
-from bench.core.errors import Busy
+from bench.core.compute import WHOLE_STEP, Compute
+from bench.core.contracts import Node, Recipe, Stream, TaskContext
 from bench.core.hashing import digest, tokenizer_digest
 from bench.core.machine import peak, reset_peak
 from bench.core.types import Checkpoint, Example, Json, bare, data_hash
 from bench.core.versions import ARITHMETIC
 from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.runs.estimate import train_seconds
-from bench.runs.store import Node, Store
-
-Event = Callable[[Json], None]
-
-
-def silent(event: Json) -> None:
-    """The reporter of somebody who doesn't want to know."""
+from bench.runs.progress import ignore
+from bench.runs.store import Store
 
 
 @dataclass
-class Work:
-    """One store, one seed, one device; collects the nodes it touched, for lineage and cost."""
+class Work(TaskContext):
+    """The context of one seed over one store; collects the nodes it touched, for lineage and cost."""
 
     store: Store
     seed: int
     provenance: Json
     device: str = "cpu"
-    micro: int | None = None
-    """Rows of a stream in one forward pass; None: the whole step."""
-    save_every: int = 0
-    """Steps between the resumable states of a long training run; 0: none, it starts again."""
-    autocast: bool = False
-    """bfloat16 autocast while training, float32 weights."""
-    dtype: str = "float32"
-    """Of the weights that are trained, where a recipe doesn't name another one."""
-    lora: int = 0
-    """Rank of the adapters that are trained, where a recipe names none; 0 trains all weights."""
+    compute: Compute = WHOLE_STEP
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, which saves memory and changes no number."""
+    save_every: int = 0
+    """Steps between the resumable states of a long training run; 0: none, it starts again."""
     wait: bool = True
     """Whether to wait for a node that another process is building; else `Busy` is raised."""
-    only_cached: bool = False
-    """Build nothing: a node that isn't there raises `Busy`."""
-    report: Event = silent
+    report: Callable[[Json], None] = ignore
     owner: str = "task"
     nodes: dict[str, Node] = field(default_factory=dict)
+    """Every node that was asked for, by its key."""
     built: set[str] = field(default_factory=set)
+    """Keys of those that were not there before."""
+    notes: Json = field(default_factory=dict)
+    """Facts that the task noted, for the record."""
 
-    def on_behalf_of(self, owner: str) -> Work:
-        """The same context with nodes of another owner; touched nodes are collected together."""
+    @property
+    def models(self) -> Path:
+        """The folder with the models that were fetched."""
+        return self.store.root / "models"
+
+    def on_behalf_of(self, owner: str) -> Self:
+        """A context whose nodes belong to another owner; touched nodes are collected together."""
         return replace(self, owner=owner)
+
+    def note(self, **facts: Any) -> None:
+        """Say something beside the scores."""
+        self.notes.update(facts)
 
     def node(
         self,
         fields: Json,
         make: Callable[[Path], Json | None],
         label: str,
-        expect: float = 0.0,
+        expect: Callable[[], float] | None = None,
         shared: bool = False,
     ) -> Node:
         """The node of ``fields`` and this owner, built if it is not there; ``shared`` as in `Store.build`."""
 
         def build(folder: Path) -> Json | None:
-            self.report({"stage": label, "status": "start", "expected": expect})
+            self.report({"stage": label, "status": "start"})
             reset_peak()
             return {**(make(folder) or {}), "peak_bytes": peak()}
 
-        if self.only_cached and not self.store.has(digest({"owner": self.owner, **fields})[:32]):
-            raise Busy(label)
-        node, built = self.store.build(
-            {"owner": self.owner, **fields}, build, label, self.provenance, self.wait, expect, shared
-        )
+        asked = {"owner": self.owner, **fields}
+        node, built = self.store.build(asked, build, label, self.provenance, self.wait, expect, shared)
         self.nodes[node.key] = node
         if built:
             self.built.add(node.key)
@@ -100,11 +97,7 @@ class Work:
 
     def fitted(self, recipe: Recipe) -> Recipe:
         """The recipe with this context's dtype and adapters, where it has none of its own."""
-        return replace(
-            recipe,
-            dtype=recipe.dtype or self.dtype,
-            lora=recipe.lora or self.lora,
-        )
+        return replace(recipe, dtype=recipe.dtype or self.compute.dtype, lora=recipe.lora or self.compute.lora)
 
     def train_node(
         self,
@@ -126,8 +119,8 @@ class Work:
             "start": start.hash,
             "seed": seed,
             "snapshots": list(snapshots),
-            "autocast": self.autocast,
-            "micro": self.micro,
+            "autocast": self.compute.autocast,
+            "micro": self.compute.micro,
             **describe(streams, recipe),
             **({"tokenizer": tokenizer_digest(Path(start.tokenizer))} if start.tokenizer else {}),
         } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
@@ -146,8 +139,8 @@ class Work:
                 scratch=self.scratch(fields),
                 snapshots=snapshots,
                 save_every=self.save_every,
-                micro=self.micro,
-                autocast=self.autocast,
+                micro=self.compute.micro,
+                autocast=self.compute.autocast,
                 checkpointing=self.checkpointing,
                 use_cpu=self.device == "cpu",
                 report=lambda step, of: self.report({"stage": label, "status": "progress", "done": step, "total": of}),
@@ -168,7 +161,7 @@ class Work:
                 },
             }
 
-        return self.node(fields, make, label, train_seconds(self.store.root, start, streams, recipe), True)
+        return self.node(fields, make, label, partial(train_seconds, self.store, start, streams, recipe), shared=True)
 
     def scratch(self, fields: Json) -> Path:
         """Where the training run of ``fields`` keeps its resumable state."""
@@ -184,30 +177,30 @@ class Work:
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
         from bench.engines.arithmetic import sums
 
-        whole = sums.as_terms(terms)
-        for checkpoint in (*(term.checkpoint for term in whole), *([weights] if weights else [])):
+        given = sums.as_terms(terms)
+        for checkpoint in (*(term.checkpoint for term in given), *([weights] if weights else [])):
             check_seal(checkpoint)
         fields: Json = {
             "kind": "combine",
             "engine": ARITHMETIC,
-            "terms": [[term.coefficient, term.checkpoint.hash] for term in whole],
+            "terms": [[term.coefficient, term.checkpoint.hash] for term in given],
         }
         if weights:
-            fields |= {"weights": weights.hash, "weighted": [term.weighted for term in whole]}
+            fields |= {"weights": weights.hash, "weighted": [term.weighted for term in given]}
         if dtype:
             fields |= {"dtype": dtype}
 
         def make(folder: Path) -> Json:
-            sums.combine(whole, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
+            sums.combine(given, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
             return {"checkpoint": checkpoint_at(folder, label).hash}
 
         node = self.node(fields, make, label)
         made = node.info["meta"]["checkpoint"]
-        first = whole[0].checkpoint
+        first = given[0].checkpoint
         return replace(first, path=str(node.path), hash=made, label=label, dtype=dtype or first.dtype)
 
     def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
-        """The same weights in another dtype; a cached node."""
+        """Convert a checkpoint's weights to another dtype; a cached node."""
         return self.combine([(1.0, checkpoint)], f"{checkpoint.label} in {dtype}", dtype=dtype)
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:

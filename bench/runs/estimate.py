@@ -8,20 +8,22 @@ model: parameters are counted in the headers of its files, and models that aren'
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench.assets.shapes import Shape, weight_count
+from bench.assets.shapes import Shape, known_shape, parameters_in, shape_in, weight_count
 from bench.core import machine as memory
-from bench.core.compute import Way
-from bench.core.contracts import Recipe, Stream
-from bench.core.machine import existing, gigabytes
-from bench.core.types import Checkpoint, Json
+from bench.core import registry
+from bench.core.compute import Compute
+from bench.core.contracts import Outline, Recipe, Stream
+from bench.core.errors import UserError
+from bench.core.machine import Machine, gigabytes, nearest_existing
+from bench.core.record import RunSpec, Step
+from bench.core.types import Checkpoint
 from bench.engines.loaders import LOADERS
 from bench.runs.store import Store
 
@@ -34,23 +36,24 @@ OTHER_PEAK = 100e12
 """Of a GPU that isn't in the table."""
 GPU_SHARE = {"bfloat16": 0.35, "float32": 0.03}
 """Share of `GPU_PEAK` that training reaches, a guess: float32 without tensor cores peaks at a sixteenth of bfloat16."""
-RATE_FACTOR = 8
-"""Rates are taken from models whose size is within this factor."""
+RATE_FACTOR, RATE_NODES = 8, 500
+"""Rates are taken from models whose size is within this factor, of the last so many nodes."""
+SAME_FACTOR = 2
+"""A node holds a checkpoint of the plan's model when its size is within this factor of it."""
 BYTES_PER_PARAMETER = 16
 """Float32 weights, gradients and AdamW's two moments."""
 PROCESS_BYTES = 700_000_000
 """Resident memory of a worker before it holds a model: Python, torch, transformers; on a GPU the context and kernels."""
 MEASURE_BYTES = 1_000_000_000
 """What a measurement holds beside models: several arrays the size of `bench.engines.measuring.scoring`'s bound on a
-batch's logits, and
-the activations of its positions."""
+batch's logits, and the activations of its positions."""
 LOGITS = 3
 """Float32 arrays of rows x tokens x vocabulary that a step holds: logits, their log-softmax, and a gradient."""
 RESUMABLE = 3
 """States of an interrupted training on disk: the Trainer keeps two, and writes the next before it drops the oldest."""
 
 
-def training_bytes(shape: Shape, way: Way, tokens: float, streams: int = 1) -> int:
+def training_bytes(shape: Shape, compute: Compute, machine: Machine, tokens: float, streams: int = 1) -> int:
     """Memory of a process that trains, at its largest: the first backward pass after gradients exist.
 
     Weights, gradients and AdamW's two moments in the weights' dtype; autocast's bfloat16 copies of the weights, which the
@@ -60,32 +63,33 @@ def training_bytes(shape: Shape, way: Way, tokens: float, streams: int = 1) -> i
     weights are, and were measured to take each adapted layer's output once more. A process of several holds its part of
     what is trained, and one block and what is outside the blocks whole.
     """
-    positions = way.micro * tokens * streams
-    weights = shape.parameters * way.width
-    ends = 0 if way.lora else 2 * shape.vocabulary * shape.hidden * way.width
-    trained = shape.adapters(way.lora) * BYTES_PER_PARAMETER if way.lora else shape.parameters * way.width * 3
-    copies = 2 * shape.parameters if way.autocast else 0
-    if way.world > 1:
+    positions = (compute.micro or 1) * tokens * streams
+    weights = shape.parameters * compute.width
+    ends = 0 if compute.lora else 2 * shape.vocabulary * shape.hidden * compute.width
+    trained = (
+        shape.adapters(compute.lora) * BYTES_PER_PARAMETER if compute.lora else shape.parameters * compute.width * 3
+    )
+    copies = 2 * shape.parameters if compute.autocast else 0
+    if machine.world > 1:
         outside = shape.parameters - shape.layers * shape.block
-        whole = (outside + shape.block) * way.width
-        weights, trained = weights // way.world + whole, trained // way.world
-    half = way.autocast or way.dtype == "bfloat16"
-    layer = (shape.kept + (shape.outputs if way.lora else 0)) * (2 if half else 4)
-    if way.autocast:  # the norms are computed in float32
+        undivided = (outside + shape.block) * compute.width
+        weights, trained = weights // machine.world + undivided, trained // machine.world
+    layer = (shape.kept + (shape.outputs if compute.lora else 0)) * (2 if compute.precision == "bfloat16" else 4)
+    if compute.autocast:  # the norms are computed in float32
         layer += 2 * 4 * shape.hidden
-    stream = shape.hidden * (2 if way.dtype == "bfloat16" else 4)
-    layers = shape.layers * stream + layer if way.checkpointing else shape.layers * layer
+    stream = shape.hidden * (2 if compute.dtype == "bfloat16" else 4)
+    layers = shape.layers * stream + layer if machine.checkpointing else shape.layers * layer
     logits = LOGITS * 4 * shape.vocabulary
     return int(PROCESS_BYTES + weights + trained + ends + copies + positions * (layers + logits))
 
 
-def measuring_bytes(shape: Shape, way: Way, oracles: int) -> int:
+def measuring_bytes(shape: Shape, compute: Compute, oracles: int) -> int:
     """Memory of a process that measures: the model, and the oracles that it is compared with two at a time.
 
     The next one is loaded before the last one has gone. A gradient's norm needs as much as one more model.
     """
     models = 1 + min(2, max(1, oracles))
-    return PROCESS_BYTES + MEASURE_BYTES + models * shape.parameters * way.width
+    return PROCESS_BYTES + MEASURE_BYTES + models * shape.parameters * compute.width
 
 
 def merging_bytes(shape: Shape) -> int:
@@ -93,9 +97,9 @@ def merging_bytes(shape: Shape) -> int:
     return PROCESS_BYTES + 3 * 4 * shape.vocabulary * shape.hidden
 
 
-def state_bytes(shape: Shape, way: Way) -> int:
+def state_bytes(shape: Shape, compute: Compute) -> int:
     """Disk of one resumable state: weights and two moments of what is trained."""
-    return shape.adapters(way.lora) * 12 if way.lora else 3 * way.width * shape.parameters
+    return shape.adapters(compute.lora) * 12 if compute.lora else 3 * compute.width * shape.parameters
 
 
 @dataclass(frozen=True)
@@ -112,194 +116,319 @@ class Size:
     """Written at most; what the store has already isn't written again."""
     trains: bool = True
 
-    def worker(self, way: Way) -> int:
+    def worker(self, compute: Compute, machine: Machine) -> int:
         """Bytes of memory of one worker, at its largest."""
-        return max(self.parts(way).values())
+        return max(self.parts(compute, machine).values())
 
-    def parts(self, way: Way) -> dict[str, int]:
-        """The same for each thing that a worker does."""
-        training = training_bytes(self.shape, way, self.tokens, self.streams)
+    def parts(self, compute: Compute, machine: Machine) -> dict[str, int]:
+        """Bytes of memory of each thing that a worker does."""
+        training = training_bytes(self.shape, compute, machine, self.tokens, self.streams)
         return {
             **({"training": training} if self.trains else {}),
-            "measuring": measuring_bytes(self.shape, way, self.oracles),
+            "measuring": measuring_bytes(self.shape, compute, self.oracles),
             "merging": merging_bytes(self.shape),
         }
 
-    def disk(self, way: Way, workers: int) -> int:
-        """Bytes that the store grows by, with the resumable states of ``workers`` trainings at a time."""
-        states = RESUMABLE * state_bytes(self.shape, way) * workers if self.trains else 0
-        return self.checkpoints * self.shape.parameters * way.width + states
+    def memory(self, compute: Compute, machine: Machine) -> int:
+        """Bytes that share one memory: on a CPU those of all processes, on GPUs one's."""
+        processes = machine.workers * machine.world if machine.device == "cpu" else 1
+        return self.worker(compute, machine) * processes
+
+    def disk(self, compute: Compute, machine: Machine) -> int:
+        """Bytes that the store grows by, with the resumable states of as many trainings as there are workers."""
+        states = RESUMABLE * state_bytes(self.shape, compute) * machine.workers if self.trains else 0
+        return self.checkpoints * self.shape.parameters * compute.width + states
 
 
 # Time
 
 
-def known_rate(root: Path, parameters: int, device: str = "cpu", dtype: str = "float32", gpu: str = "") -> float:
-    """Training rate of this store's nodes of models of about this size on such a device, or the default."""
-    rates = seen_rates(root, parameters, device)
-    if rates:
-        return median(rates)
+def operations(compute: Compute, machine: Machine) -> int:
+    """For each parameter and token: 2 forward and 4 backward; frozen weights need no gradient, and checkpointing goes
+    forward twice.
+    """
+    return 6 - 2 * bool(compute.lora) + 2 * machine.checkpointing
+
+
+def seen_rates(store: Store, parameters: int, device: str = "cpu") -> list[float]:
+    """Operations per second of this store's training nodes of models of about this size on such a device."""
+    trained = [entry for entry in store.index() if entry.get("train_seconds", 0) > 1 and not entry.get("resumed")]
+    return [
+        6 * entry["tokens"] * entry["parameters"] / entry["train_seconds"]
+        for entry in trained[-RATE_NODES:]
+        if str(entry["device"]).split(":")[0] == device.split(":")[0]
+        and parameters / RATE_FACTOR < entry["parameters"] < parameters * RATE_FACTOR
+    ]
+
+
+def default_rate(parameters: int, device: str = "cpu", precision: str = "float32", gpu: str = "") -> float:
+    """Operations per second where nothing like it has been trained; a GPU's by its name."""
     if device == "cpu":
         return next(rate for size, rate in DEFAULT_RATE.items() if parameters <= size)
-    return GPU_SHARE[dtype] * next((peak for name, peak in GPU_PEAK.items() if name in gpu), OTHER_PEAK)
+    return GPU_SHARE[precision] * next((peak for name, peak in GPU_PEAK.items() if name in gpu), OTHER_PEAK)
 
 
-def seen_rates(root: Path, parameters: int, device: str = "cpu") -> list[float]:
-    """Operations per second of this store's training nodes of models of about this size."""
-    rates = []
-    for info in made(root):
-        meta, where = info["meta"], (info.get("provenance") or {}).get("device", "cpu")
-        size = meta.get("parameters", 0)
-        if (
-            meta.get("train_seconds", 0) > 1
-            and not meta.get("resumed")
-            and str(where).split(":")[0] == device.split(":")[0]
-            and parameters / RATE_FACTOR < size < parameters * RATE_FACTOR
-        ):
-            rates.append(6 * meta["tokens"] * size / meta["train_seconds"])
-    return rates
+def known_rate(store: Store, parameters: int) -> float:
+    """Operations per second of one core, by this store's nodes of models of about this size, or the default."""
+    rates = seen_rates(store, parameters)
+    return median(rates) if rates else default_rate(parameters)
 
 
-def made(root: Path, most: int | None = 500) -> Iterator[Json]:
-    """What the files of a store's nodes say; those that are damaged or have just gone are passed over."""
-    for file in sorted((root / "nodes").glob("*/*/node.json"))[:most]:
-        try:
-            info = json.loads(file.read_text())
-            info["meta"].items()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-        yield info
-
-
-def train_seconds(root: Path, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe) -> float:
+def train_seconds(store: Store, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe) -> float:
     """Expected seconds of a training run, by the loader's rough size of an example."""
     size, tokens = LOADERS[start.loader].size, 0.0
     for stream in streams:
         sizes = [size(example.payload) for example in stream.examples]
         tokens += recipe.steps * min(stream.batch, len(sizes)) * sum(sizes) / max(1, len(sizes))
     parameters = weight_count(start)
-    return 6 * tokens * parameters / known_rate(root, parameters)
+    return 6 * tokens * parameters / known_rate(store, parameters)
 
+
+def seconds_for(outline: Outline, rows: float, rate: float) -> float:
+    """Seconds to train on ``rows`` of the outline's model."""
+    return 6 * outline.parameters * outline.row_tokens * rows / rate
+
+
+def method_of(step: Step) -> Any:
+    """The method of a step, with its parameters."""
+    return registry.load("methods", step.method)(**step.params)
+
+
+def run_seconds(spec: RunSpec, outline: Outline, rate: float) -> float:
+    """Seconds that a run takes beside the stages that it shares with others."""
+    rows = sum(method_of(step).rows(outline.forget, outline.retain) for step in spec.steps)
+    return seconds_for(outline, rows + 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10), rate)
+
+
+def checkpoints_of(spec: RunSpec) -> int:
+    """Checkpoints that a run's own steps leave in the store."""
+    return sum(method_of(step).checkpoints() for step in spec.steps)
+
+
+# A plan's work
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the runs of a command take."""
+
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Expected seconds of ``history``, ``target``, ``oracle-0`` ... for one seed."""
+    runs: Mapping[str, float] = field(default_factory=dict)
+    """Expected seconds of each run alone, by its key."""
+    memory: int = 0
+    """Expected bytes of one worker; on a GPU of the GPU's."""
+    size: Size | None = None
+    """What memory and disk depend on, of a real model; None for the lab, and where nobody knows the model's shape."""
+    compute: Compute = field(default_factory=Compute)
+    """Of what takes the most memory."""
+    guessed: bool = True
+    """Whether nothing like it has been trained in this store, so that times come from a stated rate."""
+
+
+def estimate(
+    todo: Sequence[RunSpec],
+    outline: Outline,
+    compute: Compute,
+    machine: Machine,
+    store: Store,
+    given: Sequence[str] = (),
+    shape: Shape | None = None,
+) -> Estimate:
+    """What the runs that are left to do take; ``given``: target and oracles that were trained elsewhere.
+
+    ``outline`` counts the model's parameters, and ``shape`` is a real model's, where it is known.
+    """
+    rates = seen_rates(store, outline.parameters, machine.device)
+    if rates:
+        rate = median(rates)
+    else:
+        gpu = memory.gpu(machine.device) if machine.device != "cpu" else None
+        rate = default_rate(outline.parameters, machine.device, compute.precision, gpu.name if gpu else "")
+    rate *= machine.world * 6 / operations(compute, machine)
+    elsewhere = {name.partition("-")[0] for name in given}
+    left = {name: rows for name, rows in outline.stages.items() if name.partition("-")[0] not in elsewhere}
+    stages = {name: seconds_for(outline, rows, rate) for name, rows in left.items()}
+    used = computes(compute, outline, bool(stages), todo)
+    if machine.world > 1 and any(each.lora for each in used):
+        raise UserError(
+            "Adapters are trained in one process, and here --lora, a method's or a task's recipe asks for them: "
+            "leave out torchrun, or the adapters."
+        )
+    size = None
+    worker = PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters
+    if shape:
+        size = size_of(shape, outline, todo, stages, given)
+        compute = max(used, key=lambda each: size.parts(each, machine).get("training", 0))
+        worker = size.worker(compute, machine)
+    seconds = {spec.key: run_seconds(spec, outline, rate) for spec in todo}
+    return Estimate(stages, seconds, worker, size, compute, not rates)
+
+
+def computes(compute: Compute, outline: Outline, stages: bool, todo: Sequence[RunSpec]) -> list[Compute]:
+    """How each thing that is left is trained: the stages by their own recipe, a method's with its own adapters."""
+    found, own = [], outline.recipe
+    if stages:
+        found.append(
+            replace(compute, dtype=own.dtype or compute.dtype, lora=own.lora or compute.lora) if own else compute
+        )
+    for step in (step for spec in todo for step in spec.steps):
+        method = method_of(step)
+        if method.rows(outline.forget, outline.retain):
+            found.append(replace(compute, lora=getattr(method, "lora", 0) or compute.lora))
+    return found or [compute]
+
+
+def size_of(
+    shape: Shape, outline: Outline, todo: Sequence[RunSpec], stages: Mapping[str, float], given: Sequence[str]
+) -> Size:
+    """What memory and disk depend on, of the runs that are left to do."""
+    streams = [registry.load("methods", step.method).together for spec in todo for step in spec.steps]
+    shared = len(stages) * len({spec.seed for spec in todo})
+    return Size(
+        shape,
+        outline.row_tokens,
+        streams=max(streams, default=1),
+        oracles=sum(name.startswith("oracle-") for name in (*given, *stages)),
+        checkpoints=sum(map(checkpoints_of, todo)) + shared,
+        trains=bool(todo),
+    )
+
+
+def model_shape(folder: str, name: str) -> tuple[Shape | None, int]:
+    """A real model's shape and number of parameters, from its files or by its name; None and 0 where nobody knows."""
+    shape = shape_in(Path(folder)) if folder else known_shape(name)
+    if shape:
+        return shape, shape.parameters
+    return None, parameters_in(Path(folder)) if folder else 0
+
+
+# Whether it fits
 
 MARGIN = 1.2
 """What is proposed must fit with so much to spare; what is refused doesn't fit without any."""
-
-SAME_SIZE = 0.5
-"""A node holds a checkpoint of the plan's model when its size is within this share of it."""
+WORLDS = (2, 4, 8)
+"""GPUs under torchrun that are tried."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """What there is."""
+    """Memory and disk that are available to a command, in bytes."""
 
     memory: int
-    """Bytes in all, of the machine or of one GPU; 0: nothing says so."""
+    """In all, of the machine or of one GPU; 0: nothing says so."""
     disk: int
-    """Bytes free where the store is."""
+    """Free where the store is."""
     held: int = 0
-    """Bytes of the checkpoints of such a size that the store has: they may be the plan's own."""
+    """Of the checkpoints of such a size that the store has: they may be the plan's own."""
     where: str = "this machine"
 
 
-def load(size: Size, way: Way, workers: int) -> int:
-    """Bytes that share one memory: on a CPU those of all processes, on GPUs one's."""
-    return size.worker(way) * (workers * way.world if way.device == "cpu" else 1)
-
-
-def room_of(way: Way, size: Size | None, store: Store) -> Room:
+def room_of(compute: Compute, machine: Machine, size: Size | None, store: Store) -> Room:
     """What this machine has for a plan's work; nothing is loaded."""
-    disk = shutil.disk_usage(existing(store.root)).free
-    one = size.shape.parameters * way.width if size else 0
-    weights = [info.get("bytes", 0) for info in made(store.root, None)] if one else []
-    held = sum(n for n in weights if SAME_SIZE * one <= n <= one / SAME_SIZE)
-    if way.device == "cpu":
+    disk = shutil.disk_usage(nearest_existing(store.root)).free
+    held = 0
+    if size:
+        one = size.shape.parameters * compute.width
+        alike = [entry for entry in store.index() if one / SAME_FACTOR <= entry["bytes"] <= one * SAME_FACTOR]
+        held = sum(entry["bytes"] for entry in alike if store.path(entry["key"]).exists())
+    if machine.device == "cpu":
         return Room(memory.total(), disk, held)
-    gpu = memory.gpu(way.device)
+    gpu = memory.gpu(machine.device)
     return Room(gpu.bytes, disk, held, f"the {gpu.name}") if gpu else Room(0, disk, held, "the GPU")
 
 
-def refusals(size: Size | None, way: Way, workers: int, room: Room) -> list[str]:
+def refusals(size: Size | None, compute: Compute, machine: Machine, room: Room) -> list[str]:
     """A sentence for memory and one for disk, where there isn't enough; none where nothing is known or the lab runs."""
     if size is None:
         return []
     found = []
-    needed, disk = load(size, way, workers), size.disk(way, workers)
+    needed, disk = size.memory(compute, machine), size.disk(compute, machine)
     if room.memory and needed > room.memory:
-        what = max(size.parts(way).items(), key=lambda part: part[1])[0].capitalize()
-        several = f" with {workers} workers" if workers > 1 and way.device == "cpu" else ""
+        what = max(size.parts(compute, machine).items(), key=lambda part: part[1])[0].capitalize()
+        workers = machine.workers
+        several = f" with {workers} workers" if workers > 1 and machine.device == "cpu" else ""
         found.append(
             f"{what}{several} needs about {gigabytes(needed)}, and {room.where} has {gigabytes(room.memory)}: "
-            + (remedy(way, workers, partial(load, size), room.memory) or "take a smaller model or a larger machine.")
+            + (remedy(compute, machine, size.memory, room.memory) or "take a smaller model or a larger machine.")
         )
     if disk > room.disk + room.held:
         found.append(
             f"The checkpoints need about {gigabytes(disk)} of disk, and {gigabytes(room.disk)} are free where the store "
             "is: choose another place with --store or MSA_BENCH_STORE, make room, or "
-            + (remedy(way, workers, size.disk, room.disk + room.held) or "run fewer methods and seeds.")
+            + (remedy(compute, machine, size.disk, room.disk + room.held) or "run fewer methods and seeds.")
         )
     return found
 
 
 @dataclass(frozen=True)
-class Flag:
-    """One thing that a user may add."""
+class Change:
+    """Flags that a user may add, and the fields that they change."""
 
     text: str
-    change: Callable[[Way, int], tuple[Way, int]]
-    lossy: bool = False
-    """Whether other weights are trained, or trained less exactly."""
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    lossy: int = 0
+    """How many of them train other weights, or train them less exactly."""
+
+    def applied(self, compute: Compute, machine: Machine) -> tuple[Compute, Machine]:
+        """How training computes with the flags, and where."""
+        return replace(compute, **self.compute), replace(machine, **self.machine)
 
 
-def flags(way: Way, workers: int) -> Iterator[Flag]:
-    """What isn't in use yet, in the order in which it is tried."""
-    if workers > 1 and way.device == "cpu":
-        yield Flag("--jobs 1", lambda way, _: (way, 1))
-    if not way.checkpointing:
-        yield Flag("--checkpointing", lambda way, n: (replace(way, checkpointing=True), n))
-    if way.micro > 1:
-        yield Flag("--micro 1", lambda way, n: (replace(way, micro=1), n))
-    if not way.lora and way.world == 1:
-        yield Flag("--lora 8", lambda way, n: (replace(way, lora=8), n), lossy=True)
-    if way.dtype == "float32":
-        text = "--dtype bfloat16" + (" in the place of --autocast" if way.autocast else "")
-        yield Flag(text, lambda way, n: (replace(way, dtype="bfloat16", autocast=False), n), lossy=True)
+def flags(compute: Compute, machine: Machine) -> Iterator[Change]:
+    """Single flags that aren't in use yet, in the order in which they are tried."""
+    if machine.workers > 1 and machine.device == "cpu":
+        yield Change("--jobs 1", machine={"jobs": 1})
+    if not machine.checkpointing:
+        yield Change("--checkpointing", machine={"checkpointing": True})
+    if (compute.micro or 0) > 1:
+        yield Change("--micro 1", compute={"micro": 1})
+    if not compute.lora and machine.world == 1:
+        yield Change("--lora 8", compute={"lora": 8}, lossy=1)
+    if compute.dtype == "float32":
+        text = "--dtype bfloat16" + (" in the place of --autocast" if compute.autocast else "")
+        yield Change(text, compute={"dtype": "bfloat16", "autocast": False}, lossy=1)
 
 
-def remedy(way: Way, workers: int, amount: Callable[[Way, int], int], there: int) -> str:
+def joined(changes: Sequence[Change]) -> Change:
+    """Several changes as one."""
+    compute: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+    for change in changes:
+        compute |= change.compute
+        machine |= change.machine
+    text = " ".join(change.text for change in changes)
+    return Change(text, compute, machine, sum(change.lossy for change in changes))
+
+
+def proposals(compute: Compute, machine: Machine) -> Iterator[Change]:
+    """What may be added: the least change first, and what changes the weights after more GPUs."""
+    offered = list(flags(compute, machine))
+    sets = [joined(few) for n in range(1, len(offered) + 1) for few in itertools.combinations(offered, n)]
+    yield from (change for change in sets if not change.lossy)
+    if machine.device != "cpu" and machine.world == 1 and not compute.lora:  # one process alone trains adapters
+        for gpus in WORLDS:
+            text = (
+                f"--checkpointing and start it on {gpus} such GPUs, `torchrun --nproc-per-node {gpus} -m bench run ...`"
+            )
+            yield Change(text, machine={"checkpointing": True, "world": gpus})
+    yield from sorted((change for change in sets if change.lossy), key=lambda change: change.lossy)
+
+
+def fewest_gpus(size: Size, computes: Sequence[Compute], machine: Machine, there: float) -> Machine:
+    """The machine with as few processes under torchrun as hold everything in ``there`` bytes each, else with the most."""
+    for world in (1, *WORLDS):
+        machine = replace(machine, world=world)
+        if max(size.worker(compute, machine) for compute in computes) <= there:
+            break
+    return machine
+
+
+def remedy(compute: Compute, machine: Machine, amount: Callable[[Compute, Machine], int], there: int) -> str:
     """The least change with which the amount is there; empty where no change does it."""
-    for added, other, jobs in proposals(way, workers):
-        if MARGIN * amount(other, jobs) <= there:
-            return f"add {added} ({gigabytes(amount(other, jobs))})."
+    for change in proposals(compute, machine):
+        needed = amount(*change.applied(compute, machine))
+        if MARGIN * needed <= there:
+            return f"add {change.text} ({gigabytes(needed)})."
     return ""
-
-
-def proposals(way: Way, workers: int) -> Iterator[tuple[str, Way, int]]:
-    """What may be added, what it makes of the run, and of its workers: the least change first."""
-    offered = list(flags(way, workers))
-    sets = [chosen for n in range(1, len(offered) + 1) for chosen in itertools.combinations(offered, n)]
-    lossless = [chosen for chosen in sets if not any(flag.lossy for flag in chosen)]
-    lossy = [chosen for chosen in sets if any(flag.lossy for flag in chosen)]
-    yield from (made_of(way, workers, chosen) for chosen in lossless)
-    yield from on_more_gpus(way)
-    yield from (made_of(way, workers, chosen) for chosen in sorted(lossy, key=lossiness))
-
-
-def lossiness(chosen: Sequence[Flag]) -> int:
-    """How many of them change what is trained."""
-    return sum(flag.lossy for flag in chosen)
-
-
-def made_of(way: Way, workers: int, chosen: Sequence[Flag]) -> tuple[str, Way, int]:
-    """A run with these flags as well."""
-    for flag in chosen:
-        way, workers = flag.change(way, workers)
-    return " ".join(flag.text for flag in chosen), way, workers
-
-
-def on_more_gpus(way: Way) -> Iterator[tuple[str, Way, int]]:
-    """The model in parts, one with each of several GPUs; adapters are trained by one process alone."""
-    if way.device == "cpu" or way.world > 1 or way.lora:
-        return
-    for gpus in (2, 4, 8):
-        text = f"--checkpointing and start it on {gpus} such GPUs, `torchrun --nproc-per-node {gpus} -m bench run ...`"
-        yield text, replace(way, checkpointing=True, world=gpus), 1

@@ -13,31 +13,38 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.core import distributed
-from bench.core.compute import MICRO
-from bench.core.errors import UserError
+from bench.core.compute import WHOLE_STEP
+from bench.core.errors import Busy, UserError
+from bench.core.files import write_text
+from bench.core.provenance import provenance
 from bench.core.record import Record, RunSpec
 from bench.core.types import Json
-from bench.runs.jobs import Job, Result, Surroundings
-from bench.runs.setting import Paths
+from bench.records.files import read, write
+from bench.runs.jobs import Job, Result, WorkerConfig
+
+if TYPE_CHECKING:
+    from bench.runs.context import Work
 
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
+SAVE_EVERY = 25
+"""Steps between the resumable states of a real model's training."""
 
 
 class Pool:
     """Runs jobs in order on ``workers`` processes; call `run` once."""
 
-    def __init__(self, workers: int, around: Surroundings, report: Callable[[Json], None]) -> None:
-        self.workers, self.around, self.report = workers, around, report
+    def __init__(self, workers: int, config: WorkerConfig, report: Callable[[Json], None]) -> None:
+        self.workers, self.config, self.report = workers, config, report
         self.queue: deque[Job] = deque()
         self.lock = threading.Lock()
         self.results: list[Result] = []
@@ -101,7 +108,7 @@ class Pool:
                 process = self.start(number)
             answer = self.ask(process, job)
             if answer["status"] == "died":
-                answer = self.bury(job, number, process.wait())
+                answer = self.record_death(job, number, process.wait())
             with self.lock:
                 self.running -= 1
                 if answer["status"] == "busy":
@@ -129,38 +136,36 @@ class Pool:
 
     def start(self, number: int) -> subprocess.Popen[str]:
         """A new worker; it ends itself when its standard input closes, even if this process is killed."""
-        self.around.logs.mkdir(parents=True, exist_ok=True)
-        log = (self.around.logs / f"worker-{number}.log").open("a")
+        machine, logs = self.config.machine, self.config.logs
+        logs.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
-            "OMP_NUM_THREADS": str(self.around.threads),
-            "MKL_NUM_THREADS": str(self.around.threads),
+            "OMP_NUM_THREADS": str(machine.threads),
+            "MKL_NUM_THREADS": str(machine.threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
-        if ":" in self.around.device:  # the worker sees this GPU alone
-            environment["CUDA_VISIBLE_DEVICES"] = self.around.device.split(":")[1]
-        around = asdict(self.around) | {"store": str(self.around.store), "out": str(self.around.out), "logs": ""}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(around)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-        log.close()
+        if ":" in machine.device:  # the worker sees this GPU alone
+            environment["CUDA_VISIBLE_DEVICES"] = machine.device.split(":")[1]
+        with (logs / f"worker-{number}.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(self.config.to_json())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
         self.processes.append(process)
         return process
 
     def ask(self, process: subprocess.Popen[str], job: Job) -> Json:
         """Send a job and pass its events on until it ends."""
         assert process.stdin is not None and process.stdout is not None
-        line = json.dumps({"spec": job.spec.to_json(), "stage": job.stage, "estimate": job.estimate})
         try:
-            process.stdin.write(line + "\n")
+            process.stdin.write(json.dumps(job.to_json()) + "\n")
             process.stdin.flush()
-            tell = telling(job, self.report)
+            tell = with_times(job, self.report)
             for answer in process.stdout:
                 event: Json = json.loads(answer)
                 if event.get("event") == "end":
@@ -170,26 +175,25 @@ class Pool:
             process.kill()
         return {"status": "died"}
 
-    def bury(self, job: Job, number: int, code: int) -> Json:
+    def record_death(self, job: Job, number: int, code: int) -> Json:
         """A dead worker's job has failed, and only this process can still write that down."""
         message = f"the worker process ended with code {code} (killed, or out of memory?); see logs/worker-{number}.log"
         if not job.stage and not self.stopped:
-            write_failed(job.spec, message, self.around.out)
+            write_failed(job.spec, message, self.config.machine.out)
         return {"status": "failed", "message": message}
 
 
-def in_step(jobs: Sequence[Job], around: Surroundings, report: Callable[[Json], None]) -> list[Result]:
-    """The same jobs in this process, one after another: under torchrun every process is at the same one."""
+def in_step(jobs: Sequence[Job], config: WorkerConfig, report: Callable[[Json], None]) -> list[Result]:
+    """Do jobs in this process, one after another: under torchrun every process is at the same one."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     results: list[Result] = []
     for job in jobs:
-        worker = Worker(asdict(around), telling(job, report))
-        answer = worker.do({"spec": job.spec.to_json(), "stage": job.stage, "estimate": job.estimate}, wait=True)
+        answer = Worker(config, with_times(job, report)).do(job, wait=True)
         results.append(Result(job, answer["status"], answer.get("message", "")))
     return results
 
 
-def telling(job: Job, report: Callable[[Json], None]) -> Callable[[Json], None]:
+def with_times(job: Job, report: Callable[[Json], None]) -> Callable[[Json], None]:
     """``report`` for a worker's events, which say nothing of the job and of the time since the stage began."""
     began: dict[str, float] = {}
 
@@ -201,8 +205,8 @@ def telling(job: Job, report: Callable[[Json], None]) -> Callable[[Json], None]:
     return tell
 
 
-def serve_jobs(around: Json) -> None:
-    """The worker's side: read jobs from standard input, answer on standard output, which nothing else may write to."""
+def serve_jobs(config: WorkerConfig) -> None:
+    """Be a worker: read jobs from standard input, answer on standard output, which nothing else may write to."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
     lines: deque[str] = deque()
@@ -216,112 +220,96 @@ def serve_jobs(around: Json) -> None:
         os._exit(0)  # the parent has gone, or has nothing more to ask
 
     threading.Thread(target=listen, daemon=True).start()
-    worker = Worker(around, lambda event: print(json.dumps(event), file=answers, flush=True))
+    worker = Worker(config, lambda event: print(json.dumps(event), file=answers, flush=True))
     while True:
         with ready:
             while not lines:
                 ready.wait()
             line = lines.popleft()
-        worker.answer({"event": "end", **worker.do(json.loads(line))})
+        worker.report({"event": "end", **worker.do(Job.from_json(json.loads(line)))})
 
 
 class Worker:
     """Does jobs one after another, over one store."""
 
-    def __init__(self, around: Json, answer: Callable[[Json], None]) -> None:
+    def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
         from bench.runs.store import Store
 
-        self.store, self.out = Store(Path(around["store"])), Path(around["out"])
-        self.paths, self.device, self.threads = Paths.from_json(around["paths"]), around["device"], around["threads"]
-        self.checkpointing = around.get("checkpointing", False)
-        self.answer = answer
+        self.machine, self.paths, self.report = config.machine, config.paths, report
+        self.store, self.out = Store(self.machine.store), self.machine.out
 
-    def do(self, job: Json, wait: bool = False) -> Json:
+    def do(self, job: Job, wait: bool = False) -> Json:
         """Do one job; returns its status and, of a failure, the whole error."""
-        import traceback
-
-        from bench.core.errors import Busy
-
-        spec = RunSpec.from_json(job["spec"])
         try:
-            return {"status": distributed.together(lambda: self.run(spec, job, wait))}
+            return {"status": distributed.together(lambda: self.run(job, wait))}
         except Busy:
             return {"status": "busy"}
         except UserError as error:
             message = str(error)
         except distributed.OutOfStep:  # the first process may be out of reach, so that whoever can writes
-            if not job["stage"]:
-                write_failed(spec, hide_paths(traceback.format_exc(), self.folders()), self.out)
+            self.record_failure(job, traceback.format_exc())
             raise
         except Exception:  # the edge that records a failed run, with the whole error
             message = traceback.format_exc()
-        if not job["stage"] and distributed.is_first():
-            write_failed(spec, hide_paths(message, self.folders()), self.out)
+        if distributed.is_first():
+            self.record_failure(job, message)
         return {"status": "failed", "message": message}
 
-    def folders(self) -> list[str]:
-        """Folders of this machine that an error may name."""
-        places = (str(self.store.root), str(self.out), *self.paths.folders())
-        return [str(Path(place).absolute()) for place in places]
+    def record_failure(self, job: Job, message: str) -> None:
+        """Write a run's failed record, without the folders of this machine; a stage has none."""
+        if not job.stage:
+            places = (str(self.store.root), str(self.out), *self.paths.folders())
+            write_failed(job.spec, hide_paths(message, [str(Path(place).absolute()) for place in places]), self.out)
 
-    def run(self, spec: RunSpec, job: Json, wait: bool) -> str:
+    def run(self, job: Job, wait: bool) -> str:
         """Build the job's stage, or make and write its record."""
         import torch
 
-        from bench.core.files import write_text
-        from bench.records.files import read, write
         from bench.runs.runner import build_stage, execute
-        from bench.runs.validate import validate
+        from bench.runs.validate import row_file, validate
 
-        torch.set_num_threads(self.threads)
-        work = self.work(spec, wait)
-        if job["stage"] == "validate":
-            row = json.dumps(validate(spec, self.paths, work), indent=1)
-            write_text(self.out / "tune" / "rows" / f"{spec.key}.json", row)
+        torch.set_num_threads(self.machine.threads)
+        spec, work = job.spec, self.work(job.spec, wait)
+        if job.stage == "validate":
+            row = validate(spec, self.paths, work)
+            write_text(row_file(self.out, spec), json.dumps(row, indent=1))
             return "done"
-        if job["stage"]:
-            build_stage(spec, self.paths, work, job["stage"])
+        if job.stage:
+            build_stage(spec, self.paths, work, job.stage)
             return "done"
         place = self.out / Record(spec, "done").name
         if place.exists():
             read(place)  # what is no record stays where it is, and is said before the work instead of after it
-        record = execute(spec, self.paths, work, job["estimate"])
+        record = execute(spec, self.paths, work, job.estimate)
         if distributed.is_first():
             write(record, self.out)
         return record.status
 
-    def work(self, spec: RunSpec, wait: bool) -> Any:
+    def work(self, spec: RunSpec, wait: bool) -> Work:
         """A context for the spec's seed."""
-        from bench.core.provenance import provenance
         from bench.runs.context import Work
 
-        real, compute = spec.tier == "real", spec.compute
+        is_real, machine = spec.tier == "real", self.machine
         return Work(
             self.store,
             spec.seed,
-            provenance(self.device) | {"threads": self.threads} | self.resources(),
-            self.device,
-            micro=compute.get("micro", MICRO) if real else None,
-            save_every=25 if real else 0,
-            autocast=compute.get("autocast", False),
-            dtype=compute.get("dtype", "float32"),
-            lora=compute.get("lora", 0),
-            checkpointing=self.checkpointing,
+            provenance(machine.device) | {"threads": machine.threads} | self.resources(),
+            machine.device,
+            spec.compute if is_real else WHOLE_STEP,
+            machine.checkpointing,
+            save_every=SAVE_EVERY if is_real else 0,
             wait=wait,
-            report=self.answer,
+            report=self.report,
         )
 
     def resources(self) -> Json:
         """What saves memory or time and changes no number but for rounding, for the provenance."""
         several = {"processes": distributed.world()} if distributed.world() > 1 else {}
-        return several | ({"gradient_checkpointing": True} if self.checkpointing else {})
+        return several | ({"gradient_checkpointing": True} if self.machine.checkpointing else {})
 
 
 def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
     """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's."""
-    from bench.core.errors import UserError
-    from bench.records.files import read, write
-
     failed = Record(spec, "failed", reason)
     with suppress(UserError):
         place = out / failed.name

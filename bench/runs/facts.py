@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.core import registry
-from bench.core.contracts import Metric, Scenario
+from bench.core.contracts import Metric, Node, Scenario
 from bench.core.hashing import TOKENIZER_FILES, file_hash, folder_hash
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Checkpoint, Example, Json, Responses, bare, data_hash
@@ -15,7 +15,7 @@ from bench.metrics import score_all
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
 from bench.runs.responses import Measured
-from bench.runs.store import Node, Store
+from bench.runs.store import Store
 
 
 def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> Node:
@@ -44,10 +44,25 @@ def method_flops(own: Sequence[Node], counted: Json) -> Json:
     }
 
 
-def outside_of(target: Checkpoint, oracles: Sequence[Checkpoint], work: Work) -> Json:
-    """Which of target and oracles were trained elsewhere: nobody here can say on which rows."""
+def lineage(scenario: Scenario, target: Checkpoint, oracles: Sequence[Checkpoint], ledger: Ledger, work: Work) -> Json:
+    """Hashes of the scenario's data and checkpoints, and of the oracle's training rows those that are forget rows.
+
+    ``outside``: which of target and oracles were trained elsewhere, as nobody here can say on which rows.
+    """
     foreign = [checkpoint.hash for checkpoint in (target, *oracles) if not node_of(checkpoint, work)]
-    return {"outside": foreign} if foreign else {}
+    forget = {row.id for row in scenario.forget}
+    return {
+        **scenario.lineage,
+        "target": target.hash,
+        "oracles": [oracle.hash for oracle in oracles],
+        "history": [moment.checkpoint.hash for moment in scenario.history().moments] if scenario.history else [],
+        "history_used": sorted(ledger.past_used),
+        **({"outside": foreign} if foreign else {}),
+        "oracle_rows": {
+            "count": len(scenario.oracle_rows),
+            "in_forget": len({row.id for row in scenario.oracle_rows} & forget),
+        },
+    }
 
 
 def node_of(checkpoint: Checkpoint, work: Work) -> str:
@@ -94,8 +109,9 @@ def oracle_values(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> di
     return {m.name: [scores[m.name].value for scores in each if m.name in scores] for m in metrics}
 
 
-def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
+def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work) -> Json:
     """What a reader must know beside the scores."""
+    notes = {**work.notes, **ledger.notes}
     return {
         "headline": list(scenario.headline),
         "forgetting": list(scenario.forgetting),
@@ -103,7 +119,7 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Json:
         "forget_rows": len(scenario.forget),
         "retain_rows": len(ledger.retain_seen),
         "history_used": bool(ledger.past_used),
-        **({"notes": ledger.notes} if ledger.notes else {}),
+        **({"notes": notes} if notes else {}),
         "source": [source_of(step, spec) for step in spec.steps],
     }
 
@@ -140,7 +156,7 @@ def source_of(step: Step, spec: RunSpec) -> str:
     return "defaults" if registry.defaults(component) == dict(step.params) else "set by the user"
 
 
-def cost(own: Sequence[Node], found: Measured, work: Work, result: Checkpoint, estimate: Json | None) -> Json:
+def cost(own: Sequence[Node], found: Measured, work: Work, estimate: Json | None) -> Json:
     """What the method itself cost (shared stages are the task's), and what the whole scenario did."""
     stages = {node.info["label"]: node.info["seconds"] for node in own}
     shared = [node for node in work.nodes.values() if node not in own and node.key != found.node.key]

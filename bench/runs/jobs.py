@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+from bench.core.machine import Machine
 from bench.core.record import RunSpec
 from bench.core.types import Json
 from bench.runs.setting import Paths
@@ -21,8 +23,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The job's name in progress lines."""
         return f"{self.stage or self.spec.method} seed {self.spec.seed}"
+
+    def to_json(self) -> Json:
+        """Plain JSON, a line for a worker."""
+        return {"spec": self.spec.to_json(), "stage": self.stage, "estimate": self.estimate}
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`."""
+        return cls(RunSpec.from_json(data["spec"]), data["stage"], data["estimate"])
 
 
 @dataclass(frozen=True)
@@ -35,16 +46,31 @@ class Result:
     message: str = ""
     """The whole error of a failed job."""
 
+    @property
+    def reason(self) -> str:
+        """The last line of the error."""
+        return self.message.strip().splitlines()[-1] if self.message else "no reason"
+
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What every worker of a command is told."""
+class WorkerConfig:
+    """Where every worker of a command works."""
 
-    store: Path
-    out: Path
-    paths: Paths
-    device: str
-    threads: int
-    logs: Path
-    checkpointing: bool = False
-    """Whether training computes activations again in the backward pass, to save memory."""
+    machine: Machine
+    paths: Paths = field(default_factory=Paths)
+    logs: Path = Path("logs")
+    """Folder of the workers' logs."""
+
+    @classmethod
+    def of(cls, machine: Machine, paths: Paths) -> Self:
+        """The configuration with the logs beside the records."""
+        return cls(machine, paths, machine.out / "logs")
+
+    def to_json(self) -> Json:
+        """Plain JSON, an argument of the worker."""
+        return {"machine": self.machine.to_json(), "paths": self.paths.to_json(), "logs": str(self.logs)}
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """The inverse of `to_json`."""
+        return cls(Machine.from_json(data["machine"]), Paths.from_json(data["paths"]), Path(data["logs"]))

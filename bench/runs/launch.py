@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from bench.core import distributed
 from bench.core.errors import UserError, collect, unknown
 from bench.core.files import write_text
-from bench.core.machine import default_jobs, device_problems, machine_problems
+from bench.core.machine import Machine, device_problems
 from bench.core.record import Record
 from bench.records.files import load, read, write
 from bench.records.tracking import KINDS, Tracker, open_tracker
@@ -20,37 +21,39 @@ from bench.runs.asked import Asked
 from bench.runs.estimate import refusals, room_of
 from bench.runs.executor import Pool, in_step
 from bench.runs.facts import curves
-from bench.runs.jobs import Job, Result, Surroundings
+from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.plan import Entry, Plan, job_id, make_plan
-from bench.runs.progress import Reporter
+from bench.runs.progress import Reporter, ignore
 from bench.runs.responses import responses_in
 from bench.runs.store import Store
 from bench.runs.terminal import print_table, show_plan
 
+T = TypeVar("T")
 
-def fitting(plan: Plan, workers: int, store: Store) -> Plan:
-    """The plan, unless this machine can't hold its work: `UserError`, with what would make it fit."""
-    workers = 1 if plan.way.world > 1 else workers
-    if any(entry.status == "run" for entry in plan.entries):
-        collect(refusals(plan.size, plan.way, workers, room_of(plan.way, plan.size, store)))
+
+def fitting(plan: Plan) -> Plan:
+    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
+    if plan.todo:
+        room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
+        collect(refusals(plan.size, plan.compute, plan.machine, room))
     return plan
 
 
 def jobs_of(plan: Plan) -> list[Job]:
     """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
-    todo = [entry for entry in plan.entries if entry.status == "run"]
-    first = {entry.spec.seed: entry.spec for entry in reversed(todo)}
+    first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
     builds = [Job(first[seed], stage) for stage in stages for seed in sorted(first)]
     runs = [
         Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
-        for entry in todo
+        for entry in plan.todo
     ]
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
 
 
-def finish(plan: Plan, results: Sequence[Result], out: Path, store: Store, tracker: Tracker) -> None:
+def finish(plan: Plan, results: Sequence[Result], tracker: Tracker) -> None:
     """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
+    out, store = plan.machine.out, Store(plan.machine.store)
     for entry in plan.entries:
         if entry.status == "skipped":
             with suppress(UserError):  # a file in its place that is no record stays; `report` names it
@@ -61,12 +64,12 @@ def finish(plan: Plan, results: Sequence[Result], out: Path, store: Store, track
             continue
         try:
             record = read(out / Record(entry.spec, "done").name)
-        except UserError:  # the same
+        except UserError:  # no record: `report` names it
             continue
         if entry.old is not None and record.status == "done":
             print(compare(entry, record))
-        said = responses_in(store, record.lineage["responses"]) if record.status == "done" else None
-        tracker.record(record, said, curves(record, store))
+        responses = responses_in(store, record.lineage["responses"]) if record.status == "done" else None
+        tracker.record(record, responses, curves(record, store))
 
 
 def compare(entry: Entry, record: Record) -> str:
@@ -92,77 +95,77 @@ def report(out: Path) -> tuple[Path, list[Path]]:
     return page, draw(loaded.records, out / "plots")
 
 
-def run_command(
-    asked: Asked,
-    out: Path,
-    store_root: Path,
-    jobs: int | None,
-    device: str,
-    threads: int,
-    track: str,
-    checkpointing: bool = False,
-) -> bool:
-    """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    machine = machine_problems(device, jobs, threads, out, store_root)
-    problems = (*asked.problems, *machine, *distributed.problems(device, jobs, asked.compute.get("lora", 0)))
-    if track not in KINDS:
-        problems += (unknown("tracker", track, KINDS),)
-    store = Store(store_root)
-    device = distributed.start("cpu" if problems else device)
+def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
+    """Do the jobs of a command, and show how they get on.
+
+    In a pool of worker processes; under torchrun in this process, in step with the others.
+    """
+    if not distributed.is_first():
+        return in_step(jobs, config, ignore)
+    with Reporter() as reporter:
+        if distributed.world() > 1:
+            return in_step(jobs, config, reporter.report)
+        return Pool(config.machine.workers, config, reporter.report).run(jobs)
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """A line for each job that has failed, with the end of its error."""
+    return [f"{result.job.name}: {result.reason}" for result in results if result.status == "failed"]
+
+
+def on_first(prepare: Callable[[], T]) -> T | None:
+    """What ``prepare`` gives on the first process of torchrun, on all; None on the others where it is refused.
+
+    The first one says why, and ends torchrun with it.
+    """
     try:
-        plan = distributed.from_first(
-            lambda: fitting(
-                make_plan(replace(asked, problems=problems), out, store, device=device, checkpointing=checkpointing),
-                jobs or default_jobs(device),
-                store,
-            )
-        )
+        return distributed.from_first(prepare)
     except UserError:
         if distributed.is_first():
             raise
-        return False  # the first process says it, and ends torchrun with it
-    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
+        return None
+
+
+def run_command(asked: Asked, machine: Machine) -> bool:
+    """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
+    problems = (*asked.problems, *machine.problems(asked.compute.lora))
+    if machine.track not in KINDS:
+        problems += (unknown("tracker", machine.track, KINDS),)
+    machine = replace(machine, device=distributed.start("cpu" if problems else machine.device))
+    plan = on_first(lambda: fitting(make_plan(replace(asked, problems=problems), machine)))
+    if plan is None:
+        return False
+    jobs, config = jobs_of(plan), WorkerConfig.of(machine, plan.paths)
     if not distributed.is_first():
-        in_step(jobs_of(plan), around, lambda event: None)
+        carry_out(jobs, config)
         distributed.stop()
-        return False  # the same
-    tracker = open_tracker(track, out / "wandb")
-    workers = 1 if distributed.world() > 1 else jobs or default_jobs(device)
-    show_plan(plan, workers, store)
-    if asked.limit:
-        print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
-    began = time.perf_counter()
-    results: list[Result] = []
-    try:
-        with Reporter() as reporter:
-            if distributed.world() > 1:
-                results = in_step(jobs_of(plan), around, reporter.report)
-                distributed.stop()
-            else:
-                results = Pool(workers, around, reporter.report).run(jobs_of(plan))
-        finish(plan, results, out, store, tracker)
+        return False
+    out = machine.out
+    with closing(open_tracker(machine.track, out / "wandb")) as tracker:
+        show_plan(plan)
+        if asked.limit:
+            print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
+        began = time.perf_counter()
+        results = carry_out(jobs, config)
+        distributed.stop()
+        finish(plan, results, tracker)
         page, pictures = report(out)
         if results:
             tracker.report(page, pictures)
-    finally:
-        tracker.close()
     print_table(plan, out)
     print(f"leaderboard: {page}")
     print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
     print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed:
-        print(f"FAILED {result.job.name}: {result.message.strip().splitlines()[-1] if result.message else 'no reason'}")
+    failed = failures(results)
+    for line in failed:
+        print(f"FAILED {line}")
     return bool(failed)
 
 
-def plan_command(
-    asked: Asked, out: Path, store_root: Path, jobs: int | None, device: str, checkpointing: bool = False
-) -> None:
+def plan_command(asked: Asked, machine: Machine) -> None:
     """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
-    wrong = [] if re.fullmatch(r"cpu|cuda(:\d+)?", device) else device_problems(device)
-    store, workers = Store(store_root), jobs or default_jobs(device)
-    asked = replace(asked, problems=(*asked.problems, *wrong))
-    plan = make_plan(asked, out, store, only=True, device=device, checkpointing=checkpointing)
-    show_plan(plan, workers, store)
-    fitting(plan, workers, store)
+    is_named = re.fullmatch(r"cpu|cuda(:\d+)?", machine.device)
+    wrong = [] if is_named else device_problems(machine.device)
+    plan = make_plan(replace(asked, problems=(*asked.problems, *wrong)), machine, only=True)
+    show_plan(plan)
+    fitting(plan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Context, Recipe, Stream
 from bench.core.types import Checkpoint, Example, Json
 from bench.runs.context import Work
 
@@ -23,60 +23,70 @@ class Ledger:
     retain_seen: set[str] = field(default_factory=set)
     past_used: set[str] = field(default_factory=set)
     notes: Json = field(default_factory=dict)
-    """What the method said of itself."""
+    """Facts that the method noted about itself."""
+
+    def read(self, *checkpoints: Checkpoint) -> None:
+        """Enter checkpoints that the method has used."""
+        self.past_used |= {checkpoint.hash for checkpoint in checkpoints} & self.past
+
+    def see(self, *examples: Example) -> None:
+        """Enter rows that the method has used."""
+        self.retain_seen |= {example.id for example in examples} & self.retain
 
 
-@dataclass(frozen=True)
-class MethodContext:
-    """What a method gets: the engines and the seed, and no way to the task, its probes or its oracles."""
+class MethodContext(Context):
+    """The engines and the seed, and no way to the task, its probes or its oracles."""
 
-    seed: int
-    train: Callable[[Checkpoint, Sequence[Stream], Recipe, str], Checkpoint]
-    combine: Callable[..., Checkpoint]
-    """(terms, label, weights=None)."""
-    cast: Callable[[Checkpoint, str], Checkpoint]
-    scrambled: Callable[[Checkpoint, Checkpoint, str], Checkpoint]
-    influence: Callable[[Checkpoint, Sequence[Example], Sequence[Example], str], Checkpoint]
-    cached: Callable[[Json, Callable[[Path], Json | None], str], Path]
-    note: Callable[..., None]
+    def __init__(self, work: Work, ledger: Ledger) -> None:
+        """A context over ``work``; ``ledger`` is written while the method works."""
+        own = work.on_behalf_of("method")
+        self.seed = work.seed
+        # In closures, as no attribute of what a method holds may lead to ``work``, which knows the oracle's nodes.
+        self._engines: Callable[[], Work] = lambda: own
+        self._ledger: Callable[[], Ledger] = lambda: ledger
+
+    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+        """Fine-tune from ``start``."""
+        for stream in streams:
+            self._ledger().see(*stream.examples[: recipe.steps * stream.batch])  # no more can have been seen
+        self._ledger().read(start)
+        return self._engines().train(start, streams, recipe, label)
+
+    def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
+        """Add up checkpoints."""
+        from bench.engines.arithmetic.sums import as_terms
+
+        given = as_terms(terms)
+        self._ledger().read(*(term.checkpoint for term in given))
+        return self._engines().combine(given, label, weights)
+
+    def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+        """Convert a checkpoint's weights."""
+        self._ledger().read(checkpoint)
+        return self._engines().cast(checkpoint, dtype)
+
+    def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
+        """Put a control in the place of ``tuned - before``."""
+        self._ledger().read(before, tuned)
+        return self._engines().scrambled(before, tuned, kind)
+
+    def influence(
+        self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
+    ) -> Checkpoint:
+        """Estimate influence weights."""
+        self._ledger().read(checkpoint)
+        self._ledger().see(*retain)
+        return self._engines().influence(checkpoint, forget, retain, kind)
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts for the record."""
+        self._ledger().notes.update(facts)
+
+    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
+        """Build a folder once."""
+        return self._engines().cached(fields, build, label)
 
 
 def for_method(work: Work, ledger: Ledger) -> MethodContext:
     """A method's context over ``work``; ``ledger`` is written while the method works."""
-    own = work.on_behalf_of("method")
-
-    def train(start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
-        drawn = [stream.examples[: recipe.steps * stream.batch] for stream in streams]  # no more can have been seen
-        rows = {example.id for examples in drawn for example in examples}
-        ledger.retain_seen |= rows & ledger.retain
-        ledger.past_used |= {start.hash} & ledger.past
-        return own.train(start, streams, recipe, label)
-
-    def saw(*checkpoints: Checkpoint) -> None:
-        ledger.past_used |= {checkpoint.hash for checkpoint in checkpoints} & ledger.past
-
-    def combine(terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
-        from bench.engines.arithmetic.sums import as_terms
-
-        saw(*(term.checkpoint for term in as_terms(terms)))
-        return own.combine(terms, label, weights)
-
-    def cast(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
-        saw(checkpoint)
-        return own.cast(checkpoint, dtype)
-
-    def scrambled(before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
-        saw(before, tuned)
-        return own.scrambled(before, tuned, kind)
-
-    def influence(
-        checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
-    ) -> Checkpoint:
-        saw(checkpoint)
-        ledger.retain_seen |= {row.id for row in retain} & ledger.retain
-        return own.influence(checkpoint, forget, retain, kind)
-
-    def cached(fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
-        return own.cached(fields, build, label)  # not the bound method: its object knows every node, the oracle's too
-
-    return MethodContext(work.seed, train, combine, cast, scrambled, influence, cached, ledger.notes.update)
+    return MethodContext(work, ledger)

@@ -2,12 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, mistake, mistakes_in
 from bench.runs.asked import LAB, Asked
 from bench.runs.setting import Paths
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a command needs from outside the harness, by content and by place."""
+
+    model: str = LAB
+    """The model's name."""
+    paths: Paths = field(default_factory=Paths)
+    hashes: dict[str, str] = field(default_factory=dict)
+    """Content hashes of model, data, history and the like, for the key."""
+    fetch: tuple[str, ...] = ()
+    """Commands for what isn't fetched, with its size, where that is no mistake."""
+    is_complete: bool = True
+    """Whether the model and the data are here, to be looked at."""
+
+
+def look_outside(asked: Asked, models: Path, takes_files: bool = False, only: bool = False) -> Outside:
+    """Find and hash what the user names; ``takes_files``: whether the task's data are files, with commas between them.
+
+    ``only``: nothing is to be run yet, so what isn't fetched is no mistake, and `Outside.fetch` has its commands.
+    """
+    lm_eval = str(Path(asked.lm_eval_data).resolve()) if asked.lm_eval_data else ""
+    found = Search(models, only)
+    if asked.tier == LAB:
+        return Outside(paths=Paths(lm_eval=lm_eval), hashes=found.hashes | hash_lm_eval(asked))
+    from bench.assets.models import canonical
+
+    name, model = found.model(asked.model, "model") or (canonical(asked.model), "")
+    data = found.data(asked, takes_files)
+    target = found.model(asked.target, "target", "--target: ") if asked.target else None
+    oracles = [found.model(oracle, f"oracle-{i}", "--oracle: ") for i, oracle in enumerate(asked.oracles)]
+    history = found.history(asked.history, model) if asked.history else ""
+    folders = tuple(oracle[1] for oracle in oracles if oracle)
+    paths = Paths(model, data, lm_eval, history, target[1] if target else "", folders)
+    fetch = [*found.fetch, *([fetch_data(asked.task)] if only and data == "hub" else [])]
+    return Outside(name, paths, found.hashes | hash_lm_eval(asked), tuple(dict.fromkeys(fetch)), not fetch)
+
+
+@dataclass
+class Search:
+    """Looking for models and data, and what was found so far."""
+
+    models: Path
+    only: bool
+    hashes: dict[str, str] = field(default_factory=dict)
+    fetch: list[str] = field(default_factory=list)
+
+    def model(self, given: str, role: str, option: str = "") -> tuple[str, str] | None:
+        """Name and folder of a model, whose hash is kept under ``role``; None where it isn't here."""
+        from bench.assets.models import canonical, resolve
+
+        try:
+            found = resolve(given, self.models)
+        except UserError as error:
+            if self.only and isnt_fetched(given, self.models):
+                self.fetch.append(fetch_model(canonical(given) if role == "model" else given))
+            else:
+                mistake(*(f"{option}{problem}" for problem in error.problems))
+            return None
+        self.hashes[role] = found.hash
+        return found.name, str(found.path)
+
+    def data(self, asked: Asked, takes_files: bool) -> str:
+        """Where the data lie; ``hub`` where they aren't here."""
+        from bench.assets.data_sets import data_set, resolve
+
+        try:
+            rows = resolve(asked.task, asked.data, takes_files, self.models.parent / "data")
+        except UserError as error:
+            known = data_set(asked.task)
+            if self.only and known and known.source and asked.data in ("", "hub"):
+                self.fetch.append(fetch_data(asked.task))
+            else:
+                mistake(*error.problems)
+            return "hub"
+        if rows.hash:
+            self.hashes["data"] = rows.hash
+        return rows.path
+
+    def history(self, source: str, model: str) -> str:
+        """Where the model's past lies; without the model only the past's own mistakes are looked for."""
+        from bench.assets.history import history_digest
+        from bench.assets.history_file import load
+        from bench.assets.history_sources import with_model
+        from bench.core.types import Checkpoint
+
+        with mistakes_in(f"--history {source}: "):
+            past = load(source, self.models)
+            if model:
+                past = with_model(past, Checkpoint(model, self.hashes["model"]))
+                self.hashes["history"] = history_digest(past)
+                return str(Path(source).expanduser().resolve())
+        return ""
+
+
+def isnt_fetched(name: str, models: Path) -> bool:
+    """Whether this names a model that could be fetched and isn't."""
+    from bench.assets.known_models import KNOWN
+    from bench.assets.models import canonical, check_name, folder_name
+
+    try:
+        check_name(canonical(name))
+    except UserError:
+        return False
+    is_local = name not in KNOWN and Path(name).expanduser().is_dir()
+    return not is_local and not (models / folder_name(name)).exists()
 
 
 def fetch_model(name: str) -> str:
@@ -27,107 +134,29 @@ def fetch_data(task: str) -> str:
     return f"{how_to_fetch(task)} (some MB of text)"
 
 
-def outside(
-    asked: Asked,
-    tier: str,
-    models: Path,
-    problems: list[str],
-    takes_files: bool = False,
-    absent: list[str] | None = None,
-) -> tuple[dict[str, str], Paths, str]:
-    """Content hashes and places of the model and the data that come from outside the harness, and the model's name.
-
-    ``takes_files``: whether the task's data are files of the user's, with commas between them. ``absent`` collects the
-    commands for what isn't fetched, which is a mistake where it is None.
-    """
-    if tier == LAB:
-        return {}, Paths(), LAB
-    from bench.assets.data_sets import data_set
-    from bench.assets.data_sets import resolve as resolve_data
-    from bench.assets.models import canonical, resolve
-
-    hashes: dict[str, str] = {}
-    elsewhere: dict[str, list[str]] = {"target": [], "oracle": []}
-    model, name = "", asked.model
-    try:
-        reference = resolve(asked.model, models)
-        hashes["model"], model, name = reference.hash, str(reference.path), reference.name
-    except UserError as error:
-        if absent is not None and isnt_fetched(asked.model, models):
-            name = canonical(asked.model)
-            absent.append(fetch_model(name))
-        else:
-            problems.extend(error.problems)
-    data = "hub"
-    try:
-        rows = resolve_data(asked.task, asked.data, takes_files, models.parent / "data")
-        data = rows.path
-        hashes |= {"data": rows.hash} if rows.hash else {}
-    except UserError as error:
-        known = data_set(asked.task)
-        if absent is None or known is None or not known.source or asked.data not in ("", "hub"):
-            problems.extend(error.problems)
-        else:
-            absent.append(fetch_data(asked.task))
-    for i, (option, given) in enumerate([("target", asked.target), *(("oracle", oracle) for oracle in asked.oracles)]):
-        if given:
-            try:
-                other = resolve(given, models)
-                hashes["target" if option == "target" else f"oracle-{i - 1}"] = other.hash
-                elsewhere[option].append(str(other.path))
-            except UserError as error:
-                if absent is not None and isnt_fetched(given, models):
-                    absent.append(fetch_model(given))
-                    continue
-                problems.extend(f"--{option}: {problem}" for problem in error.problems)
-    past = ""
-    if asked.history and model:
-        past, hashes["history"] = past_of(asked.history, model, hashes["model"], models, problems)
-    elif asked.history:
-        past_of(asked.history, "", "", models, problems)
-    found = Paths(model, data, history=past, target="".join(elsewhere["target"]), oracles=tuple(elsewhere["oracle"]))
-    return hashes, found, name
-
-
-def isnt_fetched(name: str, models: Path) -> bool:
-    """Whether this names a model that could be fetched and isn't."""
-    from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical, check_name, folder_name
-
-    try:
-        check_name(canonical(name))
-    except UserError:
-        return False
-    is_local = name not in KNOWN and Path(name).expanduser().is_dir()
-    return not is_local and not (models / folder_name(name)).exists()
-
-
-def past_of(source: str, model: str, model_hash: str, models: Path, problems: list[str]) -> tuple[str, str]:
-    """Where the model's history lies, and its digest; without a model only the history's own mistakes are looked for."""
-    from bench.assets.history import history_digest
-    from bench.assets.history_file import load
-    from bench.assets.history_sources import with_model
-    from bench.core.types import Checkpoint
-
-    try:
-        past = load(source, models)
-        if model:
-            past = with_model(past, Checkpoint(model, model_hash))
-    except UserError as error:
-        problems.extend(f"--history {source}: {problem}" for problem in error.problems)
-        return "", ""
-    return str(Path(source).expanduser().resolve()), history_digest(past)
-
-
-def check_lm_eval(names_: Sequence[str], data: str, problems: list[str]) -> None:
-    """A sentence for every lm-eval task that isn't there."""
+def check_lm_eval(asked: Asked, answers: frozenset[str]) -> None:
+    """Report lm-eval tasks that aren't there, or that the task's models (``answers``: kinds of probes) can't be asked."""
+    if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
+        mistake(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
+        return
+    if not asked.lm_eval:
+        return
+    if "lm-eval" not in answers:
+        mistake(f"--lm-eval asks language models, and those of {asked.task} are none: leave it out.")
+        return
     from bench.engines.measuring.lm_eval import first_of, leaves
 
-    for name in names_:
-        try:
-            leaves(first_of(name)[0], Path(data) if data else None)
-        except UserError as error:
-            problems.extend(error.problems)
+    for name in asked.lm_eval:
+        with mistakes_in():
+            leaves(first_of(name)[0], Path(asked.lm_eval_data) if asked.lm_eval_data else None)
+
+
+def hash_lm_eval(asked: Asked) -> dict[str, str]:
+    """The hash of lm-eval's offline data, where tasks of it are asked."""
+    from bench.core.hashing import tree_hash
+
+    folder = Path(asked.lm_eval_data)
+    return {"lm_eval": tree_hash(folder)} if asked.lm_eval and asked.lm_eval_data and folder.is_dir() else {}
 
 
 def data_name(data: str) -> str:

@@ -7,22 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.assets.shapes import known_shape, parameters_in, shape_in
-from bench.core import machine as memory
 from bench.core import registry
-from bench.core.compute import Way
-from bench.core.contracts import Outline, Setting
-from bench.core.errors import UserError, collect
+from bench.core.compute import Compute
+from bench.core.contracts import ALL_KINDS, Outline
+from bench.core.errors import UserError, collecting, mistake
+from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.records.files import read
-from bench.runs.asked import LAB, Asked, component, component_params, computing, method_names, parse_sets, rows_of
-from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
-from bench.runs.outside import check_lm_eval, data_name, fetch_data, outside
-from bench.runs.setting import Paths, setting_of
+from bench.runs.asked import LAB, Asked, Understood, understand
+from bench.runs.estimate import Size, checkpoints_of, estimate, model_shape
+from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
+from bench.runs.setting import Paths, make_task, setting_of
 from bench.runs.store import Store
-
-ALWAYS = ("target", "retrain")
-"""Rows of every table: the untouched model and the oracle."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a command, and the stages that its runs share."""
+    """Every run of a command, the stages that its runs share, and what all of it takes."""
 
     entries: tuple[Entry, ...]
     paths: Paths
@@ -51,196 +47,80 @@ class Plan:
     """Expected seconds of ``history``, ``target``, ``oracle-0`` ... for one seed."""
     memory: int = 0
     """Expected bytes of one worker; on a GPU of the GPU's."""
-    seeds: tuple[int, ...] = ()
     size: Size | None = None
     """What memory and disk depend on, of a real model; None for the lab, and where nobody knows the model's shape."""
-    way: Way = field(default_factory=Way)
+    compute: Compute = field(default_factory=Compute)
+    """How training computes what takes the most memory."""
+    machine: Machine = field(default_factory=Machine)
     fetch: tuple[str, ...] = ()
     """Commands for what isn't fetched, with its size."""
     guessed: bool = True
     """Whether nothing like it has been trained in this store, so that times come from a stated rate."""
 
-    def seconds(self, jobs: int) -> float:
-        """Expected wall time: the work of all seeds over ``jobs`` workers."""
-        todo = [entry for entry in self.entries if entry.status == "run"]
-        seeds = {entry.spec.seed for entry in todo}
-        return (sum(self.stages.values()) * len(seeds) + sum(entry.seconds for entry in todo)) / max(1, jobs)
+    @property
+    def todo(self) -> list[Entry]:
+        """The runs that are to be made."""
+        return [entry for entry in self.entries if entry.status == "run"]
+
+    def seconds(self, workers: int) -> float:
+        """Expected wall time: the work of all seeds over so many workers."""
+        seeds = {entry.spec.seed for entry in self.todo}
+        return (sum(self.stages.values()) * len(seeds) + sum(entry.seconds for entry in self.todo)) / max(1, workers)
 
 
-def make_plan(
-    asked: Asked,
-    out: Path,
-    store: Store,
-    *,
-    only: bool = False,
-    device: str = "cpu",
-    checkpointing: bool = False,
-) -> Plan:
-    """Understand ``asked``; raises one `UserError` with every mistake in it.
+def make_plan(asked: Asked, machine: Machine, *, only: bool = False) -> Plan:
+    """Understand ``asked``, look outside, build the specs, judge each and estimate what is left to do.
 
-    ``only``: nothing is to be run yet, so a model or data that aren't fetched are no mistake; `Plan.fetch` has them.
+    Raises one `UserError` with every mistake. ``only``: nothing is to be run yet, so a model or data that aren't fetched
+    are no mistake; `Plan.fetch` has them.
     """
-    problems = list(asked.problems)
-    task = component("tasks", asked.task, problems)
-    wanted = method_names(asked.methods, problems)
-    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)], problems)
-    if asked.limit is not None and asked.limit < 1:
-        problems.append(f"--limit must be at least 1, not {asked.limit}.")
-    if not asked.seeds and not asked.problems:
-        problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
-    if len(set(asked.seeds)) < len(asked.seeds):
-        problems.append("--seeds names a seed twice.")
-    tier = "real" if asked.model and asked.model != LAB else LAB
-    if task is not None and tier not in task.tiers:
-        problems.append(
-            f"{asked.task} has no {tier} tier yet; it has: {', '.join(task.tiers)}. Leave out --model to run the lab."
-        )
-    if tier == LAB and asked.data:
-        problems.append("--data goes with --model: the lab generates its own rows.")
-    if tier == LAB and asked.history:
-        problems.append("--history goes with --model: the lab makes its own history.")
-    if tier == LAB and (asked.target or asked.oracles):
-        problems.append("--target and --oracle go with --model: the lab trains its own.")
-    compute = computing(asked, tier, problems)
-    absent: list[str] | None = [] if only else None
-    hashes, paths, model = outside(
-        asked, tier, store.root / "models", problems, task is not None and task.files, absent
-    )
-    if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
-        problems.append(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
-    elif asked.lm_eval and task is not None and "lm-eval" not in task.answers:
-        problems.append(f"--lm-eval asks language models, and those of {asked.task} are none: leave it out.")
-    elif asked.lm_eval:
-        check_lm_eval(asked.lm_eval, asked.lm_eval_data, problems)
-    if asked.lm_eval_data and asked.lm_eval and Path(asked.lm_eval_data).is_dir():
-        from bench.core.hashing import tree_hash
-
-        hashes["lm_eval"] = tree_hash(Path(asked.lm_eval_data))
-    paths = replace(paths, lm_eval=asked.lm_eval_data and str(Path(asked.lm_eval_data).resolve()))
-    specs: list[RunSpec] = []
-    rows = rows_of(wanted, sets, f"{tier}-{(task and task.presets_of) or asked.task}", asked.then, problems)
-    if task is not None:
-        params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
+    store = Store(machine.store)
+    with collecting() as problems:
+        mistake(*asked.problems)
+        understood = understand(asked)
+        task = understood.task
+        outside = look_outside(asked, store.root / "models", bool(task and task.files), only)
+        check_lm_eval(asked, task.answers if task else ALL_KINDS)
         if not problems:
-            problems.extend(task(**params).problems_in(tier))
-        there = not only or not (absent or paths.data == "hub")  # else there is nothing to look at yet
-        if not problems and tier != LAB and there:
-            problems.extend(task(**params).check(setting_of(first_spec(asked, tier, model, hashes, compute), paths)))
-        if not problems:
-            specs = [
-                whole(
-                    RunSpec(
-                        task=asked.task,
-                        task_params=params,
-                        tier=tier,
-                        model=model,
-                        steps=row,
-                        seed=seed,
-                        limit=asked.limit,
-                        data=data_name(asked.data) if tier == "real" else task.data,
-                        hashes=hashes,
-                        lm_eval=asked.lm_eval,
-                        kinds=asked.kinds,
-                        compute=compute,
-                        study=asked.study,
-                    )
-                )
-                for row in rows
-                for seed in asked.seeds
-            ]
-    collect(list(dict.fromkeys(problems)))  # a method's variants share its mistakes
-    assert task is not None
-    setting = setting_of(specs[0], paths)
-    outline = task(**params).outline(setting)
-    way = way_of(compute, device, checkpointing)
-    shape = None
-    if tier != LAB:
-        folder = Path(paths.model)
-        shape = shape_in(folder) if paths.model else known_shape(asked.model)
-        counted = shape.parameters if shape else parameters_in(folder) if paths.model else 0
-        outline = replace(outline, parameters=counted)
-    gpu = memory.gpu(device) if device != "cpu" else None
-    half = "bfloat16" if way.autocast or way.dtype == "bfloat16" else "float32"
-    rate = known_rate(store.root, outline.parameters, device, half, gpu.name if gpu else "") * way.world
-    rate *= 6 / way.operations
-    one = outline.parameters * way.width
-    entries = tuple(entry(spec, task, setting, out, store, outline, rate) for spec in specs)
-    entries = tuple(replace(e, disk=written(e.spec) * one if e.status == "run" else 0) for e in entries)
-    stages = {
-        name: cost(outline, rows, rate)
-        for name, rows in outline.stages.items()
-        if not (name == "target" and asked.target) and not (name.startswith("oracle-") and asked.oracles)
-    }
-    size = Size(shape, outline.row_tokens, *amounts(entries, stages, asked)) if shape else None
-    used = ways(way, outline, stages, [e.spec for e in entries if e.status == "run"])
-    if way.world > 1 and any(each.lora for each in used):
-        raise UserError(
-            "Adapters are trained in one process, and here --lora, a method's or a task's recipe asks for them: "
-            "leave out torchrun, or the adapters."
+            check_task(asked, understood, outside)
+    specs = specs_of(asked, understood, outside)
+    entries = [judge(spec, outside.paths, machine, store) for spec in specs]
+    return estimated(entries, asked, outside, machine, store)
+
+
+def check_task(asked: Asked, understood: Understood, outside: Outside) -> None:
+    """Report what a task refuses: its parameters in this tier, and a model or data that it can't use."""
+    task = understood.task(**understood.params)
+    wrong = task.problems_in(asked.tier)
+    if not wrong and asked.tier != LAB and outside.is_complete:
+        spec = RunSpec(
+            asked.task, {}, asked.tier, outside.model, (), 0, hashes=outside.hashes, compute=understood.compute
         )
-    way = heaviest(size, used) if size else way
-    return Plan(
-        entries,
-        paths,
-        stages,
-        size.worker(way) if size else PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters,
-        asked.seeds,
-        size,
-        way,
-        tuple(dict.fromkeys([*(absent or []), *([fetch_data(asked.task)] if only and paths.data == "hub" else [])])),
-        not seen_rates(store.root, outline.parameters, device),
+        wrong = task.check(setting_of(spec, outside.paths))
+    mistake(*wrong)
+
+
+def specs_of(asked: Asked, understood: Understood, outside: Outside) -> list[RunSpec]:
+    """The run of every row on every seed."""
+    first = RunSpec(
+        task=asked.task,
+        task_params=understood.params,
+        tier=asked.tier,
+        model=outside.model,
+        steps=(),
+        seed=0,
+        limit=asked.limit,
+        data=understood.task.data if asked.tier == LAB else data_name(asked.data),
+        hashes=outside.hashes,
+        lm_eval=asked.lm_eval,
+        kinds=asked.kinds,
+        compute=understood.compute,
+        study=asked.study,
     )
+    return [with_versions(replace(first, steps=row, seed=seed)) for row in understood.rows for seed in asked.seeds]
 
 
-def way_of(compute: Mapping[str, Any], device: str, checkpointing: bool) -> Way:
-    """How a spec's training computes."""
-    from bench.core.compute import MICRO
-    from bench.core.distributed import launched
-
-    return Way(
-        compute.get("dtype", "float32"),
-        compute.get("autocast", False),
-        compute.get("lora", 0),
-        compute.get("micro", MICRO),
-        checkpointing,
-        launched(),
-        device,
-    )
-
-
-def ways(way: Way, outline: Outline, stages: Mapping[str, float], todo: Sequence[RunSpec]) -> list[Way]:
-    """How each thing that is left is trained: the stages by their own recipe, a method's with its own adapters."""
-    own = outline.recipe
-    found = [replace(way, dtype=own.dtype or way.dtype, lora=own.lora or way.lora) if own else way] if stages else []
-    for step in (step for spec in todo for step in spec.steps):
-        method = registry.load("methods", step.method)(**step.params)
-        if method.rows(outline.forget, outline.retain):
-            found.append(replace(way, lora=getattr(method, "lora", 0) or way.lora))
-    return found or [way]
-
-
-def heaviest(size: Size, found: Sequence[Way]) -> Way:
-    """The way that takes the most memory."""
-    return max(found, key=lambda way: size.parts(way).get("training", 0))
-
-
-def amounts(entries: Sequence[Entry], stages: Mapping[str, float], asked: Asked) -> tuple[int, int, int, bool]:
-    """For `Size`: streams of rows that are trained on together, oracles, checkpoints written, whether any is trained."""
-    todo = [entry.spec for entry in entries if entry.status == "run"]
-    steps = [step for spec in todo for step in spec.steps]
-    streams = [registry.load("methods", step.method).together for step in steps]
-    oracles = len(asked.oracles) or sum(name.startswith("oracle-") for name in stages)
-    shared = len(stages) * len({spec.seed for spec in todo})
-    return max(streams, default=1), oracles, sum(map(written, todo)) + shared, bool(todo)
-
-
-def written(spec: RunSpec) -> int:
-    """Checkpoints that a run's own steps leave in the store."""
-    made = [registry.load("methods", step.method)(**step.params) for step in spec.steps]
-    return sum(method.checkpoints() for method in made)
-
-
-def whole(spec: RunSpec) -> RunSpec:
+def with_versions(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
     task = registry.load("tasks", spec.task)
     code = registry.plugin_code("tasks", spec.task)
@@ -248,10 +128,12 @@ def whole(spec: RunSpec) -> RunSpec:
     for step in spec.steps:
         code |= registry.plugin_code("methods", step.method)
         versions[step.method] = registry.load("methods", step.method).version
-    return replace(spec, task_params=said(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions)
+    return replace(
+        spec, task_params=without_unsaid(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions
+    )
 
 
-def said(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+def without_unsaid(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """A task's parameters without those that it leaves out at their default."""
     defaults, unsaid = registry.defaults(task), task.unsaid
     return {name: value for name, value in params.items() if name not in unsaid or value != defaults[name]}
@@ -265,30 +147,19 @@ def engines(task: Any, tier: str) -> dict[str, int]:
     return found | {metric.name: metric.version for metric in task().metrics(tier)}
 
 
-def cost(outline: Outline, rows: float, rate: float) -> float:
-    """Seconds to train on ``rows``."""
-    return 6 * outline.parameters * outline.row_tokens * rows / rate
-
-
-def entry(spec: RunSpec, task: Any, setting: Setting, out: Path, store: Store, outline: Outline, rate: float) -> Entry:
-    """What would happen to one spec."""
-    missing = [
-        need
-        for step in spec.steps
-        for need in sorted(registry.load("methods", step.method).needs - task(**spec.task_params).offers(setting))
-    ]
+def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Entry:
+    """What would happen to one spec, by the records in the machine's folder and the store's nodes."""
+    offers = make_task(spec).offers(setting_of(spec, paths))
+    missing = [need for step in spec.steps for need in sorted(registry.load("methods", step.method).needs - offers)]
     if missing:
         return Entry(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
-    old = finished(spec, out)
+    old = finished_record(spec, machine.out)
     if old is not None and is_kept(old, store):
         return Entry(spec, "cached")
-    rows = sum(
-        registry.load("methods", s.method)(**s.params).rows(outline.forget, outline.retain) for s in spec.steps
-    ) + 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10)
-    return Entry(spec, "run", seconds=cost(outline, rows, rate), old=old)
+    return Entry(spec, "run", old=old)
 
 
-def finished(spec: RunSpec, out: Path) -> Record | None:
+def finished_record(spec: RunSpec, out: Path) -> Record | None:
     """The spec's finished record, if there is a good one."""
     path = out / Record(spec, "done").name
     if not path.exists():
@@ -310,9 +181,35 @@ def is_kept(record: Record, store: Store) -> bool:
     return all(key and store.find(key) is not None for key in nodes)
 
 
-def first_spec(asked: Asked, tier: str, model: str, hashes: Mapping[str, str], compute: Mapping[str, Any]) -> RunSpec:
-    """Enough of a spec for its setting."""
-    return RunSpec(asked.task, {}, tier, model, (), 0, hashes=hashes, compute=compute)
+def estimated(entries: Sequence[Entry], asked: Asked, outside: Outside, machine: Machine, store: Store) -> Plan:
+    """The plan of judged runs, with what those take that are left to do."""
+    spec = entries[0].spec
+    outline: Outline = make_task(spec).outline(setting_of(spec, outside.paths))
+    shape = None
+    if asked.tier != LAB:
+        shape, parameters = model_shape(outside.paths.model, asked.model)
+        outline = replace(outline, parameters=parameters)
+    given = [*(["target"] if asked.target else []), *(f"oracle-{i}" for i in range(len(asked.oracles)))]
+    todo = [entry.spec for entry in entries if entry.status == "run"]
+    takes = estimate(todo, outline, spec.compute, machine, store, given, shape)
+    one = outline.parameters * spec.compute.width
+    planned = tuple(
+        replace(entry, seconds=takes.runs[entry.spec.key], disk=checkpoints_of(entry.spec) * one)
+        if entry.status == "run"
+        else entry
+        for entry in entries
+    )
+    return Plan(
+        planned,
+        outside.paths,
+        takes.stages,
+        takes.memory,
+        takes.size,
+        takes.compute,
+        machine,
+        outside.fetch,
+        takes.guessed,
+    )
 
 
 def job_id(spec: RunSpec) -> str:

@@ -85,6 +85,10 @@ class Reporter:
                 self._view.show(cast(Event, event))
 
 
+def ignore(event: Mapping[str, Any]) -> None:
+    """Show nothing."""
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether bars can be drawn there."""
     return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")

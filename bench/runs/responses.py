@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core import distributed
-from bench.core.contracts import Scenario
+from bench.core.contracts import Node, Scenario
 from bench.core.errors import UserError
 from bench.core.hashing import digest, file_hash
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.core.versions import MEASURE
 from bench.records.files import read_responses, write_responses
 from bench.runs.context import Work
-from bench.runs.store import Node, Store
+from bench.runs.store import Store
 
 RESPONSES_FILE = "responses.json.gz"
 

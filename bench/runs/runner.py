@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.core import registry
 from bench.core.contracts import Metric, Scenario, Told
-from bench.core.errors import Busy, Unmet
+from bench.core.errors import Unmet
 from bench.core.record import Record, RunSpec
 from bench.core.types import Checkpoint, Json, Request, Validation, bare
 from bench.engines.loaders import sealed
 from bench.metrics import score_all
 from bench.runs.context import Work
-from bench.runs.facts import cost, facts, floors, flops, merged_provenance, node_of, oracle_values, outside_of, theta_0
+from bench.runs.facts import cost, facts, floors, flops, lineage, merged_provenance, node_of, oracle_values, theta_0
 from bench.runs.method_context import Ledger, for_method
 from bench.runs.responses import judge_facts, measured, with_grades
 from bench.runs.setting import Paths, make_task, setting_of
@@ -24,9 +23,9 @@ from bench.runs.setting import Paths, make_task, setting_of
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
-    whole = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
-    kept = [p for p in whole.probes if not (spec.lean and p.kind in LEFT_OUT) and p.kind in (spec.kinds or (p.kind,))]
-    return replace(whole, probes=tuple(kept))
+    scenario = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
+    probes = [probe for probe in scenario.probes if not (spec.lean and probe.kind in LEFT_OUT)]
+    return replace(scenario, probes=tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds))
 
 
 LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
@@ -74,7 +73,7 @@ def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
 def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = None) -> Record:
     """Run a spec and score it. A need that the task can't meet gives a skipped record; other errors are raised."""
     scenario = prepare(spec, paths, work)
-    target, known = scenario.target(), built(scenario.oracles, work)
+    target, known = scenario.target(), oracles_there(scenario, work)
     if any(step.method == "retrain" for step in spec.steps):
         known = [oracle() for oracle in scenario.oracles]
     before = set(work.nodes)
@@ -87,12 +86,17 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     oracles = [oracle() for oracle in scenario.oracles]
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
         own = [node for node in work.nodes.values() if str(node.path) == result.path]
-        ledger.retain_seen |= {row.id for row in scenario.retain}
+        ledger.see(*scenario.retain)
     asked = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
     others = [with_grades(oracle, asked, scenario, work) for oracle in asked]
     found = with_grades(measured(result, scenario, oracles, spec.limit, work), asked, scenario, work)
-    scored = score_all(scenario.metrics, found.responses, [other.responses for other in others])
-    values = oracle_values(scenario.metrics, [other.responses for other in others])
+    against = [other.responses for other in others]
+    scored = score_all(scenario.metrics, found.responses, against)
+    values = oracle_values(scenario.metrics, against)
+    judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
+    about = facts(spec, scenario, ledger, work) | theta_0(scenario, target, ledger) | judged
+    past = lineage(scenario, target, oracles, ledger, work)
+    spent = cost(own, found, work, estimate) | flops(own, scenario, target, work)
     return Record(
         spec=spec,
         status="done",
@@ -101,45 +105,26 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
         floors=floors(scenario.metrics, values),
-        facts=facts(spec, scenario, ledger)
-        | theta_0(scenario, target, ledger)
-        | judge_facts(scenario, target, oracles, asked, spec.limit, work)
-        | {"oracle_values": values},
-        lineage={
-            **scenario.lineage,
-            "target": target.hash,
-            "oracles": [oracle.hash for oracle in oracles],
-            "history": [moment.checkpoint.hash for moment in scenario.history().moments] if scenario.history else [],
-            "history_used": sorted(ledger.past_used),
-            **outside_of(target, oracles, work),
-            "oracle_rows": {
-                "count": len(scenario.oracle_rows),
-                "in_forget": len({row.id for row in scenario.oracle_rows} & {row.id for row in scenario.forget}),
-            },
+        facts=about | {"oracle_values": values},
+        lineage=past
+        | {
             "result": result.hash,
             "result_node": node_of(result, work),
             "responses": found.node.key,
             "oracle_responses": [other.node.key for other in others],
         },
-        cost=cost(own, found, work, result, estimate) | flops(own, scenario, target, work),
+        cost=spent,
         provenance=merged_provenance(work),
     )
 
 
-def built(oracles: Sequence[Callable[[], Checkpoint]], work: Work) -> list[Checkpoint]:
+def oracles_there(scenario: Scenario, work: Work) -> list[Checkpoint]:
     """The oracles that exist already, to be sealed while a method works.
 
     One that doesn't exist yet can't be opened either and need not be waited for: another worker may be building it.
     """
-    found = []
-    work.only_cached = True
-    try:
-        for oracle in oracles:
-            with suppress(Busy):
-                found.append(oracle())
-    finally:
-        work.only_cached = False
-    return found
+    found = [work.store.if_published(oracle) for oracle in scenario.oracles]
+    return [oracle for oracle in found if oracle is not None]
 
 
 def unlearn(
@@ -151,35 +136,38 @@ def unlearn(
     ledger: Ledger,
 ) -> Checkpoint:
     """Apply the steps in order, each method seeing its `Request` and nothing else; from the target or `RunSpec.start`."""
-    result = target
-    if spec.start:
-        result = begin(spec, scenario, ledger)
-    told = scenario.told or Told(scenario.forget, scenario.retain)
+    result = begin(spec, scenario, ledger) if spec.start else target
     for step in spec.steps:
         component = registry.load("methods", step.method)
-        method = component(**step.params)
         is_oracle = step.method == "retrain"
-        history = scenario.history() if scenario.history and "history" in component.needs else None
-        if "history" in component.needs and history is None:
-            raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
-        if "instructions" in component.needs and not scenario.instructions:
-            raise Unmet("it needs rows of instructions, and this task has none")
-        ledger.past |= {moment.checkpoint.hash for moment in history.moments} if history else set()
-        held = scenario.validation
-        request = Request(
-            target=result,
-            forget=bare(told.forget),
-            retain=bare(told.retain) if "retain" in component.needs else (),
-            validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
-            history=history,
-            oracle=oracles[0] if is_oracle and oracles else None,
-            instructions=bare(scenario.instructions) if "instructions" in component.needs else (),
-        )
-        given = {moment.checkpoint.hash for moment in history.moments} if history else set()
+        request = request_for(component.needs, scenario, result)
+        if is_oracle and oracles:
+            request = replace(request, oracle=oracles[0])
+        given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
+        ledger.past |= given
         with sealed([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
-            result = method.unlearn(request, for_method(work, ledger))
-        ledger.past_used |= {result.hash} & ledger.past
+            result = component(**step.params).unlearn(request, for_method(work, ledger))
+        ledger.read(result)
     return result
+
+
+def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) -> Request:
+    """What a method with these needs is given; `Unmet` where the scenario lacks one."""
+    history = scenario.history() if scenario.history and "history" in needs else None
+    if "history" in needs and history is None:
+        raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
+    if "instructions" in needs and not scenario.instructions:
+        raise Unmet("it needs rows of instructions, and this task has none")
+    told = scenario.told or Told(scenario.forget, scenario.retain)
+    held = scenario.validation
+    return Request(
+        target=start,
+        forget=bare(told.forget),
+        retain=bare(told.retain) if "retain" in needs else (),
+        validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
+        history=history,
+        instructions=bare(scenario.instructions) if "instructions" in needs else (),
+    )
 
 
 def begin(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
@@ -190,5 +178,5 @@ def begin(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
         raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
     moment = choose(scenario.history(), spec.start)
     ledger.past |= {moment.checkpoint.hash}
-    ledger.past_used |= {moment.checkpoint.hash}
+    ledger.read(moment.checkpoint)
     return moment.checkpoint

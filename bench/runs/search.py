@@ -9,51 +9,36 @@ from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.core.files import write_text
-from bench.core.machine import default_jobs, machine_problems
+from bench.core.machine import Machine
 from bench.core.record import Step
 from bench.core.types import Json
 from bench.runs.asked import Asked
-from bench.runs.executor import Pool
-from bench.runs.jobs import Job, Surroundings
-from bench.runs.launch import fitting
+from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.launch import carry_out, fitting
 from bench.runs.plan import Plan, make_plan
-from bench.runs.progress import Reporter
-from bench.runs.store import Store
-from bench.runs.validate import is_current
+from bench.runs.validate import is_current, row_file
 
 REPORTED = (0, 1, 2)
 """Seeds of the published tables; a search must not have seen them."""
 
 
-def tune_command(
-    asked: Asked,
-    out: Path,
-    store_root: Path,
-    jobs: int | None,
-    device: str,
-    threads: int,
-    checkpointing: bool = False,
-) -> bool:
+def tune_command(asked: Asked, machine: Machine) -> bool:
     """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
-    problems = (*asked.problems, *machine_problems(device, jobs, threads, out, store_root), *tune_problems(asked))
-    store = Store(store_root)
-    plan = make_plan(replace(asked, problems=problems), out, store, device=device, checkpointing=checkpointing)
-    fitting(plan, jobs or default_jobs(device), store)
-    searches = searches_of(plan, asked)
-    rows = out / "tune" / "rows"
-    todo = [job for search in searches for job in search.jobs if not is_current(rows, job)]
+    problems = (*asked.problems, *machine.problems(), *tune_problems(asked))
+    plan = fitting(make_plan(replace(asked, problems=problems), machine))
+    searches, out = searches_of(plan, asked), machine.out
+    todo = [job for search in searches for job in search.jobs if not is_current(out, job)]
     total = sum(len(search.jobs) for search in searches)
-    print(f"{total} runs ({', '.join(f'{s.method}: {len(s.steps)} settings' for s in searches)}), {len(todo)} to do")
+    sizes = ", ".join(f"{search.method}: {len(search.steps)} settings" for search in searches)
+    print(f"{total} runs ({sizes}), {len(todo)} to do")
     builds = [Job(replace(plan.entries[0].spec, seed=seed), "target") for seed in asked.seeds]
-    around = Surroundings(store_root, out, plan.paths, device, threads, out / "logs", checkpointing)
-    with Reporter() as reporter:
-        results = Pool(jobs or default_jobs(device), around, reporter.report).run(builds + todo if todo else [])
+    results = carry_out(builds + todo if todo else [], WorkerConfig.of(machine, plan.paths))
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
         print(f"FAILED {result.job.name}: {result.message}")
     for search in searches:
-        if all(is_current(rows, job) for job in search.jobs):
-            print(write_search(search, rows, out))
+        if all(is_current(out, job) for job in search.jobs):
+            print(write_search(search, out))
         else:
             print(f"{search.place} {search.method}: no record, as some of its settings failed")
     return bool(failed)
@@ -104,11 +89,11 @@ def searches_of(plan: Plan, asked: Asked) -> list[Search]:
     return found
 
 
-def write_search(search: Search, rows: Path, out: Path) -> str:
+def write_search(search: Search, out: Path) -> str:
     """Apply the rule to a finished search, write its record, and say what it chose."""
     from bench.runs import selection
 
-    found = [json.loads((rows / f"{job.spec.key}.json").read_text()) for job in search.jobs]
+    found = [json.loads(row_file(out, job.spec).read_text()) for job in search.jobs]
     n = len(search.seeds)
     outcomes = [selection.average(found[i : i + n]) for i in range(0, len(found), n)]
     chosen = selection.report(

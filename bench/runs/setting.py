@@ -29,16 +29,18 @@ class Paths:
     oracles: tuple[str, ...] = ()
     """Folders of retrained models from elsewhere."""
 
+    def to_json(self) -> Json:
+        """Plain JSON."""
+        return dict(vars(self))
+
     @classmethod
     def from_json(cls, data: Json) -> Paths:
-        """The inverse of ``vars``, after JSON has made lists of tuples."""
+        """The inverse of `to_json`, after JSON has made lists of tuples."""
         return cls(**{**data, "oracles": tuple(data.get("oracles", ()))})
 
     def folders(self) -> list[str]:
         """Every place that is named."""
-        return [
-            place for place in (self.model, self.data, self.lm_eval, self.history, self.target, *self.oracles) if place
-        ]
+        return list(filter(None, (self.model, self.data, self.lm_eval, self.history, self.target, *self.oracles)))
 
 
 def make_task(spec: RunSpec) -> Any:
@@ -48,7 +50,7 @@ def make_task(spec: RunSpec) -> Any:
 
 def setting_of(spec: RunSpec, paths: Paths) -> Setting:
     """The tier and the outside world of a spec."""
-    dtype = spec.compute.get("dtype", "float32")
+    dtype = spec.compute.dtype
 
     def outside(folder: str, name: str) -> Checkpoint:
         return Checkpoint(folder, spec.hashes[name], dtype=dtype, label=name)

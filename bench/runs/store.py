@@ -17,13 +17,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.core import distributed
+from bench.core.contracts import Node
 from bench.core.errors import Busy
 from bench.core.files import write_text
 from bench.core.hashing import digest, file_hash
@@ -35,15 +36,32 @@ STALE_SECONDS = 60.0
 POLL_SECONDS = 0.2
 NODE_FILE = "node.json"
 
+T = TypeVar("T")
+INDEX = "index.jsonl"
+"""A line for each node that was published, in their order: what estimates read in the place of every node's file."""
+INDEXED = ("tokens", "parameters", "train_seconds", "resumed")
+"""What an index's line has of a node's ``meta``, where it is there."""
+
+Make = Callable[[Path], Json | None]
+"""Fills an empty folder, and returns what is to be known of it."""
+
 
 @dataclass(frozen=True)
-class Node:
-    """A published folder and what is known of how it was made."""
+class NodeRequest:
+    """A node that is to be found or built, apart from how."""
 
-    key: str
-    path: Path
-    info: Json
-    """``fields``, ``label``, ``seconds``, ``bytes``, ``hash``, ``provenance`` and what the build returned as ``meta``."""
+    fields: Json
+    label: str
+    provenance: Json
+    wait: bool = True
+    """Whether to wait for another process that is building it."""
+    expect: Callable[[], float] | None = None
+    """Seconds that it may take; asked only when it is built."""
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        return digest(self.fields)[:32]
 
 
 class Store:
@@ -54,6 +72,8 @@ class Store:
         self.checked: dict[str, Node] = {}
         self.alone = False
         """Whether the first process of several builds a node while the others wait."""
+        self.closed = False
+        """Whether nothing is built, as nodes that are there are asked for."""
 
     def path(self, key: str) -> Path:
         """Where a node of this key lies once it is published."""
@@ -70,10 +90,10 @@ class Store:
         path = self.path(key)
         try:
             info = json.loads((path / NODE_FILE).read_text())
-            whole = info["hash"] == content_hash(path)
+            is_whole = info["hash"] == content_hash(path)
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
-        if not whole:
+        if not is_whole:
             return None
         self.checked[key] = Node(key, path, info)
         return self.checked[key]
@@ -81,11 +101,11 @@ class Store:
     def build(
         self,
         fields: Json,
-        make: Callable[[Path], Json | None],
+        make: Make,
         label: str,
         provenance: Json,
         wait: bool = True,
-        expect: float = 0.0,
+        expect: Callable[[], float] | None = None,
         shared: bool = False,
     ) -> tuple[Node, bool]:
         """The node of ``fields``, and whether it was built now. ``make`` fills an empty folder.
@@ -93,10 +113,12 @@ class Store:
         Raises `Busy` when another process is building it and ``wait`` is false. Of several processes under torchrun
         all call this; ``make`` runs on every one of them if it is ``shared``, else on the first.
         """
-        key = digest(fields)[:32]
+        asked = NodeRequest(fields, label, provenance, wait, expect)
+        if self.closed and not self.has(asked.key):
+            raise Busy(label)
 
-        def here(make: Callable[[Path], Json | None]) -> tuple[Node, bool]:
-            return self.build_here(key, fields, make, label, provenance, wait, expect)
+        def here(make: Make) -> tuple[Node, bool]:
+            return self.build_here(asked, make)
 
         if distributed.world() == 1:
             return here(make)
@@ -107,10 +129,10 @@ class Store:
             node, built = build_together(here, make)
         else:
             node, built = distributed.from_first(lambda: self.build_alone(here, make))
-        self.checked[key] = node
+        self.checked[asked.key] = node
         return node, built
 
-    def build_alone(self, here: Building, make: Callable[[Path], Json | None]) -> tuple[Node, bool]:
+    def build_alone(self, here: Building, make: Make) -> tuple[Node, bool]:
         """The first process builds, and what it needs for that it builds on its own as well."""
         self.alone = True
         try:
@@ -119,60 +141,55 @@ class Store:
             self.alone = False
 
     def has(self, key: str) -> bool:
-        """Whether the node is there: the same answer for all processes that ask together."""
+        """Whether the node is there: one answer for all processes that ask together."""
 
         def look() -> bool:
             return self.find(key) is not None
 
         return look() if self.alone else distributed.from_first(look)
 
-    def build_here(
-        self,
-        key: str,
-        fields: Json,
-        make: Callable[[Path], Json | None],
-        label: str,
-        provenance: Json,
-        wait: bool,
-        expect: float,
-    ) -> tuple[Node, bool]:
-        """`build` by this process."""
+    def if_published(self, ask: Callable[[], T]) -> T | None:
+        """The answer of ``ask`` where every node that it needs is there; None where one would have to be built."""
+        self.closed = True
+        try:
+            return ask()
+        except Busy:
+            return None
+        finally:
+            self.closed = False
+
+    def build_here(self, asked: NodeRequest, make: Make) -> tuple[Node, bool]:
+        """Find or build a node in this process."""
         while True:
-            if node := self.find(key):
+            if node := self.find(asked.key):
                 return node, False
-            with self.lease(key) as mine:
+            with self.lease(asked.key) as mine:
                 if mine:
-                    if node := self.find(key):
+                    if node := self.find(asked.key):
                         return node, False
-                    self.discard(key)
-                    return self.make(key, fields, make, label, provenance, expect), True
-            if not wait:
-                raise Busy(label)
+                    self.discard(asked.key)
+                    return self.publish(asked, make), True
+            if not asked.wait:
+                raise Busy(asked.label)
             time.sleep(POLL_SECONDS)
 
-    def make(
-        self,
-        key: str,
-        fields: Json,
-        make: Callable[[Path], Json | None],
-        label: str,
-        provenance: Json,
-        expect: float = 0.0,
-    ) -> Node:
+    def publish(self, asked: NodeRequest, make: Make) -> Node:
         """Build into a temporary folder and publish it by rename; when somebody was quicker, theirs is the node."""
+        key = asked.key
         partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
         partial.mkdir(parents=True)
+        expected = asked.expect() if asked.expect else 0.0
         began = time.perf_counter()
         try:
             meta = make(partial) or {}
             info = {
-                "fields": fields,
-                "label": label,
+                "fields": asked.fields,
+                "label": asked.label,
                 "seconds": round(time.perf_counter() - began, 3),
-                "expected_seconds": round(expect, 3),
+                "expected_seconds": round(expected, 3),
                 "bytes": sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()),
                 "hash": content_hash(partial),
-                "provenance": provenance,
+                "provenance": asked.provenance,
                 "meta": meta,
             }
             write_text(partial / NODE_FILE, json.dumps(info, indent=1))
@@ -181,6 +198,7 @@ class Store:
             try:
                 partial.rename(path)
                 self.checked[key] = Node(key, path, info)
+                self.enter([self.checked[key]] if (self.root / INDEX).exists() else self.every_node())
             except OSError:
                 if self.find(key) is None:
                     raise
@@ -188,6 +206,34 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(self.scratch(key), ignore_errors=True)
         return self.checked[key]
+
+    def index(self) -> list[Json]:
+        """A line for each published node (`index_entry`), in one read; damaged lines are passed over.
+
+        A store from before there was an index is read through once, and gets one.
+        """
+        if not (self.root / INDEX).exists():
+            self.enter(self.every_node())
+        try:
+            lines = (self.root / INDEX).read_text().splitlines()
+        except OSError:  # nothing is published, or the store is somebody else's
+            return []
+        entries: dict[str, Json] = {}
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                entries[entry["key"]] = {"bytes": entry["bytes"], "device": entry["device"], **entry}
+        return list(entries.values())
+
+    def every_node(self) -> list[Node]:
+        """All published nodes by their own files: slow, and needed once."""
+        return [node for folder in sorted((self.root / "nodes").glob("*/*")) if (node := read_node(folder))]
+
+    def enter(self, nodes: Sequence[Node]) -> None:
+        """Add lines to the index in one write, so that processes which add at once don't mix theirs."""
+        if nodes:
+            with suppress(OSError), (self.root / INDEX).open("a") as file:
+                file.write("".join(f"{json.dumps(index_entry(node))}\n" for node in nodes))
 
     def discard(self, key: str) -> None:
         """Take a damaged node out of the way, then delete it: a reader never sees half of it. For the lease's holder."""
@@ -225,10 +271,10 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
 
 
-Building = Callable[[Callable[[Path], Json | None]], tuple[Node, bool]]
+Building = Callable[[Make], tuple[Node, bool]]
 
 
-def build_together(here: Building, make: Callable[[Path], Json | None]) -> tuple[Node, bool]:
+def build_together(here: Building, make: Make) -> tuple[Node, bool]:
     """A node that every process has a part in; the first one says in which folder, if it is to be made at all."""
 
     def led(folder: Path) -> Json | None:
@@ -242,6 +288,22 @@ def build_together(here: Building, make: Callable[[Path], Json | None]) -> tuple
         said = distributed.from_first(lambda: here(led))
     node, built = said
     return node, built
+
+
+def read_node(folder: Path) -> Node | None:
+    """A published folder by its own file, unchecked; None where that is damaged or has just gone."""
+    try:
+        info = json.loads((folder / NODE_FILE).read_text())
+        return Node(folder.name, folder, info | {"meta": dict(info["meta"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def index_entry(node: Node) -> Json:
+    """A node's line of the index: key, bytes, device, and of a training run its tokens, parameters and seconds."""
+    device = (node.info.get("provenance") or {}).get("device", "cpu")
+    known = {name: node.info["meta"][name] for name in INDEXED if name in node.info["meta"]}
+    return {"key": node.key, "bytes": node.info.get("bytes", 0), "device": device, **known}
 
 
 def content_hash(folder: Path) -> str:

@@ -52,7 +52,7 @@ def side_by_side(rows: Sequence[Row], room: int) -> list[list[Row]]:
     return tables
 
 
-def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
+def show_plan(plan: Plan) -> None:
     """What will happen, before it happens."""
     from rich.console import Console
     from rich.table import Table
@@ -64,8 +64,8 @@ def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
     for row in plan_rows(plan):
         table.add_row(*row)
     console.print(table)
-    if any(entry.status == "run" for entry in plan.entries):
-        for line in summary(plan, workers, store):
+    if plan.todo:
+        for line in summary(plan):
             console.print(line)
     if plan.fetch:
         console.print("not fetched yet:")
@@ -73,28 +73,28 @@ def show_plan(plan: Plan, workers: int, store: Store | None = None) -> None:
             console.print(f"  {command}", soft_wrap=True)
 
 
-def summary(plan: Plan, workers: int, store: Store | None) -> Iterator[str]:
+def summary(plan: Plan) -> Iterator[str]:
     """What the plan takes: time, memory, disk; a line each."""
-    if plan.size is None and any(
-        entry.spec.tier == "real" and not entry.spec.hashes.get("model") for entry in plan.entries
-    ):
+    is_here = all(entry.spec.tier == "lab" or entry.spec.hashes.get("model") for entry in plan.entries)
+    if plan.size is None and not is_here:
         yield "how long and how much memory: nobody here knows before the model is fetched"
         return
+    machine, workers = plan.machine, plan.machine.workers
     shared = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.stages.items())
     yield f"shared by each seed, where not cached: {shared or 'nothing'}"
-    rate = "" if plan.way.device == "cpu" or not plan.guessed else "; the GPU's speed is a guess"
+    rate = "; the GPU's speed is a guess" if machine.device != "cpu" and plan.guessed else ""
     yield (
         f"expected at most {duration(plan.seconds(workers))} with {workers} worker(s), "
         f"{gigabytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
     )
     if plan.size is None:
         return
-    room = room_of(plan.way, plan.size, store or Store(Path("none")))
-    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.way).items())
+    room = room_of(plan.compute, machine, plan.size, Store(machine.store))
+    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.compute, machine).items())
     has = f"{room.where} has {gigabytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
     yield f"memory: {parts}; {has}"
-    disk = gigabytes(plan.size.disk(plan.way, workers))
-    yield f"disk: at most {disk} of checkpoints" + (f", {gigabytes(room.disk)} are free" if store else "")
+    disk = gigabytes(plan.size.disk(plan.compute, machine))
+    yield f"disk: at most {disk} of checkpoints, {gigabytes(room.disk)} are free"
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bench.core import registry
 from bench.core.contracts import Scenario
 from bench.core.errors import UserError
 from bench.core.record import RunSpec
-from bench.core.types import Json, Probe, Responses
+from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.runs.context import Work
 from bench.runs.facts import merged_provenance
 from bench.runs.jobs import Job
@@ -20,9 +21,14 @@ from bench.runs.runner import prepare, unlearn
 from bench.runs.setting import Paths
 
 
-def is_current(rows: Path, job: Job) -> bool:
+def row_file(out: Path, spec: RunSpec) -> Path:
+    """Where the row of a search lies."""
+    return out / "tune" / "rows" / f"{spec.key}.json"
+
+
+def is_current(out: Path, job: Job) -> bool:
     """Whether a setting's row is there, made by the versions of now."""
-    file = rows / f"{job.spec.key}.json"
+    file = row_file(out, job.spec)
     return file.exists() and json.loads(file.read_text()).get("versions") == row_versions(job.spec)
 
 
@@ -53,28 +59,29 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
     ledger = Ledger({row.id for row in scenario.retain}, set())
     shared = set(work.nodes)
     result = unlearn(spec, scenario, target, (), work, ledger)
-    asked = replace(
-        scenario,
-        probes=tuple(
-            Probe(f"validation_{side}", scenario.asks, getattr(scenario.validation, side)) for side in selection.SIDES
-        ),
-    )
-    found = measured(result, asked, (), None, work).responses
-    level = measured(target, asked, (), None, work).responses
+    asked = ask_validation(result, scenario, selection.SIDES, work)
+    level = ask_validation(target, scenario, selection.SIDES, work)
     seconds = sum(node.info["seconds"] for key, node in work.nodes.items() if key not in shared)
+    scores = {side: selection.side_scores(asked, side, scenario.validation) for side in ("forget", "retain", "utility")}
     return {
         "params": dict(spec.steps[-1].params),
         "versions": row_versions(spec),
         "seed": spec.seed,
-        "forget": selection.side_scores(found, "forget", scenario.validation),
+        "forget": scores["forget"],
         "level": selection.side_scores(level, "unseen", scenario.validation),
-        "retain": selection.question_score(selection.side_scores(found, "retain", scenario.validation)),
-        "world": selection.question_score(selection.side_scores(found, "utility", scenario.validation)),
-        "fine": selection.mean_log_prob(found, scenario.validation),
-        "signals": signals(found, scenario, work),
+        "retain": selection.question_score(scores["retain"]),
+        "world": selection.question_score(scores["utility"]),
+        "fine": selection.mean_log_prob(asked, scenario.validation),
+        "signals": signals(asked, scenario, work),
         "seconds": round(seconds, 2),
         "provenance": merged_provenance(work),
     }
+
+
+def ask_validation(checkpoint: Checkpoint, scenario: Scenario, sides: Sequence[str], work: Work) -> Responses:
+    """A checkpoint's responses to the validation rows of some sides."""
+    probes = [Probe(f"validation_{side}", scenario.asks, getattr(scenario.validation, side)) for side in sides]
+    return measured(checkpoint, replace(scenario, probes=tuple(probes)), (), None, work).responses
 
 
 def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
@@ -91,12 +98,13 @@ def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
         return [-sum(row["logp"]) / len(row["logp"]) for row in rows if row["logp"]]
 
     forget, unseen = losses(found, "forget"), losses(found, "unseen")
-    said: Json = {
+    labels = [1] * len(forget) + [0] * len(unseen)
+    values: Json = {
         "forget_loss": sum(forget) / len(forget),
-        "auc": float(roc_auc_score([1] * len(forget) + [0] * len(unseen), [-x for x in (*forget, *unseen)])),
+        "auc": float(roc_auc_score(labels, [-loss for loss in (*forget, *unseen)])),
     }
     if scenario.history is not None:
-        asked = replace(scenario, probes=(Probe("validation_forget", scenario.asks, scenario.validation.forget),))
-        before = losses(measured(scenario.history().last.checkpoint, asked, (), None, work).responses, "forget")
-        said["theta_0_forget_loss"] = sum(before) / len(before)
-    return said
+        last = scenario.history().last.checkpoint
+        before = losses(ask_validation(last, scenario, ["forget"], work), "forget")
+        values["theta_0_forget_loss"] = sum(before) / len(before)
+    return values

@@ -12,6 +12,7 @@ from bench.core import registry
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
+from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.engines.loaders import open_checkpoint
 from bench.runs.asked import Asked
@@ -127,7 +128,7 @@ def test_what_is_for_language_models_is_refused_before_anything_runs(tmp_path: P
         ({"model": "smollm2-135m-instruct-q4"}, "digits has no real tier"),
     ):
         with pytest.raises(UserError) as told:
-            make_plan(Asked("digits", ("msa",), **changed), tmp_path / "out", Store(tmp_path / "store"))  # type: ignore[arg-type]
+            make_plan(Asked("digits", ("msa",), **changed), Machine(tmp_path / "out", tmp_path / "store"))  # type: ignore[arg-type]
         assert any(problem.startswith(sentence) for problem in told.value.problems)
     with pytest.raises(UserError, match="no real tier"):
         Digits().prepare(Work(Store(tmp_path), 0, {}), Setting("real"))

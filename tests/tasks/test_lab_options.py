@@ -12,14 +12,14 @@ import pytest
 import methods
 from bench.conformance import LAB, contents
 from bench.core import registry
-from bench.core.contracts import Recipe, Scenario, Stream
+from bench.core.contracts import Node, Recipe, Scenario, Stream
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint, Example, bare
 from bench.lab.build import Options
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
 from bench.runs.runner import unlearn
-from bench.runs.store import Node, Store
+from bench.runs.store import Store
 from tests.conftest import SMALL
 from tests.spies import Spy
 

@@ -15,6 +15,7 @@ from bench.conformance import Trace, check_task, checkpoints_apart, fail, prepar
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash, tree_hash
+from bench.core.machine import Machine
 from bench.core.types import Example
 from bench.engines.loaders import checkpoint_at
 from bench.engines.measuring.measure import measure
@@ -66,7 +67,7 @@ def asked(model: Path, data: str, *more: str, task: str = "muse-books", **fields
 
 
 def planned(folder: Path, asked: Asked) -> Plan:
-    return make_plan(asked, folder / "out", Store(folder / "store"))
+    return make_plan(asked, Machine(folder / "out", folder / "store"))
 
 
 def test_it_keeps_what_a_task_owes(setting: Setting) -> None:

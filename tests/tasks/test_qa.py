@@ -11,6 +11,7 @@ from bench.conformance import check_task, prepared
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
+from bench.core.machine import Machine
 from bench.real.evaluate import Evaluation, evaluate
 from bench.runs.asked import Asked
 from bench.runs.context import Work
@@ -60,7 +61,7 @@ def test_it_keeps_what_a_task_owes(tmp_path: Path, model: Path) -> None:
 
 def test_it_runs_with_nothing_else_written(tmp_path: Path, model: Path) -> None:
     """From the plan to the record: what the rows can't give is absent, with a reason, and nothing else is."""
-    plan = make_plan(asked(model, data(tmp_path, SIDES[:2])), tmp_path / "out", Store(tmp_path / "store"))
+    plan = make_plan(asked(model, data(tmp_path, SIDES[:2])), Machine(tmp_path / "out", tmp_path / "store"))
     spec = plan.entries[-1].spec
     assert spec.method == "ga" and spec.data == "forget.jsonl,retain.jsonl" and len(spec.hashes["data"]) == 64
     record = execute(spec, plan.paths, Work(Store(tmp_path / "store"), 0, {}))
@@ -77,7 +78,7 @@ def test_it_runs_with_nothing_else_written(tmp_path: Path, model: Path) -> None:
 
 def test_the_key_is_of_the_rows_and_not_of_where_they_lie(tmp_path: Path, model: Path) -> None:
     def key(place: str) -> str:
-        return make_plan(asked(model, place), tmp_path / "out", Store(tmp_path / "store")).entries[0].spec.key
+        return make_plan(asked(model, place), Machine(tmp_path / "out", tmp_path / "store")).entries[0].spec.key
 
     one, same = data(tmp_path / "a", SIDES[:2]), data(tmp_path / "b", SIDES[:2])
     assert key(one) == key(same)
@@ -86,15 +87,15 @@ def test_the_key_is_of_the_rows_and_not_of_where_they_lie(tmp_path: Path, model:
 
 
 def test_methods_take_tofus_presets(tmp_path: Path, model: Path) -> None:
-    plan = make_plan(asked(model, data(tmp_path)), tmp_path / "out", Store(tmp_path / "store"))
+    plan = make_plan(asked(model, data(tmp_path)), Machine(tmp_path / "out", tmp_path / "store"))
     assert plan.entries[-1].spec.steps[0].params["lr"] == 2e-5, "ga's in the real tier; its default is the lab's 1e-4"
 
 
 def test_without_a_chat_template_it_says_so_before_anything_is_trained(tmp_path: Path, base: Path) -> None:
     place = data(tmp_path, SIDES[:2])
     with pytest.raises(UserError, match="has no chat template: .* --set qa.template=base"):
-        make_plan(asked(base, place), tmp_path / "out", Store(tmp_path / "store"))
-    plan = make_plan(asked(base, place, "qa.template=base"), tmp_path / "out", Store(tmp_path / "store"))
+        make_plan(asked(base, place), Machine(tmp_path / "out", tmp_path / "store"))
+    plan = make_plan(asked(base, place, "qa.template=base"), Machine(tmp_path / "out", tmp_path / "store"))
     setting = Setting("real", str(base), folder_hash(base), plan.paths.data)
     forget = prepared(Qa(template="base"), setting, tmp_path / "store").scenario.forget
     assert {row.payload["template"] for row in forget} == {"base"}
@@ -113,12 +114,12 @@ def test_without_a_chat_template_it_says_so_before_anything_is_trained(tmp_path:
 def test_wrong_files_are_a_sentence_in_the_plan(tmp_path: Path, model: Path, place: str, said: str) -> None:
     place = place.format(forget=data(tmp_path, ("forget",)))
     with pytest.raises(UserError, match=said):
-        make_plan(asked(model, place), tmp_path / "out", Store(tmp_path / "store"))
+        make_plan(asked(model, place), Machine(tmp_path / "out", tmp_path / "store"))
 
 
 def test_without_a_model_it_has_no_lab(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="qa has no lab tier"):
-        make_plan(Asked("qa", ("ga",)), tmp_path / "out", Store(tmp_path / "store"))
+        make_plan(Asked("qa", ("ga",)), Machine(tmp_path / "out", tmp_path / "store"))
 
 
 def test_parameters_of_no_sense_are_refused() -> None:

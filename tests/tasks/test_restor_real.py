@@ -18,6 +18,7 @@ from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, r
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
+from bench.core.machine import Machine
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
 from bench.real.restor.corpus import CORPORA, read
@@ -112,7 +113,7 @@ def plan_of(model: Path, data: Path, folder: Path, methods: tuple[str, ...], **m
     sets += ("msa.steps=1", "repair.batch=2") if "msa" in methods else ()
     sets = tuple(text for text in sets if not text.startswith("repair") or more.get("then"))
     asked = Asked("restor", methods, sets, seeds=(0,), model=str(model), data=str(data), **more)
-    return make_plan(asked, folder / "out", Store(folder / "store"))
+    return make_plan(asked, Machine(folder / "out", folder / "store"))
 
 
 def test_a_tenth_is_held_back_and_rows_are_spread() -> None:
@@ -345,7 +346,7 @@ def test_what_is_wrong_is_said_while_the_plan_is_made(model: Path, data: Path, t
 
 def test_specs_of_the_lab_do_not_speak_of_the_real_tier(tmp_path: Path) -> None:
     """The published records' keys hang on it."""
-    spec = make_plan(Asked("restor", ("msa",), seeds=(0,)), tmp_path, Store(tmp_path / "s")).entries[0].spec
+    spec = make_plan(Asked("restor", ("msa",), seeds=(0,)), Machine(tmp_path, tmp_path / "s")).entries[0].spec
     assert set(spec.task_params) & set(Restor.unsaid) == set()
 
 
@@ -375,12 +376,12 @@ def test_a_plan_takes_a_git_repository(model: Path, tmp_path: Path) -> None:
         subprocess.run(["git", *words], cwd=source, check=True)
     sets = tuple(f"restor.{name}={value}" for name, value in SMALL.items())
     asked = Asked("restor", ("msa",), sets, seeds=(0,), model=str(model), data=f"git+file://{source}")
-    plan = make_plan(asked, tmp_path / "out", Store(tmp_path / "store"))
-    local = make_plan(replace(asked, data=plan.paths.data), tmp_path / "out", Store(tmp_path / "store"))
+    plan = make_plan(asked, Machine(tmp_path / "out", tmp_path / "store"))
+    local = make_plan(replace(asked, data=plan.paths.data), Machine(tmp_path / "out", tmp_path / "store"))
     assert Path(plan.paths.data).parent == tmp_path / "store" / "data"
     assert plan.entries[0].spec.key == local.entries[0].spec.key, "the content decides, not where it came from"
     with pytest.raises(UserError, match="The repository .* can't be fetched .fatal"):
-        make_plan(replace(asked, data=f"git+file://{tmp_path}/nowhere"), tmp_path / "out", Store(tmp_path / "store"))
+        make_plan(replace(asked, data=f"git+file://{tmp_path}/nowhere"), Machine(tmp_path / "out", tmp_path / "store"))
 
 
 def test_the_answer_is_parted_from_the_question(data: Path) -> None:

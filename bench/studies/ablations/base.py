@@ -172,13 +172,13 @@ def unique(items: Sequence[Any]) -> list[Any]:
 
 def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[str, Any] | None = None) -> RunSpec:
     """The run of a point on a seed, with ``chosen`` laid over its last step's parameters."""
-    from bench.runs.plan import whole
+    from bench.runs.plan import with_versions
 
     steps = point.steps
     if chosen:
         last = steps[-1]
         steps = (*steps[:-1], Step(last.method, {**last.params, **chosen}, last.variant))
-    return whole(
+    return with_versions(
         RunSpec(
             task=place.task,
             task_params={**place.params, **point.task},

@@ -5,31 +5,32 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core import registry as names
 from bench.core.contracts import Setting
-from bench.core.errors import UserError, collect
-from bench.core.machine import default_jobs, machine_problems
+from bench.core.errors import collecting, mistake, mistakes_in
+from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
 from bench.records.files import read
-from bench.records.tracking import KINDS, Tracker, open_tracker
-from bench.runs import plan, selection
+from bench.records.tracking import KINDS, open_tracker
+from bench.runs import selection
 from bench.runs.asked import component, component_params, parse_sets
-from bench.runs.estimate import known_rate
-from bench.runs.executor import Pool
+from bench.runs.estimate import known_rate, method_of, seconds_for
 from bench.runs.facts import curves
-from bench.runs.jobs import Job, Result, Surroundings
-from bench.runs.progress import Reporter
-from bench.runs.setting import Paths
+from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.launch import carry_out
+from bench.runs.plan import finished_record, is_kept
 from bench.runs.store import Store
-from bench.runs.validate import is_current
+from bench.runs.validate import is_current, row_file
 from bench.studies.ablations import FOLDER, catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
-from bench.studies.ablations.experiment import Experiment, carry_out
+from bench.studies.ablations.experiment import Experiment
+from bench.studies.ablations.experiment import carry_out as carry_out_experiment
 from bench.studies.ablations.experiment import read as read_file
 
 
@@ -55,25 +56,24 @@ class Planned:
     """A ``validate`` job for each choice; empty where there is nothing to choose."""
 
 
-def ablate_command(
-    asked: AskedAblation, out: Path, store_root: Path, jobs: int | None, device: str, threads: int, track: str
-) -> bool:
+def ablate_command(asked: AskedAblation, machine: Machine) -> bool:
     """Run the ablations one after another; returns whether some run failed."""
-    problems = [*asked.problems, *machine_problems(device, jobs, threads, out, store_root)]
-    if track not in KINDS:
-        problems.append(f"--track is one of {', '.join(KINDS)}, not '{track}'.")
-    wanted = understood(asked, problems)
-    place = place_of(asked, problems)
-    collect(problems)
+    with collecting() as problems:
+        mistake(*asked.problems, *machine.problems())
+        if machine.track not in KINDS:
+            mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
+        wanted = understood(asked)
+        place = place_of(asked)
+        if place and not problems:
+            mistake(*names.load("tasks", place.task)(**place.params).problems_in("lab"))
     assert place is not None
-    store, failed = Store(store_root), False
-    around = Surroundings(store_root, out / FOLDER / "runs", Paths(), device, threads, out / "logs")
+    failed = False
     for ablation in wanted:
         if isinstance(ablation, Experiment):
-            files = carry_out(ablation, asked.seeds, out / FOLDER, jobs or default_jobs(device))
+            files = carry_out_experiment(ablation, asked.seeds, machine.out / FOLDER, machine.workers)
             print("\n".join(map(str, files)))
-            continue
-        failed |= not one(ablation, place, asked, around, store, jobs or default_jobs(device), out, track)
+        else:
+            failed |= not make_study(ablation, place, asked, machine)
     return failed
 
 
@@ -92,105 +92,91 @@ def listing(results: Path) -> str:
     return "\n".join(lines)
 
 
-def understood(asked: AskedAblation, problems: list[str]) -> list[Ablation | Experiment]:
+def understood(asked: AskedAblation) -> list[Ablation | Experiment]:
     """The ablations by name; ``all`` is every one that the task has."""
     everything = list(catalogue.TABLE) if "all" in asked.names else []
     found: list[Ablation | Experiment] = []
     for name in dict.fromkeys([*(n for n in asked.names if n != "all"), *everything]):
-        try:
+        with mistakes_in():
             ablation = catalogue.load(name)
-        except UserError as error:
-            problems.extend(error.problems)
-            continue
-        if asked.task in ablation.tasks or asked.task not in names.table("tasks"):
-            found.append(ablation)
-        elif name not in everything:
-            problems.append(f"The ablation {name} is for {', '.join(ablation.tasks)}, not for {asked.task}.")
+            if asked.task in ablation.tasks or asked.task not in names.table("tasks"):
+                found.append(ablation)
+            elif name not in everything:
+                mistake(f"The ablation {name} is for {', '.join(ablation.tasks)}, not for {asked.task}.")
     if not asked.names:
-        problems.append("Name an ablation, or 'all'; `python -m bench ablate --list` lists them.")
+        mistake("Name an ablation, or 'all'; `python -m bench ablate --list` lists them.")
     return found
 
 
-def place_of(asked: AskedAblation, problems: list[str]) -> Place | None:
+def place_of(asked: AskedAblation) -> Place | None:
     """The task with its parameters."""
-    kind = component("tasks", asked.task, problems)
+    kind = component("tasks", asked.task)
     if kind is None:
         return None
-    given = parse_sets(asked.sets, asked.task, (), problems)
-    params = component_params(kind, asked.task, given.get(asked.task, {}), problems)
-    if not problems:
-        problems.extend(kind(**params).problems_in("lab"))
+    given = parse_sets(asked.sets, asked.task, ())
+    params = component_params(kind, asked.task, given.get(asked.task, {}))
     if not asked.seeds and not asked.problems:
-        problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
+        mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
     if len(set(asked.seeds)) < len(asked.seeds):
-        problems.append("--seeds names a seed twice.")
+        mistake("--seeds names a seed twice.")
     return Place(asked.task, params=params)
 
 
-def one(
-    ablation: Ablation,
-    place: Place,
-    asked: AskedAblation,
-    around: Surroundings,
-    store: Store,
-    workers: int,
-    out: Path,
-    track: str,
-) -> bool:
-    """One ablation from plan to picture; returns whether all its runs are done."""
-    label = f"ablate-{ablation.name}"
+def make_study(ablation: Ablation, place: Place, asked: AskedAblation, machine: Machine) -> bool:
+    """Carry out one ablation from plan to picture; returns whether all its runs are done."""
+    label, began = f"ablate-{ablation.name}", time.perf_counter()
+    folder, store = machine.out / FOLDER, Store(machine.store)
+    out = folder / "runs"
+    config = WorkerConfig(replace(machine, out=out), logs=machine.out / "logs")
     planned = [
         Planned(point, seed, tuple(Job(spec_of(place, point, seed, label, c), "validate") for c in point.choices))
         for point in framed(ablation.points(place))
         for seed in asked.seeds
     ]
-    began = time.perf_counter()
-    rows = around.out / "tune" / "rows"
-    search = distinct([job for item in planned for job in item.search if not is_current(rows, job)])
-    todo = [item for item in planned if not is_made(item, place, rows, around.out, store, label)]
+    search = distinct([job for item in planned for job in item.search if not is_current(out, job)])
+    todo = [item for item in planned if not is_made(item, place, out, store, label)]
     runs = [spec_of(place, item.point, item.seed, label) for item in todo]
-    minutes = expected([*(job.spec for job in search), *runs], place, store)
+    workers = machine.workers
+    minutes = expected([*(job.spec for job in search), *runs], place, store) / workers
+    seeds = ",".join(map(str, asked.seeds))
     print(
-        f"{ablation.name} on {place.task} ({place.tier}), seeds {','.join(map(str, asked.seeds))}: {len(planned)} runs, "
-        f"{len(todo)} to do{f', {len(search)} settings to search' if search else ''}; about {minutes / workers:.0f} min "
+        f"{ablation.name} on {place.task} ({place.tier}), seeds {seeds}: {len(planned)} runs, "
+        f"{len(todo)} to do{f', {len(search)} settings to search' if search else ''}; about {minutes:.0f} min "
         f"with {workers} worker(s) beside shared stages (an estimate)"
     )
-    searched = work(search, around, workers, ["target"])
+    searched = carry_out_with_stages(search, config, ["target"])
     jobs = [
-        Job(spec_of(place, item.point, item.seed, label, chosen_for(item, rows).get("params")))
+        Job(spec_of(place, item.point, item.seed, label, chosen_for(item, out).get("params")))
         for item in todo
-        if all(is_current(rows, job) for job in item.search)
+        if all(is_current(out, job) for job in item.search)
     ]
-    ended = work(distinct(jobs), around, workers, ["target", "oracle-0", "oracle-1"])
+    ended = carry_out_with_stages(distinct(jobs), config, ["target", "oracle-0", "oracle-1"])
     failed = [result for result in (*searched, *ended) if result.status != "done"]
     for result in failed:
-        print(f"FAILED {result.job.name}: {result.message.strip().splitlines()[-1] if result.message else 'no reason'}")
+        print(f"FAILED {result.job.name}: {result.reason}")
     if failed:
         print(f"{ablation.name}: {len(failed)} jobs failed, so there is no study; the same command tries them again.")
         return False
-    findings = tuple(found(item, place, rows, around.out, label) for item in planned)
+    findings = tuple(found(item, place, out, label) for item in planned)
     sets = "".join(f" --set {text}" for text in asked.sets)
-    command = (
-        f"python -m bench ablate {ablation.name} --task {place.task} --seeds {','.join(map(str, asked.seeds))}{sets}"
-    )
+    command = f"python -m bench ablate {ablation.name} --task {place.task} --seeds {seeds}{sets}"
     done = Study(ablation.name, place, asked.seeds, findings, round(spent(findings, store), 1), command)
     if ablation.gather:
         done = replace(done, notes=ablation.gather(done))
-    files = studies.write(done, ablation, out / FOLDER)
-    tell_tracker(track, out, done, files, {result.job.spec.key for result in ended}, store)
+    files = studies.write(done, ablation, folder)
+    tell_tracker(machine, done, files, {result.job.spec.key for result in ended}, store)
     print("\n".join(map(str, files)))
     print(f"{ablation.name}: {len(findings)} runs, {time.perf_counter() - began:.0f} s")
     return True
 
 
-def work(jobs: Sequence[Job], around: Surroundings, workers: int, stages: Sequence[str]) -> list[Result]:
+def carry_out_with_stages(jobs: Sequence[Job], config: WorkerConfig, stages: Sequence[str]) -> list[Result]:
     """Do the jobs, the stages that they share first."""
     if not jobs:
         return []
     scenarios = distinct_scenarios([job.spec for job in jobs])
     builds = [Job(replace(spec, steps=(), start=""), stage) for stage in stages for spec in scenarios]
-    with Reporter() as reporter:
-        return Pool(workers, around, reporter.report).run([*builds, *jobs])
+    return carry_out([*builds, *jobs], config)
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
@@ -203,43 +189,40 @@ def distinct_scenarios(specs: Sequence[RunSpec]) -> list[RunSpec]:
     return list({json.dumps([dict(s.task_params), s.seed], sort_keys=True): s for s in specs}.values())
 
 
-def is_made(item: Planned, place: Place, rows: Path, out: Path, store: Store, label: str) -> bool:
-    """Whether a planned point's run is finished already."""
-    if not all(is_current(rows, job) for job in item.search):
+def is_made(item: Planned, place: Place, out: Path, store: Store, label: str) -> bool:
+    """Whether a planned point's run has a finished record, and the store holds what that names."""
+    if not all(is_current(out, job) for job in item.search):
         return False
-    return finished(spec_of(place, item.point, item.seed, label, chosen_for(item, rows).get("params")), out, store)
+    record = finished_record(spec_of(place, item.point, item.seed, label, chosen_for(item, out).get("params")), out)
+    return record is not None and is_kept(record, store)
 
 
-def finished(spec: RunSpec, out: Path, store: Store) -> bool:
-    """Whether a finished record of the run is there and the store holds what it names."""
-    old = plan.finished(spec, out)
-    return old is not None and plan.is_kept(old, store)
+def row_of(job: Job, out: Path) -> Json:
+    """The row of a setting that was searched."""
+    return dict(json.loads(row_file(out, job.spec).read_text()))
 
 
-def chosen_for(item: Planned, rows: Path) -> Json:
+def chosen_for(item: Planned, out: Path) -> Json:
     """What the rule chooses among a point's settings, by this seed's validation rows; empty without settings."""
     if not item.search:
         return {}
-    tried = [json.loads((rows / f"{job.spec.key}.json").read_text()) for job in item.search]
-    choice = selection.choose([selection.average([row]) for row in tried])
+    choice = selection.choose([selection.average([row_of(job, out)]) for job in item.search])
     return {
         "params": dict(item.point.choices[choice.index]),
         "forgotten": choice.forgotten,
-        "edge": choice.index in (0, len(tried) - 1),
-        "of": len(tried),
+        "edge": choice.index in (0, len(item.search) - 1),
+        "of": len(item.search),
     }
 
 
-def found(item: Planned, place: Place, rows: Path, out: Path, label: str) -> Finding:
+def found(item: Planned, place: Place, out: Path, label: str) -> Finding:
     """The finding of a finished point."""
-    chosen = chosen_for(item, rows)
+    chosen = chosen_for(item, out)
     spec = spec_of(place, item.point, item.seed, label, chosen.get("params"))
     tried = []
     for job, params in zip(item.search, item.point.choices, strict=True):
-        row = json.loads((rows / f"{job.spec.key}.json").read_text())
-        tried.append(
-            {k: v for k, v in row.items() if k not in ("provenance", "versions", "params")} | {"params": dict(params)}
-        )
+        row = row_of(job, out) | {"params": dict(params)}
+        tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions")})
     return Finding(item.point.at, item.seed, read(out / Record(spec, "done").name), chosen, tuple(tried))
 
 
@@ -248,15 +231,15 @@ def expected(specs: Sequence[RunSpec], place: Place, store: Store) -> float:
     if not specs:
         return 0.0
     outline = names.load("tasks", place.task)(**place.params).outline(Setting(place.tier))
-    rate = known_rate(store.root, outline.parameters)
-    training = {
-        json.dumps([dict(spec.task_params), spec.seed, spec.start, trained_by(step)], sort_keys=True): names.load(
-            "methods", step.method
-        )(**step.params).rows(outline.forget, outline.retain)
-        for spec in specs
-        for step in spec.steps
-    }
-    return plan.cost(outline, sum(training.values()) + 0.2 * outline.probe_rows * len(specs), rate) / 60
+    rows = 0.2 * outline.probe_rows * len(specs)
+    counted = set[str]()
+    for spec in specs:
+        for step in spec.steps:
+            key = json.dumps([dict(spec.task_params), spec.seed, spec.start, trained_by(step)], sort_keys=True)
+            if key not in counted:
+                rows += method_of(step).rows(outline.forget, outline.retain)
+                counted.add(key)
+    return seconds_for(outline, rows, known_rate(store, outline.parameters)) / 60
 
 
 def trained_by(step: Step) -> Json:
@@ -279,14 +262,11 @@ def spent(findings: Sequence[Finding], store: Store) -> float:
     return sum(stages.values()) / 60
 
 
-def tell_tracker(track: str, out: Path, done: Study, files: Sequence[Path], new: set[str], store: Store) -> None:
-    """The new runs of the study as one group, then its table and picture."""
-    tracker: Tracker = open_tracker(track, out / "wandb")
-    try:
+def tell_tracker(machine: Machine, done: Study, files: Sequence[Path], new: set[str], store: Store) -> None:
+    """Track the new runs of the study as one group, then its table and picture."""
+    with closing(open_tracker(machine.track, machine.out / "wandb")) as tracker:
         for finding in done.findings:
             if finding.record.spec.key in new:
                 tracker.record(finding.record, None, curves(finding.record, store))
         page = next(file for file in files if file.suffix == ".md")
         tracker.report(page, [file for file in files if file.suffix == ".png"])
-    finally:
-        tracker.close()

@@ -12,15 +12,18 @@ from typing import Any
 from bench.assets.data_sets import folder_of, how_to_fetch
 from bench.assets.models import canonical, folder_name
 from bench.assets.models import how_to_fetch as how_to_fetch_model
+from bench.core.compute import UNSAID, USUAL
 from bench.core.errors import collect, unknown
 from bench.core.files import write_text
+from bench.core.machine import Machine
 from bench.core.types import Json
 from bench.runs.asked import Asked
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
 
 RUN = "run"
 """The component of ``--set`` that is no task and no method: how training computes, and what goes on after a method."""
-COMPUTE: Mapping[str, type] = {"dtype": str, "autocast": bool, "checkpointing": bool, "lora": int, "micro": int}
+COMPUTE = {name: type(value) for name, value in {**vars(USUAL), "checkpointing": False}.items()}
+"""Parameter of `RUN` -> its type."""
 FRAME = (TARGET, ORACLE)
 
 
@@ -136,7 +139,7 @@ def groups(panel: Panel) -> list[list[Arm]]:
 
 def asked_of(recipe: Recipe, panel: Panel, seeds: tuple[int, ...], history: str) -> list[tuple[Asked, list[Arm]]]:
     """What to ask for each group of rows; target and oracle come with every group, once made."""
-    compute = {name: value for name, value in recipe.compute.items() if name != "checkpointing"}
+    compute = replace(UNSAID, **{name: value for name, value in recipe.compute.items() if name != "checkpointing"})
     return [
         (
             Asked(
@@ -224,6 +227,13 @@ class Wanted:
     data: str = ""
     """A folder in the benchmark's layout; empty: what was fetched."""
     problems: tuple[str, ...] = ()
+
+    def machine(self, recipe: Recipe) -> Machine:
+        """Where the recipe's runs are made."""
+        checkpointing = bool(recipe.compute.get("checkpointing", False))
+        return Machine(
+            self.out / recipe.name, self.store, self.jobs, self.device, checkpointing=checkpointing, track=self.track
+        )
 
     @property
     def command(self) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.core.machine import default_jobs
-from bench.runs.store import Store
 from bench.runs.terminal import summary
 from bench.studies.reproduce.asking import Wanted, models_of, to_fetch
 from bench.studies.reproduce.needs import needs
@@ -55,12 +53,9 @@ def panel_lines(recipe: Recipe, panel: Panel) -> Iterator[str]:
 
 def here(recipe: Recipe, panel: Panel, wanted: Wanted) -> Iterator[str]:
     """What `bench plan` says of a scenario on this machine; without the history, which isn't written yet."""
-    records, store = wanted.out / recipe.name, Store(wanted.store)
-    plan = planned_panel(recipe, panel, "", wanted, records, store, only=True).plan
-    workers = wanted.jobs or default_jobs(wanted.device)
-    todo = sum(entry.status == "run" for entry in plan.entries)
-    yield f"  on this machine ({wanted.device}): {len(plan.entries)} runs, {todo} to make"
-    yield from (f"    {line}" for line in summary(plan, workers, store) if todo)
+    plan = planned_panel(recipe, panel, "", wanted.machine(recipe), only=True).plan
+    yield f"  on this machine ({wanted.device}): {len(plan.entries)} runs, {len(plan.todo)} to make"
+    yield from (f"    {line}" for line in summary(plan) if plan.todo)
 
 
 def how(recipe: Recipe, panel: Panel, arm: Arm) -> str:

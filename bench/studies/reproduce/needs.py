@@ -10,14 +10,13 @@ from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical
 from bench.assets.shapes import Shape, download_bytes, known_shape
 from bench.core import registry
-from bench.core.compute import MICRO, Way
-from bench.runs.estimate import GPU_PEAK, GPU_SHARE, Size
+from bench.core.compute import USUAL, Compute
+from bench.core.machine import Machine
+from bench.runs.estimate import Size, default_rate, fewest_gpus, operations
 from bench.studies.reproduce.asking import models_of
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Panel, Recipe
 
 GPU, GPU_BYTES = "H100", 80e9
-WORLDS = (1, 2, 4, 8)
-"""GPUs under torchrun that are tried."""
 STREAMS = 2
 """Forget and retain rows, whose losses are added up."""
 PASSES = 10
@@ -29,7 +28,7 @@ class Needs:
     """Sizes of one recipe; time is that of the training, without measuring."""
 
     gpus: int
-    memory: float
+    memory: int
     """Bytes of each GPU."""
     disk: float
     """Bytes of what is fetched and of every checkpoint that is trained or merged, for one seed."""
@@ -37,7 +36,7 @@ class Needs:
     """Of one H100, for one seed."""
 
     def __str__(self) -> str:
-        """For people."""
+        """The needs in one sentence."""
         several = "one GPU" if self.gpus == 1 else f"{self.gpus} GPUs (torchrun), each"
         time = f"{self.hours:.0f} hours" if self.hours >= 2 else f"{max(1, round(60 * self.hours))} minutes"
         return (
@@ -48,48 +47,38 @@ class Needs:
 
 def needs(recipe: Recipe) -> Needs:
     """The needs of all its scenarios: the largest memory, the sum of the rest."""
-    gpus, memory, disk, hours = 1, 0.0, 0.0, 0.0
+    gpus, memory, disk, hours = 1, 0, 0.0, 0.0
     fetched = dict[str, int]()
     for panel in recipe.panels:
-        shape = shape_of(panel)
-        fit = fitting(recipe, panel, shape)
-        way, size = fit.way, fit.size
-        gpus, memory = max(gpus, way.world), max(memory, fit.memory)
-        disk += size.disk(way, 1)
+        shape, size = shape_of(panel), size_of(panel)
+        compute, machine = computing(recipe, panel)
+        # MSA's official recipe also trains a vector in float32, to say what rounding did
+        exact = any(getattr(method, "recipe", "") == "official" for method in methods_of(panel))
+        used = [compute, *([replace(compute, dtype="float32")] if exact else [])]
+        adapters = recipe.task == "restor" and panel.params.get("recipe") == "official"
+        machine = machine if adapters else fewest_gpus(size, used, machine, GPU_BYTES)
+        gpus = max(gpus, machine.world)
+        memory = max(memory, *(size.worker(each, machine) for each in used))
+        disk += size.disk(compute, machine)
         fetched |= {name: download_bytes(name) or 2 * shape.parameters for name in models_of(panel)}
-        hours += (
-            way.operations * shape.parameters * sum(trainings(panel)) / (GPU_SHARE["bfloat16"] * GPU_PEAK[GPU]) / 3600
-        )
+        trained = operations(compute, machine) * shape.parameters * sum(trainings(panel))
+        hours += trained / default_rate(shape.parameters, "cuda", "bfloat16", GPU) / 3600
     return Needs(gpus, memory, disk + sum(fetched.values()), hours)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """The way to compute with the fewest GPUs that hold a panel."""
-
-    way: Way
-    size: Size
-    memory: int
-    """Bytes of each GPU."""
-
-
-def fitting(recipe: Recipe, panel: Panel, shape: Shape) -> Fit:
-    """The fewest GPUs that hold it, else the most that are tried; adapters are trained by one alone."""
-    methods = list(methods_of(panel))
-    made = 2 - bool(panel.target) - bool(panel.oracles or panel.params.get("oracle") == "clean")
-    made += sum(method.checkpoints() for method in methods)
-    size = Size(shape, panel.forget_tokens / panel.forget_rows, STREAMS, 1, made)
+def computing(recipe: Recipe, panel: Panel) -> tuple[Compute, Machine]:
+    """How a panel's training computes, and one GPU for it."""
     known = KNOWN.get(canonical(panel.model.partition("@")[0]))
-    compute = {"micro": known.micro if known else MICRO, **recipe.compute}
-    adapters = recipe.task == "restor" and panel.params.get("recipe") == "official"
-    exact = any(getattr(method, "recipe", "") == "official" for method in methods)
-    fits = list[Fit]()
-    for world in WORLDS[: 1 if adapters else None]:
-        way = replace(Way(device="cuda"), **compute, world=world)
-        # MSA's official recipe also trains a vector in float32, to say what rounding did
-        ways = [way, *([replace(way, dtype="float32")] if exact else [])]
-        fits.append(Fit(way, size, max(map(size.worker, ways))))
-    return next((fit for fit in fits if fit.memory <= GPU_BYTES), fits[-1])
+    told = {"micro": known.micro if known else USUAL.micro, **recipe.compute}
+    machine = Machine(device="cuda", checkpointing=bool(told.pop("checkpointing", False)), world=1)
+    return Compute(**told), machine
+
+
+def size_of(panel: Panel) -> Size:
+    """A panel's work on one seed."""
+    made = 2 - bool(panel.target) - bool(panel.oracles or panel.params.get("oracle") == "clean")
+    made += sum(method.checkpoints() for method in methods_of(panel))
+    return Size(shape_of(panel), panel.forget_tokens / panel.forget_rows, STREAMS, 1, made)
 
 
 def methods_of(panel: Panel) -> Iterator[Any]:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import closing, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from bench.core import distributed
-from bench.core.errors import UserError, collect
+from bench.core.errors import UserError, collect, collecting, mistakes_in
 from bench.core.files import write_text
-from bench.core.machine import default_jobs, machine_problems
+from bench.core.machine import Machine
 from bench.core.provenance import provenance
 from bench.core.record import Record, RunSpec
 from bench.core.types import Json
 from bench.records.files import read
 from bench.records.tracking import open_tracker
-from bench.runs.executor import Pool, in_step
-from bench.runs.jobs import Job, Result, Surroundings
-from bench.runs.launch import finish, fitting, jobs_of
-from bench.runs.plan import Plan, make_plan, written
-from bench.runs.progress import Reporter
-from bench.runs.store import Store
+from bench.runs.estimate import checkpoints_of
+from bench.runs.executor import in_step
+from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.launch import carry_out, failures, finish, fitting, jobs_of, on_first
+from bench.runs.plan import Plan, make_plan
+from bench.runs.progress import ignore
 from bench.runs.terminal import show_plan
 from bench.studies.reproduce import gate, page, recipes, smoke
 from bench.studies.reproduce.asking import Wanted, asked_of, changes_all, history_file, is_changed, to_fetch
@@ -48,10 +48,9 @@ class Planned:
 
 def run(recipe: Recipe, wanted: Wanted) -> bool:
     """Write ``NAME.json`` and ``NAME.md``; returns whether some run failed. Under torchrun the first process does both."""
-    machine = machine_problems(wanted.device, wanted.jobs, 1, wanted.out, wanted.store)
-    problems = [*machine, *distributed.problems(wanted.device, wanted.jobs, int(recipe.compute.get("lora", 0)))]
-    device = distributed.start("cpu" if problems else wanted.device)
-    records, store = wanted.out / recipe.name, Store(wanted.store)
+    machine = wanted.machine(recipe)
+    problems = replace(machine, out=wanted.out).problems(int(recipe.compute.get("lora", 0)))
+    machine = replace(machine, device=distributed.start("cpu" if problems else wanted.device))
 
     def prepare() -> list[Planned]:
         collect(problems)
@@ -59,57 +58,50 @@ def run(recipe: Recipe, wanted: Wanted) -> bool:
         if lacking := to_fetch(small, wanted.store):
             said = ", ".join(f"`{command}`" for command in lacking)
             raise UserError(f"{recipe.name} needs what isn't fetched yet: run {said}.")
-        return plans(small, replace(wanted, device=device), records, store)
+        return plans(small, wanted, machine)
 
-    try:
-        planned = distributed.from_first(prepare)
-    except UserError:
-        if distributed.is_first():
-            raise
-        return False  # the first process says it, and ends torchrun with it
-    failed = [message for each in planned for message in carry_out(each, recipe, wanted, device, records, store)]
-    first = distributed.is_first()
-    distributed.stop()
-    if not first:
+    planned = on_first(prepare)
+    if planned is None:
         return False
-    result = result_of(recipe, wanted, planned, records)
+    failed = [message for each in planned for message in make_panel(each, recipe, wanted)]
+    is_first = distributed.is_first()
+    distributed.stop()
+    if not is_first:
+        return False
+    result = result_of(recipe, wanted, planned, machine.out)
     for message in failed:
         print(f"FAILED {message}")
     print("\n".join([*page.summary(result), *map(str, write(result, wanted.out))]))
     return bool(failed)
 
 
-def plans(recipe: Recipe, wanted: Wanted, records: Path, store: Store) -> list[Planned]:
+def plans(recipe: Recipe, wanted: Wanted, machine: Machine) -> list[Planned]:
     """The plans of all panels; one `UserError` with every mistake in them."""
-    found, problems = list[Planned](), list[str]()
+    found = list[Planned]()
     pasts = {panel.name: panel.past for panel in recipes.named(recipe.name).panels}
-    for panel in recipe.panels:
-        past = tuple(dict.fromkeys([*pasts[panel.name], *panel.past]))
-        history = history_file(panel, past, wanted.out / "histories" / recipe.name)
-        try:
-            found.append(planned_panel(recipe, panel, history, wanted, records, store))
-        except UserError as error:
-            problems.extend(error.problems)
-    collect(list(dict.fromkeys(problems)))
+    with collecting():
+        for panel in recipe.panels:
+            past = tuple(dict.fromkeys([*pasts[panel.name], *panel.past]))
+            history = history_file(panel, past, wanted.out / "histories" / recipe.name)
+            with mistakes_in():
+                planned = planned_panel(recipe, panel, history, machine)
+                fitting(planned.plan)
+                found.append(planned)
     return found
 
 
-def planned_panel(
-    recipe: Recipe, panel: Panel, history: str, wanted: Wanted, records: Path, store: Store, only: bool = False
-) -> Planned:
+def planned_panel(recipe: Recipe, panel: Panel, history: str, machine: Machine, only: bool = False) -> Planned:
     """One panel: the plans of its groups as one, every run once; ``only`` as `bench.runs.plan.make_plan` has it."""
-    checkpointing = bool(recipe.compute.get("checkpointing", False))
     rows: dict[str, tuple[RunSpec, ...]] = {}
     made = list[Plan]()
     for asked, group in asked_of(recipe, panel, recipe.seeds, history):
-        plan = make_plan(asked, records, store, only=only, device=wanted.device, checkpointing=checkpointing)
+        plan = make_plan(asked, machine, only=only)
         made.append(plan)
         specs = [entry.spec for entry in plan.entries]
         for arm in (*(arm for arm in panel.arms if arm.method in (TARGET, ORACLE)), *group):
             first = () if arm.method == TARGET else (arm.method,)
             rows[arm.published] = tuple(spec for spec in specs if tuple(s.method for s in spec.steps[:1]) == first)
-    plan = shown(merged(made), rows)
-    return Planned(panel, plan if only else fitting(plan, wanted.jobs or default_jobs(wanted.device), store), rows)
+    return Planned(panel, shown(merged(made), rows), rows)
 
 
 def merged(made: Sequence[Plan]) -> Plan:
@@ -125,48 +117,35 @@ def shown(plan: Plan, rows: Mapping[str, Sequence[RunSpec]]) -> Plan:
     """The plan without the runs that no row shows: a repair goes on from the target too, and nobody published that."""
     keys = {spec.key for specs in rows.values() for spec in specs}
     left = tuple(entry for entry in plan.entries if entry.spec.key in keys)
-    spared = sum(written(e.spec) for e in plan.entries if e.status == "run" and e.spec.key not in keys)
+    spared = sum(checkpoints_of(entry.spec) for entry in plan.todo if entry.spec.key not in keys)
     size = replace(plan.size, checkpoints=plan.size.checkpoints - spared) if plan.size else None
     return replace(plan, entries=left, size=size)
 
 
-def carry_out(planned: Planned, recipe: Recipe, wanted: Wanted, device: str, records: Path, store: Store) -> list[str]:
+def make_panel(planned: Planned, recipe: Recipe, wanted: Wanted) -> list[str]:
     """Make what isn't there of a panel's runs; what failed, a line each."""
-    checkpointing = bool(recipe.compute.get("checkpointing", False))
-    around = Surroundings(wanted.store, records, planned.plan.paths, device, 1, records / "logs", checkpointing)
-    jobs = jobs_of(planned.plan)
+    plan = planned.plan
+    jobs, config = jobs_of(plan), WorkerConfig.of(plan.machine, plan.paths)
     if not distributed.is_first():
-        in_step(jobs, around, lambda event: None)
+        carry_out(jobs, config)
         return []
-    print(f"{recipe.name}, {planned.panel.name}: {len(planned.plan.entries)} runs, {len(jobs)} jobs to do")
-    workers = 1 if distributed.world() > 1 else wanted.jobs or default_jobs(device)
+    print(f"{recipe.name}, {planned.panel.name}: {len(plan.entries)} runs, {len(jobs)} jobs to do")
     if wanted.scale == "smoke":
-        results = quietly(jobs, around)
+        results = carry_out_quietly(jobs, config)
     else:
-        show_plan(planned.plan, workers, store)
-        with Reporter() as reporter:
-            if distributed.world() > 1:
-                results = in_step(jobs, around, reporter.report)
-            else:
-                results = Pool(workers, around, reporter.report).run(jobs)
-    tracker = open_tracker(wanted.track, wanted.out / "wandb")
-    try:
-        finish(planned.plan, results, records, store, tracker)
-    finally:
-        tracker.close()
-    return [
-        f"{planned.panel.name} {r.job.name}: {r.message.strip().splitlines()[-1] if r.message else 'no reason'}"
-        for r in results
-        if r.status == "failed"
-    ]
+        show_plan(plan)
+        results = carry_out(jobs, config)
+    with closing(open_tracker(wanted.track, wanted.out / "wandb")) as tracker:
+        finish(plan, results, tracker)
+    return [f"{planned.panel.name} {line}" for line in failures(results)]
 
 
-def quietly(jobs: Sequence[Job], around: Surroundings) -> list[Result]:
+def carry_out_quietly(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """The jobs in this process, one after another: tiny models take less time than a worker takes to start."""
-    around.logs.mkdir(parents=True, exist_ok=True)
+    config.logs.mkdir(parents=True, exist_ok=True)
     gc.freeze()  # every training collects garbage, among all that torch has loaded: a tenth of the time
-    with (around.logs / "worker-0.log").open("a") as log, redirect_stderr(log):
-        return in_step(jobs, around, lambda event: None)
+    with (config.logs / "worker-0.log").open("a") as log, redirect_stderr(log):
+        return in_step(jobs, config, ignore)
 
 
 # What came out

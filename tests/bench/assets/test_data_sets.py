@@ -10,12 +10,12 @@ import pytest
 
 from bench.assets.data_sets import DATA_SETS, FILES, Place, data_set, fetched, files, folder_of, place_of, resolve
 from bench.assets.models import FETCHED
-from bench.core.errors import UserError
+from bench.core.errors import UserError, collecting
 from bench.core.hashing import tree_hash
 from bench.real.restor.corpus import WHOLE_HASH
 from bench.real.tofu.rows import CONFIGS
 from bench.runs.asked import Asked
-from bench.runs.outside import outside
+from bench.runs.outside import look_outside
 
 
 def make_fetched(data_dir: Path, name: str) -> Place:
@@ -45,12 +45,14 @@ def test_the_hub_is_the_fetched_copy_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_the_fetched_copy_enters_the_key(tmp_path: Path) -> None:
-    problems: list[str] = []
-    hashes, paths, _ = outside(Asked("tofu", ("ga",), model="some/model"), "real", tmp_path / "models", problems)
-    assert "data" not in hashes and paths.data == "hub"
+    asked, problems = Asked("tofu", ("ga",), model="some/model"), pytest.raises(UserError, match="some/model")
+    with problems, collecting():
+        found = look_outside(asked, tmp_path / "models")
+    assert "data" not in found.hashes and found.paths.data == "hub"
     made = make_fetched(tmp_path / "data", "tofu")
-    hashes, paths, _ = outside(Asked("tofu", ("ga",), model="some/model"), "real", tmp_path / "models", problems)
-    assert hashes["data"] == made.hash and paths.data == made.path
+    with problems, collecting():
+        found = look_outside(asked, tmp_path / "models")
+    assert found.hashes["data"] == made.hash and found.paths.data == made.path
 
 
 def test_what_is_on_no_hub_says_how_it_is_had(tmp_path: Path) -> None:

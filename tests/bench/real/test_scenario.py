@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from bench.core.compute import UNSAID
 from bench.core.errors import UserError
+from bench.core.machine import Machine
 from bench.core.record import Record
 from bench.core.types import Example
 from bench.real.scenario import has_chat_template, overlap_problems
 from bench.records.files import read
 from bench.runs.asked import Asked
 from bench.runs.executor import Worker
+from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.plan import Plan, make_plan
 from bench.runs.store import Store
 from tests.bench.real.tofu.test_rows import TABLES, write
@@ -46,16 +49,17 @@ def planned(place: Path, out: Path, methods: tuple[str, ...] = ("ga",), **fields
     ga = ("ga.steps=1", "ga.batch=2") if "ga" in methods else ()
     sets = (*SETS, *ga, *fields.pop("sets", ()))
     model = fields.pop("model", str(place / "model"))
-    asked = Asked("tofu", methods, sets, (0,), model, str(place / "tofu"), kinds=kinds, **fields)
-    return make_plan(asked, out, Store(place / "store"))
+    compute = replace(UNSAID, **fields.pop("compute", {}))
+    asked = Asked("tofu", methods, sets, (0,), model, str(place / "tofu"), kinds=kinds, compute=compute, **fields)
+    return make_plan(asked, Machine(out, place / "store"))
 
 
 def made(place: Path, out: Path, plan: Plan, checkpointing: bool = False) -> dict[str, Record]:
     """The records of a plan's runs, by method."""
-    around = {"store": str(place / "store"), "out": str(out), "paths": vars(plan.paths), "device": "cpu", "threads": 1}
-    worker = Worker(around | {"checkpointing": checkpointing}, lambda event: None)
+    machine = Machine(out, place / "store", checkpointing=checkpointing)
+    worker = Worker(WorkerConfig(machine, plan.paths), lambda event: None)
     for entry in plan.entries:
-        done = worker.do({"spec": entry.spec.to_json(), "stage": "", "estimate": {}}, wait=True)
+        done = worker.do(Job(entry.spec), wait=True)
         assert done["status"] == "done", done.get("message")
     return {entry.spec.method: read(out / Record(entry.spec, "done").name) for entry in plan.entries}
 
@@ -88,7 +92,7 @@ def test_a_missing_target_is_named_with_its_option(place: Path, tmp_path: Path) 
     with pytest.raises(UserError, match=r"--target: .*never-fetched"):
         planned(place, tmp_path, target="someone/never-fetched")
     with pytest.raises(UserError, match="--target and --oracle go with --model"):
-        make_plan(Asked("tofu", ("ga",), target=str(place / "target")), tmp_path, Store(place / "store"))
+        make_plan(Asked("tofu", ("ga",), target=str(place / "target")), Machine(tmp_path, place / "store"))
 
 
 def test_only_the_asked_kinds_of_probes_are_asked(place: Path, tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ def test_what_goes_on_goes_on_from_every_method_and_from_the_target(place: Path,
 @pytest.mark.parametrize("compute", [{"autocast": True}, {"lora": 2}, {"micro": 3}, {"dtype": "bfloat16"}])
 def test_how_training_computes_is_part_of_the_run(place: Path, tmp_path: Path, compute: dict[str, Any]) -> None:
     plan, usual = planned(place, tmp_path, compute=compute), planned(place, tmp_path)
-    assert plan.entries[0].spec.compute == compute and not usual.entries[0].spec.compute
+    assert plan.entries[0].spec.compute.to_json() == compute and not usual.entries[0].spec.compute.to_json()
     assert plan.entries[0].spec.key != usual.entries[0].spec.key
     record = made(place, tmp_path, plan)["ga"]
     [node] = nodes(place, record)
@@ -150,7 +154,7 @@ def test_what_makes_no_sense_is_said(place: Path, tmp_path: Path, compute: dict[
 
 def test_the_lab_computes_as_it_does(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--autocast goes with --model"):
-        make_plan(Asked("tofu", ("ga",), compute={"autocast": True}), tmp_path, Store(tmp_path))
+        make_plan(Asked("tofu", ("ga",), compute=replace(UNSAID, autocast=True)), Machine(tmp_path, tmp_path))
 
 
 def test_a_tokenizer_without_chat_template_is_refused_with_the_remedy(place: Path, tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ def test_rows_on_both_sides_are_refused() -> None:
 
 
 def test_parameters_that_came_later_leave_old_keys_alone(tmp_path: Path) -> None:
-    plan = make_plan(Asked("tofu", ("ga",), (), (0,)), tmp_path, Store(tmp_path))
+    plan = make_plan(Asked("tofu", ("ga",), (), (0,)), Machine(tmp_path, tmp_path))
     assert not {"split", "recipe", "template"} & set(plan.entries[0].spec.task_params)
 
 
@@ -210,10 +214,10 @@ def test_a_recipe_that_names_float32_has_it_whatever_the_run_trains_in(place: Pa
 
 def test_the_plan_knows_a_recipes_own_dtype_and_adapters(place: Path, tmp_path: Path) -> None:
     usual = planned(place, tmp_path)
-    assert usual.way.dtype == "float32" and usual.way.lora == 0
+    assert usual.compute.dtype == "float32" and usual.compute.lora == 0
     sets = tuple(text for text in SETS if "epochs" not in text)
     asked = Asked("tofu", ("before",), (*sets, "tofu.recipe=msa"), (0,), str(place / "model"), str(place / "tofu"))
-    own = make_plan(asked, tmp_path, Store(tmp_path / "store"))
-    assert own.way.dtype == "bfloat16", "nothing but the stages is trained"
-    both = make_plan(replace(asked, methods=("ga",)), tmp_path, Store(tmp_path / "store"))
-    assert both.way.dtype == "float32", "the method's training is the largest"
+    own = make_plan(asked, Machine(tmp_path, tmp_path / "store"))
+    assert own.compute.dtype == "bfloat16", "nothing but the stages is trained"
+    both = make_plan(replace(asked, methods=("ga",)), Machine(tmp_path, tmp_path / "store"))
+    assert both.compute.dtype == "float32", "the method's training is the largest"

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,25 +13,35 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from bench.assets.known_models import KNOWN
 from bench.assets.shapes import SHAPES, Shape, download_bytes, known_shape, parameters_in, shape_in, weight_count
 from bench.core import machine as memory
-from bench.core.compute import Way
+from bench.core.compute import Compute
 from bench.core.contracts import Setting
+from bench.core.machine import Machine
 from bench.core.types import Checkpoint
 from bench.lab.model import small_llama
 from bench.real.scenario import parameters_of
 from bench.runs.estimate import (
     PROCESS_BYTES,
     Size,
+    default_rate,
     known_rate,
     measuring_bytes,
     merging_bytes,
+    operations,
+    seen_rates,
     state_bytes,
     training_bytes,
 )
+from bench.runs.store import Store
 from tests.tiny import llama
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
 KEPT = 12 * 4 + 4 * 8
 """Numbers that a layer of `SMALL` keeps for each token: 80."""
+
+
+def way(checkpointing: bool = False, world: int = 1, **compute: Any) -> tuple[Compute, Machine]:
+    """How training computes, and where: on one worker, as usual but for what is given."""
+    return Compute(**compute), Machine(jobs=1, checkpointing=checkpointing, world=world)
 
 
 # The model
@@ -124,14 +135,14 @@ def test_every_known_model_can_be_estimated_before_it_is_fetched() -> None:
 def test_training_takes_weights_gradients_moments_and_activations() -> None:
     """1000 parameters; 8 rows of 5 tokens: 40 positions, each 2 layers of 80 numbers and three times 10 logits."""
     ends = 2 * 10 * 4 * 4
-    assert training_bytes(SMALL, Way(), 5) == PROCESS_BYTES + 16_000 + ends + 40 * (2 * KEPT * 4 + 3 * 4 * 10)
-    twice = training_bytes(SMALL, Way(), 5, streams=2) - training_bytes(SMALL, Way(), 5)
+    assert training_bytes(SMALL, *way(), 5) == PROCESS_BYTES + 16_000 + ends + 40 * (2 * KEPT * 4 + 3 * 4 * 10)
+    twice = training_bytes(SMALL, *way(), 5, streams=2) - training_bytes(SMALL, *way(), 5)
     assert twice == 40 * (2 * KEPT * 4 + 120)
 
 
 def test_each_flag_takes_less_in_its_own_way() -> None:
-    def without_process(**way: object) -> int:
-        return training_bytes(SMALL, replace(Way(micro=1), **way), 1) - PROCESS_BYTES  # type: ignore[arg-type]
+    def without_process(**changes: Any) -> int:
+        return training_bytes(SMALL, *way(micro=1, **changes), 1) - PROCESS_BYTES
 
     whole = 16_000 + 320 + 2 * KEPT * 4 + 120
     assert without_process() == whole
@@ -151,27 +162,29 @@ def test_each_flag_takes_less_in_its_own_way() -> None:
 
 
 def test_measuring_holds_two_oracles_at_a_time_and_merging_no_model() -> None:
-    assert measuring_bytes(SMALL, Way(), 2) - measuring_bytes(SMALL, Way(), 1) == 4_000
-    assert measuring_bytes(SMALL, Way(), 5) == measuring_bytes(SMALL, Way(), 2)
-    assert measuring_bytes(SMALL, Way(), 1) == measuring_bytes(SMALL, Way(), 0), "a gradient is as large as a model"
+    assert measuring_bytes(SMALL, Compute(), 2) - measuring_bytes(SMALL, Compute(), 1) == 4_000
+    assert measuring_bytes(SMALL, Compute(), 5) == measuring_bytes(SMALL, Compute(), 2)
+    assert measuring_bytes(SMALL, Compute(), 1) == measuring_bytes(SMALL, Compute(), 0), (
+        "a gradient is as large as a model"
+    )
     assert merging_bytes(SMALL) == PROCESS_BYTES + 3 * 4 * 40
 
 
 def test_disk_is_checkpoints_and_resumable_states() -> None:
     """Five checkpoints of 4 kB; a state is weights and two moments, and three of them lie there for each worker."""
     size = Size(SMALL, 5, 1, 2, checkpoints=5)
-    assert state_bytes(SMALL, Way()) == 12_000
-    assert size.disk(Way(), 2) == 5 * 4_000 + 2 * 3 * 12_000
-    assert size.disk(Way(dtype="bfloat16"), 1) == 5 * 2_000 + 3 * 6_000
-    assert size.disk(Way(lora=1), 1) == 5 * 4_000 + 3 * 128 * 12
-    assert replace(size, trains=False).disk(Way(), 2) == 5 * 4_000
+    assert state_bytes(SMALL, Compute()) == 12_000
+    assert size.disk(Compute(), Machine(jobs=2)) == 5 * 4_000 + 2 * 3 * 12_000
+    assert size.disk(*way(dtype="bfloat16")) == 5 * 2_000 + 3 * 6_000
+    assert size.disk(*way(lora=1)) == 5 * 4_000 + 3 * 128 * 12
+    assert replace(size, trains=False).disk(Compute(), Machine(jobs=2)) == 5 * 4_000
 
 
 def test_the_largest_thing_that_a_worker_does_counts() -> None:
     size = Size(SMALL, 5, 1, 2, 5)
-    assert size.worker(Way()) == max(size.parts(Way()).values()) == measuring_bytes(SMALL, Way(), 2)
-    assert size.worker(Way(micro=10**6)) == training_bytes(SMALL, Way(micro=10**6), 5)
-    assert "training" not in replace(size, trains=False).parts(Way())
+    assert size.worker(*way()) == max(size.parts(*way()).values()) == measuring_bytes(SMALL, Compute(), 2)
+    assert size.worker(*way(micro=10**6)) == training_bytes(SMALL, *way(micro=10**6), 5)
+    assert "training" not in replace(size, trains=False).parts(*way())
 
 
 def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
@@ -181,16 +194,16 @@ def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
     """
     shape = SHAPES["smollm2-135m-instruct-q4"]
     measured = {
-        Way(micro=1): 3.344,  # batch 2
-        Way(micro=4): 4.032,  # batch 8
-        Way(): 4.539,
-        Way(checkpointing=True): 3.333,
-        Way(autocast=True): 4.190,
-        Way(lora=8): 4.052,
-        Way(dtype="bfloat16"): 3.068,
+        way(micro=1): 3.344,  # batch 2
+        way(micro=4): 4.032,  # batch 8
+        way(): 4.539,
+        way(checkpointing=True): 3.333,
+        way(autocast=True): 4.190,
+        way(lora=8): 4.052,
+        way(dtype="bfloat16"): 3.068,
     }
-    for way, fact in measured.items():
-        assert 0.98 < training_bytes(shape, way, 128) / 1e9 / fact < 1.2, way
+    for how, fact in measured.items():
+        assert 0.98 < training_bytes(shape, *how, 128) / 1e9 / fact < 1.2, how
 
 
 def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
@@ -223,7 +236,7 @@ def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
         scratch=tmp_path / "scratch",
         micro=8,
     )
-    expected = training_bytes(shape, Way(), tokens) - PROCESS_BYTES - 4 * shape.parameters  # weights are there already
+    expected = training_bytes(shape, *way(), tokens) - PROCESS_BYTES - 4 * shape.parameters  # weights are there already
     assert 0.5 < (memory.peak() - before) / expected < 1.5
 
 
@@ -241,16 +254,16 @@ def test_a_gpus_rate_is_its_own(tmp_path: Path) -> None:
     """6 * 1000 * 500 operations in 2 s and in 3 s."""
     node(tmp_path, 0, 2.0)
     node(tmp_path, 1, 3.0, "cuda:1")
-    assert known_rate(tmp_path, 1000) == 1.5e6 and known_rate(tmp_path, 1000, "cuda:0") == 1e6
-    empty = tmp_path / "empty"
-    assert known_rate(empty, 10**9, "cuda", "bfloat16", "NVIDIA H100 80GB HBM3") == 0.35 * 989e12
-    assert known_rate(empty, 10**9, "cuda", "float32", "NVIDIA A100-SXM4-40GB") == 0.03 * 312e12
-    assert known_rate(empty, 10**9, "cuda", "bfloat16", "a card of tomorrow") == 0.35 * 100e12
+    assert known_rate(Store(tmp_path), 1000) == 1.5e6 and seen_rates(Store(tmp_path), 1000, "cuda:0") == [1e6]
+    assert seen_rates(Store(tmp_path / "empty"), 10**9, "cuda") == []
+    assert default_rate(10**9, "cuda", "bfloat16", "NVIDIA H100 80GB HBM3") == 0.35 * 989e12
+    assert default_rate(10**9, "cuda", "float32", "NVIDIA A100-SXM4-40GB") == 0.03 * 312e12
+    assert default_rate(10**9, "cuda", "bfloat16", "a card of tomorrow") == 0.35 * 100e12
 
 
 def test_operations_follow_what_is_computed() -> None:
-    ways = (Way(), Way(checkpointing=True), Way(lora=8), Way(lora=8, checkpointing=True))
-    assert [way.operations for way in ways] == [6, 8, 4, 6]
+    ways = (way(), way(checkpointing=True), way(lora=8), way(lora=8, checkpointing=True))
+    assert [operations(*each) for each in ways] == [6, 8, 4, 6]
 
 
 # The machine

@@ -8,29 +8,25 @@ from typing import Any
 
 import pytest
 
+from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.runs.executor import Pool, Worker, hide_paths, write_failed
-from bench.runs.jobs import Job, Surroundings
+from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
 from bench.runs.store import Store, here
 from tests.processes import Place, environment, result_of
 
 
-def around(place: Place) -> Surroundings:
-    return Surroundings(place.store, place.out, Paths(), "cpu", 1, place.out / "logs")
+def config(place: Place) -> WorkerConfig:
+    return WorkerConfig.of(Machine(place.out, place.store), Paths())
 
 
 def worker(place: Place, events: list[Any]) -> Worker:
-    plain = {"store": str(place.store), "out": str(place.out), "paths": {}, "device": "cpu", "threads": 1}
-    return Worker(plain, events.append)
+    return Worker(config(place), events.append)
 
 
 def spec_of(place: Place, method: str = "msa") -> RunSpec:
     return Record.from_json(place.records()[method]).spec
-
-
-def job(spec: RunSpec, stage: str = "") -> Any:
-    return {"spec": spec.to_json(), "stage": stage, "estimate": {}}
 
 
 def lease(store: Path, key: str, owner: Any) -> Path:
@@ -45,7 +41,7 @@ def test_a_worker_makes_a_record_from_what_the_store_has(finished: Place, tmp_pa
     for file in place.files().values():
         file.unlink()
     events: list[Any] = []
-    assert worker(place, events).do(job(spec_of(finished))) == {"status": "done"}
+    assert worker(place, events).do(Job(spec_of(finished))) == {"status": "done"}
     assert events == [], "nothing had to be built"
     assert result_of(place.records()["msa"]) == result_of(finished.records()["msa"])
 
@@ -57,19 +53,19 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
     spec = spec_of(finished)
     Store(place.store).discard(key)
     held = lease(place.store, key, {"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"})
-    assert worker(place, []).do(job(spec)) == {"status": "busy"}
+    assert worker(place, []).do(Job(spec)) == {"status": "busy"}
     assert "msa" not in place.records()
     held.unlink()
     lease(place.store, key, {"host": here(), "pid": 1, "started": -1, "nonce": "x"})  # of a process that has gone
-    assert worker(place, []).do(job(spec)) == {"status": "done"}
+    assert worker(place, []).do(Job(spec)) == {"status": "done"}
 
 
 def test_a_stage_that_is_there_is_done_and_one_that_fails_leaves_no_record(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     spec = spec_of(finished)
-    assert worker(place, []).do(job(spec, "oracle-1")) == {"status": "done"}
+    assert worker(place, []).do(Job(spec, "oracle-1")) == {"status": "done"}
     before = place.records()
-    failed = worker(place, []).do(job(spec, "oracle-9"))
+    failed = worker(place, []).do(Job(spec, "oracle-9"))
     assert failed["status"] == "failed" and "IndexError" in failed["message"]
     assert place.records() == before
 
@@ -77,7 +73,7 @@ def test_a_stage_that_is_there_is_done_and_one_that_fails_leaves_no_record(finis
 def test_a_task_that_has_gone_is_a_sentence_in_the_record(finished: Place, tmp_path: Path) -> None:
     """As when a plug-in was taken away between planning and running."""
     spec = RunSpec("vanished", {}, "lab", "lab", (), 0)
-    failed = worker(Place(tmp_path), []).do(job(spec))
+    failed = worker(Place(tmp_path), []).do(Job(spec))
     assert failed["status"] == "failed" and failed["message"].startswith("Unknown task 'vanished'.")
     [file] = (tmp_path / "out" / "lab" / "vanished" / "lab").iterdir()
     record = json.loads(file.read_text())
@@ -91,7 +87,7 @@ def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tm
     file = place.files()["msa"]
     file.write_text("my notes")
     events: list[Any] = []
-    failed = worker(place, events).do(job(spec))
+    failed = worker(place, events).do(Job(spec))
     assert failed["status"] == "failed" and "is not a readable record" in failed["message"]
     assert file.read_text() == "my notes" and events == []
 
@@ -113,7 +109,7 @@ def test_a_failed_record_takes_the_place_of_an_unfinished_record_only(finished: 
 
 def test_a_worker_ends_when_nobody_asks_any_more(tmp_path: Path) -> None:
     """Its standard input closes when its parent is gone, however that came about."""
-    given = {"store": str(tmp_path), "out": str(tmp_path), "paths": {}, "device": "cpu", "threads": 1}
+    given = config(Place(tmp_path)).to_json()
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(given)],
         stdin=subprocess.PIPE,
@@ -134,7 +130,7 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
     """No job hangs, the log is named, and every run has a failed record."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     place, spec = Place(tmp_path), spec_of(finished)
-    results = Pool(2, around(place), lambda event: None).run([Job(spec, "target"), Job(spec)])
+    results = Pool(2, config(place), lambda event: None).run([Job(spec, "target"), Job(spec)])
     assert [result.status for result in results] == ["failed"] * 2
     [reason] = {result.message for result in results if not result.job.stage}
     assert reason.startswith("the worker process ended with code 1 ") and "see logs/worker-" in reason
@@ -142,7 +138,7 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
 
 
 def test_no_jobs_start_no_worker(tmp_path: Path) -> None:
-    pool = Pool(2, around(Place(tmp_path)), lambda event: None)
+    pool = Pool(2, config(Place(tmp_path)), lambda event: None)
     assert pool.run([]) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
 
 
@@ -151,7 +147,7 @@ def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None
     place = Place(tmp_path)
     place.out.write_text("a file")
     with pytest.raises(NotADirectoryError):
-        Pool(1, around(place), lambda event: None).run([Job(spec_of(finished))])
+        Pool(1, config(place), lambda event: None).run([Job(spec_of(finished))])
 
 
 @pytest.mark.parametrize(

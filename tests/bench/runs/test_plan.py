@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bench.assets.shapes import known_shape, shape_in
-from bench.core.compute import Way
+from bench.core.compute import Compute
 from bench.core.errors import UserError
-from bench.core.machine import duration
+from bench.core.machine import Machine, duration
 from bench.lab.model import small_llama, word_tokenizer
 from bench.runs.asked import Asked
 from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
@@ -26,20 +26,18 @@ FINISHED = Asked("muse-books", ("msa",), SETS, (0,))
 """What the finished run was asked for."""
 DREAMER = """
 from dataclasses import dataclass
+from bench.core.contracts import Method
 
 @dataclass(frozen=True)
-class Dreamer:
+class Dreamer(Method):
     summary = "needs what no task has"
     needs = frozenset({"moon", "retain"})
-    version = 1
-    presets = {}
-    variants = ()
-    def rows(self, forget, retain): return 0
 """
 
 
 def planned(asked: Asked, place: Path, **given: Any) -> Plan:
-    return make_plan(asked, place / "out", Store(place / "store"), **given)
+    checkpointing = given.pop("checkpointing", False)
+    return make_plan(asked, Machine(place / "out", place / "store", checkpointing=checkpointing), **given)
 
 
 def statuses(plan: Plan) -> dict[str, str]:
@@ -129,10 +127,12 @@ def test_the_rate_is_what_this_store_has_measured(tmp_path: Path) -> None:
         node = tmp_path / "nodes" / "00" / str(number)
         node.mkdir(parents=True)
         (node / "node.json").write_text(json.dumps({"meta": meta}))
-    assert known_rate(tmp_path, 1000) == 1.5e6
-    assert known_rate(tmp_path, 10**6) == known_rate(tmp_path / "empty", 10**6) > 1e9, "another size, another rate"
+    store, empty = Store(tmp_path), Store(tmp_path / "empty")
+    assert known_rate(store, 1000) == 1.5e6
+    assert known_rate(store, 10**6) == known_rate(empty, 10**6) > 1e9, "another size, another rate"
+    (tmp_path / "index.jsonl").unlink()
     (tmp_path / "nodes" / "00" / "0" / "node.json").write_text('{"meta"')
-    assert known_rate(tmp_path, 1000) == known_rate(tmp_path / "empty", 1000), "a damaged node says nothing"
+    assert known_rate(store, 1000) == known_rate(empty, 1000), "a damaged node says nothing"
 
 
 def test_presets_variants_and_settings_lie_over_each_other() -> None:
@@ -141,7 +141,7 @@ def test_presets_variants_and_settings_lie_over_each_other() -> None:
 
     asked = Asked("tofu", ("npo@small-retain", "npo"), ("npo.lr=0.5",), (0,))
     steps = {
-        entry.spec.method: entry.spec.steps for entry in make_plan(asked, Path("none"), Store(Path("none"))).entries
+        entry.spec.method: entry.spec.steps for entry in make_plan(asked, Machine(Path("none"), Path("none"))).entries
     }
     [small], [plain] = steps["npo@small-retain"], steps["npo"]
     place = dict(NPO.presets["lab-tofu"].params) if "lab-tofu" in NPO.presets else {}
@@ -284,7 +284,7 @@ UNFETCHED = Asked("tofu", ("msa", "npo"), (), (0, 1), model="olmo-2-7b")
 def test_a_real_models_needs_come_from_its_own_shape(past: Path, tmp_path: Path) -> None:
     plan = planned(replace(real(past, history=""), methods=("msa", "npo"), seeds=(0, 1)), tmp_path, only=True)
     assert plan.size is not None and plan.size.shape == shape_in(past / "checkpoint-1000")
-    assert plan.memory == plan.size.worker(plan.way) and plan.way == Way()
+    assert plan.memory == plan.size.worker(plan.compute, plan.machine) and plan.compute == Compute()
     assert (plan.size.streams, plan.size.oracles) == (2, 2), "npo adds a retain loss; two oracles are retrained"
     # of each seed: target and two oracles; msa's theta_1, theta_2 where it has one, and the sum; npo's own
     msa = 2 + bool(plan.entries[4].spec.steps[0].params["beta"])
@@ -299,10 +299,9 @@ def test_a_real_models_needs_come_from_its_own_shape(past: Path, tmp_path: Path)
 
 
 def test_how_training_computes_is_in_the_estimate(past: Path, tmp_path: Path) -> None:
-    compute = {"dtype": "bfloat16", "lora": 4, "micro": 2}
-    asked = replace(real(past), compute=compute)
+    asked = replace(real(past), compute=Compute("bfloat16", lora=4, micro=2))
     plan = planned(asked, tmp_path, only=True, checkpointing=True)
-    assert plan.way == Way("bfloat16", lora=4, micro=2, checkpointing=True)
+    assert plan.compute == Compute("bfloat16", lora=4, micro=2) and plan.machine.checkpointing
     plain = planned(real(past), tmp_path, only=True)
     slower = planned(real(past), tmp_path, only=True, checkpointing=True)
     assert slower.seconds(1) == pytest.approx(plain.seconds(1) * 8 / 6), "one more pass forward"
@@ -335,7 +334,7 @@ def test_a_model_that_is_not_fetched_is_estimated_by_a_plan_and_refused_by_a_run
 
 def told(plan: Plan, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", str(width))
-    show_plan(plan, 2)
+    show_plan(replace(plan, machine=replace(plan.machine, jobs=2)))
     return capsys.readouterr().out
 
 
@@ -361,22 +360,23 @@ def test_a_lab_plan_has_no_such_lines_and_is_never_refused(
 ) -> None:
     monkeypatch.setattr("bench.core.machine.total", lambda: 1)
     plan = planned(FINISHED, tmp_path)
-    assert plan.size is None and fitting(plan, 2, Store(tmp_path / "store")) is plan
+    assert plan.size is None and fitting(plan) is plan
     said = told(plan, 80, capsys, monkeypatch)
     assert "GB of memory each" in said and "disk:" not in said
 
 
 def test_what_cannot_fit_is_refused_with_the_flag(past: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, store = planned(real(past), tmp_path, only=True), Store(tmp_path / "store")
+    plan = planned(real(past), tmp_path, only=True)
+    plan = replace(plan, machine=replace(plan.machine, jobs=2))
     assert plan.size is not None
-    assert fitting(plan, 2, store) is plan
+    assert fitting(plan) is plan
     monkeypatch.setattr("bench.core.machine.total", lambda: 2 * plan.memory - 1)
     with pytest.raises(
         UserError, match=r"with 2 workers needs about 3\.4 GB, and this machine has 3\.4 GB: add --jobs 1"
     ):
-        fitting(plan, 2, store)
+        fitting(plan)
     cached = replace(plan, entries=tuple(replace(entry, status="cached") for entry in plan.entries))
-    assert fitting(cached, 2, store) is cached, "nothing is left to do"
+    assert fitting(cached) is cached, "nothing is left to do"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bench.core.errors import Busy
 from bench.core.hashing import digest
 from bench.core.types import Json
 from bench.runs import store as module
-from bench.runs.store import STALE_SECONDS, Store, here, started
+from bench.runs.store import STALE_SECONDS, NodeRequest, Store, here, started
 from tests.processes import environment
 
 FIELDS: Json = {"kind": "test"}
@@ -193,7 +193,7 @@ def test_whoever_publishes_second_gets_the_first_ones_node(tmp_path: Path) -> No
 
     def overtaken(folder: Path) -> Json:
         two_files("mine")(folder)
-        Store(tmp_path).make(KEY, FIELDS, two_files("theirs"), "test", {})
+        Store(tmp_path).publish(NodeRequest(FIELDS, "test", {}), two_files("theirs"))
         return {"made": "mine"}
 
     node, _ = build(store, overtaken)

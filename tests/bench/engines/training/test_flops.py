@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bench.conformance import WORDS
+from bench.core.contracts import Node
 from bench.core.types import Checkpoint
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.flops import ROWS, count, spaced, training_flops
@@ -16,7 +17,7 @@ from bench.engines.training.trainer import save
 from bench.lab.model import SPECIAL
 from bench.runs.context import Work
 from bench.runs.facts import flops_node, method_flops
-from bench.runs.store import Node, Store
+from bench.runs.store import Store
 from tests.tiny import llama, passage, qa, tokenizer
 
 WIDTH = 64

@@ -12,6 +12,7 @@ import pytest
 
 from bench.runs import selection
 from bench.runs.jobs import Job
+from bench.runs.validate import row_file
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Point, spec_of
@@ -129,7 +130,9 @@ def planned(folder: Path, rows: Sequence[dict[str, Any]], choices: Sequence[dict
     point = Point({"x": 1}, (where.step("msa"),), choices=tuple(choices))
     jobs = tuple(Job(spec_of(where, point, 0, "x", choice), "validate") for choice in choices)
     for job, row in zip(jobs, rows, strict=True):
-        (folder / f"{job.spec.key}.json").write_text(json.dumps(row))
+        file = row_file(folder, job.spec)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(row))
     return Planned(point, 0, jobs)
 
 

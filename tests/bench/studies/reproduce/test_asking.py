@@ -83,7 +83,7 @@ def test_a_group_has_each_method_once_and_settings_of_its_own() -> None:
     asked = [each for each, _ in asked_of(recipe, panel, (0, 1), "")]
     assert "msa.before=stage1-step119000-tokens500B" in asked[0].sets and asked[0].methods[0] == "msa"
     assert "msa.before=stage1-step526000-tokens2207B" in asked[1].sets
-    assert all(each.seeds == (0, 1) and each.compute == {"dtype": "bfloat16"} for each in asked), (
+    assert all(each.seeds == (0, 1) and each.compute.said() == {"dtype": "bfloat16"} for each in asked), (
         "checkpointing is apart"
     )
 

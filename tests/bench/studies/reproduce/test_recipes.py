@@ -12,7 +12,6 @@ from bench.assets.known_models import KNOWN
 from bench.assets.models import check_name, published
 from bench.assets.shapes import known_shape
 from bench.core import registry
-from bench.runs.store import Store
 from bench.studies.reproduce.asking import Wanted, changed, models_of, texts
 from bench.studies.reproduce.gate import REASONS
 from bench.studies.reproduce.needs import needs
@@ -74,9 +73,8 @@ def test_the_flag_of_every_assumption_can_be_planned_and_changes_some_run(recipe
     """All that a text names together, as it says; nothing is fetched, so nothing is looked at but the words."""
 
     def keys(made: Recipe) -> set[str]:
-        wanted, store = Wanted(made.name, tmp_path, tmp_path), Store(tmp_path / "store")
-        panel = made.panels[-1]
-        plan = planned_panel(made, panel, "", wanted, tmp_path, store, only=True).plan
+        panel, machine = made.panels[-1], Wanted(made.name, tmp_path, tmp_path / "store").machine(made)
+        plan = planned_panel(made, panel, "", machine, only=True).plan
         return {entry.spec.key for entry in plan.entries}
 
     as_given = keys(recipe)
@@ -90,8 +88,8 @@ def test_the_flag_of_every_assumption_can_be_planned_and_changes_some_run(recipe
 def test_runs_that_no_row_shows_are_left_out(tmp_path: Path) -> None:
     """RESTOR repairs what was unlearned; the corrupted model is published as it is, and isn't repaired here."""
     recipe = TABLE["t8-restor"]
-    wanted, store = Wanted(recipe.name, tmp_path, tmp_path), Store(tmp_path / "store")
-    planned = planned_panel(recipe, recipe.panels[0], "", wanted, tmp_path, store, only=True)
+    machine = Wanted(recipe.name, tmp_path, tmp_path / "store").machine(recipe)
+    planned = planned_panel(recipe, recipe.panels[0], "", machine, only=True)
     steps = {tuple(step.method for step in entry.spec.steps) for entry in planned.plan.entries}
     assert steps == {(), ("retrain",), ("graddiff", "repair"), ("npo", "repair")}
 
