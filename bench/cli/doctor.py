@@ -9,6 +9,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.core.machine import can_write, nearest_existing
+
 NEEDED = {
     "torch": "2.4",
     "transformers": "5.0",
@@ -99,12 +101,9 @@ def gpu() -> str:
 
 def disk(store: Path) -> str:
     """Free disk where the store is, and whether it can be written."""
-    folder = store.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e9
+    free = shutil.disk_usage(nearest_existing(store)).free / 1e9
     wrong = "" if free > DISK_GB else f"less than {DISK_GB} GB"
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if not can_write(store):
         wrong = "not a folder that you may write to"
     remedy = f"  -> {wrong}; choose another place with --store or MSA_BENCH_STORE" if wrong else ""
     return f"store: {store} ({free:.0f} GB free){remedy}"

@@ -43,7 +43,6 @@ class Row(Protocol):
     @property
     def length(self) -> int:
         """Tokens of the example; an image or a node is one."""
-        ...
 
 
 class Batch(Protocol):
@@ -54,7 +53,6 @@ class Batch(Protocol):
 
     def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
         """Log-probs of the answers under ``model``: of each token, or of the label."""
-        ...
 
 
 class Coder(Protocol):
@@ -62,15 +60,12 @@ class Coder(Protocol):
 
     def encode(self, payload: Mapping[str, Any]) -> Any:
         """An example as a `Row`."""
-        ...
 
     def collate(self, rows: Sequence[Any], device: Any = "cpu") -> Batch:
         """Rows as one batch."""
-        ...
 
     def save_pretrained(self, folder: Path) -> None:
         """Whatever must lie beside the weights for the same coder to come back."""
-        ...
 
 
 class Loss(Protocol):
@@ -82,7 +77,6 @@ class Loss(Protocol):
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of each example, (B,)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -139,33 +133,26 @@ class Context(Protocol):
 
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
-        ...
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
-        ...
 
     def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
         """Convert a checkpoint's weights to another dtype; a cached node."""
-        ...
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
         """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.scrambled`)."""
-        ...
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:
         """A weight for each parameter, from what the rows make of the loss there (`bench.engines.training.influence`)."""
-        ...
 
     def note(self, **facts: Any) -> None:
         """Say something beside the scores: plain JSON, into the record's ``facts``."""
-        ...
 
     def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
         """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -187,7 +174,6 @@ class TaskContext(Context, Protocol):
     @property
     def models(self) -> Path:
         """The folder with the models that were fetched."""
-        ...
 
     def node(
         self,
@@ -202,7 +188,6 @@ class TaskContext(Context, Protocol):
         ``expect`` gives the seconds that it may take, and is asked only when it is built. Under torchrun ``make`` runs on
         every process where the node is ``shared``, else on the first alone.
         """
-        ...
 
     def train_node(
         self,
@@ -214,15 +199,12 @@ class TaskContext(Context, Protocol):
         seed: int | None = None,
     ) -> Node:
         """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
-        ...
 
     def fitted(self, recipe: Recipe) -> Recipe:
         """The recipe with the run's dtype and adapters, where it has none of its own."""
-        ...
 
     def on_behalf_of(self, owner: str) -> TaskContext:
         """A context whose nodes belong to another owner, such as ``measure``."""
-        ...
 
 
 @dataclass(frozen=True)

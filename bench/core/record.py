@@ -161,13 +161,7 @@ class Record:
             "status": self.status,
             "reason": self.reason,
             "scores": {name: score.to_json() for name, score in sorted(self.scores.items())},
-            "metrics": dict(self.metrics),
-            "absent": dict(self.absent),
-            "floors": dict(self.floors),
-            "facts": dict(self.facts),
-            "lineage": dict(self.lineage),
-            "cost": dict(self.cost),
-            "provenance": dict(self.provenance),
+            **{name: dict(getattr(self, name)) for name in MAPPINGS},
         }
 
     @classmethod
@@ -180,24 +174,12 @@ class Record:
         record = cls(
             spec=RunSpec.from_json(spec),
             scores={name: Score.from_json(score) for name, score in data["scores"].items()},
-            **{name: data[name] for name in RECORD_PLAIN},
+            **{name: data[name] for name in ("schema", "label", "status", "reason", *MAPPINGS)},
         )
         if record.spec.key != key:
             raise ValueError(f"its key {key} is not the hash of its spec ({record.spec.key})")
         return record
 
 
-RECORD_PLAIN = (
-    "status",
-    "reason",
-    "label",
-    "metrics",
-    "absent",
-    "floors",
-    "facts",
-    "lineage",
-    "cost",
-    "provenance",
-    "schema",
-)
+MAPPINGS = ("metrics", "absent", "floors", "facts", "lineage", "cost", "provenance")
 """Fields of a record that are plain JSON already."""

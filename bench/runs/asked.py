@@ -79,7 +79,9 @@ def understand(asked: Asked) -> Understood:
     task = component("tasks", asked.task)
     wanted = method_names(asked.methods)
     sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)])
-    check_numbers(asked)
+    if asked.limit is not None and asked.limit < 1:
+        mistake(f"--limit must be at least 1, not {asked.limit}.")
+    check_seeds(asked.seeds, asked.problems)
     check_tier(asked, task)
     compute = resolve_compute(asked)
     place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
@@ -95,13 +97,11 @@ def component(kind: str, name: str) -> Any:
     return None
 
 
-def check_numbers(asked: Asked) -> None:
-    """Report a limit or seeds that can't be."""
-    if asked.limit is not None and asked.limit < 1:
-        mistake(f"--limit must be at least 1, not {asked.limit}.")
-    if not asked.seeds and not asked.problems:
+def check_seeds(seeds: Sequence[int], problems: Sequence[str]) -> None:
+    """Report that there are no seeds, unless that came of ``problems`` in reading them, or one twice."""
+    if not seeds and not problems:
         mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
-    if len(set(asked.seeds)) < len(asked.seeds):
+    if len(set(seeds)) < len(seeds):
         mistake("--seeds names a seed twice.")
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import registry
-from bench.core.compute import Compute
 from bench.core.contracts import ALL_KINDS, Outline
 from bench.core.errors import UserError, collecting, mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.records.files import read
 from bench.runs.asked import LAB, Asked, Understood, understand
-from bench.runs.estimate import Size, checkpoints_of, estimate, model_shape
+from bench.runs.estimate import Estimate, checkpoints_of, estimate, model_shape
 from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
 from bench.runs.setting import Paths, make_task, setting_of
 from bench.runs.store import Store
@@ -38,24 +37,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every run of a command, the stages that its runs share, and what all of it takes."""
+class Plan(Estimate):
+    """Every run of a command, and what those take that are to be made."""
 
-    entries: tuple[Entry, ...]
-    paths: Paths
-    stages: Mapping[str, float] = field(default_factory=dict)
-    """Expected seconds of ``history``, ``target``, ``oracle-0`` ... for one seed."""
-    memory: int = 0
-    """Expected bytes of one worker; on a GPU of the GPU's."""
-    size: Size | None = None
-    """What memory and disk depend on, of a real model; None for the lab, and where nobody knows the model's shape."""
-    compute: Compute = field(default_factory=Compute)
-    """How training computes what takes the most memory."""
+    entries: tuple[Entry, ...] = ()
+    paths: Paths = field(default_factory=Paths)
     machine: Machine = field(default_factory=Machine)
     fetch: tuple[str, ...] = ()
     """Commands for what isn't fetched, with its size."""
-    guessed: bool = True
-    """Whether nothing like it has been trained in this store, so that times come from a stated rate."""
 
     @property
     def todo(self) -> list[Entry]:
@@ -199,17 +188,7 @@ def estimated(entries: Sequence[Entry], asked: Asked, outside: Outside, machine:
         else entry
         for entry in entries
     )
-    return Plan(
-        planned,
-        outside.paths,
-        takes.stages,
-        takes.memory,
-        takes.size,
-        takes.compute,
-        machine,
-        outside.fetch,
-        takes.guessed,
-    )
+    return Plan(**vars(takes), entries=planned, paths=outside.paths, machine=machine, fetch=outside.fetch)
 
 
 def job_id(spec: RunSpec) -> str:

@@ -8,9 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TextIO, TypedDict, cast
+from typing import Any, Literal, Self, TextIO, TypedDict, cast
 
 PATIENCE_SECONDS = 2.0
 """A stage that is over sooner gets no bar."""
@@ -19,11 +18,9 @@ QUIET_SECONDS = 30.0
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b")
 
-Clock = Callable[[], float]
-
 
 class Event(TypedDict):
-    """What a worker tells of one stage of one job; a plain dictionary, as it travels as JSON."""
+    """News of one stage of one job; a plain dictionary, as it travels as JSON."""
 
     job: str
     """The run, such as ``npo-tofu-0``."""
@@ -38,18 +35,6 @@ class Event(TypedDict):
     message: str
 
 
-class View(Protocol):
-    """One way of showing events."""
-
-    def show(self, event: Event) -> None:
-        """Take in one event."""
-        ...
-
-    def close(self) -> None:
-        """Leave the screen as it should stay."""
-        ...
-
-
 class Reporter:
     """Shows events as they come; a context manager, safe to call from several threads.
 
@@ -57,115 +42,83 @@ class Reporter:
     notes stay as lines. Elsewhere: a line per finished stage, and at most one in `QUIET_SECONDS` of a running one.
     """
 
-    def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """``stream``: where to write, standard output by default; ``clock`` in seconds."""
-        self._stream = stream
-        self._clock = clock
+        self._stream, self._clock = stream, clock
         self._lock = threading.Lock()
-        self._view: View | None = None
+        self._show: Callable[[Event], None] | None = None
+        self._progress: Any = None
+        """rich's, on a terminal."""
+        self._bars: dict[tuple[str, str], Any] = {}
+        """Job and stage -> rich's number of its bar."""
+        self._heard: dict[tuple[str, str], float] = {}
+        """Job and stage -> when it was last heard of on the page, or began."""
 
     def __enter__(self) -> Self:
         """Take the screen."""
-        stream = sys.stdout if self._stream is None else self._stream
-        self._view = Bars(stream, self._clock) if is_terminal(stream) else Lines(stream, self._clock)
+        self._stream = self._stream or sys.stdout
+        if self._stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+            self._progress, self._show = patient_progress(self._stream, self._clock), self._show_bar
+            self._progress.start()
+        else:
+            self._show = self._show_line
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give it back, whatever happened."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        self._show = None
+        if self._progress is not None:
+            self._remove(list(self._bars))
+            self._progress.stop()
 
     def report(self, event: Mapping[str, Any]) -> None:
         """Show one event; outside the ``with`` block nothing is shown."""
         with self._lock:
-            if self._view is not None:
-                self._view.show(cast(Event, event))
+            if self._show is not None:
+                self._show(cast(Event, event))
+
+    def _show_line(self, event: Event) -> None:
+        """Write a line where the stage ends, or where it has been silent for long enough."""
+        assert self._stream is not None
+        stage, now = (event["job"], event["stage"]), self._clock()
+        if event["status"] in ("start", "progress"):
+            # A stage that this process first hears of midway has been silent since now, not since its beginning.
+            if now - self._heard.setdefault(stage, now) < QUIET_SECONDS:
+                return
+            self._heard[stage] = now
+        elif event["status"] != "note":
+            self._heard.pop(stage, None)
+        self._stream.write(line(event) + "\n")
+        self._stream.flush()
+
+    def _show_bar(self, event: Event) -> None:
+        """Move, add or take away the stage's bar; a line only for what should stay on the screen."""
+        stage, status = (event["job"], event["stage"]), event["status"]
+        if status in ("start", "progress"):
+            if stage not in self._bars:
+                self._bars[stage] = self._progress.add_task(clean(" ".join(stage)), total=event["total"])
+            self._progress.update(self._bars[stage], completed=event["done"], total=event["total"])
+        elif status == "failed":  # the job is over, and with it whatever else it had begun
+            self._remove([other for other in self._bars if other[0] == event["job"]])
+        elif status != "note":
+            self._remove([stage])
+        if status in ("failed", "note"):
+            self._progress.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
+
+    def _remove(self, stages: Iterable[tuple[str, str]]) -> None:
+        """Take bars away."""
+        for stage in stages:
+            if stage in self._bars:
+                self._progress.remove_task(self._bars.pop(stage))
 
 
 def ignore(event: Mapping[str, Any]) -> None:
     """Show nothing."""
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether bars can be drawn there."""
-    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
-
-
-@dataclass(frozen=True)
-class Key:
-    """A stage of a job."""
-
-    job: str
-    stage: str
-
-
-class Lines:
-    """Plain log lines: no carriage return, no escape code."""
-
-    def __init__(self, stream: TextIO, clock: Clock) -> None:
-        self._stream = stream
-        self._clock = clock
-        self._last: dict[Key, float] = {}
-        """When a running stage was last heard of on the page, or began."""
-
-    def show(self, event: Event) -> None:
-        """A line where the stage ends, or where it has been silent for long enough."""
-        key, now = Key(event["job"], event["stage"]), self._clock()
-        if event["status"] in ("start", "progress"):
-            # A stage that this process first hears of midway has been silent since now, not since its beginning.
-            if now - self._last.setdefault(key, now) < QUIET_SECONDS:
-                return
-            self._last[key] = now
-        elif event["status"] != "note":
-            self._last.pop(key, None)
-        self._stream.write(line(event) + "\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-
-class Bars:
-    """Bars of rich; lines only for what should stay on the screen."""
-
-    def __init__(self, stream: TextIO, clock: Clock) -> None:
-        self._bars = _patient_progress(stream, clock)
-        self._tasks: dict[Key, Any] = {}
-        self._bars.start()
-
-    def show(self, event: Event) -> None:
-        """Move, add or take away the stage's bar."""
-        key, status = Key(event["job"], event["stage"]), event["status"]
-        if status in ("start", "progress"):
-            self._move(key, event)
-        elif status == "failed":
-            # The job is over, and with it whatever else it had begun.
-            self._drop([other for other in self._tasks if other.job == key.job])
-        elif status in ("done", "cached"):
-            self._drop([key])
-        if status in ("failed", "note"):
-            self._bars.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        """Take all bars away and give the terminal back."""
-        self._drop(list(self._tasks))
-        self._bars.stop()
-
-    def _move(self, key: Key, event: Event) -> None:
-        if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(clean(f"{key.job} {key.stage}"), total=event["total"])
-        self._bars.update(self._tasks[key], completed=event["done"], total=event["total"])
-
-    def _drop(self, keys: Iterable[Key]) -> None:
-        for key in keys:
-            if key in self._tasks:
-                self._bars.remove_task(self._tasks.pop(key))
-
-
-def _patient_progress(stream: TextIO, clock: Clock) -> Any:
+def patient_progress(stream: TextIO, clock: Callable[[], float]) -> Any:
     """A rich `Progress` that shows a task only once it has run for `PATIENCE_SECONDS`, without waiting for an event."""
     from rich import progress
     from rich.console import Console
@@ -189,16 +142,15 @@ def _patient_progress(stream: TextIO, clock: Clock) -> Any:
 
 def line(event: Event) -> str:
     """One line of plain text for an event."""
-    where = f"{event['job']} {event['stage']}".strip()
-    return clean(f"{where}: {_what(event)}" + (f" - {event['message']}" if event["message"] else ""))
-
-
-def _what(event: Event) -> str:
     status, seconds = event["status"], event["seconds"]
+    text: str = status
     if status in ("start", "progress"):
         total = "" if event["total"] is None else f" of {event['total']}"
-        return f"{event['done']}{total}, {seconds:.0f} s"
-    return f"{status} in {seconds:.1f} s" if status == "done" else status
+        text = f"{event['done']}{total}, {seconds:.0f} s"
+    elif status == "done":
+        text = f"done in {seconds:.1f} s"
+    where = f"{event['job']} {event['stage']}".strip()
+    return clean(f"{where}: {text}" + (f" - {event['message']}" if event["message"] else ""))
 
 
 def clean(text: str) -> str:

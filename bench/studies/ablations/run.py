@@ -18,7 +18,7 @@ from bench.core.types import Json
 from bench.records.files import read
 from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
-from bench.runs.asked import component, component_params, parse_sets
+from bench.runs.asked import check_seeds, component, component_params, parse_sets
 from bench.runs.estimate import known_rate, method_of, seconds_for
 from bench.runs.facts import curves
 from bench.runs.jobs import Job, Result, WorkerConfig
@@ -115,10 +115,7 @@ def place_of(asked: AskedAblation) -> Place | None:
         return None
     given = parse_sets(asked.sets, asked.task, ())
     params = component_params(kind, asked.task, given.get(asked.task, {}))
-    if not asked.seeds and not asked.problems:
-        mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
-    if len(set(asked.seeds)) < len(asked.seeds):
-        mistake("--seeds names a seed twice.")
+    check_seeds(asked.seeds, asked.problems)
     return Place(asked.task, params=params)
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench.core import registry
-from bench.core.errors import UserError
+from bench.core.errors import UserError, collecting
 from bench.core.record import Step
 from bench.runs.asked import method_names, steps_of
 from bench.studies.ablations import catalogue
@@ -42,9 +42,9 @@ def test_repetitions_are_left_out_in_order() -> None:
 
 def test_a_places_step_is_what_bench_run_would_take() -> None:
     """Defaults, the preset of the place, the variant's of this place before the variant's own; then what is changed."""
-    problems: list[str] = []
-    wanted = method_names(["msa", "msa@official", "msa@fisher", "npo"], problems)
-    taken = {step.name: step for step in steps_of(wanted, {}, "lab-tofu", problems)}
+    with collecting() as problems:
+        wanted = method_names(["msa", "msa@official", "msa@fisher", "npo"])
+        taken = {step.name: step for step in steps_of(wanted, {}, "lab-tofu")}
     where = place()
     assert where.name == "lab-tofu" and problems == []
     for name in ("msa", "msa@official", "msa@fisher"):

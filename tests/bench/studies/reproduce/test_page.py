@@ -12,7 +12,6 @@ from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.records.files import write as write_record
 from bench.runs.plan import Plan
-from bench.runs.setting import Paths
 from bench.studies.reproduce import page
 from bench.studies.reproduce.asking import Wanted
 from bench.studies.reproduce.command import overview
@@ -41,7 +40,7 @@ def result(folder: Path, target: dict[str, float], sets: tuple[str, ...] = (), l
         made = {name: Score(value, 40) for name, value in scores.items()}
         write_record(Record(spec, "done", label=label, scores=made, facts=facts), folder / recipe.name)
         rows[row] = (spec,)
-    planned = Planned(panel, Plan((), Paths()), rows)
+    planned = Planned(panel, Plan(), rows)
     return result_of(recipe, Wanted(recipe.name, folder, folder, sets=sets), [planned], folder / recipe.name)
 
 
