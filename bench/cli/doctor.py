@@ -1,4 +1,4 @@
-"""What this machine has and lacks, and the remedy."""
+"""`bench doctor`: what this machine has and lacks, and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench ls` prints; loads no torch."""
+"""`bench ls`: listings of methods, tasks, models, metrics, histories and runs; loads no torch."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def history(model: str, task: str, file: str, models_dir: Path) -> str:
 
 
 def remarks(name: str) -> list[str]:
-    """What to know about a known model's list of revisions."""
+    """Remarks on a known model's list of revisions."""
     from bench.assets.known_models import KNOWN
 
     known = KNOWN[name]

@@ -1,4 +1,4 @@
-"""What `bench show` prints of one run."""
+"""`bench show`: everything about one run."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Compute:
     """How training computes, from the flag to the Trainer; part of a run's key where it isn't as usual."""
 
     dtype: str = "float32"
-    """Of the weights in training and on disk, where a recipe doesn't name another one."""
+    """Type of the weights in training and on disk, where a recipe doesn't name another one."""
     autocast: bool = False
     """bfloat16 autocast while training; the weights stay float32."""
     lora: int = 0

@@ -27,7 +27,7 @@ Rows = list[tuple[Step, ...]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user typed, not yet understood."""
+    """A command as the user typed it, not yet understood."""
 
     task: str
     methods: tuple[str, ...]
@@ -64,7 +64,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Understood:
-    """What the user's words mean, apart from what they name outside the harness."""
+    """The meaning of the user's words, apart from what they name outside the harness."""
 
     task: Any
     """The task's class; None where there is none of that name."""

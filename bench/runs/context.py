@@ -92,8 +92,7 @@ class Work(TaskContext):
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
         node = self.train_node(start, streams, recipe, label)
-        made = node.info["meta"]["checkpoint"]
-        return replace(start, path=str(node.path), hash=made, label=label, dtype=self.fitted(recipe).dtype)
+        return checkpoint_in(node, start, label, self.fitted(recipe).dtype)
 
     def fitted(self, recipe: Recipe) -> Recipe:
         """The recipe with this context's dtype and adapters, where it has none of its own."""
@@ -178,8 +177,6 @@ class Work(TaskContext):
         from bench.engines.arithmetic import sums
 
         given = sums.as_terms(terms)
-        for checkpoint in (*(term.checkpoint for term in given), *([weights] if weights else [])):
-            check_seal(checkpoint)
         fields: Json = {
             "kind": "combine",
             "engine": ARITHMETIC,
@@ -190,14 +187,12 @@ class Work(TaskContext):
         if dtype:
             fields |= {"dtype": dtype}
 
-        def make(folder: Path) -> Json:
+        def write(folder: Path) -> None:
             sums.combine(given, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
-            return {"checkpoint": checkpoint_at(folder, label).hash}
 
-        node = self.node(fields, make, label)
-        made = node.info["meta"]["checkpoint"]
-        first = given[0].checkpoint
-        return replace(first, path=str(node.path), hash=made, label=label, dtype=dtype or first.dtype)
+        used = [*(term.checkpoint for term in given), *([weights] if weights else [])]
+        node = self.checkpoint_node(fields, write, label, used)
+        return checkpoint_in(node, used[0], label, dtype or used[0].dtype)
 
     def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
         """Convert a checkpoint's weights to another dtype; a cached node."""
@@ -209,16 +204,14 @@ class Work(TaskContext):
         """
         from bench.engines.arithmetic import sums
 
-        for checkpoint in (before, tuned):
-            check_seal(checkpoint)
         fields = {"kind": "scrambled", "engine": ARITHMETIC, "of": [before.hash, tuned.hash], "as": kind}
+        fields |= {"seed": self.seed}
 
-        def make(folder: Path) -> Json:
+        def write(folder: Path) -> None:
             sums.scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
-            return {"checkpoint": checkpoint_at(folder, kind).hash}
 
-        node = self.node(fields | {"seed": self.seed}, make, f"{kind} vector")
-        return replace(before, path=str(node.path), hash=node.info["meta"]["checkpoint"], label=kind, dtype="float32")
+        node = self.checkpoint_node(fields, write, f"{kind} vector", [before, tuned])
+        return checkpoint_in(node, before, kind, "float32")
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
@@ -226,7 +219,6 @@ class Work(TaskContext):
         """Influence weights at a checkpoint (`bench.engines.training.influence`); a cached node."""
         from bench.engines.training.influence import VERSION, write_weights
 
-        check_seal(checkpoint)
         fields = {
             "kind": "influence",
             "version": VERSION,
@@ -236,13 +228,31 @@ class Work(TaskContext):
             "retain": data_hash(bare(retain)),
         }
 
-        def make(folder: Path) -> Json:
+        def write(folder: Path) -> None:
             opened = open_checkpoint(replace(checkpoint, dtype="float32"), self.device)
             write_weights(opened, checkpoint, forget, retain, kind, folder)
-            return {"checkpoint": checkpoint_at(folder, kind).hash}
 
-        node = self.node(fields, make, f"influence ({kind})")
-        return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label=f"influence ({kind})")
+        label = f"influence ({kind})"
+        return checkpoint_in(self.checkpoint_node(fields, write, label, [checkpoint]), Checkpoint("", ""), label)
+
+    def checkpoint_node(
+        self, fields: Json, write: Callable[[Path], None], label: str, used: Sequence[Checkpoint]
+    ) -> Node:
+        """The node of a checkpoint that ``write`` makes of others, none of which may be sealed."""
+        for checkpoint in used:
+            check_seal(checkpoint)
+
+        def make(folder: Path) -> Json:
+            write(folder)
+            return {"checkpoint": checkpoint_at(folder, label).hash}
+
+        return self.node(fields, make, label)
+
+
+def checkpoint_in(node: Node, like: Checkpoint, label: str, dtype: str = "float32") -> Checkpoint:
+    """The checkpoint that a node holds, of the loader and the tokenizer of ``like``."""
+    made = node.info["meta"]["checkpoint"]
+    return replace(like, path=str(node.path), hash=made, label=label, dtype=dtype)
 
 
 def adapted(model: Any, rank: int, seed: int) -> Any:

@@ -33,7 +33,7 @@ matrices are slower."""
 GPU_PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 362e12, "A6000": 155e12, "4090": 165e12}
 """Dense bfloat16 operations per second, as the vendor states them."""
 OTHER_PEAK = 100e12
-"""Of a GPU that isn't in the table."""
+"""Bfloat16 operations per second of a GPU that isn't in the table."""
 GPU_SHARE = {"bfloat16": 0.35, "float32": 0.03}
 """Share of `GPU_PEAK` that training reaches, a guess: float32 without tensor cores peaks at a sixteenth of bfloat16."""
 RATE_FACTOR, RATE_NODES = 8, 500
@@ -45,7 +45,7 @@ BYTES_PER_PARAMETER = 16
 PROCESS_BYTES = 700_000_000
 """Resident memory of a worker before it holds a model: Python, torch, transformers; on a GPU the context and kernels."""
 MEASURE_BYTES = 1_000_000_000
-"""What a measurement holds beside models: several arrays the size of `bench.engines.measuring.scoring`'s bound on a
+"""Bytes that a measurement holds beside models: several arrays the size of `bench.engines.measuring.scoring`'s bound on a
 batch's logits, and the activations of its positions."""
 LOGITS = 3
 """Float32 arrays of rows x tokens x vocabulary that a step holds: logits, their log-softmax, and a gradient."""
@@ -108,7 +108,7 @@ class Size:
 
     shape: Shape
     tokens: float
-    """Of a row, mean; the longest is covered by gradients, which are whole only when most activations have gone."""
+    """Tokens of a row, mean; the longest is covered by gradients, which are whole only when most activations have gone."""
     streams: int
     """Most streams of rows whose losses are added up before a backward pass."""
     oracles: int
@@ -210,7 +210,7 @@ def checkpoints_of(spec: RunSpec) -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the runs of a command take."""
+    """Time, memory and disk that the runs of a command take."""
 
     stages: Mapping[str, float] = field(default_factory=dict)
     """Expected seconds of ``history``, ``target``, ``oracle-0`` ... for one seed."""
@@ -219,9 +219,9 @@ class Estimate:
     memory: int = 0
     """Expected bytes of one worker; on a GPU of the GPU's."""
     size: Size | None = None
-    """What memory and disk depend on, of a real model; None for the lab, and where nobody knows the model's shape."""
+    """Memory and disk of a real model's work; None for the lab, and where nobody knows the model's shape."""
     compute: Compute = field(default_factory=Compute)
-    """Of what takes the most memory."""
+    """How training computes that takes the most memory."""
     guessed: bool = True
     """Whether nothing like it has been trained in this store, so that times come from a stated rate."""
 
@@ -235,7 +235,7 @@ def estimate(
     given: Sequence[str] = (),
     shape: Shape | None = None,
 ) -> Estimate:
-    """What the runs that are left to do take; ``given``: target and oracles that were trained elsewhere.
+    """Time, memory and disk of the runs that are left to do; ``given``: target and oracles that were trained elsewhere.
 
     ``outline`` counts the model's parameters, and ``shape`` is a real model's, where it is known.
     """
@@ -282,7 +282,7 @@ def computes(compute: Compute, outline: Outline, stages: bool, todo: Sequence[Ru
 def size_of(
     shape: Shape, outline: Outline, todo: Sequence[RunSpec], stages: Mapping[str, float], given: Sequence[str]
 ) -> Size:
-    """What memory and disk depend on, of the runs that are left to do."""
+    """Shape and amounts of the runs that are left to do."""
     streams = [registry.load("methods", step.method).together for spec in todo for step in spec.steps]
     shared = len(stages) * len({spec.seed for spec in todo})
     return Size(
@@ -306,7 +306,7 @@ def model_shape(folder: str, name: str) -> tuple[Shape | None, int]:
 # Whether it fits
 
 MARGIN = 1.2
-"""What is proposed must fit with so much to spare; what is refused doesn't fit without any."""
+"""Factor by which a proposal must fit with room to spare; a refusal is of what doesn't fit without any."""
 WORLDS = (2, 4, 8)
 """GPUs under torchrun that are tried."""
 
@@ -320,12 +320,12 @@ class Room:
     disk: int
     """Free where the store is."""
     held: int = 0
-    """Of the checkpoints of such a size that the store has: they may be the plan's own."""
+    """Bytes of the checkpoints of such a size that the store has: they may be the plan's own."""
     where: str = "this machine"
 
 
 def room_of(compute: Compute, machine: Machine, size: Size | None, store: Store) -> Room:
-    """What this machine has for a plan's work; nothing is loaded."""
+    """Memory and disk of this machine for a plan's work; nothing is loaded."""
     disk = shutil.disk_usage(nearest_existing(store.root)).free
     held = 0
     if size:
@@ -403,7 +403,7 @@ def joined(changes: Sequence[Change]) -> Change:
 
 
 def proposals(compute: Compute, machine: Machine) -> Iterator[Change]:
-    """What may be added: the least change first, and what changes the weights after more GPUs."""
+    """Flags that may be added: the least change first, and what changes the weights after more GPUs."""
     offered = list(flags(compute, machine))
     sets = [joined(few) for n in range(1, len(offered) + 1) for few in itertools.combinations(offered, n)]
     yield from (change for change in sets if not change.lossy)

@@ -303,7 +303,7 @@ class Worker:
         )
 
     def resources(self) -> Json:
-        """What saves memory or time and changes no number but for rounding, for the provenance."""
+        """Means that save memory or time and change no number but for rounding, for the provenance."""
         several = {"processes": distributed.world()} if distributed.world() > 1 else {}
         return several | ({"gradient_checkpointing": True} if self.machine.checkpointing else {})
 

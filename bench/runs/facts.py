@@ -1,4 +1,4 @@
-"""What stands beside the scores of a record: settings and their source, theta_0, cost, floors, provenance."""
+"""The parts of a record beside its scores: settings and their source, theta_0, cost, floors, provenance."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> N
 
 
 def method_flops(own: Sequence[Node], counted: Json) -> Json:
-    """What a method's nodes took: ``training``, their tokens times the count, and ``arithmetic``, 2 a term and parameter."""
+    """FLOPs of a method's nodes: ``training``, their tokens times the count, and ``arithmetic``, 2 a term and parameter."""
     tokens = sum(node.info["meta"].get("tokens", 0) for node in own)
     terms = sum(len(node.info["fields"]["terms"]) for node in own if node.info["fields"].get("kind") == "combine")
     return {
@@ -110,7 +110,7 @@ def oracle_values(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> di
 
 
 def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work) -> Json:
-    """What a reader must know beside the scores."""
+    """Facts that a reader must know beside the scores."""
     notes = {**work.notes, **ledger.notes}
     return {
         "headline": list(scenario.headline),
@@ -125,7 +125,7 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work) -> Json
 
 
 def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
-    """Which checkpoint of the history a run used, and how far it lies away: steps, tokens, parameter distance."""
+    """The checkpoint of the history that a run used, and how far it lies away: steps, tokens, parameter distance."""
     from bench.assets.history import place
     from bench.engines.arithmetic.sums import distance
 
@@ -157,7 +157,7 @@ def source_of(step: Step, spec: RunSpec) -> str:
 
 
 def cost(own: Sequence[Node], found: Measured, work: Work, estimate: Json | None) -> Json:
-    """What the method itself cost (shared stages are the task's), and what the whole scenario did."""
+    """Seconds, bytes and tokens of the method itself (shared stages are the task's), and what the whole scenario did."""
     stages = {node.info["label"]: node.info["seconds"] for node in own}
     shared = [node for node in work.nodes.values() if node not in own and node.key != found.node.key]
     return {

@@ -1,4 +1,4 @@
-"""What workers are given and answer: a job, its result, and the configuration of a worker."""
+"""Messages between a command and its workers: a job, its result, and the configuration of a worker."""
 
 from __future__ import annotations
 

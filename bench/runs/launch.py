@@ -22,7 +22,7 @@ from bench.runs.estimate import refusals, room_of
 from bench.runs.executor import Pool, in_step
 from bench.runs.facts import curves
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.plan import Entry, Plan, job_id, make_plan
+from bench.runs.plan import Entry, Plan, make_plan
 from bench.runs.progress import Reporter, ignore
 from bench.runs.responses import responses_in
 from bench.runs.store import Store
@@ -78,8 +78,8 @@ def compare(entry: Entry, record: Record) -> str:
     names = sorted(set(entry.old.scores) | set(record.scores))
     other = [name for name in names if entry.old.scores.get(name) != record.scores.get(name)]
     if not other:
-        return f"{job_id(entry.spec)}: made again, all {len(names)} scores as before"
-    return f"{job_id(entry.spec)}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
+        return f"{Job(entry.spec).name}: made again, all {len(names)} scores as before"
+    return f"{Job(entry.spec).name}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
 
 
 def report(out: Path) -> tuple[Path, list[Path]]:
@@ -114,7 +114,7 @@ def failures(results: Sequence[Result]) -> list[str]:
 
 
 def on_first(prepare: Callable[[], T]) -> T | None:
-    """What ``prepare`` gives on the first process of torchrun, on all; None on the others where it is refused.
+    """Prepare on the first process of torchrun, for all; None on the others where it is refused.
 
     The first one says why, and ends torchrun with it.
     """

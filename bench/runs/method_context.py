@@ -1,4 +1,4 @@
-"""What a method gets of the harness, and the ledger of what it used."""
+"""The context that a method works in, and the ledger of what it used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.runs.context import Work
 
 @dataclass
 class Ledger:
-    """What a method made use of: said beside its scores."""
+    """Rows and checkpoints that a method made use of, for the record."""
 
     retain: set[str]
     """Ids of all retain rows."""

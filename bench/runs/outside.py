@@ -12,7 +12,7 @@ from bench.runs.setting import Paths
 
 @dataclass(frozen=True)
 class Outside:
-    """What a command needs from outside the harness, by content and by place."""
+    """Model, data and history from outside the harness, by content and by place."""
 
     model: str = LAB
     """The model's name."""
@@ -160,5 +160,5 @@ def hash_lm_eval(asked: Asked) -> dict[str, str]:
 
 
 def data_name(data: str) -> str:
-    """How the data are called in a record: a folder's or the files' own names, not where they lie."""
+    """The name of the data in a record: a folder's or the files' own names, not where they lie."""
     return ",".join(Path(part.strip()).name for part in data.split(",")) if data and data != "hub" else "hub"

@@ -22,7 +22,7 @@ from bench.runs.store import Store
 
 @dataclass(frozen=True)
 class Entry:
-    """One run and what would happen to it."""
+    """One run and whether it would be made."""
 
     spec: RunSpec
     status: str
@@ -137,7 +137,7 @@ def engines(task: Any, tier: str) -> dict[str, int]:
 
 
 def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Entry:
-    """What would happen to one spec, by the records in the machine's folder and the store's nodes."""
+    """Decide whether a spec is run, cached or skipped, by the records in the machine's folder and the store's nodes."""
     offers = make_task(spec).offers(setting_of(spec, paths))
     missing = [need for step in spec.steps for need in sorted(registry.load("methods", step.method).needs - offers)]
     if missing:
@@ -189,8 +189,3 @@ def estimated(entries: Sequence[Entry], asked: Asked, outside: Outside, machine:
         for entry in entries
     )
     return Plan(**vars(takes), entries=planned, paths=outside.paths, machine=machine, fetch=outside.fetch)
-
-
-def job_id(spec: RunSpec) -> str:
-    """A short name of a run for progress lines."""
-    return f"{spec.method} seed {spec.seed}"

@@ -1,4 +1,4 @@
-"""What the parent shows while workers work: bars on a terminal, plain lines everywhere else. Never imports torch."""
+"""The progress of workers, as their parent shows it: bars on a terminal, plain lines everywhere else. Never imports torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Event(TypedDict):
     job: str
     """The run, such as ``npo-tofu-0``."""
     stage: str
-    """What it is at, such as ``train target``."""
+    """The work that is under way, such as ``train target``."""
     done: int
     total: int | None
     """Units of work; None where their number is not known."""

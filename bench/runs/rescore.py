@@ -75,7 +75,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
 def stale_parts(
     record: Record, metrics: Sequence[Any], values: Mapping[str, Sequence[float]], absent: Mapping[str, str]
 ) -> list[str]:
-    """What of a record decides losses and ranks beside its scores, and is not what it would be now."""
+    """The parts of a record that decide losses and ranks beside its scores, and would be others now."""
     now = {
         "the oracles' values are": (record.facts.get("oracle_values"), values),
         "goals and versions of the metrics are": (dict(record.metrics), {m.name: m.to_json() for m in metrics}),

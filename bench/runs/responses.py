@@ -96,7 +96,7 @@ def judge_facts(
     limit: int | None,
     work: Work,
 ) -> Json:
-    """What the judge makes of target and oracle, to say beside its scores; nothing where nothing is judged."""
+    """The judge's grades of target and oracle, for a record's facts; empty where nothing is judged."""
     from bench.engines.measuring import judges
 
     if not judges.judge_probes(scenario.probes):

@@ -152,7 +152,7 @@ def unlearn(
 
 
 def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) -> Request:
-    """What a method with these needs is given; `Unmet` where the scenario lacks one."""
+    """The request of a method with these needs; `Unmet` where the scenario lacks one."""
     history = scenario.history() if scenario.history and "history" in needs else None
     if "history" in needs and history is None:
         raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")

@@ -57,7 +57,7 @@ class Search:
 
 
 def tune_problems(asked: Asked) -> list[str]:
-    """What a search doesn't take."""
+    """Mistakes in what a search is asked, such as settings of a method or seeds that are reported."""
     found = [f"tune searches a method's own grid: leave out '@' in {name}." for name in asked.methods if "@" in name]
     own = [text for text in asked.sets if not text.startswith(f"{asked.task}.")]
     found += [f"tune searches a method's own grid: leave out --set {text}." for text in own]

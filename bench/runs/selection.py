@@ -74,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rule picked."""
+    """The setting that the rule picked."""
 
     index: int
     forgotten: bool

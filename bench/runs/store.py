@@ -40,7 +40,7 @@ T = TypeVar("T")
 INDEX = "index.jsonl"
 """A line for each node that was published, in their order: what estimates read in the place of every node's file."""
 INDEXED = ("tokens", "parameters", "train_seconds", "resumed")
-"""What an index's line has of a node's ``meta``, where it is there."""
+"""Fields of a node's ``meta`` that its line of the index repeats."""
 
 Make = Callable[[Path], Json | None]
 """Fills an empty folder, and returns what is to be known of it."""

@@ -1,4 +1,4 @@
-"""What the terminal shows of a plan before it is carried out, and of its scores afterwards."""
+"""Tables on the terminal: a plan before it is carried out, and its scores afterwards."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def side_by_side(rows: Sequence[Row], room: int) -> list[list[Row]]:
 
 
 def show_plan(plan: Plan) -> None:
-    """What will happen, before it happens."""
+    """Print a plan: its runs, time, memory, disk, and what to fetch."""
     from rich.console import Console
     from rich.table import Table
 
@@ -74,7 +74,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def summary(plan: Plan) -> Iterator[str]:
-    """What the plan takes: time, memory, disk; a line each."""
+    """Time, memory and disk of a plan, a line each."""
     is_here = all(entry.spec.tier == "lab" or entry.spec.hashes.get("model") for entry in plan.entries)
     if plan.size is None and not is_here:
         yield "how long and how much memory: nobody here knows before the model is fetched"

@@ -33,7 +33,7 @@ def is_current(out: Path, job: Job) -> bool:
 
 
 def row_versions(spec: RunSpec) -> Json:
-    """What a row of a search depends on beside its spec: the rule's, the method's and the engines' versions."""
+    """Versions that a row of a search depends on beside its spec: the rule's, the method's and the engines' versions."""
     from bench.core import versions
     from bench.runs import selection
 
@@ -85,7 +85,7 @@ def ask_validation(checkpoint: Checkpoint, scenario: Scenario, sides: Sequence[s
 
 
 def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
-    """What other rules than `bench.runs.selection`'s may look at, without the oracle: mean losses and their AUC.
+    """Mean losses and their AUC, for other rules than `bench.runs.selection`'s; without the oracle.
 
     ``forget_loss`` and ``theta_0_forget_loss``: of the forget validation rows under the model and under the last
     checkpoint before exposure, nats per answer token. ``auc``: the chance that a forget row has a lower loss than one
