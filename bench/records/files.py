@@ -58,8 +58,13 @@ def write(record: Record, root: Path) -> Path:
             raise UserError(
                 f"{record.name} is in the way and not a readable record ({reason}): move or delete it, then run again."
             ) from None
-    write_bytes(path, (json.dumps(record.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_bytes(path, record_text(record).encode())
     return path
+
+
+def record_text(record: Record) -> str:
+    """The text of a record's file: JSON with sorted keys; `ValueError` where a number is not finite."""
+    return json.dumps(record.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read(path: Path) -> Record:
