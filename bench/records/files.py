@@ -37,7 +37,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a results folder holds."""
+    """The records of a results folder, and the files in it that can't be read."""
 
     records: list[Record]
     """Sorted by name."""
@@ -95,7 +95,7 @@ def load(root: Path) -> Loaded:
 
 
 def responses_path(root: Path, key: str) -> Path:
-    """Where the published responses named ``key`` live below the results folder ``root``."""
+    """The file of the published responses named ``key`` below the results folder ``root``."""
     return root / "responses" / f"{key}.json.gz"
 
 
@@ -133,7 +133,7 @@ def _parse(path: Path) -> Record:
 
 
 def _check(record: Record) -> None:
-    """What the types don't check: plain kinds of values, so that no later reader stumbles."""
+    """Check that the values are of plain kinds, which the types don't, so that no later reader stumbles; `ValueError`."""
     if record.status not in STATUSES:
         raise ValueError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
     if not isinstance(record.spec.seed, int):

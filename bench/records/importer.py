@@ -131,7 +131,7 @@ def read(file: Path) -> tuple[bytes, Json]:
 
 
 def names_around(folder: Path) -> Named:
-    """What the peer's names of the run's folder, and of ``evals_forget10`` in it, say."""
+    """Read model, data and method off the peer's names of the run's folder, and of ``evals_forget10`` in it."""
     split = ""
     for part in reversed(folder.parts):
         if found := re.fullmatch(r"evals?_(forget\d+)", part):
@@ -273,7 +273,7 @@ def default_leak(area: float) -> float:
 
 
 def about(name: str) -> Json:
-    """What the record says of a score: version 0, which no metric of ours has."""
+    """The record's entry about a score's metric: version 0, which no metric of ours has."""
     compares = any(fnmatchcase(name, pattern) for pattern in COMPARING)
     return {
         "version": 0,
@@ -285,7 +285,7 @@ def about(name: str) -> Json:
 
 
 def goal_of(name: str) -> str | float:
-    """Where a score of the peer should go; empty for one that it is not known to have."""
+    """The goal of a score of the peer (`GOALS`); empty for one that it is not known to have."""
     return next((goal for pattern, goal in GOALS if fnmatchcase(name, pattern)), "")
 
 

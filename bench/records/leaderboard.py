@@ -53,7 +53,7 @@ its utility): its other scores are worth little. Methods stand in the order of t
 
 
 def render(records: Sequence[Record], broken: Sequence[Broken]) -> str:
-    """The whole page as markdown."""
+    """The leaderboard of ``records`` in Markdown; ``broken`` are files that are named at its end."""
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
     sections = build(records)
     if sections:
@@ -86,7 +86,7 @@ def number(value: float) -> str:
 
 
 def arrow(goal: Goal) -> str:
-    """Where a score should go."""
+    """The goal of a score as an arrow: ``↑``, ``↓``, ``→oracle``, ``→0``; empty where it has none."""
     if goal == "":
         return ""
     return {"up": "↑", "down": "↓", "oracle": "→oracle"}.get(str(goal)) or f"→{goal:g}"

@@ -42,7 +42,7 @@ DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
 SPARSE_FROM = 1000
-"""The same above which only powers of ten have labels, as others would touch."""
+"""Ratio above which only powers of ten have labels, as others would touch."""
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top, in pixels; plain numbers, as thousands of them are compared."""
@@ -220,7 +220,7 @@ def _places(width: float, height: float, pixels: float) -> list[tuple[float, flo
 
 
 def _covered(box: Box, taken: Sequence[Box], frame: Sequence[float]) -> float:
-    """How much of ``box`` lies on something else or outside of the frame; 0 where it is free."""
+    """The area of ``box``, in square pixels, on something else or outside of the frame; 0 where it is free."""
     left, bottom, right, top = frame
     outside = max(0.0, left - box[0], box[2] - right) + max(0.0, bottom - box[1], box[3] - top)
     return sum(_overlap(box, other) for other in taken) + outside * (box[3] - box[1])
@@ -294,7 +294,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _style(methods: set[str]) -> Style:
-    """The same colour and marker for a method in every picture of the records."""
+    """Colours and markers by method, alike in every picture of the records."""
     others = sorted(methods - FRAMING.keys())
     # The marker moves on by one more each time the colours start again, so that no two methods look the same.
     return dict(FRAMING) | {

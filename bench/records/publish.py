@@ -83,7 +83,7 @@ def publish(
 
 
 def faults(record: Record) -> list[str]:
-    """Why ``record`` can't be published, a sentence with its remedy each; nothing when it can."""
+    """The reasons against publishing ``record``, a sentence with its remedy each; none when it is fit."""
     reasons: list[str] = []
     if record.status != "done":
         reasons.append(f"it is {record.status}, not done; run it again")

@@ -39,7 +39,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Column:
-    """One score of a section."""
+    """A score of a section, which is a column of its table."""
 
     name: str
     goal: Goal
@@ -132,7 +132,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Section:
-    """One table."""
+    """A table of the leaderboard: methods on one task in one setting on one model."""
 
     tier: str
     label: str
@@ -212,7 +212,7 @@ def ranks(cells: Sequence[Cell | None], floor: float | None) -> list[int | None]
 
 
 def loss(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
-    """What ``value`` loses against its goal, in its own unit: from ``oracles``, the mean distance; None if untold."""
+    """The distance of ``value`` from its goal, in its own unit; from ``oracles`` the mean one; None if it can't be told."""
     if goal in ("up", "down"):
         return -value if goal == "up" else value
     if goal == "oracle":
@@ -368,7 +368,7 @@ def _floors(records: Sequence[Record]) -> dict[str, Cell]:
 
 
 def _target_faults(records: Sequence[Record]) -> list[str]:
-    """Why the seeds are not independent runs of one experiment: nothing when each has its own, single target."""
+    """Reasons why the seeds are not independent runs of one experiment; none when each has its own, single target."""
     nameless = [record.name for record in records if not record.lineage.get("target")]
     if nameless:
         return [f"This section is refused: {', '.join(nameless)} name no target in their lineage."]
@@ -435,7 +435,7 @@ def _row_names(records: Sequence[Record]) -> dict[tuple[str, str], str]:
 
 
 def _conditions(record: Record) -> dict[str, Any]:
-    """What was asked besides the method and the seed: runs under other conditions stand in another table."""
+    """The conditions of a run besides method and seed: runs under other conditions stand in another table."""
     spec = record.spec
     limit = {"limit": spec.limit} if spec.limit is not None else {}
     asked = {"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {}

@@ -51,7 +51,7 @@ Curves = Mapping[str, Sequence[Mapping[str, float]]]
 
 
 class Tracker:
-    """Where complete runs are shown to people, here nowhere. Nothing reads it back: the records alone decide."""
+    """A place where complete runs are shown to people; this one shows nothing. Nothing is read back from it."""
 
     def record(self, record: Record, responses: Responses | None, curves: Curves) -> None:
         """Show one run: spec, lineage, scores, training curves, and what the model said where texts are at hand."""
@@ -60,7 +60,7 @@ class Tracker:
         """Show the leaderboard file and the plots (images) that were made of the records."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End tracking: no run and no report follows."""
 
 
 def open_tracker(kind: str, directory: Path, project: str = "msa-bench") -> Tracker:
@@ -218,7 +218,7 @@ class WandbTracker(Tracker):
 
 
 def filing(record: Record) -> Json:
-    """How a run is filed in W&B, in the words of `wandb.init`; its config is all of the record but the scores."""
+    """Arguments of `wandb.init` that file a record's run; its config is all of the record but the scores."""
     spec = record.spec
     data = record.to_json()
     config = data.pop("spec") | {"method": spec.method} | {k: v for k, v in data.items() if k != "scores"}

@@ -103,22 +103,19 @@ def example(config: str, number: int, row: Row) -> Example:
 
 
 def probes_of(side: str, examples: Sequence[Example], judge: str = JUDGE) -> list[Probe]:
-    """What the suite asks of a side's rows."""
+    """The suite's probes of a side's rows."""
     rows = tuple(examples)
     if side == "holdout":
         return list(attack_probes(Probe("holdout", "logprob", rows)))
     roles = ("answer", "wrong") if side in ("ra", "wf") else ("answer", "paraphrase", "wrong")
     asked = Probe(side, "logprob", rows, roles)
-    return [
-        *(attack_probes(asked) if side == "forget" else (asked,)),
-        Probe(f"{side}_said", "generate", rows, max_new_tokens=NEW_TOKENS),
-        *(
-            [Probe(f"{side}_judged", "judge", rows, options={"judge": judge, "said": f"{side}_said"})]
-            if side in ("forget", "retain")
-            else []
-        ),
-        *([] if side == "ra" else [Probe(f"kl_{'world' if side == 'wf' else side}", "divergence", rows)]),
-    ]
+    probes = [*attack_probes(asked)] if side == "forget" else [asked]
+    probes.append(Probe(f"{side}_said", "generate", rows, max_new_tokens=NEW_TOKENS))
+    if side in ("forget", "retain"):
+        probes.append(Probe(f"{side}_judged", "judge", rows, options={"judge": judge, "said": f"{side}_said"}))
+    if side != "ra":
+        probes.append(Probe(f"kl_{'world' if side == 'wf' else side}", "divergence", rows))
+    return probes
 
 
 def of_side(side: str) -> tuple[Metric, ...]:
