@@ -74,12 +74,10 @@ def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
         probes += probes_of(side, [example(config, number, row) for number, row in enumerate(rows)], judge)
     if "forget" in missing and "retain" in missing:
         raise UserError(f"'{data}' is no TOFU data: {missing['forget']}. Name a folder in TOFU's layout.")
-    absent = {
-        metric.name: missing[side]
-        for metric in metrics_of
-        for side in reversed(SIDES.get(metric.name, ()))
-        if side in missing
-    }
+    absent = {}
+    for metric in metrics_of:
+        if unread := [side for side in SIDES.get(metric.name, ()) if side in missing]:
+            absent[metric.name] = missing[unread[0]]
     return Suite(
         tuple(probes),
         tuple(metric for metric in metrics_of if metric.name not in absent),
@@ -180,22 +178,21 @@ EXACT: tuple[Metric, ...] = (
     accuracy("world_accuracy", "wf", goal="up"),
 )
 """Answers that are right to the letter, which whole sentences seldom are."""
+FORGET_ALONE = (
+    "forget_quality",
+    "exact_memorization",
+    "extraction_strength",
+    "forget_accuracy",
+    "acc_forget",
+    "acc_recover",
+)
 SIDES: dict[str, tuple[str, ...]] = {
     **{metric.name: (side,) for side, metrics in BY_SIDE.items() for metric in metrics},
-    **{name: ("forget",) for name in ("forget_quality", "exact_memorization", "extraction_strength")},
-    **{metric.name: ("forget", "holdout") for metric in ATTACKS},
-    "forget_accuracy": ("forget",),
-    "retain_accuracy": ("retain",),
-    "world_accuracy": ("wf",),
-    "acc_forget": ("forget",),
-    "acc_recover": ("forget",),
-    "acc_retain": ("retain",),
+    **dict.fromkeys((*FORGET_ALONE, "kl_forget", "kl_forget_floors"), ("forget",)),
+    **dict.fromkeys(("retain_accuracy", "acc_retain", "kl_retain", "kl_retain_floors"), ("retain",)),
+    **dict.fromkeys(("world_accuracy", "kl_world", "kl_world_floors"), ("wf",)),
+    **dict.fromkeys([metric.name for metric in ATTACKS], ("forget", "holdout")),
     "model_utility": ("retain", "ra", "wf"),
     "collapsed": ("forget", "retain", "ra", "wf"),
-    **{
-        f"kl_{name}{end}": (s,)
-        for name, s in (("forget", "forget"), ("retain", "retain"), ("world", "wf"))
-        for end in ("", "_floors")
-    },
 }
 """Metric -> the sides that it reads."""
