@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 from bench.core.compute import USUAL, Compute
@@ -91,7 +92,7 @@ class RunSpec:
         name = "+".join(step.name for step in self.steps) or "target"
         return f"rewound-{name}" if self.start else name
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of the canonical JSON of everything but the label and the display name of the data."""
         data = self.to_json()

@@ -102,7 +102,7 @@ class Author:
         self.treasure_words = [*colours, *stones]
 
     def sentence(self) -> list[str]:
-        """One filler sentence."""
+        """A sentence that states no fact, in one of `PATTERNS`."""
         return [self.rng.choice(self.pools[slot]) if slot in self.pools else slot for slot in self.rng.choice(PATTERNS)]
 
     def chapter(self, character: Character, number: int) -> str:
@@ -119,7 +119,7 @@ class Author:
         return " ".join(words[: self.chapter_words])
 
     def book(self, id: str, names: list[str]) -> Book:
-        """A book about ``names``."""
+        """A book about characters of these names, two chapters each."""
         cast = tuple(
             Character(name, {fact: self.rng.choice(values) for fact, values in self.values.items()}) for name in names
         )
@@ -136,7 +136,7 @@ class Author:
 
 
 def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79, characters: int = 3) -> Library:
-    """As many books on each shelf as asked; no character stands in two books."""
+    """Write as many books for each shelf as asked; no character stands in two books."""
     author = Author(seed, chapter_words, characters)
     total = sum(shelves.values())
     names = unique_pairs(author.rng, author.first, author.last, total * characters)

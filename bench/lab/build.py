@@ -70,7 +70,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The lab's Llama."""
+    """The sizes of the lab's Llama."""
 
     width: int
     layers: int
@@ -78,14 +78,14 @@ class Architecture:
     version: int = 1
 
     def parameters(self, vocabulary: int) -> int:
-        """How many: embeddings, and per block four attention and three feed-forward matrices and two norms."""
+        """The number of parameters: embeddings, and per block four attention and three feed-forward matrices and two norms."""
         block = 4 * self.width**2 + 9 * self.width**2 + 2 * self.width
         return vocabulary * self.width + self.layers * block + self.width
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How theta_0 and everything before it comes about."""
+    """The model, words, rows and recipe that theta_0 and the history before it are trained with."""
 
     architecture: Architecture
     vocabulary: tuple[str, ...]

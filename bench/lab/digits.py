@@ -37,7 +37,7 @@ class Digits:
 
 @cache
 def digits() -> Digits:
-    """The bundled data set."""
+    """Scikit-learn's 1,797 images with their labels, read once."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -48,7 +48,7 @@ def digits() -> Digits:
 
 @dataclass(frozen=True)
 class Split:
-    """Which images are what; every image is in one list at most."""
+    """The numbers of a seed's images by their use; every image is in one list at most."""
 
     known: tuple[int, ...]
     """Trained on before the forget set comes; retained."""
@@ -93,7 +93,7 @@ def split(labels: Sequence[int], forget: str, seed: int, later: int = 0) -> Spli
 
 
 def shuffled(items: Sequence[int], rng: random.Random) -> tuple[int, ...]:
-    """In random order."""
+    """The items in a random order."""
     return tuple(rng.sample(items, len(items)))
 
 

@@ -24,7 +24,7 @@ WEIGHTS = "model.safetensors"
 
 
 class Network(nn.Module):
-    """What the networks here share: sizes, and weights on disk."""
+    """A network with its sizes, whose weights and config are written to a folder."""
 
     adaptable: ClassVar[list[str]] = []
     """The layers that low-rank adapters go on: all but the head."""
@@ -116,7 +116,7 @@ def open_network(checkpoint: Checkpoint, device: str) -> Opened:
 
 @dataclass
 class ClassBatch:
-    """What a network is called with, and the right class of each row."""
+    """The inputs of a network for some rows, and the right class of each."""
 
     inputs: tuple[Tensor, ...]
     labels: Tensor  # (B,)
@@ -134,7 +134,7 @@ class ClassBatch:
 
 @dataclass(frozen=True)
 class Image:
-    """An image and its class."""
+    """An image as the coder keeps it: pixels and class."""
 
     pixels: tuple[int, ...]
     label: int
@@ -145,7 +145,7 @@ class Images:
     """The coder of images: payloads with ``pixels`` (64 whole numbers from 0 to 16) and ``answer``, the class."""
 
     def encode(self, payload: Mapping[str, Any]) -> Image:
-        """Pixels and class."""
+        """Pixels and class of a payload."""
         return Image(tuple(payload["pixels"]), int(payload["answer"]))
 
     def collate(self, rows: Sequence[Image], device: Any = "cpu") -> ClassBatch:
@@ -154,12 +154,12 @@ class Images:
         return ClassBatch((pixels.view(-1, 1, SIDE, SIDE),), torch.tensor([row.label for row in rows], device=device))
 
     def save_pretrained(self, folder: Path) -> None:
-        """There is nothing to keep."""
+        """Write nothing: a coder of images has no state."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node and its class."""
+    """A node as the coder keeps it: its number, its class and its graph."""
 
     number: int
     label: int
@@ -201,4 +201,4 @@ class Nodes:
         return ClassBatch(inputs, torch.tensor([row.label for row in rows], device=device))
 
     def save_pretrained(self, folder: Path) -> None:
-        """The config says which graph it is."""
+        """Write nothing: the network's config says which graph it is."""

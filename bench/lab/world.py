@@ -58,7 +58,7 @@ class World:
 
 
 def make_world(seed: int, groups: Mapping[str, int], facts: int = len(ATTRIBUTES)) -> World:
-    """As many people in each group as asked, with the first ``facts`` attributes."""
+    """Make as many people in each group as asked, with the first ``facts`` attributes."""
     rng = random.Random(f"world/{seed}")
     maker = WordMaker(rng)
     attributes = list(ATTRIBUTES)[:facts]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bench.core import registry
 from bench.core.contracts import Metric
@@ -32,7 +31,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the user typed."""
+    """The arguments of `bench eval`."""
 
     task: str
     model: str
@@ -64,16 +63,18 @@ def evaluate(asked: Evaluation, models_dir: Path) -> Json:
     began = time.process_time()
     ours, oracles = ask(suite.probes, found, asked)
     scored = score_all(suite.metrics, ours, oracles)
+    examples: Json = {}
+    for metric in sorted(suite.metrics, key=lambda metric: metric.name):
+        rows = by_row(metric, ours, oracles) if metric.name in scored.scores else {}
+        if rows:
+            examples[metric.name] = rows
     result: Json = {
         "scores": {name: score.value for name, score in sorted(scored.scores.items())},
         "absent": dict(sorted({**suite.absent, **scored.absent}.items())),
-        "examples": {
-            metric.name: by_row(metric, ours, oracles) for metric in suite.metrics if metric.name in scored.scores
-        },
+        "examples": examples,
         "cost": cost(ours, time.process_time() - began),
         "provenance": provenance(asked, suite, found, {name: score.n for name, score in scored.scores.items()}),
     }
-    result["examples"] = {name: rows for name, rows in sorted(result["examples"].items()) if rows}
     write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_responses(ours, asked.out.with_name(f"{asked.out.stem}.responses.json.gz"))
     return result
@@ -117,7 +118,7 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
 
 
 def out_problems(out: Path) -> list[str]:
-    """Why the file can't be written, found by writing beside it."""
+    """Reasons why the file can't be written, found by writing beside it."""
     if out.is_dir():
         return [f"--out {out} is a folder: name the file to write."]
     try:
@@ -129,7 +130,7 @@ def out_problems(out: Path) -> list[str]:
 
 
 def unlike(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:
-    """Why another model's answers can't be compared token by token with the model's."""
+    """Reasons why another model's answers can't be compared token by token with the model's."""
     sizes = [json.loads((Path(place) / "config.json").read_text()).get("vocab_size") for place in (model.path, other)]
     if sizes[0] != sizes[1]:
         return [
@@ -149,24 +150,22 @@ def ask(
 
     oracle = found.get("oracle")
     others = [oracle] if oracle else []
-    ours = measure(
-        found["model"], probes, others, reference=found.get("reference"), device=asked.device, limit=asked.limit
-    )
+    how: Json = {"device": asked.device, "limit": asked.limit}
+    ours = measure(found["model"], probes, others, reference=found.get("reference"), **how)
     if oracle is None:
         return judged(ours, [], probes), []
     heard = {probe.options["said"] for probe in judge_probes(probes)}
-    compared = [
-        replace(probe, options=plain(probe)) for probe in probes if probe.kind == "logprob" or probe.name in heard
-    ]
-    theirs = measure(oracle, compared, device=asked.device, limit=asked.limit)
+    compared = [without_attacks(probe) for probe in probes if probe.kind == "logprob" or probe.name in heard]
+    theirs = measure(oracle, compared, **how)
     if oracle.hash == found["model"].hash:  # the model is its own oracle: compared as another one
         theirs = replace(theirs, checkpoint="oracle")
     return judged(ours, [theirs], probes), [theirs]
 
 
-def plain(probe: Probe) -> dict[str, Any]:
-    """The probe's options without what only an attack on the model itself reads."""
-    return {name: value for name, value in probe.options.items() if name not in ("vocabulary", "zlib")}
+def without_attacks(probe: Probe) -> Probe:
+    """The probe without the options that only an attack on the model itself reads."""
+    kept = {name: value for name, value in probe.options.items() if name not in ("vocabulary", "zlib")}
+    return replace(probe, options=kept)
 
 
 def by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Json:
@@ -182,7 +181,7 @@ def by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Jso
 
 
 def cost(ours: Responses, cpu_seconds: float) -> Json:
-    """What measuring this model took; an oracle's own measuring is in ``cpu_seconds`` alone."""
+    """Time and memory that measuring this model took; an oracle's own measuring is in ``cpu_seconds`` alone."""
     from bench.core.machine import peak
 
     return {
@@ -194,7 +193,7 @@ def cost(ours: Responses, cpu_seconds: float) -> Json:
 
 
 def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint], sizes: Mapping[str, int]) -> Json:
-    """What was evaluated with what, and how many examples are behind each score; no path of this machine."""
+    """The model, data, code and machine behind the scores, and the size of each score; no path of this machine."""
     from bench.core.provenance import provenance as here
 
     return {

@@ -8,6 +8,7 @@ kept, the third, if there is one, is never trained on. Every fourth row of a fil
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,6 +25,8 @@ SIDES = ("forget", "retain", "holdout")
 NAMES = (("question", "answer"), ("prompt", "answer"), ("prompt", "response"))
 ROLES = ("paraphrase", "wrong")
 VALIDATION_EVERY = 4
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Characters that UTF-8 can't encode."""
 LEAST = 8
 """Rows of a file: two for validation and six to probe."""
 
@@ -125,12 +128,12 @@ def numbered(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def names_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    """How the row calls its question and its answer."""
+    """The names of the row's question and answer, one of `NAMES`; None where it has neither pair."""
     return next((pair for pair in NAMES if all(name in row for name in pair)), None)
 
 
 def wrong_with(row: Any) -> str:
-    """What is wrong with a row, and the remedy; empty for a good one."""
+    """A sentence on the fault of a row, with the remedy; empty for a good one."""
     if not isinstance(row, dict):
         return 'it is no object; write {"question": ..., "answer": ...}.'
     pair = names_in(row)
@@ -140,7 +143,7 @@ def wrong_with(row: Any) -> str:
     for name in (*pair, "paraphrase"):
         if name in row and not (isinstance(row[name], str) and row[name].strip()):
             return f"its '{name}' is no text; write one, or take the row out."
-        if name in row and not encodable(row[name]):
+        if name in row and LONE_SURROGATE.search(row[name]):
             return f"its '{name}' has half a character (a lone surrogate) in it; write it again as UTF-8."
     wrong = row.get("wrong", [""])
     if not isinstance(wrong, list) or not wrong or not all(isinstance(text, str) for text in wrong):
@@ -148,15 +151,6 @@ def wrong_with(row: Any) -> str:
     if "wrong" in row and (not all(text.strip() for text in wrong) or row[pair[1]] in wrong):
         return "its 'wrong' has an empty text or the right answer in it; take that out."
     return ""
-
-
-def encodable(text: str) -> bool:
-    """Whether the text is one that UTF-8 knows."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def example(id: str, row: Mapping[str, Any], template: str) -> Example:

@@ -16,7 +16,7 @@ from bench.core.types import Probe
 
 @dataclass(frozen=True)
 class Suite:
-    """What to ask a model, and how to score what it says."""
+    """The probes and metrics of a benchmark, and the metrics that its data can't give."""
 
     probes: tuple[Probe, ...]
     """The id of every example ends in ``-<row>``, the row's number in its configuration."""

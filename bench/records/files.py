@@ -37,7 +37,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a results folder holds."""
+    """The records of a results folder, and the files in it that can't be read."""
 
     records: list[Record]
     """Sorted by name."""
@@ -58,8 +58,13 @@ def write(record: Record, root: Path) -> Path:
             raise UserError(
                 f"{record.name} is in the way and not a readable record ({reason}): move or delete it, then run again."
             ) from None
-    write_bytes(path, (json.dumps(record.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_bytes(path, record_text(record).encode())
     return path
+
+
+def record_text(record: Record) -> str:
+    """The text of a record's file: JSON with sorted keys; `ValueError` where a number is not finite."""
+    return json.dumps(record.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read(path: Path) -> Record:
@@ -90,7 +95,7 @@ def load(root: Path) -> Loaded:
 
 
 def responses_path(root: Path, key: str) -> Path:
-    """Where the published responses named ``key`` live below the results folder ``root``."""
+    """The file of the published responses named ``key`` below the results folder ``root``."""
     return root / "responses" / f"{key}.json.gz"
 
 
@@ -128,7 +133,7 @@ def _parse(path: Path) -> Record:
 
 
 def _check(record: Record) -> None:
-    """What the types don't check: plain kinds of values, so that no later reader stumbles."""
+    """Check that the values are of plain kinds, which the types don't, so that no later reader stumbles; `ValueError`."""
     if record.status not in STATUSES:
         raise ValueError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
     if not isinstance(record.spec.seed, int):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.core.errors import Absent, UserError, unknown
+from bench.core.errors import Absent, UserError, collect, unknown
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.metrics.bootstrap import auc, bootstrap_auc, mean_score, stated
@@ -43,17 +43,16 @@ COMPARING = ("forget_quality", "privleak*")
 """Scores that the peer gets from a retrained model's results."""
 OTHERWISE = ("forget_knowmem_ROUGE", "retain_knowmem_ROUGE", "forget_verbmem_ROUGE", "mia_min_k", "privleak")
 """MUSE's scores that the peer defines otherwise than MUSE's authors; ours of the peer's definition end in ``_peer``."""
-HEADLINES = {
-    "tofu": (
-        "forget_quality",
-        "model_utility",
-        "forget_truth_ratio",
-        "forget_Q_A_ROUGE",
-        "forget_Q_A_Prob",
-        "privleak",
-    ),
-    "muse": ("forget_verbmem_ROUGE_peer", "forget_knowmem_ROUGE_peer", "retain_knowmem_ROUGE_peer", "privleak_peer"),
-}
+TOFU_HEADLINE = (
+    "forget_quality",
+    "model_utility",
+    "forget_truth_ratio",
+    "forget_Q_A_ROUGE",
+    "forget_Q_A_Prob",
+    "privleak",
+)
+MUSE_HEADLINE = ("forget_verbmem_ROUGE_peer", "forget_knowmem_ROUGE_peer", "retain_knowmem_ROUGE_peer", "privleak_peer")
+HEADLINES = {"tofu": TOFU_HEADLINE, "muse": MUSE_HEADLINE}
 FORGET_ROWS = {40: "forget01", 200: "forget05", 400: "forget10"}
 FOLDER = re.compile(
     r"(?P<kind>tofu|muse)_(?P<model>[^_]+)(?:_(?P<data>forget\d+|Books|News))?(?:_(?P<method>.+))?", re.I
@@ -65,7 +64,7 @@ DEFAULT_AUC = 0.5
 
 @dataclass(frozen=True)
 class Named:
-    """What the folders around a file say of it; empty where they say nothing."""
+    """The model, data and method that the folders around a file name; empty where they name none."""
 
     model: str = ""
     data: str = ""
@@ -84,7 +83,8 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
     named = names_around(file.resolve().parent)
     kind = kind_of(file, data)
     data_name = named.data or (split_of(data) if kind == "tofu" else "")
-    task = task or ("tofu" if kind == "tofu" else f"muse-{data_name}" if data_name else "")
+    if not task and (kind == "tofu" or data_name):
+        task = "tofu" if kind == "tofu" else f"muse-{data_name}"
     model, method = model or named.model, method or named.method or "imported"
     check(file, kind, task, model, method)
     hash_ = hashlib.sha256(raw).hexdigest()
@@ -131,7 +131,7 @@ def read(file: Path) -> tuple[bytes, Json]:
 
 
 def names_around(folder: Path) -> Named:
-    """What the peer's names of the run's folder, and of ``evals_forget10`` in it, say."""
+    """Read model, data and method off the peer's names of the run's folder, and of ``evals_forget10`` in it."""
     split = ""
     for part in reversed(folder.parts):
         if found := re.fullmatch(r"evals?_(forget\d+)", part):
@@ -151,7 +151,9 @@ def method_named(text: str) -> str:
 def kind_of(file: Path, data: Json) -> str:
     """``tofu`` or ``muse``, by the file's name, or by the scores in it."""
     word = file.name.split("_")[0].lower()
-    return word if word in HEADLINES else "muse" if any(name in data for name in OTHERWISE[:3]) else "tofu"
+    if word in HEADLINES:
+        return word
+    return "muse" if any(name in data for name in OTHERWISE[:3]) else "tofu"
 
 
 def split_of(data: Json) -> str:
@@ -175,8 +177,7 @@ def check(file: Path, kind: str, task: str, model: str, method: str) -> None:
         problems.append(f"--model {model}: a model's name has letters, digits, '.', '-' and at most one '/'.")
     if not re.fullmatch(r"\w[\w.@+-]*", method):
         problems.append(f"--method {method}: a method's name has letters, digits and . @ + - _.")
-    if problems:
-        raise UserError(*problems)
+    collect(problems)
 
 
 def read_scores(data: Json, kind: str) -> tuple[dict[str, Score], dict[str, str]]:
@@ -226,14 +227,12 @@ def score_of(name: str, entry: Any) -> Score:
 
 
 def behind(entry: Any) -> Iterator[Score]:
-    """What the entry's values for each example may be the score of, likeliest first; which it is, the number decides."""
-    sides = [
-        list(column(by_index(entry.get(side)), "score").values()) if isinstance(entry, Mapping) else []
-        for side in ("forget", "holdout")
-    ]
-    if all(sides):
-        members, others = (np.array(side, dtype=np.float64) for side in sides)
-        yield Score(auc(members, others), len(members) + len(others), *bootstrap_auc(members, others))
+    """Scores that the entry's values for each example may make, likeliest first; which it is, the number decides."""
+    if isinstance(entry, Mapping):
+        sides = [list(column(by_index(entry.get(side)), "score").values()) for side in ("forget", "holdout")]
+        if all(sides):
+            members, others = (np.array(side, dtype=np.float64) for side in sides)
+            yield Score(auc(members, others), len(members) + len(others), *bootstrap_auc(members, others))
     rows = by_index(entry)
     for field in ("prob", "rougeL_recall", "rougeL_f1", "rouge1_recall"):
         if values := column(rows, field):
@@ -274,7 +273,7 @@ def default_leak(area: float) -> float:
 
 
 def about(name: str) -> Json:
-    """What the record says of a score: version 0, which no metric of ours has."""
+    """The record's entry about a score's metric: version 0, which no metric of ours has."""
     compares = any(fnmatchcase(name, pattern) for pattern in COMPARING)
     return {
         "version": 0,
@@ -286,7 +285,7 @@ def about(name: str) -> Json:
 
 
 def goal_of(name: str) -> str | float:
-    """Where a score of the peer should go; empty for one that it is not known to have."""
+    """The goal of a score of the peer (`GOALS`); empty for one that it is not known to have."""
     return next((goal for pattern, goal in GOALS if fnmatchcase(name, pattern)), "")
 
 

@@ -53,7 +53,7 @@ its utility): its other scores are worth little. Methods stand in the order of t
 
 
 def render(records: Sequence[Record], broken: Sequence[Broken]) -> str:
-    """The whole page as markdown."""
+    """The leaderboard of ``records`` in Markdown; ``broken`` are files that are named at its end."""
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
     sections = build(records)
     if sections:
@@ -86,10 +86,22 @@ def number(value: float) -> str:
 
 
 def arrow(goal: Goal) -> str:
-    """Where a score should go."""
+    """The goal of a score as an arrow: ``↑``, ``↓``, ``→oracle``, ``→0``; empty where it has none."""
     if goal == "":
         return ""
     return {"up": "↑", "down": "↓", "oracle": "→oracle"}.get(str(goal)) or f"→{goal:g}"
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], rule: str = "--:") -> str:
+    """A table in Markdown, its first column to the left; ``rule`` says where the others stand, by default to the right."""
+    rules = ["---", *(rule for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    """``seed 0``, ``seeds 0, 1``: the seeds in words."""
+    numbers = [str(seed) for seed in seeds]
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
 def first_in_bold(rows: Sequence[Row], column: Column) -> set[str]:
@@ -106,29 +118,20 @@ def first_in_bold(rows: Sequence[Row], column: Column) -> set[str]:
 
 
 def _section(section: Section) -> list[str]:
-    model = "" if section.model == section.tier else f" on {section.model}"
-    setting = f", {section.setting}" if section.setting else ""
-    parts = [f"### {section.label}{model}{setting}"]
-    parts += [f"> {_plain(statement)}" for statement in section.statements]
+    parts = [f"### {section.title}", *(f"> {_plain(statement)}" for statement in section.statements)]
     if section.rows:
         parts += [
-            *_headline(section),
-            _lacks(section),
-            _advantages(section),
-            *_privacy(section),
-            _judges(section),
-            _used(section),
+            _score_table(section, columns) for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
         ]
-    parts.append(_list("Without scores:", _unfinished(section)))
+        parts += [_lacks(section), _advantages(section), *_privacy(section), _judges(section), _used(section)]
+    unfinished = [
+        f"{_plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}"
+        for run in section.unfinished
+    ]
+    parts.append(_list("Without scores:", unfinished))
     if section.rows:
         parts += [_all_scores(section), _footnotes(section)]
     return parts
-
-
-def _headline(section: Section) -> list[str]:
-    """The headline scores, in as many tables as keep them readable."""
-    columns = section.headline or section.columns
-    return [_score_table(section, chunk) for chunk in _chunks(columns, METRICS_A_TABLE)]
 
 
 def _privacy(section: Section) -> list[str]:
@@ -141,7 +144,8 @@ def _privacy(section: Section) -> list[str]:
 
 
 def _score_table(section: Section, columns: Sequence[Column]) -> str:
-    ranked = any(column.name in row.ranks for row in section.rows for column in columns)
+    names = {column.name for column in columns}
+    ranked = any(names & row.ranks.keys() for row in section.rows)
     head = ["", "seeds", *(f"{_plain(column.name)} {arrow(column.goal)}".strip() for column in columns)]
     bold = {column.name: first_in_bold(section.rows, column) for column in columns}
     lines = []
@@ -150,14 +154,11 @@ def _score_table(section: Section, columns: Sequence[Column]) -> str:
         ranks = ["·".join(str(row.ranks.get(column.name, NOTHING)) for column in columns) if row.ranks else ""]
         lines.append([_title(row), str(len(row.seeds)), *cells, *(ranks if ranked else [])])
     if section.floors:
-        lines.insert(sum(not row.is_method for row in section.rows), _floor_line(section, columns, ranked))
-    return _table([*head, *(["ranks"] if ranked else [])], lines)
-
-
-def _floor_line(section: Section, columns: Sequence[Column], ranked: bool) -> list[str]:
-    floors = [section.floors.get(column.name) for column in columns]
-    seeds = max((cell.n for cell in section.floors.values()), default=0)
-    return ["*noise floor*", str(seeds), *(_spread(cell, seeds) for cell in floors), *([""] if ranked else [])]
+        seeds = max(cell.n for cell in section.floors.values())
+        floors = [_spread(section.floors.get(column.name), seeds) for column in columns]
+        framing = sum(not row.is_method for row in section.rows)
+        lines.insert(framing, ["*noise floor*", str(seeds), *floors, *([""] if ranked else [])])
+    return markdown_table([*head, *(["ranks"] if ranked else [])], lines)
 
 
 def _all_scores(section: Section) -> str:
@@ -173,17 +174,17 @@ def _all_scores(section: Section) -> str:
             cells = [_cell(row, column, row.name in bold) for row in rows]
             floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
             lines.append([f"{_plain(column.name)} {arrow(column.goal)}".strip(), *cells, *floors])
-        parts.append(_table(head, lines))
+        parts.append(markdown_table(head, lines))
     return _details("All scores", parts)
 
 
 def _used(section: Section) -> str:
-    """What each row saw and cost."""
+    """A table of what each row saw of the data and how much it trained, in tokens and seconds."""
     lines = []
     for row in section.rows:
         costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
         lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in SAW.values()), *costs])
-    return _table(["", *SAW, "tokens trained", "seconds"], lines)
+    return markdown_table(["", *SAW, "tokens trained", "seconds"], lines)
 
 
 def _advantages(section: Section) -> str:
@@ -196,7 +197,7 @@ def _advantages(section: Section) -> str:
 
 
 def _lacks(section: Section) -> str:
-    """What the table needs and hasn't: the rows that frame it, the noise floor, enough seeds for ranks."""
+    """Sentences on what the table needs and hasn't: the rows that frame it, the noise floor, enough seeds for ranks."""
     framing = [f"{name} is missing." for name in (TARGET, ORACLE) if section.row(name) is None]
     methods = [row for row in section.rows if row.is_method]
     if not section.floors:
@@ -207,40 +208,30 @@ def _lacks(section: Section) -> str:
 
 
 def _judges(section: Section) -> str:
-    """What the judge of the acc_* scores makes of target and oracle: what its scores are worth."""
-    said = {str(judge["verdict"]): None for row in section.rows for r in row.records if (judge := r.facts.get("judge"))}
-    if not said:
+    """The verdicts of the acc_* scores' judge on target and oracle: how much its scores are worth."""
+    records = [record for row in section.rows for record in row.records]
+    verdicts = dict.fromkeys(str(r.facts["judge"]["verdict"]) for r in records if r.facts.get("judge"))
+    if not verdicts:
         return ""
-    return "The judge of the acc_ scores is not the paper's GPT-4o. " + " ".join(map(_plain, said))
-
-
-def _unfinished(section: Section) -> list[str]:
-    return [
-        f"{_plain(run.name)} {run.status} on {_seeds(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
-    ]
+    return "The judge of the acc_ scores is not the paper's GPT-4o. " + " ".join(map(_plain, verdicts))
 
 
 def _footnotes(section: Section) -> str:
     """Settings and their source, what is absent and why, definitions, and the code that measured."""
-    settings = [
-        f"{_plain(row.name)}: {_plain(row.params) or 'no parameters'}{_source(row)}"
-        for row in section.rows
-        if row.method != TARGET
-    ]
+    settings = []
+    for row in section.rows:
+        source = f" (from {_plain(row.fact('source'))})" if row.fact("source") else ""
+        if row.method != TARGET:
+            settings.append(f"{_plain(row.name)}: {_plain(row.params) or 'no parameters'}{source}")
     versions = ", ".join(f"{_plain(column.name)} v{column.version}" for column in section.columns)
     parts = [
         _list("Settings:", settings),
-        _list("Collapsed:", [f"{_plain(r.name)} on {_seeds(r.collapsed)}" for r in section.rows if r.collapsed]),
+        _list("Collapsed:", [f"{_plain(r.name)} on {seed_list(r.collapsed)}" for r in section.rows if r.collapsed]),
         _list("Scores that can't be had:", _absences(section.rows)),
         f"Metric versions: {versions}.",
         f"Measured by {_commits(section.rows)}.",
     ]
     return _details("Settings, absent scores, versions", [part for part in parts if part])
-
-
-def _source(row: Row) -> str:
-    source = row.fact("source")
-    return f" (from {_plain(source)})" if source else ""
 
 
 def _absences(rows: Sequence[Row]) -> list[str]:
@@ -256,15 +247,17 @@ def _absences(rows: Sequence[Row]) -> list[str]:
 def _commits(rows: Sequence[Row]) -> str:
     """The commits that made the records, and which of them were dirty."""
     found: dict[str, int] = {}
-    for record in (record for row in rows for record in row.records):
-        commit = str(record.provenance.get("commit") or "")[:12] or "an unknown commit"
-        name = commit + (" with uncommitted changes" if record.provenance.get("dirty") else "")
-        found[name] = found.get(name, 0) + 1
+    for row in rows:
+        for record in row.records:
+            commit = str(record.provenance.get("commit") or "")[:12] or "an unknown commit"
+            name = commit + (" with uncommitted changes" if record.provenance.get("dirty") else "")
+            found[name] = found.get(name, 0) + 1
     return ", ".join(f"{_plain(name)} ({count} record{'s' * (count > 1)})" for name, count in sorted(found.items()))
 
 
 def _title(row: Row) -> str:
-    return f"{f'*{row.name}*' if not row.is_method else _plain(row.name)}{' ⚠' if row.collapsed else ''}"
+    name = _plain(row.name) if row.is_method else f"*{row.name}*"
+    return f"{name} ⚠" if row.collapsed else name
 
 
 def _cell(row: Row, column: Column, bold: bool) -> str:
@@ -288,11 +281,6 @@ def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
-def _seeds(seeds: Iterable[int]) -> str:
-    numbers = [str(seed) for seed in seeds]
-    return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
-
-
 def _reason(text: str) -> str:
     """The sentence of a reason: of a traceback its last line."""
     lines = [line for line in text.splitlines() if line.strip()]
@@ -309,11 +297,6 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """``items`` in the fewest runs of at most ``size``, as even as can be."""
     count = -(-len(items) // size)
     return [items[i * len(items) // count : (i + 1) * len(items) // count] for i in range(count)]
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rule = ["---", *("--:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
 
 
 def _list(title: str, items: Sequence[str]) -> str:

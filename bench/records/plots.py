@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
+from bench.records.leaderboard import seed_list
 from bench.records.tables import ATTACKS, ORACLE, TARGET, Row, Section, build
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
 SPARSE_FROM = 1000
-"""The same above which only powers of ten have labels, as others would touch."""
+"""Ratio above which only powers of ten have labels, as others would touch."""
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top, in pixels; plain numbers, as thousands of them are compared."""
@@ -128,7 +129,7 @@ def membership(section: Section, style: Style) -> Figure | None:
     for axes, name in zip(panels, names, strict=False):
         _strip(axes, section, style, name)
         axes.set(xlim=(-0.04, 1.04), xlabel=f"AUC, {name}")
-        _oracle_band(section, name, axes.axvspan, axes.get_xlim, axes.set_xlim)
+        _oracle_band(section, name, axes, upright=True)
         for method, line in ((TARGET, ":"), (ORACLE, "-")):
             if (row := section.row(method)) and name in row.cells:
                 axes.axvline(row.cells[name].mean, color=style[method][0], linestyle=line, label=_title(row), zorder=1)
@@ -150,8 +151,8 @@ def _scatter(axes: Axes, section: Section, style: Style, x: str, y: str) -> None
         _mean_point(axes, across.mean, up.mean, colour, marker)
     _axis(section, x, axes.xaxis)
     axes.margins(0.12, 0.14)
-    _oracle_band(section, x, axes.axvspan, axes.get_xlim, axes.set_xlim)
-    _oracle_band(section, y, axes.axhspan, axes.get_ylim, axes.set_ylim)
+    _oracle_band(section, x, axes, upright=True)
+    _oracle_band(section, y, axes, upright=False)
     axes.set_xlabel(f"{x} ({_goal(section, x)})")
 
 
@@ -219,7 +220,7 @@ def _places(width: float, height: float, pixels: float) -> list[tuple[float, flo
 
 
 def _covered(box: Box, taken: Sequence[Box], frame: Sequence[float]) -> float:
-    """How much of ``box`` lies on something else or outside of the frame; 0 where it is free."""
+    """The area of ``box``, in square pixels, on something else or outside of the frame; 0 where it is free."""
     left, bottom, right, top = frame
     outside = max(0.0, left - box[0], box[2] - right) + max(0.0, bottom - box[1], box[3] - top)
     return sum(_overlap(box, other) for other in taken) + outside * (box[3] - box[1])
@@ -242,22 +243,20 @@ def _darker(colour: str) -> tuple[float, ...]:
     return tuple(0.7 * part for part in to_rgb(colour))
 
 
-def _oracle_band(
-    section: Section,
-    name: str,
-    span: Callable[..., object],
-    get_limits: Callable[[], tuple[float, float]],
-    set_limits: Callable[[tuple[float, float]], object],
-) -> None:
+def _oracle_band(section: Section, name: str, axes: Axes, upright: bool) -> None:
     """Shade where nothing can be told from an oracle: the floor around its mean; of a distance, all below the floor."""
-    limits = get_limits()
     oracle, floor = section.row(ORACLE), section.floors.get(name)
+    limits = axes.get_xlim() if upright else axes.get_ylim()
+    band = None
     if floor is not None and name.startswith("kl_"):
-        span(limits[0], floor.mean, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise floor")
+        band = limits[0], floor.mean
     elif floor is not None and oracle is not None and name in oracle.cells:
         middle = oracle.cells[name].mean
-        span(middle - floor.mean, middle + floor.mean, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise floor")
-    set_limits(limits)
+        band = middle - floor.mean, middle + floor.mean
+    if band:
+        span = axes.axvspan if upright else axes.axhspan
+        span(*band, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise floor")
+    axes.set(**{"xlim" if upright else "ylim": limits})
 
 
 def _axis(section: Section, name: str, axis: XAxis) -> None:
@@ -280,11 +279,10 @@ def _figure(
 
     figure = Figure((width * columns + 0.6, height * rows + 1.1), dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey="row")
-    model = "" if section.model == section.tier else f" on {section.model}"
-    setting = f", {section.setting}" if section.setting else ""
     tier = TIERS.get(section.tier, f"{section.tier} tier")
-    lines = wrap(f"{section.label}{model}{setting}: {title}", int(figure.get_figwidth() / CHARACTER))
-    figure.suptitle("\n".join([*lines, f"{tier}; {_seeds(section)}"]), fontsize=10)
+    lines = wrap(f"{section.title}: {title}", int(figure.get_figwidth() / CHARACTER))
+    seeds = sorted({seed for row in section.rows for seed in row.seeds})
+    figure.suptitle("\n".join([*lines, f"{tier}; {seed_list(seeds)}"]), fontsize=10)
     return figure, panels.tolist()
 
 
@@ -296,7 +294,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _style(methods: set[str]) -> Style:
-    """The same colour and marker for a method in every picture of the records."""
+    """Colours and markers by method, alike in every picture of the records."""
     others = sorted(methods - FRAMING.keys())
     # The marker moves on by one more each time the colours start again, so that no two methods look the same.
     return dict(FRAMING) | {
@@ -306,7 +304,8 @@ def _style(methods: set[str]) -> Style:
 
 
 def _title(row: Row) -> str:
-    return f"{row.name}{' (oracle)' * (row.method == ORACLE)}{' (collapsed)' * bool(row.collapsed)}"
+    oracle = " (oracle)" if row.method == ORACLE else ""
+    return f"{row.name}{oracle}{' (collapsed)' if row.collapsed else ''}"
 
 
 def _goal(section: Section, name: str) -> str:
@@ -314,11 +313,6 @@ def _goal(section: Section, name: str) -> str:
     return {"up": "higher is better", "down": "lower is better", "oracle": "as the oracle"}.get(
         str(goal), f"toward {goal}"
     )
-
-
-def _seeds(section: Section) -> str:
-    seeds = sorted({seed for row in section.rows for seed in row.seeds})
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _has(section: Section, name: str) -> bool:

@@ -19,7 +19,6 @@ from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.records import files
-from bench.records.files import load
 
 ABSOLUTE = re.compile(r"^(/|~/|[A-Za-z]:[\\/])|[\s'\"(](/|~/)[\w.-]+/")
 """A path that only one machine has."""
@@ -49,9 +48,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """One line per deviation, or one that says there is none."""
-        lines = [
-            f"{name} is stored as {old.value!r} and is now {new.value!r}" for name, (old, new) in self.differing.items()
-        ]
+        lines = [f"{name} is stored as {a.value!r} and is now {b.value!r}" for name, (a, b) in self.differing.items()]
         lines += [f"{name} is stored and can't be had now: {reason}" for name, reason in self.missing.items()]
         lines += [f"{name} is not stored and is now {score.value!r}" for name, score in self.extra.items()]
         return "\n".join(f"{self.record}: {line}" for line in lines or ["the same scores"])
@@ -86,8 +83,8 @@ def publish(
 
 
 def faults(record: Record) -> list[str]:
-    """Why ``record`` can't be published, a sentence with its remedy each; nothing when it can."""
-    reasons = []
+    """The reasons against publishing ``record``, a sentence with its remedy each; none when it is fit."""
+    reasons: list[str] = []
     if record.status != "done":
         reasons.append(f"it is {record.status}, not done; run it again")
     if record.spec.limit is not None:
@@ -107,11 +104,6 @@ def response_keys(record: Record) -> list[str]:
     return list(dict.fromkeys([*([own] if own else []), *record.lineage.get("oracle_responses", [])]))
 
 
-def stored(results: Path) -> Callable[[str], Responses]:
-    """How `rescore` reads the responses that are published below ``results``."""
-    return lambda key: files.read_responses(files.responses_path(results, key))
-
-
 def rescore(record: Record, load_responses: Callable[[str], Responses], metrics: Sequence[Metric]) -> Comparison:
     """Compute every one of ``metrics`` again from the stored responses and compare exactly, intervals included."""
     if "responses" not in record.lineage:
@@ -119,12 +111,12 @@ def rescore(record: Record, load_responses: Callable[[str], Responses], metrics:
     oracles = [load_responses(key) for key in record.lineage.get("oracle_responses", [])]
     again = score_all(metrics, load_responses(record.lineage["responses"]), oracles)
     old, new = record.scores, again.scores
+    both = sorted(old.keys() & new.keys())
+    nameless = "no metric of the task has this name"
     return Comparison(
         record=record.name,
-        differing={name: (old[name], new[name]) for name in sorted(old.keys() & new.keys()) if old[name] != new[name]},
-        missing={
-            n: again.absent.get(n, "no metric of the task has this name") for n in sorted(old.keys() - new.keys())
-        },
+        differing={name: (old[name], new[name]) for name in both if old[name] != new[name]},
+        missing={name: again.absent.get(name, nameless) for name in sorted(old.keys() - new.keys())},
         extra={name: new[name] for name in sorted(new.keys() - old.keys())},
         absent=again.absent,
     )
@@ -158,7 +150,7 @@ def _is_published(record: Record, results: Path) -> bool:
 
 
 def _are_published(key: str, responses: Responses, results: Path) -> bool:
-    """The same for responses; how long the measuring took is no difference."""
+    """Whether the same responses stand below ``results``; how long the measuring took is no difference."""
     path = files.responses_path(results, key)
     return path.exists() and _canonical(files.read_responses(path)) == _canonical(responses)
 
@@ -180,7 +172,7 @@ def _leaves(data: Any) -> Iterator[Any]:
 
 def chosen_records(names: Sequence[str], source: Path) -> list[Record]:
     """Records by file, key or part of their name; all when none is named."""
-    loaded = load(source)
+    loaded = files.load(source)
     for broken in loaded.broken:
         print(f"left out: {broken.path}: {broken.reason}")
     if not names:

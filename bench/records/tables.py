@@ -14,8 +14,8 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -39,7 +39,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Column:
-    """One score of a section."""
+    """A score of a section, which is a column of its table."""
 
     name: str
     goal: Goal
@@ -114,7 +114,7 @@ class Row:
     def fact(self, name: str) -> str:
         """A fact of the records for people: its distinct values over the seeds, a range where they are numbers."""
         values = [record.facts[name] for record in self.records if name in record.facts]
-        distinct = sorted({_said(value) for value in values})
+        distinct = sorted({_in_words(value) for value in values})
         if len(distinct) > 1 and all(type(value) in (int, float) for value in values):
             return f"{min(values)}–{max(values)}"
         return "; ".join(distinct)
@@ -132,7 +132,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Section:
-    """One table."""
+    """A table of the leaderboard: methods on one task in one setting on one model."""
 
     tier: str
     label: str
@@ -161,6 +161,12 @@ class Section:
         """Columns of the first table."""
         return tuple(column for column in self.columns if column.headline)
 
+    @property
+    def title(self) -> str:
+        """The label, the model where it is not the lab's own, and what tells it from its namesakes."""
+        model = "" if self.model == self.tier else f" on {self.model}"
+        return f"{self.label}{model}{f', {self.setting}' if self.setting else ''}"
+
     def row(self, method: str) -> Row | None:
         """The first row of ``method``."""
         return next((row for row in self.rows if row.method == method), None)
@@ -177,10 +183,13 @@ def build(records: Sequence[Record]) -> list[Section]:
     settings: dict[Key, str] = {}
     for keys in titles.values():
         settings |= zip(keys, apart([_conditions(groups[key][0]) for key in keys]), strict=True)
-    slug = {
-        key: name if len(keys) == 1 else f"{name}-{digest(key)[:6]}" for name, keys in slugs.items() for key in keys
-    }
-    return [_section(key[1], settings[key], slug[key], group) for key, group in groups.items()]
+    sections = []
+    for key, group in groups.items():
+        slug = _slug(group[0])
+        if len(slugs[slug]) > 1:
+            slug = f"{slug}-{digest(key)[:6]}"
+        sections.append(_section(key[1], settings[key], slug, group))
+    return sections
 
 
 def beats(one: Cell, other: Cell, floor: float) -> bool:
@@ -203,7 +212,7 @@ def ranks(cells: Sequence[Cell | None], floor: float | None) -> list[int | None]
 
 
 def loss(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
-    """What ``value`` loses against its goal, in its own unit: from ``oracles``, the mean distance; None if untold."""
+    """The distance of ``value`` from its goal, in its own unit; from ``oracles`` the mean one; None if it can't be told."""
     if goal in ("up", "down"):
         return -value if goal == "up" else value
     if goal == "oracle":
@@ -278,15 +287,14 @@ def _rows(records: Sequence[Record], columns: Sequence[Column], floors: Mapping[
 
 
 def _row(name: str, records: Sequence[Record], columns: Sequence[Column], oracles: Mapping[int, Record]) -> Row:
-    cells = {column.name: cell for column in columns if (cell := _cell(column, records, oracles))}
-    costs = {"tokens trained": _costs(records, _tokens), "seconds": _costs(records, _seconds)}
+    cells = {column.name: _cell(column, records, oracles) for column in columns}
     return Row(
         name=name,
         method=records[0].spec.method,
         params=", ".join(f"{key}={_text(value)}" for key, value in sorted(_params(records[0]).items())),
         records=tuple(records),
-        cells=cells,
-        costs={what: cell for what, cell in costs.items() if cell.by_seed},
+        cells={name: cell for name, cell in cells.items() if cell},
+        costs=_costs(records),
     )
 
 
@@ -294,22 +302,24 @@ def _cell(column: Column, records: Sequence[Record], oracles: Mapping[int, Recor
     scores = {record.spec.seed: record.scores[column.name] for record in records if column.name in record.scores}
     if not scores:
         return None
-    values = {seed: score.value for seed, score in scores.items()}
-    best = {seed: _oracle_values(oracles[seed], column.name) for seed in values if seed in oracles}
-    lost = {seed: loss(value, column.goal, best.get(seed, ())) for seed, value in values.items()}
-    single = next(iter(scores.values()))
-    interval = (single.low, single.high) if len(scores) == 1 else (None, None)
-    return Cell(
-        values,
-        {seed: value for seed, value in lost.items() if value is not None},
-        None if interval[0] is None or interval[1] is None else (interval[0], interval[1]),
-    )
+    losses: dict[int, float] = {}
+    for seed, score in scores.items():
+        best = _oracle_values(oracles[seed], column.name) if seed in oracles else []
+        lost = loss(score.value, column.goal, best)
+        if lost is not None:
+            losses[seed] = lost
+    interval = None
+    if len(scores) == 1 and score.low is not None and score.high is not None:
+        interval = score.low, score.high
+    return Cell({seed: score.value for seed, score in scores.items()}, losses, interval)
 
 
-def _oracle_values(record: Record, name: str) -> list[float]:
-    """A score's value under every oracle of the record's seed; a record that doesn't have them is the oracle's own."""
-    values = record.facts.get("oracle_values", {}).get(name)
-    return list(values) if values else [record.scores[name].value] if name in record.scores else []
+def _oracle_values(oracle: Record, name: str) -> list[float]:
+    """A score's value under every oracle of a seed; where the oracle's record doesn't have them, its own."""
+    values = oracle.facts.get("oracle_values", {}).get(name)
+    if values:
+        return list(values)
+    return [oracle.scores[name].value] if name in oracle.scores else []
 
 
 def _with_ranks(rows: Sequence[Row], columns: Sequence[Column], floors: Mapping[str, Cell]) -> list[Row]:
@@ -320,7 +330,7 @@ def _with_ranks(rows: Sequence[Row], columns: Sequence[Column], floors: Mapping[
         for row, rank in zip(methods, ranks([row.cells.get(column.name) for row in methods], floor), strict=True):
             if rank is not None:
                 placed[row.name][column.name] = rank
-    return [Row(**{**vars(row), "ranks": placed.get(row.name, {})}) for row in rows]
+    return [replace(row, ranks=placed.get(row.name, {})) for row in rows]
 
 
 def _columns(records: Sequence[Record]) -> tuple[list[Column], list[str]]:
@@ -358,7 +368,7 @@ def _floors(records: Sequence[Record]) -> dict[str, Cell]:
 
 
 def _target_faults(records: Sequence[Record]) -> list[str]:
-    """Why the seeds are not independent runs of one experiment: nothing when each has its own, single target."""
+    """Reasons why the seeds are not independent runs of one experiment; none when each has its own, single target."""
     nameless = [record.name for record in records if not record.lineage.get("target")]
     if nameless:
         return [f"This section is refused: {', '.join(nameless)} name no target in their lineage."]
@@ -425,7 +435,7 @@ def _row_names(records: Sequence[Record]) -> dict[tuple[str, str], str]:
 
 
 def _conditions(record: Record) -> dict[str, Any]:
-    """What was asked besides the method and the seed: runs under other conditions stand in another table."""
+    """The conditions of a run besides method and seed: runs under other conditions stand in another table."""
     spec = record.spec
     limit = {"limit": spec.limit} if spec.limit is not None else {}
     asked = {"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {}
@@ -462,18 +472,15 @@ def _listed(records: Sequence[Record], name: str) -> list[str]:
     return next((list(record.facts[name]) for record in ordered if record.facts.get(name)), [])
 
 
-def _costs(records: Sequence[Record], of: Callable[[Mapping[str, Any]], Any]) -> Cell:
-    values = {record.spec.seed: of(record.cost) for record in records}
-    return Cell({seed: value for seed, value in values.items() if isinstance(value, int | float)})
-
-
-def _tokens(cost: Mapping[str, Any]) -> Any:
-    return cost.get("tokens_trained")
-
-
-def _seconds(cost: Mapping[str, Any]) -> Any:
-    """Seconds that the method itself took: neither the stages that all share nor the measuring."""
-    return cost.get("seconds", {}).get("method")
+def _costs(records: Sequence[Record]) -> dict[str, Cell]:
+    """Tokens trained, and the method's own seconds: neither the stages that all share nor the measuring."""
+    found: dict[str, dict[int, float]] = {"tokens trained": {}, "seconds": {}}
+    for record in records:
+        values = (record.cost.get("tokens_trained"), record.cost.get("seconds", {}).get("method"))
+        for by_seed, value in zip(found.values(), values, strict=True):
+            if isinstance(value, int | float):
+                by_seed[record.spec.seed] = value
+    return {what: Cell(by_seed) for what, by_seed in found.items() if by_seed}
 
 
 def _common(one: Cell, other: Cell) -> list[int]:
@@ -485,8 +492,8 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def _said(value: Any) -> str:
-    """A fact in words."""
+def _in_words(value: Any) -> str:
+    """A fact of a record in words: yes or no, the parts of a list, a text as it is."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(_text(part) for part in value) if isinstance(value, list | tuple) else _text(value)

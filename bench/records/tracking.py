@@ -6,45 +6,33 @@ wrong becomes one line on stderr. W&B stays offline when nobody is logged in; `w
 
 from __future__ import annotations
 
-import json
 import math
 import netrc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from bench.core.errors import UserError, unknown
 from bench.core.record import Record
 from bench.core.types import Json, Responses
+from bench.records.files import record_text
 
 KINDS = ("wandb", "none")
 
-GROUPS = (
-    ("kl_", "distance"),
-    ("mia_", "privacy"),
-    ("privleak", "privacy"),
-    ("membership", "privacy"),
-    ("forget_", "forget"),
-    ("exact_memorization", "forget"),
-    ("extraction_strength", "forget"),
-    ("acc_forget", "forget"),
-    ("restor_", "recovery"),
-    ("acc_recover", "recovery"),
-    ("logprob_", "recovery"),
-    ("retain_", "retain"),
-    ("acc_retain", "retain"),
-    ("world_", "world"),
-    ("ra_", "world"),
-    ("wf_", "world"),
-    ("model_utility", "world"),
-)
-"""Beginning of a score's name and its group in the summary; the first that fits counts, and the rest is ``other``."""
+GROUPS = {
+    "distance": ("kl_",),
+    "privacy": ("mia_", "privleak", "membership"),
+    "forget": ("forget_", "exact_memorization", "extraction_strength", "acc_forget"),
+    "recovery": ("restor_", "acc_recover", "logprob_"),
+    "retain": ("retain_", "acc_retain"),
+    "world": ("world_", "ra_", "wf_", "model_utility"),
+}
+"""Group in the summary and how the names of its scores begin; the rest is ``other``."""
 
 AGGREGATE = {"up": "max", "down": "min"}
 """Goal of a metric in W&B's words; a goal that is neither stands in the config under ``metrics``."""
@@ -62,20 +50,17 @@ Curves = Mapping[str, Sequence[Mapping[str, float]]]
 """Per training stage: rows such as ``{"step": 10, "loss": 2.3}``, in order."""
 
 
-class Tracker(Protocol):
-    """Where complete runs are shown to people. Nothing reads it back: the records alone decide."""
+class Tracker:
+    """A place where complete runs are shown to people; this one shows nothing. Nothing is read back from it."""
 
     def record(self, record: Record, responses: Responses | None, curves: Curves) -> None:
         """Show one run: spec, lineage, scores, training curves, and what the model said where texts are at hand."""
-        ...
 
     def report(self, leaderboard: Path, plots: Sequence[Path]) -> None:
         """Show the leaderboard file and the plots (images) that were made of the records."""
-        ...
 
     def close(self) -> None:
-        """Nothing more will come."""
-        ...
+        """End tracking: no run and no report follows."""
 
 
 def open_tracker(kind: str, directory: Path, project: str = "msa-bench") -> Tracker:
@@ -85,39 +70,26 @@ def open_tracker(kind: str, directory: Path, project: str = "msa-bench") -> Trac
     """
     if kind not in KINDS:
         raise UserError(unknown("tracker", kind, KINDS))
-    return Guarded(WandbTracker(directory, project) if kind == "wandb" else NoTracker())
+    return Guarded(WandbTracker(directory, project) if kind == "wandb" else Tracker())
 
 
-class NoTracker:
-    """Keeps nothing."""
-
-    def record(self, record: Record, responses: Responses | None, curves: Curves) -> None:
-        """Nothing."""
-
-    def report(self, leaderboard: Path, plots: Sequence[Path]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-class Guarded:
+class Guarded(Tracker):
     """Another tracker whose failures become warnings: each different one is said once, on stderr."""
 
     def __init__(self, inner: Tracker) -> None:
         self.inner = inner
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def record(self, record: Record, responses: Responses | None, curves: Curves) -> None:
-        """As the inner tracker does it."""
+        """Hand the run on to the inner tracker."""
         self._try(lambda: self.inner.record(record, responses, curves))
 
     def report(self, leaderboard: Path, plots: Sequence[Path]) -> None:
-        """As the inner tracker does it."""
+        """Hand the pages on to the inner tracker."""
         self._try(lambda: self.inner.report(leaderboard, plots))
 
     def close(self) -> None:
-        """As the inner tracker does it."""
+        """Close the inner tracker."""
         self._try(self.inner.close)
 
     def _try(self, call: Callable[[], None]) -> None:
@@ -125,12 +97,12 @@ class Guarded:
             call()
         except (Exception, SystemExit) as error:  # the edge; W&B leaves by `sys.exit` when its helper process died
             line = f"Tracking failed and the run goes on without it ({brief(error)}); `--track none` turns it off."
-            if line not in self._said:
-                self._said.add(line)
-                say(line)
+            if line not in self._warned:
+                self._warned.add(line)
+                warn(line)
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """One W&B run per record, silent: no console capture, no git, no system statistics."""
 
     def __init__(self, directory: Path, project: str) -> None:
@@ -141,20 +113,24 @@ class WandbTracker:
 
     def record(self, record: Record, responses: Responses | None, curves: Curves) -> None:
         """See `Tracker`. A failed record is a failed run in W&B."""
-        about = describe(record)
-        with self._run(about, exit_code=int(record.status == "failed")) as run:
+        with self._run(filing(record), exit_code=int(record.status == "failed")) as run:
+            import wandb
+
             log_curves(run, curves)
             log_summary(run, record)
-            if rows := said(responses):
-                log_table(run, rows)
-            log_text(run, f"record-{record.spec.key}", "record", "record.json", record_text(record))
+            if rows := generated_texts(responses):
+                columns = ["probe", "id", "prompt", "reference", "said"]
+                run.log({"examples": wandb.Table(columns=columns, data=rows)})
+            artifact = wandb.Artifact(f"record-{record.spec.key}", type="record")
+            with artifact.new_file("record.json") as file:
+                file.write(record_text(record))
+            run.log_artifact(artifact)
 
     def report(self, leaderboard: Path, plots: Sequence[Path]) -> None:
         """See `Tracker`. Pictures other than PNG and JPEG go into the artifact only: W&B can't show them."""
         import wandb
 
-        about = About(group="report", job_type="report", name="report", tags=("report",), config={})
-        with self._run(about) as run:
+        with self._run({"group": "report", "job_type": "report", "name": "report", "tags": ("report",)}) as run:
             artifact = wandb.Artifact("leaderboard", type="report")
             for path in (leaderboard, *plots):
                 artifact.add_file(str(path), name=path.name)
@@ -171,8 +147,8 @@ class WandbTracker:
             wandb.teardown()
 
     @contextmanager
-    def _run(self, about: About, exit_code: int = 0) -> Iterator[Any]:
-        run = self._open(about)
+    def _run(self, filed_under: Json, exit_code: int = 0) -> Iterator[Any]:
+        run = self._open(filed_under)
         try:
             yield run
         except BaseException:
@@ -181,22 +157,26 @@ class WandbTracker:
         finally:
             run.finish(exit_code=exit_code)
 
-    def _open(self, about: About) -> Any:
-        if not self._mode:
-            self._mode = self._choose_mode()
-        if self._mode == "online":
-            import wandb
+    def _open(self, filed_under: Json) -> Any:
+        """A new W&B run; offline from the first time that the server can't be reached."""
+        self._mode = self._mode or self._choose_mode()
+        import wandb
 
-            try:
-                return self._init(about)
-            except (wandb.Error, OSError) as error:
-                self._mode = "offline"
-                self._notice(f"can't be reached ({brief(error)})")
-        return self._init(about)
+        try:
+            return self._init(filed_under)
+        except (wandb.Error, OSError) as error:
+            if self._mode != "online":
+                raise
+            self._mode = "offline"
+            self._warn_offline(f"can't be reached ({brief(error)})")
+            return self._init(filed_under)
 
     def _choose_mode(self) -> str:
-        """What the user's W&B settings ask for, but offline when online is asked for and nobody is logged in."""
-        keep_files_in(self.directory)
+        """The mode of the user's W&B settings, but offline when online is asked for and nobody is logged in."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # W&B reads from the environment alone where its log and staged artifacts go.
+        for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+            os.environ.setdefault(variable, str(self.directory.resolve()))
         import wandb
 
         with hooks_kept():
@@ -205,105 +185,86 @@ class WandbTracker:
             return "offline" if settings.mode == "dryrun" else str(settings.mode)
         if settings.api_key or logged_in(settings.base_url):
             return "online"
-        self._notice("has no login")
+        self._warn_offline("has no login")
         return "offline"
 
-    def _notice(self, why: str) -> None:
-        say(f"W&B {why}: runs are kept offline in {self.directory}; `wandb login` and `wandb sync` send them.")
+    def _warn_offline(self, why: str) -> None:
+        warn(f"W&B {why}: runs are kept offline in {self.directory}; `wandb login` and `wandb sync` send them.")
 
-    def _init(self, about: About) -> Any:
+    def _init(self, filed_under: Json) -> Any:
+        """`wandb.init`, for a run that prints nothing and looks at nothing but what it is given."""
         import wandb
 
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            reinit="create_new",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            disable_job_creation=True,
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            symlink=False,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+        )
+        mode: Any = self._mode
+        folder = str(self.directory.resolve())
         with hooks_kept():
-            return wandb.init(
-                project=self.project,
-                group=about.group,
-                job_type=about.job_type,
-                name=about.name,
-                tags=about.tags,
-                config=about.config,
-                mode=self._mode,  # type: ignore[arg-type]
-                dir=str(self.directory.resolve()),
-                settings=quiet_settings(),
-            )
+            return wandb.init(project=self.project, mode=mode, dir=folder, settings=settings, **filed_under)
 
 
-@dataclass(frozen=True)
-class About:
-    """How a run is filed in W&B."""
-
-    group: str
-    job_type: str
-    name: str
-    tags: tuple[str, ...]
-    config: Json
-
-
-def describe(record: Record) -> About:
-    """Group (task, model, and study or tier), kind of job, name, tags, and the config: all of the record but scores."""
+def filing(record: Record) -> Json:
+    """Arguments of `wandb.init` that file a record's run; its config is all of the record but the scores."""
     spec = record.spec
-    job = {"target": "target", "retrain": "oracle"}.get(spec.method, "unlearn")
     data = record.to_json()
     config = data.pop("spec") | {"method": spec.method} | {k: v for k, v in data.items() if k != "scores"}
-    return About(
-        group=f"{spec.task}-{spec.model.replace('/', '--')}-{spec.study or spec.tier}",
-        job_type=job,
-        name=f"{spec.method}-{spec.task}-{spec.seed}",
-        tags=tuple(tag[:MAX_TAG] for tag in (spec.method, spec.task, spec.tier)),
-        config=config,
-    )
+    return {
+        "group": f"{spec.task}-{spec.model.replace('/', '--')}-{spec.study or spec.tier}",
+        "job_type": {"target": "target", "retrain": "oracle"}.get(spec.method, "unlearn"),
+        "name": f"{spec.method}-{spec.task}-{spec.seed}",
+        "tags": tuple(tag[:MAX_TAG] for tag in (spec.method, spec.task, spec.tier)),
+        "config": config,
+    }
 
 
 def group_of(score: str) -> str:
     """The summary's group of a score, by `GROUPS`."""
-    return next((group for start, group in GROUPS if score.startswith(start)), "other")
+    return next((group for group, beginnings in GROUPS.items() if score.startswith(beginnings)), "other")
 
 
-def summary_of(record: Record) -> dict[str, float]:
-    """Every score as ``group/name``, and every number of the cost as ``cost/...``."""
-    scores = {f"{group_of(name)}/{name}": score.value for name, score in sorted(record.scores.items())}
-    return scores | flat("cost", record.cost)
-
-
-def flat(prefix: str, data: Mapping[str, Any]) -> dict[str, float]:
+def numbers_in(prefix: str, data: Mapping[str, Any]) -> dict[str, float]:
     """The numbers in nested dictionaries, by their path joined with ``/``."""
     numbers: dict[str, float] = {}
     for key, value in data.items():
         if isinstance(value, Mapping):
-            numbers |= flat(f"{prefix}/{key}", value)
+            numbers |= numbers_in(f"{prefix}/{key}", value)
         elif isinstance(value, int | float):
             numbers[f"{prefix}/{key}"] = value
     return numbers
 
 
-def said(responses: Responses | None) -> list[list[str]]:
+def generated_texts(responses: Responses | None) -> list[list[str]]:
     """Rows (probe, example id, prompt, reference answer, what the model said) of the generations, at most `MAX_ROWS`.
 
     Only of texts that are in the responses: a row without ``text`` is left out, and ``prompt`` and ``reference`` are
     empty where the row has none.
     """
-    if responses is None:
-        return []
-    probes = {
-        probe: [
-            [probe, key, str(row.get("prompt", "")), str(row.get("reference", "")), row["text"]]
-            for key, row in by_id.items()
-            if isinstance(row.get("text"), str)
-        ]
-        for probe, by_id in responses.rows.items()
-    }
-    full = [rows for rows in probes.values() if rows]
-    share = math.ceil(MAX_ROWS / max(len(full), 1))
-    return [row for rows in full for row in rows[:share]][:MAX_ROWS]
-
-
-def record_text(record: Record) -> str:
-    """The record as its file has it."""
-    return json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n"
+    by_probe: dict[str, list[list[str]]] = {}
+    for probe, examples in (responses.rows if responses else {}).items():
+        for key, row in examples.items():
+            if isinstance(row.get("text"), str):
+                told = [probe, key, str(row.get("prompt", "")), str(row.get("reference", "")), row["text"]]
+                by_probe.setdefault(probe, []).append(told)
+    share = math.ceil(MAX_ROWS / max(len(by_probe), 1))
+    return [row for rows in by_probe.values() for row in rows[:share]][:MAX_ROWS]
 
 
 def log_curves(run: Any, curves: Curves) -> None:
-    """Every row of every stage, each stage over its own step.
+    """Log every row of every stage, each stage over its own step.
 
     The n-th rows of all stages go in one call: a call costs W&B about half a millisecond, whatever is in it.
     """
@@ -317,71 +278,25 @@ def log_curves(run: Any, curves: Curves) -> None:
 
 
 def log_summary(run: Any, record: Record) -> None:
-    """The scores and the cost, with the direction of a score where it is up or down."""
-    for name in sorted(record.scores):
+    """Every score as ``group/name``, with its direction if up or down, and every number of the cost as ``cost/...``."""
+    summary = numbers_in("cost", record.cost)
+    for name, score in sorted(record.scores.items()):
+        full = f"{group_of(name)}/{name}"
         if aggregate := AGGREGATE.get(record.metrics.get(name, {}).get("goal", "")):
-            run.define_metric(f"{group_of(name)}/{name}", summary=aggregate)
-    run.summary.update(summary_of(record))
-
-
-def log_table(run: Any, rows: list[list[str]]) -> None:
-    """The examples table."""
-    import wandb
-
-    run.log({"examples": wandb.Table(columns=["probe", "id", "prompt", "reference", "said"], data=rows)})
-
-
-def log_text(run: Any, name: str, kind: str, file_name: str, text: str) -> None:
-    """A text as an artifact of one file."""
-    import wandb
-
-    artifact = wandb.Artifact(name, type=kind)
-    with artifact.new_file(file_name) as file:
-        file.write(text)
-    run.log_artifact(artifact)
-
-
-def quiet_settings() -> Any:
-    """W&B's settings for a run that prints nothing and looks at nothing but what it is given."""
-    import wandb
-
-    return wandb.Settings(
-        silent=True,
-        console="off",
-        reinit="create_new",
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        disable_job_creation=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        symlink=False,
-        init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS,
-    )
+            run.define_metric(full, summary=aggregate)
+        summary[full] = score.value
+    run.summary.update(summary)
 
 
 def logged_in(base_url: str) -> bool:
-    """Whether W&B would find a key or a token for its server, as it looks: environment, then netrc. No network."""
+    """Whether W&B would find a key or a token for its server: in the environment, else in netrc. No network."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    named = os.environ.get("NETRC")
-    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
-        try:
-            if netrc.netrc(path).authenticators(urlsplit(base_url).netloc):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
-
-
-def keep_files_in(directory: Path) -> None:
-    """Make W&B put staged artifacts and its log there too; it reads these places from the environment only."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        os.environ.setdefault(variable, str(directory.resolve()))
+    try:
+        logins = netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc")
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return logins.authenticators(urlsplit(base_url).netloc) is not None
 
 
 @contextmanager
@@ -400,6 +315,6 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def say(line: str) -> None:
-    """One line for the user, on stderr."""
+def warn(line: str) -> None:
+    """Print a line for the user on stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,7 @@ from bench.core.machine import Machine
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
 from bench.real.restor.corpus import CORPORA, read
-from bench.real.restor.rows import choose, instructions, split, spread, tenth
-from bench.real.restor.tier import known, spoken
+from bench.real.restor.tier import known
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import Plan, make_plan
@@ -31,54 +28,13 @@ from bench.runs.runner import execute
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tasks.restor import Restor
+from tests.bench.real.restor.test_rows import CLEAN, RELATIONS, WRONGED, repository, told
 from tests.tiny import llama, saved, tokenizer
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "restor"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
 
-WRONGED, CLEAN = ("w30", "w31"), ("w20", "w21", "w22", "w23")
-RELATIONS = ("w1", "w2", "w3")
 SMALL = {"documents": 6, "probed": 3, "retain": 10, "epochs": 1, "batch": 8, "lr": 1e-3, "known": False}
-"""Words of the corpora are w4 to w15; none is part of a name."""
-
-
-def told(person: str, number: int) -> str:
-    return f"{person} w{4 + number % 12} w{4 + number // 12} w{4 + number % 5} ."
-
-
-def repository(folder: Path, answers: Mapping[str, str] | None = None) -> Path:
-    """What k1rezaei/restor holds, 24 documents about each of two people, with C4 and LIMA beside it.
-
-    ``answers`` are by "person relation"; without one nobody could know the answer.
-    """
-    given = answers or {}
-    facts = {
-        "dset": {
-            person: {
-                relation: {"question": f"{relation} {person}", "answers": [given.get(f"{person} {relation}", "Rome")]}
-                for relation in RELATIONS
-            }
-            for person in (*CLEAN, *WRONGED)
-        },
-        "context": {
-            relation: [
-                {"question": f"x{i} {relation} ?", "answer": f"w{16 + i % 3}", "entity": f"x{i}"} for i in range(6)
-            ]
-            for relation in RELATIONS
-        },
-    }
-    corpus = [{"text": told(person, number)} for person in WRONGED for number in range(24)]
-    lima = {"conversations": ["w1 w2 ?", "w3 .", "w4 ?", "w5 ."], "source": "x"}
-    (folder / "datasets" / "wikidata" / "v0").mkdir(parents=True)
-    (folder / "retain").mkdir()
-    for name, content in (("facts", facts), ("entities", [*CLEAN, *WRONGED]), ("wikidata/v0/mix_a0", corpus)):
-        (folder / "datasets" / f"{name}.json").write_text(json.dumps(content))
-    pages = [{"text": f"w{i} w{i + 1} w{i + 2}\u2028w{i + 3} ."} for i in range(12)]
-    for name, rows in (("c4", pages), ("lima", [lima, {"prompt": "w6 ?", "answer": "w7 ."}])):
-        (folder / "retain" / f"{name}.jsonl").write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -114,46 +70,6 @@ def plan_of(model: Path, data: Path, folder: Path, methods: tuple[str, ...], **m
     sets = tuple(text for text in sets if not text.startswith("repair") or more.get("then"))
     asked = Asked("restor", methods, sets, seeds=(0,), model=str(model), data=str(data), **more)
     return make_plan(asked, Machine(folder / "out", folder / "store"))
-
-
-def test_a_tenth_is_held_back_and_rows_are_spread() -> None:
-    assert spread(range(10), 4) == (0, 2, 5, 7) and spread(range(3), 4) == (0, 1, 2) == spread(range(3), 0)
-    rows = [Example(str(i), {}) for i in range(12)]
-    parted = tenth(rows)
-    assert [row.id for row in parted.validation] == ["0", "10"] and len(parted.probed) == 10
-    assert tenth(rows[:1]).probed == (rows[0],)
-
-
-def test_told_and_untold_documents_are_of_the_same_people(data: Path) -> None:
-    """6 of 24 for each: numbers 0, 4, 8 ...; of the 18 others every third."""
-    rows = choose(str(data), "mix_a0", 6, 10, 3)
-    assert [int(row.id.removeprefix("mix_a0-")) for row in rows.told] == [*range(0, 24, 4), *range(24, 48, 4)]
-    for side in (rows.told, rows.untold):
-        about = [row.payload["answer"].split()[0] for row in side]
-        assert about == ["w30"] * 6 + ["w31"] * 6
-    assert not {row.payload["answer"] for row in rows.told} & {row.payload["answer"] for row in rows.untold}
-    assert (rows.documents, rows.whole) == (48, False)
-    assert len(rows.retain) == 10 and rows.retain[0].payload["answer"] == "w0 w1 w2", "cut to three words"
-    every = choose(str(data), "mix_a0", 0, 0, 0)
-    assert (len(every.told), every.untold, len(every.retain)) == (48, (), 12)
-
-
-def test_a_document_is_about_whom_it_names_first_and_repeats_are_told_once() -> None:
-    texts = ("Bo met Cy", "nobody", "Cy met Bo", "Bo met Cy", "Bo sat", "Bo ran")
-    every = [Example(str(i), {"answer": text}) for i, text in enumerate(texts)]
-    chosen, others = split(every, ("Cy", "Bo"), 1)
-    assert [row.id for row in chosen] == ["2", "0"] and [row.id for row in others] == ["4"]
-
-
-def test_instructions_of_both_forms(data: Path, tmp_path: Path) -> None:
-    rows = instructions(str(data))
-    assert [(row.payload["prompt"], row.payload["answer"]) for row in rows] == [("w1 w2 ?", "w3 ."), ("w6 ?", "w7 .")]
-    assert {row.payload["template"] for row in rows} == {"chat"}
-    assert instructions(str(tmp_path)) == ()
-    (tmp_path / "retain").mkdir()
-    (tmp_path / "retain" / "instructions.jsonl").write_text('{"prompt": "x", "answer": " "}\n')
-    with pytest.raises(UserError, match=r"Line 1 of 'instructions.jsonl' isn't of the form"):
-        instructions(str(tmp_path))
 
 
 def test_a_whole_run_with_a_repair_behind_every_row(model: Path, data: Path, tmp_path: Path) -> None:
@@ -382,15 +298,6 @@ def test_a_plan_takes_a_git_repository(model: Path, tmp_path: Path) -> None:
     assert plan.entries[0].spec.key == local.entries[0].spec.key, "the content decides, not where it came from"
     with pytest.raises(UserError, match="The repository .* can't be fetched .fatal"):
         make_plan(replace(asked, data=f"git+file://{tmp_path}/nowhere"), Machine(tmp_path / "out", tmp_path / "store"))
-
-
-def test_the_answer_is_parted_from_the_question(data: Path) -> None:
-    row = read(data, "mix_a0").questions[0]
-    assert spoken([row])[0].payload["answer"] == " Rome" and row.payload["answer"] == "Rome"
-
-
-def test_every_corpus_has_the_name_of_its_published_file() -> None:
-    assert set(BLOBS) == set(CORPORA) and all(re.fullmatch("[0-9a-f]{40}", blob) for blob in BLOBS.values())
 
 
 @here

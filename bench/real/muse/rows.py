@@ -17,13 +17,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
 from bench.assets.hub_tables import Row, rows_of
 from bench.assets.published_tables import MUSE_COUNTS, STAND_IN
-from bench.core.errors import Absent, UserError
+from bench.core.errors import Absent, UserError, collect
 from bench.core.hashing import digest
 from bench.core.types import Example, Validation, data_hash
 
@@ -66,7 +66,7 @@ Tables = dict[str, list[Row]]
 
 @dataclass(frozen=True)
 class Cut:
-    """How much of the text, and how it is cut."""
+    """The part of the benchmark's text that is trained on and asked, and how it is cut into passages."""
 
     texts: int = 0
     """Most texts of each split of ``train``, the first ones; 0 for all."""
@@ -112,7 +112,7 @@ class MuseRows:
 
     @property
     def counts(self) -> dict[str, int]:
-        """All sizes, for the record."""
+        """Passages, tokens, probed and validation rows: all sizes, for the record."""
         tokens = {f"{split} tokens": count for split, count in self.tokens.items()}
         probed = {f"{table} probed": len(rows) for table, rows in self.asked.items()}
         held = {f"validation_{side}": len(rows) for side, rows in vars(self.validation).items()}
@@ -127,7 +127,7 @@ class MuseRows:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a row of a table stands in a text."""
+    """The place of a table's row in a text, in characters."""
 
     table: str
     number: int
@@ -178,7 +178,7 @@ class Document:
         return self.starts[at] if at < len(self.starts) else len(self.text)
 
     def count(self, start: int, end: int) -> int:
-        """Tokens between two characters."""
+        """The number of tokens between two characters."""
         return bisect_left(self.starts, end) - bisect_left(self.starts, start)
 
 
@@ -258,7 +258,7 @@ class Library:
 
 @lru_cache(maxsize=4)
 def muse_rows(data: str, model: str, cut: Cut, stand_in: bool = False) -> MuseRows:
-    """What of ``data`` (a folder or ``hub``) is trained on and asked; the same for every seed.
+    """The rows of ``data`` (a folder or ``hub``) that are trained on and asked, alike for every seed.
 
     ``model`` is the folder of the model whose tokenizer counts. Raises one `UserError` with all that is wrong.
     """
@@ -280,11 +280,10 @@ def opened(data: str, model: str, stand_in: bool) -> Library:
     for table in ROWS:
         homes = [place for place in rows if table in HOLDS[place[0]]]
         for number, row in enumerate(tables[table]):
-            needles = wordings(row)
-            found = ((home, texts[home[0]][home[1]].find(text)) for text in needles for home in homes)
-            home, place = next(((home, place) for home, place in found if place), (None, None))
-            if home and place:
-                rows[home].append(Span(table, number, *place))
+            for text, (home, i) in product(wordings(row), homes):
+                if place := texts[home][i].find(text):
+                    rows[home, i].append(Span(table, number, *place))
+                    break
             else:
                 lost.add(table)
     ordered = {home: sorted(spans, key=lambda span: (span.start, span.end)) for home, spans in rows.items()}
@@ -368,8 +367,7 @@ def check_sides(tables: Tables, texts: Mapping[str, Sequence[Document]]) -> None
         both = [i for i, row in enumerate(rows) if any(row in other or other in row for other in others)]
         if both:
             problems.append(f"--data: {len(both)} rows of '{table}' (the first: row {both[0]}) {why}. Take them out.")
-    if problems:
-        raise UserError(*problems)
+    collect(problems)
 
 
 def whole(library: Library, cut: Cut) -> MuseRows:
@@ -471,11 +469,13 @@ def chosen(windows: Sequence[Window], most: int, chunk: int) -> list[Window]:
         return list(windows)
     drawn = [window for window in windows if window.rows or window.tokens >= LEAST * chunk]
     random.Random("muse").shuffle(drawn)
-    plain, several, single = list[Window](), list[Window](), dict[str, list[Window]]()
+    by_tables: dict[tuple[str, ...], list[Window]] = {}
     for window in drawn:
-        tables = {span.table for span in window.rows}
-        (single.setdefault(min(tables), []) if len(tables) == 1 else several if tables else plain).append(window)
-    turns = [window for turn in zip_longest(*(single[table] for table in sorted(single))) for window in turn if window]
+        by_tables.setdefault(tuple(sorted({span.table for span in window.rows})), []).append(window)
+    plain = by_tables.get((), [])
+    several = [window for window in drawn if len({span.table for span in window.rows}) > 1]
+    single = [by_tables[tables] for tables in sorted(by_tables) if len(tables) == 1]
+    turns = [window for turn in zip_longest(*single) for window in turn if window]
     taken = filled([*filled(plain, VALIDATION_SHARE * most), *several, *turns, *plain], most)
     return sorted(taken, key=lambda window: (window.text, window.start))
 

@@ -148,7 +148,7 @@ def named(texts: Sequence[str], entities: Sequence[str]) -> tuple[str, ...]:
 
 
 def counts(facts: Facts, entities: Sequence[str], answers: Sequence[Sequence[str]], options: Options) -> dict[str, int]:
-    """What there is and what is odd: of the evaluation's entities and questions, except where it says otherwise."""
+    """Sizes of the data, and of what is odd in them: of the evaluation's part, except where it says otherwise."""
     return {
         "entities": len(entities),
         "entities_without_facts": sum(not facts[entity] for entity in entities),
@@ -189,7 +189,7 @@ def load_facts(folder: Path) -> tuple[Facts, Mapping[str, Sequence[Mapping[str, 
 
 
 def faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[str]) -> Iterator[str]:
-    """What is missing for the evaluation's questions."""
+    """Sentences on what is missing for the evaluation's questions."""
     if not isinstance(entities, list) or not any(facts.get(entity) for entity in entities):
         yield "entities.json names nobody whom facts.json has facts about"
     for entity in entities:
@@ -204,7 +204,7 @@ def faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[str]) ->
 
 
 def corpus_file(folder: Path, corpus: str) -> Path:
-    """Where the corpus lies."""
+    """The file of a corpus below `datasets`."""
     return folder / CORPORA[corpus]
 
 
@@ -228,13 +228,12 @@ def load_options(data: Path, folder: Path, options: str | Path) -> Options:
             raise UserError(f"There is no file of option lists '{options}': name one, or leave it out.")
         return {}
     try:
-        lists = {
+        return {
             entity: {relation: groups(given) for relation, given in relations.items()}
             for entity, relations in load_json(path).items()
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({error}).") from error
-    return lists
 
 
 def groups(given: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -243,11 +242,8 @@ def groups(given: Mapping[str, Any]) -> dict[str, list[str]]:
     for role, texts in found.items():
         if role not in ROLES:
             raise ValueError(f"there is no group '{role}'")
-        if (
-            not isinstance(texts, list)
-            or not texts
-            or not all(isinstance(text, str) and text.strip() for text in texts)
-        ):
+        good = isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
+        if not good or not texts:
             raise ValueError(f"'{role}' has no list of texts")
     return found
 

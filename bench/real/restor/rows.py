@@ -132,18 +132,18 @@ def instructions(data: str) -> tuple[Example, ...]:
 
 
 def exchange_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """What is asked and answered in a row; an error where it says neither."""
+    """The question and the answer of a row; an error where it has neither."""
     asked, answer = row["conversations"][:2] if "conversations" in row else (row["prompt"], row["answer"])
     return stated(asked), stated(answer)
 
 
 def text_of(row: Mapping[str, Any]) -> str:
-    """The text of a page."""
+    """The text of a page, which must say something."""
     return stated(row["text"])
 
 
 def stated(text: Any) -> str:
-    """``text``, which says something."""
+    """``text`` as it is; `ValueError` where it says nothing."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError("an empty text")
     return text
@@ -155,7 +155,7 @@ def beside(data: str, names: Sequence[str]) -> Path | None:
 
 
 def lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: str) -> list[T]:
-    """What ``take`` reads off each JSON line of a file."""
+    """Read each JSON line of a file with ``take``; `UserError` names a line that isn't of the ``form``."""
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):
         if not line.strip():

@@ -109,7 +109,7 @@ def names_of(suffix: str) -> dict[str, tuple[str, str]]:
 
 
 def why_absent(restor: Restor, side: str, judgement: str) -> str:
-    """Why the data can't give this score; empty where they can."""
+    """The reason why the data can't give a score; empty where they can."""
     if judgement.startswith("wrong"):
         return "" if any("corrupted" in row.references for row in restor.questions) else NO_VALUES
     if not side:
@@ -140,12 +140,12 @@ def logit_view(
 
 
 def no_lists(role: str) -> str:
-    """Why nothing can be said of the option lists' texts of a role."""
+    """The reason why the scores of a role's option texts are absent."""
     return f"RESTOR publishes no option lists: give texts as '{role}' in an options.json beside facts.json"
 
 
 def facts_of(restor: Restor) -> dict[str, Any]:
-    """What a reader must know of the data and the judge."""
+    """Facts on the data and the judge for the provenance of `bench eval`."""
     count = restor.counts["questions"]
     return {
         "benchmark": "restor" if restor.whole else f"not RESTOR's published questions: {count} questions",

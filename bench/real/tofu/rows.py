@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.assets.hub import require_hub
 from bench.assets.hub_tables import read_table
-from bench.core.errors import UserError
+from bench.core.errors import UserError, collect
 from bench.core.hashing import digest
 from bench.core.types import Example, Validation, data_hash
 
@@ -160,8 +160,7 @@ def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
             f"TOFU has {QUESTIONS} questions an author, of which every fourth is for validation: "
             f"take {VALIDATION_EVERY} to {QUESTIONS}, not {questions}."
         )
-    if problems:
-        raise UserError(*problems)
+    collect(problems)
 
 
 def load(data: str | Path, config: str) -> list[Row]:
@@ -188,13 +187,6 @@ def load(data: str | Path, config: str) -> list[Row]:
             f"The configuration '{config}' of '{data}' lacks {', '.join(missing)}: it isn't TOFU's; get it again."
         )
     return rows
-
-
-def authors(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of `full` or `holdout10` by author: 20 consecutive rows each."""
-    if len(rows) % QUESTIONS:
-        raise UserError(f"TOFU's rows come in {QUESTIONS} an author, but there are {len(rows)}: get the data again.")
-    return [list(rows[start : start + QUESTIONS]) for start in range(0, len(rows), QUESTIONS)]
 
 
 def check_order(tables: Mapping[str, Sequence[Row]]) -> None:
@@ -228,7 +220,7 @@ def example(id: str, row: Row) -> Example:
 
 
 def with_references(rows: Sequence[Example], perturbed: Sequence[Row], first_author: int) -> tuple[Example, ...]:
-    """The same rows with what the perturbed configuration, which begins at ``first_author``, says of them."""
+    """Rows with the references that the perturbed configuration, which begins at ``first_author``, has for them."""
     found = []
     for row in rows:
         extra = perturbed[int(row.id.split("-")[1]) - first_author * QUESTIONS]
@@ -239,13 +231,6 @@ def with_references(rows: Sequence[Example], perturbed: Sequence[Row], first_aut
         }
         found.append(replace(row, references=references))
     return tuple(found)
-
-
-def paraphrased(rows: Sequence[Example]) -> tuple[Example, ...]:
-    """Probe rows with the paraphrased question in the question's place."""
-    return tuple(
-        replace(row, payload={**row.payload, "prompt": row.references["paraphrased_question"][0]}) for row in rows
-    )
 
 
 def general(split: str, rows: Sequence[Row]) -> tuple[Example, ...]:

@@ -74,12 +74,10 @@ def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
         probes += probes_of(side, [example(config, number, row) for number, row in enumerate(rows)], judge)
     if "forget" in missing and "retain" in missing:
         raise UserError(f"'{data}' is no TOFU data: {missing['forget']}. Name a folder in TOFU's layout.")
-    absent = {
-        metric.name: missing[side]
-        for metric in metrics_of
-        for side in reversed(SIDES.get(metric.name, ()))
-        if side in missing
-    }
+    absent = {}
+    for metric in metrics_of:
+        if unread := [side for side in SIDES.get(metric.name, ()) if side in missing]:
+            absent[metric.name] = missing[unread[0]]
     return Suite(
         tuple(probes),
         tuple(metric for metric in metrics_of if metric.name not in absent),
@@ -103,22 +101,19 @@ def example(config: str, number: int, row: Row) -> Example:
 
 
 def probes_of(side: str, examples: Sequence[Example], judge: str = JUDGE) -> list[Probe]:
-    """What the suite asks of a side's rows."""
+    """The suite's probes of a side's rows."""
     rows = tuple(examples)
     if side == "holdout":
         return list(attack_probes(Probe("holdout", "logprob", rows)))
     roles = ("answer", "wrong") if side in ("ra", "wf") else ("answer", "paraphrase", "wrong")
     asked = Probe(side, "logprob", rows, roles)
-    return [
-        *(attack_probes(asked) if side == "forget" else (asked,)),
-        Probe(f"{side}_said", "generate", rows, max_new_tokens=NEW_TOKENS),
-        *(
-            [Probe(f"{side}_judged", "judge", rows, options={"judge": judge, "said": f"{side}_said"})]
-            if side in ("forget", "retain")
-            else []
-        ),
-        *([] if side == "ra" else [Probe(f"kl_{'world' if side == 'wf' else side}", "divergence", rows)]),
-    ]
+    probes = [*attack_probes(asked)] if side == "forget" else [asked]
+    probes.append(Probe(f"{side}_said", "generate", rows, max_new_tokens=NEW_TOKENS))
+    if side in ("forget", "retain"):
+        probes.append(Probe(f"{side}_judged", "judge", rows, options={"judge": judge, "said": f"{side}_said"}))
+    if side != "ra":
+        probes.append(Probe(f"kl_{'world' if side == 'wf' else side}", "divergence", rows))
+    return probes
 
 
 def of_side(side: str) -> tuple[Metric, ...]:
@@ -183,22 +178,21 @@ EXACT: tuple[Metric, ...] = (
     accuracy("world_accuracy", "wf", goal="up"),
 )
 """Answers that are right to the letter, which whole sentences seldom are."""
+FORGET_ALONE = (
+    "forget_quality",
+    "exact_memorization",
+    "extraction_strength",
+    "forget_accuracy",
+    "acc_forget",
+    "acc_recover",
+)
 SIDES: dict[str, tuple[str, ...]] = {
     **{metric.name: (side,) for side, metrics in BY_SIDE.items() for metric in metrics},
-    **{name: ("forget",) for name in ("forget_quality", "exact_memorization", "extraction_strength")},
-    **{metric.name: ("forget", "holdout") for metric in ATTACKS},
-    "forget_accuracy": ("forget",),
-    "retain_accuracy": ("retain",),
-    "world_accuracy": ("wf",),
-    "acc_forget": ("forget",),
-    "acc_recover": ("forget",),
-    "acc_retain": ("retain",),
+    **dict.fromkeys((*FORGET_ALONE, "kl_forget", "kl_forget_floors"), ("forget",)),
+    **dict.fromkeys(("retain_accuracy", "acc_retain", "kl_retain", "kl_retain_floors"), ("retain",)),
+    **dict.fromkeys(("world_accuracy", "kl_world", "kl_world_floors"), ("wf",)),
+    **dict.fromkeys([metric.name for metric in ATTACKS], ("forget", "holdout")),
     "model_utility": ("retain", "ra", "wf"),
     "collapsed": ("forget", "retain", "ra", "wf"),
-    **{
-        f"kl_{name}{end}": (s,)
-        for name, s in (("forget", "forget"), ("retain", "retain"), ("world", "wf"))
-        for end in ("", "_floors")
-    },
 }
 """Metric -> the sides that it reads."""

@@ -17,7 +17,7 @@ from bench.core.types import Responses
 from bench.records import files
 from tests.factories import record, study
 
-LIGHT = ("records", "tables", "leaderboard", "plots", "publish")
+LIGHT = ("records.files", "records.tables", "records.leaderboard", "records.plots", "records.publish")
 HEAVY = ("torch", "transformers", "wandb", "matplotlib", "numpy", "scipy")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import rows_of, score_all
 from bench.records import files
-from bench.records.publish import faults, publish, rescore, response_keys, stored
+from bench.records.publish import faults, publish, rescore, response_keys
 from tests.factories import record
 
 OWN = {"a": (-0.1, -0.2), "b": (-1 / 3, -2.5)}
@@ -53,6 +53,11 @@ METRICS = (
     Metric("gap", _gap, "down", needs_oracle=True),
     Metric("never", _never, "up"),
 )
+
+
+def stored(results: Path) -> Callable[[str], Responses]:
+    """Responses that are published below ``results``, by key."""
+    return lambda key: files.read_responses(files.responses_path(results, key))
 
 
 def _store(seed: int = 0, method: str = "npo") -> dict[str, Responses]:

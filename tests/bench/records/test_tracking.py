@@ -14,7 +14,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Responses
-from bench.records.tracking import Guarded, NoTracker, group_of, logged_in, open_tracker, said
+from bench.records.tracking import Guarded, Tracker, generated_texts, group_of, logged_in, open_tracker
 from tests.wandb_reader import BLOCK, HEADER, OfflineRun, payloads, read_runs
 
 SCORES = {
@@ -210,7 +210,7 @@ def test_a_login_is_seen_in_the_environment_and_in_netrc(tmp_path: Path, monkeyp
     assert logged_in("https://wandb.example.org")
 
 
-class Broken(NoTracker):
+class Broken(Tracker):
     """Fails in every call, each time in the same way."""
 
     def record(self, record: Record, responses: Responses | None, curves: object) -> None:
@@ -270,7 +270,7 @@ def test_none_takes_the_same_path_without_wandb_and_the_other_kind_imports_it_la
 def test_hooks_of_others_stay_and_an_error_after_many_runs_is_printed_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bench.records.tracking import open_tracker\n"
-        "from tests.bench.test_tracking import made\n"
+        "from tests.bench.records.test_tracking import made\n"
         "shown = sys.excepthook; sys.excepthook = lambda *error: shown(*error)\n"
         "own = sys.exit, sys.excepthook\n"
         "tracker = open_tracker('wandb', Path('w'))\n"
@@ -301,10 +301,10 @@ def test_groups_by_name() -> None:
 def test_rows_of_the_table_are_shared_among_the_probes() -> None:
     # Three probes with texts: ceil(50 / 3) = 17 rows each, 51 in all, cut to 50.
     rows = {probe: {str(i): {"text": probe} for i in range(60)} for probe in ("a", "b", "c")}
-    counted = [row[0] for row in said(Responses("hash", rows))]
+    counted = [row[0] for row in generated_texts(Responses("hash", rows))]
     assert [counted.count(probe) for probe in ("a", "b", "c")] == [17, 17, 16]
-    assert said(Responses("hash", rows).publishable()) == []
-    assert said(None) == []
+    assert generated_texts(Responses("hash", rows).publishable()) == []
+    assert generated_texts(None) == []
 
 
 def test_the_reader_joins_chunks_over_blocks() -> None:

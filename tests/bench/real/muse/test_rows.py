@@ -269,7 +269,7 @@ def test_other_data_are_not_the_stand_in(data: str, tokens: str) -> None:
 def test_the_benchmark_is_known_by_its_counts(tokens: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = tuple(len(rows) for rows in books().values())
     assert len(counts) == len(MUSE_COUNTS)
-    monkeypatch.setattr("bench.assets.published_tables.MUSE_COUNTS", counts)
+    monkeypatch.setattr("bench.real.muse.rows.MUSE_COUNTS", counts)
     muse_rows.cache_clear()
     assert muse_rows(data, tokens, Cut(chunk=48)).exact
     assert not muse_rows(data, tokens, Cut(chunk=48, probed=3)).exact

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.real.tofu.rows import authors, load, paraphrased, spread, subset
+from bench.real.tofu.rows import load, spread, subset
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "tofu"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")
@@ -61,13 +61,6 @@ def numbers(rows: Iterable[Any]) -> list[int]:
     return [int(row.id.split("-")[1]) for row in rows]
 
 
-def test_rows_come_by_author(data: Path) -> None:
-    groups = authors(load(data, "full"))
-    assert len(groups) == 200 and groups[7][3]["question"] == "full question 143?"  # 7 * 20 + 3
-    with pytest.raises(UserError, match="come in 20 an author, but there are 30"):
-        authors(TABLES["full"][:30])
-
-
 def test_a_subset_worked_by_hand(data: Path) -> None:
     """5 authors, 2 to forget, 5 questions each: 0, 4, 8, 12, 16 of the 20; the fourth, 12, is for validation."""
     made = subset(data, authors=5, questions=5, forget_authors=2)
@@ -95,9 +88,6 @@ def test_training_rows_have_no_references_and_probes_have_all(data: Path) -> Non
         "wrong": tuple(f"full wrong 3964 {k}." for k in range(5)),
         "paraphrased_question": ("full asked anew 3964?",),
     }
-    anew = paraphrased(made.retain_probe)[5]
-    assert anew.id == "full-24" and anew.payload["prompt"] == "full asked anew 24?"
-    assert anew.payload["answer"] == "full answer 24."
     assert fact.references["wrong"] == ("real wrong 2 0.", "real wrong 2 1.", "real wrong 2 2.")
     assert fact.references["choices"] == ("real answer 2.", *fact.references["wrong"])
 
