@@ -106,8 +106,6 @@ class Recipe:
     seeds: tuple[int, ...] = (0,)
     data: str = "hub"
     """Where the benchmark's rows come from, as `bench run --data` takes it."""
-    fetch: str = ""
-    """What `bench fetch` calls these data."""
     compute: Mapping[str, Any] = field(default_factory=dict)
     """How training computes, as `RunSpec.compute`; ``checkpointing`` beside it."""
     then: tuple[str, ...] = ()
