@@ -22,6 +22,8 @@ from bench.studies.ablations.base import Finding, Study
 from bench.studies.ablations.experiment import load as load_experiments
 from bench.studies.ablations.study import derived, lines_of
 from bench.studies.ablations.study import load as load_studies
+from bench.studies.markdown import markdown_table
+from bench.studies.reading import as_typed, read_toml
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10
@@ -60,12 +62,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, the condition that stands for it here, and how it is judged."""
+    """A sentence that is judged, and the condition that stands for it here."""
 
     text: str
     source: str
+    """Where it was made."""
     condition: str
-    judge: Callable[[Evidence], Verdict]
+    """With ``{near}`` and ``{kept}`` for the margins `NEAR` and `KEPT`."""
 
 
 def missing(what: str) -> Verdict:
@@ -88,9 +91,23 @@ def ablate(name: str, task: str) -> str:
     return f"python -m bench ablate {name} --task {task}"
 
 
-def span(values: Sequence[float]) -> str:
-    """Mean (smallest–largest)."""
+def span(found: Sequence[float] | Mapping[int, float]) -> str:
+    """Mean (smallest–largest) of values, or of values by seed."""
+    values = list(found.values()) if isinstance(found, Mapping) else found
     return f"{number(fmean(values))} ({number(min(values))}–{number(max(values))})"
+
+
+def grade(wholly: bool, partly: bool) -> str:
+    """The verdict's word for a condition that is met wholly, partly or not."""
+    return HOLDS if wholly else PART if partly else NOT
+
+
+def verdict_of(statuses: Sequence[str], said: str, command: str) -> Verdict:
+    """One verdict of several tasks: all alike, or in part; not measured where there is none."""
+    if not statuses:
+        return missing(command)
+    alike = all(status == statuses[0] for status in statuses)
+    return Verdict(statuses[0] if alike else PART, said, command)
 
 
 def by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
@@ -131,16 +148,12 @@ def far_checkpoints(evidence: Evidence) -> Verdict:
         age = float(oldest.at["age"])
         best = by_seed(study.framing("oracle"), UTILITY[task])
         whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
-        statuses.append(HOLDS if age <= 0.5 and whole else PART if age < 1 else NOT)
+        statuses.append(grade(age <= 0.5 and whole, age < 1))
         told.append(
-            f"{task}: back to {age:.0%} of pretraining (utility {span(list(by_seed(oldest.findings, UTILITY[task]).values()))}"
-            f", from the last one {span(list(kept.values()))}, oracle {span(list(best.values()))})"
+            f"{task}: back to {age:.0%} of pretraining (utility {span(by_seed(oldest.findings, UTILITY[task]))}"
+            f", from the last one {span(kept)}, oracle {span(best)})"
         )
-    return (
-        Verdict(together(statuses), "; ".join(told), ablate("distance", "tofu"))
-        if told
-        else missing(ablate("distance", "tofu"))
-    )
+    return verdict_of(statuses, "; ".join(told), ablate("distance", "tofu"))
 
 
 def frequency(study: Study) -> Verdict:
@@ -161,7 +174,7 @@ def frequency(study: Study) -> Verdict:
             f"every {every}th: retain accuracy lost {span(lost)}, KL on forget beyond the newest's and the floor {span(worse)}"
         )
     return Verdict(
-        HOLDS if all(good) else PART if any(good) else NOT,
+        grade(all(good), any(good)),
         f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
         "third of the checkpoints is nearly one model, as the learning rate falls to 0",
         ablate("frequency", "tofu"),
@@ -178,10 +191,10 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
             if msa is None or other is None:
                 continue
             won, lost = outcome(section, msa, other)
-            statuses.append(HOLDS if won and not lost else PART if len(won) > len(lost) else NOT)
+            statuses.append(grade(bool(won) and not lost, len(won) > len(lost)))
             told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
         command = f"python -m bench run --methods msa,{baseline} --task TASK"
-        return Verdict(together(statuses), "; ".join(told), command) if told else missing(command)
+        return verdict_of(statuses, "; ".join(told), command)
 
     return judge
 
@@ -217,11 +230,10 @@ def recovery(evidence: Evidence) -> Verdict:
     others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
     best = max(others, key=lambda name: fmean(others[name].values()))
     ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
-    status = HOLDS if min(msa.values()) >= 0.5 and ahead else PART if ahead else NOT
+    status = grade(min(msa.values()) >= 0.5 and ahead, ahead)
     return Verdict(
         status,
-        f"restor: MSA undoes {span(list(msa.values()))} of the damage, the best baseline ({best}) "
-        f"{span(list(others[best].values()))}",
+        f"restor: MSA undoes {span(msa)} of the damage, the best baseline ({best}) {span(others[best])}",
         command,
     )
 
@@ -237,10 +249,8 @@ def utility(evidence: Evidence) -> Verdict:
         for name in section.utility:
             mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
             kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
-            told.append(f"{task} {name} {span(list(mine.values()))}, oracle {number(fmean(best.values()))}")
-    if not told:
-        return missing(command)
-    return Verdict(HOLDS if all(kept) else PART if any(kept) else NOT, "; ".join(told), command)
+            told.append(f"{task} {name} {span(mine)}, oracle {number(fmean(best.values()))}")
+    return Verdict(grade(all(kept), any(kept)), "; ".join(told), command) if told else missing(command)
 
 
 def just_before(study: Study) -> Verdict:
@@ -253,13 +263,13 @@ def just_before(study: Study) -> Verdict:
         during = {at: by_seed(line.findings, score) for at, line in lines.items() if at > 0}
         gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
         ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
-        statuses.append(HOLDS if all(ahead) else PART if all(fmean(each) > floor for each in gains.values()) else NOT)
+        statuses.append(grade(all(ahead), all(fmean(each) > floor for each in gains.values())))
         best = min(gains, key=lambda at: fmean(gains[at]))
         told.append(
-            f"{score} {span(list(first.values()))} from the last checkpoint before exposure, "
-            f"{span(list(during[best].values()))} from the best during it ({best} steps in); noise floor {floor:.3f}"
+            f"{score} {span(first)} from the last checkpoint before exposure, "
+            f"{span(during[best])} from the best during it ({best} steps in); noise floor {floor:.3f}"
         )
-    return Verdict(together(statuses), f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
+    return verdict_of(statuses, f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
 
 
 def the_vector(study: Study) -> Verdict:
@@ -271,8 +281,8 @@ def the_vector(study: Study) -> Verdict:
     nearest = min(values, key=lambda kind: fmean(values[kind].values()))
     ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
     return Verdict(
-        HOLDS if ahead else NOT,
-        f"tofu: forget accuracy {span(list(own.values()))} with the forget vector, {span(list(values[nearest].values()))} with "
+        grade(ahead, False),
+        f"tofu: forget accuracy {span(own)} with the forget vector, {span(values[nearest])} with "
         f"the best control ({nearest})",
         ablate("controls", "tofu"),
     )
@@ -290,7 +300,7 @@ def weights_drift(study: Study) -> Verdict:
     falls = all(older < newer for a, b in pairwise(each) for older, newer in zip(a, b, strict=True))
     said = ", ".join(f"{span(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
     return Verdict(
-        HOLDS if falls and max(each[0]) < 0.5 else PART if falls else NOT,
+        grade(falls and max(each[0]) < 0.5, falls),
         f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
         f"pretraining; with those at theta_D {span(ranks(ages[-1], 'target'))} even from the last one",
         ablate("influence", "tofu"),
@@ -301,41 +311,38 @@ def weights_help(study: Study) -> Verdict:
     """Whether weighted MSA beats plain MSA and the shuffled control."""
     last = max(float(f.at["age"]) for f in study.points)
 
-    def cell(kind: str, score: str) -> dict[int, float]:
-        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], score)
+    def cell(kind: str) -> dict[int, float]:
+        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], "retain_accuracy")
 
+    plain, shuffled = cell("uniform"), cell("shuffled-fisher")
     told, wins = [], []
-    for kind in ("fisher", "gradient"):
-        mine, plain = cell(kind, "retain_accuracy"), cell("uniform", "retain_accuracy")
-        control = cell("shuffled-fisher", "retain_accuracy") if kind == "fisher" else plain
-        wins.append(all(mine[s] > plain[s] and mine[s] > control[s] for s in mine))
-        told.append(f"{kind} {span(list(mine.values()))}")
-    plain, shuffled = cell("uniform", "retain_accuracy"), cell("shuffled-fisher", "retain_accuracy")
+    for kind, controls in (("fisher", (plain, shuffled)), ("gradient", (plain,))):
+        mine = cell(kind)
+        wins.append(all(mine[seed] > control[seed] for control in controls for seed in mine))
+        told.append(f"{kind} {span(mine)}")
     return Verdict(
-        HOLDS if all(wins) else PART if any(wins) else NOT,
-        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(list(plain.values()))}, shuffled weights "
-        f"{span(list(shuffled.values()))}",
+        grade(all(wins), any(wins)),
+        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(plain)}, shuffled weights "
+        f"{span(shuffled)}",
         ablate("influence", "tofu"),
     )
 
 
 def width_helps(study: Study) -> Verdict:
     """Whether MSA's loss of retained knowledge shrinks with width."""
-    lines = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "msa"}
-    oracle = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "oracle"}
-    lost = {
-        width: {
-            seed: value - by_seed(lines[width].findings, "retain_accuracy")[seed]
-            for seed, value in by_seed(oracle[width].findings, "retain_accuracy").items()
-        }
-        for width in sorted(lines)
-    }
-    first, last = list(lost.values())[0], list(lost.values())[-1]
+
+    def kept(series: str) -> dict[int, dict[int, float]]:
+        lines = [line for line in lines_of(study) if line.at.get("series") == series]
+        return {line.at["width"]: by_seed(line.findings, "retain_accuracy") for line in lines}
+
+    msa, oracle = kept("msa"), kept("oracle")
+    lost = {width: {seed: value - msa[width][seed] for seed, value in oracle[width].items()} for width in sorted(msa)}
+    first, *_, last = lost.values()
     shrinks = all(last[seed] < first[seed] for seed in first)
     gone = max(last.values()) <= KEPT
-    said = ", ".join(f"width {width}: {span(list(values.values()))}" for width, values in lost.items())
+    said = ", ".join(f"width {width}: {span(values)}" for width, values in lost.items())
     return Verdict(
-        HOLDS if shrinks and gone else PART if shrinks else NOT,
+        grade(shrinks and gone, shrinks),
         f"tofu, retain accuracy lost against the oracle: {said}",
         ablate("cost", "tofu"),
     )
@@ -359,7 +366,7 @@ def like_influence(evidence: Evidence) -> Verdict:
     near = all(a >= b - NEAR for a, b in zip(msa, exact, strict=True))
     near_small = all(a >= b - NEAR for a, b in zip(small[n:], small[:n], strict=True))
     return Verdict(
-        HOLDS if near and near_small else PART if near or near_small else NOT,
+        grade(near and near_small, near or near_small),
         f"cosine with the true difference: MSA {span(msa)}, exact SGD-influence {span(exact)}, a second oracle {span(floor)}; "
         f"when only {results[0]['removals'][0]['share']:.0%} of the forget rows' weight is removed: MSA {span(small[n:])}, exact "
         f"{span(small[:n])}",
@@ -393,7 +400,7 @@ def carries_over(evidence: Evidence) -> Verdict:
         said = [f"{task} {span(a)} against {span(b)} ({found[task] or 'mixed'})" for task, (a, b) in values.items()]
         measured = ", ".join(texts) or "no task on texts"
         told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
-    status = HOLDS if carried and all(carried) else PART if any(carried) else NOT if carried else UNKNOWN
+    status = grade(all(carried), any(carried)) if carried else UNKNOWN
     return Verdict(status, ". ".join(told), "python -m bench run --methods all --task digits (and graph)")
 
 
@@ -410,97 +417,29 @@ def ordering(section: Section, score: str, baseline: str) -> str:
     return {1: "higher", -1: "lower", 0: ""}[signs.pop()] if len(signs) == 1 else ""
 
 
-CLAIMS = (
-    Claim(
-        "MSA works from checkpoints far before the target",
-        "v3 abstract, T4",
-        f"from 50% of pretraining or earlier it still forgets to within {NEAR} of the oracle and keeps utility within "
-        f"{KEPT} of the last checkpoint's and of the oracle's, on every seed (in part: of the last checkpoint's alone, from some "
-        "earlier one)",
-        far_checkpoints,
-    ),
-    Claim(
-        "MSA is robust to how often checkpoints were stored",
-        "v3, section on checkpoint frequency",
-        f"with every 20th and every 10th checkpoint, wherever exposure begins and on every seed, KL on forget grows by at most "
-        f"the noise floor and retain accuracy falls by at most {KEPT} (in part: with one of them)",
-        on_tofu("frequency", frequency),
-    ),
-    Claim(
-        "MSA beats the task vector",
-        "T5, T6",
-        "better on some headline score, worse on none, on every seed and beyond the noise floor (in part: better on more)",
-        against("task-arithmetic"),
-    ),
-    Claim("MSA beats NPO", "T1, T2, T5, T6", "as above", against("npo")),
-    Claim(
-        "MSA recovers corrupted knowledge",
-        "T5",
-        "it undoes at least half of the damage on every seed, and more than every baseline (in part: more than every baseline)",
-        recovery,
-    ),
-    Claim(
-        "MSA keeps utility",
-        "T1, T6",
-        f"every utility score within {KEPT} of the oracle's on every seed (in part: some)",
-        utility,
-    ),
-    Claim(
-        "The checkpoint just before exposure is the best one",
-        "reviewer R4",
-        "lower KL on forget and higher retain accuracy than from every checkpoint during exposure, on every seed and beyond "
-        "the noise floor (in part: one of both, or on average)",
-        on_tofu("exposure", just_before),
-    ),
-    Claim(
-        "It is this vector that forgets, and not any vector of its length",
-        "asked by note-takers",
-        f"forget accuracy lower than every control's by more than {NEAR} on every seed",
-        on_tofu("controls", the_vector),
-    ),
-    Claim(
-        "MSA stands in for SGD-influence: taking every I - eta H for the identity loses little",
-        "reviewer R2",
-        f"MSA's cosine with the true difference is within {NEAR} of exact SGD-influence's on every seed, at full removal and at "
-        "the smallest (in part: at one of them)",
-        like_influence,
-    ),
-    Claim(
-        "Influence estimates become unstable when checkpoints are far apart",
-        "expected by this project's user",
-        "the rank correlation with the weights at the last checkpoint falls with age on every seed, to less than .5 (in part: "
-        "it falls)",
-        on_tofu("influence", weights_drift),
-    ),
-    Claim(
-        "Influence weights improve on plain MSA",
-        "asked by this project's user; PerTA (2601.22030) is the nearest work",
-        "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, "
-        "for both estimates (in part: for one)",
-        on_tofu("influence", weights_help),
-    ),
-    Claim(
-        "MSA's cost in retained knowledge vanishes with size",
-        "asked by this project's user",
-        f"what it loses against the oracle shrinks from the smallest to the largest width on every seed, to at most {KEPT}",
-        on_tofu("cost", width_helps),
-    ),
-    Claim(
-        "MSA's orderings carry over to a CNN and a graph network",
-        "asked by this project's user",
-        "MSA against NPO and task arithmetic in KL on forget, and against NPO in utility: what is the same order on every "
-        "seed of every task on texts (where both were run) is the same order on every seed of digits and of graph (in part: "
-        "some of these orders)",
-        carries_over,
-    ),
-)
+JUDGES: Mapping[str, Callable[[Evidence], Verdict]] = {
+    "far-checkpoints": far_checkpoints,
+    "frequency": on_tofu("frequency", frequency),
+    "task-arithmetic": against("task-arithmetic"),
+    "npo": against("npo"),
+    "recovery": recovery,
+    "utility": utility,
+    "just-before": on_tofu("exposure", just_before),
+    "vector": on_tofu("controls", the_vector),
+    "sgd-influence": like_influence,
+    "weights-drift": on_tofu("influence", weights_drift),
+    "weights-help": on_tofu("influence", weights_help),
+    "width": on_tofu("cost", width_helps),
+    "carries-over": carries_over,
+}
+"""Claim -> what judges it."""
 
 
-def together(statuses: Sequence[str]) -> str:
-    """One verdict of several tasks: all alike, or in part."""
-    if all(status == HOLDS for status in statuses):
-        return HOLDS
-    return NOT if all(status == NOT for status in statuses) else PART
+def read_claims() -> dict[str, Claim]:
+    """The claims in the order of the page, by name."""
+    file = Path(__file__).with_name("claims.toml")
+    found: dict[str, Claim] = as_typed(Mapping[str, Claim], read_toml(file), file.name)
+    return found
 
 
 def evidence_in(results: Path) -> Evidence:
@@ -516,29 +455,28 @@ def evidence_in(results: Path) -> Evidence:
 
 def render(results: Path) -> str:
     """The page, Markdown."""
-    evidence = evidence_in(results)
+    evidence, claims = evidence_in(results), read_claims()
     seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
-    head = [
-        "# The paper's claims, in the lab",
-        "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
-        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
-        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
-        f"{', '.join(map(str, seeds)) or 'none'}.",
-        "| claim | source | verdict | measured | command |\n| --- | --- | --- | --- | --- |",
-    ]
-    rows, conditions = [], []
-    for claim in CLAIMS:
-        verdict = claim.judge(evidence)
-        rows.append(
-            f"| {claim.text} | {claim.source} | **{verdict.status}** | {verdict.number} | `{verdict.command}` |"
-        )
-        conditions.append(f"- {claim.text}: {claim.condition}.")
+    rows = []
+    for name, claim in claims.items():
+        found = JUDGES[name](evidence)
+        rows.append([claim.text, claim.source, f"**{found.status}**", found.number, f"`{found.command}`"])
+    conditions = [f"- {claim.text}: {claim.condition.format(near=NEAR, kept=KEPT)}." for claim in claims.values()]
     pages = [
         f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"
         for study in evidence.studies.values()
     ]
-    body = head[:-1] + ["\n".join([head[-1], *rows]), "## What each verdict asks for", "\n".join(conditions)]
     pages += [f"- [{name}](../{results.name}/ablations/lab-{name}.md)" for name in evidence.experiments]
-    if pages:
-        body += ["## Ablations", "\n".join(pages)]
-    return "\n\n".join(body) + "\n"
+    parts = [
+        "# The paper's claims, in the lab",
+        "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
+        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
+        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
+        f"{', '.join(map(str, seeds)) or 'none'}. The paper is arXiv 2506.20941; its tables T1 to T8 are named as in "
+        "[reproduce.md](reproduce.md).",
+        markdown_table(["claim", "source", "verdict", "measured", "command"], rows),
+        "## What each verdict asks for",
+        "\n".join(conditions),
+        *(["## Ablations", "\n".join(pages)] if pages else []),
+    ]
+    return "\n\n".join(parts) + "\n"

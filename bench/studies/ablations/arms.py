@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.studies.ablations.base import Ablation, Place, Point, Study
 from bench.studies.ablations.past import lengths
+from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,8 +160,6 @@ def correlations(study: Study, kind: str, age: float, name: str) -> list[float]:
 
 def influence_table(study: Study) -> str:
     """Quantiles, rank correlations, seconds and bytes of the weights."""
-    from bench.studies.ablations.study import table
-
     head = ["weights", "age", "mean", "10%", "50%", "90%", "rank corr. with theta_D's", "with the last theta_0's"]
     rows = []
     for kind in ("fisher", "gradient"):
@@ -181,7 +180,7 @@ def influence_table(study: Study) -> str:
         "The weights: 2 F_forget / (F_forget + F_retain), mean of the estimates at theta_0 and at theta_D; correlations are of "
         "the estimate at theta_0 alone. Seconds include every estimate that a run needed; bytes are of one set of weights."
     )
-    return f"{said}\n\n{table([*head, 'seconds', 'MB'], rows)}"
+    return f"{said}\n\n{markdown_table([*head, 'seconds', 'MB'], rows)}"
 
 
 INFLUENCE = Ablation(

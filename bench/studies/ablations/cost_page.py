@@ -35,7 +35,7 @@ from bench.studies.ablations.costing import (
     predict,
     rules,
 )
-from bench.studies.ablations.study import table
+from bench.studies.markdown import markdown_table
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
@@ -139,7 +139,7 @@ def nearness(study: Study) -> str:
             "brackets the range). **Bold** where "
             "every seed says nearer or every seed says farther. The settings were searched at width 192, so that a method "
             "may suffer at the ends because they don't fit there.",
-            table(["method", *scores], body),
+            markdown_table(["method", *scores], body),
         ]
     )
 
@@ -192,7 +192,7 @@ def measured_table(study: Study, costs: Sequence[Cost]) -> str:
     if left_out:
         said += f" {left_out} run(s) with records from before FLOPs were counted are left out."
     head = ["method", "width", "parameters", "n", "tokens trained", "seconds", "FLOPs", "peak memory", "stored"]
-    return f"{said}\n\n{table(head, body)}"
+    return f"{said}\n\n{markdown_table(head, body)}"
 
 
 def held_out_table(study: Study, rule: Rules) -> str:
@@ -235,7 +235,7 @@ def held_out_table(study: Study, rule: Rules) -> str:
     origins = sorted({f"{row['label']}, {row['threads']} thread(s)" for row in study.notes["held_out"]})
     return (
         f"{said}\n\nPredicted / measured (ratio of measured to predicted); {'; '.join(origins)}; "
-        f"{scaled(rows[0].parameters, '')} parameters.\n\n{table(head, body)}"
+        f"{scaled(rows[0].parameters, '')} parameters.\n\n{markdown_table(head, body)}"
     )
 
 
@@ -286,8 +286,8 @@ def larger(rule: Rules) -> str:
         [
             "Arithmetic with assumptions; nothing here was measured, and how well a method works at these sizes is not said.",
             "\n".join(f"- {text}" for text in assumptions(rule)),
-            table(memory, sizes),
-            table(head, body),
+            markdown_table(memory, sizes),
+            markdown_table(head, body),
         ]
     )
 

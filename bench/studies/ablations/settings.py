@@ -11,6 +11,7 @@ from bench.core.types import Json
 from bench.runs import selection
 from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study
 from bench.studies.ablations.past import forget_only, lengths
+from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +40,6 @@ def away(finding: Finding) -> float:
 
 def picks(study: Study) -> str:
     """What the rule and the oracle choose on each seed, and the scores there."""
-    from bench.studies.ablations.study import table
-
     body = []
     for seed in study.seeds:
         for who, pick in (("the rule", rule_pick), ("the oracle", oracle_pick)):
@@ -48,7 +47,7 @@ def picks(study: Study) -> str:
             at = next(f for f in study.points if f.seed == seed and (f.at["alpha"], f.at["beta"]) == (alpha, beta))
             scores = [f"{at.score(name):.3f}" for name in study.scores]
             body.append([str(seed), who, f"{alpha:g}", f"{beta:g}", *scores])
-    return table(["seed", "who chooses", "alpha", "beta", *study.scores], body)
+    return markdown_table(["seed", "who chooses", "alpha", "beta", *study.scores], body)
 
 
 def draw_surface(study: Study) -> Figure:
@@ -312,7 +311,7 @@ def regret_table(study: Study) -> str:
 
 def table_of(all_found: Sequence[Regret]) -> str:
     """One line a method, one column a rule."""
-    from bench.studies.ablations.study import spread, table
+    from bench.studies.ablations.study import spread
 
     body = []
     for method in STRENGTHS:
@@ -328,7 +327,7 @@ def table_of(all_found: Sequence[Regret]) -> str:
             edge = " (edge)" if any(item.strength in ends for item in group) else ""
             cells.append(f"{spread(reached)}{few} [{chosen}]{edge}")
         body.append([method, best, *cells])
-    return table(["method", "the oracle's strengths", *(rule.name for rule in RULES)], body)
+    return markdown_table(["method", "the oracle's strengths", *(rule.name for rule in RULES)], body)
 
 
 def draw_regret(study: Study) -> Figure:

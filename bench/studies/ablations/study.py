@@ -18,6 +18,7 @@ from bench.records.leaderboard import arrow, number
 from bench.records.publish import faults
 from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Study
+from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,16 +207,11 @@ def render(study: Study, ablation: Ablation) -> str:
         "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
         f"![{study.name}]({stem(study)}.png)",
-        table(head, body),
+        markdown_table(head, body),
     ]
     if ablation.extra:
         parts.append(ablation.extra(shown))
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))
 
 
 def unique_columns(study: Study, ablation: Ablation) -> list[str]:
