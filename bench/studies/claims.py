@@ -18,9 +18,9 @@ from bench.records.leaderboard import number
 from bench.records.tables import Row, Section, beats, build
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
-from bench.studies.ablations.base import Finding, Study
+from bench.studies.ablations.base import Finding, Study, lines_of
 from bench.studies.ablations.experiment import load as load_experiments
-from bench.studies.ablations.study import derived, lines_of
+from bench.studies.ablations.study import derived
 from bench.studies.ablations.study import load as load_studies
 from bench.studies.markdown import markdown_table
 from bench.studies.reading import as_typed, read_toml

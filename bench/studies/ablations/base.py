@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,26 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Line:
+    """One coordinate of the table, over its seeds."""
+
+    at: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    def values(self, score: str) -> list[float]:
+        """The score of each seed that has it."""
+        return [value for finding in self.findings if (value := finding.score(score)) is not None]
+
+
+def lines_of(study: Study) -> list[Line]:
+    """The findings by coordinates, in their own order."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in study.findings:
+        groups.setdefault(json.dumps(dict(finding.at), sort_keys=True), []).append(finding)
+    return [Line(group[0].at, tuple(group)) for group in groups.values()]
+
+
+@dataclass(frozen=True)
 class Ablation:
     """One question about a method, and how to answer it."""
 
@@ -129,7 +150,7 @@ class Ablation:
     """Columns of the table beside ``x`` and ``series``."""
     derive: Callable[[Study], list[Finding]] | None = None
     """Further findings computed of the finished ones, or the same with further columns; None: as they are."""
-    draw: Callable[[Study], Figure] | None = None
+    draw: Callable[[Study, Ablation], Figure] | None = None
     """Its own picture; None: lines over ``x``."""
     extra: Callable[[Study], str] | None = None
     """More Markdown under the table."""

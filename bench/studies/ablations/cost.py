@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.record import Record
 from bench.core.types import Json
+from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, Place, Point, Study, framing_as_series
-from bench.studies.ablations.cost_page import report
 from bench.studies.ablations.costing import (
     COSTED,
     HELD_OUT,
@@ -50,6 +50,9 @@ def cost_points(place: Place) -> list[Point]:
     ]
 
 
+framing_over_width = framing_as_series("width", "width")
+
+
 def gather(study: Study) -> Json:
     """The costs in the held-out model's records on TOFU, plain, with what they were measured on."""
     from bench.records.files import load
@@ -77,12 +80,8 @@ def held_out_row(record: Record) -> Json:
 # --- the picture
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, ablation: Ablation) -> Figure:
     """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
-    from bench.studies.ablations import catalogue
-    from bench.studies.ablations import study as drawing
-
-    ablation = catalogue.of_runs("cost")
     costs = ladder(study)
     figure, panels = drawing.grid(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
     drawing.score_panels(panels, study, ablation, styles())
@@ -224,20 +223,3 @@ def mark_held_out(
     hollow: dict[str, Any] = {"color": "#444444", "marker": "o", "ms": 7, "linestyle": "none"}
     axes.plot([], [], **hollow, markerfacecolor="white", label=f"{HELD_OUT}, predicted")
     axes.plot([], [], **hollow, markeredgecolor="black", label=f"{HELD_OUT}, measured")
-
-
-COST = Ablation(
-    name="cost",
-    question="What does each method cost, and does size help it?",
-    reading="The lab's Llama at several widths, everything else alike; methods at the settings that were searched at width 192. "
-    f"Costs over parameters: lines are fitted to the ladder; {HELD_OUT} is held out, hollow as predicted, ringed as measured.",
-    points=cost_points,
-    x="width",
-    x_label="hidden size of the two-layer Llama",
-    log_x=True,
-    tasks=("tofu", "restor", "muse-books"),
-    derive=framing_as_series("width", "width"),
-    draw=draw,
-    extra=report,
-    gather=gather,
-)

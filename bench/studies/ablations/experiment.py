@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.types import Json
-from bench.studies.ablations import sgd_influence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,16 +125,3 @@ def experiment_faults(data: Json) -> list[str]:
     """Why it can't be published."""
     dirty = sum(made.get("dirty") is not False for made in data["provenance"])
     return [f"{dirty} of its seeds were run by code that is no commit's; commit and run it again."] if dirty else []
-
-
-SGD_INFLUENCE = Experiment(
-    name="sgd-influence",
-    question="How near do MSA and the exact SGD-influence come to the true difference from the oracle?",
-    reading="A transformer of 17,600 parameters, trained by plain SGD in both stages. SGD-influence (Hara et al. 2019) "
-    "carries every forget gradient to the end by the product of I - eta H; MSA is its like with every such matrix the "
-    "identity, on a path of its own. The true difference is the oracle's weights minus the target's.",
-    version=1,
-    run=sgd_influence.run,
-    draw=sgd_influence.draw,
-    table=sgd_influence.table,
-)

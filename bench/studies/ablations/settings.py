@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.types import Json
 from bench.runs import selection
-from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study
+from bench.studies.ablations import drawing
+from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study, lines_of
 from bench.studies.ablations.past import forget_only, lengths
-from bench.studies.markdown import markdown_table
+from bench.studies.markdown import markdown_table, mean_and_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,12 +51,8 @@ def picks(study: Study) -> str:
     return markdown_table(["seed", "who chooses", "alpha", "beta", *study.scores], body)
 
 
-def draw_surface(study: Study) -> Figure:
+def draw_surface(study: Study, ablation: Ablation) -> Figure:
     """A map of each score over alpha and beta, with the rule's choice and the oracle's on it."""
-    from bench.studies.ablations import catalogue
-    from bench.studies.ablations import study as drawing
-
-    ablation = catalogue.of_runs("alpha-beta")
     figure, panels = drawing.grid(study, ablation, len(study.scores), "means")
     for axes, score in zip(panels, study.scores, strict=True):
         surface(axes, study, score)
@@ -76,7 +73,6 @@ def draw_surface(study: Study) -> Figure:
 def surface(axes: Axes, study: Study, score: str) -> None:
     """One map: means over seeds, with their numbers."""
     from bench.records.leaderboard import arrow, number
-    from bench.studies.ablations.study import lines_of
 
     means = {
         (line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines_of(study) if "alpha" in line.at
@@ -115,20 +111,6 @@ def oracle_pick(study: Study, seed: int) -> tuple[float, float]:
     return best.at["alpha"], best.at["beta"]
 
 
-ALPHA_BETA = Ablation(
-    name="alpha-beta",
-    question="How sensitive is MSA to alpha and beta?",
-    reading="One theta_1 and one theta_2 a seed. The oracle's choice is the smallest KL on forget plus retain answers; the rule "
-    "sees validation rows alone.",
-    points=surface_points,
-    x="alpha",
-    x_label="alpha",
-    series="beta",
-    draw=draw_surface,
-    extra=picks,
-)
-
-
 def step_points(place: Place) -> list[Point]:
     """theta_1 trained for a few or for many steps."""
     return [
@@ -141,35 +123,12 @@ def step_points(place: Place) -> list[Point]:
     ]
 
 
-STEPS = Ablation(
-    name="steps",
-    question="How long must theta_1 be trained?",
-    reading="Forget-only MSA; alpha is chosen by the rule at each number of steps.",
-    points=step_points,
-    x="steps",
-    x_label="optimiser steps of theta_1",
-    log_x=True,
-)
-
-
 def lr_points(place: Place) -> list[Point]:
     """theta_1 trained gently or hotly."""
     return [
         Point({"series": "MSA", "lr": lr}, (forget_only(place, "last-before-exposure", lr=lr),), choices=lengths(place))
         for lr in (1e-4, 2e-4, 5e-4, 1e-3)
     ]
-
-
-LR = Ablation(
-    name="lr",
-    question="How gently must theta_1 be trained?",
-    reading="Forget-only MSA at its default steps; alpha is chosen by the rule at each learning rate.",
-    points=lr_points,
-    tasks=("tofu", "restor", "muse-books", "digits"),
-    x="lr",
-    x_label="peak learning rate of theta_1",
-    log_x=True,
-)
 
 
 # --- regret
@@ -311,8 +270,6 @@ def regret_table(study: Study) -> str:
 
 def table_of(all_found: Sequence[Regret]) -> str:
     """One line a method, one column a rule."""
-    from bench.studies.ablations.study import spread
-
     body = []
     for method in STRENGTHS:
         mine = [item for item in all_found if item.method == method]
@@ -325,18 +282,15 @@ def table_of(all_found: Sequence[Regret]) -> str:
             few = f" n={len(reached)}" if 0 < len(reached) < len(group) else ""
             ends = [STRENGTHS[method][k][next(iter(STRENGTHS[method][0]))] for k in (0, -1)]
             edge = " (edge)" if any(item.strength in ends for item in group) else ""
-            cells.append(f"{spread(reached)}{few} [{chosen}]{edge}")
+            cells.append(f"{mean_and_range(reached)}{few} [{chosen}]{edge}")
         body.append([method, best, *cells])
     return markdown_table(["method", "the oracle's strengths", *(rule.name for rule in RULES)], body)
 
 
-def draw_regret(study: Study) -> Figure:
+def draw_regret(study: Study, ablation: Ablation) -> Figure:
     """Each method's curve of distance over strength with the rules' choices, and the regret of every rule."""
     from bench.records.plots import COLOURS, MARKERS
-    from bench.studies.ablations import catalogue
-    from bench.studies.ablations import study as drawing
 
-    ablation = catalogue.of_runs("regret")
     figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1, "a line each")
     found = regrets(study)
     for axes, method in zip(panels, STRENGTHS, strict=False):
@@ -371,18 +325,3 @@ def draw_regret(study: Study) -> Figure:
     last.set_ylabel("regret [nats], each seed")
     drawing.legend(figure, panels)
     return figure
-
-
-REGRET = Ablation(
-    name="regret",
-    question="What does choosing the strength without the oracle cost?",
-    reading="Seven strengths of every method (and its default), all else at the default; grey lines are seeds, marks what each "
-    "rule chooses there.",
-    points=regret_points,
-    x="strength",
-    x_label="strength",
-    series="method",
-    columns=("default",),
-    draw=draw_regret,
-    extra=regret_table,
-)

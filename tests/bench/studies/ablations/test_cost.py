@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.records import files
-from bench.studies.ablations import cost, study
+from bench.studies.ablations import catalogue, cost, study
 from bench.studies.ablations.base import Finding, Place, Study
 from bench.studies.ablations.cost_page import Trend, duration, report, scaled, slope, trend, trend_cell
 from bench.studies.ablations.costing import (
@@ -77,7 +77,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def derived(made: Study) -> Study:
-    return study.derived(made, cost.COST)
+    return study.derived(made, catalogue.of_runs("cost"))
 
 
 def test_the_ladder_has_every_method_at_every_width() -> None:
@@ -149,7 +149,7 @@ def test_a_study_from_before_notes_is_read() -> None:
 def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
     files.write(real(), results)
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
-    page = study.render(made, cost.COST)
+    page = study.render(made, catalogue.of_runs("cost"))
     (row,) = [line for line in page.splitlines() if line.startswith("| msa | 0 |")]
     assert row == (
         "| msa | 0 | 10 k | 8.07 TFLOP / — | 6.73 min / 13.5 min (×2.00) | 2.75 GB / 2.75 GB (×1.00) | "
@@ -159,7 +159,7 @@ def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
 
 def test_the_page_says_what_is_missing(results: Path) -> None:
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
-    assert "There were no real records of SmolLM2-135M" in study.render(made, cost.COST)
+    assert "There were no real records of SmolLM2-135M" in study.render(made, catalogue.of_runs("cost"))
     assert "No record of this study counts FLOPs" in report(derived(made_up(counted=False)))
 
 
@@ -228,7 +228,7 @@ def test_the_picture_has_a_panel_for_each_score_and_each_cost(results: Path, cou
     files.write(real(), results)
     made = dataclasses.replace(made_up(counted=counted), notes=cost.gather(made_up()))
     shown = derived(made)
-    figure = cost.draw(shown)
+    figure = cost.draw(shown, catalogue.of_runs("cost"))
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == len(shown.scores) + 4 * counted
     assert all(axes.get_xlabel() for axes in panels)
