@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a TOML file, unchecked."""
     return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def named_object(text: str) -> Any:
+    """What a text ``module:name`` of a data file means; the module is loaded only now."""
+    module, _, name = text.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def as_typed(kind: Any, value: Any, where: str) -> Any:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.core.errors import UserError, unknown
 from bench.studies.ablations.base import Ablation
 from bench.studies.ablations.experiment import Experiment
-from bench.studies.reading import as_typed, read_toml
+from bench.studies.reading import as_typed, named_object, read_toml
 
 FILE = Path(__file__).with_name("ablations.toml")
-CODE = ("points", "derive", "draw", "extra", "gather", "run", "table")
-"""Fields that name a function, ``module:name`` in this folder."""
+CODE = ("points", "derive", "draw", "extra", "gather", "table")
+"""Fields that name a function, ``module:name`` in this folder; `Experiment.run` keeps the name."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,10 @@ def load(name: str) -> Ablation | Experiment:
     if name not in TABLE:
         raise UserError(unknown("ablation", name, TABLE))
     given = {field: getattr(TABLE[name], field) for field in DATA[name]}
-    code = {field: function_at(text) for field, text in given.items() if field in CODE}
-    kind = Experiment if "run" in given else Ablation
-    return kind(name=name, **given | code)
-
-
-def function_at(text: str) -> Any:
-    """The function that ``module:name`` means in this folder."""
-    module, _, name = text.partition(":")
-    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    code = {field: named_object(f"{__package__}.{text}") for field, text in given.items() if field in CODE}
+    if "run" in given:
+        return Experiment(name=name, **given | code | {"run": f"{__package__}.{given['run']}"})
+    return Ablation(name=name, **given | code)
 
 
 def load_experiment(name: str) -> Experiment:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.types import Json
+from bench.studies.reading import named_object
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,8 @@ class Experiment:
     reading: str
     version: int
     """Raised when the same seed gives other numbers."""
-    run: Callable[[int], Json]
+    run: str
+    """Its function of the seed, ``module:name``: looked up in the processes that run it alone, as it loads torch."""
     draw: Callable[[list[Json]], Figure]
     table: Callable[[list[Json]], str]
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
@@ -68,14 +70,15 @@ def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, worker
     return write(data, experiment, folder)
 
 
-def run_alone(asked: tuple[Callable[[int], Json], int]) -> Json:
-    """One seed, in a process of its own with one thread."""
+def run_alone(asked: tuple[str, int]) -> Json:
+    """One seed of an experiment's function ``module:name``, in a process of its own with one thread."""
     import torch
 
     torch.set_num_threads(1)
-    run, seed = asked
+    name, seed = asked
     began = time.perf_counter()
-    return run(seed) | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
+    result: Json = named_object(name)(seed)
+    return result | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
 def stem(data: Json) -> str:
