@@ -8,11 +8,11 @@ own records say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.record import Record
 from bench.core.types import Json
@@ -24,6 +24,7 @@ from bench.studies.ablations.costing import (
     HELD_OUT_PARAMETERS,
     METHODS,
     Cost,
+    Prediction,
     Rules,
     cost_of,
     held_out,
@@ -106,55 +107,37 @@ def styles() -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One panel of costs."""
+    """One panel of costs, in its label's unit."""
 
+    field: Literal["seconds", "flops", "peak_bytes", "bytes_stored"]
+    """Of `Cost` and `Prediction`."""
     title: str
     label: str
-    measured: Callable[[Cost], float | None]
-    predicted: Callable[[Cost, Rules], float | None]
+    unit: float
     reaches: bool
     """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
 
+    def of(self, found: Cost | Prediction, tokens: int) -> float | None:
+        """The value of a run that trained on so many tokens; seconds are for each thousand of them."""
+        value: float | None = getattr(found, self.field)
+        if self.field != "seconds" or value is None:
+            return None if value is None else value / self.unit
+        return 1000 * value / tokens if tokens else None
 
-def for_tokens(value: float | None, cost: Cost) -> float | None:
-    """For each thousand tokens."""
-    return None if value is None or not cost.tokens else 1000 * value / cost.tokens
+    def measured(self, cost: Cost) -> float | None:
+        """What the record says."""
+        return self.of(cost, cost.tokens)
 
-
-def in_units(value: float | None, unit: float) -> float | None:
-    """Divided by a unit."""
-    return None if value is None else value / unit
+    def predicted(self, cost: Cost, rule: Rules) -> float | None:
+        """What the ladder's rules say of such a run."""
+        return self.of(predict(cost, rule), cost.tokens)
 
 
 QUANTITIES = (
-    Quantity(
-        "time ↓ for 1,000 trained tokens",
-        "s",
-        lambda cost: for_tokens(cost.seconds, cost),
-        lambda cost, rule: for_tokens(predict(cost, rule).seconds, cost),
-        True,
-    ),
-    Quantity(
-        "FLOPs of the method ↓",
-        "TFLOP",
-        lambda cost: in_units(cost.flops, 1e12),
-        lambda cost, rule: in_units(predict(cost, rule).flops, 1e12),
-        False,
-    ),
-    Quantity(
-        "peak memory of the process ↓",
-        "GB",
-        lambda cost: cost.peak_bytes / 1e9,
-        lambda cost, rule: in_units(predict(cost, rule).peak_bytes, 1e9),
-        True,
-    ),
-    Quantity(
-        "bytes stored by the method ↓",
-        "GB",
-        lambda cost: cost.bytes_stored / 1e9,
-        lambda cost, rule: predict(cost, rule).bytes_stored / 1e9,
-        False,
-    ),
+    Quantity("seconds", "time ↓ for 1,000 trained tokens", "s", 1, True),
+    Quantity("flops", "FLOPs of the method ↓", "TFLOP", 1e12, False),
+    Quantity("peak_bytes", "peak memory of the process ↓", "GB", 1e9, True),
+    Quantity("bytes_stored", "bytes stored by the method ↓", "GB", 1e9, False),
 )
 
 
