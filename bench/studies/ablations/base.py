@@ -98,6 +98,15 @@ class Study:
         first = self.findings[0].record
         return tuple(name for name in first.facts["headline"] if name not in NOT_SHOWN and name in first.scores)
 
+    def framing_values(self, row: str, score: str) -> list[float]:
+        """A score of the target or of the oracle on each seed that has it."""
+        return [value for finding in self.framing(row) if (value := finding.score(score)) is not None]
+
+    def about(self, score: str) -> Json:
+        """What the records say of a score: its goal, its unit."""
+        found: Json = self.findings[0].record.metrics[score]
+        return found
+
     def framing(self, row: str) -> list[Finding]:
         """The findings of the target or of the oracle, of the place's own parameters."""
         return [finding for finding in self.findings if finding.at.get("row") == row]

@@ -55,7 +55,7 @@ def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and ra
 def frame(axes: Axes, study: Study, score: str) -> None:
     """Target and oracle of the place's own parameters as lines, the oracle's seeds as a band."""
     for row, style, colour in (("target", ":", "#666666"), ("oracle", "--", "#000000")):
-        values = [v for f in study.framing(row) if (v := f.score(score)) is not None]
+        values = study.framing_values(row, score)
         if values:
             axes.axhline(fmean(values), linestyle=style, color=colour, linewidth=1.2, label=row, zorder=1)
             axes.axhspan(min(values), max(values), color=colour, alpha=0.07, linewidth=0, zorder=0)
@@ -112,11 +112,8 @@ def categorical(study: Study, ablation: Ablation) -> bool:
 
 def finish(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
     """Labels of the axes."""
-    goal = study.findings[0].record.metrics[score]["goal"]
-    unit = study.findings[0].record.metrics[score]["unit"]
-    axes.set_title(f"{score} {arrow(goal)}", fontsize=9)
-    if unit:
-        axes.set_ylabel(unit)
+    axes.set_title(f"{score} {arrow(study.about(score)['goal'])}", fontsize=9)
+    axes.set_ylabel(study.about(score)["unit"])
     axes.set_xlabel(ablation.x_label)
     if ablation.log_x:
         axes.set_xscale("log")

@@ -131,7 +131,7 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
     ):
         drawing.frame(axes, study, "kl_forget")
         axes.set_title("kl_forget ↓", fontsize=9)
-        axes.set_ylabel(study.findings[0].record.metrics["kl_forget"]["unit"])
+        axes.set_ylabel(study.about("kl_forget")["unit"])
         axes.set_xlabel(label)
     drawing.legend(figure, panels)
     return figure
