@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from bench.core.types import Json
 from bench.records.files import load
@@ -20,6 +21,8 @@ from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
 from bench.studies.ablations.base import Finding, Study, lines_of
 from bench.studies.ablations.experiment import load as load_experiments
+from bench.studies.ablations.past import FIXED
+from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
 from bench.studies.ablations.study import derived
 from bench.studies.ablations.study import load as load_studies
 from bench.studies.markdown import markdown_table
@@ -40,7 +43,6 @@ class Verdict:
     status: str
     number: str
     """The number behind it, with its spread over seeds."""
-    command: str
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class Claim:
     """Where it was made."""
     condition: str
     """With ``{near}`` and ``{kept}`` for the margins `NEAR` and `KEPT`."""
+    command: str
+    """What measures it."""
 
 
-def missing(what: str) -> Verdict:
-    """The verdict where nothing was measured."""
-    return Verdict(UNKNOWN, "no published records", what)
+MISSING = Verdict(UNKNOWN, "no published records")
 
 
 def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
@@ -81,14 +83,9 @@ def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence]
 
     def judged(evidence: Evidence) -> Verdict:
         study = evidence.studies.get((name, "tofu"))
-        return missing(ablate(name, "tofu")) if study is None else judge(study)
+        return MISSING if study is None else judge(study)
 
     return judged
-
-
-def ablate(name: str, task: str) -> str:
-    """The command that makes a study."""
-    return f"python -m bench ablate {name} --task {task}"
 
 
 def span(found: Sequence[float] | Mapping[int, float]) -> str:
@@ -102,17 +99,23 @@ def grade(wholly: bool, partly: bool) -> str:
     return HOLDS if wholly else PART if partly else NOT
 
 
-def verdict_of(statuses: Sequence[str], said: str, command: str) -> Verdict:
+def verdict_of(statuses: Sequence[str], said: str) -> Verdict:
     """One verdict of several tasks: all alike, or in part; not measured where there is none."""
     if not statuses:
-        return missing(command)
+        return MISSING
     alike = all(status == statuses[0] for status in statuses)
-    return Verdict(statuses[0] if alike else PART, said, command)
+    return Verdict(statuses[0] if alike else PART, said)
 
 
 def by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
     """A score by seed."""
     return {f.seed: value for f in findings if (value := f.score(score)) is not None}
+
+
+def by_coordinate(study: Study, column: str, score: str, series: str = "") -> dict[Any, dict[int, float]]:
+    """A score by seed at each value of a column, in the study's order; with ``series`` of that line alone."""
+    lines = [line for line in lines_of(study) if column in line.at and series in ("", line.at.get("series"))]
+    return {line.at[column]: by_seed(line.findings, score) for line in lines}
 
 
 FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
@@ -125,35 +128,34 @@ NETWORKS = {"digits": "test_accuracy", "graph": "test_accuracy"}
 
 def far_checkpoints(evidence: Evidence) -> Verdict:
     """The oldest checkpoint from which MSA forgets as well, and keeps as much, as from the last one."""
-    told, statuses = [], []
-    for task in ("tofu", "restor"):
-        study = evidence.studies.get(("distance", task))
-        if study is None:
-            continue
-        oracle = by_seed(study.framing("oracle"), FORGET[task])
-        ages = [line for line in lines_of(study) if line.at.get("series", "").startswith("theta_1 with fixed")]
-        ages.sort(key=lambda line: -float(line.at["age"]))
-        kept = by_seed(ages[0].findings, UTILITY[task])
-        oldest = None
-        for line in ages:
-            forget, utility = by_seed(line.findings, FORGET[task]), by_seed(line.findings, UTILITY[task])
-            if all(forget[s] <= oracle[s] + NEAR and utility[s] >= kept[s] - KEPT for s in kept):
-                oldest = line
-            else:
-                break
-        if oldest is None:
-            statuses.append(NOT)
-            told.append(f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed")
-            continue
-        age = float(oldest.at["age"])
-        best = by_seed(study.framing("oracle"), UTILITY[task])
-        whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
-        statuses.append(grade(age <= 0.5 and whole, age < 1))
-        told.append(
-            f"{task}: back to {age:.0%} of pretraining (utility {span(by_seed(oldest.findings, UTILITY[task]))}"
-            f", from the last one {span(kept)}, oracle {span(best)})"
+    studies = {task: evidence.studies.get(("distance", task)) for task in ("tofu", "restor")}
+    found = [reach(study, task) for task, study in studies.items() if study]
+    return verdict_of([each.status for each in found], "; ".join(each.number for each in found))
+
+
+def reach(study: Study, task: str) -> Verdict:
+    """How far back on one task, from the last checkpoint as long as every seed is good."""
+    known, best = (by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
+    forget, utility = (by_coordinate(study, "age", scores[task], FIXED) for scores in (FORGET, UTILITY))
+    ages = sorted(forget, reverse=True)
+    kept = utility[ages[0]]
+
+    def holds(age: float) -> bool:
+        forgot = all(forget[age][seed] <= known[seed] + NEAR for seed in kept)
+        return forgot and all(utility[age][seed] >= kept[seed] - KEPT for seed in kept)
+
+    good = list(takewhile(holds, ages))
+    if not good:
+        return Verdict(
+            NOT, f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed"
         )
-    return verdict_of(statuses, "; ".join(told), ablate("distance", "tofu"))
+    oldest = good[-1]
+    whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
+    return Verdict(
+        grade(oldest <= 0.5 and whole, oldest < 1),
+        f"{task}: back to {oldest:.0%} of pretraining (utility {span(utility[oldest])}, from the last one {span(kept)}, "
+        f"oracle {span(best)})",
+    )
 
 
 def frequency(study: Study) -> Verdict:
@@ -177,7 +179,6 @@ def frequency(study: Study) -> Verdict:
         grade(all(good), any(good)),
         f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
         "third of the checkpoints is nearly one model, as the learning rate falls to 0",
-        ablate("frequency", "tofu"),
     )
 
 
@@ -193,8 +194,7 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
             won, lost = outcome(section, msa, other)
             statuses.append(grade(bool(won) and not lost, len(won) > len(lost)))
             told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
-        command = f"python -m bench run --methods msa,{baseline} --task TASK"
-        return verdict_of(statuses, "; ".join(told), command)
+        return verdict_of(statuses, "; ".join(told))
 
     return judge
 
@@ -214,10 +214,9 @@ def outcome(section: Section, one: Row, other: Row) -> tuple[list[str], list[str
 
 def recovery(evidence: Evidence) -> Verdict:
     """The share of the corruption that MSA undoes, and whether anything else undoes as much."""
-    command = "python -m bench run --methods all --task restor"
     section = evidence.sections.get("restor")
     if section is None or section.row("msa") is None:
-        return missing(command)
+        return MISSING
     score = "restor_accuracy_corrupted"
 
     def undone(row: Row | None) -> dict[int, float]:
@@ -230,17 +229,12 @@ def recovery(evidence: Evidence) -> Verdict:
     others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
     best = max(others, key=lambda name: fmean(others[name].values()))
     ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
-    status = grade(min(msa.values()) >= 0.5 and ahead, ahead)
-    return Verdict(
-        status,
-        f"restor: MSA undoes {span(msa)} of the damage, the best baseline ({best}) {span(others[best])}",
-        command,
-    )
+    said = f"restor: MSA undoes {span(msa)} of the damage, the best baseline ({best}) {span(others[best])}"
+    return Verdict(grade(min(msa.values()) >= 0.5 and ahead, ahead), said)
 
 
 def utility(evidence: Evidence) -> Verdict:
     """What MSA loses of the oracle's utility, score by score."""
-    command = "python -m bench run --methods msa --task TASK"
     told, kept = [], []
     for task, section in evidence.texts.items():
         msa, oracle = section.row("msa"), section.row("retrain")
@@ -250,17 +244,16 @@ def utility(evidence: Evidence) -> Verdict:
             mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
             kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
             told.append(f"{task} {name} {span(mine)}, oracle {number(fmean(best.values()))}")
-    return Verdict(grade(all(kept), any(kept)), "; ".join(told), command) if told else missing(command)
+    return Verdict(grade(all(kept), any(kept)), "; ".join(told)) if told else MISSING
 
 
 def just_before(study: Study) -> Verdict:
     """Whether the last checkpoint before exposure is better than those taken during it."""
-    lines = {line.at["steps after"]: line for line in lines_of(study) if "steps after" in line.at}
     told, statuses = [], []
     for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
         floor = fmean(f.record.floors[score] for f in study.framing("oracle"))
-        first = by_seed(lines[0].findings, score)
-        during = {at: by_seed(line.findings, score) for at, line in lines.items() if at > 0}
+        values = by_coordinate(study, "steps after", score)
+        first, during = values[0], {at: found for at, found in values.items() if at > 0}
         gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
         ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
         statuses.append(grade(all(ahead), all(fmean(each) > floor for each in gains.values())))
@@ -269,14 +262,12 @@ def just_before(study: Study) -> Verdict:
             f"{score} {span(first)} from the last checkpoint before exposure, "
             f"{span(during[best])} from the best during it ({best} steps in); noise floor {floor:.3f}"
         )
-    return verdict_of(statuses, f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
+    return verdict_of(statuses, f"tofu: {'; '.join(told)}")
 
 
 def the_vector(study: Study) -> Verdict:
     """Whether controls forget as the forget vector does."""
-    values = {
-        line.at["vector"]: by_seed(line.findings, "forget_accuracy") for line in lines_of(study) if "vector" in line.at
-    }
+    values = by_coordinate(study, "vector", "forget_accuracy")
     own = values.pop("forget")
     nearest = min(values, key=lambda kind: fmean(values[kind].values()))
     ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
@@ -284,7 +275,6 @@ def the_vector(study: Study) -> Verdict:
         grade(ahead, False),
         f"tofu: forget accuracy {span(own)} with the forget vector, {span(values[nearest])} with "
         f"the best control ({nearest})",
-        ablate("controls", "tofu"),
     )
 
 
@@ -303,7 +293,6 @@ def weights_drift(study: Study) -> Verdict:
         grade(falls and max(each[0]) < 0.5, falls),
         f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
         f"pretraining; with those at theta_D {span(ranks(ages[-1], 'target'))} even from the last one",
-        ablate("influence", "tofu"),
     )
 
 
@@ -324,53 +313,42 @@ def weights_help(study: Study) -> Verdict:
         grade(all(wins), any(wins)),
         f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(plain)}, shuffled weights "
         f"{span(shuffled)}",
-        ablate("influence", "tofu"),
     )
 
 
 def width_helps(study: Study) -> Verdict:
     """Whether MSA's loss of retained knowledge shrinks with width."""
-
-    def kept(series: str) -> dict[int, dict[int, float]]:
-        lines = [line for line in lines_of(study) if line.at.get("series") == series]
-        return {line.at["width"]: by_seed(line.findings, "retain_accuracy") for line in lines}
-
-    msa, oracle = kept("msa"), kept("oracle")
+    msa, oracle = (by_coordinate(study, "width", "retain_accuracy", series) for series in ("msa", "oracle"))
     lost = {width: {seed: value - msa[width][seed] for seed, value in oracle[width].items()} for width in sorted(msa)}
     first, *_, last = lost.values()
     shrinks = all(last[seed] < first[seed] for seed in first)
-    gone = max(last.values()) <= KEPT
     said = ", ".join(f"width {width}: {span(values)}" for width, values in lost.items())
-    return Verdict(
-        grade(shrinks and gone, shrinks),
-        f"tofu, retain accuracy lost against the oracle: {said}",
-        ablate("cost", "tofu"),
-    )
+    gone = max(last.values()) <= KEPT
+    return Verdict(grade(shrinks and gone, shrinks), f"tofu, retain accuracy lost against the oracle: {said}")
 
 
 def like_influence(evidence: Evidence) -> Verdict:
     """How near MSA and the exact SGD-influence come to the true difference, in cosine."""
-    command = "python -m bench ablate sgd-influence"
     results = evidence.experiments.get("sgd-influence")
     if not results:
-        return missing(command)
+        return MISSING
 
     def cosines(name: str) -> list[float]:
         return [float(row["cosine"]) for result in results for row in result["estimates"] if row["name"] == name]
 
-    exact, msa, floor = cosines("SGD-influence"), cosines("MSA, alpha 1"), cosines("second oracle, other data order")
-    small = [
-        float(r["removals"][0]["estimates"][n]["cosine"]) for n in ("SGD-influence", "MSA, alpha 1") for r in results
-    ]
-    n = len(results)
-    near = all(a >= b - NEAR for a, b in zip(msa, exact, strict=True))
-    near_small = all(a >= b - NEAR for a, b in zip(small[n:], small[:n], strict=True))
+    def at_first(name: str) -> list[float]:
+        return [float(result["removals"][0]["estimates"][name]["cosine"]) for result in results]
+
+    floor, share = cosines(NOISE_FLOOR), results[0]["removals"][0]["share"]
+    (exact, msa), (exact_small, msa_small) = ([of(name) for name in (INFLUENCE, MSA)] for of in (cosines, at_first))
+    near, near_small = (
+        all(a >= b - NEAR for a, b in zip(mine, theirs, strict=True))
+        for mine, theirs in ((msa, exact), (msa_small, exact_small))
+    )
     return Verdict(
         grade(near and near_small, near or near_small),
         f"cosine with the true difference: MSA {span(msa)}, exact SGD-influence {span(exact)}, a second oracle {span(floor)}; "
-        f"when only {results[0]['removals'][0]['share']:.0%} of the forget rows' weight is removed: MSA {span(small[n:])}, exact "
-        f"{span(small[:n])}",
-        command,
+        f"when only {share:.0%} of the forget rows' weight is removed: MSA {span(msa_small)}, exact {span(exact_small)}",
     )
 
 
@@ -390,7 +368,7 @@ def carries_over(evidence: Evidence) -> Verdict:
     for what, scores, baseline in ORDERS:
         values = {task: [seeds(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()}
         if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
-            return missing("python -m bench run --methods all --task digits (and graph)")
+            return MISSING
         texts = {task: s for task, s in evidence.texts.items() if seeds(s, scores[task], baseline)}
         on_texts = {ordering(section, scores[task], baseline) for task, section in texts.items()}
         common = on_texts.pop() if len(on_texts) == 1 else ""
@@ -401,7 +379,7 @@ def carries_over(evidence: Evidence) -> Verdict:
         measured = ", ".join(texts) or "no task on texts"
         told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
     status = grade(all(carried), any(carried)) if carried else UNKNOWN
-    return Verdict(status, ". ".join(told), "python -m bench run --methods all --task digits (and graph)")
+    return Verdict(status, ". ".join(told))
 
 
 def seeds(section: Section, score: str, method: str) -> list[float]:
@@ -460,7 +438,7 @@ def render(results: Path) -> str:
     rows = []
     for name, claim in claims.items():
         found = JUDGES[name](evidence)
-        rows.append([claim.text, claim.source, f"**{found.status}**", found.number, f"`{found.command}`"])
+        rows.append([claim.text, claim.source, f"**{found.status}**", found.number, f"`{claim.command}`"])
     conditions = [f"- {claim.text}: {claim.condition.format(near=NEAR, kept=KEPT)}." for claim in claims.values()]
     pages = [
         f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"

@@ -19,7 +19,8 @@ INFLUENCE = "SGD-influence"
 RETAIN_HESSIAN = "SGD-influence, retain Hessian"
 IDENTITY = "identity for I - lr H"
 NOISE_FLOOR = "second oracle, other data order"
-BY_SHARE = (INFLUENCE, RETAIN_HESSIAN, IDENTITY, "MSA, alpha 1", "weighted MSA, alpha 1")
+MSA = "MSA, alpha 1"
+BY_SHARE = (INFLUENCE, RETAIN_HESSIAN, IDENTITY, MSA, "weighted MSA, alpha 1")
 """The estimates shown against the removed share, in the order of their colours."""
 COLUMNS = {
     "alpha": "alpha",

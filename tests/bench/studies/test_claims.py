@@ -77,10 +77,10 @@ def test_every_claim_has_a_judge_and_nothing_else_has() -> None:
 
 def test_several_verdicts_are_one_when_alike_and_else_in_part() -> None:
     assert [grade(True, True), grade(False, True), grade(False, False)] == [HOLDS, PART, NOT]
-    assert [verdict_of(found, "", "").status for found in ([HOLDS, HOLDS], [HOLDS, NOT], [NOT], [PART, PART])] == [
+    assert [verdict_of(found, "").status for found in ([HOLDS, HOLDS], [HOLDS, NOT], [NOT], [PART, PART])] == [
         HOLDS,
         PART,
         NOT,
         PART,
     ]
-    assert verdict_of([], "", "the command").status == UNKNOWN
+    assert verdict_of([], "").status == UNKNOWN
