@@ -26,12 +26,15 @@ def named_object(text: str) -> Any:
 def as_typed(kind: Any, value: Any, where: str) -> Any:
     """``value``, as `tomllib` gives it, as ``kind``: lists become tuples, tables mappings or dataclasses.
 
-    A ``kind`` is `Any`, a plain type, a dataclass, ``tuple[X, ...]``, ``Mapping[str, X]``, a union or a `Literal`.
+    A ``kind`` is `Any`, a plain type, a dataclass, ``tuple[X, ...]``, ``Mapping[str, X]``, a union or a `Literal`; what is
+    of a dataclass already stays as it is.
     ``where`` names the place in the messages of the `ValueError`.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         return as_dataclass(kind, value, where)
+    if is_dataclass(kind) and type(value) is kind:
+        return value
     if origin is UnionType:
         for one in inner:
             with suppress(ValueError):

@@ -96,9 +96,9 @@ class Recipe:
     name: str
     title: str
     source: str
-    task: str
-    columns: tuple[Column, ...]
-    panels: tuple[Panel, ...]
+    task: str = ""
+    columns: tuple[Column, ...] = ()
+    panels: tuple[Panel, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     status: Status = "runnable"
     note: str = ""
@@ -120,11 +120,5 @@ class Recipe:
 
     def row(self) -> dict[str, str]:
         """Its line of ``reproduce --list --json``."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "source": self.source,
-            "status": self.status,
-            "note": self.note,
-            "task": self.task,
-        }
+        fields = ("name", "title", "source", "status", "note", "task")
+        return {field: getattr(self, field) for field in fields}

@@ -7,7 +7,6 @@ sources count in epochs), and the sizes of what is forgotten, for `bench.studies
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -15,7 +14,7 @@ from bench.assets.published_tables import RESTOR, TOFU
 from bench.core.errors import UserError, unknown
 from bench.studies.reading import as_typed, read_toml
 from bench.studies.reproduce.published import DATA, TABLES
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Assumption, Column, Panel, Recipe, Status
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Assumption, Panel, Recipe
 
 ROW_TOKENS, TOFU_PASSES = 90, 10
 """Of a row of TOFU with its chat template, and of the target's training over all rows."""
@@ -28,109 +27,50 @@ MUSE_TOKENS = {"forget": 1_020_000, "all": 1_730_000}
 """A quarter of the bytes of the raw texts."""
 MUSE_LABELS = ("muse-books", "muse-books (fetched from the hub, hash checked)")
 NOT_HERE = "not implemented here"
-Rows = Mapping[str, str | Mapping[str, Any]]
-"""Published row -> the method that makes it here, or this method and what is set otherwise."""
-Params = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PanelEntry:
-    """A panel of the data file; what is empty is its recipe's."""
-
-    table: str
-    """Key of the published table."""
-    model: str = ""
-    params: Params = field(default_factory=dict)
-    """Of the task, over the recipe's."""
-    rows: Rows = field(default_factory=dict)
-    target: str = ""
-    oracles: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RecipeEntry:
-    """A recipe of the data file, see `bench.studies.reproduce.recipe.Recipe`."""
-
-    title: str
-    source: str
-    task: str = ""
-    columns: str = ""
-    """The set of columns of which it has those that were published."""
-    model: str = ""
-    status: Status = "runnable"
-    note: str = ""
-    assumptions: tuple[str, ...] = ()
-    compute: Params = field(default_factory=dict)
-    then: tuple[str, ...] = ()
-    params: Params = field(default_factory=dict)
-    methods: Mapping[str, Params] = field(default_factory=dict)
-    """Settings over those that all recipes share."""
-    rows: Rows = field(default_factory=dict)
-    panels: Mapping[str, PanelEntry] = field(default_factory=dict)
-    others: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RecipeFile:
-    """The whole of ``recipes.toml``."""
-
-    columns: Mapping[str, Mapping[str, Params]]
-    methods: Mapping[str, Params]
-    recipes: Mapping[str, RecipeEntry]
+Tables = Mapping[str, Any]
+"""Tables of the data file, in its words."""
 
 
 def read_recipes() -> list[Recipe]:
-    """Every recipe, in the order of the data file."""
-    file: RecipeFile = as_typed(RecipeFile, read_toml(DATA / "recipes.toml"), "recipes.toml")
+    """Every recipe, in the order of the data file; `ValueError` names the place that doesn't fit."""
+    file = read_toml(DATA / "recipes.toml")
     assumptions = as_typed(Mapping[str, Assumption], read_toml(DATA / "assumptions.toml"), "assumptions.toml")
-    return [recipe_of(name, entry, file, assumptions) for name, entry in file.recipes.items()]
+    return [recipe_of(name, entry, file, assumptions) for name, entry in file["recipes"].items()]
 
 
-def recipe_of(name: str, entry: RecipeEntry, file: RecipeFile, assumptions: Mapping[str, Assumption]) -> Recipe:
-    """One recipe with everything that its entry names."""
-    methods = {method: {**shared, **entry.methods.get(method, {})} for method, shared in file.methods.items()}
-    panels = tuple(panel_of(each, panel, entry, methods) for each, panel in entry.panels.items())
-    columns = tuple(
-        as_typed(
-            Column, {"published": published} | dict(file.columns[entry.columns][published]), f"columns.{published}"
-        )
-        for published in (panels[0].table.columns if panels else ())
-    )
-    return Recipe(
-        name,
-        entry.title,
-        entry.source,
-        entry.task,
-        columns,
-        panels,
-        tuple(assumptions[each] for each in entry.assumptions),
-        entry.status,
-        entry.note,
-        compute=entry.compute,
-        then=entry.then,
-        others=tuple(TABLES[key] for key in entry.others),
-    )
+def recipe_of(name: str, entry: Tables, file: Tables, assumptions: Mapping[str, Assumption]) -> Recipe:
+    """One recipe with everything that its entry names; what all its panels share goes to each of them."""
+    own = dict(entry)
+    shared = {field: own.pop(field, {}) for field in ("model", "params", "rows")}
+    changed, columns = own.pop("methods", {}), file["columns"].get(own.pop("columns", ""), {})
+    methods = {method: params | changed.get(method, {}) for method, params in file["methods"].items()}
+    panels = [
+        panel_of(each, {**shared, **panel, "params": shared["params"] | panel.get("params", {})}, own["task"], methods)
+        for each, panel in own.pop("panels", {}).items()
+    ]
+    published = panels[0].table.columns if panels else ()
+    own |= {
+        "name": name,
+        "columns": [{"published": column, **columns[column]} for column in published],
+        "panels": panels,
+        "assumptions": [assumptions[each] for each in own.get("assumptions", ())],
+        "others": [TABLES[key] for key in own.get("others", ())],
+    }
+    recipe: Recipe = as_typed(Recipe, own, f"recipes.toml: {name}")
+    return recipe
 
 
-def panel_of(name: str, entry: PanelEntry, recipe: RecipeEntry, methods: Mapping[str, Params]) -> Panel:
+def panel_of(name: str, entry: Tables, task: str, methods: Tables) -> Panel:
     """One panel with its rows, their settings, and the size of its forget set."""
-    params = {**recipe.params, **entry.params}
-    panel = Panel(
-        name,
-        TABLES[entry.table],
-        entry.model or recipe.model,
-        (),
-        params,
-        target=entry.target,
-        oracles=entry.oracles,
-        **amounts(recipe.task, params),
-    )
-    rows = entry.rows or recipe.rows
-    arms = tuple(arm_of(row, made, methods, panel.forget_rows) for row, made in rows.items())
-    return replace(panel, arms=arms, target_tokens=0 if panel.target else panel.target_tokens)
+    sizes = amounts(task, entry["params"]) | ({"target_tokens": 0} if "target" in entry else {})
+    arms = [arm_of(row, made, methods, sizes["forget_rows"]) for row, made in entry["rows"].items()]
+    own = {field: value for field, value in entry.items() if field != "rows"}
+    own |= {"name": name, "table": TABLES[entry["table"]], "arms": arms} | sizes
+    panel: Panel = as_typed(Panel, own, f"recipes.toml: panel {name}")
+    return panel
 
 
-def arm_of(published: str, made: str | Mapping[str, Any], methods: Mapping[str, Params], rows: int) -> Arm:
+def arm_of(published: str, made: str | Mapping[str, Any], methods: Tables, rows: int) -> Arm:
     """One row; a method that is trained for so many ``passes`` gets its steps from the ``rows`` to forget."""
     own = {"method": made} if isinstance(made, str) else dict(made)
     method = own.pop("method")
@@ -146,7 +86,7 @@ def arm_of(published: str, made: str | Mapping[str, Any], methods: Mapping[str, 
     return Arm(published, method, params)
 
 
-def amounts(task: str, params: Params) -> dict[str, Any]:
+def amounts(task: str, params: Tables) -> dict[str, Any]:
     """Rows and tokens of a panel's forget set, tokens of the target's training, and what records call exactly these data."""
     tokens: float
     trained: float
@@ -163,7 +103,7 @@ def amounts(task: str, params: Params) -> dict[str, Any]:
     else:
         rows, tokens = ceil(MUSE_TOKENS["forget"] / params["chunk"]), MUSE_TOKENS["forget"]
         trained, labels = params.get("epochs", 0) * MUSE_TOKENS["all"], MUSE_LABELS
-    return {"forget_rows": rows, "forget_tokens": tokens, "target_tokens": trained, "labels": labels}
+    return {"forget_rows": rows, "forget_tokens": tokens, "target_tokens": trained, "labels": list(labels)}
 
 
 RECIPES = read_recipes()
