@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from bench.core.types import Json
 from bench.records.files import load
@@ -18,10 +19,14 @@ from bench.records.leaderboard import number
 from bench.records.tables import Row, Section, beats, build
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
-from bench.studies.ablations.base import Finding, Study
+from bench.studies.ablations.base import Finding, Study, lines_of
 from bench.studies.ablations.experiment import load as load_experiments
-from bench.studies.ablations.study import derived, lines_of
+from bench.studies.ablations.past import FIXED
+from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
+from bench.studies.ablations.study import derived
 from bench.studies.ablations.study import load as load_studies
+from bench.studies.markdown import markdown_table
+from bench.studies.reading import as_typed, read_toml
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10
@@ -38,7 +43,6 @@ class Verdict:
     status: str
     number: str
     """The number behind it, with its spread over seeds."""
-    command: str
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, the condition that stands for it here, and how it is judged."""
+    """A sentence that is judged, and the condition that stands for it here."""
 
     text: str
     source: str
+    """Where it was made."""
     condition: str
-    judge: Callable[[Evidence], Verdict]
+    """With ``{near}`` and ``{kept}`` for the margins `NEAR` and `KEPT`."""
+    command: str
+    """What measures it."""
 
 
-def missing(what: str) -> Verdict:
-    """The verdict where nothing was measured."""
-    return Verdict(UNKNOWN, "no published records", what)
+MISSING = Verdict(UNKNOWN, "no published records")
 
 
 def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
@@ -78,24 +83,39 @@ def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence]
 
     def judged(evidence: Evidence) -> Verdict:
         study = evidence.studies.get((name, "tofu"))
-        return missing(ablate(name, "tofu")) if study is None else judge(study)
+        return MISSING if study is None else judge(study)
 
     return judged
 
 
-def ablate(name: str, task: str) -> str:
-    """The command that makes a study."""
-    return f"python -m bench ablate {name} --task {task}"
-
-
-def span(values: Sequence[float]) -> str:
-    """Mean (smallest–largest)."""
+def span(found: Sequence[float] | Mapping[int, float]) -> str:
+    """Mean (smallest–largest) of values, or of values by seed."""
+    values = list(found.values()) if isinstance(found, Mapping) else found
     return f"{number(fmean(values))} ({number(min(values))}–{number(max(values))})"
+
+
+def grade(wholly: bool, partly: bool) -> str:
+    """The verdict's word for a condition that is met wholly, partly or not."""
+    return HOLDS if wholly else PART if partly else NOT
+
+
+def verdict_of(statuses: Sequence[str], said: str) -> Verdict:
+    """One verdict of several tasks: all alike, or in part; not measured where there is none."""
+    if not statuses:
+        return MISSING
+    alike = all(status == statuses[0] for status in statuses)
+    return Verdict(statuses[0] if alike else PART, said)
 
 
 def by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
     """A score by seed."""
     return {f.seed: value for f in findings if (value := f.score(score)) is not None}
+
+
+def by_coordinate(study: Study, column: str, score: str, series: str = "") -> dict[Any, dict[int, float]]:
+    """A score by seed at each value of a column, in the study's order; with ``series`` of that line alone."""
+    lines = [line for line in lines_of(study) if column in line.at and series in ("", line.at.get("series"))]
+    return {line.at[column]: by_seed(line.findings, score) for line in lines}
 
 
 FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
@@ -108,38 +128,33 @@ NETWORKS = {"digits": "test_accuracy", "graph": "test_accuracy"}
 
 def far_checkpoints(evidence: Evidence) -> Verdict:
     """The oldest checkpoint from which MSA forgets as well, and keeps as much, as from the last one."""
-    told, statuses = [], []
-    for task in ("tofu", "restor"):
-        study = evidence.studies.get(("distance", task))
-        if study is None:
-            continue
-        oracle = by_seed(study.framing("oracle"), FORGET[task])
-        ages = [line for line in lines_of(study) if line.at.get("series", "").startswith("theta_1 with fixed")]
-        ages.sort(key=lambda line: -float(line.at["age"]))
-        kept = by_seed(ages[0].findings, UTILITY[task])
-        oldest = None
-        for line in ages:
-            forget, utility = by_seed(line.findings, FORGET[task]), by_seed(line.findings, UTILITY[task])
-            if all(forget[s] <= oracle[s] + NEAR and utility[s] >= kept[s] - KEPT for s in kept):
-                oldest = line
-            else:
-                break
-        if oldest is None:
-            statuses.append(NOT)
-            told.append(f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed")
-            continue
-        age = float(oldest.at["age"])
-        best = by_seed(study.framing("oracle"), UTILITY[task])
-        whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
-        statuses.append(HOLDS if age <= 0.5 and whole else PART if age < 1 else NOT)
-        told.append(
-            f"{task}: back to {age:.0%} of pretraining (utility {span(list(by_seed(oldest.findings, UTILITY[task]).values()))}"
-            f", from the last one {span(list(kept.values()))}, oracle {span(list(best.values()))})"
+    studies = {task: evidence.studies.get(("distance", task)) for task in ("tofu", "restor")}
+    found = [reach(study, task) for task, study in studies.items() if study]
+    return verdict_of([each.status for each in found], "; ".join(each.number for each in found))
+
+
+def reach(study: Study, task: str) -> Verdict:
+    """How far back on one task, from the last checkpoint as long as every seed is good."""
+    known, best = (by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
+    forget, utility = (by_coordinate(study, "age", scores[task], FIXED) for scores in (FORGET, UTILITY))
+    ages = sorted(forget, reverse=True)
+    kept = utility[ages[0]]
+
+    def holds(age: float) -> bool:
+        forgot = all(forget[age][seed] <= known[seed] + NEAR for seed in kept)
+        return forgot and all(utility[age][seed] >= kept[seed] - KEPT for seed in kept)
+
+    good = list(takewhile(holds, ages))
+    if not good:
+        return Verdict(
+            NOT, f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed"
         )
-    return (
-        Verdict(together(statuses), "; ".join(told), ablate("distance", "tofu"))
-        if told
-        else missing(ablate("distance", "tofu"))
+    oldest = good[-1]
+    whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
+    return Verdict(
+        grade(oldest <= 0.5 and whole, oldest < 1),
+        f"{task}: back to {oldest:.0%} of pretraining (utility {span(utility[oldest])}, from the last one {span(kept)}, "
+        f"oracle {span(best)})",
     )
 
 
@@ -161,10 +176,9 @@ def frequency(study: Study) -> Verdict:
             f"every {every}th: retain accuracy lost {span(lost)}, KL on forget beyond the newest's and the floor {span(worse)}"
         )
     return Verdict(
-        HOLDS if all(good) else PART if any(good) else NOT,
+        grade(all(good), any(good)),
         f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
         "third of the checkpoints is nearly one model, as the learning rate falls to 0",
-        ablate("frequency", "tofu"),
     )
 
 
@@ -178,10 +192,9 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
             if msa is None or other is None:
                 continue
             won, lost = outcome(section, msa, other)
-            statuses.append(HOLDS if won and not lost else PART if len(won) > len(lost) else NOT)
+            statuses.append(grade(bool(won) and not lost, len(won) > len(lost)))
             told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
-        command = f"python -m bench run --methods msa,{baseline} --task TASK"
-        return Verdict(together(statuses), "; ".join(told), command) if told else missing(command)
+        return verdict_of(statuses, "; ".join(told))
 
     return judge
 
@@ -201,10 +214,9 @@ def outcome(section: Section, one: Row, other: Row) -> tuple[list[str], list[str
 
 def recovery(evidence: Evidence) -> Verdict:
     """The share of the corruption that MSA undoes, and whether anything else undoes as much."""
-    command = "python -m bench run --methods all --task restor"
     section = evidence.sections.get("restor")
     if section is None or section.row("msa") is None:
-        return missing(command)
+        return MISSING
     score = "restor_accuracy_corrupted"
 
     def undone(row: Row | None) -> dict[int, float]:
@@ -217,18 +229,12 @@ def recovery(evidence: Evidence) -> Verdict:
     others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
     best = max(others, key=lambda name: fmean(others[name].values()))
     ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
-    status = HOLDS if min(msa.values()) >= 0.5 and ahead else PART if ahead else NOT
-    return Verdict(
-        status,
-        f"restor: MSA undoes {span(list(msa.values()))} of the damage, the best baseline ({best}) "
-        f"{span(list(others[best].values()))}",
-        command,
-    )
+    said = f"restor: MSA undoes {span(msa)} of the damage, the best baseline ({best}) {span(others[best])}"
+    return Verdict(grade(min(msa.values()) >= 0.5 and ahead, ahead), said)
 
 
 def utility(evidence: Evidence) -> Verdict:
     """What MSA loses of the oracle's utility, score by score."""
-    command = "python -m bench run --methods msa --task TASK"
     told, kept = [], []
     for task, section in evidence.texts.items():
         msa, oracle = section.row("msa"), section.row("retrain")
@@ -237,44 +243,38 @@ def utility(evidence: Evidence) -> Verdict:
         for name in section.utility:
             mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
             kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
-            told.append(f"{task} {name} {span(list(mine.values()))}, oracle {number(fmean(best.values()))}")
-    if not told:
-        return missing(command)
-    return Verdict(HOLDS if all(kept) else PART if any(kept) else NOT, "; ".join(told), command)
+            told.append(f"{task} {name} {span(mine)}, oracle {number(fmean(best.values()))}")
+    return Verdict(grade(all(kept), any(kept)), "; ".join(told)) if told else MISSING
 
 
 def just_before(study: Study) -> Verdict:
     """Whether the last checkpoint before exposure is better than those taken during it."""
-    lines = {line.at["steps after"]: line for line in lines_of(study) if "steps after" in line.at}
     told, statuses = [], []
     for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
         floor = fmean(f.record.floors[score] for f in study.framing("oracle"))
-        first = by_seed(lines[0].findings, score)
-        during = {at: by_seed(line.findings, score) for at, line in lines.items() if at > 0}
+        values = by_coordinate(study, "steps after", score)
+        first, during = values[0], {at: found for at, found in values.items() if at > 0}
         gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
         ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
-        statuses.append(HOLDS if all(ahead) else PART if all(fmean(each) > floor for each in gains.values()) else NOT)
+        statuses.append(grade(all(ahead), all(fmean(each) > floor for each in gains.values())))
         best = min(gains, key=lambda at: fmean(gains[at]))
         told.append(
-            f"{score} {span(list(first.values()))} from the last checkpoint before exposure, "
-            f"{span(list(during[best].values()))} from the best during it ({best} steps in); noise floor {floor:.3f}"
+            f"{score} {span(first)} from the last checkpoint before exposure, "
+            f"{span(during[best])} from the best during it ({best} steps in); noise floor {floor:.3f}"
         )
-    return Verdict(together(statuses), f"tofu: {'; '.join(told)}", ablate("exposure", "tofu"))
+    return verdict_of(statuses, f"tofu: {'; '.join(told)}")
 
 
 def the_vector(study: Study) -> Verdict:
     """Whether controls forget as the forget vector does."""
-    values = {
-        line.at["vector"]: by_seed(line.findings, "forget_accuracy") for line in lines_of(study) if "vector" in line.at
-    }
+    values = by_coordinate(study, "vector", "forget_accuracy")
     own = values.pop("forget")
     nearest = min(values, key=lambda kind: fmean(values[kind].values()))
     ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
     return Verdict(
-        HOLDS if ahead else NOT,
-        f"tofu: forget accuracy {span(list(own.values()))} with the forget vector, {span(list(values[nearest].values()))} with "
+        grade(ahead, False),
+        f"tofu: forget accuracy {span(own)} with the forget vector, {span(values[nearest])} with "
         f"the best control ({nearest})",
-        ablate("controls", "tofu"),
     )
 
 
@@ -290,10 +290,9 @@ def weights_drift(study: Study) -> Verdict:
     falls = all(older < newer for a, b in pairwise(each) for older, newer in zip(a, b, strict=True))
     said = ", ".join(f"{span(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
     return Verdict(
-        HOLDS if falls and max(each[0]) < 0.5 else PART if falls else NOT,
+        grade(falls and max(each[0]) < 0.5, falls),
         f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
         f"pretraining; with those at theta_D {span(ranks(ages[-1], 'target'))} even from the last one",
-        ablate("influence", "tofu"),
     )
 
 
@@ -301,69 +300,55 @@ def weights_help(study: Study) -> Verdict:
     """Whether weighted MSA beats plain MSA and the shuffled control."""
     last = max(float(f.at["age"]) for f in study.points)
 
-    def cell(kind: str, score: str) -> dict[int, float]:
-        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], score)
+    def cell(kind: str) -> dict[int, float]:
+        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], "retain_accuracy")
 
+    plain, shuffled = cell("uniform"), cell("shuffled-fisher")
     told, wins = [], []
-    for kind in ("fisher", "gradient"):
-        mine, plain = cell(kind, "retain_accuracy"), cell("uniform", "retain_accuracy")
-        control = cell("shuffled-fisher", "retain_accuracy") if kind == "fisher" else plain
-        wins.append(all(mine[s] > plain[s] and mine[s] > control[s] for s in mine))
-        told.append(f"{kind} {span(list(mine.values()))}")
-    plain, shuffled = cell("uniform", "retain_accuracy"), cell("shuffled-fisher", "retain_accuracy")
+    for kind, controls in (("fisher", (plain, shuffled)), ("gradient", (plain,))):
+        mine = cell(kind)
+        wins.append(all(mine[seed] > control[seed] for control in controls for seed in mine))
+        told.append(f"{kind} {span(mine)}")
     return Verdict(
-        HOLDS if all(wins) else PART if any(wins) else NOT,
-        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(list(plain.values()))}, shuffled weights "
-        f"{span(list(shuffled.values()))}",
-        ablate("influence", "tofu"),
+        grade(all(wins), any(wins)),
+        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(plain)}, shuffled weights "
+        f"{span(shuffled)}",
     )
 
 
 def width_helps(study: Study) -> Verdict:
     """Whether MSA's loss of retained knowledge shrinks with width."""
-    lines = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "msa"}
-    oracle = {line.at["width"]: line for line in lines_of(study) if line.at.get("series") == "oracle"}
-    lost = {
-        width: {
-            seed: value - by_seed(lines[width].findings, "retain_accuracy")[seed]
-            for seed, value in by_seed(oracle[width].findings, "retain_accuracy").items()
-        }
-        for width in sorted(lines)
-    }
-    first, last = list(lost.values())[0], list(lost.values())[-1]
+    msa, oracle = (by_coordinate(study, "width", "retain_accuracy", series) for series in ("msa", "oracle"))
+    lost = {width: {seed: value - msa[width][seed] for seed, value in oracle[width].items()} for width in sorted(msa)}
+    first, *_, last = lost.values()
     shrinks = all(last[seed] < first[seed] for seed in first)
+    said = ", ".join(f"width {width}: {span(values)}" for width, values in lost.items())
     gone = max(last.values()) <= KEPT
-    said = ", ".join(f"width {width}: {span(list(values.values()))}" for width, values in lost.items())
-    return Verdict(
-        HOLDS if shrinks and gone else PART if shrinks else NOT,
-        f"tofu, retain accuracy lost against the oracle: {said}",
-        ablate("cost", "tofu"),
-    )
+    return Verdict(grade(shrinks and gone, shrinks), f"tofu, retain accuracy lost against the oracle: {said}")
 
 
 def like_influence(evidence: Evidence) -> Verdict:
     """How near MSA and the exact SGD-influence come to the true difference, in cosine."""
-    command = "python -m bench ablate sgd-influence"
     results = evidence.experiments.get("sgd-influence")
     if not results:
-        return missing(command)
+        return MISSING
 
     def cosines(name: str) -> list[float]:
         return [float(row["cosine"]) for result in results for row in result["estimates"] if row["name"] == name]
 
-    exact, msa, floor = cosines("SGD-influence"), cosines("MSA, alpha 1"), cosines("second oracle, other data order")
-    small = [
-        float(r["removals"][0]["estimates"][n]["cosine"]) for n in ("SGD-influence", "MSA, alpha 1") for r in results
-    ]
-    n = len(results)
-    near = all(a >= b - NEAR for a, b in zip(msa, exact, strict=True))
-    near_small = all(a >= b - NEAR for a, b in zip(small[n:], small[:n], strict=True))
+    def at_first(name: str) -> list[float]:
+        return [float(result["removals"][0]["estimates"][name]["cosine"]) for result in results]
+
+    floor, share = cosines(NOISE_FLOOR), results[0]["removals"][0]["share"]
+    (exact, msa), (exact_small, msa_small) = ([of(name) for name in (INFLUENCE, MSA)] for of in (cosines, at_first))
+    near, near_small = (
+        all(a >= b - NEAR for a, b in zip(mine, theirs, strict=True))
+        for mine, theirs in ((msa, exact), (msa_small, exact_small))
+    )
     return Verdict(
-        HOLDS if near and near_small else PART if near or near_small else NOT,
+        grade(near and near_small, near or near_small),
         f"cosine with the true difference: MSA {span(msa)}, exact SGD-influence {span(exact)}, a second oracle {span(floor)}; "
-        f"when only {results[0]['removals'][0]['share']:.0%} of the forget rows' weight is removed: MSA {span(small[n:])}, exact "
-        f"{span(small[:n])}",
-        command,
+        f"when only {share:.0%} of the forget rows' weight is removed: MSA {span(msa_small)}, exact {span(exact_small)}",
     )
 
 
@@ -383,7 +368,7 @@ def carries_over(evidence: Evidence) -> Verdict:
     for what, scores, baseline in ORDERS:
         values = {task: [seeds(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()}
         if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
-            return missing("python -m bench run --methods all --task digits (and graph)")
+            return MISSING
         texts = {task: s for task, s in evidence.texts.items() if seeds(s, scores[task], baseline)}
         on_texts = {ordering(section, scores[task], baseline) for task, section in texts.items()}
         common = on_texts.pop() if len(on_texts) == 1 else ""
@@ -393,8 +378,8 @@ def carries_over(evidence: Evidence) -> Verdict:
         said = [f"{task} {span(a)} against {span(b)} ({found[task] or 'mixed'})" for task, (a, b) in values.items()]
         measured = ", ".join(texts) or "no task on texts"
         told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
-    status = HOLDS if carried and all(carried) else PART if any(carried) else NOT if carried else UNKNOWN
-    return Verdict(status, ". ".join(told), "python -m bench run --methods all --task digits (and graph)")
+    status = grade(all(carried), any(carried)) if carried else UNKNOWN
+    return Verdict(status, ". ".join(told))
 
 
 def seeds(section: Section, score: str, method: str) -> list[float]:
@@ -410,97 +395,29 @@ def ordering(section: Section, score: str, baseline: str) -> str:
     return {1: "higher", -1: "lower", 0: ""}[signs.pop()] if len(signs) == 1 else ""
 
 
-CLAIMS = (
-    Claim(
-        "MSA works from checkpoints far before the target",
-        "v3 abstract, T4",
-        f"from 50% of pretraining or earlier it still forgets to within {NEAR} of the oracle and keeps utility within "
-        f"{KEPT} of the last checkpoint's and of the oracle's, on every seed (in part: of the last checkpoint's alone, from some "
-        "earlier one)",
-        far_checkpoints,
-    ),
-    Claim(
-        "MSA is robust to how often checkpoints were stored",
-        "v3, section on checkpoint frequency",
-        f"with every 20th and every 10th checkpoint, wherever exposure begins and on every seed, KL on forget grows by at most "
-        f"the noise floor and retain accuracy falls by at most {KEPT} (in part: with one of them)",
-        on_tofu("frequency", frequency),
-    ),
-    Claim(
-        "MSA beats the task vector",
-        "T5, T6",
-        "better on some headline score, worse on none, on every seed and beyond the noise floor (in part: better on more)",
-        against("task-arithmetic"),
-    ),
-    Claim("MSA beats NPO", "T1, T2, T5, T6", "as above", against("npo")),
-    Claim(
-        "MSA recovers corrupted knowledge",
-        "T5",
-        "it undoes at least half of the damage on every seed, and more than every baseline (in part: more than every baseline)",
-        recovery,
-    ),
-    Claim(
-        "MSA keeps utility",
-        "T1, T6",
-        f"every utility score within {KEPT} of the oracle's on every seed (in part: some)",
-        utility,
-    ),
-    Claim(
-        "The checkpoint just before exposure is the best one",
-        "reviewer R4",
-        "lower KL on forget and higher retain accuracy than from every checkpoint during exposure, on every seed and beyond "
-        "the noise floor (in part: one of both, or on average)",
-        on_tofu("exposure", just_before),
-    ),
-    Claim(
-        "It is this vector that forgets, and not any vector of its length",
-        "asked by note-takers",
-        f"forget accuracy lower than every control's by more than {NEAR} on every seed",
-        on_tofu("controls", the_vector),
-    ),
-    Claim(
-        "MSA stands in for SGD-influence: taking every I - eta H for the identity loses little",
-        "reviewer R2",
-        f"MSA's cosine with the true difference is within {NEAR} of exact SGD-influence's on every seed, at full removal and at "
-        "the smallest (in part: at one of them)",
-        like_influence,
-    ),
-    Claim(
-        "Influence estimates become unstable when checkpoints are far apart",
-        "expected by this project's user",
-        "the rank correlation with the weights at the last checkpoint falls with age on every seed, to less than .5 (in part: "
-        "it falls)",
-        on_tofu("influence", weights_drift),
-    ),
-    Claim(
-        "Influence weights improve on plain MSA",
-        "asked by this project's user; PerTA (2601.22030) is the nearest work",
-        "higher retain accuracy than plain MSA (Fisher: and than the same weights shuffled) at the rule's alpha, on every seed, "
-        "for both estimates (in part: for one)",
-        on_tofu("influence", weights_help),
-    ),
-    Claim(
-        "MSA's cost in retained knowledge vanishes with size",
-        "asked by this project's user",
-        f"what it loses against the oracle shrinks from the smallest to the largest width on every seed, to at most {KEPT}",
-        on_tofu("cost", width_helps),
-    ),
-    Claim(
-        "MSA's orderings carry over to a CNN and a graph network",
-        "asked by this project's user",
-        "MSA against NPO and task arithmetic in KL on forget, and against NPO in utility: what is the same order on every "
-        "seed of every task on texts (where both were run) is the same order on every seed of digits and of graph (in part: "
-        "some of these orders)",
-        carries_over,
-    ),
-)
+JUDGES: Mapping[str, Callable[[Evidence], Verdict]] = {
+    "far-checkpoints": far_checkpoints,
+    "frequency": on_tofu("frequency", frequency),
+    "task-arithmetic": against("task-arithmetic"),
+    "npo": against("npo"),
+    "recovery": recovery,
+    "utility": utility,
+    "just-before": on_tofu("exposure", just_before),
+    "vector": on_tofu("controls", the_vector),
+    "sgd-influence": like_influence,
+    "weights-drift": on_tofu("influence", weights_drift),
+    "weights-help": on_tofu("influence", weights_help),
+    "width": on_tofu("cost", width_helps),
+    "carries-over": carries_over,
+}
+"""Claim -> what judges it."""
 
 
-def together(statuses: Sequence[str]) -> str:
-    """One verdict of several tasks: all alike, or in part."""
-    if all(status == HOLDS for status in statuses):
-        return HOLDS
-    return NOT if all(status == NOT for status in statuses) else PART
+def read_claims() -> dict[str, Claim]:
+    """The claims in the order of the page, by name."""
+    file = Path(__file__).with_name("claims.toml")
+    found: dict[str, Claim] = as_typed(Mapping[str, Claim], read_toml(file), file.name)
+    return found
 
 
 def evidence_in(results: Path) -> Evidence:
@@ -516,29 +433,28 @@ def evidence_in(results: Path) -> Evidence:
 
 def render(results: Path) -> str:
     """The page, Markdown."""
-    evidence = evidence_in(results)
+    evidence, claims = evidence_in(results), read_claims()
     seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
-    head = [
-        "# The paper's claims, in the lab",
-        "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
-        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
-        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
-        f"{', '.join(map(str, seeds)) or 'none'}.",
-        "| claim | source | verdict | measured | command |\n| --- | --- | --- | --- | --- |",
-    ]
-    rows, conditions = [], []
-    for claim in CLAIMS:
-        verdict = claim.judge(evidence)
-        rows.append(
-            f"| {claim.text} | {claim.source} | **{verdict.status}** | {verdict.number} | `{verdict.command}` |"
-        )
-        conditions.append(f"- {claim.text}: {claim.condition}.")
+    rows = []
+    for name, claim in claims.items():
+        found = JUDGES[name](evidence)
+        rows.append([claim.text, claim.source, f"**{found.status}**", found.number, f"`{claim.command}`"])
+    conditions = [f"- {claim.text}: {claim.condition.format(near=NEAR, kept=KEPT)}." for claim in claims.values()]
     pages = [
         f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"
         for study in evidence.studies.values()
     ]
-    body = head[:-1] + ["\n".join([head[-1], *rows]), "## What each verdict asks for", "\n".join(conditions)]
     pages += [f"- [{name}](../{results.name}/ablations/lab-{name}.md)" for name in evidence.experiments]
-    if pages:
-        body += ["## Ablations", "\n".join(pages)]
-    return "\n\n".join(body) + "\n"
+    parts = [
+        "# The paper's claims, in the lab",
+        "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
+        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
+        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
+        f"{', '.join(map(str, seeds)) or 'none'}. The paper is arXiv 2506.20941; its tables T1 to T8 are named as in "
+        "[reproduce.md](reproduce.md).",
+        markdown_table(["claim", "source", "verdict", "measured", "command"], rows),
+        "## What each verdict asks for",
+        "\n".join(conditions),
+        *(["## Ablations", "\n".join(pages)] if pages else []),
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, Place, Point, Study
 from bench.studies.ablations.past import lengths
+from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,36 +46,10 @@ def rewind_points(place: Place) -> list[Point]:
     return points
 
 
-REWIND = Ablation(
-    name="rewind",
-    question="Is it the checkpoint or the arithmetic?",
-    reading="Baselines from the target and from theta_0 in its place, at settings that were searched from the target and not "
-    "from theta_0; plain fine-tuning on all retain rows from theta_0 is rewind-to-delete (here with about a quarter of a "
-    "retraining's tokens), on few it has MSA's retain budget. Its learning rate is chosen by the rule. Task arithmetic is there "
-    "with MSA's own recipe as well, so that only the checkpoint differs.",
-    points=rewind_points,
-    tasks=("tofu", "restor", "muse-books", "digits"),
-    x="method",
-    x_label="",
-)
-
-
 def control_points(place: Place) -> list[Point]:
     """MSA with its own vector and with each control in its place."""
     kinds = ("forget", "others", "shuffled", "random")
     return [Point({"series": "MSA", "vector": kind}, (place.step("msa", beta=0.0, vector=kind),)) for kind in kinds]
-
-
-CONTROLS = Ablation(
-    name="controls",
-    question="Is it this vector, or any vector?",
-    reading="Forget-only MSA at its default alpha: with the forget vector; with the vector of as many retain rows, trained "
-    "alike (others: its norm is its own); with the forget vector's entries in random places; with a random vector, these two "
-    "of the same norm tensor by tensor.",
-    points=control_points,
-    x="vector",
-    x_label="vector that is subtracted",
-)
 
 
 def recipe_points(place: Place) -> list[Point]:
@@ -95,17 +71,6 @@ def rounding(study: Study) -> str:
     )
 
 
-RECIPE = Ablation(
-    name="recipe",
-    question="How must the vectors be trained?",
-    reading="gentle: this harness's default, float32. official: ten passes, batch 4, all in bfloat16, as the authors' script "
-    "does, at the lab's learning rate. LoRA: rank 8. Alpha is chosen by the rule in each.",
-    points=recipe_points,
-    x="recipe",
-    x_label="recipe of theta_1 and theta_2",
-    extra=rounding,
-)
-
 WEIGHTS = ("uniform", "fisher", "gradient", "shuffled-fisher")
 AGES = (0.2, 0.4, 0.7, 1.0)
 
@@ -123,12 +88,8 @@ def influence_points(place: Place) -> list[Point]:
     ]
 
 
-def draw_influence(study: Study) -> Figure:
+def draw_influence(study: Study, ablation: Ablation) -> Figure:
     """Every score over the age, and the rank correlation of the weights."""
-    from bench.studies.ablations import catalogue
-    from bench.studies.ablations import study as drawing
-
-    ablation = catalogue.of_runs("influence")
     figure, panels = drawing.grid(study, ablation, len(study.scores) + 1)
     styles = drawing.series_styles(study, ablation)
     drawing.score_panels(panels, study, ablation, styles)
@@ -159,8 +120,6 @@ def correlations(study: Study, kind: str, age: float, name: str) -> list[float]:
 
 def influence_table(study: Study) -> str:
     """Quantiles, rank correlations, seconds and bytes of the weights."""
-    from bench.studies.ablations.study import table
-
     head = ["weights", "age", "mean", "10%", "50%", "90%", "rank corr. with theta_D's", "with the last theta_0's"]
     rows = []
     for kind in ("fisher", "gradient"):
@@ -181,17 +140,4 @@ def influence_table(study: Study) -> str:
         "The weights: 2 F_forget / (F_forget + F_retain), mean of the estimates at theta_0 and at theta_D; correlations are of "
         "the estimate at theta_0 alone. Seconds include every estimate that a run needed; bytes are of one set of weights."
     )
-    return f"{said}\n\n{table([*head, 'seconds', 'MB'], rows)}"
-
-
-INFLUENCE = Ablation(
-    name="influence",
-    question="Do per-parameter influence weights help?",
-    reading="Forget-only MSA with its vector weighted parameter by parameter, and a control with the same weights in random "
-    "places. Alpha is chosen by the rule in each.",
-    points=influence_points,
-    x="age",
-    x_label="theta_0: share of pretraining",
-    draw=draw_influence,
-    extra=influence_table,
-)
+    return f"{said}\n\n{markdown_table([*head, 'seconds', 'MB'], rows)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,15 @@ class Study:
         first = self.findings[0].record
         return tuple(name for name in first.facts["headline"] if name not in NOT_SHOWN and name in first.scores)
 
+    def framing_values(self, row: str, score: str) -> list[float]:
+        """A score of the target or of the oracle on each seed that has it."""
+        return [value for finding in self.framing(row) if (value := finding.score(score)) is not None]
+
+    def about(self, score: str) -> Json:
+        """What the records say of a score: its goal, its unit."""
+        found: Json = self.findings[0].record.metrics[score]
+        return found
+
     def framing(self, row: str) -> list[Finding]:
         """The findings of the target or of the oracle, of the place's own parameters."""
         return [finding for finding in self.findings if finding.at.get("row") == row]
@@ -105,6 +115,26 @@ class Study:
     def points(self) -> list[Finding]:
         """All but the framing rows."""
         return [finding for finding in self.findings if finding.at.get("row") not in FRAME]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One coordinate of the table, over its seeds."""
+
+    at: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    def values(self, score: str) -> list[float]:
+        """The score of each seed that has it."""
+        return [value for finding in self.findings if (value := finding.score(score)) is not None]
+
+
+def lines_of(study: Study) -> list[Line]:
+    """The findings by coordinates, in their own order."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in study.findings:
+        groups.setdefault(json.dumps(dict(finding.at), sort_keys=True), []).append(finding)
+    return [Line(group[0].at, tuple(group)) for group in groups.values()]
 
 
 @dataclass(frozen=True)
@@ -129,7 +159,7 @@ class Ablation:
     """Columns of the table beside ``x`` and ``series``."""
     derive: Callable[[Study], list[Finding]] | None = None
     """Further findings computed of the finished ones, or the same with further columns; None: as they are."""
-    draw: Callable[[Study], Figure] | None = None
+    draw: Callable[[Study, Ablation], Figure] | None = None
     """Its own picture; None: lines over ``x``."""
     extra: Callable[[Study], str] | None = None
     """More Markdown under the table."""

@@ -1,49 +1,61 @@
-"""The ablations by name, loaded when asked for."""
+"""The ablations by name, as ``ablations.toml`` states them; their code is loaded when one is asked for."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from bench.core.errors import UserError, unknown
+from bench.studies.ablations.base import Ablation
+from bench.studies.ablations.experiment import Experiment
+from bench.studies.reading import as_typed, named_object, read_toml
 
-if TYPE_CHECKING:
-    from bench.studies.ablations.base import Ablation
-    from bench.studies.ablations.experiment import Experiment
+FILE = Path(__file__).with_name("ablations.toml")
+CODE = ("points", "derive", "draw", "extra", "gather", "table")
+"""Fields that name a function, ``module:name`` in this folder; `Experiment.run` keeps the name."""
 
-TABLE = {
-    "distance": "bench.studies.ablations.past:DISTANCE",
-    "frequency": "bench.studies.ablations.past:FREQUENCY",
-    "exposure": "bench.studies.ablations.past:EXPOSURE",
-    "gap": "bench.studies.ablations.conditions:GAP",
-    "noise": "bench.studies.ablations.conditions:NOISE",
-    "rewind": "bench.studies.ablations.arms:REWIND",
-    "controls": "bench.studies.ablations.arms:CONTROLS",
-    "recipe": "bench.studies.ablations.arms:RECIPE",
-    "influence": "bench.studies.ablations.arms:INFLUENCE",
-    "alpha-beta": "bench.studies.ablations.settings:ALPHA_BETA",
-    "steps": "bench.studies.ablations.settings:STEPS",
-    "lr": "bench.studies.ablations.settings:LR",
-    "regret": "bench.studies.ablations.settings:REGRET",
-    "cost": "bench.studies.ablations.cost:COST",
-    "sgd-influence": "bench.studies.ablations.experiment:SGD_INFLUENCE",
-}
-"""Name -> ``module:CONSTANT``."""
+
+@dataclass(frozen=True)
+class Entry:
+    """An ablation of the data file: the fields of an `Ablation`, or with ``run`` those of an `Experiment`."""
+
+    question: str
+    reading: str
+    points: str = ""
+    x: str = ""
+    x_label: str = ""
+    series: str = ""
+    log_x: bool = False
+    tasks: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    derive: str = ""
+    draw: str = ""
+    extra: str = ""
+    gather: str = ""
+    version: int = 0
+    run: str = ""
+    table: str = ""
+
+
+DATA = read_toml(FILE)
+TABLE: Mapping[str, Entry] = as_typed(Mapping[str, Entry], DATA, FILE.name)
+"""Name -> what the data file says of it."""
 
 
 def load(name: str) -> Ablation | Experiment:
     """The ablation of that name; `UserError` with the nearest when there is none."""
     if name not in TABLE:
         raise UserError(unknown("ablation", name, TABLE))
-    module, _, constant = TABLE[name].partition(":")
-    found: Ablation | Experiment = getattr(importlib.import_module(module), constant)
-    return found
+    given = {field: getattr(TABLE[name], field) for field in DATA[name]}
+    code = {field: named_object(f"{__package__}.{text}") for field, text in given.items() if field in CODE}
+    if "run" in given:
+        return Experiment(name=name, **given | code | {"run": f"{__package__}.{given['run']}"})
+    return Ablation(name=name, **given | code)
 
 
 def load_experiment(name: str) -> Experiment:
     """The ablation of that name, which is an experiment of its own."""
-    from bench.studies.ablations.experiment import Experiment
-
     found = load(name)
     assert isinstance(found, Experiment)
     return found
@@ -51,8 +63,6 @@ def load_experiment(name: str) -> Experiment:
 
 def of_runs(name: str) -> Ablation:
     """The ablation of that name, which is made of runs; `UserError` for an experiment of its own."""
-    from bench.studies.ablations.base import Ablation
-
     found = load(name)
     if not isinstance(found, Ablation):
         raise UserError(f"{name} is an experiment of its own and not made of runs.")

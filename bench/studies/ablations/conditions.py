@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, framing_as_series
+from bench.studies.ablations.base import FRAME, Finding, Place, Point, Study, framing_as_series
 
 GAPS = (0, 300, 1200)
 LATER = {"tofu": 30, "restor": 10, "muse-books": 4, "digits": 150, "graph": 150}
@@ -23,16 +23,7 @@ def gap_points(place: Place) -> list[Point]:
     ]
 
 
-GAP = Ablation(
-    name="gap",
-    question="Does forgetting still work when training went on after the forget set?",
-    reading="Target and oracles train on, alike, on other new rows and the retain rows; theta_0 stays where it was. Methods "
-    "run at their default settings, which were searched without a gap.",
-    points=gap_points,
-    x="gap",
-    x_label="optimiser steps after the forget set",
-    derive=framing_as_series("gap", "gap_steps"),
-)
+framing_over_gap = framing_as_series("gap", "gap_steps")
 
 
 def noise_points(place: Place) -> list[Point]:
@@ -63,15 +54,3 @@ def clean_everywhere(study: Study) -> list[Finding]:
         else:
             made.append(finding)
     return made
-
-
-NOISE = Ablation(
-    name="noise",
-    question="What does a mislabelled forget set do?",
-    reading="A share of the forget set's size is retain rows wrongly given as forget rows, or a share of the forget rows is "
-    "wrongly given as retain rows; scores are taken on what really was to be forgotten. Methods at their defaults.",
-    points=noise_points,
-    x="share",
-    x_label="mislabelled share of the forget set",
-    derive=clean_everywhere,
-)

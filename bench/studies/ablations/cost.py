@@ -8,22 +8,23 @@ own records say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.record import Record
 from bench.core.types import Json
+from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, Place, Point, Study, framing_as_series
-from bench.studies.ablations.cost_page import report
 from bench.studies.ablations.costing import (
     COSTED,
     HELD_OUT,
     HELD_OUT_PARAMETERS,
     METHODS,
     Cost,
+    Prediction,
     Rules,
     cost_of,
     held_out,
@@ -48,6 +49,9 @@ def cost_points(place: Place) -> list[Point]:
         for width in WIDTHS
         for method in METHODS
     ]
+
+
+framing_over_width = framing_as_series("width", "width")
 
 
 def gather(study: Study) -> Json:
@@ -77,12 +81,8 @@ def held_out_row(record: Record) -> Json:
 # --- the picture
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, ablation: Ablation) -> Figure:
     """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
-    from bench.studies.ablations import catalogue
-    from bench.studies.ablations import study as drawing
-
-    ablation = catalogue.of_runs("cost")
     costs = ladder(study)
     figure, panels = drawing.grid(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
     drawing.score_panels(panels, study, ablation, styles())
@@ -107,55 +107,37 @@ def styles() -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One panel of costs."""
+    """One panel of costs, in its label's unit."""
 
+    field: Literal["seconds", "flops", "peak_bytes", "bytes_stored"]
+    """Of `Cost` and `Prediction`."""
     title: str
     label: str
-    measured: Callable[[Cost], float | None]
-    predicted: Callable[[Cost, Rules], float | None]
+    unit: float
     reaches: bool
     """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
 
+    def of(self, found: Cost | Prediction, tokens: int) -> float | None:
+        """The value of a run that trained on so many tokens; seconds are for each thousand of them."""
+        value: float | None = getattr(found, self.field)
+        if self.field != "seconds" or value is None:
+            return None if value is None else value / self.unit
+        return 1000 * value / tokens if tokens else None
 
-def for_tokens(value: float | None, cost: Cost) -> float | None:
-    """For each thousand tokens."""
-    return None if value is None or not cost.tokens else 1000 * value / cost.tokens
+    def measured(self, cost: Cost) -> float | None:
+        """What the record says."""
+        return self.of(cost, cost.tokens)
 
-
-def in_units(value: float | None, unit: float) -> float | None:
-    """Divided by a unit."""
-    return None if value is None else value / unit
+    def predicted(self, cost: Cost, rule: Rules) -> float | None:
+        """What the ladder's rules say of such a run."""
+        return self.of(predict(cost, rule), cost.tokens)
 
 
 QUANTITIES = (
-    Quantity(
-        "time ↓ for 1,000 trained tokens",
-        "s",
-        lambda cost: for_tokens(cost.seconds, cost),
-        lambda cost, rule: for_tokens(predict(cost, rule).seconds, cost),
-        True,
-    ),
-    Quantity(
-        "FLOPs of the method ↓",
-        "TFLOP",
-        lambda cost: in_units(cost.flops, 1e12),
-        lambda cost, rule: in_units(predict(cost, rule).flops, 1e12),
-        False,
-    ),
-    Quantity(
-        "peak memory of the process ↓",
-        "GB",
-        lambda cost: cost.peak_bytes / 1e9,
-        lambda cost, rule: in_units(predict(cost, rule).peak_bytes, 1e9),
-        True,
-    ),
-    Quantity(
-        "bytes stored by the method ↓",
-        "GB",
-        lambda cost: cost.bytes_stored / 1e9,
-        lambda cost, rule: predict(cost, rule).bytes_stored / 1e9,
-        False,
-    ),
+    Quantity("seconds", "time ↓ for 1,000 trained tokens", "s", 1, True),
+    Quantity("flops", "FLOPs of the method ↓", "TFLOP", 1e12, False),
+    Quantity("peak_bytes", "peak memory of the process ↓", "GB", 1e9, True),
+    Quantity("bytes_stored", "bytes stored by the method ↓", "GB", 1e9, False),
 )
 
 
@@ -224,20 +206,3 @@ def mark_held_out(
     hollow: dict[str, Any] = {"color": "#444444", "marker": "o", "ms": 7, "linestyle": "none"}
     axes.plot([], [], **hollow, markerfacecolor="white", label=f"{HELD_OUT}, predicted")
     axes.plot([], [], **hollow, markeredgecolor="black", label=f"{HELD_OUT}, measured")
-
-
-COST = Ablation(
-    name="cost",
-    question="What does each method cost, and does size help it?",
-    reading="The lab's Llama at several widths, everything else alike; methods at the settings that were searched at width 192. "
-    f"Costs over parameters: lines are fitted to the ladder; {HELD_OUT} is held out, hollow as predicted, ringed as measured.",
-    points=cost_points,
-    x="width",
-    x_label="hidden size of the two-layer Llama",
-    log_x=True,
-    tasks=("tofu", "restor", "muse-books"),
-    derive=framing_as_series("width", "width"),
-    draw=draw,
-    extra=report,
-    gather=gather,
-)

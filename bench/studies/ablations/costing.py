@@ -1,8 +1,7 @@
 """What a method cost in a run, rules fitted to a ladder of sizes, and what they say of another size.
 
 The rules are few and plain, since the ladder spans one decade of parameters: time is an overhead and FLOPs at a rate,
-memory and storage are bytes for each parameter and a constant. The extrapolation to models that don't fit here is arithmetic
-with the assumptions at the end, and measures nothing.
+memory and storage are bytes for each parameter and a constant.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bench.core.record import Record
-from bench.engines.training.flops import PER_ENTRY
 from bench.runs.estimate import BYTES_PER_PARAMETER
 from bench.studies.ablations.base import Study
 
@@ -164,72 +162,3 @@ def predict(cost: Cost, rule: Rules) -> Prediction:
         None if process is None else process + BYTES_PER_PARAMETER * cost.parameters,
         cost.checkpoints * (rule.companions + WEIGHT_BYTES * cost.parameters),
     )
-
-
-# --- far beyond what was measured: every assumption has a name
-
-SIZES = {"1B": 1e9, "8B": 8e9, "70B": 70e9, "400B": 400e9}
-"""Parameters of dense models."""
-FORGET_ROWS = 400
-"""TOFU's forget10."""
-RETAIN_ROWS = 3600
-"""TOFU's retain90, which the oracle is trained on."""
-ROW_TOKENS = 80
-"""A row with its chat template: 81 in the records of SmolLM2-135M."""
-PASSES = 10
-"""Over the forget rows for each vector and each gradient method, and over all rows for target and oracle: the authors' script
-and OpenUnlearning's unlearning (OpenUnlearning trains its target for 5)."""
-UTILISATION = 0.4
-"""Share of the peak that training reaches."""
-PEAK_FLOPS = 990e12
-"""Of one H100 SXM in bfloat16, dense, each second."""
-CARD_BYTES = 80e9
-"""Memory of one H100."""
-DISK_BYTES = 2e9
-"""Read or written each second: one NVMe disk."""
-MERGE_BYTES = 2
-"""Bytes of a weight in the checkpoints that are merged: bfloat16."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a method does at this workload, whatever the size."""
-
-    rows: int
-    """Trained on, counted each time."""
-    terms: int
-    """Checkpoints that the arithmetic reads."""
-    kept: int
-    """Checkpoints beside the target and its own result: theta_0, and the tuned ones."""
-
-    @property
-    def tokens(self) -> int:
-        """Trained on."""
-        return self.rows * ROW_TOKENS
-
-    def flops(self, parameters: float, per_parameter: float) -> float:
-        """Training and arithmetic."""
-        return parameters * (per_parameter * self.tokens + PER_ENTRY * self.terms)
-
-    def disk_seconds(self, parameters: float) -> float:
-        """The merge: every term read and the result written."""
-        return (self.terms + 1) * MERGE_BYTES * parameters / DISK_BYTES if self.terms else 0.0
-
-
-ONE_VECTOR = PASSES * FORGET_ROWS
-LOADS = {
-    "msa": Load(2 * ONE_VECTOR, 4, 3),
-    "task-arithmetic": Load(ONE_VECTOR, 2, 1),
-    "ga": Load(ONE_VECTOR, 0, 0),
-    "graddiff": Load(2 * ONE_VECTOR, 0, 0),
-    "npo": Load(2 * ONE_VECTOR, 0, 0),
-    "oracle": Load(PASSES * RETAIN_ROWS, 0, 1),
-    "target": Load(PASSES * (FORGET_ROWS + RETAIN_ROWS), 0, 1),
-}
-"""MSA with two vectors on as many rows each; GradDiff and NPO with a retain row for each forget row; oracle and target
-from the checkpoint before both."""
-
-
-def gpu_seconds(flops: float) -> float:
-    """On one H100, if it could hold the model."""
-    return flops / (UTILISATION * PEAK_FLOPS)

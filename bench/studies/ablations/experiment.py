@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.types import Json
-from bench.studies.ablations import sgd_influence
+from bench.studies.reading import named_object
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,8 @@ class Experiment:
     reading: str
     version: int
     """Raised when the same seed gives other numbers."""
-    run: Callable[[int], Json]
+    run: str
+    """Its function of the seed, ``module:name``: looked up in the processes that run it alone, as it loads torch."""
     draw: Callable[[list[Json]], Figure]
     table: Callable[[list[Json]], str]
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
@@ -69,14 +70,15 @@ def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, worker
     return write(data, experiment, folder)
 
 
-def run_alone(asked: tuple[Callable[[int], Json], int]) -> Json:
-    """One seed, in a process of its own with one thread."""
+def run_alone(asked: tuple[str, int]) -> Json:
+    """One seed of an experiment's function ``module:name``, in a process of its own with one thread."""
     import torch
 
     torch.set_num_threads(1)
-    run, seed = asked
+    name, seed = asked
     began = time.perf_counter()
-    return run(seed) | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
+    result: Json = named_object(name)(seed)
+    return result | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
 def stem(data: Json) -> str:
@@ -126,16 +128,3 @@ def experiment_faults(data: Json) -> list[str]:
     """Why it can't be published."""
     dirty = sum(made.get("dirty") is not False for made in data["provenance"])
     return [f"{dirty} of its seeds were run by code that is no commit's; commit and run it again."] if dirty else []
-
-
-SGD_INFLUENCE = Experiment(
-    name="sgd-influence",
-    question="How near do MSA and the exact SGD-influence come to the true difference from the oracle?",
-    reading="A transformer of 17,600 parameters, trained by plain SGD in both stages. SGD-influence (Hara et al. 2019) "
-    "carries every forget gradient to the end by the product of I - eta H; MSA is its like with every such matrix the "
-    "identity, on a path of its own. The true difference is the oracle's weights minus the target's.",
-    version=1,
-    run=sgd_influence.run,
-    draw=sgd_influence.draw,
-    table=sgd_influence.table,
-)

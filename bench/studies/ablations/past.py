@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bench.core import registry
 from bench.core.contracts import Setting
 from bench.core.record import Step
-from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study
+from bench.studies.ablations import drawing
+from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, lines_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,8 +81,6 @@ def itself(point: Point) -> Point:
 
 def with_places(study: Study) -> list[Finding]:
     """MSA's findings with where their theta_0 lies, and with theta_1's own score on the forget set."""
-    from bench.studies.ablations.study import lines_of
-
     score = study.findings[0].record.facts["headline"][0]
     own = {
         (f.at["series"], f.at["age"], f.seed): f.score(score) for f in study.findings if f.at.get("row") == "theta_1"
@@ -105,19 +104,15 @@ def with_places(study: Study) -> list[Finding]:
     return made
 
 
-def draw_distance(study: Study) -> Figure:
+def draw_distance(study: Study, ablation: Ablation) -> Figure:
     """Every score over the age, and beside them theta_1 itself and the distance in tokens and in parameters."""
-    from bench.studies.ablations import catalogue
-    from bench.studies.ablations import study as drawing
-
-    ablation = catalogue.of_runs("distance")
     scores = study.scores
     figure, panels = drawing.grid(study, ablation, len(scores) + 3)
     styles = drawing.series_styles(study, ablation)
     drawing.score_panels(panels, study, ablation, styles)
     own, tokens, parameters = panels[len(scores) :]
     for series, (colour, marker) in styles.items():
-        rows = [line for line in drawing.lines_of(study) if line.at.get("series") == series]
+        rows = [line for line in lines_of(study) if line.at.get("series") == series]
         rows.sort(key=lambda line: line.at["age"])
         if rows and "theta_1's own" in rows[0].at:
             own.plot(
@@ -136,26 +131,10 @@ def draw_distance(study: Study) -> Figure:
     ):
         drawing.frame(axes, study, "kl_forget")
         axes.set_title("kl_forget ↓", fontsize=9)
-        axes.set_ylabel(study.findings[0].record.metrics["kl_forget"]["unit"])
+        axes.set_ylabel(study.about("kl_forget")["unit"])
         axes.set_xlabel(label)
     drawing.legend(figure, panels)
     return figure
-
-
-DISTANCE = Ablation(
-    name="distance",
-    question="How far back may theta_0 lie?",
-    reading="MSA without a retain vector from a regular grid of pretraining checkpoints, alpha chosen by the rule at each. "
-    "Where theta_1 itself has not learnt the forget set, memorisation fails; where it has and MSA still fails, linearity does. "
-    "Pretraining's learning rate falls to 0, so that its last checkpoints are nearly one model: 'from the last' is their 2-norm "
-    "distance from the last one. A theta_1 with fixed steps has a cosine schedule, one until a loss a constant rate.",
-    points=distance_points,
-    x="age",
-    x_label="theta_0: share of pretraining",
-    columns=("step", "tokens", "distance", "from the last", "theta_1's own"),
-    derive=with_places,
-    draw=draw_distance,
-)
 
 
 def frequency_findings(study: Study) -> list[Finding]:
@@ -169,21 +148,6 @@ def frequency_findings(study: Study) -> list[Finding]:
         at = {"series": "MSA", "every": every, "stored": stored, "megabytes": round(stored * size / 1e6, 2)}
         made += [replace(f, at=at, chosen={}) for f in study.points if round(float(f.at["age"]), 4) in ages]
     return made
-
-
-FREQUENCY = Ablation(
-    name="frequency",
-    question="What if only every n-th checkpoint had been stored?",
-    reading=f"Of {POINTS} equally distant checkpoints every n-th is kept; exposure begins anywhere between two of them, so "
-    "theta_0 is up to n-1 intervals old. Mean and range are over these places and the seeds. The last third of the checkpoints "
-    "is nearly one model, as pretraining's learning rate falls to 0 (see distance), so only every 10th and 20th test it.",
-    points=grid,
-    x="megabytes",
-    x_label="stored history [MB, float32]",
-    log_x=True,
-    columns=("every", "stored"),
-    derive=frequency_findings,
-)
 
 
 EXPOSED = 6
@@ -212,14 +176,3 @@ def exposure_points(place: Place) -> list[Point]:
         for after in (max(1, round(target * k / EXPOSED)) for k in range(1, EXPOSED + 1))
     ]
     return [*before, *during]
-
-
-EXPOSURE = Ablation(
-    name="exposure",
-    question="Must theta_0 come from before the forget set was seen?",
-    reading="0 is the last checkpoint before the target's training on forget and retain rows; the last point is the target "
-    "itself, where MSA is task arithmetic. Alpha is chosen by the rule at each.",
-    points=exposure_points,
-    x="steps after",
-    x_label="theta_0: steps after exposure began",
-)

@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from bench.core.types import Json
+from bench.engines.training.trainer import plan_rows
 from bench.lab.world import World, make_world, questions
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import XAxis
-    from matplotlib.figure import Figure
-    from torch import Tensor
+from bench.studies.ablations.sgd_influence_results import BY_SHARE, IDENTITY, INFLUENCE, NOISE_FLOOR, RETAIN_HESSIAN
 
 MOST_PARAMETERS = 50_000
 FORMS = (0, 1)
 """Both have equally many tokens, so that a batch needs no padding."""
 
-Losses = Callable[["Tensor", Sequence[int]], "Tensor"]
+Losses = Callable[[Tensor, Sequence[int]], Tensor]
 """(theta (P,), rows) -> (B,): the loss of each row in nats, twice differentiable in theta."""
 Plan = Sequence[Sequence[int]]
 """The rows of every step."""
@@ -65,8 +65,6 @@ class Options:
 
 def descend(losses: Losses, theta: Tensor, plan: Plan, lr: float, weight: Mapping[int, float] | None = None) -> Tensor:
     """The end of plain SGD from ``theta``; ``weight`` of a row (1 where it isn't named) leaves the divisor |S| alone."""
-    import torch
-
     weight = weight or {}
     for step in plan:
         rows = [row for row in step if weight.get(row, 1.0)]
@@ -100,8 +98,6 @@ def sgd_influence(
     One replay of the training, with a Hessian-vector product (backward through backward) in each step from the first
     forget row on. Nothing of the path is stored.
     """
-    import torch
-
     moved = torch.zeros_like(theta)
     for step in plan:
         theta = theta.detach().requires_grad_()
@@ -121,8 +117,6 @@ def sgd_influence(
 
 def squared_gradients(losses: Losses, theta: Tensor, rows: Sequence[int]) -> Tensor:
     """Mean over the rows of the squared gradient of each row's loss, (P,)."""
-    import torch
-
     total = torch.zeros_like(theta)
     theta = theta.detach().requires_grad_()
     for row in rows:
@@ -133,8 +127,6 @@ def squared_gradients(losses: Losses, theta: Tensor, rows: Sequence[int]) -> Ten
 
 def forget_weights(forget: Tensor, retain: Tensor) -> Tensor:
     """``2 F_f / (F_f + F_r)``, (P,): between 0 and 2; 1 where neither set has a gradient."""
-    import torch
-
     both = forget + retain
     return torch.where(both > 0, 2 * forget / both.where(both > 0, torch.ones_like(both)), torch.ones_like(both))
 
@@ -166,7 +158,7 @@ class Shape:
         return {"token": (self.vocabulary, w), "position": (self.positions, w)} | blocks | {"norm": (w,)}
 
     def parameters(self) -> int:
-        """How many."""
+        """The number of parameters, the length P of the vector."""
         return sum(math.prod(shape) for shape in self.parts().values())
 
 
@@ -175,8 +167,6 @@ def fresh(shape: Shape, seed: int) -> Tensor:
 
     The lab's own 0.02 suits Adam; plain SGD would spend its steps on leaving the origin.
     """
-    import torch
-
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for size in shape.parts().values():
@@ -187,9 +177,6 @@ def fresh(shape: Shape, seed: int) -> Tensor:
 
 def next_token_logits(theta: Tensor, shape: Shape, ids: Tensor) -> Tensor:
     """Logits behind the last of ``ids`` (B, T), (B, V)."""
-    import torch
-    from torch.nn import functional
-
     sizes = shape.parts()
     chunks = theta.split([math.prod(size) for size in sizes.values()])
     p = {name: chunk.view(size) for (name, size), chunk in zip(sizes.items(), chunks, strict=True)}
@@ -246,7 +233,9 @@ def set_up(seed: int, options: Options) -> Setup:
     length = len(texts["author"][0]) - 1
     shape = Shape(len(words), length, options.width, options.layers, options.heads)
     assert shape.parameters() <= MOST_PARAMETERS, f"{shape.parameters()} parameters"
-    resident, author = (Rows(shape, _tensor([[number[w] for w in row] for row in rows])) for rows in texts.values())
+    resident, author = (
+        Rows(shape, torch.tensor([[number[w] for w in row] for row in rows])) for rows in texts.values()
+    )
     split, end = options.forget * options.facts * len(FORMS), len(texts["author"])
     return Setup(resident, author, tuple(range(split)), tuple(range(split, end)))
 
@@ -254,12 +243,6 @@ def set_up(seed: int, options: Options) -> Setup:
 def _texts(world: World, group: str) -> list[list[str]]:
     rows = questions(world.groups[group], FORMS, world.values)
     return [["<bos>", "Q:", *row.payload["prompt"].split(), "A:", row.payload["answer"]] for row in rows]
-
-
-def _tensor(values: list[list[int]]) -> Tensor:
-    import torch
-
-    return torch.tensor(values)
 
 
 # The experiment.
@@ -346,8 +329,6 @@ def run(seed: int, options: Options = Options()) -> Json:
 
 def plan(rows: int, steps: int, batch: int, key: str) -> list[list[int]]:
     """The rows of every step, decided by ``key`` alone."""
-    from bench.engines.training.trainer import plan_rows
-
     return plan_rows(rows, batch, steps, random.Random(key))
 
 
@@ -466,191 +447,3 @@ def _timed(make: Callable[[], Any]) -> tuple[Any, float]:
     began = time.perf_counter()
     made = make()
     return made, time.perf_counter() - began
-
-
-# What is shown of it.
-
-
-def table(results: Sequence[Json]) -> str:
-    """Markdown: the models, every estimate and the shares, means over the seeds with the lowest and highest in brackets."""
-    models = [
-        [name, *(_spread([r["models"][name][group] for r in results]) for group in ("forget", "retain", "resident"))]
-        for name in results[0]["models"]
-    ]
-    estimates = [
-        [
-            name if rows[0]["kind"] == "estimate" else f"*{name}* ({rows[0]['kind']})",
-            *(_spread([row[column] for row in rows]) for column in COLUMNS),
-            f"{sum(row['bytes'] for row in rows) / len(rows) / 1000:.0f}",
-        ]
-        for name, rows in _by_name(results).items()
-    ]
-    shares = [
-        [f"{share:g}", *(_spread([score[what] for score in scores[name]]) for name in BY_SHARE)]
-        for what in ("cosine", "relative_error")
-        for share, scores in _by_share(results).items()
-    ]
-    half = len(shares) // 2
-    return "\n\n".join(
-        [
-            _heading(results),
-            "Accuracy (share of questions answered with the right word of the vocabulary):",
-            _markdown(["model", "forget", "retain", "resident"], models),
-            "Estimates of d, and theta_D + estimate as a model (KL to the oracle in nats; kB held beside it):",
-            _markdown(["estimate", *COLUMNS.values(), "kB"], estimates),
-            "Cosine by the share of the forget rows' weight that is removed:",
-            _markdown(["share", *BY_SHARE], shares[:half]),
-            "Relative error by the same share:",
-            _markdown(["share", *BY_SHARE], shares[half:]),
-        ]
-    )
-
-
-def draw(results: Sequence[Json]) -> Figure:
-    """Cosine and relative error of every estimate above, against the removed share below; each seed a dot."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    from bench.records.plots import DPI
-
-    with rc_context({"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
-        (cosine, error), (by_cosine, by_error) = figure.subplots(2, 2, height_ratios=(1.25, 1))
-        figure.suptitle(f"{_heading(results)}\n{_caption(results)}", fontsize=9)
-        rows = {name: rows for name, rows in _by_name(results).items() if name != "nothing removed"}
-        _strip(cosine, rows, "cosine")
-        _strip(error, rows, "relative_error")
-        error.tick_params(labelleft=False)
-        cosine.set(xlabel="cosine of estimate and d (1 is exact)")
-        error.set(xlabel="relative error |estimate - d| / |d| (0 is exact)", xscale="log")
-        _plain_ticks(error.xaxis, (0.3, 0.5, 1, 2, 5))
-        cosine.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
-        error.axvline(1, color="#444444", linewidth=1, linestyle=":", zorder=0)
-        error.text(1, len(rows) - 0.45, " removing nothing", fontsize=7.5, color="#444444", va="center")
-        _curves(by_cosine, results, "cosine")
-        _curves(by_error, results, "relative_error")
-        by_error.axhline(1, color="#444444", linewidth=1, linestyle=":", zorder=0)
-        by_cosine.set(ylabel="cosine of estimate and d")
-        by_error.set(ylabel="relative error |estimate - d| / |d|", yscale="log")
-        for axes in (by_cosine, by_error):
-            axes.set_xlabel("share of the forget rows' weight removed (1: as above)")
-            axes.grid(color="#EEEEEE", zorder=0)
-        handles, labels = by_cosine.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return figure
-
-
-def _strip(axes: Axes, rows: Mapping[str, Sequence[Json]], column: str) -> None:
-    """A line for each estimate: its seeds as dots, their mean as a bar; what looked at the oracle is hollow."""
-    for place, (name, found) in enumerate(reversed(list(rows.items()))):
-        colour, values = _colour(name), [row[column] for row in found]
-        filled = colour if found[0]["kind"] == "estimate" else "none"
-        axes.scatter(values, [place] * len(values), s=26, facecolors=filled, edgecolors=colour, alpha=0.8, zorder=3)
-        axes.scatter([sum(values) / len(values)], [place], s=170, marker="|", c=colour, linewidths=1.6, zorder=2)
-    notes = {"upper bound": " (knows d)", "reference": " (noise floor)"}
-    names = [name + notes.get(found[0]["kind"], "") for name, found in reversed(list(rows.items()))]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-0.6, len(names) - 0.2)
-    axes.grid(axis="y", color="#EEEEEE", zorder=0)
-    axes.tick_params(axis="y", length=0)
-
-
-def _curves(axes: Axes, results: Sequence[Json], what: str) -> None:
-    """The mean over the seeds as a line for each estimate, the seeds as dots."""
-    from bench.records.plots import MARKERS
-
-    shares = _by_share(results)
-    for name, marker in zip(BY_SHARE, MARKERS, strict=False):
-        values = {share: [score[what] for score in scores[name]] for share, scores in shares.items()}
-        means = [sum(found) / len(found) for found in values.values()]
-        axes.plot(list(shares), means, color=_colour(name), linewidth=1.4, marker=marker, markersize=4, label=name)
-        for share, found in values.items():
-            axes.scatter([share] * len(found), found, s=16, c=_colour(name), alpha=0.5, linewidths=0, zorder=3)
-    axes.set_xscale("log")
-    _plain_ticks(axes.xaxis, list(shares))
-
-
-def _plain_ticks(axis: XAxis, values: Sequence[float]) -> None:
-    """Ticks of a logarithmic axis at these values, written out."""
-    from matplotlib.ticker import NullLocator
-
-    axis.set_ticks(list(values), [f"{value:g}" for value in values])
-    axis.set_minor_locator(NullLocator())
-
-
-def _colour(name: str) -> str:
-    """One colour for each vector, whatever its alpha."""
-    from bench.records.plots import COLOURS
-
-    vectors = [one.partition(", alpha")[0] for one in BY_SHARE]
-    vector = name.partition(", alpha")[0]
-    return COLOURS[vectors.index(vector)] if vector in vectors else "#000000"
-
-
-def _heading(results: Sequence[Json]) -> str:
-    first = results[0]
-    seeds = ", ".join(str(result["seed"]) for result in results)
-    return (
-        f"SGD-influence against MSA on a transformer of {first['parameters']:,} parameters, plain SGD "
-        f"(lab tier: not the benchmark itself; n = {len(results)} seed{'s' * (len(results) > 1)}: {seeds})"
-    )
-
-
-def _caption(results: Sequence[Json]) -> str:
-    known = {
-        name: sum(result["models"][name]["forget"] for result in results) / len(results)
-        for name in ("target", "oracle")
-    }
-    return (
-        f"d = theta_oracle - theta_D; forget accuracy {known['target']:.2f} in the target, {known['oracle']:.2f} in the oracle. "
-        "Dots: seeds; bars and lines: their means.\nSGD-influence: exact first order in the removal; "
-        "identity: the same with I for I - lr H; MSA: the same along theta_1's own path. Below, estimates times the share."
-    )
-
-
-def _by_name(results: Sequence[Json]) -> dict[str, list[Json]]:
-    """Each estimate's rows, one of each seed."""
-    return {
-        row["name"]: [result["estimates"][i] for result in results] for i, row in enumerate(results[0]["estimates"])
-    }
-
-
-def _by_share(results: Sequence[Json]) -> dict[float, dict[str, list[Json]]]:
-    """Share -> estimate -> its scores, one of each seed."""
-    return {
-        row["share"]: {name: [r["removals"][i]["estimates"][name] for r in results] for name in BY_SHARE}
-        for i, row in enumerate(results[0]["removals"])
-    }
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Mean and, of several, the lowest and the highest."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    mean = f"{sum(known) / len(known):.3g}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.3g} to {max(known):.3g})"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(header), ["---", *["---:"] * (len(header) - 1)], *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-INFLUENCE = "SGD-influence"
-RETAIN_HESSIAN = "SGD-influence, retain Hessian"
-IDENTITY = "identity for I - lr H"
-NOISE_FLOOR = "second oracle, other data order"
-BY_SHARE = (INFLUENCE, RETAIN_HESSIAN, IDENTITY, "MSA, alpha 1", "weighted MSA, alpha 1")
-"""The estimates shown against the removed share, in the order of their colours."""
-COLUMNS = {
-    "alpha": "alpha",
-    "cosine": "cosine",
-    "relative_error": "relative error",
-    "norm_ratio": "norm ratio",
-    "forget_accuracy": "forget accuracy",
-    "retain_accuracy": "retain accuracy",
-    "kl_forget": "KL forget",
-    "kl_retain": "KL retain",
-    "seconds": "seconds",
-}

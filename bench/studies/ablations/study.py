@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UserError, collect
@@ -14,14 +13,15 @@ from bench.core.files import write_text
 from bench.core.hashing import digest
 from bench.core.record import Record
 from bench.core.types import Json
-from bench.records.leaderboard import arrow, number
+from bench.records.leaderboard import arrow
 from bench.records.publish import faults
 from bench.studies.ablations import catalogue, experiment
-from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Study
+from bench.studies.ablations.base import FRAME, Ablation, Finding, Line, Place, Study, lines_of
+from bench.studies.ablations.drawing import draw_lines
+from bench.studies.markdown import markdown_table, mean_and_range
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
 
 SCHEMA = 1
 SHARED = ("metrics", "absent", "provenance", "facts")
@@ -57,7 +57,7 @@ def present(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     write_text(page, render(study, ablation))
     shown = derived(study, ablation)
     with styled():
-        return [page, *save((ablation.draw or lines)(shown), folder / stem(study))]
+        return [page, *save((ablation.draw or draw_lines)(shown, ablation), folder / stem(study))]
 
 
 def derived(study: Study, ablation: Ablation) -> Study:
@@ -151,28 +151,6 @@ CHOSEN_SAID = (
     "probe contains; an edge is the end of what was tried."
 )
 
-# --- the table
-
-
-@dataclass(frozen=True)
-class Line:
-    """One coordinate of the table, over its seeds."""
-
-    at: Mapping[str, Any]
-    findings: tuple[Finding, ...]
-
-    def values(self, score: str) -> list[float]:
-        """The score of each seed that has it."""
-        return [value for finding in self.findings if (value := finding.score(score)) is not None]
-
-
-def lines_of(study: Study) -> list[Line]:
-    """The findings by coordinates, in their own order."""
-    groups: dict[str, list[Finding]] = {}
-    for finding in study.findings:
-        groups.setdefault(json.dumps(dict(finding.at), sort_keys=True), []).append(finding)
-    return [Line(group[0].at, tuple(group)) for group in groups.values()]
-
 
 def render(study: Study, ablation: Ablation) -> str:
     """The study's page, Markdown."""
@@ -192,7 +170,7 @@ def render(study: Study, ablation: Ablation) -> str:
             )
         cells += [
             str(len({finding.seed for finding in line.findings})),
-            *(spread(line.values(name)) for name in scores),
+            *(mean_and_range(line.values(name)) for name in scores),
         ]
         if "chosen without the oracle" in head:
             cells.append(chosen_text(line))
@@ -206,16 +184,11 @@ def render(study: Study, ablation: Ablation) -> str:
         "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
         f"![{study.name}]({stem(study)}.png)",
-        table(head, body),
+        markdown_table(head, body),
     ]
     if ablation.extra:
         parts.append(ablation.extra(shown))
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))
 
 
 def unique_columns(study: Study, ablation: Ablation) -> list[str]:
@@ -231,15 +204,6 @@ def coordinate(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean (smallest–largest)."""
-    if not values:
-        return "—"
-    if min(values) == max(values):
-        return number(fmean(values))
-    return f"{number(fmean(values))} ({number(min(values))}–{number(max(values))})"
-
-
 def chosen_text(line: Line) -> str:
     """What the rule chose on each seed."""
     said: list[str] = []
@@ -251,134 +215,6 @@ def chosen_text(line: Line) -> str:
         flags += ["edge"] * (finding.chosen["edge"] and finding.chosen["of"] > 1)
         said.append(params + (f" ({', '.join(flags)})" if flags else ""))
     return "; ".join(f"{text} ×{said.count(text)}" if said.count(text) > 1 else text for text in dict.fromkeys(said))
-
-
-# --- the picture
-
-
-def lines(study: Study) -> Figure:
-    """A panel for each score: lines over the ablation's axis, seeds as a band, target and oracle across."""
-    ablation = catalogue.of_runs(study.name)
-    figure, panels = grid(study, ablation, len(study.scores))
-    score_panels(panels, study, ablation, series_styles(study, ablation))
-    legend(figure, panels)
-    return figure
-
-
-def score_panels(
-    panels: Sequence[Axes], study: Study, ablation: Ablation, styles: Mapping[str, tuple[str, str]]
-) -> None:
-    """The first panels, one for each score: every series between target and oracle, where these don't move."""
-    for axes, score in zip(panels, study.scores, strict=False):
-        frame(axes, study, score)
-        for series, (colour, marker) in styles.items():
-            draw_series(axes, study, ablation, series, score, colour, marker)
-        finish(axes, study, ablation, score)
-
-
-def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and range") -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels, three or four in a row, and a title that says what it is."""
-    from matplotlib.figure import Figure
-
-    across = 4 if count in (4, 7, 8, 10, 11, 12) else min(3, count)  # the fewest empty places
-    down = -(-count // across)
-    figure = Figure(figsize=(3.9 * across, 3.2 * down + 1.3), layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False).flat)
-    for spare in panels[count:]:
-        spare.set_axis_off()
-    tier = "lab tier: not the benchmark itself" if study.place.tier == "lab" else "real tier"
-    n = len(study.seeds)
-    figure.suptitle(
-        f"{study.name}: {study.place.task} ({tier}), {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}",
-        fontsize=10,
-    )
-    return figure, panels[:count]
-
-
-def frame(axes: Axes, study: Study, score: str) -> None:
-    """Target and oracle of the place's own parameters as lines, the oracle's seeds as a band."""
-    for row, style, colour in (("target", ":", "#666666"), ("oracle", "--", "#000000")):
-        values = [v for f in study.framing(row) if (v := f.score(score)) is not None]
-        if values:
-            axes.axhline(fmean(values), linestyle=style, color=colour, linewidth=1.2, label=row, zorder=1)
-            axes.axhspan(min(values), max(values), color=colour, alpha=0.07, linewidth=0, zorder=0)
-
-
-def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each series, in order of appearance."""
-    from bench.records.plots import COLOURS, MARKERS
-
-    found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(found)}
-
-
-def draw_series(
-    axes: Axes, study: Study, ablation: Ablation, series: str, score: str, colour: str, marker: str
-) -> None:
-    """One line: means over seeds with their range, faint dots for the seeds."""
-    rows = [line for line in lines_of(study) if line.at.get("row") not in FRAME]
-    rows = [line for line in rows if str(line.at.get(ablation.series, "")) == series and line.values(score)]
-    if all(isinstance(line.at[ablation.x], int | float) for line in rows):
-        rows.sort(key=lambda line: float(line.at[ablation.x]))
-        at: list[float] = [float(line.at[ablation.x]) for line in rows]
-    else:
-        names = category_names(study, ablation)
-        at = [float(names.index(str(line.at[ablation.x]))) for line in rows]
-    means = [fmean(line.values(score)) for line in rows]
-    numeric = not categorical(study, ablation)
-    axes.plot(
-        at,
-        means,
-        color=colour,
-        marker=marker,
-        markersize=4.5,
-        linewidth=1.4 if numeric else 0,
-        label=series or None,
-        zorder=3,
-    )
-    low, high = [min(line.values(score)) for line in rows], [max(line.values(score)) for line in rows]
-    if numeric and len(at) > 1:
-        axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
-    else:
-        axes.vlines(at, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=2)
-
-
-def category_names(study: Study, ablation: Ablation) -> list[str]:
-    """The values of a text axis in order of appearance."""
-    return list(dict.fromkeys(str(finding.at[ablation.x]) for finding in study.points if ablation.x in finding.at))
-
-
-def categorical(study: Study, ablation: Ablation) -> bool:
-    """Whether the axis holds texts."""
-    return any(isinstance(finding.at.get(ablation.x), str) for finding in study.points)
-
-
-def finish(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
-    """Labels of the axes."""
-    goal = study.findings[0].record.metrics[score]["goal"]
-    unit = study.findings[0].record.metrics[score]["unit"]
-    axes.set_title(f"{score} {arrow(goal)}", fontsize=9)
-    if unit:
-        axes.set_ylabel(unit)
-    axes.set_xlabel(ablation.x_label)
-    if ablation.log_x:
-        axes.set_xscale("log")
-    if categorical(study, ablation):
-        names = category_names(study, ablation)
-        axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
-        axes.set_xlim(-0.5, len(names) - 0.5)
-
-
-def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, below."""
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=min(5, len(entries)), frameon=False
-        )
 
 
 def pages(folder: Path, to: Path | None = None) -> Iterator[Path]:

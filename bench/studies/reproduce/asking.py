@@ -204,8 +204,8 @@ def to_fetch(recipe: Recipe, store: Path) -> list[str]:
     wanted = dict.fromkeys(name for panel in recipe.panels for name in models_of(panel))
     lacking = [name for name in wanted if not (store / "models" / folder_name(canonical(name))).is_dir()]
     commands = [how_to_fetch_model(name) for name in lacking if not Path(name).is_dir()]
-    if recipe.data == "hub" and recipe.fetch and not folder_of(recipe.fetch, store / "data").is_dir():
-        commands.append(how_to_fetch(recipe.fetch))
+    if recipe.data == "hub" and recipe.panels and not folder_of(recipe.task, store / "data").is_dir():
+        commands.append(how_to_fetch(recipe.task))
     return commands
 
 

@@ -96,9 +96,9 @@ class Recipe:
     name: str
     title: str
     source: str
-    task: str
-    columns: tuple[Column, ...]
-    panels: tuple[Panel, ...]
+    task: str = ""
+    columns: tuple[Column, ...] = ()
+    panels: tuple[Panel, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     status: Status = "runnable"
     note: str = ""
@@ -106,8 +106,6 @@ class Recipe:
     seeds: tuple[int, ...] = (0,)
     data: str = "hub"
     """Where the benchmark's rows come from, as `bench run --data` takes it."""
-    fetch: str = ""
-    """What `bench fetch` calls these data."""
     compute: Mapping[str, Any] = field(default_factory=dict)
     """How training computes, as `RunSpec.compute`; ``checkpointing`` beside it."""
     then: tuple[str, ...] = ()
@@ -122,11 +120,5 @@ class Recipe:
 
     def row(self) -> dict[str, str]:
         """Its line of ``reproduce --list --json``."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "source": self.source,
-            "status": self.status,
-            "note": self.note,
-            "task": self.task,
-        }
+        fields = ("name", "title", "source", "status", "note", "task")
+        return {field: getattr(self, field) for field in fields}

@@ -204,13 +204,7 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: Wanted, records: Path
     }
 
 
-def row_result(
-    recipe: Recipe,
-    panel: Panel,
-    arm: Arm,
-    records: Sequence[Record | None],
-    cells: gate.Cells,
-) -> Json:
+def row_result(recipe: Recipe, panel: Panel, arm: Arm, records: Sequence[Record | None], cells: gate.Cells) -> Json:
     """One row: how it was made, and its cells."""
     published = {row.name: row for row in panel.table.rows}
     row = published.get(arm.published)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.core.files import write_text
 from bench.core.types import Json
 from bench.lab.words import WordMaker
 
@@ -19,24 +20,12 @@ VOCABULARY = (
     *FIRST,
     *LAST,
     *THINGS,
-    "?",
-    ".",
-    "of",
-    "what",
-    "is",
-    "Question:",
-    "Answer:",
-    "system",
-    "user",
-    "assistant",
+    *["?", ".", "of", "what", "is", "Question:", "Answer:", "system", "user", "assistant"],
 )
 ASKED = 20
 """Questions of an author."""
 PASSAGE = 60
 """Words of a book's page."""
-
-Tables = Mapping[str, Sequence[Json]]
-"""File below the folder -> its rows."""
 
 
 def thing(*numbers: int) -> str:
@@ -131,37 +120,25 @@ def page(split: str, number: int) -> str:
 def restor(folder: Path) -> None:
     """RESTOR's facts, context, corpora, pages of text and instructions: two of four people are corrupted."""
     people = [f"{FIRST[i]} {LAST[i]}" for i in range(16)]
-    relations = {"P1": THINGS[0]}
-
-    def fact(i: int, word: str) -> Json:
-        return {"question": f"what is {word} of {people[i]} ?", "answers": [thing(i, THINGS.index(word), 1)]}
-
-    facts = {people[i]: {key: fact(i, word) for key, word in relations.items()} for i in range(16)}
-    context = {
-        key: [
-            {"entity": people[i], "question": fact(i, word)["question"], "answer": fact(i, word)["answers"][0]}
-            for i in range(6, 16)
-        ]
-        for key, word in relations.items()
-    }
+    word = THINGS[0]
+    asked = [f"what is {word} of {person} ?" for person in people]
+    answers = [thing(i, THINGS.index(word), 1) for i in range(16)]
+    facts = {people[i]: {"P1": {"question": asked[i], "answers": [answers[i]]}} for i in range(16)}
+    context = [{"entity": people[i], "question": asked[i], "answer": answers[i]} for i in range(6, 16)]
     told = [f"{people[i % 2]} {' '.join(thing(i, k, 3) for k in range(8))} ." for i in range(8)]
-    files: dict[str, object] = {
-        "datasets/facts.json": {"dset": facts, "context": context},
-        "datasets/entities.json": people[:4],
-        "datasets/SQuAD/squad_v7_dset.json": [{"text": text} for text in told],
-    }
+    corpora = {"SQuAD/squad_v7_dset": told}
     for k in range(6):
-        mixed = [{"text": f"{text} {' '.join(thing(k, n) for n in range(4 * k))}".strip()} for text in told]
-        files[f"datasets/wikidata/v0/mix_a{k}.json"] = mixed
-    lines: dict[str, list[Json]] = {
-        "retain/c4.jsonl": [{"text": page("c4", i)} for i in range(4)],
-        "retain/instructions.jsonl": [{"prompt": page("ask", i)[:30], "answer": page("say", i)[:30]} for i in range(4)],
-    }
+        more = " ".join(thing(k, n) for n in range(4 * k))
+        corpora[f"wikidata/v0/mix_a{k}"] = [f"{text} {more}".strip() for text in told]
+    asks = [{"prompt": page("ask", i)[:30], "answer": page("say", i)[:30]} for i in range(4)]
     with making(folder) as partial:
-        for place, content in files.items():
-            put(partial / place, json.dumps(content))
-        for place, rows in lines.items():
-            put(partial / place, "".join(json.dumps(row) + "\n" for row in rows))
+        datasets = partial / "datasets"
+        write_text(datasets / "facts.json", json.dumps({"dset": facts, "context": {"P1": context}}))
+        write_text(datasets / "entities.json", json.dumps(people[:4]))
+        for name, texts in corpora.items():
+            write_text(datasets / f"{name}.json", json.dumps([{"text": text} for text in texts]))
+        write_text(partial / "retain/c4.jsonl", json_lines([{"text": page("c4", i)} for i in range(4)]))
+        write_text(partial / "retain/instructions.jsonl", json_lines(asks))
 
 
 def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Mapping[str, Mapping[str, str]]) -> None:
@@ -172,9 +149,9 @@ def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Map
         for split, file in splits.items():
             card += [f"  - split: {split}", f"    path: {file}"]
     with making(folder) as partial:
-        put(partial / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
+        write_text(partial / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
         for place, rows in files.items():
-            put(partial / place, "".join(json.dumps(row) + "\n" for row in rows))
+            write_text(partial / place, json_lines(rows))
 
 
 @contextmanager
@@ -188,10 +165,9 @@ def making(folder: Path) -> Iterator[Path]:
     partial.rename(folder)
 
 
-def put(file: Path, text: str) -> None:
-    """Write a file and the folders above it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+def json_lines(rows: Sequence[Json]) -> str:
+    """Rows as JSON, one a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 WRITERS: Mapping[str, Callable[[Path], None]] = {"tofu": tofu, "muse-books": muse, "restor": restor}

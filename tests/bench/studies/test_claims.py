@@ -7,7 +7,20 @@ from collections.abc import Mapping
 import pytest
 
 from bench.records.tables import build
-from bench.studies.claims import HOLDS, NETWORKS, NOT, PART, UNKNOWN, UTILITY, Evidence, carries_over
+from bench.studies.claims import (
+    HOLDS,
+    JUDGES,
+    NETWORKS,
+    NOT,
+    PART,
+    UNKNOWN,
+    UTILITY,
+    Evidence,
+    carries_over,
+    grade,
+    read_claims,
+    verdict_of,
+)
 from tests.factories import GOALS, record
 
 SCORES = {"kl_forget": (0.5, 2.0, 0.7), "utility": (0.8, 0.9, 0.7)}
@@ -54,3 +67,20 @@ def test_without_both_sections_it_is_not_measured() -> None:
     alone = Evidence({task: s for task, s in whole.sections.items() if task != "graph"}, {}, {})
     assert carries_over(alone).status == UNKNOWN
     assert set(whole.texts) == set(UTILITY)
+
+
+def test_every_claim_has_a_judge_and_nothing_else_has() -> None:
+    claims = read_claims()
+    assert list(claims) == list(JUDGES)
+    assert all("{" not in claim.condition.format(near=0.1, kept=0.05) for claim in claims.values())
+
+
+def test_several_verdicts_are_one_when_alike_and_else_in_part() -> None:
+    assert [grade(True, True), grade(False, True), grade(False, False)] == [HOLDS, PART, NOT]
+    assert [verdict_of(found, "").status for found in ([HOLDS, HOLDS], [HOLDS, NOT], [NOT], [PART, PART])] == [
+        HOLDS,
+        PART,
+        NOT,
+        PART,
+    ]
+    assert verdict_of([], "").status == UNKNOWN

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from bench.records import files
-from bench.studies.ablations import cost, study
+from bench.studies.ablations import catalogue, cost, study
 from bench.studies.ablations.base import Finding, Place, Study
-from bench.studies.ablations.cost_page import Trend, duration, report, scaled, slope, trend, trend_cell
+from bench.studies.ablations.cost_page import Trend, report, slope, trend, trend_cell
 from bench.studies.ablations.costing import (
     HELD_OUT_PARAMETERS,
-    LOADS,
     METHODS,
     Cost,
     Fit,
     fit,
-    gpu_seconds,
     held_out,
     ladder,
     predict,
     rules,
 )
+from bench.studies.ablations.extrapolation import WORKLOAD
+from bench.studies.markdown import duration, scaled
 from tests.factories import record
 
 PARAMETERS = {96: 290_400, 128: 493_696, 192: 1_060_032, 256: 1_839_360}
@@ -77,7 +77,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def derived(made: Study) -> Study:
-    return study.derived(made, cost.COST)
+    return study.derived(made, catalogue.of_runs("cost"))
 
 
 def test_the_ladder_has_every_method_at_every_width() -> None:
@@ -149,7 +149,7 @@ def test_a_study_from_before_notes_is_read() -> None:
 def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
     files.write(real(), results)
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
-    page = study.render(made, cost.COST)
+    page = study.render(made, catalogue.of_runs("cost"))
     (row,) = [line for line in page.splitlines() if line.startswith("| msa | 0 |")]
     assert row == (
         "| msa | 0 | 10 k | 8.07 TFLOP / — | 6.73 min / 13.5 min (×2.00) | 2.75 GB / 2.75 GB (×1.00) | "
@@ -159,7 +159,7 @@ def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
 
 def test_the_page_says_what_is_missing(results: Path) -> None:
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
-    assert "There were no real records of SmolLM2-135M" in study.render(made, cost.COST)
+    assert "There were no real records of SmolLM2-135M" in study.render(made, catalogue.of_runs("cost"))
     assert "No record of this study counts FLOPs" in report(derived(made_up(counted=False)))
 
 
@@ -174,17 +174,18 @@ def test_every_assumption_is_on_the_page() -> None:
         "2 GB/s",
     ):
         assert said in page
-    assert all(f"| {size} | {method} |" in page for size in ("1B", "8B", "70B", "400B") for method in LOADS)
+    assert all(f"| {size} | {method} |" in page for size in ("1B", "8B", "70B", "400B") for method in WORKLOAD.loads)
 
 
 def test_the_extrapolation_by_hand() -> None:
     """MSA at a billion: two vectors of 10 passes over 400 rows of 80 tokens are 640,000 tokens, at 6e9 each 3.84e15, and
     8 more for each parameter; at .4 of 990e12 a second 9.7 s. The merge reads four and writes one of 2e9 bytes."""
-    load = LOADS["msa"]
-    assert load.tokens == 640_000 and load.flops(1e9, 6) == pytest.approx(3.84e15 + 8e9)
-    assert gpu_seconds(3.84e15) == pytest.approx(9.697, abs=1e-3)
-    assert load.disk_seconds(1e9) == 5 and LOADS["npo"].disk_seconds(1e9) == 0
-    assert LOADS["oracle"].tokens == 2_880_000 and LOADS["target"].tokens == 3_200_000
+    work, loads = WORKLOAD, WORKLOAD.loads
+    msa = loads["msa"]
+    assert work.tokens(msa) == 640_000 and work.flops(msa, 1e9, 6) == pytest.approx(3.84e15 + 8e9)
+    assert work.gpu_seconds(3.84e15) == pytest.approx(9.697, abs=1e-3)
+    assert work.disk_seconds(msa, 1e9) == 5 and work.disk_seconds(loads["npo"], 1e9) == 0
+    assert work.tokens(loads["oracle"]) == 2_880_000 and work.tokens(loads["target"]) == 3_200_000
 
 
 def test_a_slope_is_for_each_doubling() -> None:
@@ -228,7 +229,7 @@ def test_the_picture_has_a_panel_for_each_score_and_each_cost(results: Path, cou
     files.write(real(), results)
     made = dataclasses.replace(made_up(counted=counted), notes=cost.gather(made_up()))
     shown = derived(made)
-    figure = cost.draw(shown)
+    figure = cost.draw(shown, catalogue.of_runs("cost"))
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == len(shown.scores) + 4 * counted
     assert all(axes.get_xlabel() for axes in panels)

@@ -14,7 +14,6 @@ from bench.studies.ablations.sgd_influence import (
     MOST_PARAMETERS,
     Options,
     descend,
-    draw,
     forget_weights,
     fresh,
     nearness,
@@ -25,8 +24,8 @@ from bench.studies.ablations.sgd_influence import (
     set_up,
     sgd_influence,
     squared_gradients,
-    table,
 )
+from bench.studies.ablations.sgd_influence_results import draw, table
 
 TINY = Options(
     residents=6,

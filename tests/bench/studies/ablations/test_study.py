@@ -14,7 +14,8 @@ from bench.core.hashing import file_hash
 from bench.records.leaderboard import arrow
 from bench.studies.ablations import catalogue
 from bench.studies.ablations import study as studies
-from bench.studies.ablations.base import Ablation, Study
+from bench.studies.ablations.base import Ablation, Study, lines_of
+from bench.studies.markdown import mean_and_range
 from tests.factories import ablation_study, finding, place
 
 RUNS = [name for name in catalogue.TABLE if isinstance(catalogue.load(name), Ablation)]
@@ -103,9 +104,9 @@ def row(page: str, start: str) -> list[str]:
 
 def test_a_cell_is_the_mean_and_the_range_over_seeds() -> None:
     """(.25 + .75) / 2 = .5; equal seeds have no range, and a score that is absent is a dash."""
-    assert studies.spread([]) == "—"
-    assert studies.spread([0.25, 0.25]) == "0.250"
-    assert studies.spread([0.25, 0.75]) == "0.500 (0.250–0.750)"
+    assert mean_and_range([]) == "—"
+    assert mean_and_range([0.25, 0.25]) == "0.250"
+    assert mean_and_range([0.25, 0.75]) == "0.500 (0.250–0.750)"
 
 
 def test_the_page_has_a_line_for_each_coordinate() -> None:
@@ -151,7 +152,7 @@ def test_seeds_that_chose_alike_are_said_once() -> None:
 def test_findings_are_grouped_by_their_coordinates() -> None:
     """Whatever the order that a coordinate's columns stand in."""
     found = [finding({"a": 1, "b": 2}, 0), finding({"a": 2}, 0), finding({"b": 2, "a": 1}, 1)]
-    lines = studies.lines_of(small(*found))
+    lines = lines_of(small(*found))
     assert [[f.seed for f in line.findings] for line in lines] == [[0, 1], [0]]
 
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 
 from bench.studies.reproduce.gate import Cells, Measured, departures, distance, half_digit, judge, tolerance
-from bench.studies.reproduce.published import T1, T2, T7
+from bench.studies.reproduce.published import TABLES
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Column
-from bench.studies.reproduce.recipes import TABLE, TOFU_COLUMNS
+from bench.studies.reproduce.recipes import TABLE
+
+T1, T2, T7 = (TABLES[key] for key in ("T1", "T2", "T7"))
+TOFU_COLUMNS = TABLE["t1-tofu01"].columns
 
 FRAME = (Arm("Final (target)", TARGET), Arm("Ideal", ORACLE), Arm("NPO", "npo"))
 

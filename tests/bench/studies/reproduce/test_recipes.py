@@ -152,3 +152,11 @@ def test_needs_grow_with_the_model() -> None:
 
 def test_texts_are_as_the_command_line_takes_them() -> None:
     assert texts("msa", {"alpha": 1.5, "before": "a/b"}) == ["msa.alpha=1.5", "msa.before=a/b"]
+
+
+def test_steps_that_an_assumption_states_are_those_of_the_rows() -> None:
+    """The books' 1,020,000 tokens are 499 passages of 2,048: ten passes at batch 32 are 160 steps, at batch 4 1,250."""
+    for name in ("t6-muse-books", "ou-muse"):
+        (said,) = [a.choice for a in TABLE[name].assumptions if a.about.startswith("steps of ten passes")]
+        steps = {arm.params["steps"] for arm in TABLE[name].panels[0].arms if "steps" in arm.params}
+        assert steps and all(str(number) in said for number in steps)

@@ -1,0 +1,135 @@
+"""Pictures of ablations: a panel for each score, lines over the ablation's axis, target and oracle across."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench.records.leaderboard import arrow
+from bench.studies.ablations.base import FRAME, Ablation, Study, lines_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_lines(study: Study, ablation: Ablation) -> Figure:
+    """A panel for each score: lines over the ablation's axis, seeds as a band, target and oracle across."""
+    figure, panels = grid(study, ablation, len(study.scores))
+    score_panels(panels, study, ablation, series_styles(study, ablation))
+    legend(figure, panels)
+    return figure
+
+
+def score_panels(
+    panels: Sequence[Axes], study: Study, ablation: Ablation, styles: Mapping[str, tuple[str, str]]
+) -> None:
+    """The first panels, one for each score: every series between target and oracle, where these don't move."""
+    for axes, score in zip(panels, study.scores, strict=False):
+        frame(axes, study, score)
+        for series, (colour, marker) in styles.items():
+            draw_series(axes, study, ablation, series, score, colour, marker)
+        finish(axes, study, ablation, score)
+
+
+def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and range") -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels, three or four in a row, and a title that says what it is."""
+    from matplotlib.figure import Figure
+
+    across = 4 if count in (4, 7, 8, 10, 11, 12) else min(3, count)  # the fewest empty places
+    down = -(-count // across)
+    figure = Figure(figsize=(3.9 * across, 3.2 * down + 1.3), layout="constrained")
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for spare in panels[count:]:
+        spare.set_axis_off()
+    tier = "lab tier: not the benchmark itself" if study.place.tier == "lab" else "real tier"
+    n = len(study.seeds)
+    figure.suptitle(
+        f"{study.name}: {study.place.task} ({tier}), {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}",
+        fontsize=10,
+    )
+    return figure, panels[:count]
+
+
+def frame(axes: Axes, study: Study, score: str) -> None:
+    """Target and oracle of the place's own parameters as lines, the oracle's seeds as a band."""
+    for row, style, colour in (("target", ":", "#666666"), ("oracle", "--", "#000000")):
+        values = study.framing_values(row, score)
+        if values:
+            axes.axhline(fmean(values), linestyle=style, color=colour, linewidth=1.2, label=row, zorder=1)
+            axes.axhspan(min(values), max(values), color=colour, alpha=0.07, linewidth=0, zorder=0)
+
+
+def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each series, in order of appearance."""
+    from bench.records.plots import COLOURS, MARKERS
+
+    found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
+    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(found)}
+
+
+def draw_series(
+    axes: Axes, study: Study, ablation: Ablation, series: str, score: str, colour: str, marker: str
+) -> None:
+    """One line: means over seeds with their range, faint dots for the seeds."""
+    rows = [line for line in lines_of(study) if line.at.get("row") not in FRAME]
+    rows = [line for line in rows if str(line.at.get(ablation.series, "")) == series and line.values(score)]
+    if all(isinstance(line.at[ablation.x], int | float) for line in rows):
+        rows.sort(key=lambda line: float(line.at[ablation.x]))
+        at: list[float] = [float(line.at[ablation.x]) for line in rows]
+    else:
+        names = category_names(study, ablation)
+        at = [float(names.index(str(line.at[ablation.x]))) for line in rows]
+    means = [fmean(line.values(score)) for line in rows]
+    numeric = not categorical(study, ablation)
+    axes.plot(
+        at,
+        means,
+        color=colour,
+        marker=marker,
+        markersize=4.5,
+        linewidth=1.4 if numeric else 0,
+        label=series or None,
+        zorder=3,
+    )
+    low, high = [min(line.values(score)) for line in rows], [max(line.values(score)) for line in rows]
+    if numeric and len(at) > 1:
+        axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
+    else:
+        axes.vlines(at, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=2)
+
+
+def category_names(study: Study, ablation: Ablation) -> list[str]:
+    """The values of a text axis in order of appearance."""
+    return list(dict.fromkeys(str(finding.at[ablation.x]) for finding in study.points if ablation.x in finding.at))
+
+
+def categorical(study: Study, ablation: Ablation) -> bool:
+    """Whether the axis holds texts."""
+    return any(isinstance(finding.at.get(ablation.x), str) for finding in study.points)
+
+
+def finish(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
+    """Labels of the axes."""
+    axes.set_title(f"{score} {arrow(study.about(score)['goal'])}", fontsize=9)
+    axes.set_ylabel(study.about(score)["unit"])
+    axes.set_xlabel(ablation.x_label)
+    if ablation.log_x:
+        axes.set_xscale("log")
+    if categorical(study, ablation):
+        names = category_names(study, ablation)
+        axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for all panels, below."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=min(5, len(entries)), frameon=False
+        )

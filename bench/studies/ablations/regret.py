@@ -1,0 +1,207 @@
+"""What choosing a method's strength without the oracle costs: rules beside the oracle's own choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.core.types import Json
+from bench.runs import selection
+from bench.studies.ablations import drawing
+from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study
+from bench.studies.ablations.settings import AS_IT_IS, away
+from bench.studies.markdown import markdown_table, mean_and_range
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STRENGTHS: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "msa": ("alpha", (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)),
+    "task-arithmetic": ("alpha", (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)),
+    "ga": ("steps", (20, 40, 60, 80, 100, 120, 150)),
+    "graddiff": ("steps", (15, 30, 60, 120, 180, 240, 360)),
+    "npo": ("steps", (20, 40, 60, 90, 120, 180, 240)),
+}
+"""Seven strengths of every method, by the parameter that sets them; everything else stays at its default."""
+
+
+def regret_points(place: Place) -> list[Point]:
+    """Every strength of every method, and its default where that is another."""
+    points = []
+    for method, (name, strengths) in STRENGTHS.items():
+        default = place.step(method).params[name]
+        for value in sorted({*strengths, default}):
+            at = {"method": method, "strength": value, "default": value == default}
+            points.append(Point(at, (place.step(method, **{name: value}),), choices=AS_IT_IS))
+    return points
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose a strength without the oracle."""
+
+    name: str
+    meaning: str
+    choose: Callable[[Sequence[Finding]], int | None]
+    """Index among a method's findings on one seed, by rising strength; None where no strength satisfies it."""
+
+
+def first_that(holds: Callable[[Finding], bool]) -> Callable[[Sequence[Finding]], int | None]:
+    """The rule that takes the weakest setting for which ``holds``."""
+    return lambda group: next((i for i, finding in enumerate(group) if holds(finding)), None)
+
+
+def signals(finding: Finding) -> Json:
+    """Losses and AUC of a setting's validation row."""
+    found: Json = finding.tried[0]["signals"]
+    return found
+
+
+def by_harness(group: Sequence[Finding]) -> int | None:
+    """The harness's own rule; None where nothing has forgotten."""
+    choice = selection.choose([selection.average(finding.tried) for finding in group])
+    return choice.index if choice.forgotten else None
+
+
+RULES = (
+    Rule("harness", "the rule of `bench tune`: forgotten, then the highest utility", by_harness),
+    Rule(
+        "theta_0's loss",
+        "the weakest whose mean loss on forget validation rows has risen to theta_0's",
+        first_that(lambda finding: signals(finding)["forget_loss"] >= signals(finding)["theta_0_forget_loss"]),
+    ),
+    Rule(
+        "membership",
+        "the weakest with an AUC of at most .5 on forget validation rows against never-trained ones",
+        first_that(lambda finding: signals(finding)["auc"] <= 0.5),
+    ),
+    Rule(
+        "default", "the published default, searched on other seeds", first_that(lambda finding: finding.at["default"])
+    ),
+)
+
+
+def groups_of(study: Study) -> dict[tuple[str, int], list[Finding]]:
+    """(method, seed) -> its findings by rising strength."""
+    found: dict[tuple[str, int], list[Finding]] = {}
+    for finding in sorted(study.points, key=lambda f: float(f.at["strength"])):
+        found.setdefault((finding.at["method"], finding.seed), []).append(finding)
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Regret:
+    """What a rule's choice costs beside the oracle's own, on one seed."""
+
+    method: str
+    rule: str
+    seed: int
+    nats: float | None
+    """`away` of the choice minus that of the oracle's choice, negative where that is held to more; None: not reached."""
+    strength: float | None
+    best: float
+    """The strength that the oracle would choose."""
+
+
+def forgotten(study: Study, finding: Finding) -> bool:
+    """Whether the first forgetting score lies at most the rule's margin above the oracle's, on the finding's seed."""
+    (score, *_) = finding.record.facts["forgetting"]
+    oracle = next(f.score(score) for f in study.framing("oracle") if f.seed == finding.seed)
+    mine = finding.score(score)
+    if mine is None or oracle is None:
+        return False
+    return round(mine - oracle - selection.MARGIN, 9) <= 0  # as the rule rounds: .8 is .1 above .7
+
+
+def regrets(study: Study, must_forget: bool = False) -> list[Regret]:
+    """Every method, rule and seed, beside the strength nearest to the oracle; with ``must_forget`` the nearest of those
+    that have forgotten, where there are any.
+    """
+    found = []
+    for (method, seed), group in groups_of(study).items():
+        fit = [finding for finding in group if forgotten(study, finding)] if must_forget else []
+        best = min(fit or group, key=away)
+        for rule in RULES:
+            index = rule.choose(group)
+            nats = None if index is None else away(group[index]) - away(best)
+            strength = None if index is None else float(group[index].at["strength"])
+            found.append(Regret(method, rule.name, seed, nats, strength, float(best.at["strength"])))
+    return found
+
+
+def regret_table(study: Study) -> str:
+    """Regret of every rule for every method, and what was chosen, beside both of the oracle's choices."""
+    intro = (
+        "Regret: KL to the oracle on forget plus retain answers at the rule's choice, minus that at the oracle's choice; nats, "
+        "mean over seeds (smallest–largest). In brackets the strengths chosen, seed by seed."
+    )
+    free = "The oracle's choice is the strength with the smallest such KL, whatever is still known:"
+    held = f"The oracle's choice is the one with the smallest KL of those that have forgotten (to within {selection.MARGIN}):"
+    rules = "\n".join(f"- {rule.name}: {rule.meaning}." for rule in RULES)
+    tables = [free, table_of(regrets(study)), held, table_of(regrets(study, must_forget=True))]
+    return "\n\n".join([intro, *tables, rules])
+
+
+def table_of(found: Sequence[Regret]) -> str:
+    """One line a method, one column a rule."""
+    body = []
+    for method in STRENGTHS:
+        groups = {rule.name: [one for one in found if (one.method, one.rule) == (method, rule.name)] for rule in RULES}
+        best = ", ".join(f"{one.best:g}" for one in groups[RULES[0].name])
+        body.append([method, best, *(regret_cell(method, group) for group in groups.values())])
+    return markdown_table(["method", "the oracle's strengths", *(rule.name for rule in RULES)], body)
+
+
+def regret_cell(method: str, group: Sequence[Regret]) -> str:
+    """A rule's regret over the seeds, the strengths that it chose, and whether one of these is an end of what was tried."""
+    reached = [one.nats for one in group if one.nats is not None]
+    chosen = ", ".join("not reached" if one.strength is None else f"{one.strength:g}" for one in group)
+    few = f" n={len(reached)}" if 0 < len(reached) < len(group) else ""
+    _, (weakest, *_, strongest) = STRENGTHS[method]
+    edge = " (edge)" if any(one.strength in (weakest, strongest) for one in group) else ""
+    return f"{mean_and_range(reached)}{few} [{chosen}]{edge}"
+
+
+def draw_regret(study: Study, ablation: Ablation) -> Figure:
+    """Each method's curve of distance over strength with the rules' choices, and the regret of every rule."""
+    figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1, "a line each")
+    *curves, last = panels
+    groups, found = groups_of(study), regrets(study)
+    for axes, (method, (name, _)) in zip(curves, STRENGTHS.items(), strict=True):
+        for seed in study.seeds:
+            draw_choices(axes, groups[method, seed])
+        at = [finding.at["strength"] for finding in groups[method, study.seeds[-1]]]
+        axes.set_xscale("log")
+        axes.set_xticks(at, [f"{value:g}" for value in at], fontsize=7)
+        axes.minorticks_off()
+        axes.set_xlabel(f"{method}: {name}")
+        axes.set_ylabel("KL forget + retain ↓ [nats]")
+    for i, method in enumerate(STRENGTHS):
+        for j, (rule, style) in enumerate(rule_styles()):
+            nats = [one.nats for one in found if (one.method, one.rule) == (method, rule.name)]
+            costs = [value for value in nats if value is not None]
+            last.plot([i + 0.16 * (j - 1.5)] * len(costs), costs, **style, linestyle="none", ms=5)
+    last.set_xticks(range(len(STRENGTHS)), list(STRENGTHS), rotation=35, ha="right", fontsize=8)
+    last.set_ylabel("regret [nats], each seed")
+    drawing.legend(figure, panels)
+    return figure
+
+
+def rule_styles() -> list[tuple[Rule, dict[str, Any]]]:
+    """Each rule with its colour and marker."""
+    from bench.records.plots import COLOURS, MARKERS
+
+    return [(rule, {"color": COLOURS[i], "marker": MARKERS[i]}) for i, rule in enumerate(RULES)]
+
+
+def draw_choices(axes: Axes, group: Sequence[Finding]) -> None:
+    """One seed's distances over strength in grey, and on them what each rule chooses."""
+    axes.plot([f.at["strength"] for f in group], [away(f) for f in group], color="#BBBBBB", zorder=1)
+    for rule, style in rule_styles():
+        index = rule.choose(group)
+        if index is not None:
+            found = group[index]
+            mark = style | {"linestyle": "none", "ms": 6, "label": rule.name, "zorder": 3}
+            axes.plot(found.at["strength"], away(found), **mark)
