@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from bench.assets.data_sets import DATA_SETS
 from bench.assets.git import cloned, git_blob
-from bench.assets.published_tables import BLOBS
 from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, rows_apart
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
@@ -21,7 +21,7 @@ from bench.core.hashing import folder_hash
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
 from bench.real.restor.corpus import CORPORA, read
-from bench.real.restor.rows import choose, instructions, split, spread, tenth
+from bench.real.restor.rows import choose, instructions, split, tenth
 from bench.real.restor.tier import known, spoken
 from bench.runs.asked import Asked
 from bench.runs.context import Work
@@ -115,8 +115,7 @@ def plan_of(model: Path, data: Path, folder: Path, methods: tuple[str, ...], **m
     return make_plan(asked, folder / "out", Store(folder / "store"))
 
 
-def test_a_tenth_is_held_back_and_rows_are_spread() -> None:
-    assert spread(range(10), 4) == (0, 2, 5, 7) and spread(range(3), 4) == (0, 1, 2) == spread(range(3), 0)
+def test_a_tenth_is_held_back() -> None:
     rows = [Example(str(i), {}) for i in range(12)]
     parted = tenth(rows)
     assert [row.id for row in parted.validation] == ["0", "10"] and len(parted.probed) == 10
@@ -389,13 +388,15 @@ def test_the_answer_is_parted_from_the_question(data: Path) -> None:
 
 
 def test_every_corpus_has_the_name_of_its_published_file() -> None:
-    assert set(BLOBS) == set(CORPORA) and all(re.fullmatch("[0-9a-f]{40}", blob) for blob in BLOBS.values())
+    tables = DATA_SETS["restor"].tables
+    assert set(tables) - {"questions"} == set(CORPORA)
+    assert all(re.fullmatch("[0-9a-f]{40}", tables[corpus].identity) for corpus in CORPORA)
 
 
 @here
 def test_the_published_files_make_the_whole_benchmark(model: Path, tmp_path: Path) -> None:
     for corpus in ("mix_a0", "mix_a1", "mix_a2", "mix_a3", "squad_v7"):
-        assert git_blob(REAL / "datasets" / CORPORA[corpus]) == BLOBS[corpus]
+        assert git_blob(REAL / "datasets" / CORPORA[corpus]) == DATA_SETS["restor"].tables[corpus].identity
     scenario = prepared(
         Restor(documents=0, probed=0, known=False, retain=0, passage=0), setting(model, REAL), tmp_path
     ).scenario

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
-from bench.assets.published_tables import RESTOR as CORPORA
+from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError, unknown
 from bench.studies.reproduce import published
 from bench.studies.reproduce.published import PAPER, PEER, SPLITS, Table, ou_muse, ou_tofu
@@ -230,7 +230,7 @@ def tofu_panel(name: str, table: Table, split: str, model: str, arms: tuple[Arm,
 
 def passages_of(corpus: str) -> int:
     """Passages of a corpus."""
-    return CORPORA[corpus].rows or MOST_PASSAGES
+    return DATA_SETS["restor"].tables[corpus].rows or MOST_PASSAGES
 
 
 def restor_panel(name: str, table: Table, model: str, arms: tuple[Arm, ...], corpus: str, words: int) -> Panel:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.published_tables import MUSE_COUNTS, STAND_IN
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.lab.model import word_tokenizer
 from bench.real.muse.rows import (
+    MUSE_COUNTS,
+    STAND_IN,
     Cut,
     Document,
     Library,
@@ -269,7 +270,7 @@ def test_other_data_are_not_the_stand_in(data: str, tokens: str) -> None:
 def test_the_benchmark_is_known_by_its_counts(tokens: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = tuple(len(rows) for rows in books().values())
     assert len(counts) == len(MUSE_COUNTS)
-    monkeypatch.setattr("bench.assets.published_tables.MUSE_COUNTS", counts)
+    monkeypatch.setattr("bench.real.muse.rows.MUSE_COUNTS", counts)
     muse_rows.cache_clear()
     assert muse_rows(data, tokens, Cut(chunk=48)).exact
     assert not muse_rows(data, tokens, Cut(chunk=48, probed=3)).exact
