@@ -37,7 +37,6 @@ class Finetune(Method):
 
     summary: ClassVar[str] = "plain fine-tuning on retain rows (rewound: Mu and Klabjan 2024); for ablations"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
-    version: ClassVar[int] = 1
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:

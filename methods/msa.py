@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.assets.history import choose
-from bench.core.contracts import Context, Method, Preset, Recipe, Settings, Term, product
+from bench.core.contracts import Context, Method, Recipe, Term
 from bench.core.errors import Unmet, unknown
 from bench.core.types import Checkpoint, Example, Request
 from bench.engines.loaders import checkpoint_at
@@ -63,108 +63,6 @@ class MSA(Method):
     summary: ClassVar[str] = "model state arithmetic on an earlier checkpoint (arXiv 2506.20941)"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 2
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset(
-            {"alpha": 1.15, "beta": 0.25, "steps": 300}, "bench tune, results/tune/lab-tofu-msa.json (edge of its grid)"
-        ),
-        "lab-restor": Preset(
-            {"alpha": 0.5, "beta": 0.25, "steps": 400, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-msa.json (edge of its grid)",
-        ),
-        "lab-muse-books": Preset(
-            {"alpha": 1.0, "steps": 240, "lr": 0.0005},
-            "bench tune, results/tune/lab-muse-books-msa.json (edge of its grid)",
-        ),
-        "lab-graph": Preset(
-            {"alpha": 0.35, "steps": 60, "lr": 0.005}, "bench tune, results/tune/lab-graph-msa.json (edge of its grid)"
-        ),
-        "lab-digits": Preset(
-            {"alpha": 0.35, "steps": 60, "lr": 0.0005}, "bench tune, results/tune/lab-digits-msa.json"
-        ),
-        "real-books-public-domain": Preset(
-            {"alpha": 1.0, "steps": 20, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
-        ),
-        "real-muse-books": Preset(
-            {"alpha": 1.0, "steps": 20, "lr": 1e-4, "text_batch": 2}, "stated for small real models, not searched"
-        ),
-        "real-restor": Preset(
-            {"alpha": 1.0, "steps": 50, "lr": 1e-4, "text_batch": 8},
-            "stated for small real models, not searched: two passes over 200 documents",
-        ),
-        "real-tofu": Preset(
-            {"alpha": 0.75, "steps": 20, "lr": 5e-05, "batch": 8, "text_batch": 4},
-            "bench tune, results/tune/real-tofu-msa.json",
-        ),
-        "official": Preset(
-            {"recipe": "official", "lr": 1e-5}, "the authors' training script (mehrdadsaberi/MSA_unlearning)"
-        ),
-        "lab-tofu-official": Preset(
-            {"recipe": "official", "lr": 2e-4},
-            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
-        ),
-        "lab-restor-official": Preset(
-            {"recipe": "official", "lr": 2e-4},
-            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
-        ),
-        "lab-muse-books-official": Preset(
-            {"recipe": "official", "lr": 5e-4},
-            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
-        ),
-        "lab-digits-official": Preset(
-            {"recipe": "official", "lr": 5e-4},
-            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
-        ),
-        "lab-graph-official": Preset(
-            {"recipe": "official", "lr": 5e-3},
-            "the authors' recipe at the lab's learning rate: 1e-5 moves nothing here",
-        ),
-        "lora": Preset({"lora": 8, "lr": 2e-3}, "low-rank vectors; a tenfold learning rate, as is usual for adapters"),
-        "fisher": Preset(
-            {"weights": "fisher"}, "influence weights from the diagonal Fisher, near to PerTA (2601.22030)"
-        ),
-        "gradient": Preset(
-            {"weights": "gradient"}, "influence weights from mean gradients, near to PerTA (2601.22030)"
-        ),
-        "random": Preset({"vector": "random"}, "control: a random vector of the same norm, tensor by tensor"),
-        "shuffled": Preset({"vector": "shuffled"}, "control: the forget vector's entries in random places"),
-        "others": Preset({"vector": "others"}, "control: the vector of as many retain rows"),
-    }
-    space: ClassVar[Mapping[str, Settings]] = {
-        "lab-tofu": (
-            *product(lr=(2e-4,), steps=(120,), beta=(0.0,), alpha=(0.75, 0.9, 1.0, 1.15, 1.3)),
-            *product(lr=(2e-4,), steps=(120,), beta=(0.25,), alpha=(0.75, 0.9, 1.0, 1.15)),
-            *product(lr=(2e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15, 1.3)),
-            *product(lr=(2e-4,), steps=(300,), beta=(0.25,), alpha=(0.9, 1.0, 1.15, 1.3)),
-            *product(lr=(2e-4,), steps=(600,), beta=(0.0,), alpha=(0.75, 0.9, 1.0, 1.15)),
-            *product(lr=(5e-4,), steps=(300,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.15)),
-        ),
-        "lab-restor": (
-            *product(
-                lr=(2e-4,), steps=(200,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
-            ),
-            *product(lr=(2e-4,), steps=(200,), beta=(0.25,), text_batch=(32,), alpha=(0.3, 0.5, 0.75, 1.0)),
-            *product(lr=(2e-4,), steps=(400,), beta=(0.0,), text_batch=(32,), alpha=(0.2, 0.3, 0.4, 0.5, 0.6, 0.75)),
-            *product(lr=(2e-4,), steps=(400,), beta=(0.25,), text_batch=(32,), alpha=(0.4, 0.5, 0.6, 0.75)),
-            *product(lr=(2e-4,), steps=(400,), beta=(0.5,), text_batch=(32,), alpha=(0.5,)),
-            *product(lr=(2e-4,), steps=(800,), beta=(0.0,), text_batch=(32,), alpha=(0.3, 0.4, 0.5, 0.6, 0.75)),
-        ),
-        "lab-muse-books": (
-            *product(lr=(5e-4,), steps=(120,), beta=(0.0, 0.25), alpha=(0.75, 0.9, 1.0, 1.25)),
-            *product(lr=(5e-4,), steps=(240,), beta=(0.0,), alpha=(0.6, 0.75, 0.9, 1.0, 1.25, 1.5)),
-            *product(lr=(3e-4,), steps=(240,), beta=(0.0,), alpha=(1.0, 1.25)),
-        ),
-        "lab-digits": (
-            *product(steps=(60,), lr=(1e-4,), beta=(0.0,), alpha=(0.75, 1.0, 1.5, 2.0)),
-            *product(steps=(60,), lr=(2e-4,), beta=(0.0, 0.25), alpha=(0.5, 0.75, 1.0, 1.5)),
-            *product(steps=(60,), lr=(5e-4,), beta=(0.0,), alpha=(0.15, 0.25, 0.35, 0.5)),
-        ),
-        "lab-graph": (
-            *product(steps=(60,), lr=(1e-3,), beta=(0.0,), alpha=(0.75, 1.0, 1.25, 1.5)),
-            *product(steps=(60,), lr=(2e-3,), beta=(0.0, 0.25), alpha=(0.35, 0.5, 0.65, 0.8)),
-            *product(steps=(60,), lr=(5e-3,), beta=(0.0,), alpha=(0.15, 0.25, 0.35, 0.5)),
-        ),
-        "real": product(steps=(20,), batch=(8,), text_batch=(4,), lr=(5e-5,), alpha=(0.5, 0.75, 1.0, 1.25)),
-    }
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""

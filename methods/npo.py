@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Context, Method, Preset, Recipe, Settings, product
+from bench.core.contracts import Batch, Context, Method, Recipe
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent, retain_rows, streams
 
@@ -66,75 +65,7 @@ class NPO(Method):
 
     summary: ClassVar[str] = "negative preference optimisation with a retain loss (Zhang et al. 2024)"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
-    version: ClassVar[int] = 1
     together: ClassVar[int] = 2
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "lab-tofu": Preset(
-            {"beta": 1.0, "steps": 240, "lr": 0.0003}, "bench tune, results/tune/lab-tofu-npo.json (edge of its grid)"
-        ),
-        "lab-restor": Preset(
-            {"beta": 1.0, "retain_weight": 5.0, "steps": 240, "lr": 0.0003, "text_batch": 32},
-            "bench tune, results/tune/lab-restor-npo.json (edge of its grid)",
-        ),
-        "lab-muse-books": Preset(
-            {"beta": 1.0, "per_token": True, "steps": 120, "lr": 0.0006},
-            "bench tune, results/tune/lab-muse-books-npo.json (edge of its grid)",
-        ),
-        "lab-graph": Preset(
-            {"beta": 3.0, "steps": 240, "lr": 0.002}, "bench tune, results/tune/lab-graph-npo.json (edge of its grid)"
-        ),
-        "lab-digits": Preset(
-            {"beta": 1.0, "steps": 30, "lr": 0.001}, "bench tune, results/tune/lab-digits-npo.json (edge of its grid)"
-        ),
-        "real-books-public-domain": Preset(
-            {"steps": 10, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
-            "stated for small real models, not searched",
-        ),
-        "real-muse-books": Preset(
-            {"steps": 10, "lr": 5e-5, "text_batch": 2, "per_token": True, "beta": 1.0},
-            "stated for small real models, not searched",
-        ),
-        "real-restor": Preset({"steps": 40, "lr": 5e-5, "text_batch": 8}, "stated for small real models, not searched"),
-        "real-tofu": Preset(
-            {"steps": 20, "lr": 5e-05, "batch": 8, "text_batch": 4},
-            "bench tune, results/tune/real-tofu-npo.json (edge of its grid)",
-        ),
-        "per-token": Preset({"per_token": True, "beta": 1.0}, "for whole passages: the summed ratio saturates there"),
-        "small-retain": Preset({"retain": "forget"}, "MSA's retain budget (docs/design.md, honesty rule 5)"),
-    }
-    space: ClassVar[Mapping[str, Settings]] = {
-        "lab-tofu": (
-            *product(beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(40, 80, 160, 240)),
-            *product(beta=(1.0,), lr=(1e-4,), steps=(320,)),
-            *product(beta=(0.5,), lr=(1e-4, 3e-4), steps=(80, 160)),
-            *product(beta=(3.0,), lr=(1e-4,), steps=(80, 160, 240)),
-            *product(beta=(3.0,), lr=(3e-4,), steps=(80, 160)),
-            *product(beta=(0.3,), lr=(1e-4,), steps=(80, 160)),
-        ),
-        "lab-restor": (
-            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(1e-4, 3e-4), steps=(60, 120, 240)),
-            *product(text_batch=(32,), retain_weight=(1.0,), beta=(1.0,), lr=(3e-4,), steps=(60, 120)),
-            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.3, 3.0), lr=(3e-4,), steps=(120,)),
-            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.1, 1.0), lr=(3e-5,), steps=(120, 240)),
-            *product(text_batch=(32,), retain_weight=(1.0,), beta=(0.1, 1.0), lr=(1e-4,), steps=(60, 120)),
-            *product(text_batch=(32,), retain_weight=(5.0,), beta=(0.3, 3.0), lr=(1e-4,), steps=(60, 120)),
-        ),
-        "lab-muse-books": (
-            *product(per_token=(True,), beta=(1.0,), lr=(1e-4, 2e-4, 3e-4), steps=(60, 120, 180)),
-            *product(per_token=(True,), beta=(1.0,), lr=(6e-4,), steps=(60, 120)),
-            *product(per_token=(True,), beta=(0.3, 3.0), lr=(3e-4,), steps=(120,)),
-            *product(per_token=(False,), beta=(0.1,), retain_weight=(5.0,), lr=(3e-4,), steps=(60, 120, 180)),
-        ),
-        "lab-digits": (
-            *product(beta=(1.0, 3.0), lr=(3e-4, 1e-3), steps=(30, 60, 120)),
-            *product(beta=(0.3, 10.0), lr=(1e-3,), steps=(30, 60)),
-        ),
-        "lab-graph": (
-            *product(beta=(1.0, 3.0), lr=(2e-3, 5e-3), steps=(60, 120, 240)),
-            *product(beta=(0.3, 10.0), lr=(5e-3,), steps=(60, 120)),
-        ),
-        "real": product(batch=(8,), text_batch=(4,), lr=(2e-5, 5e-5), steps=(10, 20)),
-    }
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 
     def problems(self) -> list[str]:

@@ -36,7 +36,6 @@ class Repair(Method):
 
     summary: ClassVar[str] = "fine-tuning on instructions after unlearning (RESTOR's repair on LIMA); for --then"
     needs: ClassVar[frozenset[str]] = frozenset({"instructions"})
-    version: ClassVar[int] = 1
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:

@@ -16,7 +16,6 @@ class Retrain(Method):
 
     summary: ClassVar[str] = "the oracle: retrained without the forget set; the definition of unlearning"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
-    version: ClassVar[int] = 1
 
     def checkpoints(self) -> int:
         """None, for the same reason."""

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
 from bench.core.errors import UserError, unknown
+from bench.core.sampling import evenly_spread
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
 from bench.lab.build import ORACLES, Architecture, Options, history, onward, resident_pretraining
@@ -34,7 +35,7 @@ from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, content_hash
-from bench.real.restor.rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, spread, tenth
+from bench.real.restor.rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, tenth
 from bench.real.scenario import (
     history_of,
     oracles_of,
@@ -240,10 +241,10 @@ class Restor(Options, Task):
         oracles = [train(retain, f"oracle-{i}", order=i) for i in range(self.oracles)] if retrained else []
         asked = restor_run.Asked(
             corrupted.probed,
-            spread(clean.probed, self.probed),
-            spread(told.probed, self.probed),
-            spread(untold.probed, self.probed),
-            spread(pages.probed, self.probed),
+            evenly_spread(clean.probed, self.probed),
+            evenly_spread(told.probed, self.probed),
+            evenly_spread(untold.probed, self.probed),
+            evenly_spread(pages.probed, self.probed),
             self.sampled,
         )
         return Scenario(
@@ -288,7 +289,7 @@ class Restor(Options, Task):
         corrupted, clean = rows.about("corrupted"), rows.about("clean")
         if not self.known:
             return Questions(self.held(corrupted), self.held(clean), {})
-        clean = spread(clean, TRIED * self.probed)
+        clean = evenly_spread(clean, TRIED * self.probed)
         found = restor_run.known(work, setting.before, corrupted + clean)
         right = {side: tuple(row for row in found.right if side in row.tags) for side in suite.SIDES}
         for side, known in right.items():

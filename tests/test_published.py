@@ -13,6 +13,7 @@ from bench.core.record import Record
 from bench.records.files import load
 from bench.records.leaderboard import check
 from bench.runs.rescore import rescore_command
+from bench.runs.search import chosen_preset
 from bench.runs.selection import Outcome, choose, steps_for
 from bench.studies.ablations import experiment, study
 from bench.studies.claims import render
@@ -82,9 +83,9 @@ def test_books_are_learnt_to_the_letter_and_the_oracle_never_saw_them() -> None:
 def test_defaults_are_what_the_search_chose(path: Path) -> None:
     search = json.loads(path.read_text())
     method = registry.load("methods", search["method"])
-    preset = method.presets[search["place"]]
+    preset, chosen = method.presets[search["place"]], chosen_preset(search)
     assert {**registry.defaults(method), **preset.params} == search["params"]
-    assert path.name in preset.source, "the default cites its search"
+    assert preset.source == chosen.source, "the settings file says what `bench tune --write` would write"
     outcomes = [
         Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"], s["fine"])
         for s in search["settings"]

@@ -10,13 +10,26 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.assets.models import FETCHED, fetched_hash
-from bench.assets.published_tables import BOOKS, MUSE_BOOKS, RESTOR, TOFU, Published
+from bench.assets.git import cloned
+from bench.assets.models import FETCHED, fetched_hash, how_to_fetch
 from bench.core.errors import UserError
+from bench.core.files import read_toml
 from bench.core.hashing import digest, file_hash, tree_hash
 
 FILES = "files"
 """Folder of a fetched data set's rows, beside its `FETCHED`."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is published of a table of a data set."""
+
+    rows: int | None
+    """None: nobody here knows."""
+    identity: str = ""
+    """Of the content, as `bench fetch --check` makes it; empty: nobody here knows."""
+    fields: tuple[str, ...] = ()
+    """The fields of a row that are read, in the order of the identity."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class DataSet:
 
     @property
     def source(self) -> str:
-        """Where it comes from, for people."""
+        """Where it comes from, as records and messages say it."""
         return f"hub {self.hub}" if self.hub else self.git
 
 
@@ -50,27 +63,20 @@ class Place:
     """Empty for what is read from the hub itself."""
 
 
-DATA_SETS = {
-    data.name: data
-    for data in (
-        DataSet("tofu", "MIT", TOFU, hub="locuslab/TOFU", revision="324592d84ae4f482ac7249b9285c2ecdb53e3a68"),
-        DataSet(
-            "muse-books",
-            "see its card; the books are in copyright",
-            MUSE_BOOKS,
-            hub="muse-bench/MUSE-Books",
-            revision="051ba90319e920d410d87cfdbd61f25843c1b892",
-        ),
-        DataSet(
-            "restor",
-            "MIT; its SQuAD part CC BY-SA 4.0",
-            RESTOR,
-            git="https://github.com/k1rezaei/restor",
-            revision="15292e58ccec7c82a14b4e05a94db06fc9689d97",
-        ),
-        DataSet("books-public-domain", "CC0 and public domain", BOOKS),
-    )
-}
+def read_data_sets() -> dict[str, DataSet]:
+    """The data sets of ``data/data_sets.toml`` by name, each with what is published of its tables."""
+    known = read_toml(Path(__file__).parent / "data" / "data_sets.toml")
+    found: dict[str, DataSet] = {}
+    for name, about in known["sets"].items():
+        tables: dict[str, Published] = {}
+        for table, row in about.pop("tables").items():
+            fields = known["fields"][row["fields"]] if "fields" in row else ()
+            tables[table] = Published(row.get("rows"), row.get("identity", ""), tuple(fields))
+        found[name] = DataSet(name, tables=tables, **about)
+    return found
+
+
+DATA_SETS = read_data_sets()
 """Name -> data set."""
 
 
@@ -111,12 +117,6 @@ def as_fetched(name: str, folder: str) -> bool:
     return bool(named == name and source == DATA_SETS[name].source and expected == tree_hash(Path(folder)))
 
 
-def how_to_fetch(name: str) -> str:
-    """The command that fetches a data set."""
-    base, at, revision = name.partition("@")
-    return f"python -m bench fetch {base}" + (f" --revision {revision}" if at else "")
-
-
 def resolve(task: str, data: str, takes_files: bool, data_dir: Path) -> Place:
     """Where the rows of ``--data`` lie for a task; `UserError` with the remedy when they can't be had.
 
@@ -126,8 +126,6 @@ def resolve(task: str, data: str, takes_files: bool, data_dir: Path) -> Place:
     if takes_files:
         return files(task, data)
     if data.startswith(("git+", "https://")):
-        from bench.assets.git import cloned
-
         data = str(cloned(data, data_dir))
     if data and data != "hub":
         folder = Path(data).expanduser()

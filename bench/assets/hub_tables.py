@@ -21,8 +21,6 @@ def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[R
     Raises `Absent` when the configuration, the split or a field is missing, and `UserError` when ``data`` is a folder
     that isn't there or a hub's name that can't be reached.
     """
-    if not Path(data).expanduser().is_dir():
-        check_hub(data)
     try:
         rows = read_table(data, config, split)
     except (ValueError, OSError) as error:
@@ -30,7 +28,7 @@ def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[R
         raise Absent(f"the data have no '{split}' of the configuration '{config}' ({shorter(reason)})") from error
     if not rows:
         raise Absent(f"the configuration '{config}' has no rows in '{split}'")
-    if missing := [field for field in fields if field not in rows[0]]:
+    if missing := missing_fields(rows, fields):
         raise Absent(f"the configuration '{config}' lacks the field {' and '.join(missing)}")
     if gaps := [(number, field) for number, row in enumerate(rows) for field in fields if has_gap(row[field])]:
         number, field = gaps[0]
@@ -39,6 +37,11 @@ def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[R
             "fill it in or take the row out; nothing stands in for it."
         )
     return rows
+
+
+def missing_fields(rows: Sequence[Row], fields: Sequence[str]) -> list[str]:
+    """Those of the ``fields`` that the first row doesn't have; all of them where there is no row."""
+    return [field for field in fields if not rows or field not in rows[0]]
 
 
 def has_gap(value: Any) -> bool:
@@ -74,17 +77,20 @@ def told(place: str, config: str, broken: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def read_table(place: str, config: str, split: str = "train") -> list[dict[str, Any]]:
+def read_table(place: str, config: str, split: str = "train") -> list[Row]:
     """The rows of ``load_dataset(place, config, split=split)``.
 
     A folder is read anew each time: the library's cache goes by the folder's name and gives the rows of an earlier
     state of it, or of another folder of that name. Raises the library's ValueError or OSError where there is no such
-    table, and `UserError` where its file is broken.
+    table, and `UserError` where its file is broken, or where ``place`` is neither a folder nor a data set of a hub
+    that can be reached.
     """
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        check_hub(place)
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
-    folder = Path(place).expanduser()
     with contextlib.ExitStack() as stack:
         stack.enter_context(told(place, config, DatasetGenerationError))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # progress bars

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.assets.known_models import KNOWN, PYTHIA, PYTHIA_REVISIONS, PYTHIA_STEP
+from bench.assets.tensors import index_of, read_header
 from bench.core.errors import UserError, unknown
 from bench.core.hashing import folder_hash
 from bench.core.machine import default_root
@@ -87,7 +88,7 @@ def check_name(name: str) -> None:
 
 
 def how_to_fetch(name: str) -> str:
-    """The command that fetches a model."""
+    """The command that fetches a model or a data set, maybe with a revision."""
     base, at, revision = name.partition("@")
     return f"python -m bench fetch {base}" + (f" --revision {revision}" if at else "")
 
@@ -148,7 +149,7 @@ def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
                 "save it again with `save_pretrained`, which writes safetensors."
             )
         raise UserError(f"The folder of '{name}' holds no *.safetensors: name a folder made by `save_pretrained`.")
-    missing = [file for file in ("config.json", *shards(folder)) if not (folder / file).is_file()]
+    missing = [file for file in ("config.json", *index_of(folder)) if not (folder / file).is_file()]
     if missing:
         raise UserError(f"The folder of '{name}' lacks {', '.join(missing)}: copy or fetch the whole model again.")
     check_readable(folder, name)
@@ -158,8 +159,6 @@ def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
 
 def check_readable(folder: Path, name: str) -> None:
     """`UserError` for a config that is no JSON or weights that are cut short; reads headers only."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         json.loads((folder / "config.json").read_text())
     except ValueError:
@@ -168,15 +167,9 @@ def check_readable(folder: Path, name: str) -> None:
         ) from None
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(file, "np") as weights:
-                weights.keys()
-        except (SafetensorError, OSError) as error:
+            read_header(file)
+        except (UserError, OSError) as error:
+            reason = str(error).removesuffix(" copy it again.").rstrip(",;:")
             raise UserError(
-                f"The weights '{file.name}' of '{name}' are damaged ({error}): copy or fetch the whole model again."
+                f"The weights '{file.name}' of '{name}' are damaged ({reason}): copy or fetch the whole model again."
             ) from None
-
-
-def shards(folder: Path) -> list[str]:
-    """Weight files that the folder's own index names; none without an index."""
-    index = folder / "model.safetensors.index.json"
-    return sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.assets.models import canonical
+from bench.assets.tensors import HEAD, Entry, index_of, read_config, read_header
+from bench.core.errors import UserError
+from bench.core.files import read_toml
 from bench.core.types import Checkpoint
-
-# The model
 
 
 @dataclass(frozen=True)
@@ -59,23 +58,16 @@ class Shape:
         return rank * self.layers * (attention + (2 + self.gated) * (self.hidden + self.inner))
 
 
-SHAPES = {
-    "smollm2-135m-instruct-q4": Shape(576, 30, 1536, 49152, 9, 3, 134_515_008),
-    "smollm2-135m-instruct": Shape(576, 30, 1536, 49152, 9, 3, 134_515_008),
-    "pythia-160m": Shape(768, 12, 3072, 50304, 12, 12, 162_322_944, gated=False),
-    "olmo-2-1b": Shape(2048, 16, 8192, 100352, 16, 16, 1_484_916_736),
-    "olmo-2-7b": Shape(4096, 32, 11008, 100352, 32, 32, 7_298_617_344),
-    "llama-3.2-1b-instruct": Shape(2048, 16, 8192, 128256, 32, 8, 1_235_814_400),
-    "meta-llama/Llama-3.2-1B": Shape(2048, 16, 8192, 128256, 32, 8, 1_235_814_400),
-    "llama-3.1-8b-instruct": Shape(4096, 32, 14336, 128256, 32, 8, 8_030_261_248),
-    "meta-llama/Llama-3.1-8B": Shape(4096, 32, 14336, 128256, 32, 8, 8_030_261_248),
-    "meta-llama/Meta-Llama-3-8B": Shape(4096, 32, 14336, 128256, 32, 8, 8_030_261_248),
-    "llama-2-7b": Shape(4096, 32, 11008, 32000, 32, 32, 6_738_415_616),
-    "llama-2-7b-chat": Shape(4096, 32, 11008, 32000, 32, 32, 6_738_415_616),
-    "muse-books-llama2-7b": Shape(4096, 32, 11008, 32000, 32, 32, 6_738_415_616),
-    "muse-books-llama2-7b-retrain": Shape(4096, 32, 11008, 32000, 32, 32, 6_738_415_616),
-}
-"""By name: what can be said of a model before it is fetched."""
+def read_shapes() -> dict[str, Shape]:
+    """The shapes of ``data/shapes.toml`` by known name or hub id: what can be said of a model before it is fetched."""
+    found: dict[str, Shape] = {}
+    for about in read_toml(Path(__file__).parent / "data" / "shapes.toml").values():
+        models = about.pop("models")
+        found |= dict.fromkeys(models, Shape(**about))
+    return found
+
+
+SHAPES = read_shapes()
 
 NAMES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
@@ -88,8 +80,6 @@ NAMES = {
 
 def known_shape(name: str) -> Shape | None:
     """The shape of a model by its name, with or without a revision; None for one that nobody has entered here."""
-    from bench.assets.models import canonical
-
     return SHAPES.get(canonical(name.partition("@")[0]))
 
 
@@ -102,13 +92,13 @@ def download_bytes(name: str) -> int:
 def shape_in(folder: Path) -> Shape | None:
     """The shape of a model that lies in a folder; None where its config has no such numbers."""
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_config(folder)
         config = config.get("text_config", config)
         found = {name: next(int(config[key]) for key in keys if config.get(key)) for name, keys in NAMES.items()}
-    except (OSError, ValueError, StopIteration):
+    except (OSError, ValueError, UserError, StopIteration):
         return None
     inner = next((config[key] for key in ("intermediate_size", "n_inner", "ffn_dim") if config.get(key)), 0)
-    gated = any("gate" in name for name in tensors(folder))
+    gated = any("gate" in name for name in entries_in(folder))
     return Shape(
         **found,
         inner=inner or 4 * found["hidden"],
@@ -120,37 +110,26 @@ def shape_in(folder: Path) -> Shape | None:
 
 def parameters_in(folder: Path) -> int:
     """Parameters of the weights in a folder, from the headers of its files; a head that is tied counts once."""
-    total = 0
-    tied = is_tied(folder)
-    for name, shape in tensors(folder).items():
-        size = 1
-        for side in shape:
-            size *= side
-        total += 0 if tied and name == "lm_head.weight" else size
-    return total
+    entries = entries_in(folder)
+    if is_tied(folder):
+        entries.pop(HEAD, None)
+    return sum(entry.count for entry in entries.values())
 
 
 def is_tied(folder: Path) -> bool:
     """Whether head and embedding are one tensor, as the config says it."""
     try:
-        return bool(json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"))
-    except (OSError, ValueError):
+        return bool(read_config(folder).get("tie_word_embeddings"))
+    except (OSError, UserError):
         return False
 
 
-def tensors(folder: Path) -> dict[str, Sequence[int]]:
-    """Name and shape of every tensor in a folder's safetensors; no weight is read."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():  # what else lies beside the shards is no part of the model
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        names = [file.name for file in sorted(folder.glob("*.safetensors"))]
-    found: dict[str, Sequence[int]] = {}
-    for name in names:
-        with (folder / name).open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(size))
-        found |= {key: entry["shape"] for key, entry in header.items() if key != "__metadata__"}
+def entries_in(folder: Path) -> dict[str, Entry]:
+    """Every tensor of a folder's safetensors by name; no weight is read."""
+    names = index_of(folder)  # what else lies beside the shards is no part of the model
+    found: dict[str, Entry] = {}
+    for name in names or [file.name for file in sorted(folder.glob("*.safetensors"))]:
+        found |= read_header(folder / name)[1]
     return found
 
 

@@ -35,6 +35,7 @@ TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16
 """The format's names of the types -> torch's."""
 CONSTANTS = re.compile(r"\.(rotary_emb\.(original_)?inv_freq|att(entio)?n\.masked_bias)$")
 """Floating-point buffers that follow from the config: copied from the first term, and others may lack them."""
+INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.weight"
 EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
 MOST_HEADER = 100_000_000
@@ -83,6 +84,12 @@ class TensorFiles:
         self._lock = threading.Lock()
         for file in weight_files(folder):
             header, entries = read_header(folder / file)
+            for name, entry in entries.items():
+                if entry.dtype not in SIZES:
+                    raise UserError(
+                        f"{folder.name}/{file}: tensor '{name}' has the type {entry.dtype}, which can't be summed or "
+                        f"copied ({', '.join(SIZES)})."
+                    )
             if twice := sorted(entries.keys() & self.entries.keys()):
                 raise UserError(
                     f"'{folder.name}' holds the tensor '{twice[0]}' in two files, {self.entries[twice[0]].file} and "
@@ -186,8 +193,11 @@ def weight_files(folder: Path) -> list[str]:
         raise UserError(f"There is no folder '{folder}': give the folder of a checkpoint.")
     if (folder / "model.safetensors").is_file():
         return ["model.safetensors"]
-    if (index := folder / "model.safetensors.index.json").is_file():
-        return indexed(index)
+    if files := index_of(folder):
+        for file in files:
+            if Path(file).name != file or not (folder / file).is_file():
+                raise UserError(f"{folder.name}/{INDEX} names {file}, which isn't there: copy the missing files.")
+        return files
     files = sorted(path.name for path in folder.glob("*.safetensors"))
     if whole := [name for name in files if not name.startswith("adapter_")]:
         return whole
@@ -201,17 +211,15 @@ def weight_files(folder: Path) -> list[str]:
     raise UserError(f"No safetensors in '{folder.name}': weights are read from safetensors only; {remedy}")
 
 
-def indexed(index: Path) -> list[str]:
-    """The files that an index names, all of them there."""
-    where = f"{index.parent.name}/{index.name}"
+def index_of(folder: Path) -> list[str]:
+    """The files that the folder's index of shards names, whether they are there or not; none without an index."""
+    index = folder / INDEX
+    if not index.is_file():
+        return []
     try:
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{where} can't be read as an index of safetensors: copy it again.") from None
-    for file in files:
-        if Path(file).name != file or not (index.parent / file).is_file():
-            raise UserError(f"{where} names {file}, which isn't there: copy the missing files.")
-    return files
+        raise UserError(f"{folder.name}/{INDEX} can't be read as an index of safetensors: copy it again.") from None
 
 
 def read_header(path: Path) -> tuple[bytes, dict[str, Entry]]:
@@ -241,12 +249,8 @@ def read_header(path: Path) -> tuple[bytes, dict[str, Entry]]:
         raise damaged from None
     last = 0
     for begin, end, name in sorted(spans):
-        if (dtype := entries[name].dtype) not in SIZES:
-            known = ", ".join(SIZES)
-            raise UserError(
-                f"{where}: tensor '{name}' has the type {dtype}, which can't be summed or copied ({known})."
-            )
-        if begin != last or entries[name].bytes != end - begin:
+        known = entries[name].dtype in SIZES
+        if begin != last or (known and entries[name].bytes != end - begin):
             raise damaged
         last = end
     if 8 + length + last != size:

@@ -83,7 +83,8 @@ MOST_SEED = 2**31
 def asking(seeds: str = "0,1,2", without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `asked_for` and `machine_of` in the place of its parameters ``asked`` and ``machine``.
 
-    ``without`` names those that it doesn't take; ``seeds`` is the default of its own.
+    Further parameters of the command stay its own options. ``without`` names those that it doesn't take; ``seeds`` is
+    the default of its own.
     """
 
     def options_of(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -91,14 +92,16 @@ def asking(seeds: str = "0,1,2", without: tuple[str, ...] = ()) -> Callable[[Cal
         found = {name: parameter for name, parameter in taken.items() if name not in without}
         return found | ({"seeds": found["seeds"].replace(default=seeds)} if "seeds" in found else {})
 
-    def decorate(command: Callable[[Any, Any], None]) -> Callable[..., None]:
-        words, place = options_of(asked_for), options_of(machine_of)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        words, place, own = options_of(asked_for), options_of(machine_of), options_of(command)
+        own = {name: parameter for name, parameter in own.items() if name not in ("asked", "machine")}
 
         def wrapped(**given: Any) -> None:
             asked = asked_for(**{name: given[name] for name in words})
-            command(asked, machine_of(**{name: given[name] for name in place}))
+            machine = machine_of(**{name: given[name] for name in place})
+            command(asked, machine, **{name: given[name] for name in own})
 
-        parameters = [*words.values(), *place.values()]
+        parameters = [*words.values(), *place.values(), *own.values()]
         wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

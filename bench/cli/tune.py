@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +11,14 @@ from bench.cli.options import asking
 
 
 @asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track"))
-def tune(asked: Any, machine: Any) -> None:
+def tune(
+    asked: Any,
+    machine: Any,
+    write: Annotated[
+        bool, typer.Option("--write", help="Make what was chosen the methods' preset there, in their settings files.")
+    ] = False,
+) -> None:
     """Choose each method's hyperparameters on validation rows by the stated rule, without the oracle, on other seeds."""
     from bench.runs.search import tune_command
 
-    raise typer.Exit(1 if tune_command(replace(asked, study="tune"), machine) else 0)
+    raise typer.Exit(1 if tune_command(replace(asked, study="tune"), machine, write) else 0)

@@ -6,15 +6,14 @@ are called; nothing is refused.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.assets.data_sets import DATA_SETS, FILES, DataSet, data_set, fetched, folder_of, how_to_fetch
+from bench.assets.data_sets import DATA_SETS, FILES, DataSet, Published, data_set, fetched, folder_of
+from bench.assets.git import git_blob
 from bench.assets.known_models import KNOWN
-from bench.assets.models import FETCHED, HUB_ID, folder_name, model_of, resolve
-from bench.assets.published_tables import Published
+from bench.assets.models import FETCHED, HUB_ID, folder_name, how_to_fetch, model_of, resolve
 from bench.core.errors import UserError, unknown
 from bench.core.hashing import digest
 
@@ -137,14 +136,14 @@ def verdict(known: DataSet, folder: Path, name: str, published: Published) -> Ve
 
 def hub_table(folder: Path, name: str, fields: Sequence[str]) -> Found | None:
     """A table in the hub's layout: the digest of the fields that are read; None where there is none."""
-    from bench.assets.hub_tables import read_table
+    from bench.assets.hub_tables import missing_fields, read_table
 
     config, _, split = name.partition("/")
     try:
         rows = read_table(str(folder), config, split or "train")
     except (ValueError, OSError):
         return None
-    if missing := [field for field in fields if not rows or field not in rows[0]]:
+    if missing := missing_fields(rows, fields):
         raise UserError(f"it lacks the field {' and '.join(missing)}")
     return Found(len(rows), digest([[row[field] for field in fields] for row in rows]))
 
@@ -160,9 +159,3 @@ def restor_table(folder: Path, name: str) -> Found | None:
     if not (file := corpus_file(place, name)).is_file():
         return None
     return Found(len(load_corpus(place, name)), git_blob(file))
-
-
-def git_blob(file: Path) -> str:
-    """A file's name in a git repository: sha1 of ``blob``, its size and its bytes."""
-    content = file.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -6,35 +6,20 @@ harness only through a `Context`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from bench.core.record import Score
+from bench.core.settings import FromFile
+from bench.core.settings import Preset as Preset
+from bench.core.settings import Settings as Settings
+from bench.core.settings import product as product
 from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named setting of a method, with where it comes from."""
-
-    params: Mapping[str, Any]
-    source: str
-    """The paper and table, or the tuning record that chose it."""
-
-
-Settings = tuple[dict[str, Any], ...]
-"""Parameters to try, laid over a method's defaults."""
-
-
-def product(**values: Sequence[Any]) -> Settings:
-    """Every combination of the given values, the last one varying fastest."""
-    return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
 
 
 class Row(Protocol):
@@ -221,10 +206,10 @@ class Method:
     """Of ``history``, ``retain``, ``instructions``; a task that can't meet one makes a skip with a reason."""
     version: ClassVar[int] = 1
     """Raised when the same parameters give another result."""
-    presets: ClassVar[Mapping[str, Preset]] = {}
-    """Named settings; ``<tier>-<task>`` is the default there."""
-    space: ClassVar[Mapping[str, Settings]] = {}
-    """Per ``<tier>-<task>``, or per tier: the settings that `bench tune` tries; as many for every method."""
+    presets: ClassVar[Mapping[str, Preset]] = FromFile()  # type: ignore[assignment]
+    """Named settings; ``<tier>-<task>`` is the default there. From the settings file (`bench.core.settings`)."""
+    space: ClassVar[Mapping[str, Settings]] = FromFile()  # type: ignore[assignment]
+    """Per ``<tier>-<task>``, or per tier: the settings that `bench tune` tries; as many for every method. From that file."""
     variants: ClassVar[tuple[str, ...]] = ()
     """Presets that `--methods all` runs beside the default, as ``name@variant``."""
     in_all: ClassVar[bool] = True

@@ -1,10 +1,12 @@
-"""Writing files whole: to a temporary name beside the place, then renamed into it."""
+"""Writing files whole (to a temporary name beside the place, then renamed into it), and reading tables of facts."""
 
 from __future__ import annotations
 
 import os
+import tomllib
 import uuid
 from pathlib import Path
+from typing import Any
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -24,3 +26,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8; a reader sees the old file or the new one, never half of either."""
     write_bytes(path, text.encode())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file of ours holds."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.core.errors import UserError, collect
 from bench.core.hashing import digest
+from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
 from bench.real.scenario import overlap_problems, text_of
 
@@ -75,17 +76,12 @@ def read(data: str, template: str, probed: int = 0) -> QaRows:
     return QaRows(
         plain["forget"],
         plain["retain"],
-        {side: spread(found, probed) for side, found in asked.items()},
+        {side: evenly_spread(found, probed) for side, found in asked.items()},
         Validation(held["forget"], held["retain"], held["retain"], held.get("holdout", ())),
         f"qa: {' / '.join(names)}",
         {side: len(found) for side, found in rows.items()},
         digest({side: data_hash(found) for side, found in rows.items()}),
     )
-
-
-def spread(rows: Sequence[Example], most: int) -> tuple[Example, ...]:
-    """At most ``most`` rows, evenly spread; 0 for all."""
-    return tuple(rows) if not most or len(rows) <= most else tuple(rows[i * len(rows) // most] for i in range(most))
 
 
 def read_side(path: Path, side: str, template: str) -> tuple[Example, ...]:

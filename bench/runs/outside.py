@@ -129,7 +129,7 @@ def fetch_model(name: str) -> str:
 
 def fetch_data(task: str) -> str:
     """The command that fetches a task's data."""
-    from bench.assets.data_sets import how_to_fetch
+    from bench.assets.models import how_to_fetch
 
     return f"{how_to_fetch(task)} (some MB of text)"
 

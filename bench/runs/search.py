@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.core import registry
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.record import Step
+from bench.core.settings import Preset, settings_file, write_preset
 from bench.core.types import Json
 from bench.runs.asked import Asked
 from bench.runs.jobs import Job, WorkerConfig
@@ -22,9 +24,12 @@ REPORTED = (0, 1, 2)
 """Seeds of the published tables; a search must not have seen them."""
 
 
-def tune_command(asked: Asked, machine: Machine) -> bool:
-    """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed."""
-    problems = (*asked.problems, *machine.problems(), *tune_problems(asked))
+def tune_command(asked: Asked, machine: Machine, write: bool = False) -> bool:
+    """`bench tune`; writes one record a method under ``out/tune`` and returns whether some run failed.
+
+    With ``write`` what the rule chose becomes the methods' preset of the place (`bench.core.settings`).
+    """
+    problems = (*asked.problems, *machine.problems(), *tune_problems(asked, write))
     plan = fitting(make_plan(replace(asked, problems=problems), machine))
     searches, out = searches_of(plan, asked), machine.out
     todo = [job for search in searches for job in search.jobs if not is_current(out, job)]
@@ -36,11 +41,16 @@ def tune_command(asked: Asked, machine: Machine) -> bool:
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
         print(f"FAILED {result.job.name}: {result.message}")
+    finished: list[Search] = []
     for search in searches:
         if all(is_current(out, job) for job in search.jobs):
             print(write_search(search, out))
+            finished.append(search)
         else:
             print(f"{search.place} {search.method}: no record, as some of its settings failed")
+    if write:  # after all records: a changed file makes the checkout dirty, which a record would say
+        for search in finished:
+            print(write_choice(json.loads(search.record(out).read_text())))
     return bool(failed)
 
 
@@ -55,12 +65,18 @@ class Search:
     jobs: tuple[Job, ...]
     """Setting by setting, and for each the seeds in order."""
 
+    def record(self, out: Path) -> Path:
+        """The file of what it found."""
+        return out / "tune" / f"{self.place}-{self.method}.json"
 
-def tune_problems(asked: Asked) -> list[str]:
+
+def tune_problems(asked: Asked, write: bool = False) -> list[str]:
     """Mistakes in what a search is asked, such as settings of a method or seeds that are reported."""
     found = [f"tune searches a method's own grid: leave out '@' in {name}." for name in asked.methods if "@" in name]
     own = [text for text in asked.sets if not text.startswith(f"{asked.task}.")]
     found += [f"tune searches a method's own grid: leave out --set {text}." for text in own]
+    if write and asked.task in registry.table("tasks") and (other := registry.load("tasks", asked.task).presets_of):
+        found.append(f"--write: methods take their presets of {other} on {asked.task}; leave it out.")
     if reported := sorted(set(asked.seeds) & set(REPORTED)):
         found.append(
             f"--seeds: {reported} are reported, so nothing may be chosen on them; tune on others, such as 100,101."
@@ -79,7 +95,11 @@ def searches_of(plan: Plan, asked: Asked) -> list[Search]:
     for method in (name for name in methods if name != "retrain"):
         steps = tuple(selection.steps_for(method, place))
         if not steps:
-            raise UserError(f"{method} has no settings to try for {place}: add them to its `space`.")
+            file = settings_file(registry.load("methods", method))
+            raise UserError(
+                f"{method} has no settings to try for {place}: add them to its `space`, as a box of [{place}] in "
+                f"{file.parent.name}/{file.name}."
+            )
         jobs = tuple(
             Job(replace(base, steps=(step,), seed=seed, study="tune"), "validate")
             for step in steps
@@ -99,7 +119,7 @@ def write_search(search: Search, out: Path) -> str:
     chosen = selection.report(
         search.place, search.method, search.seeds, outcomes, provenance_of_all([row["provenance"] for row in found])
     )
-    file = out / "tune" / f"{search.place}-{search.method}.json"
+    file = search.record(out)
     write_text(file, json.dumps(chosen, indent=1) + "\n")
     best = outcomes[chosen["chosen"]]
     return (
@@ -107,6 +127,21 @@ def write_search(search: Search, out: Path) -> str:
         f"utility {best.utility:.3f}{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
         f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
     )
+
+
+def chosen_preset(record: Json) -> Preset:
+    """What a search chose as a preset: the parameters that aren't the method's defaults, with the record as their source."""
+    known = registry.defaults(registry.load("methods", record["method"]))
+    params = {name: value for name, value in record["params"].items() if value != known[name]}
+    remark = " (edge of its grid)" if record["edges"] else ""
+    return Preset(params, f"bench tune, results/tune/{record['place']}-{record['method']}.json{remark}")
+
+
+def write_choice(record: Json) -> str:
+    """Make what a search chose the method's preset of the place, and say where that stands."""
+    kind, preset = registry.load("methods", record["method"]), chosen_preset(record)
+    file = write_preset(kind, record["place"], preset.params, preset.source)
+    return f"{record['place']} {record['method']}: the preset of that place now, in {file.parent.name}/{file.name}"
 
 
 def provenance_of_all(made: Sequence[Json]) -> Json:

@@ -308,13 +308,16 @@ def index_entry(node: Node) -> Json:
 
 def content_hash(folder: Path) -> str:
     """Hash of a node's files, without the file that states it."""
-    return tree_hash(folder, NODE_FILE)
+    return node_content_hash(folder, NODE_FILE)
 
 
-def tree_hash(folder: Path, leave_out: str = "") -> str:
-    """sha256 over the sorted names and the hashes of everything in ``folder``, however deep."""
+def node_content_hash(folder: Path, leave_out: str = "") -> str:
+    """sha256 over the sorted names and the hashes of everything in a node's ``folder``, level by level.
+
+    `bench.core.hashing.tree_hash` is another one: over the relative names of all files.
+    """
     entries = sorted(path for path in folder.iterdir() if path.name != leave_out)
-    return digest([[path.name, tree_hash(path) if path.is_dir() else file_hash(path)] for path in entries])
+    return digest([[path.name, node_content_hash(path) if path.is_dir() else file_hash(path)] for path in entries])
 
 
 def me() -> Json:

@@ -159,7 +159,7 @@ def test_generated_rows_and_passages_are_cut_as_said(part: Trace, setting: Setti
 def test_only_the_whole_benchmark_bears_its_name_alone(
     cut: dict[str, int], setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.assets.published_tables.MUSE_COUNTS", tuple(len(rows) for rows in books().values()))
+    monkeypatch.setattr("bench.real.muse.rows.MUSE_COUNTS", tuple(len(rows) for rows in books().values()))
     muse_rows.cache_clear()
     label = prepared(MuseBooks(chunk=48, **cut), setting, tmp_path).scenario.label
     muse_rows.cache_clear()

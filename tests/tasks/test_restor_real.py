@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from bench.assets.data_sets import DATA_SETS
 from bench.assets.git import cloned, git_blob
-from bench.assets.published_tables import BLOBS
 from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, rows_apart
 from bench.core.contracts import Setting
 from bench.core.errors import UserError
@@ -300,10 +301,16 @@ def test_a_plan_takes_a_git_repository(model: Path, tmp_path: Path) -> None:
         make_plan(replace(asked, data=f"git+file://{tmp_path}/nowhere"), Machine(tmp_path / "out", tmp_path / "store"))
 
 
+def test_every_corpus_has_the_name_of_its_published_file() -> None:
+    tables = DATA_SETS["restor"].tables
+    assert set(tables) - {"questions"} == set(CORPORA)
+    assert all(re.fullmatch("[0-9a-f]{40}", tables[corpus].identity) for corpus in CORPORA)
+
+
 @here
 def test_the_published_files_make_the_whole_benchmark(model: Path, tmp_path: Path) -> None:
     for corpus in ("mix_a0", "mix_a1", "mix_a2", "mix_a3", "squad_v7"):
-        assert git_blob(REAL / "datasets" / CORPORA[corpus]) == BLOBS[corpus]
+        assert git_blob(REAL / "datasets" / CORPORA[corpus]) == DATA_SETS["restor"].tables[corpus].identity
     scenario = prepared(
         Restor(documents=0, probed=0, known=False, retain=0, passage=0), setting(model, REAL), tmp_path
     ).scenario

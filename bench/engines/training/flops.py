@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.core.sampling import evenly_spread
 from bench.core.types import Checkpoint, Example, Json
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     opened = open_checkpoint(checkpoint, device)
     forward = training = tokens = 0
     for stream in streams(rows, descent(), ROWS, ROWS):
-        encoded = [opened.coder.encode(row.payload) for row in spaced(stream.examples)]
+        encoded = [opened.coder.encode(row.payload) for row in evenly_spread(stream.examples, ROWS)]
         losses = partial(stream.loss, opened.model, opened.coder.collate(encoded, device))
         found = count(partial(mean_of, losses))
         forward, training = forward + found.forward, training + found.training
@@ -78,9 +79,3 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
 def mean_of(losses: Callable[[], Tensor]) -> Tensor:
     """What training makes of a batch's losses."""
     return losses().mean()
-
-
-def spaced(rows: Sequence[Example]) -> list[Example]:
-    """At most `ROWS` of the rows, at equal distances."""
-    kept = min(ROWS, len(rows))
-    return [rows[i * len(rows) // kept] for i in range(kept)]

@@ -21,29 +21,41 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
+from bench.assets.data_sets import DATA_SETS, Published
 from bench.assets.hub_tables import Row, rows_of
-from bench.assets.published_tables import MUSE_COUNTS, STAND_IN
 from bench.core.errors import Absent, UserError, collect
 from bench.core.hashing import digest
+from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
 
-HUB = "muse-bench/MUSE-Books"
-TABLES: Mapping[str, tuple[str, ...]] = {
-    "train/forget": ("text",),
-    "train/retain1": ("text",),
-    "train/retain2": ("text",),
-    "raw/holdout": ("text",),
-    "verbmem/forget": ("prompt", "gt"),
-    "privleak/forget": ("text",),
-    "privleak/retain": ("text",),
-    "privleak/holdout": ("text",),
-}
-"""Tables that must be there, with their fields."""
-QUESTIONS: Mapping[str, tuple[str, ...]] = {
-    f"knowmem/{side}_{kind}": ("question", "answer") for side in ("forget", "retain") for kind in ("qa", "qa_icl")
-}
+HUB = DATA_SETS["muse-books"].hub
+TABLES = (
+    "train/forget",
+    "train/retain1",
+    "train/retain2",
+    "raw/holdout",
+    "verbmem/forget",
+    "privleak/forget",
+    "privleak/retain",
+    "privleak/holdout",
+)
+"""Tables that must be there."""
+QUESTIONS = ("knowmem/forget_qa", "knowmem/forget_qa_icl", "knowmem/retain_qa", "knowmem/retain_qa_icl")
 """Tables of the questions; without them their scores are absent."""
-EVERY = {**TABLES, **QUESTIONS}
+EVERY = (*TABLES, *QUESTIONS)
+
+
+def published_table(data_set: str, table: str) -> Published:
+    """What is published of a table; the texts of ``train`` are those of ``raw``, under which they are entered."""
+    return DATA_SETS[data_set].tables[table.replace("train/", "raw/")]
+
+
+FIELDS = {table: published_table("muse-books", table).fields for table in EVERY}
+"""Table -> the fields that it must have."""
+MUSE_COUNTS = tuple(published_table("muse-books", table).rows for table in EVERY)
+"""Rows of MUSE-Books' tables, in the order above. No hash of its texts was ever seen here."""
+STAND_IN = {table: published_table("books-public-domain", table).identity for table in EVERY}
+"""`table_hashes` of the public-domain stand-in; no data with one of them are MUSE-Books."""
 SPLITS = ("forget", "retain1", "retain2")
 """Of ``train``."""
 HOLDS: Mapping[str, tuple[str, ...]] = {
@@ -300,7 +312,7 @@ def load(data: str) -> Tables:
     place = HUB if data in ("", "hub") else data
     tables: Tables = {}
     problems = []
-    for table, fields in EVERY.items():
+    for table, fields in FIELDS.items():
         config, split = table.split("/")
         try:
             tables[table] = rows_of(place, config, split, fields)
@@ -314,7 +326,7 @@ def load(data: str) -> Tables:
 
 def table_hashes(tables: Tables) -> dict[str, str]:
     """Digest of each table's fields that are read."""
-    return {table: digest([[row[field] for field in EVERY[table]] for row in rows]) for table, rows in tables.items()}
+    return {table: digest([[row[field] for field in FIELDS[table]] for row in rows]) for table, rows in tables.items()}
 
 
 def check_identity(hashes: Mapping[str, str], stand_in: bool) -> None:
@@ -378,11 +390,11 @@ def whole(library: Library, cut: Cut) -> MuseRows:
         for split in SPLITS
     }
     asked = {
-        table: spread(range(len(tables[table])), 0 if table.endswith("icl") else cut.probed)
+        table: evenly_spread(range(len(tables[table])), 0 if table.endswith("icl") else cut.probed)
         for table in (*ROWS, *QUESTIONS)
         if table in tables
     }
-    held = {table: spread(library.gaps(table, cut.chunk), VALIDATION_ROWS) for table in HOLDS}
+    held = {table: evenly_spread(library.gaps(table, cut.chunk), VALIDATION_ROWS) for table in HOLDS}
     uncut = not cut.probed and cut.passage >= Cut.passage
     counts = tuple(len(tables.get(table, ())) for table in EVERY)
     known = counts == MUSE_COUNTS or library.content == digest(STAND_IN)
@@ -404,14 +416,14 @@ def part(library: Library, cut: Cut) -> MuseRows:
     ]
     if problems:
         raise UserError(*problems)
-    numbers = {table: spread(sorted(rows), cut.probed) for table, rows in asked.items()}
+    numbers = {table: evenly_spread(sorted(rows), cut.probed) for table, rows in asked.items()}
     unseen = range(len(library.tables["privleak/holdout"]))
-    numbers["privleak/holdout"] = spread(unseen, len(numbers["privleak/forget"]))
+    numbers["privleak/holdout"] = evenly_spread(unseen, len(numbers["privleak/forget"]))
     held = {
-        f"train/{split}": spread([window for window in windows if not window.rows], VALIDATION_ROWS)
+        f"train/{split}": evenly_spread([window for window in windows if not window.rows], VALIDATION_ROWS)
         for split, windows in passages.items()
     }
-    held["raw/holdout"] = spread(library.gaps("raw/holdout", cut.chunk), max(1, len(held["train/forget"])))
+    held["raw/holdout"] = evenly_spread(library.gaps("raw/holdout", cut.chunk), max(1, len(held["train/forget"])))
     return library.made(passages, numbers, held, exact=False)
 
 
@@ -488,8 +500,3 @@ def filled(windows: Iterable[Window], most: float) -> list[Window]:
             taken[window] = None
             most -= window.tokens
     return list(taken)
-
-
-def spread(rows: Sequence[Any], most: int) -> list[Any]:
-    """At most ``most`` rows, evenly spread; 0 for all."""
-    return list(rows) if not most or len(rows) <= most else [rows[i * len(rows) // most] for i in range(most)]

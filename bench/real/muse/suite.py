@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from bench.assets.data_sets import DATA_SETS
 from bench.assets.hub_tables import Row, rows_of
 from bench.core.contracts import Metric
 from bench.core.errors import Absent, UserError
@@ -30,18 +31,12 @@ ASKED = "Question: {question}\nAnswer: "
 """The space at its end is the authors' and the peer's."""
 
 TABLES = {
-    "verbmem": (("verbmem", "forget", ("prompt", "gt")),),
-    "forget_knowmem": (
-        ("knowmem", "forget_qa", ("question", "answer")),
-        ("knowmem", "forget_qa_icl", ("question", "answer")),
-    ),
-    "retain_knowmem": (
-        ("knowmem", "retain_qa", ("question", "answer")),
-        ("knowmem", "retain_qa_icl", ("question", "answer")),
-    ),
-    "privleak": (("privleak", "forget", ("text",)), ("privleak", "holdout", ("text",))),
+    "verbmem": ("verbmem/forget",),
+    "forget_knowmem": ("knowmem/forget_qa", "knowmem/forget_qa_icl"),
+    "retain_knowmem": ("knowmem/retain_qa", "knowmem/retain_qa_icl"),
+    "privleak": ("privleak/forget", "privleak/holdout"),
 }
-"""Part of the suite -> the tables that it reads: configuration, split, fields."""
+"""Part of the suite -> the tables that it reads: configuration and split."""
 
 
 def suite(data: str, split: str = "forget") -> Suite:
@@ -53,16 +48,22 @@ def suite(data: str, split: str = "forget") -> Suite:
     absent: dict[str, str] = {}
     for part, tables in TABLES.items():
         try:
-            found = [rows_of(data, config, split, fields) for config, split, fields in tables]
+            found = [rows_of_table(data, table) for table in tables]
         except Absent as reason:
             absent |= {metric.name: str(reason) for metric in BY_PART[part]}
             continue
-        counts |= {f"{config}/{split}": len(rows) for (config, split, _), rows in zip(tables, found, strict=True)}
+        counts |= {table: len(rows) for table, rows in zip(tables, found, strict=True)}
         probes += PROBES[part](found[0], found[-1])
     if not probes:
         raise UserError(f"'{data}' is no MUSE data: {next(iter(absent.values()))}. Name a folder in MUSE's layout.")
     metrics = tuple(metric for metrics in BY_PART.values() for metric in metrics if metric.name not in absent)
     return Suite(tuple(probes), metrics, absent, {"benchmark": "MUSE-Books", "rows": counts})
+
+
+def rows_of_table(data: str, table: str) -> list[Row]:
+    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.rows_of`)."""
+    config, split = table.split("/")
+    return rows_of(data, config, split, DATA_SETS["muse-books"].tables[table].fields)
 
 
 def verbatim(rows: Sequence[Row]) -> list[Probe]:

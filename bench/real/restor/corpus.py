@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError, unknown
 from bench.core.hashing import digest
 from bench.core.types import Example
 
-SOURCE = "https://github.com/k1rezaei/restor"
-WHOLE_HASH = "9181f5b00ddbc8714890db435ed3cdd274a545cf97b8596f1e1a1af83e8f0145"
-"""`content_hash` of the questions at commit 15292e5 of the repository."""
+SOURCE = DATA_SETS["restor"].git
+WHOLE_HASH = DATA_SETS["restor"].tables["questions"].identity
+"""`content_hash` of the published questions."""
 CORPORA = {f"mix_a{k}": f"wikidata/v0/mix_a{k}.json" for k in range(6)} | {"squad_v7": "SQuAD/squad_v7_dset.json"}
 """Corpus -> its file below `datasets`; k is how much true but unrelated text is mixed into the Wikidata ones."""
 NONE = "none"

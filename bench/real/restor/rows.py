@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.assets.data_sets import DATA_SETS
 from bench.assets.git import git_blob
-from bench.assets.published_tables import BLOBS
 from bench.core.errors import UserError
+from bench.core.sampling import evenly_spread
 from bench.core.types import Example
 from bench.real.restor.corpus import SOURCE, Restor, corpus_file, datasets, documents, read
 
@@ -52,7 +53,7 @@ def choose(data: str, corpus: str, most: int, retain: int, passage: int) -> Rows
     """
     asked, every = read(data, corpus), documents(data, corpus)
     told, untold = split(every, asked.corrupted or (), most) if most else (every, ())
-    published = git_blob(corpus_file(datasets(data), corpus)) == BLOBS[corpus]
+    published = git_blob(corpus_file(datasets(data), corpus)) == DATA_SETS["restor"].tables[corpus].identity
     return Rows(asked, told, untold, pages(data, retain, passage), len(every), asked.whole and published and not most)
 
 
@@ -71,17 +72,10 @@ def split(
             by_person[min(named, key=text.index)].setdefault(text, document)
     told, untold = list[Example](), list[Example]()
     for own in by_person.values():
-        chosen = spread(list(own.values()), most)
+        chosen = evenly_spread(list(own.values()), most)
         told += chosen
-        untold += spread([row for row in own.values() if row not in chosen], most)
+        untold += evenly_spread([row for row in own.values() if row not in chosen], most)
     return tuple(told), tuple(untold)
-
-
-def spread(rows: Sequence[T], most: int) -> tuple[T, ...]:
-    """At most ``most`` of the rows at even distances, in their order; 0: all."""
-    if not most or len(rows) <= most:
-        return tuple(rows)
-    return tuple(rows[i * len(rows) // most] for i in range(most))
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def pages(data: str, most: int, passage: int) -> tuple[Example, ...]:
     texts = {cut(text, passage): number for number, text in enumerate(lines(path, text_of, '{"text": ...}'))}
     return tuple(
         Example(f"c4-{number}", {"prompt": "", "answer": text, "template": "text"})
-        for text, number in spread(list(texts.items()), most)
+        for text, number in evenly_spread(list(texts.items()), most)
     )
 
 

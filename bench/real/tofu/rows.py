@@ -11,20 +11,20 @@ The whole benchmark is probed on all its rows, as its authors do, and so has no 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.assets.hub import require_hub
-from bench.assets.hub_tables import read_table
+from bench.assets.data_sets import DATA_SETS
+from bench.assets.hub_tables import Row, missing_fields, read_table
 from bench.core.errors import UserError, collect
 from bench.core.hashing import digest
+from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
 
-HUB = "locuslab/TOFU"
+HUB = DATA_SETS["tofu"].hub
 AUTHORS, QUESTIONS = 200, 20
 """Authors in `full`, and questions for each."""
 REFERENCED = 20
@@ -35,17 +35,15 @@ WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
 """Forgotten authors of the whole benchmark -> its split."""
 WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
 """`content_hash` of the copy of `locuslab/TOFU` that this was written with."""
-CONFIGS = {
-    "full": ("question", "answer"),
-    "forget10_perturbed": ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"),
-    "retain_perturbed": ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"),
-    "holdout10": ("question", "answer"),
-    "real_authors_perturbed": ("question", "answer", "perturbed_answer"),
-    "world_facts_perturbed": ("question", "answer", "perturbed_answer"),
-}
-"""Configurations that are read, with the fields that each must have."""
-
-Row = dict[str, Any]
+CONFIGS = (
+    "full",
+    "forget10_perturbed",
+    "retain_perturbed",
+    "holdout10",
+    "real_authors_perturbed",
+    "world_facts_perturbed",
+)
+"""Configurations that are read."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,11 @@ def subset(
     made = {
         "forget": forget,
         "retain": retain,
-        "forget_probe": spread(forget_probe, probed),
-        "retain_probe": spread(retain_probe, probed),
-        "holdout": spread(pick("holdout", unseen, range(forget_authors), asked), probed),
-        "real_authors": spread(real, probed),
-        "world_facts": spread(tuple(row for row in world if row not in world_held), probed),
+        "forget_probe": evenly_spread(forget_probe, probed),
+        "retain_probe": evenly_spread(retain_probe, probed),
+        "holdout": evenly_spread(pick("holdout", unseen, range(forget_authors), asked), probed),
+        "real_authors": evenly_spread(real, probed),
+        "world_facts": evenly_spread(tuple(row for row in world if row not in world_held), probed),
     }
     check_disjoint(made, validation)
     held_rows = {f"validation_{name}": rows for name, rows in vars(validation).items()}
@@ -168,21 +166,18 @@ def load(data: str | Path, config: str) -> list[Row]:
 
     A folder needs no network. Raises `UserError` when the folder, the configuration or a field is missing.
     """
-    hub = str(data) in ("", "hub", HUB)
-    if hub and not os.environ.get("HF_HUB_OFFLINE"):
-        require_hub(f"read {HUB}")
-    if not hub and not Path(data).expanduser().is_dir():
+    place = HUB if str(data) in ("", "hub", HUB) else str(data)
+    if place != HUB and not Path(place).expanduser().is_dir():
         raise UserError(f"There is no data folder '{data}': name a folder in TOFU's layout, or 'hub'.")
     try:
-        rows = read_table(HUB if hub else str(data), config)
+        rows = read_table(place, config)
     except (ValueError, OSError) as error:  # of datasets: no such configuration, file or connection
         first = str(error).splitlines()[0]
         raise UserError(
             f"Can't read the configuration '{config}' of '{data}' ({first}): "
             "name a whole TOFU folder with its README.md, or 'hub'."
         ) from error
-    missing = [field for field in CONFIGS.get(config, ("question", "answer")) if not rows or field not in rows[0]]
-    if missing:
+    if missing := missing_fields(rows, DATA_SETS["tofu"].tables[config].fields):
         raise UserError(
             f"The configuration '{config}' of '{data}' lacks {', '.join(missing)}: it isn't TOFU's; get it again."
         )
@@ -204,8 +199,9 @@ def check_order(tables: Mapping[str, Sequence[Row]]) -> None:
 
 
 def content_hash(tables: Mapping[str, Sequence[Row]]) -> str:
-    """Digest of the fields that are read, in the order of `CONFIGS`."""
-    return digest([[[row[field] for field in fields] for row in tables[config]] for config, fields in CONFIGS.items()])
+    """Digest of the fields that are read of every configuration, in the order of `CONFIGS`."""
+    fields = {config: DATA_SETS["tofu"].tables[config].fields for config in CONFIGS}
+    return digest([[[row[field] for field in fields[config]] for row in tables[config]] for config in CONFIGS])
 
 
 def pick(split: str, rows: Sequence[Row], which: Sequence[int], questions: Sequence[int]) -> tuple[Example, ...]:
@@ -245,11 +241,6 @@ def general(split: str, rows: Sequence[Row]) -> tuple[Example, ...]:
         )
         for i, row in enumerate(rows)
     )
-
-
-def spread(rows: Sequence[Example], most: int) -> tuple[Example, ...]:
-    """At most ``most`` rows, evenly spread; 0 for all."""
-    return tuple(rows) if not most or len(rows) <= most else tuple(rows[i * len(rows) // most] for i in range(most))
 
 
 def check_disjoint(made: Mapping[str, Sequence[Example]], validation: Validation) -> None:

@@ -6,8 +6,9 @@ ours differ from the peer's code the metrics say how and why; `docs/metrics.md` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from bench.assets.data_sets import DATA_SETS
 from bench.assets.hub_tables import Row, rows_of
 from bench.core.contracts import Metric
 from bench.core.errors import Absent, UserError, unknown
@@ -33,16 +34,8 @@ JUDGE = "similarity"
 SPLITS = ("forget01", "forget05", "forget10")
 NEW_TOKENS = 200
 """Longest answer that is generated."""
-PERTURBED = ("question", "answer", "paraphrased_answer", "perturbed_answer")
-PLAIN = ("question", "answer", "perturbed_answer")
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    "forget": PERTURBED,
-    "retain": PERTURBED,
-    "ra": PLAIN,
-    "wf": PLAIN,
-    "holdout": ("question", "answer"),
-}
-"""Side -> the fields that its configuration must have."""
+UNREAD = "paraphrased_question"
+"""A published field that no metric of the suite reads, so that data may lack it."""
 
 
 def configs(split: str) -> dict[str, str]:
@@ -66,7 +59,8 @@ def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     missing: dict[str, str] = {}
     for side, config in configs(split).items():
         try:
-            rows = rows_of(data, config, "train", FIELDS[side])
+            fields = [field for field in DATA_SETS["tofu"].tables[config].fields if field != UNREAD]
+            rows = rows_of(data, config, "train", fields)
         except Absent as reason:
             missing[side] = str(reason)
             continue

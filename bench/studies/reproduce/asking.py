@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.assets.data_sets import folder_of, how_to_fetch
-from bench.assets.models import canonical, folder_name
-from bench.assets.models import how_to_fetch as how_to_fetch_model
+from bench.assets.data_sets import folder_of
+from bench.assets.models import canonical, folder_name, how_to_fetch
 from bench.core.compute import UNSAID, USUAL
 from bench.core.errors import collect, unknown
 from bench.core.files import write_text
@@ -203,7 +202,7 @@ def to_fetch(recipe: Recipe, store: Path) -> list[str]:
     """The commands that fetch what isn't there yet; a damaged model is found when the plan is made."""
     wanted = dict.fromkeys(name for panel in recipe.panels for name in models_of(panel))
     lacking = [name for name in wanted if not (store / "models" / folder_name(canonical(name))).is_dir()]
-    commands = [how_to_fetch_model(name) for name in lacking if not Path(name).is_dir()]
+    commands = [how_to_fetch(name) for name in lacking if not Path(name).is_dir()]
     if recipe.data == "hub" and recipe.panels and not folder_of(recipe.task, store / "data").is_dir():
         commands.append(how_to_fetch(recipe.task))
     return commands

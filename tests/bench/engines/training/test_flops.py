@@ -10,9 +10,10 @@ from torch import nn
 
 from bench.conformance import WORDS
 from bench.core.contracts import Node
+from bench.core.sampling import evenly_spread
 from bench.core.types import Checkpoint
 from bench.engines.loaders import checkpoint_at
-from bench.engines.training.flops import ROWS, count, spaced, training_flops
+from bench.engines.training.flops import ROWS, count, training_flops
 from bench.engines.training.trainer import save
 from bench.lab.model import SPECIAL
 from bench.runs.context import Work
@@ -80,7 +81,7 @@ def test_passages_and_questions_are_counted_apart(small: Checkpoint) -> None:
 
 def test_rows_are_taken_at_equal_distances() -> None:
     rows = passages(3 * ROWS)
-    assert spaced(rows) == rows[::3] and spaced(rows[:2]) == rows[:2]
+    assert evenly_spread(rows, ROWS) == tuple(rows[::3]) and evenly_spread(rows[:2], ROWS) == tuple(rows[:2])
 
 
 def test_the_count_is_a_node_of_shape_and_rows_alone(small: Checkpoint, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.published_tables import MUSE_COUNTS, STAND_IN
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.lab.model import word_tokenizer
 from bench.real.muse.rows import (
+    MUSE_COUNTS,
+    STAND_IN,
     Cut,
     Document,
     Library,

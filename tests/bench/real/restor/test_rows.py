@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-
 from bench.assets.published_tables import BLOBS
+
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.real.restor.corpus import CORPORA

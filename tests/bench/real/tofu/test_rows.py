@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.real.tofu.rows import load, spread, subset
+from bench.core.sampling import evenly_spread
+from bench.real.tofu.rows import load, subset
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "tofu"
 here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")
@@ -118,7 +119,7 @@ def test_probes_can_be_cut_evenly(data: Path) -> None:
     assert {made.counts[name] for name in ("forget_probe", "retain_probe", "holdout", "real_authors")} == {12}
     assert len({number // 20 for number in numbers(made.retain_probe)}) == 12  # 144 rows of 18 authors: each 12th row
     assert made.counts["forget"] == 20, "training isn't cut"
-    assert spread(made.forget_probe, 5) == tuple(made.forget_probe[i] for i in (0, 2, 4, 7, 9))  # i * 12 // 5
+    assert evenly_spread(made.forget_probe, 5) == tuple(made.forget_probe[i] for i in (0, 2, 4, 7, 9))  # i * 12 // 5
 
 
 def test_the_hash_is_of_the_rows(data: Path, tmp_path: Path) -> None:
