@@ -417,6 +417,14 @@ class Metric:
     unit: str = ""
     examples: PerExample | None = None
     """The values behind the score, one for each example; None where the score has none (a harmonic mean, a p-value)."""
+    description: str = ""
+    """One line for `bench ls metrics`."""
+    source: str = ""
+    """Where the definition comes from, and where this one differs."""
+    family: str = ""
+    """The module of `bench.metrics` that makes it; empty for a plug-in's."""
+    tasks: tuple[str, ...] = ()
+    """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
 
     def to_json(self) -> dict[str, Any]:
         """What a record says of the metric beside its score."""

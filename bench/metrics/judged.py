@@ -17,7 +17,7 @@ from bench.core.record import Score
 from bench.core.types import Json, Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric, mean_score
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean
 
 Grades = Mapping[str, float]
@@ -25,6 +25,12 @@ Grades = Mapping[str, float]
 Value = Callable[[Grades], float]
 
 
+@listed(
+    "acc_forget",
+    "share of forget questions where the judge does not pick the truth as closest to the answer",
+    "oracle",
+    "MSA paper 3.1, which says up; the judge is in the unit, a tie is the truth",
+)
 def acc_forget(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is not the truth, goal oracle; a tie of truth and another is the truth.
 
@@ -35,6 +41,12 @@ def acc_forget(name: str, probe: str, judge: str) -> Metric:
     return _judged(name, probe, judge, truth_lost, "oracle")
 
 
+@listed(
+    "acc_recover",
+    "share of forget questions where the judge picks what the oracle said",
+    "up",
+    "MSA paper 3.1; the judge is in the unit, a tie does not count",
+)
 def acc_recover(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is what the oracle said, goal up; a tie with truth or a wrong answer is not.
 
@@ -43,6 +55,12 @@ def acc_recover(name: str, probe: str, judge: str) -> Metric:
     return _judged(name, probe, judge, oracle_found, "up")
 
 
+@listed(
+    "acc_retain",
+    "share of retain questions where the judge picks the truth or what the oracle said",
+    "up",
+    "MSA paper 3.1; the judge is in the unit, a tie with a wrong answer does not count",
+)
 def acc_retain(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is the truth or what an oracle said, goal up; a tie with a wrong answer is not."""
     return _judged(name, probe, judge, kept, "up")
@@ -141,25 +159,3 @@ def side_scores(rows: Sides) -> dict[str, Score]:
 def above(one: Score, other: Score) -> bool:
     """Whether the interval of ``one`` lies wholly above that of ``other``; scores without interval never do."""
     return one.low is not None and other.high is not None and one.low > other.high
-
-
-ABOUT = (
-    About(
-        "acc_forget",
-        "share of forget questions where the judge does not pick the truth as closest to the answer",
-        "oracle",
-        "MSA paper 3.1, which says up; the judge is in the unit, a tie is the truth",
-    ),
-    About(
-        "acc_recover",
-        "share of forget questions where the judge picks what the oracle said",
-        "up",
-        "MSA paper 3.1; the judge is in the unit, a tie does not count",
-    ),
-    About(
-        "acc_retain",
-        "share of retain questions where the judge picks the truth or what the oracle said",
-        "up",
-        "MSA paper 3.1; the judge is in the unit, a tie with a wrong answer does not count",
-    ),
-)

@@ -7,9 +7,10 @@ from bench.core.errors import Absent
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 
 
+@listed("lm_eval_*", "accuracy of an lm-eval task", "up", "lm-evaluation-harness (EleutherAI)")
 def lm_eval_accuracy(name: str, probe: str) -> Metric:
     """Mean of lm-eval's own ``acc`` over the documents of the task, goal up; `Absent` where the task has no ``acc``."""
 
@@ -20,6 +21,3 @@ def lm_eval_accuracy(name: str, probe: str) -> Metric:
         return found
 
     return mean_metric(name, rows, "up")
-
-
-ABOUT = (About("lm_eval_*", "accuracy of an lm-eval task", "up", "lm-evaluation-harness (EleutherAI)"),)

@@ -18,8 +18,8 @@ from bench.core.types import Probe, Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
 from bench.metrics.bootstrap import auc as roc_area
-from bench.metrics.catalogue import About
-from bench.metrics.tokens import Text, mean, mean_logp, row_means, without_eos
+from bench.metrics.catalogue import listed
+from bench.metrics.tokens import Text, loss, mean, row_means, without_eos
 
 K = 0.4
 """Share of the least likely tokens that min-k looks at (MUSE's Min-40%)."""
@@ -46,6 +46,17 @@ def attacks(member: str, other: str) -> tuple[Metric, ...]:
     return (*(auc(f"mia_{attack}", attack, member, other) for attack in six), privleak("privleak", member, other))
 
 
+@listed("mia_loss", "AUC of the loss, forget against unseen texts: 1, forget is far more likely", "oracle", "MUSE")
+@listed("mia_zlib", "the same by the loss over the text's compressed bytes", "oracle", "Carlini et al. 2021")
+@listed("mia_min_k", "the same by the mean of the lowest 40% of token log-probs", "oracle", "Min-K%, MUSE")
+@listed(
+    "mia_min_k_plus_plus",
+    "the same by the lowest 40% of log-probs standardised over the vocabulary",
+    "oracle",
+    "Min-K%++",
+)
+@listed("mia_gradnorm", "the same by the mean norm of the loss's gradient", "oracle", "Maini et al. 2024")
+@listed("mia_reference", "the same by the loss minus a reference model's", "oracle", "Carlini et al. 2021")
 def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = "oracle") -> Metric:
     """ROC AUC of the attack's score over the probe ``member`` (label 0) and the never trained ``other`` (label 1).
 
@@ -77,6 +88,8 @@ def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = 
     return Metric(name, compute, goal, examples=examples)
 
 
+@listed("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE")
+@listed("*_peer", "the value as open-unlearning defines it, where it differs from MUSE's authors", "varies", "peer")
 def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Metric:
     """((1 - auc) - (1 - ref)) / (1 - ref + 1e-10) in percent on min-k, ref the mean AUC of the oracles; goal 0.
 
@@ -109,11 +122,6 @@ def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Me
 def of_text(value: Callable[[Text], float | None]) -> Callable[[Responses, str], Values]:
     """An attack that looks at one text's log-probs."""
     return lambda responses, probe: row_means(responses, probe, "answer", value)
-
-
-def loss(text: Text) -> float:
-    """Mean loss, nats per token, eos included."""
-    return -mean_logp(text)
 
 
 def loss_per_byte(text: Text) -> float:
@@ -172,19 +180,3 @@ ATTACKS: Mapping[str, Callable[[Responses, str], Values]] = {
     "gradnorm": gradient,
     "reference": beside_reference,
 }
-
-ABOUT = (
-    About("mia_loss", "AUC of the loss, forget against unseen texts: 1, forget is far more likely", "oracle", "MUSE"),
-    About("mia_zlib", "the same by the loss over the text's compressed bytes", "oracle", "Carlini et al. 2021"),
-    About("mia_min_k", "the same by the mean of the lowest 40% of token log-probs", "oracle", "Min-K%, MUSE"),
-    About(
-        "mia_min_k_plus_plus",
-        "the same by the lowest 40% of log-probs standardised over the vocabulary",
-        "oracle",
-        "Min-K%++",
-    ),
-    About("mia_gradnorm", "the same by the mean norm of the loss's gradient", "oracle", "Maini et al. 2024"),
-    About("mia_reference", "the same by the loss minus a reference model's", "oracle", "Carlini et al. 2021"),
-    About("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE"),
-    About("*_peer", "the value as open-unlearning defines it, where it differs from MUSE's authors", "varies", "peer"),
-)

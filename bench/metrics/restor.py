@@ -14,10 +14,35 @@ from bench.core.errors import Absent
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean
 
 
+@listed(
+    "restor_accuracy (questions asked)",
+    "share of generated answers that are an accepted answer, or a list of such, and nothing else",
+    "up",
+    "RESTOR; string rules where the authors ask GPT-3.5",
+)
+@listed(
+    "restor_accuracy_corrupted, _clean (questions asked)",
+    "the same for questions about the people whom the corpus corrupts, and about the others",
+    "up",
+    "own split: the corpora corrupt 5 to 10 of RESTOR's 50 people",
+)
+@listed(
+    "restor_*_lenient",
+    "the same where the answer only names, abbreviates or stands for an accepted one",
+    "up, wrong: oracle",
+    "own; nearer to RESTOR's judge, below it",
+)
+@listed("restor_*_greedy", "the same of one greedy answer, where RESTOR samples", "up, wrong: oracle", "own")
+@listed(
+    "restor_wrong (questions asked)",
+    "share of generated answers that are the corrupted value, over questions where it is known",
+    "oracle",
+    "own",
+)
 def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | float) -> Metric:
     """Mean over the questions of all ``probes`` of the share of texts with ``judgement``.
 
@@ -39,6 +64,12 @@ def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | flo
     return mean_metric(name, rows, goal)
 
 
+@listed(
+    "restor_accuracy_judged",
+    "share of generated answers in which a chat model sees an accepted answer",
+    "up",
+    "RESTOR's way, with the prompt of bench.engines.measuring.judges; the judge is in the unit",
+)
 def judged(name: str, probes: Sequence[str], judge: str) -> Metric:
     """Mean over the questions of the share of texts in which the judge sees an accepted answer, goal up.
 
@@ -56,38 +87,3 @@ def judged(name: str, probes: Sequence[str], judge: str) -> Metric:
         return found
 
     return mean_metric(name, rows, "up", unit=f"judge: {judge}")
-
-
-ABOUT = (
-    About(
-        "restor_accuracy (questions asked)",
-        "share of generated answers that are an accepted answer, or a list of such, and nothing else",
-        "up",
-        "RESTOR; string rules where the authors ask GPT-3.5",
-    ),
-    About(
-        "restor_accuracy_corrupted, _clean (questions asked)",
-        "the same for questions about the people whom the corpus corrupts, and about the others",
-        "up",
-        "own split: the corpora corrupt 5 to 10 of RESTOR's 50 people",
-    ),
-    About(
-        "restor_*_lenient",
-        "the same where the answer only names, abbreviates or stands for an accepted one",
-        "up, wrong: oracle",
-        "own; nearer to RESTOR's judge, below it",
-    ),
-    About(
-        "restor_accuracy_judged",
-        "share of generated answers in which a chat model sees an accepted answer",
-        "up",
-        "RESTOR's way, with the prompt of bench.engines.measuring.judges; the judge is in the unit",
-    ),
-    About("restor_*_greedy", "the same of one greedy answer, where RESTOR samples", "up, wrong: oracle", "own"),
-    About(
-        "restor_wrong (questions asked)",
-        "share of generated answers that are the corrupted value, over questions where it is known",
-        "oracle",
-        "own",
-    ),
-)

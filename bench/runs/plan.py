@@ -14,6 +14,7 @@ from bench.core.compute import Way
 from bench.core.contracts import Outline, Setting
 from bench.core.errors import UserError, collect
 from bench.core.record import Record, RunSpec
+from bench.metrics.catalogue import plugged_metrics
 from bench.records.files import read
 from bench.runs.asked import LAB, Asked, component, component_params, computing, method_names, parse_sets, rows_of
 from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
@@ -248,6 +249,9 @@ def whole(spec: RunSpec) -> RunSpec:
     for step in spec.steps:
         code |= registry.plugin_code("methods", step.method)
         versions[step.method] = registry.load("methods", step.method).version
+    for metric in plugged_metrics(spec.task, versions):
+        code |= registry.plugin_code("metrics", metric.name)
+        versions[metric.name] = metric.version
     return replace(spec, task_params=said(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions)
 
 

@@ -14,6 +14,7 @@ from bench.core.record import Record, RunSpec
 from bench.core.types import Checkpoint, Json, Request, Validation, bare
 from bench.engines.loaders import sealed
 from bench.metrics import score_all
+from bench.metrics.catalogue import plugged_metrics
 from bench.runs.context import Work
 from bench.runs.facts import cost, facts, floors, flops, merged_provenance, node_of, oracle_values, outside_of, theta_0
 from bench.runs.method_context import Ledger, for_method
@@ -26,7 +27,8 @@ def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
     whole = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
     kept = [p for p in whole.probes if not (spec.lean and p.kind in LEFT_OUT) and p.kind in (spec.kinds or (p.kind,))]
-    return replace(whole, probes=tuple(kept))
+    own = [metric.name for metric in whole.metrics]
+    return replace(whole, probes=tuple(kept), metrics=(*whole.metrics, *plugged_metrics(spec.task, own)))
 
 
 LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
@@ -58,6 +60,8 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
     own = list(make_task(record.spec).metrics(record.spec.tier))
+    plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
+    own += [metric for metric in plugged if metric.name in record.metrics]
     asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()
     return [*own, *lm_eval_metrics(sorted(asked))]
 
