@@ -420,7 +420,8 @@ def metrics_sound(metrics: Sequence[Metric], probes: Sequence[Probe]) -> Problem
             yield f"the metric '{name}' is {score.value}: raise Absent with the reason instead"
         if score.unit != units[name]:
             yield f"the metric '{name}' has the unit '{units[name]}' and its score '{score.unit}'"
-    for bare in ({}, {probe.name: {} for probe in probes}):
+    bare_rows: tuple[dict[str, dict[str, Any]], ...] = ({}, {probe.name: {} for probe in probes})
+    for bare in bare_rows:
         for metric in metrics:
             try:
                 score = metric.compute(Responses("model", bare), oracles)
@@ -434,7 +435,7 @@ def metrics_sound(metrics: Sequence[Metric], probes: Sequence[Probe]) -> Problem
 
 def backwards(responses: Responses) -> Responses:
     """The same rows, each probe's examples in the opposite order."""
-    rows = {probe: dict(reversed(by_id.items())) for probe, by_id in responses.rows.items()}
+    rows = {probe: dict(reversed(list(by_id.items()))) for probe, by_id in responses.rows.items()}
     return dataclasses.replace(responses, rows=rows)
 
 

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from bench.core.record import Score
 from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
@@ -121,8 +121,7 @@ class Recipe:
     """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """One term of a weighted sum: its coefficient for every entry is ``float32(coefficient + weighted * w)``."""
 
     coefficient: float

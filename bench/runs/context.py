@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import distributed
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Recipe, Stream, Term
 from bench.core.errors import Busy
 from bench.core.hashing import digest, tokenizer_digest
 from bench.core.machine import peak, reset_peak
@@ -184,7 +184,7 @@ class Work:
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
         from bench.engines.arithmetic import sums
 
-        whole = sums.as_terms(terms)
+        whole = [Term(*term) for term in terms]
         for checkpoint in (*(term.checkpoint for term in whole), *([weights] if weights else [])):
             check_seal(checkpoint)
         fields: Json = {

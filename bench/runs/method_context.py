@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Recipe, Stream, Term
 from bench.core.types import Checkpoint, Example, Json
 from bench.runs.context import Work
 
@@ -56,9 +56,7 @@ def for_method(work: Work, ledger: Ledger) -> MethodContext:
         ledger.past_used |= {checkpoint.hash for checkpoint in checkpoints} & ledger.past
 
     def combine(terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
-        from bench.engines.arithmetic.sums import as_terms
-
-        saw(*(term.checkpoint for term in as_terms(terms)))
+        saw(*(Term(*term).checkpoint for term in terms))
         return own.combine(terms, label, weights)
 
     def cast(checkpoint: Checkpoint, dtype: str) -> Checkpoint:

@@ -135,11 +135,11 @@ def write_shuffled(weights: Checkpoint, seed: int, out: Path) -> None:
     """The same weights with each tensor's entries in random places: the control of what the estimate knows."""
     import torch
 
-    from bench.engines.arithmetic.sums import shuffled, transform
+    from bench.engines.arithmetic.sums import shuffle_entries, transform
 
     def shuffle(name: str, tensors: Sequence[Tensor]) -> Tensor:
         rng = torch.Generator().manual_seed(random.Random(f"{seed}/{name}").getrandbits(62))
-        return shuffled(tensors[0], rng)
+        return shuffle_entries(tensors[0], rng)
 
     transform([weights], out, shuffle, whole=True)
 
