@@ -30,7 +30,7 @@ QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 def write_weights(
     opened: Any, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str, out: Path
 ) -> None:
-    """The weights as safetensors in ``out``, float32, with the names and shapes of the checkpoint's own tensors."""
+    """Write the weights as safetensors to ``out``, float32, with the names and shapes of the checkpoint's own tensors."""
     import torch
     from safetensors.torch import save_file
 
@@ -44,9 +44,10 @@ def write_weights(
         folder = out / side
         folder.mkdir()
         found = estimate(opened, rows, kind)
-        # A buffer has no gradient: no influence on either side, and so the weight 1.
-        sides_of = {n: found[n] if n in found else torch.zeros(files.shape(n)) for n in files.names}
-        save_file({name: tensor.contiguous() for name, tensor in sides_of.items()}, folder / "model.safetensors")
+        for name in files.names:
+            if name not in found:  # a buffer has no gradient: no influence on either side, and so the weight 1
+                found[name] = torch.zeros(files.shape(name))
+        save_file({name: found[name].contiguous() for name in files.names}, folder / "model.safetensors")
         sides.append(checkpoint_at(folder, side))
     transform(sides, out / "weights", ratio)
     for file in (out / "weights").iterdir():
@@ -86,7 +87,7 @@ def estimate(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tenso
 
 
 def describe(weights: Checkpoint) -> Json:
-    """Mean and quantiles of the weights."""
+    """Mean and quantiles of influence weights, and the bytes that they take."""
     import torch
 
     values = torch.cat([entries for _, entries in sampled(weights)])
@@ -132,7 +133,7 @@ def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, 
 
 
 def write_shuffled(weights: Checkpoint, seed: int, out: Path) -> None:
-    """The same weights with each tensor's entries in random places: the control of what the estimate knows."""
+    """Write the weights with each tensor's entries in random places: the control of what the estimate knows."""
     import torch
 
     from bench.engines.arithmetic.sums import shuffle_entries, transform
