@@ -1,4 +1,4 @@
-"""A flag beside the scores: this model is broken, whatever it has forgotten."""
+"""A flag beside the scores: the model is broken, whatever it has forgotten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the model's answers lie from a retrained model's, token by token."""
+"""Distance of the model's answers from a retrained model's, token by token."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def acc_recover(name: str, probe: str, judge: str) -> Metric:
 )
 def acc_retain(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is the truth or what an oracle said, goal up; a tie with a wrong answer is not."""
-    return _judged(name, probe, judge, kept, "up")
+    return _judged(name, probe, judge, retained, "up")
 
 
 def _judged(name: str, probe: str, judge: str, value: Value, goal: str) -> Metric:
@@ -103,7 +103,7 @@ def oracle_found(grades: Grades) -> float:
     return mean(float(grade > best) for grade in by_kind["oracle"])
 
 
-def kept(grades: Grades) -> float:
+def retained(grades: Grades) -> float:
     """1 where the truth or an oracle's answer fits better than every wrong one, and at all."""
     by_kind = kinds(grades)
     return float(max(grades["truth"], *by_kind["oracle"]) > max(by_kind.get("wrong", ()), default=0.0))
@@ -120,7 +120,7 @@ PUBLISHED: Json = {
 ACCURACIES: dict[str, tuple[str, Value]] = {
     "acc_forget": ("forget", truth_lost),
     "acc_recover": ("forget", oracle_found),
-    "acc_retain": ("retain", kept),
+    "acc_retain": ("retain", retained),
 }
 """Score -> the side whose rows it reads, and the value of a row."""
 
@@ -129,14 +129,16 @@ Sides = Mapping[str, Mapping[str, Any]]
 
 
 def calibration(target_rows: Sides, oracle_rows: Sides, judge: str) -> Json:
-    """What ``judge`` says of the target and of the oracle, beside what the paper's judge said of its own.
+    """Scores that ``judge`` gives the target and the oracle, beside those that the paper's judge gave its own.
 
     Rows are `judge_rows`' for the probes ``forget`` and ``retain``. ``separates`` is whether the judge tells a model
     that knows the forget set from one that never saw it: the oracle's 95% interval lies above the target's in both
     acc_forget and acc_recover. A judge that does not must not be read.
     """
     scores = {"target": side_scores(target_rows), "oracle": side_scores(oracle_rows)}
-    apart = [name for name in ("acc_forget", "acc_recover") if above(scores["oracle"][name], scores["target"][name])]
+    apart = [
+        name for name in ("acc_forget", "acc_recover") if lies_above(scores["oracle"][name], scores["target"][name])
+    ]
     separates = len(apart) == 2
     said = "; ".join(
         f"{name} {scores['target'][name].value:.2f} and {scores['oracle'][name].value:.2f}" for name in ACCURACIES
@@ -156,6 +158,6 @@ def side_scores(rows: Sides) -> dict[str, Score]:
     return {name: mean_score(values(rows[side], value)) for name, (side, value) in ACCURACIES.items()}
 
 
-def above(one: Score, other: Score) -> bool:
+def lies_above(one: Score, other: Score) -> bool:
     """Whether the interval of ``one`` lies wholly above that of ``other``; scores without interval never do."""
     return one.low is not None and other.high is not None and one.low > other.high

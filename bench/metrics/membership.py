@@ -14,12 +14,13 @@ from typing import Any, Literal
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.record import Score
+from bench.core.rows import Text
 from bench.core.types import Probe, Responses
-from bench.metrics import rows_of
+from bench.metrics import numbers_of
 from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
 from bench.metrics.bootstrap import auc as roc_area
 from bench.metrics.catalogue import listed
-from bench.metrics.tokens import Text, loss, mean, row_means, without_eos
+from bench.metrics.tokens import loss, mean, row_means, without_eos
 
 K = 0.4
 """Share of the least likely tokens that min-k looks at (MUSE's Min-40%)."""
@@ -31,7 +32,7 @@ Values = dict[str, float]
 
 
 def attack_probes(probe: Probe, gradients: bool = True) -> tuple[Probe, ...]:
-    """What all attacks need to know of a probe's texts: it, with vocabulary moments and zlib lengths, and its two kin."""
+    """The probes that all attacks read: ``probe`` with vocabulary moments and zlib lengths, and its two kin."""
     asked = replace(probe, options={**probe.options, "vocabulary": True, "zlib": True})
     kin = [replace(probe, name=f"{probe.name}_{kind}", kind=kind, roles=("answer",)) for kind in KIN[: 1 + gradients]]
     return (asked, *kin)
@@ -80,10 +81,8 @@ def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = 
         return Score(roc_area(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
 
     def examples(responses: Responses, oracles: object) -> dict[str, Any]:
-        return {
-            **{key: {"forget": value} for key, value in score(responses, member).items()},
-            **{key: {"holdout": value} for key, value in score(responses, other).items()},
-        }
+        forget = {key: {"forget": value} for key, value in score(responses, member).items()}
+        return forget | {key: {"holdout": value} for key, value in score(responses, other).items()}
 
     return Metric(name, compute, goal, examples=examples)
 
@@ -156,17 +155,14 @@ def min_k_plus_plus(text: Text) -> float | None:
 
 def gradient(responses: Responses, probe: str) -> Values:
     """Mean gradient norm by example id."""
-    found = {key: float(row["norm"]) for key, row in rows_of(responses, f"{probe}_gradnorm").items() if "norm" in row}
-    if not found:
-        raise Absent(f"no row of the probe '{probe}_gradnorm' has a gradient")
-    return found
+    asked = f"{probe}_gradnorm"
+    return numbers_of(responses, asked, "norm", f"no row of the probe '{asked}' has a gradient")
 
 
 def beside_reference(responses: Responses, probe: str) -> Values:
     """Loss minus the reference model's loss, by example id."""
-    theirs = {k: float(row["loss"]) for k, row in rows_of(responses, f"{probe}_reference").items() if "loss" in row}
-    if not theirs:
-        raise Absent("there is no reference model that never saw the texts")
+    lacking = "there is no reference model that never saw the texts"
+    theirs = numbers_of(responses, f"{probe}_reference", "loss", lacking)
     ours = row_means(responses, probe, "answer", loss)
     return {key: value - theirs[key] for key, value in ours.items() if key in theirs}
 

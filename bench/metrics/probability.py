@@ -1,4 +1,4 @@
-"""How probable the answers are, and whether they are the model's own: TOFU's probabilities, accuracy, memorisation."""
+"""Probability of the answers, and whether they are the model's own: TOFU's probabilities, accuracy, memorisation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 
 from bench.core.contracts import Metric
+from bench.core.rows import Text
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
-from bench.metrics.tokens import Text, all_hit, mean, mean_logp, row_metric, texts, without_eos
+from bench.metrics.tokens import all_hit, mean, mean_logp, row_metric, texts, without_eos
 
 TINY = 1e-10
 """TOFU's addend in the denominator of the normalised probability."""

@@ -7,10 +7,12 @@ rules, so the scores carry other values than the paper's tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
+from bench.core.rows import Accepted, Generated
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
@@ -50,18 +52,11 @@ def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | flo
     knows the corrupted value) count for nothing; `Absent` where none was.
     """
 
-    def rows(responses: Responses, oracles: object) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for probe in probes:
-            for key, row in sorted(rows_of(responses, probe).items()):
-                values = [match[judgement] for match in row.get("matches", ()) if judgement in match]
-                if values:
-                    found[key] = mean(values)
-        if not found:
-            raise Absent(f"no answer to {' or '.join(map(repr, probes))} was judged '{judgement}'")
-        return found
+    def values(row: Generated) -> list[float]:
+        return [match[judgement] for match in row.get("matches", ()) if judgement in match]
 
-    return mean_metric(name, rows, goal)
+    lacking = f"no answer to {' or '.join(map(repr, probes))} was judged '{judgement}'"
+    return mean_metric(name, lambda responses, _: pooled_means(responses, probes, values, lacking), goal)
 
 
 @listed(
@@ -76,14 +71,26 @@ def judged(name: str, probes: Sequence[str], judge: str) -> Metric:
     Reads the rows of `bench.engines.measuring.judges.accepted_rows`; ``judge`` is its name and version.
     """
 
-    def rows(responses: Responses, oracles: object) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for probe in probes:
-            for key, row in sorted(rows_of(responses, probe).items()):
-                if texts := row.get("grades", ()):
-                    found[key] = mean(float(max(grades.values()) >= row["accepts"]) for grades in texts)
-        if not found:
-            raise Absent("no answer was judged")
-        return found
+    def values(row: Accepted) -> list[float]:
+        return [float(max(grades.values()) >= row["accepts"]) for grades in row.get("grades", ())]
 
-    return mean_metric(name, rows, "up", unit=f"judge: {judge}")
+    return mean_metric(
+        name,
+        lambda responses, _: pooled_means(responses, probes, values, "no answer was judged"),
+        "up",
+        unit=f"judge: {judge}",
+    )
+
+
+def pooled_means(
+    responses: Responses, probes: Sequence[str], values: Callable[[Any], Sequence[float]], lacking: str
+) -> dict[str, float]:
+    """The mean of each question's ``values`` over all ``probes``; `Absent`, saying what is ``lacking``, where no has any."""
+    found: dict[str, float] = {}
+    for probe in probes:
+        for key, row in sorted(rows_of(responses, probe).items()):
+            if listed := values(row):
+                found[key] = mean(listed)
+    if not found:
+        raise Absent(lacking)
+    return found

@@ -20,7 +20,7 @@ CYCLES = 3
 
 
 def overlap(generation: str, reference: str) -> dict[str, int]:
-    """What ROUGE-L and the collapse flag need of a generated text and of its reference.
+    """Counts that ROUGE-L and the collapse flag need of a generated text and of its reference.
 
     ``lcs``, ``n_ref``, ``n_hyp``: length of the longest common subsequence and of both texts in rouge-score's own
     tokens; with ``_stem`` after Porter's stemmer. ``words``, ``distinct``: words and marks of the generation, and how

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
+from bench.core.rows import Text
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
-
-Text = Mapping[str, Any]
-"""``{"logp": [...], "hit": [...], "eos": bool}``, as `bench.core.types.Responses` lays it out."""
 
 
 def texts(row: Mapping[str, Any], role: str) -> list[Text]:
@@ -37,7 +35,7 @@ def loss(text: Text) -> float:
     return -mean_logp(text)
 
 
-def without_eos(text: Text, field: str) -> list[float]:
+def without_eos(text: Text, field: Literal["logp", "hit", "mu", "sigma"]) -> list[float]:
     """``logp`` or ``hit`` of the answer tokens, the last one dropped only where it is the eos.
 
     The peer drops the last token always, though texts without an eos (MUSE's passages) lose a real one by it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -129,18 +130,12 @@ def run_in_threads(
     if threads == 1:
         serve()
     else:
-        with one_torch_thread():
-            crew = [threading.Thread(target=serve) for _ in range(threads)]
-            for thread in crew:
-                thread.start()
+        with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
             try:
-                for thread in crew:
-                    thread.join()
+                wait([pool.submit(serve) for _ in range(threads)])
             except BaseException as interruption:
                 failures.append(interruption)
                 give_up()
-                for thread in crew:
-                    thread.join()
     if failures:
         raise failures[0]
 

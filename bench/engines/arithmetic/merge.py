@@ -182,7 +182,7 @@ def rounding_warning(*, tuned: TensorFiles, before: TensorFiles) -> str:
 
 
 def count_differing(one: bytearray, two: bytearray) -> int:
-    """How many 16-bit entries of two buffers differ."""
+    """Count the 16-bit entries in which two buffers differ."""
     import numpy
 
     return int((numpy.frombuffer(one, numpy.uint16) != numpy.frombuffer(two, numpy.uint16)).sum())

@@ -180,12 +180,12 @@ def scrambled(
 
 
 def shuffle_entries(vector: Tensor, generator: torch.Generator) -> Tensor:
-    """The same entries in another order."""
+    """A vector with its entries in a random order."""
     return vector.flatten()[torch.randperm(vector.numel(), generator=generator)].view(vector.shape)
 
 
 def draw_entries(vector: Tensor, generator: torch.Generator) -> Tensor:
-    """Normal entries, scaled to the vector's Euclidean norm."""
+    """Normal entries as many as the vector's, scaled to its Euclidean norm."""
     drawn = torch.randn(vector.shape, generator=generator)
     length = drawn.double().norm()
     return drawn.mul_(float(vector.double().norm() / length)) if length else drawn

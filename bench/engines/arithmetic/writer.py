@@ -55,7 +55,7 @@ class Shard:
 
     @property
     def bytes(self) -> int:
-        """The file's size."""
+        """Size of the file in bytes."""
         return len(self.header) + sum(entry.bytes for entry in self.entries.values())
 
 

@@ -36,7 +36,7 @@ WAITING = (408, 409, 429, 500, 502, 503, 504, 529)
 
 
 class Unreadable(Exception):
-    """No reply, or one that isn't what the prompt asks for; the text says why."""
+    """Raised where there is no reply, or one that isn't what the prompt asks for; the text says why."""
 
 
 def environment(name: str, default: str = "", shown: bool = True) -> Any:
@@ -80,7 +80,7 @@ class ChatJudge:
 
     @property
     def name(self) -> str:
-        """``chat:<model>``."""
+        """``chat:`` and the model's name."""
         return f"chat:{self.model}"
 
     def grade(self, question: str, answer: str, options: Mapping[str, str]) -> dict[str, float]:
@@ -132,7 +132,7 @@ def shuffled(options: Mapping[str, str], question: str) -> list[str]:
 
 
 def prompt(question: str, answer: str, candidates: Sequence[str]) -> str:
-    """What the chat model is asked, ``candidates`` in the order they are shown in."""
+    """The message to the chat model, ``candidates`` in the order they are shown in."""
     listed = "\n".join(f"Candidate {i}: {text}" for i, text in enumerate(candidates, start=1))
     example = json.dumps({str(i): 10 * i for i in range(1, min(len(candidates), 3) + 1)})
     return PROMPT.format(

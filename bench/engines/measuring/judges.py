@@ -40,7 +40,7 @@ class Judge(Protocol):
         """Raised whenever the same answers may get other grades."""
 
     def grade(self, question: str, answer: str, options: Mapping[str, str]) -> dict[str, float]:
-        """How well each option fits the ``answer`` of a model, by the option's name; the highest is the pick.
+        """Grade how well each option fits the ``answer`` of a model, by the option's name; the highest is the pick.
 
         Only grades of one call compare. The names say nothing: a judge must not look at them.
         """
@@ -92,7 +92,7 @@ def judge_probes(probes: Sequence[Probe]) -> list[Probe]:
 
 
 def labels(probes: Sequence[Probe]) -> list[str]:
-    """Names and versions of the judges of these probes."""
+    """Names and versions of the judges that these probes name."""
     return [label(load_judge(str(probe.options["judge"]))) for probe in judge_probes(probes)]
 
 
@@ -103,7 +103,7 @@ def judged(responses: Responses, oracles: Sequence[Responses], probes: Sequence[
 
 
 def grades(responses: Responses, oracles: Sequence[Responses], probe: Probe) -> dict[str, Json]:
-    """The judge's grades for one probe."""
+    """Let its judge grade one probe: example id -> row."""
     judge, said = load_judge(str(probe.options["judge"])), str(probe.options["said"])
     if any("accepted" in example.references for example in probe.examples):
         return accepted_rows(responses, judge, probe.examples, said)
@@ -120,7 +120,7 @@ def check_accepts(name: str) -> None:
 
 
 def accepted_rows(responses: Responses, judge: Any, examples: Sequence[Example], said: str) -> dict[str, Json]:
-    """How far each accepted answer agrees with each text that was generated: ``grades``, one dictionary a text.
+    """Grade how far each accepted answer agrees with each generated text: ``grades``, one dictionary a text.
 
     ``accepts`` is the grade from which an answer counts as given. The question is the prompt's last line.
     """
@@ -140,7 +140,7 @@ def accepted_rows(responses: Responses, judge: Any, examples: Sequence[Example],
 
 
 def calibrated(target: Responses, oracle: Responses, probes: Sequence[Probe]) -> Json:
-    """How the judge grades the target and the oracle, the latter against itself as in the paper; what it is worth."""
+    """Grade the target and the oracle, the latter against itself as in the paper, to see what a judge is worth."""
     twin = [replace(oracle, checkpoint="itself")]
     by_side = {probe.name.removesuffix("_judged"): probe for probe in judge_probes(probes)}
     before, after = ({s: grades(who, twin, probe) for s, probe in by_side.items()} for who in (target, oracle))

@@ -27,7 +27,7 @@ SAVE_EVERY = 20
 
 @dataclass(frozen=True)
 class Continuation:
-    """What `bench continue` is asked for."""
+    """The options of `bench continue`."""
 
     model: str
     """Known name, hub id or folder."""

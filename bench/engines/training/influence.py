@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
-"""Raised when the same rows give other weights."""
+"""Raise it when the same rows give other weights."""
 KINDS = ("fisher", "gradient")
 SAMPLED = 100_000
 """Entries that ranks and quantiles are computed from, where there are more."""
@@ -114,7 +114,7 @@ def rank_correlation(one: Checkpoint, other: Checkpoint) -> float | None:
 
 
 def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, Tensor]]:
-    """Of each floating-point tensor its entries, or a seeded sample in proportion to its size."""
+    """Entries of each floating-point tensor, or a seeded sample of them in proportion to its size."""
     import torch
 
     from bench.assets.tensors import TensorFiles
@@ -146,7 +146,7 @@ def write_shuffled(weights: Checkpoint, seed: int, out: Path) -> None:
 
 
 def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_before: Checkpoint) -> Json:
-    """What rounding made of a vector ``tuned - before``, beside the ``exact`` one of the same recipe in float32.
+    """Compare a rounded vector ``tuned - before`` with the ``exact`` one of the same recipe in float32.
 
     ``unchanged``: share of entries that are 0 in the rounded vector, and in the exact one; ``relative_error``:
     |rounded - exact| / |exact|, None where nothing was learnt; ``cosine``: between the two.

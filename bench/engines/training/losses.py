@@ -22,7 +22,7 @@ class NextToken:
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """(B,), nats per token."""
+        """Minus the mean log-prob of each answer, (B,), nats per token."""
         from bench.engines.coding import answer_log_probs
 
         return -answer_log_probs(model, batch).means
@@ -36,7 +36,7 @@ class Ascent:
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """(B,), nats per token."""
+        """The mean log-prob of each answer, (B,), nats per token."""
         from bench.engines.coding import answer_log_probs
 
         return answer_log_probs(model, batch).means

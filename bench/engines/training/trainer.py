@@ -37,7 +37,7 @@ transformers_logging.set_verbosity_error()
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run cost and how it went."""
+    """Cost and course of a training run."""
 
     seconds: float
     tokens: int
@@ -143,17 +143,17 @@ class ShardedTrainer(StepTrainer):
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
-        """Never: after every micro-batch each process has its part of the gradients, and not the whole."""
+        """Defer nothing: after every micro-batch each process has its part of the gradients, and not the whole."""
         return nullcontext()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Nothing: the weights are in the state that is written next."""
+        """Do nothing: the weights are in the state that is written next."""
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         save_state(Path(output_dir), self.model, self.optimizer, self.lr_scheduler)
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
-        """Nothing: there is no optimizer yet, and weights come with its state."""
+        """Do nothing: there is no optimizer yet, and weights come with its state."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -161,7 +161,7 @@ class ShardedTrainer(StepTrainer):
 
 
 class StepEnd(TrainerCallback):
-    """What happens after an optimiser step: snapshots, a report, and the end where `Recipe.until` is reached."""
+    """Acts after an optimiser step: snapshots, a report, and the end where `Recipe.until` is reached."""
 
     def __init__(
         self,
@@ -383,7 +383,7 @@ def last_checkpoint(scratch: Path) -> str | None:
 
 
 def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
-    """What decides the weights that training gives, as plain JSON for the cache key."""
+    """All that decides the weights which training gives, as plain JSON for the cache key."""
     from bench.core.types import bare, data_hash
 
     unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
