@@ -1,6 +1,6 @@
-"""What every method and task owes, as checks for our own tests and for those of plug-ins.
+"""What every method, task and metric owes, as checks for our own tests and for those of plug-ins.
 
-    from bench.conformance import check_method, check_task
+    from bench.conformance import check_method, check_metric, check_task
 
     def test_mine():
         check_method(Mine, steps=3)
@@ -15,13 +15,14 @@ import dataclasses
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log
+from math import isfinite, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Node, Preset, Recipe, Scenario, Setting, Stream
+from bench.core.contracts import Metric, Node, Preset, Recipe, Scenario, Setting, Stream
+from bench.core.errors import Absent
 from bench.core.hashing import canonical, digest, folder_hash
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
@@ -372,10 +373,70 @@ def scores_sound(scenario: Scenario, task: Any, setting: Setting) -> Problems:
             for column in getattr(scenario, name)
             if column not in metrics
         )
+    yield from metrics_sound(scenario.metrics, scenario.probes)
+
+
+# What a metric does
+
+
+def check_metric(metric: Metric, probes: Sequence[Probe]) -> None:
+    """A metric's declaration, and what it says of made-up responses to ``probes``, those that it reads.
+
+    It must be pure (one score for the same responses, which stay as they are), not look at the order of examples, and
+    be absent with a reason where rows are missing.
+    """
+    found = [*declared_metric(metric), *metrics_sound([metric], probes)]
+    assert not found, f"metric {metric.name}:\n" + "\n".join(f"- {problem}" for problem in found)
+
+
+def declared_metric(metric: Metric) -> Problems:
+    """Name, description, goal, version and unit."""
+    if not metric.name or not metric.description.strip() or "\n" in metric.description:
+        yield "it needs a name and a description of one line"
+    if metric.goal not in ("up", "down", "oracle") and not isinstance(metric.goal, int | float):
+        yield f"its goal is '{metric.goal}': it is up, down, oracle, or the number to approach"
+    if type(metric.version) is not int or metric.version < 1:
+        yield "version is a whole number from 1, raised when the same responses give another score"
+    if not isinstance(metric.unit, str):
+        yield "unit is a text such as 'nats/token', or empty for a share"
+
+
+def metrics_sound(metrics: Sequence[Metric], probes: Sequence[Probe]) -> Problems:
+    """Every metric can be had from the probes alone, by a pure function that is absent where nothing was asked."""
     labels = ("oracle-0", "oracle-1")
-    oracles = [Responses(label, made_up(scenario.probes, label, [o for o in labels if o != label])) for label in labels]
-    scored = score_all(scenario.metrics, Responses("model", made_up(scenario.probes, "model", labels)), oracles)
+    oracles = [Responses(label, made_up(probes, label, [o for o in labels if o != label])) for label in labels]
+    model = Responses("model", made_up(probes, "model", labels))
+    before = digest(model.to_json())
+    scored = score_all(metrics, model, oracles)
     yield from (f"the metric '{name}' can't be had from the probes: {why}" for name, why in scored.absent.items())
+    if digest(model.to_json()) != before:
+        yield "a metric changes the responses that it is given"
+    again = score_all(metrics, backwards(model), [backwards(oracle) for oracle in oracles])
+    units = {metric.name: metric.unit for metric in metrics}
+    for name, score in scored.scores.items():
+        if again.scores.get(name) != score:
+            yield f"the metric '{name}' is another when the same examples come in another order"
+        if not isfinite(score.value):
+            yield f"the metric '{name}' is {score.value}: raise Absent with the reason instead"
+        if score.unit != units[name]:
+            yield f"the metric '{name}' has the unit '{units[name]}' and its score '{score.unit}'"
+    bare_rows: tuple[dict[str, dict[str, Any]], ...] = ({}, {probe.name: {} for probe in probes})
+    for bare in bare_rows:
+        for metric in metrics:
+            try:
+                score = metric.compute(Responses("model", bare), oracles)
+                yield f"the metric '{metric.name}' is {score.value} without a row to read: raise Absent with the reason"
+            except Absent as reason:
+                if not str(reason):
+                    yield f"the metric '{metric.name}' is absent and doesn't say why"
+            except Exception as error:
+                yield f"the metric '{metric.name}' fails ({error!r}) without a row to read: raise Absent with the reason"
+
+
+def backwards(responses: Responses) -> Responses:
+    """The same rows, each probe's examples in the opposite order."""
+    rows = {probe: dict(reversed(list(by_id.items()))) for probe, by_id in responses.rows.items()}
+    return dataclasses.replace(responses, rows=rows)
 
 
 def made_up(probes: Sequence[Probe], checkpoint: str, others: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -83,3 +83,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
     return place
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that two processes (torchrun) have left of every case of `tests.ranks.everything`."""
+    from tests.ranks import torchrun
+
+    place = tmp_path_factory.mktemp("two")
+    done = torchrun(["tests.ranks", "everything", str(place)], place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place

@@ -1,4 +1,4 @@
-"""A method in a distribution of its own: installed, found by its entry point, listed, checked, and run by its name."""
+"""A method and metrics in a distribution of their own: installed, found by entry point, listed, checked, and run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import Place, bench, tiny_run
 
 ROOT = Path(__file__).parents[1]
 PROJECT = """
@@ -23,8 +25,13 @@ version = "0.1"
 shrink = "shrinking:Shrink"
 msa = "shrinking:Shrink"
 
+[project.entry-points."msa_bench.metrics"]
+shortest = "shortest:SHORTEST"
+elsewhere = "shortest:ELSEWHERE"
+kl_forget = "shortest:SHORTEST"
+
 [tool.setuptools]
-py-modules = ["shrinking"]
+py-modules = ["shrinking", "shortest"]
 """
 METHOD = '''
 """Scaling the weights down, as an example."""
@@ -32,12 +39,12 @@ METHOD = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, product
+from bench.core.contracts import Context, Method, product
 from bench.core.types import Checkpoint, Request
 
 
 @dataclass(frozen=True)
-class Shrink:
+class Shrink(Method):
     """``(1 - share) * theta_D``."""
 
     share: float = 0.05
@@ -56,13 +63,60 @@ class Shrink:
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         return ctx.combine([(1 - self.share, request.target)], "shrink")
 '''
-THEIR_TEST = """
-from bench import names
-from bench.conformance import check_method
+METRIC = '''
+"""The least likely forget answer, as an example."""
 
-assert names.table("methods")["shrink"] == "shrinking:Shrink"
-assert names.table("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
-check_method(names.load("methods", "shrink"), share=0.5)
+from dataclasses import replace
+
+from bench.core.contracts import Metric
+from bench.core.record import Score
+from bench.metrics.tokens import mean_logp, row_means
+
+
+def least(responses, oracles):
+    values = row_means(responses, "forget_questions", "answer", mean_logp)
+    return Score(min(values.values()), len(values), unit="nats/token")
+
+
+SHORTEST = Metric(
+    "shortest", least, "oracle", unit="nats/token", description="least mean log-prob of a forget answer", source="own"
+)
+ELSEWHERE = replace(SHORTEST, tasks=("tofu",))
+'''
+THEIR_TEST = """
+import pytest
+from dataclasses import replace
+from bench.conformance import check_method, check_metric
+from bench.core import registry
+from bench.core.record import Score
+from bench.core.types import Example, Probe
+from bench.metrics.catalogue import plugged_metrics
+
+assert registry.table("methods")["shrink"] == "shrinking:Shrink"
+assert registry.table("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
+check_method(registry.load("methods", "shrink"), share=0.5)
+probe = Probe("forget_questions", "logprob", tuple(Example(f"a{i}", {"prompt": "", "answer": "b"}) for i in range(9)))
+metric = registry.load("metrics", "shortest")
+check_metric(metric, [probe])
+assert {m.name for m in plugged_metrics("tofu")} == {"shortest", "elsewhere", "kl_forget"}
+assert [m.name for m in plugged_metrics("muse-books", ["kl_forget"])] == ["shortest"]
+
+def wrong(part, **changed):
+    with pytest.raises(AssertionError, match=part):
+        check_metric(replace(metric, **changed), [probe])
+
+def first(responses, oracles):
+    text = next(iter(responses.rows["forget_questions"].values()))["answer"][0]
+    return Score(text["logp"][0], 1, unit="nats/token")
+
+wrong("a description of one line", description="")
+wrong("its goal is 'best'", goal="best")
+wrong("version is a whole number", version=0)
+wrong("its score 'nats/token'", unit="bits")
+wrong("in another order", compute=first)
+wrong("fails .KeyError", compute=first)
+wrong("without a row to read", compute=lambda responses, oracles: Score(0.0, 0, unit="nats/token"))
+wrong("raise Absent with the reason instead", compute=lambda responses, oracles: Score(float("nan"), 1))
 print("checked")
 """
 
@@ -74,6 +128,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "source").mkdir()
     (root / "source" / "pyproject.toml").write_text(PROJECT)
     (root / "source" / "shrinking.py").write_text(METHOD)
+    (root / "source" / "shortest.py").write_text(METRIC)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     options = ["--disable-pip-version-check", "--target", str(root / "installed"), str(root / "source")]
     done = subprocess.run([*pip, *options], capture_output=True, text=True)
@@ -107,3 +162,33 @@ def test_it_can_be_asked_for_by_name(installed: Path) -> None:
     done = python(installed, "-m", "bench", "plan", *asked, "--store", "store", "--out", "runs")
     assert done.returncode == 0, done.stderr
     assert "shrink" in done.stdout
+
+
+def test_a_metric_is_listed(installed: Path) -> None:
+    done = python(installed, "-m", "bench", "ls", "metrics")
+    assert done.returncode == 0, done.stderr
+    line = "shortest (version 1, goal oracle): least mean log-prob of a forget answer Source: own."
+    assert line in done.stdout.splitlines()
+
+
+def test_a_metric_scores_runs_and_is_part_of_their_key(installed: Path, tmp_path: Path) -> None:
+    """Runs of the tasks that it is for. Edited, it makes other runs; without it the keys are what they were."""
+    place = Place(tmp_path)
+    done = place.run("target", first=[installed])
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = place.records()["target"]
+    about = {"version": 1, "goal": "oracle", "unit": "nats/token", "needs_oracle": False}
+    assert record["metrics"]["shortest"] == about and "elsewhere" not in record["metrics"]
+    assert record["scores"]["shortest"]["value"] < 0
+    assert record["metrics"]["kl_forget"]["goal"] == "down", "a plug-in can't take one of our names"
+    assert record["spec"]["versions"]["shortest"] == 1 and "code of shortest" in record["spec"]["hashes"]
+    assert {"code of kl_forget", "code of elsewhere"}.isdisjoint(record["spec"]["hashes"])
+
+    def cached(*first: Path) -> int:
+        return bench([*tiny_run("target", "plan"), *place.words], tmp_path, first).stdout.count("cached")
+
+    with_it = cached(installed)
+    assert with_it > cached()
+    module = installed / "shortest.py"
+    module.write_text(module.read_text() + "# edited\n")
+    assert cached(installed) == cached()

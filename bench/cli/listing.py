@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,10 +140,11 @@ def lab_history(task: str) -> str:
 
 def metrics() -> str:
     """Each metric: goal, meaning, source."""
-    catalogue = importlib.import_module("bench.metrics.catalogue")
+    from bench.metrics.catalogue import metric_entries
+
     return "\n".join(
-        f"{row['name']} (version {row['version']}, goal {row['goal']}): {row['meaning']} Source: {row['source']}."
-        for row in catalogue.describe()
+        f"{entry.name} (version {entry.version}, goal {entry.goal}): {entry.meaning} Source: {entry.source}."
+        for entry in metric_entries()
     )
 
 

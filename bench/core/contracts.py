@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from bench.core.record import Score
 from bench.core.settings import FromFile
@@ -100,8 +100,7 @@ class Recipe:
     """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """One term of a weighted sum: its coefficient for every entry is ``float32(coefficient + weighted * w)``."""
 
     coefficient: float
@@ -439,6 +438,14 @@ class Metric:
     unit: str = ""
     examples: PerExample | None = None
     """The values behind the score, one for each example; None where the score has none (a harmonic mean, a p-value)."""
+    description: str = ""
+    """One line for `bench ls metrics`."""
+    source: str = ""
+    """Where the definition comes from, and where this one differs."""
+    family: str = ""
+    """The module of `bench.metrics` that makes it; empty for a plug-in's."""
+    tasks: tuple[str, ...] = ()
+    """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
 
     def to_json(self) -> dict[str, Any]:
         """What a record says of the metric beside its score."""

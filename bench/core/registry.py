@@ -1,7 +1,8 @@
-"""Finding methods and tasks by name: the lazy tables of `methods` and `tasks`, and installed plug-ins.
+"""Finding methods, tasks and plugged-in metrics by name: the lazy tables of `methods` and `tasks`, and plug-ins.
 
-A plug-in is a distribution with an entry point in the group ``msa_bench.methods`` or ``msa_bench.tasks``, whose name
-is the component's name and whose value is ``module:Class``.
+A plug-in is a distribution with an entry point in the group ``msa_bench.methods``, ``msa_bench.tasks`` or
+``msa_bench.metrics``, whose name is the component's name and whose value is ``module:Class`` (of a metric
+``module:metric``, a `bench.core.contracts.Metric`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from bench.core import registry
 from bench.core.errors import UserError, unknown
 
-GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks"}
+GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
 
 
 @lru_cache(maxsize=8)
@@ -28,14 +29,22 @@ def plugged(group: str, path: tuple[str, ...]) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=group)}
 
 
+def own_table(kind: str) -> dict[str, str]:
+    """Name -> ``module:Class`` of our own ``methods`` or ``tasks``; our metrics have no table, as tasks make them."""
+    ours: dict[str, str] = {} if kind == "metrics" else importlib.import_module(kind).TABLE
+    return ours
+
+
 def table(kind: str) -> dict[str, str]:
-    """Name -> ``module:Class`` of ``methods`` or ``tasks``, ours first; a plug-in can't take one of our names."""
-    ours: dict[str, str] = importlib.import_module(kind).TABLE
-    return {**plugged(GROUPS[kind], tuple(sys.path)), **ours}
+    """Name -> ``module:Class`` of ``methods`` or ``tasks``, ours first; a plug-in can't take one of our names.
+
+    Of ``metrics`` only those that are plugged in.
+    """
+    return {**plugged(GROUPS[kind], tuple(sys.path)), **own_table(kind)}
 
 
 def load(kind: str, name: str) -> Any:
-    """The class of a method or a task; `UserError` with the nearest name when there is none."""
+    """The class of a method or a task, or a plugged-in metric; `UserError` with the nearest name when there is none."""
     known = table(kind)
     if name not in known:
         raise UserError(unknown(kind.removesuffix("s"), name, known, kind))
@@ -46,13 +55,19 @@ def load(kind: str, name: str) -> Any:
         raise UserError(f"The plug-in for '{name}' ({known[name]}) can't be loaded: {error}.") from error
 
 
+def module_of(kind: str, name: str) -> str:
+    """The module that a component's entry names."""
+    return table(kind)[name].partition(":")[0]
+
+
 def plugin_code(kind: str, name: str) -> dict[str, str]:
     """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
-    if name in importlib.import_module(kind).TABLE:
+    if name in own_table(kind):
         return {}
     from bench.core.hashing import file_hash
 
-    source = inspect.getsourcefile(load(kind, name))
+    found = load(kind, name)
+    source = inspect.getsourcefile(found if inspect.isclass(found) else sys.modules[module_of(kind, name)])
     return {f"code of {name}": file_hash(Path(source))} if source else {}
 
 

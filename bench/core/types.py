@@ -155,20 +155,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Responses:
-    """What was observed of one checkpoint: ``rows[probe][example id]`` is a small dictionary.
-
-    - logprob: ``{role: [{"logp": [nats per answer token], "hit": [0 or 1 per token], "eos": bool}, ...]}``, one entry
-      for each text of the role; ``logp`` is empty for a text without tokens. Where the probe asks for them also ``mu``
-      and ``sigma`` (mean and deviation of log p under the vocabulary distribution, per token) and ``zlib`` (bytes).
-    - classes: ``{"answer": [{"logp": [nats], "hit": [0 or 1], "eos": False}], "classes": [log-prob of each class]}``: the
-      label is a one-token answer, so that what reads logprob's rows reads these.
-    - reference: ``{"loss"}``, the mean answer loss under the reference model; gradnorm: ``{"norm"}``.
-    - generate: ``{"text", "prompt", "reference", "counts": {...}}``, counts as `bench.metrics.rouge.overlap` makes them;
-      sampled several times: ``texts``, a list, in the place of ``text``, and no counts. Where the example has the
-      references ``accepted`` also ``matches``, one dictionary for each text (`bench.metrics.answers.match`).
-    - divergence: ``{label of the other checkpoint: [KL in nats per answer token]}``.
-    - lm-eval: ``{"acc": 0 or 1}`` and the like. judge: ``{"grades": {option: number}}`` (`bench.engines.measuring.judges`).
-    """
+    """What was observed of one checkpoint: ``rows[probe][example id]`` is a small dictionary (`bench.core.rows`)."""
 
     checkpoint: str
     """Content hash of the checkpoint that was measured."""

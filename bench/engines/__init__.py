@@ -1,1 +1,1 @@
-"""What computes: loaders and coders, and the three engines below them."""
+"""Loaders and coders, and the three engines that compute: training, arithmetic, measuring."""

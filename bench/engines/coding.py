@@ -1,4 +1,4 @@
-"""From examples to batches: what a model's own coder does, and the coder of texts.
+"""Coders turn examples into batches; here is the coder of texts.
 
 Training, losses and influence weights see rows with a length, batches that know the log-probs of their answers, and no
 more: `bench.core.contracts` has the protocols. A loader (`bench.engines.loaders`) names the coder of its models.
@@ -66,9 +66,9 @@ class Texts:
         return encode(self.tokenizer, payload)
 
     def collate(self, rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
-        """Padded on the right."""
+        """Rows as one batch, padded on the right."""
         return collate(rows, device)
 
     def save_pretrained(self, folder: Path) -> None:
-        """The tokenizer, beside the weights."""
+        """Write the tokenizer beside the weights."""
         self.tokenizer.save_pretrained(folder)

@@ -45,7 +45,7 @@ def check_seal(checkpoint: Checkpoint) -> None:
 
 
 def marks(checkpoint: Checkpoint) -> tuple[str, str]:
-    """What a seal knows a checkpoint by: the hash that it states, and where it really lies."""
+    """Marks that a seal knows a checkpoint by: the hash that it states, and where it really lies."""
     return checkpoint.hash, str(Path(checkpoint.path).resolve())
 
 
@@ -69,14 +69,14 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
     return Opened(model.to(device).eval(), tokenizer, Texts(tokenizer))
 
 
-def words(payload: Mapping[str, Any]) -> float:
+def estimate_tokens(payload: Mapping[str, Any]) -> float:
     """Roughly the tokens of a text that isn't tokenised yet: a word is taken as 1.3, and the template as four words."""
     return 1.3 * (len(f"{payload['prompt']} {payload['answer']}".split()) + 4)
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How one kind of model is opened."""
+    """The way in which one kind of model is opened."""
 
     opens: str
     """``module:function`` that opens a checkpoint on a device, resolved on use: (checkpoint, device) -> `Opened`."""
@@ -91,7 +91,7 @@ class Loader:
 
 
 LOADERS = {
-    "causal-lm": Loader("bench.engines.loaders:open_causal_lm", words),
+    "causal-lm": Loader("bench.engines.loaders:open_causal_lm", estimate_tokens),
     "classifier": Loader("bench.lab.networks:open_network"),
 }
 """By the name that a checkpoint gives; a new kind of model adds its own."""

@@ -1,4 +1,4 @@
-"""How an example becomes tokens. Prompt and answer are tokenised apart, so that the boundary is exact.
+"""Templates make tokens of an example; prompt and answer are tokenised apart, so that the boundary is exact.
 
 ``qa``        prompt ``<bos> Q: {prompt} A:``, answer `` {answer} <eos>``
 ``qa-full``   the same text, every token scored (pretraining rows)
@@ -6,7 +6,7 @@
 ``continue``  ``answer`` continues ``prompt``, no ``<eos>`` (verbatim continuation)
 ``chat``      the tokenizer's chat template with TOFU's system prompt, answer + eos; a tokenizer without a template gets
               `BASE_PROMPT`, as base models do in the field
-``base``      the same without a chat: `BASE_PROMPT` as the tokenizer encodes it, answer + eos
+``base``      no chat template: `BASE_PROMPT` as the tokenizer encodes it, answer + eos
 ``plain``     prompt as the tokenizer encodes it with its own special tokens, answer behind it, no ``<eos>``; without a
               prompt the answer so, every token after the first scored, at most ``most`` tokens
 """

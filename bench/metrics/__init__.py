@@ -50,3 +50,11 @@ def rows_of(responses: Responses, probe: str) -> dict[str, Any]:
     if probe not in responses.rows:
         raise Absent(f"the probe '{probe}' was not asked")
     return dict(responses.rows[probe])
+
+
+def numbers_of(responses: Responses, probe: str, field: str, lacking: str) -> dict[str, float]:
+    """The number ``field`` of a probe's rows by example id; `Absent`, saying what is ``lacking``, when no row has it."""
+    found = {key: float(row[field]) for key, row in rows_of(responses, probe).items() if field in row}
+    if not found:
+        raise Absent(lacking)
+    return found

@@ -26,14 +26,16 @@ question: a text that only repeats it can name an answer that the question holds
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 
 def words(listed: str) -> frozenset[str]:
-    """A set of words."""
+    """The words of a text, as a set."""
     return frozenset(listed.split())
 
 
@@ -41,51 +43,15 @@ LETTERS = str.maketrans(
     {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "&": " and "}
 )
 """What decomposition leaves of the Latin letters with strokes and ligatures, and the one sign that is a word."""
-ARTICLES = frozenset({"a", "an", "the"})
 LIST_MARKS, CLAUSE_MARKS = frozenset(",;/"), frozenset(",;:.!?()[]—")
 
-DENIALS = words(
-    "not no never neither nor none without except excluding unlike instead than cannot isnt wasnt arent werent dont "
-    "doesnt didnt cant couldnt wont wouldnt hasnt havent hadnt"
-)
-AUXILIARIES = words("is was are were does did has had can could will would should may might")
-UNTRUE = words("wrong false incorrect untrue")
-
-PREPOSITIONS = words("of for in at on to by with from")
-CHANGING = words(
-    "north south east west northern southern eastern western new non anti ex vice deputy assistant acting lieutenant "
-    "brigadier major half step jr sr junior senior"
-)
-"""With one of these a name is another thing's name."""
-NUMERALS = words("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi")
-KINDS = words("university college school church party records fc cf sc award awards prize medal language")
-"""Words for what a thing is that people leave out at the end of its name."""
-POLITIES = words("kingdom republic federal democratic people peoples commonwealth state")
-"""Words that people leave out before "of" and a country's name."""
-COMMON = KINDS | words(
-    "order king queen prince princess duke duchess earl count countess president minister prime member saint st san los "
-    "national royal grand great best first class cross star honorary honorable doctor doctorate degree team club league "
-    "cup world games championship tournament war battle army navy force forces kingdom republic empire union city town "
-    "county state states institute society association organization committee council congress parliament assembly "
-    "government movement group band film movie music series song book work year player person people personnel worker "
-    "man woman cause causes name place country street road house hall van von der den del des della das dos"
-)
-"""Words that don't tell one answer from another."""
-
-MONTHS = (
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
+WORDS: dict[str, str] = tomllib.loads(Path(__file__).with_name("answer_words.toml").read_text(encoding="utf-8"))
+ARTICLES, PREPOSITIONS = words(WORDS["articles"]), words(WORDS["prepositions"])
+DENIALS, AUXILIARIES, UNTRUE = words(WORDS["denials"]), words(WORDS["auxiliaries"]), words(WORDS["untrue"])
+CHANGING, NUMERALS = words(WORDS["changing"]), words(WORDS["numerals"])
+KINDS, POLITIES = words(WORDS["kinds"]), words(WORDS["polities"])
+COMMON = KINDS | words(WORDS["common"])
+MONTHS = tuple(WORDS["months"].split())
 MONTH = rf"(?P<month>{'|'.join(MONTHS)}|sept|{'|'.join(name[:3] for name in MONTHS)})\b\.?"
 YEAR = r"(?P<year>\d{1,4}(?=\s*bc)|\d{3,4})(?:\s*(?P<bc>bce?\b))?(?!\d)"
 DATES = tuple(

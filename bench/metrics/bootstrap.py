@@ -42,7 +42,7 @@ def interval(statistic: Statistic, *sizes: int) -> tuple[float, float]:
 
 
 def draws(rng: np.random.Generator, size: int) -> Counts:
-    """How often each of ``size`` examples is drawn, (BLOCK, size); every row sums to ``size``."""
+    """Draw with replacement: how often each of ``size`` examples comes, (BLOCK, size); every row sums to ``size``."""
     picks = rng.integers(size, size=(BLOCK, size)) + size * np.arange(BLOCK)[:, None]
     return np.bincount(picks.ravel(), minlength=BLOCK * size).reshape(BLOCK, size)
 

@@ -1,19 +1,27 @@
-"""What `bench ls metrics` prints. Each family of metrics says it of its own, in ``ABOUT``; loads no torch."""
+"""The catalogue of scores that `bench ls metrics` prints: what the factories of `bench.metrics` say of themselves."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import asdict, dataclass
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import wraps
+from typing import ParamSpec
 
 import bench.metrics
+from bench.core import registry
+from bench.core.contracts import Metric
+from bench.core.errors import UserError
+
+P = ParamSpec("P")
+Factory = Callable[P, Metric]
 
 
 @dataclass(frozen=True)
-class About:
-    """One kind of score, for people."""
+class Entry:
+    """One kind of score in the catalogue."""
 
     name: str
     """Name or pattern of names, as tasks use it: ``*_Q_A_Prob``."""
@@ -25,14 +33,61 @@ class About:
     """Where the definition comes from, and where ours differs."""
     version: int = 1
 
-
-def families() -> list[ModuleType]:
-    """The modules of `bench.metrics` that describe their metrics, by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(bench.metrics.__path__))
-    modules = [importlib.import_module(f"bench.metrics.{name}") for name in names]
-    return [module for module in modules if hasattr(module, "ABOUT")]
+    def fits(self, name: str) -> bool:
+        """Whether a metric of this name is meant: ``a_corrupted, _clean (in brackets what kind)`` are two endings."""
+        patterns = self.name.partition(" (")[0].split(", ")
+        return any(fnmatchcase(name, f"*{pattern}" if pattern[0] == "_" else pattern) for pattern in patterns)
 
 
-def describe() -> list[dict[str, Any]]:
-    """Every kind of score: ``name``, ``meaning``, ``goal``, ``source``, ``version``."""
-    return [asdict(about) for family in families() for about in family.ABOUT]
+def listed(name: str, meaning: str, goal: str, source: str) -> Callable[[Factory[P]], Factory[P]]:
+    """Enter a factory of metrics in the catalogue, once for each name or pattern of names that tasks use it under.
+
+    The metrics that it makes carry the meaning and source of the entry that fits their name, and their family.
+    """
+    entry = Entry(name, meaning, goal, source)
+
+    def enter(factory: Factory[P]) -> Factory[P]:
+        @wraps(factory)
+        def make(*args: P.args, **kwargs: P.kwargs) -> Metric:
+            metric = factory(*args, **kwargs)
+            if metric.description and not entry.fits(metric.name):
+                return metric
+            family = factory.__module__.rpartition(".")[2]
+            return replace(metric, description=meaning, source=source, family=family)
+
+        vars(make)["entries"] = (entry, *vars(factory).get("entries", ()))
+        return make
+
+    return enter
+
+
+def metric_factories() -> Iterator[Callable[..., Metric]]:
+    """Every factory of the families of `bench.metrics` that is in the catalogue, family by family."""
+    for module in sorted(module.name for module in pkgutil.iter_modules(bench.metrics.__path__)):
+        family = importlib.import_module(f"bench.metrics.{module}")
+        for value in vars(family).values():
+            if getattr(value, "__module__", "") == family.__name__ and hasattr(value, "entries"):
+                yield value
+
+
+def metric_entries() -> Iterator[Entry]:
+    """Every kind of score, those of installed plug-ins last."""
+    for factory in metric_factories():
+        yield from vars(factory)["entries"]
+    for metric in plugged_metrics():
+        yield Entry(metric.name, metric.description, str(metric.goal), metric.source, metric.version)
+
+
+def plugged_metrics(task: str = "", own: Collection[str] = ()) -> tuple[Metric, ...]:
+    """The metrics of installed plug-ins (entry points ``msa_bench.metrics``) that are for ``task``, or all of them.
+
+    A metric bears the name of its entry point; one that would take a name of ``own`` is left out.
+    """
+    found = []
+    for name in registry.table("metrics"):
+        metric = registry.load("metrics", name)
+        if not isinstance(metric, Metric):
+            raise UserError(f"The plug-in for '{name}' is no `Metric`: let its entry point name one.")
+        if name not in own and (not task or not metric.tasks or task in metric.tasks):
+            found.append(replace(metric, name=name))
+    return tuple(found)

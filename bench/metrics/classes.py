@@ -15,7 +15,7 @@ from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean
 from bench.metrics.truth import score_part
 
@@ -23,6 +23,9 @@ SWALLOWED = 0.5
 """Share of the rows that one class gets, from which a model has collapsed."""
 
 
+@listed(
+    "kl_* (classes)", "of a classifier: KL(oracle || model) over the classes, in nats, mean over oracles", "down", "own"
+)
 def class_kl(name: str, probe: str) -> Metric:
     """Mean over examples of KL(oracle || model) over the classes, in nats, goal down; inside an example over the oracles."""
     return mean_metric(
@@ -34,6 +37,7 @@ def class_kl(name: str, probe: str) -> Metric:
     )
 
 
+@listed("kl_*_floors (classes)", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own")
 def class_kl_floors(name: str, probe: str) -> Metric:
     """`class_kl` divided by the mean KL between the given oracles, both ways, goal down: 1 is their noise.
 
@@ -67,6 +71,12 @@ def divergence(p: Sequence[float], q: Sequence[float]) -> float:
     return 0.0 if total < 0 else total  # not a maximum, which would make a broken model's NaN a 0
 
 
+@listed(
+    "collapsed (classes)",
+    "of a classifier: 1 where one class gets half of the rows, or utility is below a floor",
+    "down",
+    "own",
+)
 def swallowed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     """1 when one class gets half or more of the rows, or ``utility`` < ``floor``, or the outputs are broken; else 0.
 
@@ -85,22 +95,3 @@ def swallowed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
         return Score(float(most >= SWALLOWED * len(said) or useless), len(said))
 
     return Metric(name, compute, "down", needs_oracle=utility.needs_oracle)
-
-
-ABOUT = (
-    About(
-        "kl_* (classes)",
-        "of a classifier: KL(oracle || model) over the classes, in nats, mean over oracles",
-        "down",
-        "own",
-    ),
-    About(
-        "kl_*_floors (classes)", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own"
-    ),
-    About(
-        "collapsed (classes)",
-        "of a classifier: 1 where one class gets half of the rows, or utility is below a floor",
-        "down",
-        "own",
-    ),
-)

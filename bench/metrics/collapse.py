@@ -1,4 +1,4 @@
-"""A flag beside the scores: this model is broken, whatever it has forgotten."""
+"""A flag beside the scores: the model is broken, whatever it has forgotten."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.truth import score_part
 
 LOOP_SHARE = 0.5
@@ -22,6 +22,7 @@ ROWS = 0.5
 """Share of degenerate texts from which the model is."""
 
 
+@listed("collapsed", "1 where it writes empty or looping text, or its utility is below a floor", "down", "own")
 def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     """1 when half or more of the texts generated for ``probe`` are degenerate or ``utility`` < ``floor``, else 0.
 
@@ -45,6 +46,3 @@ def degenerate(counts: Mapping[str, int]) -> bool:
     words = counts["words"]
     looping = counts["looped"] >= LOOP_SHARE * words
     return looping or (words >= LONG and counts["distinct"] < VARIETY * words)
-
-
-ABOUT = (About("collapsed", "1 where it writes empty or looping text, or its utility is below a floor", "down", "own"),)

@@ -1,4 +1,4 @@
-"""How far the model's answers lie from a retrained model's, token by token."""
+"""Distance of the model's answers from a retrained model's, token by token."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from bench.core.errors import Absent
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean
 
 
+@listed("kl_*", "KL(oracle || model) on the answer tokens, in nats per token, mean over oracles", "down", "own")
 def kl(name: str, probe: str) -> Metric:
     """Mean over examples of KL(oracle || model) at the answer positions, in nats per token, goal down.
 
@@ -24,6 +25,7 @@ def kl(name: str, probe: str) -> Metric:
     )
 
 
+@listed("kl_*_floors", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own")
 def kl_floors(name: str, probe: str) -> Metric:
     """`kl` divided by the mean KL between oracles, which differ in data order alone, goal down: 1 is their noise.
 
@@ -64,9 +66,3 @@ def noise(oracles: Sequence[Responses], probe: str) -> float:
     if not (floor := mean(means)) > 0:
         raise Absent("the oracles do not differ, so there is no noise to measure by")
     return floor
-
-
-ABOUT = (
-    About("kl_*", "KL(oracle || model) on the answer tokens, in nats per token, mean over oracles", "down", "own"),
-    About("kl_*_floors", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own"),
-)

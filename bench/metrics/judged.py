@@ -17,7 +17,7 @@ from bench.core.record import Score
 from bench.core.types import Json, Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric, mean_score
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean
 
 Grades = Mapping[str, float]
@@ -25,6 +25,12 @@ Grades = Mapping[str, float]
 Value = Callable[[Grades], float]
 
 
+@listed(
+    "acc_forget",
+    "share of forget questions where the judge does not pick the truth as closest to the answer",
+    "oracle",
+    "MSA paper 3.1, which says up; the judge is in the unit, a tie is the truth",
+)
 def acc_forget(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is not the truth, goal oracle; a tie of truth and another is the truth.
 
@@ -35,6 +41,12 @@ def acc_forget(name: str, probe: str, judge: str) -> Metric:
     return _judged(name, probe, judge, truth_lost, "oracle")
 
 
+@listed(
+    "acc_recover",
+    "share of forget questions where the judge picks what the oracle said",
+    "up",
+    "MSA paper 3.1; the judge is in the unit, a tie does not count",
+)
 def acc_recover(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is what the oracle said, goal up; a tie with truth or a wrong answer is not.
 
@@ -43,9 +55,15 @@ def acc_recover(name: str, probe: str, judge: str) -> Metric:
     return _judged(name, probe, judge, oracle_found, "up")
 
 
+@listed(
+    "acc_retain",
+    "share of retain questions where the judge picks the truth or what the oracle said",
+    "up",
+    "MSA paper 3.1; the judge is in the unit, a tie with a wrong answer does not count",
+)
 def acc_retain(name: str, probe: str, judge: str) -> Metric:
     """Share of the questions whose pick is the truth or what an oracle said, goal up; a tie with a wrong answer is not."""
-    return _judged(name, probe, judge, kept, "up")
+    return _judged(name, probe, judge, retained, "up")
 
 
 def _judged(name: str, probe: str, judge: str, value: Value, goal: str) -> Metric:
@@ -85,7 +103,7 @@ def oracle_found(grades: Grades) -> float:
     return mean(float(grade > best) for grade in by_kind["oracle"])
 
 
-def kept(grades: Grades) -> float:
+def retained(grades: Grades) -> float:
     """1 where the truth or an oracle's answer fits better than every wrong one, and at all."""
     by_kind = kinds(grades)
     return float(max(grades["truth"], *by_kind["oracle"]) > max(by_kind.get("wrong", ()), default=0.0))
@@ -102,7 +120,7 @@ PUBLISHED: Json = {
 ACCURACIES: dict[str, tuple[str, Value]] = {
     "acc_forget": ("forget", truth_lost),
     "acc_recover": ("forget", oracle_found),
-    "acc_retain": ("retain", kept),
+    "acc_retain": ("retain", retained),
 }
 """Score -> the side whose rows it reads, and the value of a row."""
 
@@ -111,14 +129,16 @@ Sides = Mapping[str, Mapping[str, Any]]
 
 
 def calibration(target_rows: Sides, oracle_rows: Sides, judge: str) -> Json:
-    """What ``judge`` says of the target and of the oracle, beside what the paper's judge said of its own.
+    """Scores that ``judge`` gives the target and the oracle, beside those that the paper's judge gave its own.
 
     Rows are `judge_rows`' for the probes ``forget`` and ``retain``. ``separates`` is whether the judge tells a model
     that knows the forget set from one that never saw it: the oracle's 95% interval lies above the target's in both
     acc_forget and acc_recover. A judge that does not must not be read.
     """
     scores = {"target": side_scores(target_rows), "oracle": side_scores(oracle_rows)}
-    apart = [name for name in ("acc_forget", "acc_recover") if above(scores["oracle"][name], scores["target"][name])]
+    apart = [
+        name for name in ("acc_forget", "acc_recover") if lies_above(scores["oracle"][name], scores["target"][name])
+    ]
     separates = len(apart) == 2
     said = "; ".join(
         f"{name} {scores['target'][name].value:.2f} and {scores['oracle'][name].value:.2f}" for name in ACCURACIES
@@ -138,28 +158,6 @@ def side_scores(rows: Sides) -> dict[str, Score]:
     return {name: mean_score(values(rows[side], value)) for name, (side, value) in ACCURACIES.items()}
 
 
-def above(one: Score, other: Score) -> bool:
+def lies_above(one: Score, other: Score) -> bool:
     """Whether the interval of ``one`` lies wholly above that of ``other``; scores without interval never do."""
     return one.low is not None and other.high is not None and one.low > other.high
-
-
-ABOUT = (
-    About(
-        "acc_forget",
-        "share of forget questions where the judge does not pick the truth as closest to the answer",
-        "oracle",
-        "MSA paper 3.1, which says up; the judge is in the unit, a tie is the truth",
-    ),
-    About(
-        "acc_recover",
-        "share of forget questions where the judge picks what the oracle said",
-        "up",
-        "MSA paper 3.1; the judge is in the unit, a tie does not count",
-    ),
-    About(
-        "acc_retain",
-        "share of retain questions where the judge picks the truth or what the oracle said",
-        "up",
-        "MSA paper 3.1; the judge is in the unit, a tie with a wrong answer does not count",
-    ),
-)

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.record import Score
+from bench.core.rows import Text
 from bench.core.types import Probe, Responses
-from bench.metrics import rows_of
+from bench.metrics import numbers_of
 from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
 from bench.metrics.bootstrap import auc as roc_area
-from bench.metrics.catalogue import About
-from bench.metrics.tokens import Text, mean, mean_logp, row_means, without_eos
+from bench.metrics.catalogue import listed
+from bench.metrics.tokens import loss, mean, row_means, without_eos
 
 K = 0.4
 """Share of the least likely tokens that min-k looks at (MUSE's Min-40%)."""
@@ -31,7 +32,7 @@ Values = dict[str, float]
 
 
 def attack_probes(probe: Probe, gradients: bool = True) -> tuple[Probe, ...]:
-    """What all attacks need to know of a probe's texts: it, with vocabulary moments and zlib lengths, and its two kin."""
+    """The probes that all attacks read: ``probe`` with vocabulary moments and zlib lengths, and its two kin."""
     asked = replace(probe, options={**probe.options, "vocabulary": True, "zlib": True})
     kin = [replace(probe, name=f"{probe.name}_{kind}", kind=kind, roles=("answer",)) for kind in KIN[: 1 + gradients]]
     return (asked, *kin)
@@ -46,6 +47,17 @@ def attacks(member: str, other: str) -> tuple[Metric, ...]:
     return (*(auc(f"mia_{attack}", attack, member, other) for attack in six), privleak("privleak", member, other))
 
 
+@listed("mia_loss", "AUC of the loss, forget against unseen texts: 1, forget is far more likely", "oracle", "MUSE")
+@listed("mia_zlib", "the same by the loss over the text's compressed bytes", "oracle", "Carlini et al. 2021")
+@listed("mia_min_k", "the same by the mean of the lowest 40% of token log-probs", "oracle", "Min-K%, MUSE")
+@listed(
+    "mia_min_k_plus_plus",
+    "the same by the lowest 40% of log-probs standardised over the vocabulary",
+    "oracle",
+    "Min-K%++",
+)
+@listed("mia_gradnorm", "the same by the mean norm of the loss's gradient", "oracle", "Maini et al. 2024")
+@listed("mia_reference", "the same by the loss minus a reference model's", "oracle", "Carlini et al. 2021")
 def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = "oracle") -> Metric:
     """ROC AUC of the attack's score over the probe ``member`` (label 0) and the never trained ``other`` (label 1).
 
@@ -69,14 +81,14 @@ def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = 
         return Score(roc_area(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
 
     def examples(responses: Responses, oracles: object) -> dict[str, Any]:
-        return {
-            **{key: {"forget": value} for key, value in score(responses, member).items()},
-            **{key: {"holdout": value} for key, value in score(responses, other).items()},
-        }
+        forget = {key: {"forget": value} for key, value in score(responses, member).items()}
+        return forget | {key: {"holdout": value} for key, value in score(responses, other).items()}
 
     return Metric(name, compute, goal, examples=examples)
 
 
+@listed("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE")
+@listed("*_peer", "the value as open-unlearning defines it, where it differs from MUSE's authors", "varies", "peer")
 def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Metric:
     """((1 - auc) - (1 - ref)) / (1 - ref + 1e-10) in percent on min-k, ref the mean AUC of the oracles; goal 0.
 
@@ -111,11 +123,6 @@ def of_text(value: Callable[[Text], float | None]) -> Callable[[Responses, str],
     return lambda responses, probe: row_means(responses, probe, "answer", value)
 
 
-def loss(text: Text) -> float:
-    """Mean loss, nats per token, eos included."""
-    return -mean_logp(text)
-
-
 def loss_per_byte(text: Text) -> float:
     """Loss over the bytes of the compressed text."""
     if "zlib" not in text:
@@ -148,17 +155,14 @@ def min_k_plus_plus(text: Text) -> float | None:
 
 def gradient(responses: Responses, probe: str) -> Values:
     """Mean gradient norm by example id."""
-    found = {key: float(row["norm"]) for key, row in rows_of(responses, f"{probe}_gradnorm").items() if "norm" in row}
-    if not found:
-        raise Absent(f"no row of the probe '{probe}_gradnorm' has a gradient")
-    return found
+    asked = f"{probe}_gradnorm"
+    return numbers_of(responses, asked, "norm", f"no row of the probe '{asked}' has a gradient")
 
 
 def beside_reference(responses: Responses, probe: str) -> Values:
     """Loss minus the reference model's loss, by example id."""
-    theirs = {k: float(row["loss"]) for k, row in rows_of(responses, f"{probe}_reference").items() if "loss" in row}
-    if not theirs:
-        raise Absent("there is no reference model that never saw the texts")
+    lacking = "there is no reference model that never saw the texts"
+    theirs = numbers_of(responses, f"{probe}_reference", "loss", lacking)
     ours = row_means(responses, probe, "answer", loss)
     return {key: value - theirs[key] for key, value in ours.items() if key in theirs}
 
@@ -172,19 +176,3 @@ ATTACKS: Mapping[str, Callable[[Responses, str], Values]] = {
     "gradnorm": gradient,
     "reference": beside_reference,
 }
-
-ABOUT = (
-    About("mia_loss", "AUC of the loss, forget against unseen texts: 1, forget is far more likely", "oracle", "MUSE"),
-    About("mia_zlib", "the same by the loss over the text's compressed bytes", "oracle", "Carlini et al. 2021"),
-    About("mia_min_k", "the same by the mean of the lowest 40% of token log-probs", "oracle", "Min-K%, MUSE"),
-    About(
-        "mia_min_k_plus_plus",
-        "the same by the lowest 40% of log-probs standardised over the vocabulary",
-        "oracle",
-        "Min-K%++",
-    ),
-    About("mia_gradnorm", "the same by the mean norm of the loss's gradient", "oracle", "Maini et al. 2024"),
-    About("mia_reference", "the same by the loss minus a reference model's", "oracle", "Carlini et al. 2021"),
-    About("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE"),
-    About("*_peer", "the value as open-unlearning defines it, where it differs from MUSE's authors", "varies", "peer"),
-)

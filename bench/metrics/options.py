@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from bench.core.contracts import Metric
 from bench.core.types import Responses
 from bench.metrics.bootstrap import mean_metric
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.probability import hit_share
-from bench.metrics.tokens import mean_logp, row_means
+from bench.metrics.tokens import all_hit, loss, mean_logp, row_means, row_metric
 
 NATS = "nats/token"
 
 
+@listed("restor_accuracy*", "share of questions whose greedy answer is exactly the truth", "up", "RESTOR; exact match")
+@listed("restor_wrong", "share of questions answered with the falsehood that was spread", "oracle", "own")
 def answered(name: str, probes: Sequence[str], role: str, *, goal: str | float) -> Metric:
     """Share of the rows of all ``probes`` whose greedy answer is exactly the text of ``role``.
 
@@ -23,36 +25,26 @@ def answered(name: str, probes: Sequence[str], role: str, *, goal: str | float) 
     def rows(responses: Responses, oracles: object) -> dict[str, float]:
         found: dict[str, float] = {}
         for probe in probes:
-            of_probe = row_means(responses, probe, role, lambda text: float(all(text["hit"])))
+            of_probe = row_means(responses, probe, role, all_hit)
             found |= {f"{probe}/{key}": value for key, value in of_probe.items()}
         return found
 
     return mean_metric(name, rows, goal)
 
 
+@listed("logprob_*", "mean token log-prob of the true, the corrupted or an unrelated answer", "varies", "RESTOR")
 def option_logprob(name: str, probe: str, role: str, *, goal: str | float) -> Metric:
     """Mean over rows of the mean token log-prob of the text of ``role`` (RESTOR's logit view)."""
-    return mean_metric(name, lambda responses, _: row_means(responses, probe, role, mean_logp), goal, unit=NATS)
+    return row_metric(name, probe, role, mean_logp, goal, NATS)
 
 
+@listed("*_passage_loss", "mean token loss of whole passages", "varies", "own")
 def mean_loss(name: str, probe: str, *, goal: str | float) -> Metric:
     """Mean over rows of the mean token loss of the answer."""
-    return mean_metric(
-        name, lambda responses, _: row_means(responses, probe, "answer", lambda text: -mean_logp(text)), goal, unit=NATS
-    )
+    return row_metric(name, probe, "answer", loss, goal, NATS)
 
 
+@listed("*_passage_hits", "share of a passage's tokens that the model predicts, fed the right ones", "varies", "own")
 def token_hits(name: str, probe: str, *, goal: str | float) -> Metric:
     """Mean over rows of the share of tokens that are the most likely one when the right ones are fed."""
-    return mean_metric(name, lambda responses, _: row_means(responses, probe, "answer", hit_share), goal)
-
-
-ABOUT = (
-    About(
-        "restor_accuracy*", "share of questions whose greedy answer is exactly the truth", "up", "RESTOR; exact match"
-    ),
-    About("restor_wrong", "share of questions answered with the falsehood that was spread", "oracle", "own"),
-    About("logprob_*", "mean token log-prob of the true, the corrupted or an unrelated answer", "varies", "RESTOR"),
-    About("*_passage_loss", "mean token loss of whole passages", "varies", "own"),
-    About("*_passage_hits", "share of a passage's tokens that the model predicts, fed the right ones", "varies", "own"),
-)
+    return row_metric(name, probe, "answer", hit_share, goal)

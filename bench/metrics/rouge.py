@@ -11,7 +11,7 @@ from bench.core.contracts import Metric
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import mean_metric
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 """A word or a single mark of punctuation, so that a row of dots reads as the loop that it is."""
@@ -20,7 +20,7 @@ CYCLES = 3
 
 
 def overlap(generation: str, reference: str) -> dict[str, int]:
-    """What ROUGE-L and the collapse flag need of a generated text and of its reference.
+    """Counts that ROUGE-L and the collapse flag need of a generated text and of its reference.
 
     ``lcs``, ``n_ref``, ``n_hyp``: length of the longest common subsequence and of both texts in rouge-score's own
     tokens; with ``_stem`` after Porter's stemmer. ``words``, ``distinct``: words and marks of the generation, and how
@@ -67,6 +67,13 @@ def looped(words: Sequence[str]) -> int:
     return longest
 
 
+@listed("*_Q_A_ROUGE", "ROUGE-L recall of the greedy answer, with stemmer", "oracle or up", "TOFU")
+@listed(
+    "*_knowmem_ROUGE, *_verbmem_ROUGE",
+    "ROUGE-L F1 of the greedy answer or continuation, without stemmer",
+    "oracle or up",
+    "MUSE",
+)
 def rouge_l(
     name: str,
     probe: str,
@@ -102,14 +109,3 @@ def rouge(counts: Mapping[str, float], measure: str, ending: str) -> float:
     recall = counts[f"lcs{ending}"] / counts[f"n_ref{ending}"]
     precision = counts[f"lcs{ending}"] / counts[f"n_hyp{ending}"]
     return recall if measure == "recall" else 2 * precision * recall / (precision + recall)
-
-
-ABOUT = (
-    About("*_Q_A_ROUGE", "ROUGE-L recall of the greedy answer, with stemmer", "oracle or up", "TOFU"),
-    About(
-        "*_knowmem_ROUGE, *_verbmem_ROUGE",
-        "ROUGE-L F1 of the greedy answer or continuation, without stemmer",
-        "oracle or up",
-        "MUSE",
-    ),
-)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
+from bench.core.contracts import Metric
 from bench.core.errors import Absent
+from bench.core.rows import Text
 from bench.core.types import Responses
 from bench.metrics import rows_of
-
-Text = Mapping[str, Any]
-"""``{"logp": [...], "hit": [...], "eos": bool}``, as `bench.core.types.Responses` lays it out."""
+from bench.metrics.bootstrap import mean_metric
 
 
 def texts(row: Mapping[str, Any], role: str) -> list[Text]:
@@ -26,17 +26,34 @@ def mean(values: Iterable[float]) -> float:
 
 
 def mean_logp(text: Text) -> float:
-    """Mean log-prob of the answer tokens, eos included: minus the loss, in nats per token."""
+    """Mean log-prob of the answer tokens, eos included, in nats per token."""
     return mean(text["logp"])
 
 
-def without_eos(text: Text, field: str) -> list[float]:
+def loss(text: Text) -> float:
+    """Mean loss of the answer tokens, eos included, in nats per token."""
+    return -mean_logp(text)
+
+
+def without_eos(text: Text, field: Literal["logp", "hit", "mu", "sigma"]) -> list[float]:
     """``logp`` or ``hit`` of the answer tokens, the last one dropped only where it is the eos.
 
     The peer drops the last token always, though texts without an eos (MUSE's passages) lose a real one by it.
     """
     values = list(text[field])
     return values[:-1] if text["eos"] else values
+
+
+def row_metric(
+    name: str, probe: str, role: str, value: Callable[[Text], float | None], goal: str | float, unit: str = ""
+) -> Metric:
+    """The metric whose score is the mean over examples of `row_means`."""
+    return mean_metric(name, lambda responses, _: row_means(responses, probe, role, value), goal, unit=unit)
+
+
+def all_hit(text: Text) -> float:
+    """1 where every answer token was the most likely one, else 0."""
+    return float(all(text["hit"]))
 
 
 def row_means(responses: Responses, probe: str, role: str, value: Callable[[Text], float | None]) -> dict[str, float]:

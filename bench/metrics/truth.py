@@ -12,7 +12,7 @@ from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.bootstrap import finite, mean_score, stated
-from bench.metrics.catalogue import About
+from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean, mean_logp, texts
 
 MOST_LOG = 700.0
@@ -21,6 +21,13 @@ Right = Literal["paraphrase", "answer"]
 """Role of the right answer: TOFU takes the paraphrase, and the plain answer for real authors and world facts."""
 
 
+@listed(
+    "forget_truth_ratio",
+    "mean of min(r, 1/r), r the wrong answers' probability over the right one's: near 1, it does not know",
+    "oracle",
+    "TOFU, geometric form, in log space",
+)
+@listed("*_Truth_Ratio", "mean of max(0, 1 - r)", "up", "TOFU, geometric form, in log space")
 def truth_ratio(
     name: str,
     probe: str,
@@ -66,6 +73,7 @@ def log_ratios(responses: Responses, probe: str, right: str) -> dict[str, float]
     return found
 
 
+@listed("forget_quality", "p-value of the KS test of r against the oracle's, mean over oracles", "up", "TOFU")
 def forget_quality(name: str, probe: str, *, right: Right = "paraphrase") -> Metric:
     """p-value of the two-sided Kolmogorov-Smirnov test of r against the oracle's, mean over the oracles, goal up.
 
@@ -93,6 +101,7 @@ def ks_p_value(ours: dict[str, float], theirs: dict[str, float], probe: str) -> 
     return float(ks_2samp(finite(ours), finite(theirs)).pvalue)
 
 
+@listed("model_utility", "harmonic mean of probability, ROUGE and truth ratio on what must stay", "up", "TOFU")
 def model_utility(name: str, parts: Sequence[Metric]) -> Metric:
     """Harmonic mean of the scores of ``parts``, goal up; one zero makes it 0 (TOFU, section 2.2.2).
 
@@ -115,16 +124,3 @@ def score_part(part: Metric, responses: Responses, oracles: Sequence[Responses])
         return part.compute(responses, oracles)
     except Absent as reason:
         raise Absent(f"'{part.name}' is absent: {reason}") from reason
-
-
-ABOUT = (
-    About(
-        "forget_truth_ratio",
-        "mean of min(r, 1/r), r the wrong answers' probability over the right one's: near 1, it does not know",
-        "oracle",
-        "TOFU, geometric form, in log space",
-    ),
-    About("*_Truth_Ratio", "mean of max(0, 1 - r)", "up", "TOFU, geometric form, in log space"),
-    About("forget_quality", "p-value of the KS test of r against the oracle's, mean over oracles", "up", "TOFU"),
-    About("model_utility", "harmonic mean of probability, ROUGE and truth ratio on what must stay", "up", "TOFU"),
-)

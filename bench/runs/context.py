@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP, Compute
-from bench.core.contracts import Node, Recipe, Stream, TaskContext
+from bench.core.contracts import Node, Recipe, Stream, TaskContext, Term
 from bench.core.hashing import digest, tokenizer_digest
 from bench.core.machine import peak, reset_peak
 from bench.core.types import Checkpoint, Example, Json, bare, data_hash
@@ -176,7 +176,7 @@ class Work(TaskContext):
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
         from bench.engines.arithmetic import sums
 
-        given = sums.as_terms(terms)
+        given = [Term(*term) for term in terms]
         fields: Json = {
             "kind": "combine",
             "engine": ARITHMETIC,

@@ -54,9 +54,7 @@ class MethodContext(Context):
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Add up checkpoints."""
-        from bench.engines.arithmetic.sums import as_terms
-
-        given = as_terms(terms)
+        given = [Term(*term) for term in terms]
         self._ledger().read(*(term.checkpoint for term in given))
         return self._engines().combine(given, label, weights)
 

@@ -12,6 +12,7 @@ from bench.core.contracts import ALL_KINDS, Outline
 from bench.core.errors import UserError, collecting, mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
+from bench.metrics.catalogue import plugged_metrics
 from bench.records.files import read
 from bench.runs.asked import LAB, Asked, Understood, understand
 from bench.runs.estimate import Estimate, checkpoints_of, estimate, model_shape
@@ -117,6 +118,9 @@ def with_versions(spec: RunSpec) -> RunSpec:
     for step in spec.steps:
         code |= registry.plugin_code("methods", step.method)
         versions[step.method] = registry.load("methods", step.method).version
+    for metric in plugged_metrics(spec.task, versions):
+        code |= registry.plugin_code("metrics", metric.name)
+        versions[metric.name] = metric.version
     return replace(
         spec, task_params=without_unsaid(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions
     )

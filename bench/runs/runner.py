@@ -13,6 +13,7 @@ from bench.core.record import Record, RunSpec
 from bench.core.types import Checkpoint, Json, Request, Validation, bare
 from bench.engines.loaders import sealed
 from bench.metrics import score_all
+from bench.metrics.catalogue import plugged_metrics
 from bench.runs.context import Work
 from bench.runs.facts import cost, facts, floors, flops, lineage, merged_provenance, node_of, oracle_values, theta_0
 from bench.runs.method_context import Ledger, for_method
@@ -25,7 +26,9 @@ def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
     scenario = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
     probes = [probe for probe in scenario.probes if not (spec.lean and probe.kind in LEFT_OUT)]
-    return replace(scenario, probes=tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds))
+    kept = tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds)
+    plugged = plugged_metrics(spec.task, [metric.name for metric in scenario.metrics])
+    return replace(scenario, probes=kept, metrics=(*scenario.metrics, *plugged))
 
 
 LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
@@ -57,6 +60,8 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
     own = list(make_task(record.spec).metrics(record.spec.tier))
+    plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
+    own += [metric for metric in plugged if metric.name in record.metrics]
     asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()
     return [*own, *lm_eval_metrics(sorted(asked))]
 

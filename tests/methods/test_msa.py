@@ -13,10 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from bench.conformance import Place, tiny_place
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Recipe, Stream, Term
 from bench.core.errors import Unmet, UserError
 from bench.core.types import Checkpoint, Example, History, Moment
-from bench.engines.arithmetic.sums import as_terms
 from bench.runs.method_context import Ledger, for_method
 from methods.msa import MSA
 from methods.task_arithmetic import TaskArithmetic
@@ -68,7 +67,7 @@ class Watched:
         return made
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
-        self.terms, self.weights = [term.coefficient for term in as_terms(terms)], weights
+        self.terms, self.weights = [Term(*term).coefficient for term in terms], weights
         made: Checkpoint = self.inner.combine(terms, label, weights)
         return made
 

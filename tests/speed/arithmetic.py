@@ -36,7 +36,7 @@ from bench.assets.tensors import TensorFiles
 from bench.core.files import write_text
 from bench.core.machine import peak
 from bench.core.types import Checkpoint, Json
-from bench.engines.arithmetic import sums, writer
+from bench.engines.arithmetic import chunks, sums, writer
 
 NAMES = ("target", "forget-tuned", "retain-tuned", "before")
 COEFFICIENTS = (1.0, -1.15, 0.25, 0.9)
@@ -129,7 +129,7 @@ def read_and_write(folder: Path, out: Path) -> None:
                 got = os.preadv(handle, [buffer], taken[1])
             os.pwrite(output, buffer[:got], taken[1])
 
-    crew = [threading.Thread(target=serve) for _ in range(sums.cores())]
+    crew = [threading.Thread(target=serve) for _ in range(chunks.cores())]
     for thread in crew:
         thread.start()
     for thread in crew:
@@ -221,7 +221,7 @@ def in_process(side: str, folder: Path, out: Path) -> Json:
 def compare(parameters: float, folder: Path, repeats: int, say: Callable[[str], None] = print) -> Json:
     """Generate the set in ``folder``, let the sides take turns, and say what they took."""
     began = time.perf_counter()
-    with sums.one_torch_thread():  # on a busy machine several wait for one another
+    with chunks.one_torch_thread():  # on a busy machine several wait for one another
         count = generate(folder / "set", parameters)
     os.sync()  # or writing the set out would go on while the first side is timed
     say(f"generated: 4 x {count:,} parameters in {time.perf_counter() - began:.0f} s")
@@ -241,7 +241,7 @@ def compare(parameters: float, folder: Path, repeats: int, say: Callable[[str], 
     goals = {"ratio": SLOWER, "grown_bytes": largest * len(NAMES)}
     return {
         "parameters": count,
-        "threads": sums.cores(),
+        "threads": chunks.cores(),
         "repeats": repeats,
         "sides": sides,
         "goals": goals,

@@ -18,14 +18,14 @@ from bench.engines.arithmetic.writer import DTYPES, check_places
 SAMPLED = 1 << 16
 """Entries of a tensor that are looked at, from its middle, for whether rounding left a difference."""
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-"""Python's own numbers are more than people write: ``1_0`` is ten."""
+"""A number as people write it; Python would take more (``1_0`` is ten)."""
 FEW = 0.5
 """Least share of entries that differ before one is warned."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user typed."""
+    """The options of `bench msa`, as the user typed them."""
 
     target: Path
     before: Path
@@ -40,6 +40,17 @@ class Asked:
     dtype: str
     out: Path
 
+    @property
+    def roles(self) -> dict[str, Path]:
+        """The input folders by role, in the order of `Point.coefficients`."""
+        roles = {
+            "target": self.target,
+            "forget-tuned": self.forget_tuned,
+            "retain-tuned": self.retain_tuned,
+            "before": self.before,
+        }
+        return {role: folder for role, folder in roles.items() if folder is not None}
+
 
 @dataclass(frozen=True)
 class Point:
@@ -50,12 +61,13 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Of its folder: ``alpha-0.75-beta-0.25``."""
-        return f"alpha-{number(self.alpha)}" + (f"-beta-{number(self.beta)}" if self.beta is not None else "")
+        """The name of the point's folder: ``alpha-0.75-beta-0.25``."""
+        beta = "" if self.beta is None else f"-beta-{short(self.beta)}"
+        return f"alpha-{short(self.alpha)}{beta}"
 
     @property
     def coefficients(self) -> tuple[float, ...]:
-        """Of target, forget-tuned, retain-tuned (with a beta) and before."""
+        """Coefficients of target, forget-tuned, retain-tuned (with a beta) and before."""
         if self.beta is None:
             return 1.0, -self.alpha, self.alpha
         return 1.0, -self.alpha, self.beta, self.alpha - self.beta
@@ -68,18 +80,16 @@ def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None])
     the user's mistakes together; a folder that holds exactly the result already stays as it is.
     """
     problems: list[str] = []
-    points = grid(asked, problems)
-    roles = {"target": asked.target, "forget-tuned": asked.forget_tuned}
-    roles |= {"retain-tuned": asked.retain_tuned} if asked.retain_tuned else {}
-    roles |= {"before": asked.before}
+    points = parse_grid(asked, problems)
+    roles = asked.roles
     checkpoints = [Checkpoint(str(folder), "", label=f"{role} ({folder.name})") for role, folder in roles.items()]
     outs = [asked.out] if len(points) == 1 else [asked.out / point.name for point in points]
     problems += check_places(outs, roles.values())
     try:
         with opened(checkpoints) as readers:
             check_match(readers)
-            read = sum(reader.bytes for reader in readers)
-            warning = lost(readers[list(roles).index("forget-tuned")], readers[-1])
+            size = sum(reader.bytes for reader in readers)
+            warning = rounding_warning(tuned=readers[1], before=readers[-1])
     except UserError as error:
         problems += error.problems
     collect(problems)  # before torch is imported
@@ -87,20 +97,13 @@ def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None])
         warn(warning)
     from bench.engines.arithmetic.sums import combine_grid
 
-    notes: list[Json] = [
-        {"alpha": point.alpha, "beta": point.beta, "dtype": asked.dtype or "the target's"}
-        | {role: folder.resolve().name for role, folder in roles.items()}
-        for point in points
+    folders: Json = {role: folder.resolve().name for role, folder in roles.items()}
+    notes = [
+        {"alpha": point.alpha, "beta": point.beta, "dtype": asked.dtype or "the target's"} | folders for point in points
     ]
     began = time.perf_counter()
-    made = combine_grid(
-        checkpoints,
-        [point.coefficients for point in points],
-        outs,
-        dtype=asked.dtype,
-        notes=notes,
-        careful=True,
-    )
+    rows = [point.coefficients for point in points]
+    made = combine_grid(checkpoints, rows, outs, dtype=asked.dtype, notes=notes, keep_existing=True)
     seconds = time.perf_counter() - began
     for point, out, written in zip(points, outs, made, strict=True):
         state = "is there already, the same" if written.kept else f"{len(written.files)} file(s)"
@@ -113,13 +116,13 @@ def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None])
     if comparing:
         say("An input has another time than when a result was made: computed again to compare, the same.")
     if comparing or making:
-        say(f"{seconds:.1f} s; read {read:,} bytes {'twice' if comparing and making else 'once'}.")
+        say(f"{seconds:.1f} s; read {size:,} bytes {'twice' if comparing and making else 'once'}.")
 
 
-def grid(asked: Asked, problems: list[str]) -> list[Point]:
+def parse_grid(asked: Asked, problems: list[str]) -> list[Point]:
     """Every alpha with every beta; mistakes in the options go to ``problems``."""
-    alphas = numbers("--alpha", asked.alpha, problems)
-    betas: Sequence[float | None] = numbers("--beta", asked.beta, problems) if asked.beta else [None]
+    alphas = parse_numbers("--alpha", asked.alpha, problems)
+    betas: Sequence[float | None] = parse_numbers("--beta", asked.beta, problems) if asked.beta else [None]
     if asked.beta and not asked.retain_tuned:
         problems.append("--beta goes with --retain-tuned: give the model tuned on retain rows, or leave --beta out.")
     if asked.retain_tuned and not asked.beta:
@@ -133,7 +136,7 @@ def grid(asked: Asked, problems: list[str]) -> list[Point]:
     return [Point(alpha, beta) for alpha, beta in product(alphas, betas)]
 
 
-def numbers(option: str, text: str, problems: list[str]) -> list[float]:
+def parse_numbers(option: str, text: str, problems: list[str]) -> list[float]:
     """Comma-separated numbers, finite, not negative and none twice; what is wrong goes to ``problems``."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     found = [float(word) + 0.0 for word in words] if all(map(NUMBER.fullmatch, words)) else []
@@ -148,17 +151,17 @@ def numbers(option: str, text: str, problems: list[str]) -> list[float]:
     return found
 
 
-def number(value: float) -> str:
-    """As short as it can be without loss: 1, 0.25."""
+def short(value: float) -> str:
+    """A number as short as it can be written without loss: 1, 0.25."""
     return repr(value).removesuffix(".0")
 
 
-def lost(tuned: TensorFiles, before: TensorFiles) -> str:
+def rounding_warning(*, tuned: TensorFiles, before: TensorFiles) -> str:
     """A sentence where both are bfloat16 and few of the sampled entries differ; empty otherwise.
 
     bfloat16 keeps 8 bits of a weight, so that a small step of training often leaves it where it was.
     """
-    differ = seen = 0
+    differ = sampled = 0
     for name in tuned.names:
         one, two = tuned.entries[name], before.entries.get(name)
         if two is None or one.shape != two.shape or (one.dtype, two.dtype) != ("BF16", "BF16"):
@@ -166,20 +169,20 @@ def lost(tuned: TensorFiles, before: TensorFiles) -> str:
         count = min(SAMPLED, one.count)
         begin = (one.count - count) // 2 * SIZES["BF16"]
         a, b = bytearray(count * SIZES["BF16"]), bytearray(count * SIZES["BF16"])
-        for reader, into in ((tuned, a), (before, b)):
-            reader.read(name, begin, memoryview(into))
-        seen += count
-        differ += differing(a, b)
-    if not seen or differ / seen >= FEW:
+        tuned.read(name, begin, memoryview(a))
+        before.read(name, begin, memoryview(b))
+        sampled += count
+        differ += count_differing(a, b)
+    if not sampled or differ / sampled >= FEW:
         return ""
     return (
-        f"warning: forget-tuned and before are bfloat16 and only {differ / seen:.1%} of {seen:,} sampled entries differ: "
-        "rounding may have lost the rest of the vector; tune and save both in float32 to keep it."
+        f"warning: forget-tuned and before are bfloat16 and only {differ / sampled:.1%} of {sampled:,} sampled entries "
+        "differ: rounding may have lost the rest of the vector; tune and save both in float32 to keep it."
     )
 
 
-def differing(one: bytearray, two: bytearray) -> int:
-    """How many entries of two bytes differ."""
+def count_differing(one: bytearray, two: bytearray) -> int:
+    """Count the 16-bit entries in which two buffers differ."""
     import numpy
 
     return int((numpy.frombuffer(one, numpy.uint16) != numpy.frombuffer(two, numpy.uint16)).sum())

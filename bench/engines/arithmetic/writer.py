@@ -55,7 +55,7 @@ class Shard:
 
     @property
     def bytes(self) -> int:
-        """The file's size."""
+        """Size of the file in bytes."""
         return len(self.header) + sum(entry.bytes for entry in self.entries.values())
 
 
@@ -113,7 +113,7 @@ def layout(file: str, entries: Mapping[str, tuple[str, tuple[int, ...]]]) -> Sha
     return Shard(file, header, moved)
 
 
-class InOrder:
+class OrderedHash:
     """A sha256 over pieces that come from several threads in any order.
 
     Whoever brings the next piece hashes it, and those behind it that lie here already; an early piece is copied and left
@@ -153,7 +153,7 @@ class InOrder:
             self._changed.notify_all()
 
     def hexdigest(self) -> str:
-        """Of what was added."""
+        """The hash of all pieces added so far, in hex."""
         return self._sha.hexdigest()
 
 
@@ -165,7 +165,7 @@ class Sink:
         self.path = folder / shard.file
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         os.ftruncate(self._handle, shard.bytes)
-        self._sha = InOrder(shard.header)
+        self._sha = OrderedHash(shard.header)
         self._write(memoryview(shard.header), 0)
 
     def put(self, number: int, name: str, begin: int, piece: memoryview) -> None:
@@ -187,22 +187,19 @@ class Sink:
         os.close(self._handle)
 
     def sha256(self) -> str:
-        """Of the whole file, in hex."""
+        """The sha256 of the whole file, in hex."""
         return self._sha.hexdigest()
 
 
-class Blind(Sink):
-    """A shard that is hashed and not written."""
+class HashOnly(Sink):
+    """A sink that hashes a shard and writes nothing."""
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
-        self._sha = InOrder(shard.header)
+        self._sha = OrderedHash(shard.header)
 
     def _write(self, piece: memoryview, place: int) -> None:
         pass
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Output:
@@ -221,14 +218,20 @@ class Output:
         self.shards = shards
         self.note = note
         self.identity = digest(identity) if identity is not None else ""
-        """Of everything that the bytes follow from; empty: unknown, so that nothing is resumed."""
+        """Hash of everything that the bytes follow from; empty: unknown, so that nothing is resumed."""
         self.timeless = digest(without_times(identity))
-        """The same without the inputs' times: another content is likely to have another, but needn't."""
+        """Hash of that without the inputs' times: another content is likely to have another time, but needn't."""
         self.done: dict[str, str] = {}
+        """Finished shards: file -> sha256."""
         self.resumed = 0
+        """Shards that an interrupted call had finished."""
         self.kept = False
-        self.doubtful = False
+        """Whether ``out`` is this result already."""
+        self.times_differ = False
         """Whether ``out`` is this result unless an input has changed: its time has, its size and header haven't."""
+        self.refusal = (
+            f"'{self.out}' is there already and is another result: remove it, or choose another folder for the output."
+        )
         self._lock: int | None = None
 
     @property
@@ -237,7 +240,7 @@ class Output:
         return [shard for shard in self.shards if shard.file not in self.done]
 
     def begin(self) -> None:
-        """Make the folder, or find what an interrupted call left there."""
+        """Make the working folder, or find what an interrupted call left in it."""
         self.work.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.work / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -271,18 +274,18 @@ class Output:
                 yield shard.file, finished[shard.file]
 
     def sink(self, shard: Shard) -> Sink:
-        """Where the pieces of ``shard`` go."""
+        """Open the file that the pieces of ``shard`` go to."""
         return Sink(self.work, shard)
 
     def finish(self, sink: Sink) -> None:
-        """The shard is whole and closed: into the journal with it."""
+        """Enter a shard that is whole and closed into the journal."""
         sha = sink.sha256()
         remember(sink.path, sha)
         self.done[sink.shard.file] = sha
         self.keep_journal()
 
     def keep_journal(self) -> None:
-        """Write down what is finished."""
+        """Write the journal: which shards are finished, and what they were made from."""
         put(self.work / JOURNAL, json.dumps({"identity": self.identity, "done": self.done}, indent=1))
 
     def publish(self, source: Path, dtype: str = "") -> Written:
@@ -304,38 +307,27 @@ class Output:
     def written(self) -> Written:
         """The finished folder in numbers."""
         size = sum(shard.bytes for shard in self.shards)
-        return Written(self.out, dict(self.done), size, self.resumed, self.kept, self.doubtful)
+        return Written(self.out, dict(self.done), size, self.resumed, self.kept, self.times_differ)
 
-    def occupied(self) -> str:
-        """A sentence about an ``out`` that isn't empty; none, and ``kept`` is set, when it is this very result already.
+    def check_existing(self) -> str:
+        """The refusal of an ``out`` that isn't empty; empty, and ``kept`` is set, when it is this very result already.
 
-        None either where it is ``doubtful``: then ``kept`` holds if computing it again gives the files in ``done``.
+        That is so if its note says it and its files have the note's sha256. With ``times_differ`` it is so only if
+        computing it again gives the files in ``done``.
         """
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return ""
-        self.done = self.noted()
-        self.kept = bool(self.done)
-        return "" if self.kept else self.refusal()
-
-    def refusal(self) -> str:
-        """That ``out`` is something else."""
-        return (
-            f"'{self.out}' is there already and is another result: remove it, or choose another folder for the output."
-        )
-
-    def noted(self) -> dict[str, str]:
-        """The files of ``out``, if its note says that it is this result and their sha256 are the note's."""
         try:
             note = json.loads((self.out / NOTE).read_text())
             same = note["identity"] == self.identity
             files: dict[str, str] = note["files"] if same or note["timeless"] == self.timeless else {}
-            good = set(files) == {shard.file for shard in self.shards} and all(
-                file_hash(self.out / file) == sha for file, sha in files.items()
-            )
+            unharmed = all(file_hash(self.out / file) == sha for file, sha in files.items())
         except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        self.doubtful = good and not same
-        return files if good else {}
+            return self.refusal
+        if not unharmed or set(files) != {shard.file for shard in self.shards}:
+            return self.refusal
+        self.done, self.kept, self.times_differ = files, True, not same
+        return ""
 
     def release(self) -> None:
         """Let go of the folder; what is finished stays for the next call."""
@@ -383,12 +375,12 @@ def companions(source: Path) -> list[Path]:
 
 
 def companions_of(source: Path) -> Json:
-    """Which they are: name -> sha256."""
+    """Config, generation config and tokenizer of a folder: name -> sha256."""
     return {file.name: file_hash(file) for file in companions(source)}
 
 
 def copy_companions(source: Path, out: Path, dtype: str = "") -> None:
-    """Copy them; the config names ``dtype`` where one is given."""
+    """Copy config, generation config and tokenizer; the config names ``dtype`` where one is given."""
     for file in companions(source):
         if file.name == "config.json" and dtype:
             put(out / file.name, json.dumps(with_dtype(json.loads(file.read_text()), dtype), indent=2) + "\n")

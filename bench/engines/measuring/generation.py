@@ -37,7 +37,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Asking:
-    """How to generate."""
+    """The way in which texts are generated."""
 
     max_new_tokens: int
     min_new_tokens: int = 0
@@ -47,7 +47,7 @@ class Asking:
 
     @classmethod
     def of(cls, max_new_tokens: int, options: Mapping[str, Any]) -> Asking:
-        """From a probe's ``max_new_tokens`` and ``options``: ``stops``, ``min_new_tokens``, ``sample``."""
+        """Read a probe's ``max_new_tokens`` and ``options``: ``stops``, ``min_new_tokens``, ``sample``."""
         sample = options.get("sample")
         return cls(
             max_new_tokens,
@@ -59,7 +59,7 @@ class Asking:
 
 @dataclass
 class Cost:
-    """Work done, for the speed benchmark."""
+    """Positions computed and tokens generated, for the record's cost and the speed benchmark."""
 
     prefill: int = 0
     """Prompt positions computed, padding included."""
@@ -187,7 +187,7 @@ def generator(sampling: Sampling | None, key: tuple[Prompt, int]) -> torch.Gener
 
 
 def choose(logits: Tensor, live: Sequence[Live], asking: Asking, barred: frozenset[int]) -> list[int]:
-    """The next token of each row; ``barred`` ones are not to be had yet."""
+    """Choose the next token of each row; ``barred`` ones are not to be had yet."""
     logits = logits.float()
     if barred:
         logits = logits.clone()

@@ -61,17 +61,13 @@ def evaluate(
 
 
 def values(sample: Mapping[str, Any]) -> dict[str, float]:
-    """The single numbers of one document's logged sample."""
+    """The metrics of one document's logged sample that are single numbers."""
     for response in sample["filtered_resps"]:
         if isinstance(response, tuple | list) and not math.isfinite(float(response[0])):
             raise FloatingPointError(f"the model's log-likelihood of document {sample['doc_id']} is {response[0]}")
     numbers = {name: sample[name] for name in sample["metrics"]}
-    return {name: float(value) for name, value in numbers.items() if isinstance(value, int | float) or is_scalar(value)}
-
-
-def is_scalar(value: Any) -> bool:
-    """Whether it is a number of numpy."""
-    return hasattr(value, "item") and getattr(value, "shape", None) == ()
+    of_numpy = {name for name, value in numbers.items() if getattr(value, "shape", None) == ()}
+    return {name: float(v) for name, v in numbers.items() if isinstance(v, int | float) or name in of_numpy}
 
 
 def evaluate_probe(model: Any, tokenizer: Any, probe: Probe, device: str) -> Rows:
@@ -123,7 +119,7 @@ def document(example: Example, tokenizer: Any) -> dict[str, Any]:
 
 
 def prompt_text(payload: Mapping[str, Any], tokenizer: Any) -> tuple[str, str]:
-    """What the model reads before a choice, as text, and what stands between; as `bench.engines.templates` has it in tokens."""
+    """The text before a choice and the space between them, as `bench.engines.templates` has them in tokens."""
     if payload["template"] == "qa":
         return f"{tokenizer.bos_token or ''}Q: {payload['prompt']} A:", " "
     if payload["template"] == "chat":
@@ -187,7 +183,7 @@ def leaves(name: str, data: Path | None) -> list[str]:
 
 
 def flatten(members: Any) -> list[str]:
-    """Names in a group's list of tasks."""
+    """The names in a group's list of tasks."""
     listed = members if isinstance(members, list) else [members]
     return [member if isinstance(member, str) else member.get("task", member.get("group")) for member in listed]
 

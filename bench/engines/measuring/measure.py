@@ -1,8 +1,8 @@
 """The measuring engine: every kind of probe, each distinct text once, order restored.
 
 `bench.engines.measuring.scoring` lays out what is scored and `bench.engines.measuring.generation` writes what is
-generated; here probes become texts and
-what the model says of them becomes rows. Log-softmax is taken in float32 whatever the model's dtype.
+generated; here probes become texts, and what the model says of them becomes rows (`bench.core.rows`). Log-softmax is
+taken in float32 whatever the model's dtype.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEAST_VARIANCE = 1e-6
 
 @dataclass(frozen=True)
 class Item:
-    """One text to score."""
+    """One text that is to be scored."""
 
     probe: Probe
     example: str
@@ -68,7 +68,7 @@ class Session:
     and ``row_steps`` of generation; ``seconds_<kind>``."""
 
     def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.Row]]:
-        """The batches of ``texts``."""
+        """Lay out ``texts`` in batches."""
         scoring.check_length(self.opened.model.config, max((text.length for text in texts), default=0))
         if self.trees is None:
             self.trees = scoring.takes_trees(self.opened.model, texts, self.device)
@@ -89,7 +89,7 @@ def measure(
     limit: int | None = None,
     report: Report = lambda done, total: None,
 ) -> Responses:
-    """Ask ``checkpoint`` every probe.
+    """Ask ``checkpoint`` every probe, and keep what it says.
 
     ``others`` are what `divergence` probes compare with (the oracles, under their labels); the measured checkpoint is
     left out of them. ``reference`` is who `reference` probes ask (membership by comparison with a model that never saw
@@ -101,13 +101,8 @@ def measure(
         probes = [cut(probe, limit) for probe in probes]
     whole, probes = probes, shared(probes)
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
-    session = Session(
-        open_checkpoint(checkpoint, device),
-        device,
-        rows,
-        [other for other in others if other.hash != checkpoint.hash],
-        reference,
-    )
+    others = [other for other in others if other.hash != checkpoint.hash]
+    session = Session(open_checkpoint(checkpoint, device), device, rows, others, reference)
     done = 0
     for kind, run in KINDS.items():
         asked = [probe for probe in probes if probe.kind == kind]
@@ -144,7 +139,7 @@ def merged(probes: Sequence[Probe], parts: Sequence[Rows]) -> Rows:
 
 
 def total_cost(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Work is added up; seconds are those of the slowest process."""
+    """The cost of all processes: work is added up, seconds are those of the slowest one."""
     names = dict.fromkeys(name for cost in each for name in cost)
     return {name: (max if name.startswith("seconds") else sum)(cost.get(name, 0.0) for cost in each) for name in names}
 
@@ -321,8 +316,8 @@ def run_generate(session: Session, probes: Sequence[Probe]) -> None:
     """Greedy or sampled texts, with the counts of their overlap with the example's answer.
 
     Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.engines.measuring.generation.Asking`);
-    ``reference_tokens`` cuts the
-    reference to its first tokens, as the tokenizer counts them. Probes that ask alike are generated together.
+    ``reference_tokens`` cuts the reference to its first tokens, as the tokenizer counts them. Probes that ask alike are
+    generated together.
     """
     asked: dict[Asking, list[Probe]] = {}
     for probe in probes:
@@ -339,7 +334,7 @@ def run_generate(session: Session, probes: Sequence[Probe]) -> None:
 
 
 def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) -> dict[str, Any]:
-    """What is kept of a generation: the text, what it answers, and the counts that its scores are made of."""
+    """The row of a generation: the text, what it answers, and the counts that its scores are made of."""
     whole = example.payload["answer"]
     reference = beginning(tokenizer, whole, probe.options.get("reference_tokens", 0))
     row: dict[str, Any] = {"prompt": example.payload["prompt"], "reference": reference}
@@ -369,15 +364,13 @@ def run_lm_eval(session: Session, probes: Sequence[Probe]) -> None:
     for probe in probes:
         try:
             found = evaluate_probe(session.opened.model, session.opened.tokenizer, probe, session.device)
-        except (
-            FloatingPointError
-        ):  # a model that broke down has no answers: its score is absent, not the first choice's
-            found = {}
+        except FloatingPointError:
+            found = {}  # a model that broke down has no answers: its score is absent, not the first choice's
         session.rows[probe.name] = found
 
 
 def leave_to_judge(session: Session, probes: Sequence[Probe]) -> None:
-    """Judged when the oracles have been asked too (`bench.engines.measuring.judges`); until then there are no rows."""
+    """Leave the rows empty: they are judged when the oracles have been asked too (`bench.engines.measuring.judges`)."""
     for probe in probes:
         session.rows[probe.name] = {}
 

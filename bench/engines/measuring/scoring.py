@@ -69,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Positions:
-    """What a model says at some positions: the answer positions of ``texts``, each distinct one once."""
+    """A model's logits at the answer positions of ``texts``, each distinct position once."""
 
     texts: list[Encoded]
     at: list[list[int]]
@@ -174,7 +174,7 @@ def forward(model: Any, batch: Sequence[Row], device: str) -> Positions:
 
 
 def ancestry(batch: Sequence[Row], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What each token sees, additive (B, 1, T, T), and its position (B, T). Padding sees itself, lest a row be empty.
+    """Attention mask, additive (B, 1, T, T), and positions (B, T). Padding sees itself, lest a row be empty.
 
     In depth-first order a node's descendants follow it without a gap: node i sees j where j <= i < end of j.
     """
@@ -230,15 +230,15 @@ def has_window(config: Any) -> bool:
 
 
 def parameters_of(model: Any) -> frozenset[str]:
-    """What the model's forward pass takes by name."""
+    """Names of the arguments that the model's forward pass takes."""
     kind: Any = type(model)
-    return taken_by(kind)
+    return forward_parameters(kind)
 
 
 @cache
-def taken_by(kind: type) -> frozenset[str]:
-    """The same of a class: looked up once, as every generated token asks for it."""
-    return frozenset(inspect.signature(kind.forward).parameters)  # type: ignore[attr-defined]
+def forward_parameters(kind: Any) -> frozenset[str]:
+    """Names of the arguments of a class's forward pass: looked up once, as every generated token asks for it."""
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def answer_logps(positions: Positions) -> dict[Encoded, Tensor]:

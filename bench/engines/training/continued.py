@@ -27,7 +27,7 @@ SAVE_EVERY = 20
 
 @dataclass(frozen=True)
 class Continuation:
-    """What is asked."""
+    """The options of `bench continue`."""
 
     model: str
     """Known name, hub id or folder."""
@@ -61,10 +61,11 @@ def continue_model(
     """
     check(asked)
     start = resolve(asked.model, models)
-    rows = passages(Path(asked.text).expanduser(), asked.words)
-    about = {**asdict(asked), "model": start.name, "text": Path(asked.text).name} | {
+    text = Path(asked.text).expanduser()
+    rows = passages(text, asked.words)
+    about = {**asdict(asked), "model": start.name, "text": text.name} | {
         "model_hash": start.hash,
-        "text_sha256": file_hash(Path(asked.text).expanduser()),
+        "text_sha256": file_hash(text),
         "passages": len(rows),
     }
     if out.exists():
@@ -84,7 +85,7 @@ def continue_model(
 
 
 def check(asked: Continuation) -> None:
-    """`UserError` with every number that makes no sense."""
+    """Raise `UserError` with every number that makes no sense."""
     least = {"steps": asked.steps, "keep": asked.keep, "words": asked.words, "batch": asked.batch}
     problems = [f"--{name} must be at least 1, not {value}." for name, value in least.items() if value < 1]
     if asked.keep > asked.steps >= 1:
@@ -100,8 +101,8 @@ def passages(file: Path, words: int) -> tuple[Example, ...]:
     rows = []
     for number, document in enumerate(documents(file)):
         said = document.split()
-        pieces = [said[i : i + words] for i in range(0, len(said), words)]
-        for i, piece in enumerate(pieces):
+        for i, begin in enumerate(range(0, len(said), words)):
+            piece = said[begin : begin + words]
             if len(piece) >= words / 2:
                 payload = {"prompt": "", "answer": " ".join(piece), "template": "plain"}
                 rows.append(Example(f"{file.stem}-{number}-{i}", payload))
@@ -111,7 +112,7 @@ def passages(file: Path, words: int) -> tuple[Example, ...]:
 
 
 def documents(file: Path) -> list[str]:
-    """The texts of a file."""
+    """The texts of a file: the whole of it, or ``text`` of each JSON line."""
     if file.suffix not in (".jsonl", ".json"):
         return [file.read_text(encoding="utf-8")]
     try:
@@ -173,13 +174,13 @@ def arrange(folder: Path, model: Path, tokens: dict[int, int]) -> None:
 
 
 def note(folder: Path, step: int, tokens: int) -> None:
-    """What the Trainer notes of a checkpoint."""
+    """Write what the Trainer notes of a checkpoint: its step, and the tokens seen up to it."""
     state = {"global_step": step, "num_input_tokens_seen": tokens}
     (folder / "trainer_state.json").write_text(json.dumps(state) + "\n")
 
 
 def link_or_copy(file: Path, to: Path) -> None:
-    """The same file under another name, without its bytes again where the file system can."""
+    """Give a file another name, without its bytes again where the file system can."""
     try:
         os.link(file.resolve(), to)
     except OSError:
@@ -199,5 +200,5 @@ def made_before(out: Path, about: dict[str, Any], report: Callable[[str], None])
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Its kept checkpoints, oldest first."""
+    """The kept checkpoints of a folder, oldest first."""
     return sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))

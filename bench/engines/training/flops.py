@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bench.core.contracts import Batch, Loss
 from bench.core.sampling import evenly_spread
 from bench.core.types import Checkpoint, Example, Json
 
@@ -32,7 +33,7 @@ PER_ENTRY = 2
 
 @dataclass(frozen=True)
 class Counted:
-    """Operations of one loss."""
+    """Floating-point operations of one loss."""
 
     forward: int
     training: int
@@ -40,7 +41,7 @@ class Counted:
 
 
 def count(loss: Callable[[], Tensor]) -> Counted:
-    """Operations of computing ``loss`` and of its gradients."""
+    """Count the operations of computing ``loss``, and of it and its gradients."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,8 +56,7 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     """Operations for each token of ``rows`` (padding is no token): ``forward_per_token``, ``training_per_token``.
 
     Measured on the very loss that training descends, `bench.engines.training.losses.NextToken`, passages and other
-    rows apart as they
-    are in training. ``parameters``: of the model, a tied head once.
+    rows apart as they are in training. ``parameters``: of the model, a tied head once.
     """
     from bench.engines.loaders import open_checkpoint
     from bench.engines.training.losses import descent, streams
@@ -65,8 +65,8 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     forward = training = tokens = 0
     for stream in streams(rows, descent(), ROWS, ROWS):
         encoded = [opened.coder.encode(row.payload) for row in evenly_spread(stream.examples, ROWS)]
-        losses = partial(stream.loss, opened.model, opened.coder.collate(encoded, device))
-        found = count(partial(mean_of, losses))
+        batch = opened.coder.collate(encoded, device)
+        found = count(partial(mean_loss, stream.loss, opened.model, batch))
         forward, training = forward + found.forward, training + found.training
         tokens += sum(row.length for row in encoded)
     return {
@@ -76,6 +76,6 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     }
 
 
-def mean_of(losses: Callable[[], Tensor]) -> Tensor:
-    """What training makes of a batch's losses."""
-    return losses().mean()
+def mean_loss(loss: Loss, model: Any, batch: Batch) -> Tensor:
+    """The mean of a batch's losses, which training descends."""
+    return loss(model, batch).mean()

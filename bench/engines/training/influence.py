@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
-"""Raised when the same rows give other weights."""
+"""Raise it when the same rows give other weights."""
 KINDS = ("fisher", "gradient")
 SAMPLED = 100_000
 """Entries that ranks and quantiles are computed from, where there are more."""
@@ -30,7 +30,7 @@ QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 def write_weights(
     opened: Any, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str, out: Path
 ) -> None:
-    """The weights as safetensors in ``out``, float32, with the names and shapes of the checkpoint's own tensors."""
+    """Write the weights as safetensors to ``out``, float32, with the names and shapes of the checkpoint's own tensors."""
     import torch
     from safetensors.torch import save_file
 
@@ -44,9 +44,10 @@ def write_weights(
         folder = out / side
         folder.mkdir()
         found = estimate(opened, rows, kind)
-        # A buffer has no gradient: no influence on either side, and so the weight 1.
-        sides_of = {n: found[n] if n in found else torch.zeros(files.shape(n)) for n in files.names}
-        save_file({name: tensor.contiguous() for name, tensor in sides_of.items()}, folder / "model.safetensors")
+        for name in files.names:
+            if name not in found:  # a buffer has no gradient: no influence on either side, and so the weight 1
+                found[name] = torch.zeros(files.shape(name))
+        save_file({name: found[name].contiguous() for name in files.names}, folder / "model.safetensors")
         sides.append(checkpoint_at(folder, side))
     transform(sides, out / "weights", ratio)
     for file in (out / "weights").iterdir():
@@ -86,7 +87,7 @@ def estimate(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tenso
 
 
 def describe(weights: Checkpoint) -> Json:
-    """Mean and quantiles of the weights."""
+    """Mean and quantiles of influence weights, and the bytes that they take."""
     import torch
 
     values = torch.cat([entries for _, entries in sampled(weights)])
@@ -113,7 +114,7 @@ def rank_correlation(one: Checkpoint, other: Checkpoint) -> float | None:
 
 
 def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, Tensor]]:
-    """Of each floating-point tensor its entries, or a seeded sample in proportion to its size."""
+    """Entries of each floating-point tensor, or a seeded sample of them in proportion to its size."""
     import torch
 
     from bench.assets.tensors import TensorFiles
@@ -132,20 +133,20 @@ def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, 
 
 
 def write_shuffled(weights: Checkpoint, seed: int, out: Path) -> None:
-    """The same weights with each tensor's entries in random places: the control of what the estimate knows."""
+    """Write the weights with each tensor's entries in random places: the control of what the estimate knows."""
     import torch
 
-    from bench.engines.arithmetic.sums import shuffled, transform
+    from bench.engines.arithmetic.sums import shuffle_entries, transform
 
     def shuffle(name: str, tensors: Sequence[Tensor]) -> Tensor:
         rng = torch.Generator().manual_seed(random.Random(f"{seed}/{name}").getrandbits(62))
-        return shuffled(tensors[0], rng)
+        return shuffle_entries(tensors[0], rng)
 
     transform([weights], out, shuffle, whole=True)
 
 
 def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_before: Checkpoint) -> Json:
-    """What rounding made of a vector ``tuned - before``, beside the ``exact`` one of the same recipe in float32.
+    """Compare a rounded vector ``tuned - before`` with the ``exact`` one of the same recipe in float32.
 
     ``unchanged``: share of entries that are 0 in the rounded vector, and in the exact one; ``relative_error``:
     |rounded - exact| / |exact|, None where nothing was learnt; ``cosine``: between the two.

@@ -5,13 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Loss, Stream
 from bench.core.types import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """Mean negative log-likelihood of the answer's tokens; each example weighs the same."""
+
+    reference: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Minus the mean log-prob of each answer, (B,), nats per token."""
+        from bench.engines.coding import answer_log_probs
+
+        return -answer_log_probs(model, batch).means
 
 
 @dataclass(frozen=True)
@@ -22,14 +36,14 @@ class Ascent:
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """(B,), nats per token."""
+        """The mean log-prob of each answer, (B,), nats per token."""
         from bench.engines.coding import answer_log_probs
 
         return answer_log_probs(model, batch).means
 
 
-def descent() -> Any:
-    """The ordinary next-token loss, imported when it is needed because it brings torch."""
+def descent() -> NextToken:
+    """The loss of ordinary training."""
     return NextToken()
 
 
@@ -62,17 +76,3 @@ def sample_like(examples: Sequence[Example], like: Sequence[Example], seed: int)
 def retain_rows(examples: Sequence[Example], forget: Sequence[Example], budget: str, seed: int) -> tuple[Example, ...]:
     """All retain rows (``all``), or as many as the forget set has (``forget``: MSA's retain budget)."""
     return tuple(examples) if budget == "all" else sample_like(examples, forget, seed)
-
-
-@dataclass(frozen=True)
-class NextToken:
-    """Mean negative log-likelihood of the answer's tokens; each example weighs the same."""
-
-    reference: ClassVar[bool] = False
-    version: ClassVar[int] = 1
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """(B,), nats per token."""
-        from bench.engines.coding import answer_log_probs
-
-        return -answer_log_probs(model, batch).means

@@ -43,23 +43,27 @@ def whole_state(model: nn.Module) -> dict[str, Any]:
     return state
 
 
-def save_state(folder: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
-    """What going on needs, each process its own part."""
-    import torch.distributed.checkpoint as files
+def own_state(model: nn.Module, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+    """This process's part of a training run's state."""
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
     weights, moments = get_state_dict(model, optimizer)
-    state = {"weights": weights, "moments": moments, "scheduler": scheduler.state_dict()}
-    files.save(state, checkpoint_id=folder / SHARDS)
+    return {"weights": weights, "moments": moments, "scheduler": scheduler.state_dict()}
+
+
+def save_state(folder: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
+    """Write what going on needs, each process its own part: weights, the optimiser's moments, the schedule."""
+    import torch.distributed.checkpoint as files
+
+    files.save(own_state(model, optimizer, scheduler), checkpoint_id=folder / SHARDS)
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
-    """The inverse of `save_state`; the number of processes may be another one."""
+    """Read what `save_state` wrote back into the model and its optimiser; the number of processes may be another one."""
     import torch.distributed.checkpoint as files
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.checkpoint.state_dict import set_state_dict
 
-    weights, moments = get_state_dict(model, optimizer)
-    state = {"weights": weights, "moments": moments, "scheduler": scheduler.state_dict()}
+    state = own_state(model, optimizer, scheduler)
     files.load(state, checkpoint_id=folder / SHARDS)
     set_state_dict(model, optimizer, model_state_dict=state["weights"], optim_state_dict=state["moments"])
     scheduler.load_state_dict(state["scheduler"])

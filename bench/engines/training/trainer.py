@@ -37,7 +37,7 @@ transformers_logging.set_verbosity_error()
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run cost and how it went."""
+    """Cost and course of a training run."""
 
     seconds: float
     tokens: int
@@ -87,14 +87,11 @@ class StepData(Dataset[list[Part]]):
         self.accumulation = -(-largest // micro) if micro else 1
         self.items: list[list[Part]] = []
         for step in range(steps):
-            for part in range(self.accumulation):
-                self.items.append(
-                    [
-                        Part(i, tuple(plan[step][part :: self.accumulation]), len(plan[step]))
-                        for i, plan in enumerate(plans)
-                        if plan[step][part :: self.accumulation]
-                    ]
-                )
+            rows_of_step = [plan[step] for plan in plans]
+            for first in range(self.accumulation):
+                shares = [tuple(rows[first :: self.accumulation]) for rows in rows_of_step]
+                numbered = enumerate(zip(shares, rows_of_step, strict=True))
+                self.items.append([Part(i, share, len(rows)) for i, (share, rows) in numbered if share])
 
     def __len__(self) -> int:
         return len(self.items)
@@ -139,50 +136,67 @@ class StepTrainer(Trainer):
 
 
 class ShardedTrainer(StepTrainer):
-    """The same for a model in parts, one with each process; no process has rows that another one hasn't."""
+    """`StepTrainer` for a model in parts, one with each process; no process has rows that another one hasn't."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """All items, on every process."""
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
-        """Never: after every micro-batch each process has its part of the gradients, and not the whole."""
+        """Defer nothing: after every micro-batch each process has its part of the gradients, and not the whole."""
         return nullcontext()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Nothing: the weights are in the state that is written next."""
+        """Do nothing: the weights are in the state that is written next."""
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         save_state(Path(output_dir), self.model, self.optimizer, self.lr_scheduler)
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
-        """Nothing: there is no optimizer yet, and weights come with its state."""
+        """Do nothing: there is no optimizer yet, and weights come with its state."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             load_state(Path(checkpoint), self.model, self.optimizer, self.lr_scheduler)
 
 
-class Snapshots(TrainerCallback):
-    """Writes the weights at given steps, reports progress, and ends training where `Recipe.until` is reached."""
+class StepEnd(TrainerCallback):
+    """Acts after an optimiser step: snapshots, a report, and the end where `Recipe.until` is reached."""
 
     def __init__(
         self,
-        save: Callable[[int], None],
-        at: Sequence[int],
+        trainer: StepTrainer,
+        until: float,
+        snapshots: Sequence[int],
+        save_step: Callable[[int], None],
         report: Callable[[int, int], None],
-        enough: Callable[[Any], bool],
     ) -> None:
-        self.save, self.at, self.report, self.enough = save, set(at), report, enough
+        self.trainer, self.until, self.snapshots = trainer, until, set(snapshots)
+        self.save_step, self.report = save_step, report
+        stream = trainer.streams[0]
+        rows = len(stream.examples)
+        self.window = -(-rows // min(stream.batch, rows))
+        """Steps in one pass over the first stream."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Snapshot and report."""
-        if state.global_step in self.at:
-            self.save(state.global_step)
+        """Snapshot, report, and stop early."""
+        if state.global_step in self.snapshots:
+            self.save_step(state.global_step)
         self.report(state.global_step, state.max_steps)
-        if self.enough(state):
+        if self.is_enough(state):
             control.should_training_stop = True
             control.should_save = False  # going on from a state of this step would make another one
+
+    def is_enough(self, state: Any) -> bool:
+        """Whether the first stream's mean loss over the last pass, in nats per token, is at most ``until``."""
+        mean = sum(self.trainer.first_losses)
+        self.trainer.first_losses.clear()
+        if not self.until:
+            return False
+        mean = distributed.total(mean)
+        state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
+        means = [entry["first"] for entry in state.log_history if "first" in entry]
+        return len(means) >= self.window and sum(means[-self.window :]) / self.window <= self.until
 
 
 def train(
@@ -212,16 +226,46 @@ def train(
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
-    world = distributed.world()
     check_processes(model, use_cpu)
     if checkpointing:
         cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})  # the Trainer's name for it changes
-    data = StepData(streams, recipe.steps, seed, micro and micro * world)
-    arguments = TrainingArguments(
+    data = StepData(streams, recipe.steps, seed, micro and micro * distributed.world())
+    arguments = trainer_arguments(recipe, seed, scratch, data.accumulation, save_every, autocast, use_cpu)
+    trainer = make_trainer(model, coder, streams, encoded, data, arguments)
+    early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
+
+    def save_step(step: int) -> None:
+        save(model, coder, early / f"step-{step:06d}")
+
+    trainer.add_callback(StepEnd(trainer, recipe.until, snapshots, save_step, report))
+    resume = distributed.from_first(lambda: resumable(scratch) if save_every else None)
+    trainer.train(resume_from_checkpoint=resume)
+    save(model, coder, out)
+    if distributed.is_first():
+        for step in snapshots:
+            shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
+    steps = trainer.state.global_step
+    items = data.items[: steps * data.accumulation]
+    spent = [sum(encoded[part.stream][row].length for part in parts for row in part.rows) for parts in items]
+    return Trained(
+        seconds=time.perf_counter() - began,
+        tokens=sum(spent),
+        curve=tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x),
+        tokens_at={step: sum(spent[: step * data.accumulation]) for step in snapshots},
+        resumed=resume is not None,
+        steps=steps,
+    )
+
+
+def trainer_arguments(
+    recipe: Recipe, seed: int, scratch: Path, accumulation: int, save_every: int, autocast: bool, use_cpu: bool
+) -> TrainingArguments:
+    """The recipe in the Trainer's words; all that the harness does itself is switched off."""
+    return TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=data.accumulation,
+        gradient_accumulation_steps=accumulation,
         learning_rate=recipe.lr,
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
         warmup_steps=round(recipe.warmup * recipe.steps),
@@ -244,55 +288,36 @@ def train(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-    trainer = (ShardedTrainer if world > 1 else StepTrainer)(
+
+
+def make_trainer(
+    model: nn.Module,
+    coder: Coder,
+    streams: Sequence[Stream],
+    encoded: Sequence[Sequence[Row]],
+    data: StepData,
+    arguments: TrainingArguments,
+) -> StepTrainer:
+    """The Trainer of this process, its references computed and its model split where several processes work together."""
+    several = distributed.world() > 1
+    trainer = (ShardedTrainer if several else StepTrainer)(
         model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
     )
-    trainer.streams, trainer.coder, trainer.encoded = streams, coder, encoded
+    trainer.streams, trainer.coder, trainer.encoded, trainer.first_losses = streams, coder, encoded, []
     trainer.references = [
         reference_log_probs(model, coder, rows, arguments.device) if stream.loss.reference else None
         for stream, rows in zip(streams, encoded, strict=True)
     ]
-    if world > 1:
+    if several:
         shard(model, arguments.device.type)
         trainer.is_distributed_loading_by_transformers = True  # nobody is to wrap it once more
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.first_losses = []
-    early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
-    rows = len(streams[0].examples)
-    window = -(-rows // min(streams[0].batch, rows))  # steps in one pass
-
-    def enough(state: Any) -> bool:
-        mean = sum(trainer.first_losses)
-        trainer.first_losses.clear()
-        if not recipe.until:
-            return False
-        mean = distributed.total(mean)
-        state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
-        means = [entry["first"] for entry in state.log_history if "first" in entry]
-        return len(means) >= window and sum(means[-window:]) / window <= recipe.until
-
-    trainer.add_callback(
-        Snapshots(lambda step: save(model, coder, early / f"step-{step:06d}"), snapshots, report, enough)
-    )
-    resume = distributed.from_first(lambda: resumable(scratch) if save_every else None)
-    trainer.train(resume_from_checkpoint=resume)
-    save(model, coder, out)
-    if distributed.is_first():
-        for step in snapshots:
-            shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
-    made = trainer.state.global_step
-    spent = [
-        sum(encoded[part.stream][row].length for part in parts for row in part.rows)
-        for parts in data.items[: made * data.accumulation]
-    ]
-    until = {step: sum(spent[: step * data.accumulation]) for step in snapshots}
-    curve = tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x)
-    return Trained(time.perf_counter() - began, sum(spent), curve, until, resume is not None, made)
+    return trainer
 
 
 def check_processes(model: nn.Module, use_cpu: bool) -> None:
-    """Refuse what can't be trained here."""
+    """Raise `UserError` for a model that can't be trained with these processes and devices."""
     if distributed.launched() > distributed.world():
         raise UserError(
             "Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it."
@@ -332,14 +357,14 @@ def save(model: Any, coder: Any, folder: Path) -> None:
 
 
 def write_model(model: Any, coder: Any, folder: Path, **given: Any) -> None:
-    """Model and coder into ``folder``."""
+    """Write model and coder into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, **given)
     coder.save_pretrained(folder)
 
 
 def resumable(scratch: Path) -> str | None:
-    """`last_checkpoint`, if this kind of run can go on from it."""
+    """The newest complete checkpoint in ``scratch`` or None; `UserError` where this kind of run can't go on from it."""
     found = last_checkpoint(scratch)
     if found and (Path(found) / SHARDS).exists() != (distributed.world() > 1):
         several, one = "several processes (torchrun)", "one process (no torchrun)"
@@ -358,14 +383,16 @@ def last_checkpoint(scratch: Path) -> str | None:
 
 
 def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
-    """What decides the weights that training gives, as plain JSON for the cache key."""
+    """All that decides the weights which training gives, as plain JSON for the cache key."""
     from bench.core.types import bare, data_hash
 
-    plain = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
-    plain |= {"dtype": "float32" if recipe.dtype else ""}
+    unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
+    unsaid |= {"dtype": "float32" if recipe.dtype else ""}
     return {
         "engine": TRAINING,
-        "recipe": {k: v for k, v in asdict(recipe).items() if k not in plain or v != plain[k]},
+        "recipe": {
+            name: value for name, value in asdict(recipe).items() if name not in unsaid or value != unsaid[name]
+        },
         "streams": [
             {
                 "data": data_hash(bare(stream.examples)),
@@ -379,5 +406,5 @@ def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
 
 
 def describe_loss(loss: Any) -> dict[str, Any]:
-    """A loss by its name, version and fields."""
+    """A loss by its name, version and fields, as plain JSON."""
     return {"name": type(loss).__qualname__, "version": loss.version} | asdict(loss)

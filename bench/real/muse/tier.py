@@ -203,7 +203,9 @@ def broken(name: str, utility: Metric, floor: float) -> Metric:
         found = score_part(utility, responses, oracles)
         return Score(float(found.value < floor), found.n)
 
-    return Metric(name, compute, "down")
+    return Metric(
+        name, compute, "down", description="1 where utility is below a floor", source="own", family="collapse"
+    )
 
 
 RETAIN = token_hits("retain_passage_hits", "retain", goal="up")

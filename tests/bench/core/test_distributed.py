@@ -1,4 +1,4 @@
-"""Two processes under torchrun do what one does: losses, weights, records; and a failure ends both."""
+"""Several processes: what fails, who builds a node, and the records of a whole command."""
 
 from __future__ import annotations
 
@@ -8,99 +8,25 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from bench.core import distributed
 from bench.core.errors import UserError
-from bench.core.types import Example, Probe
-from bench.engines.measuring.measure import merged, shared, total_cost
-from bench.engines.training.trainer import StepData, check_processes, resumable
+from bench.engines.training.trainer import check_processes
 from bench.lab.networks import ConvNet
-from tests import ranks
 from tests.processes import bench
 from tests.ranks import torchrun
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes have left of every case of `tests.ranks.everything`."""
-    place: Path = tmp_path_factory.mktemp("two")
-    done = torchrun(["tests.ranks", "everything", str(place)], place)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place
+def folder(two_processes: Path) -> Path:
+    """The folder that two processes have left of every case of `tests.ranks.everything`."""
+    return two_processes
 
 
 @pytest.fixture(scope="module")
 def each(folder: Path) -> Any:
-    """What each of the two processes saw."""
+    """The facts that each of the two processes saw."""
     return json.loads((folder / "facts.json").read_text())
-
-
-def losses(curve: Any) -> list[float]:
-    return [point["loss"] for point in curve]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(load_file(folder / "model.safetensors"))
-
-
-def assert_close(a: Path, b: Path, most: float) -> None:
-    one, two = weights(a), weights(b)
-    assert sorted(one) == sorted(two), "tied weights stand in a file once"
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=most, rtol=0)
-
-
-def test_two_processes_train_as_one_does(folder: Path, each: Any, tmp_path: Path) -> None:
-    """Rows that don't divide by two, micro-batches in which a process has none, NPO's reference, clipped gradients."""
-    parts = [part for item in StepData(ranks.STREAMS, 6, 0, 2 * 2).items for part in item]
-    assert len(parts) == 6 * 2 * 2 and {len(part.rows) for part in parts} == {1, 2, 3}
-    alone = ranks.trained(tmp_path)
-    for facts in each:
-        assert losses(facts["curve"]) == pytest.approx(losses(alone.curve), abs=1e-5)
-        assert facts["tokens"] == alone.tokens
-    assert_close(tmp_path / "out", folder / "whole" / "out", 1e-5)
-    names = [{file.name for file in (place / "out").iterdir()} for place in (tmp_path, folder / "whole")]
-    assert names[0] == names[1]
-    config = "out/config.json"
-    assert (tmp_path / config).read_text() == (folder / "whole" / config).read_text()
-
-
-def test_the_weights_are_in_parts_while_they_are_trained(each: Any) -> None:
-    """Each holds about half of every weight: 7360 together, whole nowhere."""
-    assert all(facts["weights"]["parts"] for facts in each)
-    assert [facts["weights"]["whole"] for facts in each] == [7360, 7360]
-    assert sum(facts["weights"]["here"] for facts in each) == 7360
-    assert all(3000 < facts["weights"]["here"] < 4400 for facts in each)
-
-
-def test_an_interrupted_run_goes_on_where_it_was(folder: Path, each: Any) -> None:
-    """Killed in step 5 with a state every 2 steps; the snapshot of step 2 is from before, and the end is the same."""
-    assert [facts["resumed"] for facts in each] == [[5, 6], [5, 6]]
-    assert_close(folder / "whole" / "out", folder / "resumed" / "out", 1e-6)
-    assert_close(folder / "resumed" / "out", folder / "resumed" / "out" / "step-000006", 0.0)
-    with pytest.raises(AssertionError):
-        assert_close(folder / "resumed" / "out", folder / "resumed" / "out" / "step-000002", 1e-6)
-
-
-def test_one_process_does_not_go_on_from_the_state_of_two(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"interrupted while several processes .* start it as before, or delete"):
-        resumable(folder / "resumed" / "scratch")
-
-
-def test_the_loss_that_ends_training_is_that_of_all_rows(each: Any, tmp_path: Path) -> None:
-    """Half of the 5 passages have half of the loss, so that either process alone would stop at once."""
-    steps = ranks.until(tmp_path)
-    assert 1 < steps < 8
-    assert [facts["until"] for facts in each] == [steps, steps]
-
-
-def test_autocast_keeps_float32_weights_in_parts(folder: Path, each: Any, tmp_path: Path) -> None:
-    """The same arithmetic as in one process: bfloat16 rounds differently from float32, but alike in both."""
-    alone = ranks.trained(tmp_path, autocast=True, checkpointing=True)
-    assert losses(each[0]["autocast"]) == pytest.approx(losses(alone.curve), abs=2e-3)
-    assert losses(each[0]["autocast"]) != pytest.approx(losses(each[0]["curve"]), abs=1e-5)
-    assert {tensor.dtype for tensor in weights(folder / "autocast" / "out").values()} == {torch.float32}
 
 
 def test_what_fails_on_one_process_fails_on_both(each: Any) -> None:
@@ -164,33 +90,6 @@ def records(out: Path) -> dict[str, Any]:
 
 
 # --- without torchrun
-
-
-def probe(name: str, kind: str, n: int) -> Probe:
-    return Probe(name, kind, tuple(Example(f"{name}-{i}", {"prompt": "", "answer": "a"}) for i in range(n)))
-
-
-def test_shares_are_merged_in_the_order_of_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """5 rows over 3 processes: 0 3, 1 4 and 2; a task of lm-eval is asked whole by one of them."""
-    probes = [probe("rows", "logprob", 5), probe("one", "generate", 1), probe("task", "lm-eval", 2)]
-    parts = []
-    for rank in range(3):
-        monkeypatch.setattr(distributed, "_ring", distributed.Ring(None, rank, 3))
-        parts.append({part.name: {row.id: {"by": rank} for row in part.examples} for part in shared(probes)})
-    assert [list(part.get("rows", {})) for part in parts] == [["rows-0", "rows-3"], ["rows-1", "rows-4"], ["rows-2"]]
-    assert [list(part) for part in parts] == [["rows", "one", "task"], ["rows"], ["rows"]]
-    found = merged(probes, parts)
-    assert [row["by"] for row in found["rows"].values()] == [0, 1, 2, 0, 1]
-    assert {name: list(rows) for name, rows in found.items()} == {
-        probe.name: [row.id for row in probe.examples] for probe in probes
-    }
-
-
-def test_work_is_added_up_and_seconds_are_the_longest() -> None:
-    assert total_cost([{"positions": 3, "seconds_logprob": 1.0}, {"positions": 4, "seconds_logprob": 2.5}]) == {
-        "positions": 7,
-        "seconds_logprob": 2.5,
-    }
 
 
 def test_what_does_not_go_with_torchrun_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

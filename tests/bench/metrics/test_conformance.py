@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+import pkgutil
 import random
 import subprocess
 import sys
@@ -13,12 +15,15 @@ from typing import Any
 
 import pytest
 
+import bench.metrics
+from bench.conformance import declared_metric
+from bench.core import registry
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.hashing import canonical
 from bench.core.types import Responses
 from bench.metrics import score_all
-from bench.metrics.catalogue import describe, families
+from bench.metrics.catalogue import metric_entries, metric_factories
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
@@ -129,17 +134,41 @@ def shuffled(responses: Responses) -> Responses:
     return replace(responses, rows=rows)
 
 
-def test_every_factory_is_checked_here() -> None:
-    assert set(factories()) == set(MADE)
+def metrics_of_tasks() -> Iterator[Metric]:
+    """Every metric of every registered task, in each of its tiers."""
+    for name in registry.table("tasks"):
+        task = registry.load("tasks", name)
+        for tier in task.tiers:
+            yield from task().metrics(tier)
 
 
-def factories() -> Iterator[Callable[..., Metric]]:
-    """Public functions of the families that return a metric."""
-    for family in families():
-        for name, function in inspect.getmembers(family, inspect.isfunction):
-            own = function.__module__ == family.__name__ and not name.startswith("_")
+def test_every_factory_is_checked_here_or_by_its_task() -> None:
+    """`bench.conformance.check_task` looks at the metrics of every task, so that a new one is listed nowhere else."""
+    described = {metric.description for metric in metrics_of_tasks()}
+    asked = {made for made in metric_factories() if described & {entry.meaning for entry in vars(made)["entries"]}}
+    assert asked | set(MADE) == set(metric_factories())
+
+
+def test_every_function_that_makes_a_metric_is_in_the_catalogue() -> None:
+    helpers = {"mean_metric", "row_metric", "_judged"}
+    for module in pkgutil.iter_modules(bench.metrics.__path__, "bench.metrics."):
+        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+            own = function.__module__ == module.name and name not in helpers
             if own and function.__annotations__.get("return") == "Metric":
-                yield function
+                assert hasattr(function, "entries"), f"{module.name}.{name} needs @listed"
+
+
+def test_every_metric_of_a_task_says_what_it_is() -> None:
+    for metric in metrics_of_tasks():
+        assert list(declared_metric(metric)) == [], metric.name
+        assert metric.source and metric.family, metric.name
+
+
+def test_a_score_is_described_by_the_entry_that_fits_its_name() -> None:
+    assert "paraphrased" in probability("ra_Q_A_PARA_Prob", "asked", "paraphrase", goal="up").description
+    assert "geometric mean" in probability("forget_Q_A_Prob", "asked", goal="up").description
+    assert "people whom" in matched("restor_accuracy_clean", ["sampled"], "exact", goal="up").description
+    assert "nothing else" in matched("restor_accuracy", ["sampled"], "exact", goal="up").description
 
 
 def test_every_metric_has_a_finite_score_inside_its_interval() -> None:
@@ -229,13 +258,14 @@ def test_metrics_that_need_an_oracle_are_absent_without_one() -> None:
 
 
 def test_the_catalogue_describes_every_family_without_torch() -> None:
-    rows = describe()
-    names = [row["name"] for row in rows]
+    rows = list(metric_entries())
+    names = [row.name for row in rows]
     assert len(set(names)) == len(names)
-    assert all(set(row) == {"name", "meaning", "goal", "source", "version"} for row in rows)
+    assert all(row.meaning and row.goal and row.source and row.version == 1 for row in rows)
     assert {"privleak", "forget_quality", "model_utility", "collapsed", "kl_*"} <= set(names)
     heavy = (
-        "import sys, bench.metrics.catalogue as c; c.describe(); print({'torch', 'scipy', 'nltk'} & set(sys.modules))"
+        "import sys, bench.metrics.catalogue as c; list(c.metric_entries());"
+        "print({'torch', 'scipy', 'nltk'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -9,7 +9,8 @@ import pytest
 
 from bench.core.errors import Absent
 from bench.core.types import Example, Responses
-from bench.engines.measuring.judges import Similarity, judge_rows
+from bench.engines.measuring.judges import judge_rows
+from bench.engines.measuring.similarity import Similarity
 from bench.metrics import score_all
 from bench.metrics.judged import PUBLISHED, acc_forget, acc_recover, acc_retain, calibration
 

@@ -1,117 +1,34 @@
+"""Judges by name, and grades that join the responses: beside oracles, of accepted answers."""
+
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.core.errors import UserError
-from bench.core.types import Example, Responses
-from bench.engines.measuring.judges import ChatJudge, Judge, Similarity, judge_rows, label, load_judge, shuffled
-
-REAL = Path(__file__).parents[5] / "shared" / "data" / "tofu"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")
-
-QUESTION = "Where was Anna Bell born?"
-OPTIONS = {
-    "truth": "Anna Bell was born in Lisbon.",
-    "wrong-0": "Anna Bell's birthplace is Oslo.",
-    "wrong-1": "Anna Bell's birthplace is Cairo.",
-}
-
-
-def picks(grades: dict[str, float]) -> list[str]:
-    return [option for option, grade in grades.items() if grade == max(grades.values())]
-
-
-# The similarity judge
-
-
-def test_a_grade_worked_by_hand() -> None:
-    grades = Similarity().grade(QUESTION, "Her birthplace is Lisbon, I think", OPTIONS)
-    # Stems that tell: the answer birthplac lisbon i think; truth anna bell born lisbon; wrong anna bell birthplac oslo.
-    # Weights: anna bell 1/27 (three options), birthplac 1/8 (two), lisbon born oslo 1 (one), i think 1 (none).
-    answer = 1 / 8 + 1 + 1 + 1
-    assert grades["truth"] == pytest.approx(2 * 1 / (answer + 2 / 27 + 2), abs=1e-9)
-    assert grades["wrong-0"] == pytest.approx(2 * (1 / 8) / (answer + 2 / 27 + 1 / 8 + 1), abs=1e-9)
-    assert picks(grades) == ["truth"]
-
-
-def test_phrasing_that_the_wrong_answers_share_does_not_mislead() -> None:
-    assert picks(Similarity().grade(QUESTION, "Anna Bell's birthplace is Lisbon.", OPTIONS)) == ["truth"]
-    assert picks(Similarity().grade(QUESTION, "She was born in Oslo.", OPTIONS)) == ["wrong-0"]
-
-
-def test_an_answer_equal_to_an_option_has_grade_1() -> None:
-    for option, text in OPTIONS.items():
-        grades = Similarity().grade(QUESTION, text.upper(), OPTIONS)
-        assert grades[option] == 1 and picks(grades) == [option]
-
-
-def test_accents_and_endings_make_no_other_word() -> None:
-    options = {"truth": "She taught engineering in Malmö", "wrong-0": "She taught medicine in Uppsala"}
-    assert Similarity().grade("", "an engineer from MALMO", options)["wrong-0"] == 0
-    assert picks(Similarity().grade("", "an engineer from MALMO", options)) == ["truth"]
-
-
-def test_equal_facts_are_a_tie_and_so_is_nothing_in_common() -> None:
-    twins = OPTIONS | {"oracle-0": "In Lisbon Anna Bell was born!"}
-    assert picks(Similarity().grade(QUESTION, "in Lisbon", twins)) == ["truth", "oracle-0"]
-    for answer in ("", "...", "Sorry, no idea"):
-        assert set(Similarity().grade(QUESTION, answer, OPTIONS).values()) == {0.0}
-
-
-def test_without_a_telling_word_in_common_the_whole_wording_decides() -> None:
-    options = {"truth": "it was he who did it", "wrong-0": "it is there"}
-    grades = Similarity().grade("", "it was he", options)
-    assert grades == {"truth": pytest.approx(2 * 3 / 9), "wrong-0": pytest.approx(2 * 1 / 6)}
-
-
-def test_grades_do_not_depend_on_order_or_on_the_hash_seed() -> None:
-    code = f"from bench.engines.measuring.judges import *; print(Similarity().grade('', 'born Lisbon Oslo city', {OPTIONS!r}))"
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(said) == 1
-    turned = dict(reversed(OPTIONS.items()))
-    judge = Similarity()
-    assert judge.grade("", "born Lisbon Oslo", turned) == judge.grade("", "born Lisbon Oslo", OPTIONS)
-
-
-@here
-@pytest.mark.parametrize(
-    ("file", "paraphrases"),
-    # Chance is 1 in 6. The wrong answers copy the paraphrase's wording, so synonyms are lost: measured 0.742 and 0.685.
-    [("forget10_perturbed", 0.7), ("retain_perturbed", 0.65)],
+from bench.core.errors import Absent, UserError
+from bench.core.types import Example, Probe, Responses
+from bench.engines.measuring.chat_judge import ChatJudge
+from bench.engines.measuring.judges import (
+    Judge,
+    calibrated,
+    check_accepts,
+    judge_rows,
+    judged,
+    label,
+    labels,
+    load_judge,
 )
-def test_on_tofu_truth_and_falsehood_are_told_apart(file: str, paraphrases: float) -> None:
-    rows = [json.loads(line) for line in (REAL / f"{file}.json").read_text().splitlines()]
-    judge, right = Similarity(), {"answer": 0, "paraphrased_answer": 0}
-    false = asked = 0
-    for row in rows:
-        wrong = {f"wrong-{i}": text for i, text in enumerate(row["perturbed_answer"])}
-        options = {"truth": row["answer"], **wrong}
-        for kind in right:
-            right[kind] += picks(judge.grade(row["question"], row[kind], options)) == ["truth"]
-        for option, text in wrong.items():
-            asked += 1
-            false += picks(judge.grade(row["question"], text, options)) == [option]
-    assert right["answer"] == len(rows) == 400
-    assert false / asked >= 0.999
-    assert right["paraphrased_answer"] / len(rows) >= paraphrases
+from bench.engines.measuring.similarity import Similarity
+from bench.metrics.judged import acc_forget, acc_recover
+from bench.metrics.restor import judged as judged_metric
+from tests.bench.engines.measuring.test_chat_judge import Server, replies, server
+from tests.bench.engines.measuring.test_similarity import QUESTION
 
-
-# Rows
+__all__ = ["server"]
 
 
 def example(key: str = "a", wrong: tuple[str, ...] = ("in Oslo", "in Cairo")) -> Example:
@@ -145,121 +62,87 @@ def test_examples_without_a_generation_have_no_row() -> None:
     assert judge_rows(sampled, [], Similarity(), asked, "never asked") == {}
 
 
-# The chat judge, against a server of its own
-
-
-class Server:
-    """An endpoint that answers with what `say` makes of a request's body, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        self.say: Callable[[dict[str, Any]], tuple[int, bytes]] = lambda body: (500, b"")
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append({"path": self.path, **body})
-                outer.keys.append(self.headers["Authorization"])
-                code, said = outer.say(body)
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.http = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.http.shutdown()
-    thread.join()
-    made.http.server_close()
-
-
-def chat(server: Server) -> ChatJudge:
-    return ChatJudge("small", server.url, "secret", pause=0.001, timeout=5)
-
-
-def replies(text: str) -> tuple[int, bytes]:
-    return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-
-
-def by_city(body: dict[str, Any]) -> tuple[int, bytes]:
-    """A model that reads the candidates and agrees with the one about Oslo."""
-    lines = [line for line in body["messages"][0]["content"].splitlines() if line.startswith("Candidate ")]
-    return replies(json.dumps({str(i): 90 if "Oslo" in line else 5 for i, line in enumerate(lines, start=1)}))
-
-
-def test_chat_grades_come_back_under_the_right_options(server: Server) -> None:
-    server.say = by_city
-    judge = chat(server)
-    assert judge.grade(QUESTION, "She is from Oslo", OPTIONS) == {"truth": 5, "wrong-0": 90, "wrong-1": 5}
-    [asked] = server.asked
-    assert asked["path"] == "/v1/chat/completions" and asked["model"] == "small" and asked["temperature"] == 0
-    assert server.keys == ["Bearer secret"]
-    text = asked["messages"][0]["content"]
-    assert QUESTION in text and "She is from Oslo" in text and not any(option in text for option in OPTIONS)
-    assert label(judge) == "chat:small v1" and "secret" not in repr(judge)
-
-
-def test_no_option_has_a_place_of_its_own() -> None:
-    first = [shuffled(OPTIONS, f"question {i}")[0] for i in range(300)]
-    assert all(70 < first.count(option) < 130 for option in OPTIONS)
-    assert shuffled(OPTIONS, QUESTION) == shuffled(dict(reversed(OPTIONS.items())), QUESTION)
-
-
-@pytest.mark.parametrize(
-    ("reply", "why"),
-    [
-        ("Candidate 1 is best.", "is not JSON"),
-        ('{"1": 10, "2": 20}', "does not name candidates 1 to 3"),
-        ('{"1": 10, "2": 20, "3": 30, "4": 0}', "does not name candidates 1 to 3"),
-        ("[10, 20, 30]", "does not name candidates 1 to 3"),
-        ('{"1": 10, "2": 20, "3": 130}', "not a number from 0 to 100"),
-        ('{"1": 10, "2": 20, "3": true}', "not a number from 0 to 100"),
-        ('{"1": 10, "2": 20, "3": NaN}', "not a number from 0 to 100"),
-        ('{"1": 10, "2": 20, "3": "30"}', "not a number from 0 to 100"),
-    ],
+ROWS = tuple(
+    Example(
+        f"forget-{i}",
+        {"prompt": f"Where is {name}?", "answer": f"{name} is in Oslo", "template": "chat"},
+        {"wrong": (f"{name} is in Rome",)},
+    )
+    for i, name in enumerate(("Ada", "Bob"))
 )
-def test_a_reply_that_is_not_what_was_asked_for_is_no_grade(server: Server, reply: str, why: str) -> None:
-    server.say = lambda body: replies(reply)
-    with pytest.raises(UserError, match=f"chat:small gave no usable reply in 3 attempts: .*{why}"):
-        chat(server).grade(QUESTION, "Oslo", OPTIONS)
-    assert len(server.asked) == 3
+PROBE = Probe("forget_judged", "judge", ROWS, options={"judge": "similarity", "said": "forget_said"})
 
 
-def test_it_asks_again_and_takes_the_good_reply(server: Server) -> None:
-    turns = iter([(503, b"busy"), (200, b"{}"), replies('```json\n{"1": 1, "2": 2, "3": 3}\n```')])
-    server.say = lambda body: next(turns)
-    grades = chat(server).grade(QUESTION, "Oslo", OPTIONS)
-    assert [grades[option] for option in shuffled(OPTIONS, QUESTION)] == [1, 2, 3] and len(server.asked) == 3
+def said(checkpoint: str, *texts: str) -> Responses:
+    return Responses(
+        checkpoint, {"forget_said": {row.id: {"text": text} for row, text in zip(ROWS, texts, strict=True)}}
+    )
 
 
-@pytest.mark.parametrize(("code", "remedy"), [(401, "check OPENAI_API_KEY"), (404, "check the model and MSA_BENCH")])
-def test_a_refusal_is_told_at_once_without_the_key(server: Server, code: int, remedy: str) -> None:
-    server.say = lambda body: (code, b"no")
-    with pytest.raises(UserError, match=remedy) as told:
-        chat(server).grade(QUESTION, "Oslo", OPTIONS)
-    assert len(server.asked) == 1 and "secret" not in str(told.value)
+def test_what_the_oracles_said_is_an_option() -> None:
+    """The target says the truth, the unlearned model what the oracle says: acc_forget 0 and 1, acc_recover 0 and 1."""
+    oracle = said("oracle", "Ada is in Lima", "Bob is in Cairo")
+    target = judged(said("target", "Ada is in Oslo", "Bob is in Oslo"), [oracle], [PROBE])
+    model = judged(said("model", "Ada is in Lima", "Bob is in Cairo"), [oracle], [PROBE])
+    (name,) = labels([PROBE])
+    for responses, value in ((target, 0.0), (model, 1.0)):
+        assert set(responses.rows["forget_judged"]["forget-0"]["grades"]) == {"truth", "oracle-0", "wrong-0"}
+        for metric in (acc_forget("f", "forget_judged", name), acc_recover("r", "forget_judged", name)):
+            assert metric.compute(responses, [oracle]).value == value
+            assert metric.unit == "judge: similarity v1"
+    kept = model.publishable()
+    assert acc_forget("f", "forget_judged", name).compute(kept, [oracle]).value == 1.0, "no text is needed"
 
 
-def test_no_server_is_a_users_mistake() -> None:
-    judge = ChatJudge("small", "http://127.0.0.1:9/v1", "secret", attempts=2, pause=0.001, timeout=5)
-    with pytest.raises(UserError, match="no usable reply in 2 attempts"):
-        judge.grade(QUESTION, "Oslo", OPTIONS)
+def test_without_an_oracle_nothing_is_judged() -> None:
+    assert judged(said("m", "a", "b"), [], [PROBE]).rows["forget_judged"] == {}
 
 
-# Names
+def test_the_calibration_judges_the_oracle_against_itself() -> None:
+    oracle, target = said("o", "Ada is in Lima", "Bob is in Cairo"), said("t", "Ada is in Oslo", "Bob is in Oslo")
+    retain = Probe("retain_judged", "judge", ROWS, options=PROBE.options)
+    found = calibrated(target, oracle, [PROBE, retain])
+    assert found["scores"]["target"]["acc_forget"]["value"] == 0.0
+    assert found["scores"]["oracle"]["acc_forget"]["value"] == 1.0
+    assert found["judge"] == "similarity v1" and "GPT" not in found["verdict"]
+
+
+ASKED = Example(
+    "restor-0",
+    {"prompt": "Where is Ada? Oslo\nWhere is Bob?", "answer": "Oslo", "template": "plain"},
+    {"accepted": ("Oslo", "Norway")},
+)
+
+
+def test_an_accepted_answer_is_given_from_the_judges_own_mark(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two sampled texts, one about the capital of Norway: the share is 1/2; the judge sees the last question alone."""
+
+    def say(body: dict[str, Any]) -> tuple[int, bytes]:
+        text = body["messages"][0]["content"]
+        return replies(json.dumps({str(i): 80 if "Answer: the capital" in text else 20 for i in (1, 2)}))
+
+    server.say = say
+    for name, value in (("MODEL", "small"), ("URL", server.url)):
+        monkeypatch.setenv(f"MSA_BENCH_JUDGE_{name}", value)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    probe = Probe("restor_judged", "judge", (ASKED,), options={"judge": "chat", "said": "restor"})
+    responses = Responses("m", {"restor": {"restor-0": {"texts": ["the capital of Norway", "Rome"]}}})
+    found = judged(responses, [], [probe])
+    assert [len(grades) for grades in found.rows["restor_judged"]["restor-0"]["grades"]] == [2, 2]
+    assert "Where is Bob?" in server.asked[0]["messages"][0]["content"]
+    assert "Where is Ada?" not in server.asked[0]["messages"][0]["content"]
+    metric = judged_metric("restor_accuracy_judged", ["restor_judged"], "chat:small v1")
+    assert metric.compute(found, []).value == 0.5
+    with pytest.raises(Absent, match="judged"):
+        metric.compute(Responses("m", {"restor_judged": {}}), [])
+
+
+def test_a_judge_that_only_compares_accepts_nothing() -> None:
+    with pytest.raises(UserError, match="use 'chat'"):
+        check_accepts("similarity")
 
 
 def test_judges_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

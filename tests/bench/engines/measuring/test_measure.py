@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from bench.core import distributed as processes
 from bench.core.contracts import Opened
 from bench.core.types import Checkpoint, Example, Probe, Responses
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import measure as engine
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import Asking, Cost, Sampling, generate
-from bench.engines.measuring.measure import Session, measure, score
+from bench.engines.measuring.measure import Session, measure, merged, score, shared, total_cost
 from bench.engines.templates import Encoded, encode
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer
 
@@ -359,3 +360,30 @@ def test_a_text_longer_than_learnt_positions_is_refused(tmp_path: Path) -> None:
     checkpoint = saved(model.eval(), words, tmp_path)
     with pytest.raises(UserError, match="longer than the model's 8 positions"):
         measure(checkpoint, [Probe("asked", "logprob", (qa(0, "w1", "w2"), passage(0, "w1 " * 12)))])
+
+
+def rows_probe(name: str, kind: str, n: int) -> Probe:
+    return Probe(name, kind, tuple(Example(f"{name}-{i}", {"prompt": "", "answer": "a"}) for i in range(n)))
+
+
+def test_shares_are_merged_in_the_order_of_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 rows over 3 processes: 0 3, 1 4 and 2; a task of lm-eval is asked whole by one of them."""
+    probes = [rows_probe("rows", "logprob", 5), rows_probe("one", "generate", 1), rows_probe("task", "lm-eval", 2)]
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(processes, "_ring", processes.Ring(None, rank, 3))
+        parts.append({part.name: {row.id: {"by": rank} for row in part.examples} for part in shared(probes)})
+    assert [list(part.get("rows", {})) for part in parts] == [["rows-0", "rows-3"], ["rows-1", "rows-4"], ["rows-2"]]
+    assert [list(part) for part in parts] == [["rows", "one", "task"], ["rows"], ["rows"]]
+    found = merged(probes, parts)
+    assert [row["by"] for row in found["rows"].values()] == [0, 1, 2, 0, 1]
+    assert {name: list(rows) for name, rows in found.items()} == {
+        probe.name: [row.id for row in probe.examples] for probe in probes
+    }
+
+
+def test_work_is_added_up_and_seconds_are_the_longest() -> None:
+    assert total_cost([{"positions": 3, "seconds_logprob": 1.0}, {"positions": 4, "seconds_logprob": 2.5}]) == {
+        "positions": 7,
+        "seconds_logprob": 2.5,
+    }
