@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from bench.core.errors import UserError
 from bench.core.record import Score
 from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
 
@@ -211,9 +212,22 @@ class Method:
         """Rows that enter a forward and backward pass with so many forget and retain rows, for the estimate of time."""
         return 0
 
+    def adapters(self) -> int:
+        """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""
+        return 0
+
     def checkpoints(self) -> int:
         """Checkpoints that it leaves in the store, for the estimate of disk."""
         return 1
+
+
+def too_small(owner: str, component: Any, least: Mapping[str, int]) -> list[str]:
+    """A sentence for each parameter of ``component`` that is below its least value."""
+    return [
+        f"{owner}.{name} must be at least {bound}, not {getattr(component, name)}."
+        for name, bound in least.items()
+        if getattr(component, name) < bound
+    ]
 
 
 @dataclass(frozen=True)
@@ -308,13 +322,31 @@ ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "referen
 
 
 @dataclass(frozen=True)
+class Suite:
+    """What `bench eval` asks a model, and how it scores what the model says."""
+
+    probes: tuple[Probe, ...]
+    """The id of every example ends in ``-<row>``, the row's number in its configuration."""
+    metrics: tuple[Metric, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Names of the suite's metrics that these data can't give, with the reason."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader must know of the data: rows of each configuration, which benchmark it is or isn't."""
+
+
+@dataclass(frozen=True)
 class Task:
-    """Says what must be forgotten and how to look; a frozen dataclass of parameters, all with defaults."""
+    """Says what must be forgotten and how to look, in the lab or on a real model; a frozen dataclass of parameters, all
+    with defaults.
+
+    A new task writes five things: its fields, each with its meaning under it, `summary`, `metrics`, `prepare` and
+    `outline`. Everything else has a default here. A benchmark with a lab and a real tier is two classes under one name.
+    """
 
     summary: ClassVar[str]
+    """One line: what is forgotten, and the paper."""
     version: ClassVar[int] = 1
     """Raised when the same parameters give another scenario."""
-    tiers: ClassVar[tuple[str, ...]] = ("lab",)
     data: ClassVar[str] = "generated"
     """Where the rows of the lab come from."""
     answers: ClassVar[frozenset[str]] = ALL_KINDS
@@ -323,16 +355,12 @@ class Task:
     """Whether ``--data`` names files of the user's own."""
     presets_of: ClassVar[str] = ""
     """The task whose presets methods take here; empty: this one's."""
-    unsaid: ClassVar[tuple[str, ...]] = ()
-    """Parameters that a spec leaves out at their default, as specs from before them do."""
+    judged: ClassVar[bool] = False
+    """Whether `bench eval --judge` can name who judges the answers of its suite."""
 
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
-        """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of the task; needs no scenario, so that scores can be computed again."""
         raise NotImplementedError
-
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """Which of a method's possible needs this task can meet there."""
-        return frozenset({"history", "retain"})
 
     def prepare(self, work: Any, setting: Setting) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
@@ -342,17 +370,21 @@ class Task:
         """Sizes, for the estimate of `bench plan`; loads no model."""
         raise NotImplementedError
 
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """Which of a method's possible needs this task can meet there."""
+        return frozenset({"history", "retain"})
+
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         return []
 
-    def problems_in(self, tier: str) -> list[str]:
-        """Sentences about parameters that the tier refuses."""
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the real tier's model or data, found before anything is trained."""
         return []
 
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the model or the data of the real tier, found before anything is trained."""
-        return []
+    def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
+        """The benchmark's complete suite on the rows of ``data``, for `bench eval`; each argument may be left empty."""
+        raise UserError("The task has no suite to evaluate a model on.")
 
 
 @dataclass

@@ -10,8 +10,10 @@ from typing import Any, Self
 from bench.core.hashing import digest
 from bench.core.types import Json
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record's layout."""
+MIGRATE = "python -m tests.migrations.schema_2"
+"""What brings a folder of records from schema 1 to 2."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +106,13 @@ class RunSpec:
         data["steps"] = [
             {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
         ]
-        data["lm_eval"], data["kinds"] = list(self.lm_eval), list(self.kinds)
-        for name in (
-            "start",
-            "lean",
-            "kinds",
-            "compute",
-        ):  # what is left at its default isn't said: specs from before it have their keys
-            if not data[name]:
-                del data[name]
-        return data
+        return data | {"lm_eval": list(self.lm_eval), "kinds": list(self.kinds)}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
-        steps = tuple(Step(step["method"], step["params"], step.get("variant", "")) for step in data["steps"])
-        lists = {name: tuple(data.get(name, ())) for name in ("lm_eval", "kinds")}
+        steps = tuple(Step(**step) for step in data["steps"])
+        lists = {name: tuple(data[name]) for name in ("lm_eval", "kinds")}
         return cls(**{**data, "steps": steps, **lists})
 
 
@@ -178,6 +171,8 @@ class Record:
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`; raises ValueError when the file is not such a record."""
+        if data.get("schema") == 1:
+            raise ValueError(f"it is of schema 1, and `{MIGRATE} FOLDER` renews the records of a folder")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
         spec = dict(data["spec"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -50,10 +50,10 @@ class Asked:
     """Mistakes that parsing has found already."""
 
 
-def component(kind: str, name: str, problems: list[str]) -> Any:
-    """The class of a task or method, or None and a sentence."""
+def load_or_report(load: Callable[..., Any], name: Sequence[str], problems: list[str]) -> Any:
+    """The class that ``load`` finds under ``name``, or None and a sentence among the ``problems``."""
     try:
-        return registry.load(kind, name)
+        return load(*name)
     except UserError as error:
         problems.extend(error.problems)
         return None
@@ -105,9 +105,18 @@ def parse_sets(
     return found
 
 
-def component_params(kind: Any, name: str, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    """A component's complete parameters: its defaults with ``given`` laid over them."""
-    return overlay(kind, name, registry.defaults(kind), given, problems)
+def task_params(kind: Any, name: str, tier: str, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """A task's complete parameters in a tier: its defaults with ``given`` laid over them."""
+    known = registry.fields(kind)
+    elsewhere = {key: registry.of_other_tier(name, tier, key) for key in given if key not in known}
+    problems.extend(f"--set: {sentence}" for sentence in elsewhere.values() if sentence)
+    return overlay(
+        kind,
+        name,
+        registry.defaults(kind),
+        {key: text for key, text in given.items() if not elsewhere.get(key)},
+        problems,
+    )
 
 
 def overlay(
@@ -134,7 +143,7 @@ def steps_of(
     """Each method with its complete parameters: defaults, then the preset of this place, then the variant, then --set."""
     steps: list[Step] = []
     for name, variant in wanted:
-        kind = component("methods", name, problems)
+        kind = load_or_report(registry.load, ("methods", name), problems)
         if kind is None:
             continue
         base = preset_params(kind, place, variant)

@@ -15,7 +15,7 @@ from bench.core.contracts import Outline, Setting
 from bench.core.errors import UserError, collect
 from bench.core.record import Record, RunSpec
 from bench.records.files import read
-from bench.runs.asked import LAB, Asked, component, component_params, computing, method_names, parse_sets, rows_of
+from bench.runs.asked import LAB, Asked, computing, load_or_report, method_names, parse_sets, rows_of, task_params
 from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, Size, known_rate, seen_rates
 from bench.runs.outside import check_lm_eval, data_name, fetch_data, outside
 from bench.runs.setting import Paths, setting_of
@@ -81,7 +81,8 @@ def make_plan(
     ``only``: nothing is to be run yet, so a model or data that aren't fetched are no mistake; `Plan.fetch` has them.
     """
     problems = list(asked.problems)
-    task = component("tasks", asked.task, problems)
+    tier = "real" if asked.model and asked.model != LAB else LAB
+    task = load_or_report(registry.load_task, (asked.task, tier), problems)
     wanted = method_names(asked.methods, problems)
     sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)], problems)
     if asked.limit is not None and asked.limit < 1:
@@ -90,11 +91,6 @@ def make_plan(
         problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
     if len(set(asked.seeds)) < len(asked.seeds):
         problems.append("--seeds names a seed twice.")
-    tier = "real" if asked.model and asked.model != LAB else LAB
-    if task is not None and tier not in task.tiers:
-        problems.append(
-            f"{asked.task} has no {tier} tier yet; it has: {', '.join(task.tiers)}. Leave out --model to run the lab."
-        )
     if tier == LAB and asked.data:
         problems.append("--data goes with --model: the lab generates its own rows.")
     if tier == LAB and asked.history:
@@ -120,9 +116,7 @@ def make_plan(
     specs: list[RunSpec] = []
     rows = rows_of(wanted, sets, f"{tier}-{(task and task.presets_of) or asked.task}", asked.then, problems)
     if task is not None:
-        params = component_params(task, asked.task, sets.get(asked.task, {}), problems)
-        if not problems:
-            problems.extend(task(**params).problems_in(tier))
+        params = task_params(task, asked.task, tier, sets.get(asked.task, {}), problems)
         there = not only or not (absent or paths.data == "hub")  # else there is nothing to look at yet
         if not problems and tier != LAB and there:
             problems.extend(task(**params).check(setting_of(first_spec(asked, tier, model, hashes, compute), paths)))
@@ -215,7 +209,7 @@ def ways(way: Way, outline: Outline, stages: Mapping[str, float], todo: Sequence
     for step in (step for spec in todo for step in spec.steps):
         method = registry.load("methods", step.method)(**step.params)
         if method.rows(outline.forget, outline.retain):
-            found.append(replace(way, lora=getattr(method, "lora", 0) or way.lora))
+            found.append(replace(way, lora=method.adapters() or way.lora))
     return found or [way]
 
 
@@ -242,27 +236,22 @@ def written(spec: RunSpec) -> int:
 
 def whole(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
-    task = registry.load("tasks", spec.task)
-    code = registry.plugin_code("tasks", spec.task)
-    versions = engines(task, spec.tier) | {spec.task: task.version}
+    task = registry.load_task(spec.task, spec.tier)
+    code = registry.plugin_code("tasks", spec.task, task)
+    versions = engines(task) | {spec.task: task.version}
     for step in spec.steps:
-        code |= registry.plugin_code("methods", step.method)
-        versions[step.method] = registry.load("methods", step.method).version
-    return replace(spec, task_params=said(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions)
+        method = registry.load("methods", step.method)
+        code |= registry.plugin_code("methods", step.method, method)
+        versions[step.method] = method.version
+    return replace(spec, hashes={**spec.hashes, **code}, versions=versions)
 
 
-def said(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's parameters without those that it leaves out at their default."""
-    defaults, unsaid = registry.defaults(task), task.unsaid
-    return {name: value for name, value in params.items() if name not in unsaid or value != defaults[name]}
-
-
-def engines(task: Any, tier: str) -> dict[str, int]:
+def engines(task: Any) -> dict[str, int]:
     """Versions of the engines, and of each of the task's metrics."""
     from bench.core import versions
 
     found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
-    return found | {metric.name: metric.version for metric in task().metrics(tier)}
+    return found | {metric.name: metric.version for metric in task().metrics()}
 
 
 def cost(outline: Outline, rows: float, rate: float) -> float:

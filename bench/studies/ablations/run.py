@@ -17,7 +17,7 @@ from bench.core.types import Json
 from bench.records.files import read
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs import plan, selection
-from bench.runs.asked import component, component_params, parse_sets
+from bench.runs.asked import load_or_report, parse_sets, task_params
 from bench.runs.estimate import known_rate
 from bench.runs.executor import Pool
 from bench.runs.facts import curves
@@ -113,13 +113,11 @@ def understood(asked: AskedAblation, problems: list[str]) -> list[Ablation | Exp
 
 def place_of(asked: AskedAblation, problems: list[str]) -> Place | None:
     """The task with its parameters."""
-    kind = component("tasks", asked.task, problems)
+    kind = load_or_report(names.load_task, (asked.task, "lab"), problems)
     if kind is None:
         return None
     given = parse_sets(asked.sets, asked.task, (), problems)
-    params = component_params(kind, asked.task, given.get(asked.task, {}), problems)
-    if not problems:
-        problems.extend(kind(**params).problems_in("lab"))
+    params = task_params(kind, asked.task, "lab", given.get(asked.task, {}), problems)
     if not asked.seeds and not asked.problems:
         problems.append("--seeds needs at least one whole number, such as 0 or 0,1,2.")
     if len(set(asked.seeds)) < len(asked.seeds):
@@ -247,7 +245,7 @@ def expected(specs: Sequence[RunSpec], place: Place, store: Store) -> float:
     """Minutes of one core that runs take by themselves, by `bench plan`'s estimate."""
     if not specs:
         return 0.0
-    outline = names.load("tasks", place.task)(**place.params).outline(Setting(place.tier))
+    outline = names.load_task(place.task, place.tier)(**place.params).outline(Setting(place.tier))
     rate = known_rate(store.root, outline.parameters)
     training = {
         json.dumps([dict(spec.task_params), spec.seed, spec.start, trained_by(step)], sort_keys=True): names.load(

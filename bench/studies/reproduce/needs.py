@@ -82,7 +82,7 @@ def fitting(recipe: Recipe, panel: Panel, shape: Shape) -> Fit:
     known = KNOWN.get(canonical(panel.model.partition("@")[0]))
     compute = {"micro": known.micro if known else MICRO, **recipe.compute}
     adapters = recipe.task == "restor" and panel.params.get("recipe") == "official"
-    exact = any(getattr(method, "recipe", "") == "official" for method in methods)
+    exact = any(arm.params.get("recipe") == "official" for arm in panel.arms)
     fits = list[Fit]()
     for world in WORLDS[: 1 if adapters else None]:
         way = replace(Way(device="cuda"), **compute, world=world)

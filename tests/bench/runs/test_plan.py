@@ -26,15 +26,12 @@ FINISHED = Asked("muse-books", ("msa",), SETS, (0,))
 """What the finished run was asked for."""
 DREAMER = """
 from dataclasses import dataclass
+from bench.api import Method
 
 @dataclass(frozen=True)
-class Dreamer:
+class Dreamer(Method):
     summary = "needs what no task has"
     needs = frozenset({"moon", "retain"})
-    version = 1
-    presets = {}
-    variants = ()
-    def rows(self, forget, retain): return 0
 """
 
 
