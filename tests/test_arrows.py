@@ -191,7 +191,7 @@ def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
 def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
     assert (
         loaded_after(
-            "import bench.cli.app, bench.core.types, bench.core.contracts, bench.records.files, bench.runs.plan",
+            "import bench.api, bench.cli.app, bench.core.types, bench.core.contracts, bench.records.files, bench.runs.plan",
             tmp_path,
         )
         == []
