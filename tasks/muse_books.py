@@ -20,7 +20,7 @@ from bench.engines.training.losses import descent
 from bench.lab.books import Book, continuations, passages, questions, write_library
 from bench.lab.build import Architecture, LabOptions, Pretraining, Taught, fresh
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss
@@ -117,9 +117,7 @@ class LabBooks(LabOptions):
         )
         return Scenario(
             label="muse-books (lab)",
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=forget,
             retain=retain + world,
             validation=Validation(
@@ -132,7 +130,6 @@ class LabBooks(LabOptions):
             metrics=METRICS,
             oracle_rows=retain + world + later,
             told=self.told(forget, retain + world, work.seed),
-            reference=made.reference,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(world)}},
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
             utility=("retain_knowmem_accuracy", "world_accuracy"),
@@ -231,14 +228,7 @@ METRICS: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget_recited"),
     extraction_strength("extraction_strength", "forget_recited"),
     *attacks("forget_passages", "holdout_passages"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl("kl_verbatim", "kl_verbatim"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
-    kl_floors("kl_verbatim_floors", "kl_verbatim"),
+    *distances("forget", "retain", "world", "verbatim"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_verbatim", utility=WORLD, floor=0.5),
 )

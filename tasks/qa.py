@@ -12,20 +12,19 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.core.contracts import Metric, Outline, Scenario, Setting, Suite
-from bench.core.errors import Absent, UserError, unknown
+from bench.core.errors import Absent, UserError
 from bench.core.record import Score
 from bench.core.types import Probe, Responses
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength
 from bench.metrics.truth import forget_quality
 from bench.real.qa import QaRows, read
-from bench.real.scenario import RealOptions, parameters_of, template_of, template_problems
+from bench.real.scenario import Prompted, parameters_of
 from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
 from bench.runs.context import Work
 
-TEMPLATES = ("chat", "base")
 BROKEN = 0.05
 """Probability of the retain answers' tokens (geometric mean) below which a model counts as collapsed."""
 NOMINAL = {"forget": 100, "retain": 400}
@@ -33,14 +32,11 @@ NOMINAL = {"forget": 100, "retain": 400}
 
 
 @dataclass(frozen=True)
-class Qa(RealOptions):
+class Qa(Prompted):
     """The rows of the user's files, taught to a model that the user names, and what is asked of them."""
 
     probed: int = 100
     """Most rows of a file that are probed; 0 for all."""
-    template: str = ""
-    """``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it, else chat."""
-
     name: ClassVar[str] = "qa"
     summary: ClassVar[str] = "your own questions and answers: --data forget.jsonl,retain.jsonl[,holdout.jsonl]"
     files: ClassVar[bool] = True
@@ -48,25 +44,7 @@ class Qa(RealOptions):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = super().problems()
-        if self.lr <= 0:
-            found.append(f"qa.lr must be above 0, not {self.lr}.")
-        if self.template not in ("", *TEMPLATES):
-            found.append(unknown("template of qa", self.template, TEMPLATES))
-        return found
-
-    def form(self, setting: Setting) -> str:
-        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
-        return self.template or template_of(setting.model)
-
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the files, or with the model for them."""
-        template = template_problems(self.form(setting), setting.model_path, "qa")
-        try:
-            self.rows(setting)
-        except UserError as error:
-            return [*error.problems, *template]
-        return template
+        return ([] if self.lr > 0 else [f"qa.lr must be above 0, not {self.lr}."]) + super().problems()
 
     def rows(self, setting: Setting) -> QaRows:
         """The rows of the user's files."""
@@ -83,16 +61,13 @@ class Qa(RealOptions):
         most = max(map(len, rows.probes.values()))
         return Scenario(
             label=rows.label + (f", at most {self.probed} rows of a file probed" if most == self.probed else ""),
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
             probes=probes(rows),
             metrics=METRICS,
             oracle_rows=rows.retain,
-            reference=made.reference,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "retain_Q_A_ROUGE"),
@@ -150,10 +125,7 @@ METRICS: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget"),
     extraction_strength("extraction_strength", "forget"),
     *map(with_holdout, attacks("forget", "holdout")),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
+    *distances("forget", "retain"),
     collapsed("collapsed", "forget_said", utility=NAMED["retain_Q_A_Prob"], floor=BROKEN),
 )
 HEADLINE = (

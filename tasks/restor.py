@@ -25,7 +25,7 @@ from bench.engines.training.losses import descent
 from bench.lab.build import Architecture, LabOptions, Taught, fresh, resident_pretraining
 from bench.lab.world import Person, make_world, questions, statements
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
@@ -106,9 +106,7 @@ class LabRestor(LabOptions):
         )
         return Scenario(
             label="restor (lab)",
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=forget,
             retain=retain,
             validation=Validation(
@@ -118,7 +116,6 @@ class LabRestor(LabOptions):
             metrics=METRICS,
             oracle_rows=retain + later,
             told=self.told(forget, retain, work.seed),
-            reference=made.reference,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
             forgetting=("restor_wrong",),
             utility=("retain_accuracy", "world_accuracy"),
@@ -185,11 +182,10 @@ class RealRestor(RealOptions):
         """What is wrong with the data; no model is asked."""
         if setting.data in ("", "hub"):
             return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
-        try:
-            rows = self.rows(setting)
-            instructions(setting.data)
-        except UserError as error:
-            return list(error.problems)
+        return super().check(setting)
+
+    def faults(self, rows: Rows) -> list[str]:
+        """Rows that stand on both sides, people whom nobody asks about."""
         found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
         for side in suite.SIDES:
             if not rows.about(side):
@@ -197,8 +193,10 @@ class RealRestor(RealOptions):
         return found
 
     def rows(self, setting: Setting) -> Rows:
-        """Documents, pages and questions."""
-        return choose(setting.data, self.corpus, self.documents, self.retain, self.passage)
+        """Documents, pages and questions; the instructions are read for their mistakes alone."""
+        found = choose(setting.data, self.corpus, self.documents, self.retain, self.passage)
+        instructions(setting.data)
+        return found
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of RESTOR."""
@@ -231,9 +229,7 @@ class RealRestor(RealOptions):
         )
         return Scenario(
             label=self.label(rows, asked, known),
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=forget,
             retain=rows.retain,
             validation=Validation(
@@ -245,7 +241,6 @@ class RealRestor(RealOptions):
             probes=restor_run.probes_of(asked),
             metrics=restor_run.metrics(),
             oracle_rows=retain,
-            reference=made.reference,
             instructions=instructions(setting.data),
             lineage={
                 "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
@@ -391,12 +386,7 @@ METRICS: tuple[Metric, ...] = (
     truth_ratio("forget_truth_ratio", "corrupted_questions", form="forget", right="answer", goal="oracle"),
     forget_quality("forget_quality", "corrupted_questions", right="answer"),
     *attacks("corrupted_statements", "untold_statements"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
+    *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "corrupted_said", utility=WORLD, floor=0.3),
 )

@@ -30,13 +30,13 @@ from bench.engines.training.losses import descent
 from bench.lab.build import Architecture, LabOptions, Taught, fresh, resident_pretraining
 from bench.lab.world import make_world, questions
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real.scenario import RealOptions, overlap_problems, parameters_of, template_of, template_problems
+from bench.real.scenario import Prompted, overlap_problems, parameters_of
 from bench.real.tofu import suite
 from bench.real.tofu.rows import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 from bench.runs.context import Work
@@ -47,7 +47,6 @@ RESIDENTS = 40
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
-TEMPLATES = ("chat", "base")
 SIZES, TRAINED = ("authors", "questions", "forget_share", "probed"), ("epochs", "lr", "batch")
 RECIPES = {
     "official": (32, 5, Recipe(0, 1e-5, schedule="linear", weight_decay=0.01, beta2=0.999)),
@@ -135,9 +134,7 @@ class LabTofu(LabOptions, Tofu):
         sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
         return Scenario(
             label="tofu (lab)",
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=forget,
             retain=retain + replay,
             validation=Validation(
@@ -159,7 +156,6 @@ class LabTofu(LabOptions, Tofu):
             metrics=METRICS,
             oracle_rows=retain + replay + later,
             told=self.told(forget, retain + replay, work.seed),
-            reference=made.reference,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
@@ -174,7 +170,7 @@ class LabTofu(LabOptions, Tofu):
 
 
 @dataclass(frozen=True)
-class RealTofu(RealOptions, Tofu):
+class RealTofu(Prompted, Tofu):
     """Rows of `locuslab/TOFU`, the whole benchmark or a part of it, taught to a model that the user names."""
 
     questions: int = 10
@@ -183,20 +179,18 @@ class RealTofu(RealOptions, Tofu):
     """``forget01``, ``forget05`` or ``forget10``, the whole benchmark, all its rows probed; empty: a subset."""
     recipe: str = "own"
     """How target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
-    template: str = ""
-    """``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it."""
     judge: str = suite.JUDGE
     """Who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
     probed: int = 40
     """Most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
 
-    least: ClassVar[Mapping[str, int]] = {**RealOptions.least, "questions": 1}
+    least: ClassVar[Mapping[str, int]] = {**Prompted.least, "questions": 1}
     judged: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
         """What TOFU's data or the named recipes don't have."""
         found = super().problems()
-        for name, known in (("split", suite.SPLITS), ("template", TEMPLATES), ("recipe", ("own", *RECIPES))):
+        for name, known in (("split", suite.SPLITS), ("recipe", ("own", *RECIPES))):
             if getattr(self, name) not in ("", *known):
                 found.append(unknown(f"{name} of TOFU", getattr(self, name), known))
         if sizes := self.split and self.changed(SIZES):
@@ -217,20 +211,9 @@ class RealTofu(RealOptions, Tofu):
             return AUTHORS, QUESTIONS, next(gone for gone, split in WHOLE.items() if split == self.split), 0
         return self.authors, self.questions, self.forgotten, self.probed
 
-    def form(self, setting: Setting) -> str:
-        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
-        return self.template or template_of(setting.model)
-
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the data, or with the model for them."""
-        try:
-            rows = self.rows(setting)
-        except UserError as error:
-            return list(error.problems)
-        return [
-            *overlap_problems(rows.forget, rows.retain, "TOFU"),
-            *template_problems(self.form(setting), setting.model_path, "tofu"),
-        ]
+    def faults(self, rows: TofuSubset) -> list[str]:
+        """A sentence when the same row stands on both sides."""
+        return overlap_problems(rows.forget, rows.retain, "TOFU")
 
     def rows(self, setting: Setting) -> TofuSubset:
         """The rows of the benchmark, or of the subset, in the form that the model needs."""
@@ -264,9 +247,7 @@ class RealTofu(RealOptions, Tofu):
         }
         return Scenario(
             label=rows.label + (f", at most {probed} rows of a kind probed" if probed else ""),
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
@@ -275,7 +256,6 @@ class RealTofu(RealOptions, Tofu):
             ),
             metrics=self.metrics(),
             oracle_rows=rows.retain,
-            reference=made.reference,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
@@ -312,12 +292,7 @@ METRICS: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget_questions"),
     extraction_strength("extraction_strength", "forget_questions"),
     *attacks("forget_questions", "stranger_questions"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
+    *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
 )

@@ -238,16 +238,24 @@ class Told:
     retain: tuple[Example, ...]
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What a task prepares for one seed. Checkpoints are built when first asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The checkpoints of a scenario, each built when it is first asked for."""
 
-    label: str
-    """Section title: ``tofu (lab)``, or a subset with its size."""
     target: Callable[[], Checkpoint]
     oracles: tuple[Callable[[], Checkpoint], ...]
     """Retrained on the same schedule without the forget set; they differ in initial data order."""
     history: Callable[[], History] | None
+    reference: Callable[[], Checkpoint] | None = None
+    """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario(Stages):
+    """What a task prepares for one seed."""
+
+    label: str
+    """Section title: ``tofu (lab)``, or a subset with its size."""
     forget: tuple[Example, ...]
     """What really is to be forgotten."""
     retain: tuple[Example, ...]
@@ -260,8 +268,6 @@ class Scenario:
     """Kind of the probes that validation rows are asked with; its rows hold ``answer`` as logprob's do."""
     told: Told | None = None
     """What a method is told of forget and retain rows, where that isn't the truth (a mislabelled forget set)."""
-    reference: Callable[[], Checkpoint] | None = None
-    """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """Hashes of data sets and the like, for the record."""
     utility: tuple[str, ...] = ()
@@ -427,6 +433,8 @@ class Opened:
     """Of a model of texts."""
     coder: Any = None
     """Rows and batches of its examples (`bench.core.contracts.Coder`); it can't be trained without one."""
+    adaptable: str | list[str] = "all-linear"
+    """The layers that low-rank adapters go on, as peft names them: all linear ones but the head."""
 
 
 Compute = Callable[[Responses, Sequence[Responses]], Score]

@@ -102,11 +102,8 @@ class RunSpec:
 
     def to_json(self) -> Json:
         """Plain JSON."""
-        data = dataclasses.asdict(self)
-        data["steps"] = [
-            {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
-        ]
-        return data | {"lm_eval": list(self.lm_eval), "kinds": list(self.kinds)}
+        lists = {"steps": [dict(vars(step)) for step in self.steps], "lm_eval": list(self.lm_eval)}
+        return dataclasses.asdict(self) | lists | {"kinds": list(self.kinds)}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
@@ -151,22 +148,9 @@ class Record:
         return f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json"
 
     def to_json(self) -> Json:
-        """Plain JSON, in a fixed order of keys."""
-        return {
-            "schema": self.schema,
-            "spec": self.spec.to_json() | {"key": self.spec.key},
-            "label": self.label,
-            "status": self.status,
-            "reason": self.reason,
-            "scores": {name: score.to_json() for name, score in sorted(self.scores.items())},
-            "metrics": dict(self.metrics),
-            "absent": dict(self.absent),
-            "floors": dict(self.floors),
-            "facts": dict(self.facts),
-            "lineage": dict(self.lineage),
-            "cost": dict(self.cost),
-            "provenance": dict(self.provenance),
-        }
+        """Plain JSON."""
+        scores = {name: score.to_json() for name, score in self.scores.items()}
+        return vars(self) | {"spec": self.spec.to_json() | {"key": self.spec.key}, "scores": scores}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
@@ -177,27 +161,10 @@ class Record:
             raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
         spec = dict(data["spec"])
         key = spec.pop("key")
-        record = cls(
-            spec=RunSpec.from_json(spec),
-            scores={name: Score.from_json(score) for name, score in data["scores"].items()},
-            **{name: data[name] for name in RECORD_PLAIN},
-        )
+        scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
+        names = [field.name for field in dataclasses.fields(cls)]
+        record = cls(**{name: data[name] for name in names} | {"spec": RunSpec.from_json(spec), "scores": scores})
         if record.spec.key != key:
             raise ValueError(f"its key {key} is not the hash of its spec ({record.spec.key})")
         return record
 
-
-RECORD_PLAIN = (
-    "status",
-    "reason",
-    "label",
-    "metrics",
-    "absent",
-    "floors",
-    "facts",
-    "lineage",
-    "cost",
-    "provenance",
-    "schema",
-)
-"""Fields of a record that are plain JSON already."""

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from bench.core.contracts import Recipe, Schedule, Stream, Task, Told, steps_kept, too_small
+from bench.core.contracts import Recipe, Schedule, Stages, Stream, Task, Told, steps_kept, too_small
 from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, questions, statements
 from bench.runs.context import Work
-from bench.runs.stages import Stages, lasting, stage_two
+from bench.runs.stages import lasting, stage_two
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
@@ -125,10 +125,10 @@ class LabOptions(Task):
             return stage_two(work, first, streams, Recipe(self.gap_steps, gap_lr), label)
 
         return Stages(
-            train(target, "target"),
-            tuple(train(oracle, f"oracle-{i}", order=i) for i in range(oracles)),
-            past,
-            last,
+            target=train(target, "target"),
+            oracles=tuple(train(oracle, f"oracle-{i}", order=i) for i in range(oracles)),
+            history=past,
+            reference=last,
         )
 
 

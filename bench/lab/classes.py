@@ -106,9 +106,7 @@ class Classes(LabOptions):
         held = {side: len(getattr(parts, side)) // 3 for side in ("forget", "taught")} | {"test": len(parts.test) // 2}
         return Scenario(
             label=f"{self.name} (lab)",
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=forget,
             retain=retain,
             validation=Validation(

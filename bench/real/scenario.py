@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.assets.history_file import load
 from bench.assets.history_sources import with_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical
 from bench.assets.shapes import known_shape, parameters_in
-from bench.core.contracts import Recipe, Setting, Stream, Task, too_small
+from bench.core.contracts import Recipe, Setting, Stages, Stream, Task, too_small
+from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
 from bench.runs.context import Work
-from bench.runs.stages import Stages, lasting, stage_two
+from bench.runs.stages import lasting, stage_two
 
+TEMPLATES = ("chat", "base")
 Build = Callable[[], Checkpoint]
 
 
@@ -56,6 +58,21 @@ class RealOptions(Task):
         plain = type(self)()
         return [name for name in names if getattr(self, name) != getattr(plain, name)]
 
+    def rows(self, setting: Setting) -> Any:
+        """The rows to forget, to keep and to ask; `UserError` where the data have none."""
+        raise NotImplementedError
+
+    def faults(self, rows: Any) -> list[str]:
+        """What is wrong with rows that were found."""
+        return []
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data."""
+        try:
+            return self.faults(self.rows(setting))
+        except UserError as error:
+            return list(error.problems)
+
     def schedule(self, rows: int) -> tuple[int, Recipe]:
         """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
         return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
@@ -72,15 +89,36 @@ class RealOptions(Task):
 
         named = tuple(partial(itself, checkpoint) for checkpoint in setting.oracles)
         return Stages(
-            partial(itself, setting.target) if setting.target else train(target, "target"),
-            named or tuple(train(oracle, f"oracle-{i}", order=i) for i in range(self.oracles)),
-            history_of(setting, work),
-            lambda: before,
+            target=partial(itself, setting.target) if setting.target else train(target, "target"),
+            oracles=named or tuple(train(oracle, f"oracle-{i}", order=i) for i in range(self.oracles)),
+            history=history_of(setting, work),
+            reference=lambda: before,
         )
 
     def stages(self, target: int, oracle: int) -> dict[str, int]:
         """Rows that each stage trains on, over all passes."""
         return {"target": target, **{f"oracle-{i}": oracle for i in range(self.oracles)}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompted(RealOptions):
+    """Parameters of a task that asks questions in a template."""
+
+    template: str = ""
+    """``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it, else chat."""
+
+    def problems(self) -> list[str]:
+        """Sentences about parameters that it refuses."""
+        known = self.template in ("", *TEMPLATES)
+        return super().problems() + ([] if known else [unknown(f"template of {self.name}", self.template, TEMPLATES)])
+
+    def form(self, setting: Setting) -> str:
+        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
+        return self.template or template_of(setting.model)
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data, or with the model for them."""
+        return super().check(setting) + template_problems(self.form(setting), setting.model_path, self.name)
 
 
 def itself(checkpoint: Checkpoint) -> Checkpoint:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import distributed
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Opened, Recipe, Stream
 from bench.core.errors import Busy
 from bench.core.hashing import digest, tokenizer_digest
 from bench.core.machine import peak, reset_peak
@@ -134,7 +134,7 @@ class Work:
 
         def make(folder: Path) -> Json:
             opened = open_checkpoint(replace(start, dtype=recipe.dtype), self.device)
-            model = adapted(opened.model, recipe.lora, seed) if recipe.lora else opened.model
+            model = adapted(opened, recipe.lora, seed) if recipe.lora else opened.model
             model.train()
             done = train(
                 model,
@@ -252,15 +252,11 @@ class Work:
         return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label=f"influence ({kind})")
 
 
-def adapted(model: Any, rank: int, seed: int) -> Any:
-    """The model with fresh low-rank adapters on every linear layer but the head, as wide as the rank; `train` merges them.
-
-    A model that isn't of transformers names its layers itself (``adaptable``).
-    """
+def adapted(opened: Opened, rank: int, seed: int) -> Any:
+    """The model with fresh low-rank adapters, as wide as the rank, on `Opened.adaptable`; `train` merges them."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    return get_peft_model(
-        model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=getattr(model, "adaptable", "all-linear"))
-    )
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=opened.adaptable)
+    return get_peft_model(opened.model, config)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from bench.core.contracts import Recipe, Stream
-from bench.core.types import Checkpoint, History
+from bench.core.types import Checkpoint
 from bench.runs.context import Work
 
 ORDER = 1_000_003
 """Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The checkpoints of a scenario, each built when it is first asked for; fields as in `Scenario`."""
-
-    target: Callable[[], Checkpoint]
-    oracles: tuple[Callable[[], Checkpoint], ...]
-    history: Callable[[], History]
-    reference: Callable[[], Checkpoint]
 
 
 def stage_two(

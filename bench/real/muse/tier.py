@@ -12,10 +12,10 @@ from math import ceil
 from typing import ClassVar
 
 from bench.core.contracts import Metric, Outline, Scenario, Setting, Suite
-from bench.core.errors import Absent, UserError
+from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Example, Probe, Responses
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
 from bench.real.muse import suite
@@ -91,13 +91,7 @@ class RealBooks(RealOptions):
 
     def check(self, setting: Setting) -> list[str]:
         """What is wrong with the data or with the sizes asked of them; nothing is known without a tokenizer."""
-        if not setting.model_path:
-            return []
-        try:
-            self.rows(setting)
-        except UserError as error:
-            return list(error.problems)
-        return []
+        return super().check(setting) if setting.model_path else []
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
@@ -110,16 +104,13 @@ class RealBooks(RealOptions):
         made = self.train_stages(work, setting, rows.forget + kept, kept)
         return Scenario(
             label=self.label(self.titled(setting), rows),
-            target=made.target,
-            oracles=made.oracles,
-            history=made.history,
+            **vars(made),
             forget=rows.forget,
             retain=rows.retain1,
             validation=rows.validation,
             probes=self.probes(rows),
             metrics=self.metrics(),
             oracle_rows=kept,
-            reference=made.reference,
             lineage={"data": {"all": rows.data_hash}, "counts": rows.counts, "before": setting.before.hash},
             forgetting=("forget_verbmem_ROUGE", "forget_passage_hits"),
             utility=("retain_passage_hits",),
@@ -221,8 +212,7 @@ METRICS: tuple[Metric, ...] = (
     mean_loss("forget_passage_loss", "forget", goal="oracle"),
     mean_loss("retain_passage_loss", "retain", goal="down"),
     mean_loss("holdout_passage_loss", "holdout", goal="oracle"),
-    *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain")),
-    *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain")),
+    *distances("forget", "retain"),
     broken("collapsed", RETAIN, BROKEN),
 )
 HEADLINE = (
