@@ -167,4 +167,3 @@ class Record:
         if record.spec.key != key:
             raise ValueError(f"its key {key} is not the hash of its spec ({record.spec.key})")
         return record
-
