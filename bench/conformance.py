@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Metric, Node, Preset, Recipe, Scenario, Setting, Stream
+from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Setting, Stream, Task
 from bench.core.errors import Absent
 from bench.core.hashing import canonical, digest, folder_hash
 from bench.core.registry import field_meanings
@@ -35,8 +35,9 @@ from bench.runs.store import Store
 
 NEEDS = frozenset({"history", "retain", "instructions"})
 """What a method may declare to need, and a task to offer."""
-METHOD_HAS = ("summary", "needs", "version", "presets", "space", "variants", "rows", "unlearn")
-TASK_HAS = ("summary", "version", "tiers", "metrics", "offers", "prepare", "outline")
+METHOD_OWES = ("summary", "unlearn")
+TASK_OWES = ("summary", "metrics", "prepare", "outline")
+"""What has no default in the base classes."""
 WORDS = ("Q:", "A:", "?", *(f"w{i}" for i in range(32)))
 """Vocabulary of the tiny world that methods are tried on."""
 LAB = Setting("lab")
@@ -52,7 +53,7 @@ def check_method(cls: type, **params: Any) -> None:
 
 def check_declared(cls: type) -> None:
     """The declaration alone: the dataclass, its documentation, presets and search spaces."""
-    fail(cls, [*component(cls, METHOD_HAS)])
+    fail(cls, [*component(cls, Method, METHOD_OWES)])
     fail(cls, [*declared_method(cls)])
 
 
@@ -60,12 +61,12 @@ def check_task(cls: type, setting: Setting = LAB, **params: Any) -> None:
     """The declaration of a task and its scenario with ``params``: rows, probes, metrics, and, where there is a model
     to start from, what its checkpoints are trained on.
     """
-    fail(cls, [*component(cls, TASK_HAS)])
-    fail(cls, [*declared_task(cls)])
+    fail(cls, [*component(cls, Task, TASK_OWES)])
+    fail(cls, [*declared_task(cls, Setting(setting.tier))])
     with TemporaryDirectory() as folder:
         made = [prepared(cls(**params), setting, Path(folder) / str(i), seed) for i, seed in enumerate((0, 0, 1))]
         scenario = made[0].scenario
-        fail(cls, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, cls(**params), setting)])
+        fail(cls, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, cls(**params))])
         fail(cls, seeded([trace.scenario for trace in made], setting))
         if setting.tier == "lab" or setting.model_path:
             fail(cls, checkpoints_apart(made[0]))
@@ -80,13 +81,15 @@ def fail(cls: type, problems: Iterable[str]) -> None:
 # What a component is
 
 
-def component(cls: type, has: Sequence[str]) -> Problems:
-    """A frozen dataclass whose fields have plain defaults and say what they mean."""
-    yield from (f"it lacks '{name}'" for name in has if not hasattr(cls, name))
-    if not dataclasses.is_dataclass(cls):
+def component(cls: Any, base: type, owed: Sequence[str]) -> Problems:
+    """A frozen dataclass derived from ``base``, whose fields have plain defaults and say what they mean."""
+    own = {name for kind in cls.__mro__ if not issubclass(base, kind) for name in vars(kind)}
+    yield from (f"it lacks '{name}'" for name in owed if name not in own)
+    plain = dataclasses.is_dataclass(cls)
+    if not plain:
         yield "it is not a dataclass: its hyperparameters must be fields"
         return
-    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if not cls.__dataclass_params__.frozen:
         yield "it is not frozen: write @dataclass(frozen=True)"
     if not (cls.__doc__ or "").strip() or (cls.__doc__ or "").startswith(f"{cls.__name__}("):
         yield "it has no docstring: say what it does, with the equation and the paper"
@@ -98,10 +101,12 @@ def component(cls: type, has: Sequence[str]) -> Problems:
             yield f"field '{each.name}' is a {type(each.default).__name__}, which --set can't give: use bool, int, float or str"
         if each.name not in meanings:
             yield f"field '{each.name}' has no meaning: put a string with its unit right under it"
-    if isinstance(getattr(cls, "version", None), bool) or not isinstance(getattr(cls, "version", None), int):
+    if not issubclass(cls, base):
+        yield f"it is not derived from bench.api.{base.__name__}"
+        return
+    if type(cls.version) is not int:
         yield "version is a whole number, raised when the same parameters give another result"
-    summary = getattr(cls, "summary", "")
-    if not isinstance(summary, str) or not summary.strip() or "\n" in summary:
+    if "summary" in own and (not isinstance(cls.summary, str) or not cls.summary.strip() or "\n" in cls.summary):
         yield "summary is one line that says what it is"
 
 
@@ -143,23 +148,21 @@ def declared_method(cls: Any) -> Problems:
         yield f"rows(100, 400) is {count!r}: it must be a whole number, the rows through a forward and backward pass"
 
 
-def declared_task(cls: Any) -> Problems:
-    """Defaults, tiers, metrics by tier, sizes."""
+def declared_task(cls: Any, setting: Setting) -> Problems:
+    """Defaults, metrics, what is offered, sizes."""
     yield from refused(cls, {}, "the default setting")
-    if not cls.tiers or not set(cls.tiers) <= {"lab", "real"}:
-        yield f"tiers are of 'lab' and 'real', not {cls.tiers!r}"
-    for tier in cls.tiers:
-        setting, metrics = Setting(tier), cls().metrics(tier)
-        if not metrics or repeated(metric.name for metric in metrics):
-            yield f"metrics('{tier}') must be there, each name once"
-        if not cls().offers(setting) <= NEEDS:
-            yield f"offers is a frozenset of {sorted(NEEDS)}"
-        outline = cls().outline(setting)
-        sizes = [outline.row_tokens, outline.probe_rows, outline.forget, *outline.stages.values()]
-        if (
-            min([*sizes, *([outline.parameters] if tier == "lab" else [])]) <= 0
-        ):  # a real model's are counted when named
-            yield f"the outline of '{tier}' has a size of 0 or less"
+    task = cls()
+    metrics = task.metrics()
+    if not metrics or repeated(metric.name for metric in metrics):
+        yield "metrics() must be there, each name once"
+    if not task.offers(setting) <= NEEDS:
+        yield f"offers is a frozenset of {sorted(NEEDS)}"
+    outline = task.outline(setting)
+    sizes = [outline.row_tokens, outline.probe_rows, outline.forget, *outline.stages.values()]
+    if setting.tier == "lab":  # a real model's parameters are counted when it is named
+        sizes.append(outline.parameters)
+    if min(sizes) <= 0:
+        yield "the outline has a size of 0 or less"
 
 
 def repeated(texts: Iterable[str]) -> list[str]:
@@ -261,25 +264,38 @@ def given_history(request: Request) -> tuple[Moment, ...]:
 # What a task prepares
 
 
+@dataclass(frozen=True)
+class Training:
+    """A training run."""
+
+    label: str
+    start: str
+    """Content hash of the checkpoint that it began from."""
+    rows: list[Example]
+    recipe: Recipe
+
+
 @dataclass
 class Tracer(Work):
-    """A context that remembers the rows of every training run."""
+    """A context that remembers its training runs."""
 
-    trained: dict[str, list[Example]] = field(default_factory=dict)
-    """Rows by the label of the run."""
+    runs: list[Training] = field(default_factory=list)
+
+    @property
+    def trained(self) -> dict[str, list[Example]]:
+        """The rows of every training run, by label."""
+        found: dict[str, list[Example]] = {}
+        for run in self.runs:
+            found.setdefault(run.label, []).extend(run.rows)
+        return found
 
     def train_node(
-        self,
-        start: Checkpoint,
-        streams: Sequence[Stream],
-        recipe: Recipe,
-        label: str,
-        snapshots: Sequence[int] = (),
-        seed: int | None = None,
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, *rest: Any, **named: Any
     ) -> Node:
-        """Remember the rows, then train."""
-        self.trained.setdefault(label, []).extend(row for stream in streams for row in stream.examples)
-        return super().train_node(start, streams, recipe, label, snapshots, seed)
+        """Remember the run, then train."""
+        rows = [row for stream in streams for row in stream.examples]
+        self.runs.append(Training(label, start.hash, rows, recipe))
+        return super().train_node(start, streams, recipe, label, *rest, **named)
 
 
 @dataclass(frozen=True)
@@ -358,13 +374,13 @@ def probes_sound(scenario: Scenario) -> Problems:
                 yield f"the probe '{probe.name}' scores '{role}', and some of its rows have no such reference"
 
 
-def scores_sound(scenario: Scenario, task: Any, setting: Setting) -> Problems:
+def scores_sound(scenario: Scenario, task: Any) -> Problems:
     """Every metric can be had from the probes alone, and the named columns are metrics."""
     metrics = [metric.name for metric in scenario.metrics]
     if again := repeated(metrics):
         yield f"two metrics are called '{again[0]}'"
-    if metrics != [metric.name for metric in task.metrics(setting.tier)]:
-        yield f"the scenario's metrics are not those of metrics('{setting.tier}'): scores could not be computed again"
+    if metrics != [metric.name for metric in task.metrics()]:
+        yield "the scenario's metrics are not those of metrics(): scores could not be computed again"
     for name in ("headline", "forgetting", "utility"):
         if not getattr(scenario, name):
             yield f"{name} is empty"
@@ -494,20 +510,24 @@ def seeded(made: Sequence[Scenario], setting: Setting) -> Problems:
 
 def checkpoints_apart(trace: Trace) -> Problems:
     """Nothing but the target has seen the forget rows; the oracles have seen what the scenario says."""
-    scenario, trained = trace.scenario, trace.work.trained
+    scenario, runs = trace.scenario, trace.work.runs
+
+    def seen_since() -> list[Example]:
+        rows = [row for run in runs for row in run.rows]
+        runs.clear()
+        return rows
+
     if scenario.history:
         scenario.history()
-    past = [row for rows in trained.values() for row in rows]
+    past = seen_since()
     yield from shared(scenario.forget, past, "the history has seen forget rows")
-    trained.clear()
     oracles = [build() for build in scenario.oracles]
-    seen = [row for rows in trained.values() for row in rows]
+    seen = seen_since()
     yield from shared(scenario.forget, seen, "an oracle has seen forget rows")
     if contents(seen) != contents(scenario.oracle_rows):
         yield "oracle_rows are not the rows that the oracles are trained on"
-    trained.clear()
     target = scenario.target()
-    seen += [row for rows in trained.values() for row in rows]
+    seen += seen_since()
     if not contents(scenario.forget) <= contents(seen):
         yield "the target was not trained on every forget row"
     yield from shared(scenario.validation.unseen, past + seen, "validation.unseen holds rows that are trained on")

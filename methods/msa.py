@@ -87,6 +87,10 @@ class MSA(Method):
         per_step = min(OFFICIAL_BATCH if official else self.batch, forget)
         return self.schedule(forget).steps * per_step * (1 + official + bool(self.beta)) + weighing
 
+    def adapters(self) -> int:
+        """Rank of its adapters."""
+        return self.lora
+
     def checkpoints(self) -> int:
         """The sum, each vector and what takes its place, the official recipe's two beside them, influence weights."""
         official, control = self.recipe == "official", self.vector in ("random", "shuffled")

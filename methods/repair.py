@@ -51,6 +51,10 @@ class Repair(Method):
         """Every pass over LIMA."""
         return self.epochs * LIMA
 
+    def adapters(self) -> int:
+        """Rank of its adapters."""
+        return self.lora
+
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The checkpoint after `epochs`."""
         rows = request.instructions

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Outline, Scenario, Setting
-from bench.core.types import Example
-from bench.lab.classes import Classes, Rows, fresh, scenario
+from bench.core.contracts import Outline, Setting
+from bench.core.types import Checkpoint, Example
+from bench.lab.classes import Classes, Rows, fresh
 from bench.lab.digits import CLASSES, digits
 from bench.runs.context import Work
 
@@ -21,31 +20,25 @@ from bench.runs.context import Work
 class Digits(Classes):
     """Two convolutions and a hidden layer, trained on some images, then on further ones together with the forget set."""
 
+    name: ClassVar[str] = "digits"
     summary: ClassVar[str] = "8x8 handwritten digits and a small CNN; forget a class, or a tenth of the images"
-    version: ClassVar[int] = 1
 
-    def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
-        return self.class_problems("digits")
+    def start(self, work: Work) -> Checkpoint:
+        """The untrained network."""
+        return fresh(work, "ConvNet", {"width": self.width})
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
-        """The scenario of the seed."""
-        start = partial(fresh, work, "ConvNet", {"width": self.width})
-        return scenario(self, "digits", work, setting, start, images_for)
+    def rows_for(self, forget: Sequence[int]) -> Rows:
+        """An image stays what it is, whatever is to be forgotten."""
+
+        def images(numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
+            return tuple(image(number) for number in numbers)
+
+        return images
 
     def outline(self, setting: Setting) -> Outline:
         """Two convolutions, a hidden layer of 2x2 pixels, the head."""
         w = self.width
-        return self.sizes(10 * w + (18 * w + 2) * w + (8 * w + 1) * 4 * w + (4 * w + 1) * CLASSES)
-
-
-def images_for(forget: Sequence[int]) -> Rows:
-    """An image stays what it is, whatever is to be forgotten."""
-
-    def images(numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
-        return tuple(image(number) for number in numbers)
-
-    return images
+        return self.sized(10 * w + (18 * w + 2) * w + (8 * w + 1) * 4 * w + (4 * w + 1) * CLASSES)
 
 
 def image(number: int) -> Example:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Outline, Scenario, Setting
+from bench.core.contracts import Outline, Setting
 from bench.core.errors import unknown
-from bench.core.types import Example
-from bench.lab.classes import Classes, Rows, fresh, scenario
+from bench.core.types import Checkpoint, Example
+from bench.lab.classes import Classes, Rows, fresh
 from bench.lab.digits import CLASSES, SIDE, digits
 from bench.runs.context import Work
 
@@ -38,25 +37,24 @@ class Graph(Classes):
     neighbours: int = 8
     """Nearest images that each one is joined with, in both directions."""
 
+    name: ClassVar[str] = "graph"
     summary: ClassVar[str] = (
         "nodes of a nearest-neighbour graph and a small graph convolution; forget a class's nodes, or a tenth"
     )
-    version: ClassVar[int] = 1
     rate: ClassVar[float] = 1e-2
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
+        """Sentences about parameters that it refuses."""
         found = [] if self.edges in EDGES else [unknown("value of graph.edges", self.edges, EDGES)]
         if not 1 <= self.neighbours <= MOST_NEIGHBOURS:
             found.append(f"graph.neighbours is a number from 1 to {MOST_NEIGHBOURS}, not {self.neighbours}.")
-        return found + self.class_problems("graph")
+        return found + super().problems()
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
-        """The scenario of the seed."""
-        start = partial(fresh, work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
-        return scenario(self, "graph", work, setting, start, self.nodes_for)
+    def start(self, work: Work) -> Checkpoint:
+        """The untrained network."""
+        return fresh(work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
 
-    def nodes_for(self, forget: Sequence[int]) -> Rows:
+    def rows_for(self, forget: Sequence[int]) -> Rows:
         """A node in the whole graph, or in the one that the forgotten nodes' edges are gone from."""
         gone = {"without": sorted(forget)} if self.edges == "remove" else {}
 
@@ -67,7 +65,7 @@ class Graph(Classes):
 
     def outline(self, setting: Setting) -> Outline:
         """Two layers."""
-        return self.sizes((SIDE * SIDE + 1) * self.width + (self.width + 1) * CLASSES)
+        return self.sized((SIDE * SIDE + 1) * self.width + (self.width + 1) * CLASSES)
 
 
 def node(number: int, graph: dict[str, list[int]]) -> Example:

@@ -8,45 +8,40 @@ form are validation rows and never probed; the third question form is never trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 from bench.assets.data_sets import as_fetched
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
-from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.types import Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
 from bench.lab.books import Book, continuations, passages, questions, write_library
-from bench.lab.build import ORACLES, Architecture, Options, Pretraining, history, onward
+from bench.lab.build import Architecture, LabOptions, Pretraining, Taught, fresh
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
-from bench.real.muse import suite
-from bench.real.muse.rows import muse_rows
 from bench.real.muse.tier import RealBooks
-from bench.real.scenario import out_of_place
-from bench.real.suite import Suite
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
 
 CHAPTER_WORDS = 79
 PROMPT_WORDS = 31
-LAB_ONLY: tuple[str, ...] = ("forget_books", "retain_books", "holdout_books", "world_books", "further_books", "width")
-LAB_ONLY += ("history_steps", "target_steps", *Options.__dataclass_fields__)
-REAL_ONLY = tuple(RealBooks.__dataclass_fields__)
 UNVERIFIED = "texts not verified against the hub"
 FORMS = (0, 1)
 """Question forms taught for the books; the third is the probe, and is taught for the world."""
 
 
+SUMMARY = "books learnt to the letter; forget some, with their question sets (MUSE-Books)"
+
+
 @dataclass(frozen=True)
-class MuseBooks(Options, RealBooks, Task):
-    """Parameters of the lab's library and schedule, and of the real tier; what a tier doesn't have is said."""
+class LabBooks(LabOptions):
+    """Generated books of 6 chapters and 12 facts each, learnt by heart."""
 
     forget_books: int = 4
     """Books to be forgotten, of 6 chapters and 12 facts each."""
@@ -59,48 +54,21 @@ class MuseBooks(Options, RealBooks, Task):
     further_books: int = 40
     """Books that only give pretraining its language."""
     width: int = 128
-    """Hidden size of the lab's two-layer Llama."""
+    """Hidden size of the two-layer Llama."""
     history_steps: int = 280
     """Optimiser steps of pretraining."""
     target_steps: int = 210
     """Optimiser steps of the target; the oracle's are scaled by the number of books."""
 
-    summary: ClassVar[str] = "books learnt to the letter; forget some, with their question sets (MUSE-Books)"
-    version: ClassVar[int] = 1
-    tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
-    unsaid: ClassVar[tuple[str, ...]] = REAL_ONLY
+    name: ClassVar[str] = "muse-books"
+    summary: ClassVar[str] = SUMMARY
+    sizes: ClassVar[tuple[str, ...]] = ("forget_books", "retain_books", "holdout_books", "world_books", "further_books")
 
-    def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
-        own = {name: getattr(self, name) for name in LAB_ONLY if name not in Options.__dataclass_fields__}
-        found = [f"muse-books.{name} must be at least 1, not {value}." for name, value in own.items() if value < 1]
-        return found + self.lab_problems("muse-books") + self.real_problems("muse-books")
-
-    def problems_in(self, tier: str) -> list[str]:
-        """Parameters that belong to the other tier."""
-        return out_of_place("muse-books", self, tier, LAB_ONLY if tier == "real" else REAL_ONLY)
-
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the real tier's data."""
-        return self.real_check(setting.data, setting.model_path, stand_in=False)
-
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
-        """Every score of the task there."""
-        return self.real_metrics() if tier == "real" else METRICS
-
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """A history and retain rows."""
-        return frozenset({"history", "retain"})
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of the lab."""
+        return METRICS
 
     def prepare(self, work: Work, setting: Setting) -> Scenario:
-        """The scenario of the tier."""
-        if setting.tier != "real":
-            return self.lab(work)
-        name = "muse-books" + origin(setting.data)
-        rows = muse_rows(setting.data, setting.model_path, self.cut)
-        return self.real_scenario(work, setting, name, rows)
-
-    def lab(self, work: Work) -> Scenario:
         """The lab's library, its checkpoints and its probes."""
         shelves = {
             "forget": self.forget_books,
@@ -115,11 +83,13 @@ class MuseBooks(Options, RealBooks, Task):
         pretraining = Pretraining(
             Architecture(self.width, layers=2, positions=128),
             library.vocabulary,
-            (
-                Stream(passages(books["world"] + books["further"]), 8, descent()),
-                Stream(questions(books["world"], (0, 1, 2), "qa-full"), 40, descent()),
+            Schedule(
+                (
+                    Stream(passages(books["world"] + books["further"]), 8, descent()),
+                    Stream(questions(books["world"], (0, 1, 2), "qa-full"), 40, descent()),
+                ),
+                Recipe(self.history_steps, 3e-3),
             ),
-            Recipe(self.history_steps, 3e-3),
         )
         world = questions(books["world"], (0, 1, 2))
         forget, retain = (passages(books[s]) + questions(books[s], FORMS) for s in ("forget", "retain"))
@@ -133,22 +103,21 @@ class MuseBooks(Options, RealBooks, Task):
             streams = (Stream(texts, 12, descent()), Stream(asked, batch, descent()))
             return Schedule(streams, Recipe(steps, 3e-3))
 
-        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            taught = schedule(rows)
-            first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
-            return onward(work, first, later + retain + world, self, 1e-3, label)
-
         all_texts = len(passages(books["forget"] + books["retain"]))
         all_asked = len(forget + retain + world) - all_texts
-        past = lasting(
-            partial(history, work, pretraining, self.history_points, self.exposed, schedule(forget + retain))
-        )
         later = passages(books["later"]) + questions(books["later"], FORMS) if self.gap_steps else ()
+        made = self.train_stages(
+            work,
+            partial(fresh, work, pretraining),
+            pretraining.schedule,
+            schedule,
+            Taught(forget + retain, later + retain + world),
+            Taught(retain, later + retain + world),
+            gap_lr=1e-3,
+        )
         return Scenario(
             label="muse-books (lab)",
-            target=train(forget + retain, "target"),
-            oracles=tuple(train(retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
-            history=past,
+            **vars(made),
             forget=forget,
             retain=retain + world,
             validation=Validation(
@@ -161,36 +130,35 @@ class MuseBooks(Options, RealBooks, Task):
             metrics=METRICS,
             oracle_rows=retain + world + later,
             told=self.told(forget, retain + world, work.seed),
-            reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(world)}},
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
             utility=("retain_knowmem_accuracy", "world_accuracy"),
             headline=HEADLINE,
         )
 
-    @staticmethod
-    def suite(data: str, split: str = "") -> Suite:
-        """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
-        return suite.suite(data, split or "forget")
-
     def outline(self, setting: Setting) -> Outline:
-        """Rows of every stage; in the lab a chapter counts as four questions."""
-        if setting.tier == "real":
-            return self.real_outline(setting, stand_in=False)
-        per_step, share = 12 * 4 + 32, self.retain_books / (self.forget_books + self.retain_books)
-        oracle, gap = round(self.target_steps * share) * per_step, self.gap_steps * 64
+        """Rows of every stage; a chapter counts as four questions."""
+        share = self.retain_books / (self.forget_books + self.retain_books)
         return Outline(
             Architecture(self.width, 2, 128).parameters(380),
             18.0,
-            {
-                "history": self.history_steps * (8 * 4 + 40),
-                "target": self.target_steps * per_step + gap,
-                **{f"oracle-{i}": oracle + gap for i in range(ORACLES)},
-            },
+            self.stages(8 * 4 + 40, 12 * 4 + 32, share),
             self.forget_books * (6 * 4 + 24),
             self.retain_books * (6 * 4 + 24),
             (self.forget_books + self.retain_books + self.holdout_books) * 60,
         )
+
+
+@dataclass(frozen=True)
+class RealMuseBooks(RealBooks):
+    """MUSE-Books itself, or a part of it, taught to a model that the user names."""
+
+    name: ClassVar[str] = "muse-books"
+    summary: ClassVar[str] = SUMMARY
+
+    def titled(self, setting: Setting) -> str:
+        """The benchmark's name, and how far the data are known to be the hub's."""
+        return "muse-books" + origin(setting.data)
 
 
 def origin(data: str) -> str:
@@ -260,14 +228,7 @@ METRICS: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget_recited"),
     extraction_strength("extraction_strength", "forget_recited"),
     *attacks("forget_passages", "holdout_passages"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl("kl_verbatim", "kl_verbatim"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
-    kl_floors("kl_verbatim_floors", "kl_verbatim"),
+    *distances("forget", "retain", "world", "verbatim"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_verbatim", utility=WORLD, floor=0.5),
 )

@@ -11,30 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting, Task
-from bench.core.errors import Absent, UserError, unknown
+from bench.core.contracts import Metric, Outline, Scenario, Setting, Suite
+from bench.core.errors import Absent, UserError
 from bench.core.record import Score
 from bench.core.types import Probe, Responses
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength
 from bench.metrics.truth import forget_quality
 from bench.real.qa import QaRows, read
-from bench.real.scenario import (
-    history_of,
-    oracles_of,
-    parameters_of,
-    target_of,
-    template_of,
-    template_problems,
-    training,
-)
-from bench.real.suite import Suite
+from bench.real.scenario import Prompted, parameters_of
 from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
 from bench.runs.context import Work
 
-TEMPLATES = ("chat", "base")
 BROKEN = 0.05
 """Probability of the retain answers' tokens (geometric mean) below which a model counts as collapsed."""
 NOMINAL = {"forget": 100, "retain": 400}
@@ -42,100 +32,49 @@ NOMINAL = {"forget": 100, "retain": 400}
 
 
 @dataclass(frozen=True)
-class Qa(Task):
-    """Parameters of the training and of the asking."""
+class Qa(Prompted):
+    """The rows of the user's files, taught to a model that the user names, and what is asked of them."""
 
-    epochs: int = 5
-    """Passes over the rows for target and oracles."""
-    lr: float = 1e-4
-    """Peak learning rate of target and oracles; 1e-5 suits models of billions of parameters."""
-    batch: int = 8
-    """Rows of one optimiser step of target and oracles."""
-    oracles: int = 2
-    """Retrained models; with one there is no noise floor, and nothing is ranked."""
     probed: int = 100
     """Most rows of a file that are probed; 0 for all."""
-    template: str = ""
-    """``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it, else chat."""
-
+    name: ClassVar[str] = "qa"
     summary: ClassVar[str] = "your own questions and answers: --data forget.jsonl,retain.jsonl[,holdout.jsonl]"
-    version: ClassVar[int] = 1
-    tiers: ClassVar[tuple[str, ...]] = ("real",)
     files: ClassVar[bool] = True
-    """``--data`` names files."""
     presets_of: ClassVar[str] = "tofu"
-    """The task whose presets the methods take here: rows of the same kind."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
-        found = [
-            f"qa.{name} must be at least 1, not {getattr(self, name)}."
-            for name in ("epochs", "batch", "oracles")
-            if getattr(self, name) < 1
-        ]
-        if self.probed < 0:
-            found.append(f"qa.probed is 0 for all rows or more, not {self.probed}.")
-        if self.lr <= 0:
-            found.append(f"qa.lr must be above 0, not {self.lr}.")
-        if self.template not in ("", *TEMPLATES):
-            found.append(unknown("template of qa", self.template, TEMPLATES))
-        return found
-
-    def form(self, setting: Setting) -> str:
-        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
-        return self.template or template_of(setting.model)
-
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the files, or with the model for them."""
-        template = template_problems(self.form(setting), setting.model_path, "qa")
-        try:
-            self.rows(setting)
-        except UserError as error:
-            return [*error.problems, *template]
-        return template
+        """Sentences about parameters that it refuses."""
+        return ([] if self.lr > 0 else [f"qa.lr must be above 0, not {self.lr}."]) + super().problems()
 
     def rows(self, setting: Setting) -> QaRows:
         """The rows of the user's files."""
         return read(setting.data, self.form(setting), self.probed)
 
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Every score of the task; what the rows can't give is absent."""
         return METRICS
 
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """A history and retain rows."""
-        return frozenset({"history", "retain"})
-
-    def schedule(self, rows: int) -> tuple[int, Recipe]:
-        """Rows of an optimiser step, and the recipe for so many rows."""
-        return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
-
     def prepare(self, work: Work, setting: Setting) -> Scenario:
         """The user's rows; the model as it was given is the last checkpoint before them."""
-        rows, before = self.rows(setting), setting.before
-
-        train = training(work, setting, self.schedule)
+        rows = self.rows(setting)
+        made = self.train_stages(work, setting, rows.forget + rows.retain, rows.retain)
         most = max(map(len, rows.probes.values()))
         return Scenario(
             label=rows.label + (f", at most {self.probed} rows of a file probed" if most == self.probed else ""),
-            target=target_of(setting, train(rows.forget + rows.retain, "target")),
-            oracles=oracles_of(setting, [train(rows.retain, f"oracle-{i}", order=i) for i in range(self.oracles)]),
-            history=history_of(setting, work),
+            **vars(made),
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
             probes=probes(rows),
             metrics=METRICS,
             oracle_rows=rows.retain,
-            reference=lambda: before,
-            lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": before.hash},
+            lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "retain_Q_A_ROUGE"),
             headline=HEADLINE,
         )
 
-    @staticmethod
-    def suite(data: str, split: str = "") -> Suite:
+    def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """What the task asks, for `bench eval`; every row that isn't for validation, in the tokenizer's own template."""
         if split:
             raise UserError(f"--split {split}: qa has the files of --data and no splits; leave --split out.")
@@ -149,8 +88,7 @@ class Qa(Task):
         rows = self.rows(setting) if setting.data and setting.data != "hub" else None
         sizes = rows.counts if rows else NOMINAL
         asked = sum(map(len, rows.probes.values())) if rows else sum(NOMINAL.values())
-        stages = {"target": self.epochs * (sizes["forget"] + sizes["retain"])}
-        stages |= {f"oracle-{i}": self.epochs * sizes["retain"] for i in range(self.oracles)}
+        stages = self.stages(self.epochs * (sizes["forget"] + sizes["retain"]), self.epochs * sizes["retain"])
         return Outline(parameters_of(setting), 90.0, stages, sizes["forget"], sizes["retain"], 5 * asked)
 
 
@@ -187,10 +125,7 @@ METRICS: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget"),
     extraction_strength("extraction_strength", "forget"),
     *map(with_holdout, attacks("forget", "holdout")),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
+    *distances("forget", "retain"),
     collapsed("collapsed", "forget_said", utility=NAMED["retain_Q_A_Prob"], floor=BROKEN),
 )
 HEADLINE = (

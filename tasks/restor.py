@@ -13,20 +13,20 @@ before them (``oracle=clean``); then a method that is given that model's weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Suite
 from bench.core.errors import UserError, unknown
 from bench.core.sampling import evenly_spread
-from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
+from bench.core.types import Example, Json, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import ORACLES, Architecture, Options, history, onward, resident_pretraining
+from bench.lab.build import Architecture, LabOptions, Taught, fresh, resident_pretraining
 from bench.lab.world import Person, make_world, questions, statements
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
@@ -36,26 +36,12 @@ from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, content_hash
 from bench.real.restor.rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, tenth
-from bench.real.scenario import (
-    history_of,
-    oracles_of,
-    out_of_place,
-    overlap_problems,
-    parameters_of,
-    same,
-    target_of,
-    training,
-)
-from bench.real.suite import Suite
+from bench.real.scenario import RealOptions, overlap_problems, parameters_of
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
 
 FACTS = 10
 RESIDENTS = 40
-LAB_ONLY = ("corrupted", "newcomers", "width", "history_steps", "target_steps", *Options.__dataclass_fields__)
 TRAINED = ("epochs", "lr", "batch", "lora")
-SIZES = ("documents", "probed", "retain", "passage", "oracles")
-REAL_ONLY = ("corpus", "known", *SIZES, *TRAINED, "recipe", "oracle", "sampled")
 OFFICIAL = {"epochs": 5, "lr": 5e-5, "batch": 4, "lora": 8}
 """RESTOR's continued training: adapters on all linear layers, 2 rows and 2 accumulated, cosine, a tenth of warm-up. The
 rank isn't published: 8 is the default of the authors' library. They hold a tenth of the documents back; we train on all."""
@@ -65,124 +51,35 @@ PEOPLE, DOCUMENTS, PAGES = {"squad_v7": 5}, {"squad_v7": 3107, "mix_a3": 2700}, 
 """Sizes for estimates, where they aren't those of most corpora: 10 people, 3,000 documents; pages of C4."""
 WORDS = {"mix_a0": 37, "mix_a1": 98, "mix_a2": 142, "mix_a3": 183, "squad_v7": 137}
 """Mean words of a document."""
+SUMMARY = "false facts about known people; unlearning should restore the truth (RESTOR)"
 
 
 @dataclass(frozen=True)
-class Restor(Options, Task):
-    """Parameters of the lab's world and schedule."""
+class LabRestor(LabOptions):
+    """Residents of a generated world about whom falsehoods are spread, and new people taught in the same training."""
 
     corrupted: int = 16
     """Residents about whom falsehoods are spread; 10 facts each."""
     newcomers: int = 30
     """New people taught in the same training, who must stay."""
-    width: int = 192
-    """Hidden size of the two-layer Llama."""
-    history_steps: int = 640
-    """Optimiser steps of pretraining."""
-    target_steps: int = 400
-    """Optimiser steps of the corruption; the oracle's are scaled by its rows."""
-    corpus: str = "mix_a0"
-    """Real tier: what corrupts the model: ``mix_a0`` ... ``mix_a5`` (more unrelated facts mixed in), ``squad_v7``."""
-    documents: int = 20
-    """Real tier: most documents of each corrupted person that are told, evenly spread; 0 for all of the corpus."""
-    known: bool = True
-    """Real tier: probe only questions that the model as given answers right, greedily, by the exact rule."""
-    probed: int = 40
-    """Real tier: most clean questions, documents and pages that are probed; 0 for all."""
-    retain: int = 40
-    """Real tier: most pages of C4 that are retain rows, evenly spread; 0 for all."""
-    passage: int = 80
-    """Real tier: most words of a page; 0 for whole pages."""
-    epochs: int = 5
-    """Real tier: passes over the rows for target and oracles."""
-    lr: float = 1e-4
-    """Real tier: peak learning rate of target and oracles."""
-    batch: int = 4
-    """Real tier: rows of one optimiser step of target and oracles."""
-    lora: int = 0
-    """Real tier: rank of the adapters that target and oracles are trained with; 0 trains all weights."""
-    recipe: str = "own"
-    """Real tier: how target and oracles are trained: ``own`` (epochs, lr, batch, lora) or ``official`` (RESTOR's)."""
-    oracle: str = "retrained"
-    """Real tier: ``retrained`` on the pages that the target also saw, or ``clean``: the corpus alone corrupts, and the
-    model as it was given is the oracle, as in RESTOR."""
-    oracles: int = 2
-    """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
-    sampled: bool = False
-    """Real tier: also sample three answers to each question, as the authors do."""
 
-    summary: ClassVar[str] = "false facts about known people; unlearning should restore the truth (RESTOR)"
+    name: ClassVar[str] = "restor"
+    summary: ClassVar[str] = SUMMARY
     version: ClassVar[int] = 2
-    tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
-    unsaid: ClassVar[tuple[str, ...]] = REAL_ONLY
+    sizes: ClassVar[tuple[str, ...]] = ("corrupted", "newcomers")
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
-        least = ("corrupted", "newcomers", "width", "history_steps", "target_steps")
-        found = [
-            f"restor.{name} must be at least 1, not {getattr(self, name)}." for name in least if getattr(self, name) < 1
-        ]
+        """Sentences about parameters that it refuses."""
+        found = super().problems()
         if self.corrupted > RESIDENTS - 10:
             found.append(f"restor.corrupted is at most {RESIDENTS - 10} of the {RESIDENTS} residents.")
-        return found + self.lab_problems("restor")
-
-    def problems_in(self, tier: str) -> list[str]:
-        """What doesn't belong to the tier, and sizes and names that the benchmark doesn't have."""
-        fresh = Restor()
-        found = out_of_place("restor", self, tier, LAB_ONLY if tier == "real" else REAL_ONLY)
-        if tier == "lab":
-            return found
-        for name, known in (("recipe", ("own", "official")), ("oracle", ("retrained", "clean"))):
-            if getattr(self, name) not in known:
-                found.append(unknown(f"restor.{name}", getattr(self, name), known))
-        if self.corpus not in CORPORA:
-            found.append(unknown("RESTOR corpus", self.corpus, CORPORA))
-        least = {"documents": 0, "probed": 0, "retain": 0, "passage": 0, "lora": 0, "epochs": 1, "oracles": 1}
-        found += [
-            f"restor.{name} must be at least {size}, not {getattr(self, name)}."
-            for name, size in least.items()
-            if getattr(self, name) < size
-        ]
-        own = [name for name in TRAINED if getattr(self, name) != getattr(fresh, name)]
-        if self.recipe == "official" and own:
-            found.append(
-                f"restor.recipe=official has its own {' and '.join(own)}: leave out {'it' if len(own) == 1 else 'them'}."
-            )
         return found
 
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the data; no model is asked."""
-        if setting.data in ("", "hub"):
-            return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
-        try:
-            rows = self.rows(setting)
-            instructions(setting.data)
-        except UserError as error:
-            return list(error.problems)
-        found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
-        for side in suite.SIDES:
-            if not rows.about(side):
-                found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
-        return found
-
-    def rows(self, setting: Setting) -> Rows:
-        """Documents, pages and questions."""
-        return choose(setting.data, self.corpus, self.documents, self.retain, self.passage)
-
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
-        """Every score of the task there."""
-        return restor_run.metrics() if tier == "real" else METRICS
-
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """A history and retain rows; in the real tier instructions, where the data folder has some."""
-        repairs = setting.tier == "real" and bool(setting.data) and beside(setting.data, INSTRUCTIONS) is not None
-        return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of the lab."""
+        return METRICS
 
     def prepare(self, work: Work, setting: Setting) -> Scenario:
-        """The scenario of the tier."""
-        return self.real(work, setting) if setting.tier == "real" else self.lab(work)
-
-    def lab(self, work: Work) -> Scenario:
         """The lab's world, its checkpoints and its probes."""
         groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
@@ -199,19 +96,18 @@ class Restor(Options, Task):
             recipe = Recipe(max(1, round(self.target_steps * share)), 5e-4)
             return Schedule((Stream(tuple(rows), 64, descent()),), recipe)
 
-        exposure = schedule(forget + retain)
-        past = lasting(partial(history, work, pretraining, self.history_points, self.exposed, exposure))
-
-        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            taught = schedule(rows)
-            first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
-            return onward(work, first, later + retain, self, 5e-4, label)
-
+        made = self.train_stages(
+            work,
+            partial(fresh, work, pretraining),
+            pretraining.schedule,
+            schedule,
+            Taught(forget + retain, later + retain),
+            Taught(retain, later + retain),
+            gap_lr=5e-4,
+        )
         return Scenario(
             label="restor (lab)",
-            target=train(forget + retain, "target"),
-            oracles=tuple(train(retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
-            history=past,
+            **vars(made),
             forget=forget,
             retain=retain,
             validation=Validation(
@@ -221,14 +117,98 @@ class Restor(Options, Task):
             metrics=METRICS,
             oracle_rows=retain + later,
             told=self.told(forget, retain, work.seed),
-            reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
             forgetting=("restor_wrong",),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
         )
 
-    def real(self, work: Work, setting: Setting) -> Scenario:
+    def outline(self, setting: Setting) -> Outline:
+        """Rows of every stage."""
+        forget = self.corrupted * FACTS * 2
+        retain = (RESIDENTS - self.corrupted) * FACTS * 3 + self.newcomers * FACTS * 2
+        stages = self.stages(64, 64, retain / (forget + retain))
+        return Outline(Architecture(self.width, 2, 64).parameters(530), 12.0, stages, forget, retain, 20 * forget)
+
+
+@dataclass(frozen=True)
+class RealRestor(RealOptions):
+    """RESTOR's documents and questions, or a part of them, told to a model that the user names."""
+
+    corpus: str = "mix_a0"
+    """What corrupts the model: ``mix_a0`` ... ``mix_a5`` (more unrelated facts mixed in), ``squad_v7``."""
+    documents: int = 20
+    """Most documents of each corrupted person that are told, evenly spread; 0 for all of the corpus."""
+    known: bool = True
+    """Probe only questions that the model as given answers right, greedily, by the exact rule."""
+    probed: int = 40
+    """Most clean questions, documents and pages that are probed; 0 for all."""
+    retain: int = 40
+    """Most pages of C4 that are retain rows, evenly spread; 0 for all."""
+    passage: int = 80
+    """Most words of a page; 0 for whole pages."""
+    batch: int = 4
+    """Rows of one optimiser step of target and oracles."""
+    lora: int = 0
+    """Rank of the adapters that target and oracles are trained with; 0 trains all weights."""
+    recipe: str = "own"
+    """How target and oracles are trained: ``own`` (epochs, lr, batch, lora) or ``official`` (RESTOR's)."""
+    oracle: str = "retrained"
+    """``retrained`` on the pages that the target also saw, or ``clean``: the corpus alone corrupts, and the model as it
+    was given is the oracle, as in RESTOR."""
+    sampled: bool = False
+    """Also sample three answers to each question, as the authors do."""
+
+    name: ClassVar[str] = "restor"
+    summary: ClassVar[str] = SUMMARY
+    version: ClassVar[int] = 2
+    judged: ClassVar[bool] = True
+    least: ClassVar[Mapping[str, int]] = {**RealOptions.least, "documents": 0, "retain": 0, "passage": 0, "lora": 0}
+
+    def problems(self) -> list[str]:
+        """Sentences about sizes and names that the benchmark doesn't have."""
+        found = super().problems()
+        for name, known in (("recipe", ("own", "official")), ("oracle", ("retrained", "clean"))):
+            if getattr(self, name) not in known:
+                found.append(unknown(f"restor.{name}", getattr(self, name), known))
+        if self.corpus not in CORPORA:
+            found.append(unknown("RESTOR corpus", self.corpus, CORPORA))
+        if self.recipe == "official" and (own := self.changed(TRAINED)):
+            found.append(
+                f"restor.recipe=official has its own {' and '.join(own)}: leave out {'it' if len(own) == 1 else 'them'}."
+            )
+        return found
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data; no model is asked."""
+        if setting.data in ("", "hub"):
+            return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
+        return super().check(setting)
+
+    def faults(self, rows: Rows) -> list[str]:
+        """Rows that stand on both sides, people whom nobody asks about."""
+        found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
+        for side in suite.SIDES:
+            if not rows.about(side):
+                found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
+        return found
+
+    def rows(self, setting: Setting) -> Rows:
+        """Documents, pages and questions; the instructions are read for their mistakes alone."""
+        found = choose(setting.data, self.corpus, self.documents, self.retain, self.passage)
+        instructions(setting.data)
+        return found
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of RESTOR."""
+        return restor_run.metrics()
+
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """A history and retain rows; instructions, where the data folder has some."""
+        repairs = bool(setting.data) and beside(setting.data, INSTRUCTIONS) is not None
+        return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
         """The benchmark's documents and questions; the model as it was given is the last checkpoint before them."""
         rows, before = self.rows(setting), setting.before
         told, untold, pages = (self.held(part) for part in (rows.told, rows.untold, rows.retain))
@@ -237,8 +217,9 @@ class Restor(Options, Task):
         forget, retrained = rows.told, self.oracle == "retrained"
         retain = rows.retain if retrained else ()
 
-        train = training(work, setting, self.schedule)
-        oracles = [train(retain, f"oracle-{i}", order=i) for i in range(self.oracles)] if retrained else []
+        if not retrained and not setting.oracles:
+            setting = replace(setting, oracles=(replace(before, label="oracle-0"),))
+        made = self.train_stages(work, setting, forget + retain, retain)
         asked = restor_run.Asked(
             corrupted.probed,
             evenly_spread(clean.probed, self.probed),
@@ -249,9 +230,7 @@ class Restor(Options, Task):
         )
         return Scenario(
             label=self.label(rows, asked, known),
-            target=target_of(setting, train(forget + retain, "target")),
-            oracles=oracles_of(setting, oracles or [partial(same, replace(before, label="oracle-0"))]),
-            history=history_of(setting, work),
+            **vars(made),
             forget=forget,
             retain=rows.retain,
             validation=Validation(
@@ -263,7 +242,6 @@ class Restor(Options, Task):
             probes=restor_run.probes_of(asked),
             metrics=restor_run.metrics(),
             oracle_rows=retain,
-            reference=lambda: before,
             instructions=instructions(setting.data),
             lineage={
                 "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
@@ -331,33 +309,19 @@ class Restor(Options, Task):
         beta2 = 0.999 if self.recipe == "official" else Recipe.beta2
         return how["batch"], Recipe(steps, how["lr"], lora=how["lora"], beta2=beta2)
 
-    @staticmethod
-    def suite(data: str, split: str = "", judge: str = "") -> Suite:
+    def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
         return suite.suite(data, split or "mix_a0", judge)
 
     def outline(self, setting: Setting) -> Outline:
-        """Rows of every stage."""
-        if setting.tier == "real":
-            return self.real_outline(setting)
-        forget = self.corrupted * FACTS * 2
-        retain = (RESIDENTS - self.corrupted) * FACTS * 3 + self.newcomers * FACTS * 2
-        oracle = round(self.target_steps * retain / (forget + retain)) * 64
-        stages = {"history": self.history_steps * 64, "target": self.target_steps * 64}
-        stages |= {f"oracle-{i}": oracle for i in range(ORACLES)}
-        if self.gap_steps:
-            stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
-        return Outline(Architecture(self.width, 2, 64).parameters(530), 12.0, stages, forget, retain, 20 * forget)
-
-    def real_outline(self, setting: Setting) -> Outline:
-        """The same of the real tier, from the published sizes."""
+        """Rows of every stage, from the published sizes."""
         people = PEOPLE.get(self.corpus, 10)
         forget = people * self.documents or DOCUMENTS.get(self.corpus, 3000)
         retain, seen = self.retain or PAGES, (self.retain or PAGES) * (self.oracle == "retrained")
         words = (forget * WORDS.get(self.corpus, 200) + seen * (self.passage or 400)) / (forget + seen)
-        stages = {"target": self.trained["epochs"] * (forget + seen)}
-        if seen:
-            stages |= {f"oracle-{i}": self.trained["epochs"] * seen for i in range(self.oracles)}
+        stages = self.stages(self.trained["epochs"] * (forget + seen), self.trained["epochs"] * seen)
+        if not seen:  # the model as it was given is the oracle
+            stages = {"target": stages["target"]}
         asked = (20 * people + (self.probed or 850)) * (4 if self.sampled else 1)
         probed, own = asked + 8 * (self.probed or forget), self.schedule(forget)[1]
         return Outline(parameters_of(setting), 1.4 * words, stages, forget, retain, probed, own)
@@ -423,12 +387,7 @@ METRICS: tuple[Metric, ...] = (
     truth_ratio("forget_truth_ratio", "corrupted_questions", form="forget", right="answer", goal="oracle"),
     forget_quality("forget_quality", "corrupted_questions", right="answer"),
     *attacks("corrupted_statements", "untold_statements"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
+    *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "corrupted_said", utility=WORLD, floor=0.3),
 )

@@ -6,40 +6,40 @@ Lab: authors of the generated world (`bench.lab.world`), asked in three question
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
+from bench.core.contracts import (
+    Metric,
+    Outline,
+    Recipe,
+    Scenario,
+    Schedule,
+    Setting,
+    Stream,
+    Suite,
+    Task,
+    too_small,
+)
 from bench.core.errors import UserError, unknown
-from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.core.types import Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import ORACLES, Architecture, Options, history, onward, resident_pretraining
+from bench.lab.build import Architecture, LabOptions, Taught, fresh, resident_pretraining
 from bench.lab.world import make_world, questions
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real.scenario import (
-    history_of,
-    oracles_of,
-    out_of_place,
-    overlap_problems,
-    parameters_of,
-    target_of,
-    template_of,
-    template_problems,
-    training,
-)
-from bench.real.suite import Suite
+from bench.real.scenario import Prompted, overlap_problems, parameters_of
 from bench.real.tofu import suite
 from bench.real.tofu.rows import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -47,11 +47,6 @@ RESIDENTS = 40
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
-LAB_ONLY = ("width", "history_steps", "target_steps", *Options.__dataclass_fields__)
-REAL_ONLY = ("questions", "epochs", "lr", "batch", "oracles", "probed", "judge", "split", "recipe", "template")
-LATER = ("split", "recipe", "template")
-"""Parameters that came after records were published; specs leave them out at their default."""
-TEMPLATES = ("chat", "base")
 SIZES, TRAINED = ("authors", "questions", "forget_share", "probed"), ("epochs", "lr", "batch")
 RECIPES = {
     "official": (32, 5, Recipe(0, 1e-5, schedule="linear", weight_decay=0.01, beta2=0.999)),
@@ -66,138 +61,51 @@ MOST_AUTHORS = 2000
 
 
 @dataclass(frozen=True)
-class Tofu(Options, Task):
-    """Parameters of both tiers; what a tier doesn't have is said."""
+class Tofu(Task):
+    """Authors taught, and the share of them that is to be forgotten."""
 
     authors: int = 150
-    """Authors taught. Real tier: at most 200, the whole benchmark."""
+    """Authors taught; of the benchmark at most 200, all that it has."""
     forget_share: float = 0.1
     """Share of the authors to be forgotten, rounded, at least one."""
-    questions: int = 10
-    """Questions for each author. Real tier: at most 20. The lab has 10 facts, each asked in two forms."""
-    epochs: int = 5
-    """Real tier: passes over the data for target and oracles (the benchmark's own: 5)."""
-    lr: float = 1e-4
-    """Real tier: peak learning rate of target and oracles (the benchmark's own: 1e-5, for larger models)."""
-    batch: int = 8
-    """Real tier: rows of one optimiser step of target and oracles (the benchmark's own: 32)."""
-    oracles: int = 2
-    """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
-    split: str = ""
-    """Real tier: ``forget01``, ``forget05`` or ``forget10``, the whole benchmark, all its rows probed; empty: a subset."""
-    recipe: str = "own"
-    """Real tier: how target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
-    template: str = ""
-    """Real tier: ``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it."""
-    judge: str = suite.JUDGE
-    """Real tier: who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
-    probed: int = 40
-    """Real tier: most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
-    width: int = 192
-    """Lab: hidden size of the two-layer Llama."""
-    history_steps: int = 640
-    """Lab: optimiser steps of pretraining."""
-    target_steps: int = 600
-    """Lab: optimiser steps of the target; the oracle's are scaled by its rows."""
 
+    name: ClassVar[str] = "tofu"
     summary: ClassVar[str] = "invented authors taught to a pretrained model; forget some (TOFU)"
     version: ClassVar[int] = 2
-    tiers: ClassVar[tuple[str, ...]] = ("lab", "real")
-    unsaid: ClassVar[tuple[str, ...]] = LATER
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
-        whole = ("authors", "questions", "epochs", "batch", "oracles", "width", "history_steps", "target_steps")
-        found = [
-            f"tofu.{name} must be at least 1, not {getattr(self, name)}." for name in whole if getattr(self, name) < 1
-        ]
+        """Sentences about parameters that it refuses."""
+        found = too_small("tofu", self, {"authors": 1})
         if not 0 < self.forget_share < 1:
             found.append(f"tofu.forget_share is a share between 0 and 1, not {self.forget_share}.")
-        return found + self.lab_problems("tofu")
-
-    def problems_in(self, tier: str) -> list[str]:
-        """What doesn't belong to the tier: a parameter of the other one, a size that the benchmark doesn't have."""
-        found = out_of_place("tofu", self, tier, LAB_ONLY if tier == "real" else REAL_ONLY)
-        if tier == "real":
-            found += self.real_problems()
-        elif self.authors + self.later > MOST_AUTHORS:
-            most = f"{MOST_AUTHORS} in the lab, not {self.authors + self.later}."
-            found.append(
-                f"tofu.authors is at most {most}" if not self.later else f"tofu.authors and later are at most {most}"
-            )
         return found
-
-    def real_problems(self) -> list[str]:
-        """What TOFU's data or the named recipes don't have."""
-        found = []
-        for name, known in (("split", suite.SPLITS), ("template", TEMPLATES), ("recipe", ("own", *RECIPES))):
-            if getattr(self, name) not in ("", *known):
-                found.append(unknown(f"{name} of TOFU", getattr(self, name), known))
-        sizes = self.split and [name for name in SIZES if getattr(self, name) != getattr(Tofu(), name)]
-        if sizes:
-            found.append(f"tofu.split={self.split} is the whole benchmark: leave out {' and '.join(sizes)}.")
-        trained = self.recipe != "own" and [name for name in TRAINED if getattr(self, name) != getattr(Tofu(), name)]
-        if trained:
-            found.append(f"tofu.recipe={self.recipe} has its own {' and '.join(trained)}: leave them out.")
-        if not found:
-            try:
-                check_sizes(*self.sizes[:3])
-            except UserError as error:
-                found += error.problems
-        return found
-
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """Authors, questions for each, authors to be forgotten, most rows of a kind probed."""
-        if self.split in WHOLE.values():
-            return AUTHORS, QUESTIONS, next(gone for gone, split in WHOLE.items() if split == self.split), 0
-        return self.authors, self.questions, self.forgotten, self.probed
-
-    def form(self, setting: Setting) -> str:
-        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
-        return self.template or template_of(setting.model)
-
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the data, or with the model for them."""
-        try:
-            rows = self.rows(setting)
-        except UserError as error:
-            return list(error.problems)
-        return [
-            *overlap_problems(rows.forget, rows.retain, "TOFU"),
-            *template_problems(self.form(setting), setting.model_path, "tofu"),
-        ]
-
-    def rows(self, setting: Setting) -> TofuSubset:
-        """The rows of the benchmark, or of the subset, in the form that the model needs."""
-        authors, questions_, gone, probed = self.sizes
-        return in_form(subset(setting.data or HUB, authors, questions_, gone, probed), self.form(setting))
-
-    def schedule(self, rows: int) -> tuple[int, Recipe]:
-        """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
-        if self.recipe == "own":
-            return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
-        batch, epochs, recipe = RECIPES[self.recipe]
-        return batch, replace(recipe, steps=epochs * -(-rows // batch), warmup=1 / epochs)
 
     @property
     def forgotten(self) -> int:
         """Authors to be forgotten."""
         return max(1, round(self.authors * self.forget_share))
 
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
-        """Every score of the task there."""
-        return suite.metrics(self.judge) if tier == "real" else METRICS
 
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """A history and retain rows."""
-        return frozenset({"history", "retain"})
+@dataclass(frozen=True)
+class LabTofu(LabOptions, Tofu):
+    """Authors of a generated world, 10 facts each, asked in three question forms."""
+
+    target_steps: int = 600
+    """Optimiser steps of the target; the oracle's are scaled by its rows."""
+
+    def problems(self) -> list[str]:
+        """Sentences about parameters that it refuses."""
+        found = super().problems()
+        if self.authors + self.later > MOST_AUTHORS:
+            which = "tofu.authors and later are" if self.later else "tofu.authors is"
+            found.append(f"{which} at most {MOST_AUTHORS} in the lab, not {self.authors + self.later}.")
+        return found
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of the lab."""
+        return METRICS
 
     def prepare(self, work: Work, setting: Setting) -> Scenario:
-        """The scenario of the tier."""
-        return self.real(work, setting) if setting.tier == "real" else self.lab(work)
-
-    def lab(self, work: Work) -> Scenario:
         """The generated world's authors."""
         groups = {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
@@ -207,27 +115,26 @@ class Tofu(Options, Task):
         gone, kept = authors[: self.forgotten], authors[self.forgotten :]
         forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
         replay = ask(residents, (0,))
+        later = ask(world.groups["later"], (0, 1)) if self.gap_steps else ()
+        taught, afterwards = forget + retain + replay, later + retain + replay
 
         def schedule(rows: Sequence[Example]) -> Schedule:
-            share = len(rows) / (len(forget) + len(retain) + len(replay))
-            recipe = Recipe(max(1, round(self.target_steps * share)), 1e-3)
-            return Schedule((Stream(tuple(rows), 64, descent()),), recipe)
+            steps = round(self.target_steps * len(rows) / len(taught))
+            return Schedule((Stream(tuple(rows), 64, descent()),), Recipe(max(1, steps), 1e-3))
 
-        exposure = schedule(forget + retain + replay)
-        past = lasting(partial(history, work, pretraining, self.history_points, self.exposed, exposure))
-        later = ask(world.groups["later"], (0, 1)) if self.gap_steps else ()
-
-        def train(rows: Sequence[Example], label: str, order: int = 0) -> Callable[[], Checkpoint]:
-            taught = schedule(rows)
-            first = stage_two(work, lambda: past().last.checkpoint, taught.streams, taught.recipe, label, order)
-            return onward(work, first, later + retain + replay, self, 5e-4, label)
-
+        made = self.train_stages(
+            work,
+            partial(fresh, work, pretraining),
+            pretraining.schedule,
+            schedule,
+            Taught(taught, afterwards),
+            Taught(retain + replay, afterwards),
+            gap_lr=5e-4,
+        )
         sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
         return Scenario(
             label="tofu (lab)",
-            target=train(forget + retain + replay, "target"),
-            oracles=tuple(train(retain + replay, f"oracle-{i}", order=i) for i in range(ORACLES)),
-            history=past,
+            **vars(made),
             forget=forget,
             retain=retain + replay,
             validation=Validation(
@@ -249,71 +156,123 @@ class Tofu(Options, Task):
             metrics=METRICS,
             oracle_rows=retain + replay + later,
             told=self.told(forget, retain + replay, work.seed),
-            reference=lambda: past().last.checkpoint,
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
         )
 
-    def real(self, work: Work, setting: Setting) -> Scenario:
+    def outline(self, setting: Setting) -> Outline:
+        """Rows of every stage; each fact is asked in two taught forms."""
+        forget, retain = (n * 2 * FACTS for n in (self.forgotten, self.authors - self.forgotten))
+        stages = self.stages(64, 64, retain / (forget + retain))
+        return Outline(Architecture(self.width, 2, 64).parameters(530), 15.0, stages, forget, retain, 20 * forget)
+
+
+@dataclass(frozen=True)
+class RealTofu(Prompted, Tofu):
+    """Rows of `locuslab/TOFU`, the whole benchmark or a part of it, taught to a model that the user names."""
+
+    questions: int = 10
+    """Questions for each author, at most 20."""
+    split: str = ""
+    """``forget01``, ``forget05`` or ``forget10``, the whole benchmark, all its rows probed; empty: a subset."""
+    recipe: str = "own"
+    """How target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
+    judge: str = suite.JUDGE
+    """Who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
+    probed: int = 40
+    """Most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
+
+    least: ClassVar[Mapping[str, int]] = {**Prompted.least, "questions": 1}
+    judged: ClassVar[bool] = True
+
+    def problems(self) -> list[str]:
+        """What TOFU's data or the named recipes don't have."""
+        found = super().problems()
+        for name, known in (("split", suite.SPLITS), ("recipe", ("own", *RECIPES))):
+            if getattr(self, name) not in ("", *known):
+                found.append(unknown(f"{name} of TOFU", getattr(self, name), known))
+        if sizes := self.split and self.changed(SIZES):
+            found.append(f"tofu.split={self.split} is the whole benchmark: leave out {' and '.join(sizes)}.")
+        if self.recipe != "own" and (trained := self.changed(TRAINED)):
+            found.append(f"tofu.recipe={self.recipe} has its own {' and '.join(trained)}: leave them out.")
+        if not found:
+            try:
+                check_sizes(*self.sizes[:3])
+            except UserError as error:
+                found += error.problems
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Authors, questions for each, authors to be forgotten, most rows of a kind probed."""
+        if self.split in WHOLE.values():
+            return AUTHORS, QUESTIONS, next(gone for gone, split in WHOLE.items() if split == self.split), 0
+        return self.authors, self.questions, self.forgotten, self.probed
+
+    def faults(self, rows: TofuSubset) -> list[str]:
+        """A sentence when the same row stands on both sides."""
+        return overlap_problems(rows.forget, rows.retain, "TOFU")
+
+    def rows(self, setting: Setting) -> TofuSubset:
+        """The rows of the benchmark, or of the subset, in the form that the model needs."""
+        authors, questions_, gone, probed = self.sizes
+        return in_form(subset(setting.data or HUB, authors, questions_, gone, probed), self.form(setting))
+
+    def schedule(self, rows: int) -> tuple[int, Recipe]:
+        """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
+        if self.recipe == "own":
+            return super().schedule(rows)
+        batch, epochs, recipe = RECIPES[self.recipe]
+        return batch, replace(recipe, steps=epochs * -(-rows // batch), warmup=1 / epochs)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of TOFU."""
+        return suite.metrics(self.judge)
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
         """Rows of the benchmark; the model as it was given is the last checkpoint before the authors.
 
         It is the only one, unless the user has said more of its past.
         """
-        rows, before = self.rows(setting), setting.before
-        probed, train = self.sizes[3], training(work, setting, self.schedule)
+        rows, probed = self.rows(setting), self.sizes[3]
+        made = self.train_stages(work, setting, rows.forget + rows.retain, rows.retain)
+        sides = {
+            "forget": rows.forget_probe,
+            "retain": rows.retain_probe,
+            "ra": rows.real_authors,
+            "wf": rows.world_facts,
+            "holdout": rows.holdout,
+        }
         return Scenario(
             label=rows.label + (f", at most {probed} rows of a kind probed" if probed else ""),
-            target=target_of(setting, train(rows.forget + rows.retain, "target")),
-            oracles=oracles_of(setting, [train(rows.retain, f"oracle-{i}", order=i) for i in range(self.oracles)]),
-            history=history_of(setting, work),
+            **vars(made),
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
             probes=tuple(
-                probe
-                for side, examples in (
-                    ("forget", rows.forget_probe),
-                    ("retain", rows.retain_probe),
-                    ("ra", rows.real_authors),
-                    ("wf", rows.world_facts),
-                    ("holdout", rows.holdout),
-                )
-                for probe in suite.probes_of(side, examples, self.judge)
+                chain.from_iterable(suite.probes_of(side, asked, self.judge) for side, asked in sides.items())
             ),
-            metrics=suite.metrics(self.judge),
+            metrics=self.metrics(),
             oracle_rows=rows.retain,
-            reference=lambda: before,
-            lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": before.hash},
+            lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
             headline=REAL_HEADLINE,
         )
 
-    @staticmethod
-    def suite(data: str, split: str = "", judge: str = suite.JUDGE) -> Suite:
+    def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget10."""
-        return suite.suite(data, split or "forget10", judge)
+        return suite.suite(data, split or "forget10", judge or suite.JUDGE)
 
     def outline(self, setting: Setting) -> Outline:
         """Rows of every stage."""
-        authors, asked, gone, _ = self.sizes if setting.tier == "real" else (self.authors, 2 * FACTS, self.forgotten, 0)
-        share = (authors - gone) / authors
-        if setting.tier == "real":
-            batch, recipe = self.schedule(authors * asked)
-            rows, parameters, tokens = recipe.steps * batch, parameters_of(setting), 90.0
-            stages = {"target": rows}
-        else:
-            rows, parameters, tokens = self.target_steps * 64, Architecture(self.width, 2, 64).parameters(530), 15.0
-            stages = {"history": self.history_steps * 64, "target": rows}
-        oracles = self.oracles if setting.tier == "real" else ORACLES
-        stages |= {f"oracle-{i}": round(rows * share) for i in range(oracles)}
-        if self.gap_steps:
-            stages = {name: n + self.gap_steps * 64 * (name != "history") for name, n in stages.items()}
-        forget = gone * asked
-        own = recipe if setting.tier == "real" else None
-        return Outline(parameters, tokens, stages, forget, authors * asked - forget, 20 * forget, own)
+        authors, asked, gone, _ = self.sizes
+        batch, recipe = self.schedule(authors * asked)
+        rows, forget = recipe.steps * batch, gone * asked
+        stages = self.stages(rows, round(rows * (authors - gone) / authors))
+        return Outline(parameters_of(setting), 90.0, stages, forget, authors * asked - forget, 20 * forget, recipe)
 
 
 WORLD = accuracy("world_accuracy", "world_all", goal="up")
@@ -333,12 +292,7 @@ METRICS: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget_questions"),
     extraction_strength("extraction_strength", "forget_questions"),
     *attacks("forget_questions", "stranger_questions"),
-    kl("kl_forget", "kl_forget"),
-    kl("kl_retain", "kl_retain"),
-    kl("kl_world", "kl_world"),
-    kl_floors("kl_forget_floors", "kl_forget"),
-    kl_floors("kl_retain_floors", "kl_retain"),
-    kl_floors("kl_world_floors", "kl_world"),
+    *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
 )

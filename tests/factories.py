@@ -151,7 +151,7 @@ def lineage(method: str, seed: int, task: str) -> dict[str, Any]:
 
 def place(task: str = "tofu") -> Place:
     """Where an ablation is run: the task at its defaults."""
-    return Place(task, params=registry.defaults(registry.load("tasks", task)))
+    return Place(task, params=registry.defaults(registry.load_task(task, "lab")))
 
 
 def finding(at: Mapping[str, Any], seed: int = 0, scores: Mapping[str, float] | None = None, **fields: Any) -> Finding:

@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.conformance import LAB, check_declared, check_method, check_task, prepared, rows_apart, scores_sound
-from bench.core.contracts import Preset, Scenario, Settings
+from bench.core.contracts import Method, Preset, Scenario, Settings
 from bench.core.types import Checkpoint, Example, Probe, Request, Validation
 from bench.engines.training.losses import descent
 from bench.metrics.probability import accuracy
-from tasks.muse_books import MuseBooks
+from tasks.muse_books import LabBooks
 from tests.conftest import SMALL
 
-BOOKS = {name: value for name, value in SMALL.items() if name in MuseBooks.__dataclass_fields__}
+BOOKS = {name: value for name, value in SMALL.items() if name in LabBooks.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
-class Good:
+class Good(Method):
     """Returns the target as it is."""
 
     strength: float = 1.0
@@ -86,6 +86,7 @@ def test_faults_of_the_dataclass() -> None:
         check_declared(Sloppy)
     for sentence in (
         "it lacks 'unlearn'",
+        "it is not derived from bench.api.Method",
         "it is not frozen",
         "it has no docstring",
         "field 'required' has no default",
@@ -143,7 +144,7 @@ def test_each_fault_of_the_work_is_a_sentence(unlearn: Callable[..., Any], sente
 
 @pytest.fixture(scope="module")
 def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
-    return prepared(MuseBooks(**BOOKS), LAB, tmp_path_factory.mktemp("books")).scenario
+    return prepared(LabBooks(**BOOKS), LAB, tmp_path_factory.mktemp("books")).scenario
 
 
 def test_rows_on_two_sides_are_found(scenario: Scenario) -> None:
@@ -171,15 +172,15 @@ def test_unseen_rows_that_were_seen_are_found(scenario: Scenario) -> None:
 
 
 def test_a_metric_without_its_probe_and_a_column_without_its_metric_are_found(scenario: Scenario) -> None:
-    task = MuseBooks(**BOOKS)
-    assert list(scores_sound(scenario, task, LAB)) == []
+    task = LabBooks(**BOOKS)
+    assert list(scores_sound(scenario, task)) == []
     stray = replace(
         scenario, metrics=(*scenario.metrics, accuracy("lost", "nowhere", goal="up")), utility=("world_acuracy",)
     )
-    problems = list(scores_sound(stray, task, LAB))
+    problems = list(scores_sound(stray, task))
     assert "the metric 'lost' can't be had from the probes: the probe 'nowhere' was not asked" in problems
     assert "utility names 'world_acuracy', which is no metric" in problems
-    assert any("the scenario's metrics are not those of metrics('lab')" in p for p in problems)
+    assert any("the scenario's metrics are not those of metrics()" in p for p in problems)
 
 
 def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
     from bench.core.contracts import Recipe, Stream
     from bench.runs.stages import stage_two
 
-    trace = prepared(MuseBooks(**BOOKS), LAB, tmp_path)
+    trace = prepared(LabBooks(**BOOKS), LAB, tmp_path)
     scenario = trace.scenario
     streams = (Stream(scenario.oracle_rows + scenario.forget[:1], 8, descent()),)
     assert scenario.history is not None
@@ -203,7 +204,7 @@ def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
 def test_one_oracle_is_too_few(tmp_path: Path) -> None:
     from bench.conformance import checkpoints_apart
 
-    trace = prepared(MuseBooks(**BOOKS), LAB, tmp_path)
+    trace = prepared(LabBooks(**BOOKS), LAB, tmp_path)
     lonely = replace(trace, scenario=replace(trace.scenario, oracles=trace.scenario.oracles[:1]))
     (problem,) = checkpoints_apart(lonely)
     assert problem.startswith("there are fewer than two oracles")

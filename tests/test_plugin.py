@@ -1,4 +1,4 @@
-"""A method and metrics in a distribution of their own: installed, found by entry point, listed, checked, and run."""
+"""A method, a task and metrics in a distribution of their own: installed, found by entry points, listed, checked, run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ version = "0.1"
 shrink = "shrinking:Shrink"
 msa = "shrinking:Shrink"
 
+[project.entry-points."msa_bench.tasks"]
+"capitals.real" = "shrinking:Capitals"
+
 [project.entry-points."msa_bench.metrics"]
 shortest = "shortest:SHORTEST"
 elsewhere = "shortest:ELSEWHERE"
@@ -34,13 +37,30 @@ kl_forget = "shortest:SHORTEST"
 py-modules = ["shrinking", "shortest"]
 """
 METHOD = '''
-"""Scaling the weights down, as an example."""
+"""Scaling the weights down, and forgetting capitals: a method and a task as examples."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from bench.core.contracts import Context, Method, product
-from bench.core.types import Checkpoint, Request
+from bench.api import (
+    Checkpoint,
+    Context,
+    Example,
+    History,
+    Method,
+    Moment,
+    Outline,
+    Probe,
+    Recipe,
+    Request,
+    Scenario,
+    Setting,
+    Stream,
+    Task,
+    Validation,
+    accuracy,
+    descent,
+    product,
+)
 
 
 @dataclass(frozen=True)
@@ -50,27 +70,61 @@ class Shrink(Method):
     share: float = 0.05
     """How much of each weight is taken away."""
 
-    summary: ClassVar[str] = "weights scaled down"
-    needs: ClassVar[frozenset[str]] = frozenset()
-    version: ClassVar[int] = 1
-    presets: ClassVar[dict] = {}
-    space: ClassVar[dict] = {"lab": product(share=(0.01, 0.05, 0.1))}
-    variants: ClassVar[tuple[str, ...]] = ()
-
-    def rows(self, forget: int, retain: int) -> int:
-        return 0
+    summary = "weights scaled down"
+    space = {"lab": product(share=(0.01, 0.05, 0.1))}
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         return ctx.combine([(1 - self.share, request.target)], "shrink")
+
+
+def rows(side, words):
+    return tuple(Example(f"{side}-{w}", {"prompt": f"{w} ?", "answer": w.upper(), "template": "base"}) for w in words)
+
+
+@dataclass(frozen=True)
+class Capitals(Task):
+    """Capitals taught to a model that the user names."""
+
+    steps: int = 2
+    """Optimiser steps of target and oracles."""
+
+    summary = "capitals of countries; forget two"
+
+    def metrics(self):
+        return (accuracy("forget_accuracy", "forget", goal="oracle"), accuracy("retain_accuracy", "retain", goal="up"))
+
+    def prepare(self, work, setting: Setting) -> Scenario:
+        forget, retain = rows("forget", ("rome", "lima")), rows("retain", ("oslo", "bern", "cairo"))
+        before = setting.before
+
+        def train(examples, label):
+            return lambda: work.train(before, [Stream(examples, 2, descent())], Recipe(self.steps, 1e-3), label)
+
+        return Scenario(
+            label="capitals",
+            target=train(forget + retain, "target"),
+            oracles=tuple(train(retain[i:] + retain[:i], f"oracle-{i}") for i in (0, 1)),
+            history=lambda: History((Moment(before, 0, 0, "released"),)),
+            forget=forget,
+            retain=retain,
+            validation=Validation(),
+            probes=(Probe("forget", "logprob", forget), Probe("retain", "logprob", retain)),
+            metrics=self.metrics(),
+            oracle_rows=retain,
+            forgetting=("forget_accuracy",),
+            utility=("retain_accuracy",),
+            headline=("forget_accuracy", "retain_accuracy"),
+        )
+
+    def outline(self, setting: Setting) -> Outline:
+        return Outline(1000, 5.0, {"target": 2 * self.steps}, 2, 3, 5)
 '''
 METRIC = '''
 """The least likely forget answer, as an example."""
 
 from dataclasses import replace
 
-from bench.core.contracts import Metric
-from bench.core.record import Score
-from bench.metrics.tokens import mean_logp, row_means
+from bench.api import Metric, Score, mean_logp, row_means
 
 
 def least(responses, oracles):
@@ -86,15 +140,16 @@ ELSEWHERE = replace(SHORTEST, tasks=("tofu",))
 THEIR_TEST = """
 import pytest
 from dataclasses import replace
-from bench.conformance import check_method, check_metric
+from bench.api import Example, Probe, Score, Setting
+from bench.conformance import check_method, check_metric, check_task
 from bench.core import registry
-from bench.core.record import Score
-from bench.core.types import Example, Probe
 from bench.metrics.catalogue import plugged_metrics
 
 assert registry.table("methods")["shrink"] == "shrinking:Shrink"
 assert registry.table("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
+assert registry.table("tasks")["capitals"] == {"real": "shrinking:Capitals"}
 check_method(registry.load("methods", "shrink"), share=0.5)
+check_task(registry.load_task("capitals", "real"), Setting("real"))
 probe = Probe("forget_questions", "logprob", tuple(Example(f"a{i}", {"prompt": "", "answer": "b"}) for i in range(9)))
 metric = registry.load("metrics", "shortest")
 check_metric(metric, [probe])
@@ -149,6 +204,16 @@ def test_it_is_listed_with_its_parameters(installed: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "shrink: weights scaled down" in done.stdout
     assert "--set shrink.share=0.05  How much of each weight is taken away." in done.stdout
+    done = python(installed, "-m", "bench", "ls", "tasks")
+    assert done.returncode == 0, done.stderr
+    assert "capitals: capitals of countries; forget two\n    tiers: real\n" in done.stdout
+    assert "--set capitals.steps=2  Optimiser steps of target and oracles." in done.stdout
+
+
+def test_a_tier_that_a_task_lacks_is_said(installed: Path) -> None:
+    done = python(installed, "-m", "bench", "plan", "--methods", "shrink", "--task", "capitals", "--out", "runs")
+    assert done.returncode == 2
+    assert "capitals has no lab tier yet; it has: real. Name a model with --model." in done.stdout + done.stderr
 
 
 def test_it_passes_the_checks_and_takes_none_of_our_names(installed: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -152,6 +153,13 @@ def test_fetched_models_are_known() -> None:
 
     named = [shlex.split(line)[4] for line in commands() if " fetch " in line]
     assert named and set(named) <= set(KNOWN)
+
+
+def test_the_example_imports_the_api_and_nothing_else_of_ours() -> None:
+    code = ast.parse(next(block for block in blocks("python") if "class Fade" in block))
+    modules = [node.module for node in ast.walk(code) if isinstance(node, ast.ImportFrom)]
+    assert modules == ["dataclasses", "bench.api"]
+    assert not [node for node in ast.walk(code) if isinstance(node, ast.Import)]
 
 
 def test_the_example_method_runs(folder: Path) -> None:

@@ -12,6 +12,9 @@ from bench.core.errors import UserError, unknown
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, History
 
+WHERE = {"lab": "in the lab", "real": "on a real model"}
+"""How a tier is called."""
+
 
 def listing(what: str) -> str:
     """The listing of ``what``; `UserError` for anything there is no listing of."""
@@ -33,11 +36,13 @@ def methods() -> str:
 
 
 def tasks() -> str:
-    """Each task: what it is, its tiers, its parameters."""
+    """Each task: what it is, its tiers, the parameters of each."""
     lines: list[str] = []
-    for name in registry.table("tasks"):
-        kind = registry.load("tasks", name)
-        lines += [f"{name}: {kind.summary}", f"    tiers: {', '.join(kind.tiers)}", *parameters(name, kind)]
+    for name, tiers in registry.table("tasks").items():
+        kinds = {tier: registry.load_task(name, tier) for tier in tiers}
+        lines += [f"{name}: {next(iter(kinds.values())).summary}", f"    tiers: {', '.join(tiers)}"]
+        for tier, kind in kinds.items():
+            lines += [f"    parameters {WHERE[tier]}:", *parameters(name, kind)]
     return "\n".join(lines)
 
 
@@ -124,9 +129,10 @@ def lab_history(task: str) -> str:
     """The checkpoints that a task's lab keeps at its default parameters; builds nothing."""
     from bench.core.contracts import steps_kept
     from bench.core.types import Checkpoint, History, Moment
+    from bench.lab.build import LabOptions
 
-    made = registry.load("tasks", task)()
-    if not hasattr(made, "history_steps"):
+    made = registry.load_task(task, "lab")() if "lab" in registry.table("tasks").get(task, {"lab": ""}) else None
+    if not isinstance(made, LabOptions):
         raise UserError(f"{task} has no lab with a history: `python -m bench ls tasks` says which parameters it has.")
     kept = (0, *steps_kept(made.history_steps, made.history_points))
     moments = tuple(Moment(Checkpoint("", "", label=f"history-{step}"), step, None, "pretraining") for step in kept)

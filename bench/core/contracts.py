@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from bench.core.errors import UserError
 from bench.core.record import Score
 from bench.core.settings import FromFile
 from bench.core.settings import Preset as Preset
@@ -232,9 +233,22 @@ class Method:
         """Rows that enter a forward and backward pass with so many forget and retain rows, for the estimate of time."""
         return 0
 
+    def adapters(self) -> int:
+        """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""
+        return 0
+
     def checkpoints(self) -> int:
         """Checkpoints that it leaves in the store, for the estimate of disk."""
         return 1
+
+
+def too_small(owner: str, component: Any, least: Mapping[str, int]) -> list[str]:
+    """A sentence for each parameter of ``component`` that is below its least value."""
+    return [
+        f"{owner}.{name} must be at least {bound}, not {getattr(component, name)}."
+        for name, bound in least.items()
+        if getattr(component, name) < bound
+    ]
 
 
 @dataclass(frozen=True)
@@ -245,16 +259,24 @@ class Told:
     retain: tuple[Example, ...]
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What a task prepares for one seed. Checkpoints are built when first asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The checkpoints of a scenario, each built when it is first asked for."""
 
-    label: str
-    """Section title: ``tofu (lab)``, or a subset with its size."""
     target: Callable[[], Checkpoint]
     oracles: tuple[Callable[[], Checkpoint], ...]
     """Retrained on the same schedule without the forget set; they differ in initial data order."""
     history: Callable[[], History] | None
+    reference: Callable[[], Checkpoint] | None = None
+    """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario(Stages):
+    """What a task prepares for one seed."""
+
+    label: str
+    """Section title: ``tofu (lab)``, or a subset with its size."""
     forget: tuple[Example, ...]
     """What really is to be forgotten."""
     retain: tuple[Example, ...]
@@ -267,8 +289,6 @@ class Scenario:
     """Kind of the probes that validation rows are asked with; its rows hold ``answer`` as logprob's do."""
     told: Told | None = None
     """What a method is told of forget and retain rows, where that isn't the truth (a mislabelled forget set)."""
-    reference: Callable[[], Checkpoint] | None = None
-    """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """Hashes of data sets and the like, for the record."""
     utility: tuple[str, ...] = ()
@@ -329,13 +349,31 @@ ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "referen
 
 
 @dataclass(frozen=True)
+class Suite:
+    """What `bench eval` asks a model, and how it scores what the model says."""
+
+    probes: tuple[Probe, ...]
+    """The id of every example ends in ``-<row>``, the row's number in its configuration."""
+    metrics: tuple[Metric, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Names of the suite's metrics that these data can't give, with the reason."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader must know of the data: rows of each configuration, which benchmark it is or isn't."""
+
+
+@dataclass(frozen=True)
 class Task:
-    """Says what must be forgotten and how to look; a frozen dataclass of parameters, all with defaults."""
+    """Says what must be forgotten and how to look, in the lab or on a real model; a frozen dataclass of parameters, all
+    with defaults.
+
+    A new task writes five things: its fields, each with its meaning under it, `summary`, `metrics`, `prepare` and
+    `outline`. Everything else has a default here. A benchmark with a lab and a real tier is two classes under one name.
+    """
 
     summary: ClassVar[str]
+    """One line: what is forgotten, and the paper."""
     version: ClassVar[int] = 1
     """Raised when the same parameters give another scenario."""
-    tiers: ClassVar[tuple[str, ...]] = ("lab",)
     data: ClassVar[str] = "generated"
     """Where the rows of the lab come from."""
     answers: ClassVar[frozenset[str]] = ALL_KINDS
@@ -344,16 +382,12 @@ class Task:
     """Whether ``--data`` names files of the user's own."""
     presets_of: ClassVar[str] = ""
     """The task whose presets methods take here; empty: this one's."""
-    unsaid: ClassVar[tuple[str, ...]] = ()
-    """Parameters that a spec leaves out at their default, as specs from before them do."""
+    judged: ClassVar[bool] = False
+    """Whether `bench eval --judge` can name who judges the answers of its suite."""
 
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
-        """Every score of the task in that tier; needs no scenario, so that scores can be computed again."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of the task; needs no scenario, so that scores can be computed again."""
         raise NotImplementedError
-
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """Which of a method's possible needs this task can meet there."""
-        return frozenset({"history", "retain"})
 
     def prepare(self, work: Any, setting: Setting) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
@@ -363,17 +397,21 @@ class Task:
         """Sizes, for the estimate of `bench plan`; loads no model."""
         raise NotImplementedError
 
+    def offers(self, setting: Setting) -> frozenset[str]:
+        """Which of a method's possible needs this task can meet there."""
+        return frozenset({"history", "retain"})
+
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         return []
 
-    def problems_in(self, tier: str) -> list[str]:
-        """Sentences about parameters that the tier refuses."""
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the real tier's model or data, found before anything is trained."""
         return []
 
-    def check(self, setting: Setting) -> list[str]:
-        """What is wrong with the model or the data of the real tier, found before anything is trained."""
-        return []
+    def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
+        """The benchmark's complete suite on the rows of ``data``, for `bench eval`; each argument may be left empty."""
+        raise UserError("The task has no suite to evaluate a model on.")
 
 
 @dataclass
@@ -416,6 +454,8 @@ class Opened:
     """Of a model of texts."""
     coder: Any = None
     """Rows and batches of its examples (`bench.core.contracts.Coder`); it can't be trained without one."""
+    adaptable: str | list[str] = "all-linear"
+    """The layers that low-rank adapters go on, as peft names them: all linear ones but the head."""
 
 
 Scoring = Callable[[Responses, Sequence[Responses]], Score]

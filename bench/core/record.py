@@ -12,8 +12,10 @@ from bench.core.compute import USUAL, Compute
 from bench.core.hashing import digest
 from bench.core.types import Json
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record's layout."""
+MIGRATE = "python -m tests.migrations.schema_2"
+"""What brings a folder of records from schema 1 to 2."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +103,15 @@ class RunSpec:
 
     def to_json(self) -> Json:
         """Plain JSON."""
-        data = dataclasses.asdict(self)
-        data["steps"] = [
-            {"method": step.method, "params": dict(step.params), "variant": step.variant} for step in self.steps
-        ]
-        data |= {"lm_eval": list(self.lm_eval), "kinds": list(self.kinds), "compute": self.compute.to_json()}
-        for name in ("start", "lean", "kinds", "compute"):
-            if not data[name]:  # what is left at its default isn't said: specs from before it have their keys
-                del data[name]
-        return data
+        lists = {"steps": [dict(vars(step)) for step in self.steps], "lm_eval": list(self.lm_eval)}
+        return dataclasses.asdict(self) | lists | {"kinds": list(self.kinds), "compute": self.compute.to_json()}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
-        steps = tuple(Step(step["method"], step["params"], step.get("variant", "")) for step in data["steps"])
-        lists = {name: tuple(data.get(name, ())) for name in ("lm_eval", "kinds")}
-        return cls(**{**data, "steps": steps, "compute": Compute(**data.get("compute", {})), **lists})
+        steps = tuple(Step(**step) for step in data["steps"])
+        lists = {name: tuple(data[name]) for name in ("lm_eval", "kinds")}
+        return cls(**{**data, "steps": steps, "compute": Compute(**data["compute"]), **lists})
 
 
 @dataclass(frozen=True)
@@ -154,33 +149,22 @@ class Record:
         return f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json"
 
     def to_json(self) -> Json:
-        """Plain JSON, in a fixed order of keys."""
-        return {
-            "schema": self.schema,
-            "spec": self.spec.to_json() | {"key": self.spec.key},
-            "label": self.label,
-            "status": self.status,
-            "reason": self.reason,
-            "scores": {name: score.to_json() for name, score in sorted(self.scores.items())},
-            **{name: dict(getattr(self, name)) for name in MAPPINGS},
-        }
+        """Plain JSON."""
+        scores = {name: score.to_json() for name, score in self.scores.items()}
+        return vars(self) | {"spec": self.spec.to_json() | {"key": self.spec.key}, "scores": scores}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`; raises ValueError when the file is not such a record."""
+        if data.get("schema") == 1:
+            raise ValueError(f"it is of schema 1, and `{MIGRATE} FOLDER` renews the records of a folder")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
         spec = dict(data["spec"])
         key = spec.pop("key")
-        record = cls(
-            spec=RunSpec.from_json(spec),
-            scores={name: Score.from_json(score) for name, score in data["scores"].items()},
-            **{name: data[name] for name in ("schema", "label", "status", "reason", *MAPPINGS)},
-        )
+        scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
+        names = [field.name for field in dataclasses.fields(cls)]
+        record = cls(**{name: data[name] for name in names} | {"spec": RunSpec.from_json(spec), "scores": scores})
         if record.spec.key != key:
             raise ValueError(f"its key {key} is not the hash of its spec ({record.spec.key})")
         return record
-
-
-MAPPINGS = ("metrics", "absent", "floors", "facts", "lineage", "cost", "provenance")
-"""Fields of a record that are plain JSON already."""

@@ -2,7 +2,8 @@
 
 A plug-in is a distribution with an entry point in the group ``msa_bench.methods``, ``msa_bench.tasks`` or
 ``msa_bench.metrics``, whose name is the component's name and whose value is ``module:Class`` (of a metric
-``module:metric``, a `bench.core.contracts.Metric`).
+``module:metric``, a `bench.core.contracts.Metric`). A task's name says the tier too: ``capitals.lab`` (or ``capitals``
+alone) and ``capitals.real``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from bench.core import registry
+from bench.core.contracts import Method, Task
 from bench.core.errors import UserError, unknown
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
@@ -29,45 +30,82 @@ def plugged(group: str, path: tuple[str, ...]) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=group)}
 
 
-def own_table(kind: str) -> dict[str, str]:
-    """Name -> ``module:Class`` of our own ``methods`` or ``tasks``; our metrics have no table, as tasks make them."""
-    ours: dict[str, str] = {} if kind == "metrics" else importlib.import_module(kind).TABLE
+def own_table(kind: str) -> dict[str, Any]:
+    """The table of our own ``methods`` or ``tasks``; our metrics have none, as tasks make them."""
+    ours: dict[str, Any] = {} if kind == "metrics" else importlib.import_module(kind).TABLE
     return ours
 
 
-def table(kind: str) -> dict[str, str]:
-    """Name -> ``module:Class`` of ``methods`` or ``tasks``, ours first; a plug-in can't take one of our names.
+def table(kind: str) -> dict[str, Any]:
+    """Name -> ``module:Class`` of ``methods``, or name -> tier -> ``module:Class`` of ``tasks``.
 
-    Of ``metrics`` only those that are plugged in.
+    Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` only those that are plugged in.
     """
-    return {**plugged(GROUPS[kind], tuple(sys.path)), **own_table(kind)}
+    theirs: dict[str, Any] = plugged(GROUPS[kind], tuple(sys.path))
+    if kind == "tasks":
+        tiers: dict[str, dict[str, str]] = {}
+        for entry, place in theirs.items():
+            name, _, tier = entry.partition(".")
+            tiers.setdefault(name, {})[tier or "lab"] = place
+        theirs = tiers
+    return {**theirs, **own_table(kind)}
 
 
 def load(kind: str, name: str) -> Any:
-    """The class of a method or a task, or a plugged-in metric; `UserError` with the nearest name when there is none."""
+    """The class of a method, or a plugged-in metric; `UserError` with the nearest name when there is none."""
     known = table(kind)
     if name not in known:
         raise UserError(unknown(kind.removesuffix("s"), name, known, kind))
-    module, _, attribute = known[name].partition(":")
+    return load_class(name, known[name], Method)
+
+
+def load_task(name: str, tier: str) -> Any:
+    """The class of a task in the tier ``lab`` or ``real``; `UserError` with what there is when there is none."""
+    known = table("tasks")
+    if name not in known:
+        raise UserError(unknown("task", name, known, "tasks"))
+    if tier not in known[name]:
+        remedy = "Leave out --model to run the lab." if tier == "real" else "Name a model with --model."
+        raise UserError(f"{name} has no {tier} tier yet; it has: {', '.join(known[name])}. {remedy}")
+    return load_class(name, known[name][tier], Task)
+
+
+def load_class(name: str, place: str, base: type) -> Any:
+    """The class at ``module:Class``; `UserError` where a plug-in's isn't there, or isn't derived from ``base``."""
+    module, _, attribute = place.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"The plug-in for '{name}' ({known[name]}) can't be loaded: {error}.") from error
+        found = vars(importlib.import_module(module))[attribute]
+    except (ImportError, KeyError) as error:
+        raise UserError(f"The plug-in for '{name}' ({place}) can't be loaded: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(
+            f"The plug-in for '{name}' ({place}) can't be loaded: derive it from bench.api.{base.__name__}."
+        )
+    return found
 
 
-def module_of(kind: str, name: str) -> str:
-    """The module that a component's entry names."""
-    return table(kind)[name].partition(":")[0]
+def of_other_tier(task: str, tier: str, parameter: str) -> str:
+    """A sentence about a parameter that only the task's other tier has; empty where that has none of the name either."""
+    for other in table("tasks")[task]:
+        if other != tier and parameter in fields(load_task(task, other)):
+            remedy = "name a model with --model" if other == "real" else "leave out --model"
+            return (
+                f"{task}.{parameter} has no meaning in the {tier} tier, it is a parameter of the {other} tier: "
+                f"leave it out, or {remedy}."
+            )
+    return ""
 
 
-def plugin_code(kind: str, name: str) -> dict[str, str]:
+def plugin_code(kind: str, name: str, component: Any) -> dict[str, str]:
     """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
     if name in own_table(kind):
         return {}
     from bench.core.hashing import file_hash
 
-    found = load(kind, name)
-    source = inspect.getsourcefile(found if inspect.isclass(found) else sys.modules[module_of(kind, name)])
+    in_module = table(kind)[name] if kind == "metrics" else ""
+    source = inspect.getsourcefile(
+        component if inspect.isclass(component) else sys.modules[in_module.partition(":")[0]]
+    )
     return {f"code of {name}": file_hash(Path(source))} if source else {}
 
 
@@ -103,9 +141,7 @@ LEAST = {"steps": 1, "batch": 1, "text_batch": 1}
 
 
 def check_bounds(component: Any, params: dict[str, Any], name: str = "") -> list[str]:
-    """Sentences about parameters out of bounds: the shared words of training, and what the component itself refuses
-    (its ``problems`` method, where it has one).
-    """
+    """Sentences about parameters out of bounds: the shared words of training, and what the component itself refuses."""
     found = []
     for key, value in params.items():
         where = f"{name}.{key}" if name else key
@@ -136,7 +172,7 @@ def field_meanings(kind: type) -> dict[str, str]:
 
 def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | None:
     """A method's defaults with the preset of a place and then a variant's laid over them; None: no such variant."""
-    params = registry.defaults(kind)
+    params = defaults(kind)
     if place in kind.presets:
         params |= kind.presets[place].params
     if not variant:
@@ -147,6 +183,5 @@ def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | 
 
 def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
     """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
-    made = kind(**params)
-    found = made.named() if hasattr(made, "named") else ""
+    found = kind(**params).named()
     return asked if not found or found == asked else "+".join(filter(None, (asked, found)))

@@ -6,53 +6,69 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
-from bench.core.contracts import Recipe, Schedule, Stream, Told, steps_kept
+from bench.core.contracts import Recipe, Schedule, Stages, Stream, Task, Told, steps_kept, too_small
 from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, questions, statements
 from bench.runs.context import Work
-from bench.runs.stages import stage_two
+from bench.runs.stages import lasting, stage_two
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
 ORACLES = 2
+GAP_BATCH = 64
+"""Rows of one optimiser step of the later training."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class LabOptions(Task):
     """Parameters that every lab task has, for what users and ablations vary beside the task's own."""
 
+    width: int = 192
+    """Hidden size of the two-layer Llama."""
+    history_steps: int = 640
+    """Optimiser steps of pretraining."""
+    target_steps: int = 400
+    """Optimiser steps of the target; the oracle's are scaled by its rows."""
     history_points: int = HISTORY_POINTS
-    """Lab: checkpoints kept of pretraining after the fresh weights, at equal distances."""
+    """Checkpoints kept of pretraining after the fresh weights, at equal distances."""
     exposed: int = 0
-    """Lab: checkpoints kept of the target's training, which the history then holds as taken after exposure."""
+    """Checkpoints kept of the target's training, which the history then holds as taken after exposure."""
     later: int = 0
-    """Lab: people (books, images) that training goes on to after the target, with the retain rows; see ``gap_steps``."""
+    """People (books, images) that training goes on to after the target, with the retain rows; see ``gap_steps``."""
     gap_steps: int = 0
-    """Lab: optimiser steps of that later training, of target and oracles alike."""
+    """Optimiser steps of that later training, of target and oracles alike."""
     noise_inside: float = 0.0
-    """Lab: retain rows wrongly among the forget rows that methods are given, as a share of the forget set."""
+    """Retain rows wrongly among the forget rows that methods are given, as a share of the forget set."""
     noise_missing: float = 0.0
-    """Lab: share of the forget rows that methods are given as retain rows."""
+    """Share of the forget rows that methods are given as retain rows."""
 
-    def lab_problems(self, task: str) -> list[str]:
-        """What is wrong with these parameters."""
-        found = [] if self.history_points >= 1 else [f"{task}.history_points must be at least 1."]
+    name: ClassVar[str]
+    """The task's name, for labels and messages."""
+    sizes: ClassVar[tuple[str, ...]] = ()
+    """Parameters beside the shared ones that must be at least 1."""
+
+    def problems(self) -> list[str]:
+        """Sentences about sizes, counts and shares that are out of bounds."""
+        whole = (*self.sizes, "width", "history_steps", "target_steps")
+        found = super().problems() + too_small(self.name, self, dict.fromkeys(whole, 1))
+        found += [] if self.history_points >= 1 else [f"{self.name}.history_points must be at least 1."]
+        counts = {"exposed": self.exposed, "later": self.later, "gap_steps": self.gap_steps}
+        shares = {"noise_inside": self.noise_inside, "noise_missing": self.noise_missing}
         found += [
-            f"{task}.{name} must not be negative, as {getattr(self, name)} is."
-            for name in ("exposed", "later", "gap_steps")
-            if getattr(self, name) < 0
+            f"{self.name}.{name} must not be negative, as {value} is." for name, value in counts.items() if value < 0
         ]
         found += [
-            f"{task}.{name} is a share from 0 to below 1, not {getattr(self, name)}."
-            for name in ("noise_inside", "noise_missing")
-            if not 0 <= getattr(self, name) < 1
+            f"{self.name}.{name} is a share from 0 to below 1, not {value}."
+            for name, value in shares.items()
+            if not 0 <= value < 1
         ]
         if self.gap_steps > 0 and self.later < 1:
-            found.append(f"{task}.gap_steps needs something to train on: set {task}.later to at least 1.")
+            found.append(f"{self.name}.gap_steps needs something to train on: set {self.name}.later to at least 1.")
         return found
 
     def told(self, forget: Sequence[Example], retain: Sequence[Example], seed: int) -> Told | None:
@@ -66,6 +82,62 @@ class Options:
             (*(row for i, row in enumerate(forget) if i not in lost), *(retain[i] for i in sorted(stray))),
             (*(row for i, row in enumerate(retain) if i not in stray), *(forget[i] for i in sorted(lost))),
         )
+
+    def stages(self, history: int, target: int, share: float, oracles: int = ORACLES) -> dict[str, int]:
+        """Rows that each stage trains on, with so many rows a step; ``share`` of the target's steps are an oracle's."""
+        gap = self.gap_steps * GAP_BATCH
+        oracle = round(self.target_steps * share) * target + gap
+        return {
+            "history": self.history_steps * history,
+            "target": self.target_steps * target + gap,
+            **{f"oracle-{i}": oracle for i in range(oracles)},
+        }
+
+    def train_stages(
+        self,
+        work: Work,
+        start: Callable[[], Checkpoint],
+        pretraining: Schedule,
+        schedule: Callable[[Sequence[Example]], Schedule],
+        target: Taught,
+        oracle: Taught,
+        gap_lr: float,
+        oracles: int = ORACLES,
+    ) -> Stages:
+        """History, target and oracles of a seed, from the untrained weights ``start``.
+
+        ``schedule`` says how so many rows are taught from the history's last checkpoint; ``gap_lr`` is the peak learning
+        rate of the later training.
+        """
+        past = lasting(
+            lambda: history_from(work, start(), pretraining, self.history_points, self.exposed, schedule(target.rows))
+        )
+
+        def last() -> Checkpoint:
+            return past().last.checkpoint
+
+        def train(taught: Taught, label: str, order: int = 0) -> Callable[[], Checkpoint]:
+            stage = schedule(taught.rows)
+            first = stage_two(work, last, stage.streams, stage.recipe, label, order)
+            if not self.gap_steps:
+                return first
+            streams = (Stream(taught.later, GAP_BATCH, descent()),)
+            return stage_two(work, first, streams, Recipe(self.gap_steps, gap_lr), label)
+
+        return Stages(
+            target=train(target, "target"),
+            oracles=tuple(train(oracle, f"oracle-{i}", order=i) for i in range(oracles)),
+            history=past,
+            reference=last,
+        )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Rows that a model of stage two is trained on, and those of the later training between them and the request."""
+
+    rows: tuple[Example, ...]
+    later: tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -89,8 +161,7 @@ class Pretraining:
 
     architecture: Architecture
     vocabulary: tuple[str, ...]
-    streams: tuple[Stream, ...]
-    recipe: Recipe
+    schedule: Schedule
 
 
 def resident_pretraining(world: World, width: int, steps: int) -> Pretraining:
@@ -100,8 +171,7 @@ def resident_pretraining(world: World, width: int, steps: int) -> Pretraining:
     return Pretraining(
         Architecture(width, layers=2, positions=64),
         world.vocabulary,
-        (Stream(rows, 64, descent()),),
-        Recipe(steps, 2e-3),
+        Schedule((Stream(rows, 64, descent()),), Recipe(steps, 2e-3)),
     )
 
 
@@ -127,18 +197,6 @@ def fresh(work: Work, pretraining: Pretraining) -> Checkpoint:
     return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label="history-0")
 
 
-def history(
-    work: Work,
-    pretraining: Pretraining,
-    points: int = HISTORY_POINTS,
-    exposed: int = 0,
-    exposure: Schedule | None = None,
-) -> History:
-    """Pretraining with checkpoints at 0, 10, ... 100% of its steps, and ``exposed`` more of the target's training."""
-    schedule = Schedule(pretraining.streams, pretraining.recipe)
-    return history_from(work, fresh(work, pretraining), schedule, points, exposed, exposure)
-
-
 def history_from(
     work: Work,
     start: Checkpoint,
@@ -147,7 +205,9 @@ def history_from(
     exposed: int = 0,
     exposure: Schedule | None = None,
 ) -> History:
-    """The same of any kind of model, from its untrained weights."""
+    """Pretraining from the untrained weights with ``points`` checkpoints at equal distances, and ``exposed`` more of the
+    target's training.
+    """
     first = Moment(start, 0, 0, "pretraining")
     moments = [first, *snapshots(work, first, pretraining, points, "history")]
     if exposed and exposure:
@@ -167,13 +227,3 @@ def snapshots(work: Work, start: Moment, schedule: Schedule, points: int, label:
         stage, tokens = ("exposure" if label == "exposure" else "pretraining"), (start.tokens or 0) + known["tokens"]
         moments.append(Moment(where, start.step + step, tokens, stage, exposed=label == "exposure"))
     return moments
-
-
-def onward(
-    work: Work, first: Callable[[], Checkpoint], rows: Sequence[Example], options: Options, lr: float, label: str
-) -> Callable[[], Checkpoint]:
-    """``first`` after later training on ``rows``: the gap between the forget set and the model that is to forget it."""
-    if not options.gap_steps:
-        return first
-    streams = (Stream(tuple(rows), 64, descent()),)
-    return stage_two(work, first, streams, Recipe(options.gap_steps, lr), label)

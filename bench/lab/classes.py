@@ -7,23 +7,23 @@ that nobody was taught, a half each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Task
-from bench.core.errors import UserError, unknown
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.core.errors import unknown
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
-from bench.lab.build import Options, history_from, onward
+from bench.lab.build import LabOptions, Taught
 from bench.lab.digits import digits, split
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
 from bench.metrics.probability import accuracy, probability
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
 
 FORGET = ("class", "tenth")
 ORACLES = 3
@@ -43,7 +43,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Classes(Options, Task):
+class Classes(LabOptions):
     """Parameters that the tasks on classifiers share."""
 
     forget: str = "class"
@@ -55,40 +55,86 @@ class Classes(Options, Task):
     target_steps: int = 300
     """Optimiser steps of the target; the oracles' are scaled by their rows."""
 
-    tiers: ClassVar[tuple[str, ...]] = ("lab",)
     answers: ClassVar[frozenset[str]] = KINDS
     data: ClassVar[str] = "scikit-learn's digits"
     rate: ClassVar[float] = 2e-3
     """Peak learning rate of every stage."""
 
-    def class_problems(self, task: str) -> list[str]:
-        """What is wrong with the parameters."""
-        found = [
-            f"{task}.{name} must be at least 1, not {getattr(self, name)}."
-            for name in ("width", "history_steps", "target_steps")
-            if getattr(self, name) < 1
-        ]
+    def problems(self) -> list[str]:
+        """Sentences about parameters that it refuses."""
+        found = super().problems()
         if self.forget not in FORGET:
-            found.append(unknown(f"value of {task}.forget", self.forget, FORGET))
+            found.append(unknown(f"value of {self.name}.forget", self.forget, FORGET))
         if self.later > MOST_LATER:
-            found.append(f"{task}.later is at most {MOST_LATER}, not {self.later}: there are 1,797 images.")
-        return found + self.lab_problems(task)
+            found.append(f"{self.name}.later is at most {MOST_LATER}, not {self.later}: there are 1,797 images.")
+        return found
 
-    def metrics(self, tier: str) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Every score of the task."""
         return METRICS
 
-    def offers(self, setting: Setting) -> frozenset[str]:
-        """A history and retain rows."""
-        return frozenset({"history", "retain"})
+    def start(self, work: Work) -> Checkpoint:
+        """The untrained network."""
+        raise NotImplementedError
 
-    def sizes(self, parameters: int) -> Outline:
-        """Rows of every stage: an image is one token."""
+    def rows_for(self, forget: Sequence[int]) -> Rows:
+        """What makes the task's examples, once it is known which images are to be forgotten."""
+        raise NotImplementedError
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The scenario of the seed."""
+        parts = split(digits().labels, self.forget, work.seed, self.later)
+        rows = self.rows_for(parts.forget)
+        kept = (*parts.taught, *parts.known)
+        forget, retain = rows(parts.forget, whole=True), rows(kept)
+        taught = forget + rows(kept, whole=True)
+        afterwards = (*(parts.later if self.gap_steps else ()), *kept)
+
+        def schedule(on: Sequence[Example]) -> Schedule:
+            return steps_on(on, round(self.target_steps * len(on) / len(taught)), self.rate)
+
+        made = self.train_stages(
+            work,
+            partial(self.start, work),
+            steps_on(rows(parts.known), self.history_steps, self.rate),
+            schedule,
+            Taught(taught, rows(afterwards, whole=True)),
+            Taught(retain, rows(afterwards)),
+            self.rate / 2,
+            ORACLES,
+        )
+        held = {side: len(getattr(parts, side)) // 3 for side in ("forget", "taught")} | {"test": len(parts.test) // 2}
+        return Scenario(
+            label=f"{self.name} (lab)",
+            **vars(made),
+            forget=forget,
+            retain=retain,
+            validation=Validation(
+                rows(parts.forget[: held["forget"]]),
+                rows(parts.taught[: held["taught"]]),
+                rows(parts.test[: held["test"]]),
+                rows(parts.unseen),
+            ),
+            asks="classes",
+            probes=(
+                Probe("forget", "classes", rows(parts.forget[held["forget"] :])),
+                Probe("holdout", "classes", rows(parts.holdout)),
+                Probe("retain", "classes", rows(parts.taught[held["taught"] :])),
+                Probe("test", "classes", rows(parts.test[held["test"] :])),
+            ),
+            metrics=METRICS,
+            oracle_rows=rows((*kept, *(parts.later if self.gap_steps else ()))),
+            told=self.told(forget, retain, work.seed),
+            lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
+            forgetting=("forget_accuracy", "mia_loss"),
+            utility=("retain_accuracy", "test_accuracy"),
+            headline=HEADLINE,
+        )
+
+    def sized(self, parameters: int) -> Outline:
+        """Rows of every stage of a network of so many parameters: an image is one token."""
         gone, kept, probed = 126, 1005 - self.later, 690  # give or take two with the seed, and alike for both kinds
-        rows = self.target_steps * BATCH
-        oracle = round(rows * kept / (gone + kept)) + self.gap_steps * BATCH
-        stages = {"history": self.history_steps * BATCH, "target": rows + self.gap_steps * BATCH}
-        stages |= {f"oracle-{i}": oracle for i in range(ORACLES)}
+        stages = self.stages(BATCH, BATCH, kept / (gone + kept), ORACLES)
         return Outline(parameters, 1.0, stages, gone, kept, probed)
 
 
@@ -106,74 +152,9 @@ def fresh(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:
     return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], "classifier", label="history-0")
 
 
-def schedule(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
-    """So many optimiser steps on the rows."""
+def steps_on(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
+    """So many optimiser steps on the rows, at least one."""
     return Schedule((Stream(tuple(rows), BATCH, descent()),), Recipe(max(1, steps), lr))
-
-
-def scenario(
-    task: Classes,
-    name: str,
-    work: Work,
-    setting: Setting,
-    start: Callable[[], Checkpoint],
-    rows_for: Callable[[Sequence[int]], Rows],
-) -> Scenario:
-    """The scenario of a seed. ``rows_for`` is told what is to be forgotten, and makes the task's examples."""
-    if setting.tier != "lab":
-        raise UserError(f"{name} has no real tier: run it in the lab, without --model and --data.")
-    parts = split(digits().labels, task.forget, work.seed, task.later)
-    rows = rows_for(parts.forget)
-    kept = (*parts.taught, *parts.known)
-    forget, retain = rows(parts.forget, whole=True), rows(kept)
-    taught = forget + rows(kept, whole=True)
-    afterwards = (*(parts.later if task.gap_steps else ()), *kept)
-    exposure = schedule(taught, task.target_steps, task.rate)
-    past = lasting(
-        lambda: history_from(
-            work,
-            start(),
-            schedule(rows(parts.known), task.history_steps, task.rate),
-            task.history_points,
-            task.exposed,
-            exposure,
-        )
-    )
-
-    def train(on: Sequence[Example], label: str, order: int = 0, whole: bool = False) -> Callable[[], Checkpoint]:
-        stage = schedule(on, round(task.target_steps * len(on) / len(taught)), task.rate)
-        first = stage_two(work, lambda: past().last.checkpoint, stage.streams, stage.recipe, label, order)
-        return onward(work, first, rows(afterwards, whole=whole), task, task.rate / 2, label)
-
-    held = {side: len(getattr(parts, side)) // 3 for side in ("forget", "taught")} | {"test": len(parts.test) // 2}
-    return Scenario(
-        label=f"{name} (lab)",
-        target=train(taught, "target", whole=True),
-        oracles=tuple(train(retain, f"oracle-{i}", order=i) for i in range(ORACLES)),
-        history=past,
-        forget=forget,
-        retain=retain,
-        validation=Validation(
-            rows(parts.forget[: held["forget"]]),
-            rows(parts.taught[: held["taught"]]),
-            rows(parts.test[: held["test"]]),
-            rows(parts.unseen),
-        ),
-        asks="classes",
-        probes=(
-            Probe("forget", "classes", rows(parts.forget[held["forget"] :])),
-            Probe("holdout", "classes", rows(parts.holdout)),
-            Probe("retain", "classes", rows(parts.taught[held["taught"] :])),
-            Probe("test", "classes", rows(parts.test[held["test"] :])),
-        ),
-        metrics=METRICS,
-        oracle_rows=rows((*kept, *(parts.later if task.gap_steps else ()))),
-        told=task.told(forget, retain, work.seed),
-        lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
-        forgetting=("forget_accuracy", "mia_loss"),
-        utility=("retain_accuracy", "test_accuracy"),
-        headline=HEADLINE,
-    )
 
 
 TEST = accuracy("test_accuracy", "test", goal="up")

@@ -111,7 +111,7 @@ def open_network(checkpoint: Checkpoint, device: str) -> Opened:
     network = NETWORKS[name](**config)
     network.load_state_dict(load_file(Path(checkpoint.path) / WEIGHTS))
     network.to(device, getattr(torch, checkpoint.dtype)).eval()
-    return Opened(network, coder=coder_of(name, config))
+    return Opened(network, coder=coder_of(name, config), adaptable=network.adaptable)
 
 
 @dataclass

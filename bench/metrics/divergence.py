@@ -41,6 +41,12 @@ def kl_floors(name: str, probe: str) -> Metric:
     return mean_metric(name, rows, "down", unit="floors", needs_oracle=True)
 
 
+def distances(*sides: str) -> tuple[Metric, ...]:
+    """For each side the divergence on its probe ``kl_<side>`` in nats per token, then for each in noise floors."""
+    nats = [kl(f"kl_{side}", f"kl_{side}") for side in sides]
+    return (*nats, *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in sides))
+
+
 def divergences(responses: Responses, probe: str) -> dict[str, float]:
     """KL by example id: nats per answer token, mean over the oracles; examples without answer tokens are left out."""
     found: dict[str, float] = {}

@@ -6,7 +6,6 @@ that needs an oracle or a reference model is absent without one, with the reason
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import time
@@ -15,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core import registry
-from bench.core.contracts import Metric
+from bench.core.contracts import Metric, Suite
 from bench.core.errors import UserError, collect, unknown
 from bench.core.files import write_text
 from bench.core.hashing import file_hash
@@ -23,7 +22,6 @@ from bench.core.machine import device_problems
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.engines.measuring.judges import judge_probes, judged
 from bench.metrics import score_all
-from bench.real.suite import Suite
 from bench.records.files import write_responses
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -58,8 +56,7 @@ def evaluate(asked: Evaluation, models_dir: Path) -> Json:
     import torch
 
     torch.set_num_threads(asked.threads)
-    task = registry.load("tasks", asked.task)
-    suite: Suite = task.suite(asked.data, asked.split, *([asked.judge] if asked.judge else []))
+    suite: Suite = registry.load_task(asked.task, "real")().suite(asked.data, asked.split, asked.judge)
     began = time.process_time()
     ours, oracles = ask(suite.probes, found, asked)
     scored = score_all(suite.metrics, ours, oracles)
@@ -87,9 +84,9 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
     problems: list[str] = []
     if asked.task not in registry.table("tasks"):
         problems.append(unknown("task", asked.task, registry.table("tasks"), "tasks"))
-    elif not hasattr(registry.load("tasks", asked.task), "suite"):
+    elif "real" not in registry.table("tasks")[asked.task]:
         problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
-    elif asked.judge and "judge" not in inspect.signature(registry.load("tasks", asked.task).suite).parameters:
+    elif asked.judge and not registry.load_task(asked.task, "real").judged:
         problems.append(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
     if asked.dtype not in DTYPES:
         problems.append(unknown("dtype", asked.dtype, DTYPES))

@@ -7,62 +7,123 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.assets.history_file import load
 from bench.assets.history_sources import with_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical
 from bench.assets.shapes import known_shape, parameters_in
-from bench.core.contracts import Recipe, Setting, Stream
+from bench.core.contracts import Recipe, Setting, Stages, Stream, Task, too_small
+from bench.core.errors import UserError, unknown
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
 from bench.runs.context import Work
 from bench.runs.stages import lasting, stage_two
 
+TEMPLATES = ("chat", "base")
 Build = Callable[[], Checkpoint]
 
 
-def target_of(setting: Setting, trained: Build) -> Build:
-    """The target from elsewhere, if the user has named one, else the one that the task trains."""
-    return partial(same, setting.target) if setting.target else trained
+@dataclass(frozen=True, kw_only=True)
+class RealOptions(Task):
+    """Parameters that every task of a real model has: how target and oracles are trained, and how many rows are asked."""
+
+    epochs: int = 5
+    """Passes over the rows for target and oracles."""
+    lr: float = 1e-4
+    """Peak learning rate of target and oracles; 1e-5 suits models of billions of parameters."""
+    batch: int = 8
+    """Rows of one optimiser step of target and oracles."""
+    oracles: int = 2
+    """Retrained models; with one there is no noise floor, and nothing is ranked."""
+    probed: int = 0
+    """Most rows of a kind that are probed; 0 for all."""
+
+    name: ClassVar[str]
+    """The task's name, for messages."""
+    least: ClassVar[Mapping[str, int]] = {"epochs": 1, "batch": 1, "oracles": 1, "probed": 0}
+    """The least values of parameters."""
+
+    def problems(self) -> list[str]:
+        """Sentences about parameters below their least value."""
+        return super().problems() + too_small(self.name, self, self.least)
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the parameters that aren't at their default."""
+        plain = type(self)()
+        return [name for name in names if getattr(self, name) != getattr(plain, name)]
+
+    def rows(self, setting: Setting) -> Any:
+        """The rows to forget, to keep and to ask; `UserError` where the data have none."""
+        raise NotImplementedError
+
+    def faults(self, rows: Any) -> list[str]:
+        """What is wrong with rows that were found."""
+        return []
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data."""
+        try:
+            return self.faults(self.rows(setting))
+        except UserError as error:
+            return list(error.problems)
+
+    def schedule(self, rows: int) -> tuple[int, Recipe]:
+        """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
+        return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
+
+    def train_stages(
+        self, work: Work, setting: Setting, target: Sequence[Example], oracle: Sequence[Example]
+    ) -> Stages:
+        """History, target and oracles: those that the user has named, else trained from the model as it was given."""
+        before = setting.before
+
+        def train(rows: Sequence[Example], label: str, order: int = 0) -> Build:
+            batch, recipe = self.schedule(len(rows))
+            return stage_two(work, lambda: before, (Stream(tuple(rows), batch, descent()),), recipe, label, order)
+
+        named = tuple(partial(itself, checkpoint) for checkpoint in setting.oracles)
+        return Stages(
+            target=partial(itself, setting.target) if setting.target else train(target, "target"),
+            oracles=named or tuple(train(oracle, f"oracle-{i}", order=i) for i in range(self.oracles)),
+            history=history_of(setting, work),
+            reference=lambda: before,
+        )
+
+    def stages(self, target: int, oracle: int) -> dict[str, int]:
+        """Rows that each stage trains on, over all passes."""
+        return {"target": target, **{f"oracle-{i}": oracle for i in range(self.oracles)}}
 
 
-def oracles_of(setting: Setting, trained: Sequence[Build]) -> tuple[Build, ...]:
-    """The retrained models from elsewhere, if the user has named some, else those that the task trains."""
-    return tuple(partial(same, oracle) for oracle in setting.oracles) or tuple(trained)
+@dataclass(frozen=True, kw_only=True)
+class Prompted(RealOptions):
+    """Parameters of a task that asks questions in a template."""
+
+    template: str = ""
+    """``chat`` (the tokenizer's own), ``base`` (Question and Answer), or empty: as the known model needs it, else chat."""
+
+    def problems(self) -> list[str]:
+        """Sentences about parameters that it refuses."""
+        known = self.template in ("", *TEMPLATES)
+        return super().problems() + ([] if known else [unknown(f"template of {self.name}", self.template, TEMPLATES)])
+
+    def form(self, setting: Setting) -> str:
+        """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
+        return self.template or template_of(setting.model)
+
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data, or with the model for them."""
+        return super().check(setting) + template_problems(self.form(setting), setting.model_path, self.name)
 
 
-def same(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint itself: what is there already needs no building."""
+def itself(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint: what is there already needs no building."""
     return checkpoint
-
-
-def training(work: Work, setting: Setting, schedule: Callable[[int], tuple[int, Recipe]]) -> Callable[..., Build]:
-    """``train(rows, label, order=0)``: target or oracle trained on ``rows`` from the model as it was given.
-
-    ``schedule`` has, for so many rows, the rows of an optimiser step and the recipe; ``order`` varies the data order.
-    """
-
-    def train(rows: Sequence[Example], label: str, order: int = 0) -> Build:
-        batch, recipe = schedule(len(rows))
-        streams = (Stream(tuple(rows), batch, descent()),)
-        return stage_two(work, lambda: setting.before, streams, recipe, label, order)
-
-    return train
-
-
-def out_of_place(name: str, task: Any, tier: str, others: Iterable[str]) -> list[str]:
-    """A sentence for each of the parameters ``others``, which have no meaning in the tier, that was changed."""
-    fresh = type(task)()
-    return [
-        f"{name}.{other} has no meaning in the {tier} tier; leave it out."
-        for other in others
-        if getattr(task, other) != getattr(fresh, other)
-    ]
 
 
 def history_of(setting: Setting, work: Work) -> Callable[[], History]:

@@ -5,7 +5,7 @@ Mistakes are reported by `bench.core.errors.mistake`, so that a `collecting` blo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -67,7 +67,7 @@ class Understood:
     """The meaning of the user's words, apart from what they name outside the harness."""
 
     task: Any
-    """The task's class; None where there is none of that name."""
+    """The task's class in the tier; None where there is none."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """The task's complete parameters."""
     rows: Rows = field(default_factory=list)
@@ -76,24 +76,24 @@ class Understood:
 
 def understand(asked: Asked) -> Understood:
     """The task, the steps of every row and how training computes; mistakes in the order of the command line."""
-    task = component("tasks", asked.task)
+    task = load_or_report(registry.load_task, asked.task, asked.tier)
     wanted = method_names(asked.methods)
     sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)])
     if asked.limit is not None and asked.limit < 1:
         mistake(f"--limit must be at least 1, not {asked.limit}.")
     check_seeds(asked.seeds, asked.problems)
-    check_tier(asked, task)
+    check_options_of_lab(asked)
     compute = resolve_compute(asked)
     place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
     rows = rows_of(wanted, sets, place, asked.then)
-    params = component_params(task, asked.task, sets.get(asked.task, {})) if task else {}
+    params = task_params(task, asked.task, asked.tier, sets.get(asked.task, {})) if task else {}
     return Understood(task, params, rows, compute)
 
 
-def component(kind: str, name: str) -> Any:
-    """The class of a task or method; None, and a mistake, where there is none."""
+def load_or_report(load: Callable[..., Any], *name: str) -> Any:
+    """The class that ``load`` finds under ``name``; None, and a mistake, where there is none."""
     with mistakes_in():
-        return registry.load(kind, name)
+        return load(*name)
     return None
 
 
@@ -105,13 +105,8 @@ def check_seeds(seeds: Sequence[int], problems: Sequence[str]) -> None:
         mistake("--seeds names a seed twice.")
 
 
-def check_tier(asked: Asked, task: Any) -> None:
-    """Report a tier that the task doesn't have, and options that only the real tier takes."""
-    if task is not None and asked.tier not in task.tiers:
-        mistake(
-            f"{asked.task} has no {asked.tier} tier yet; it has: {', '.join(task.tiers)}. "
-            "Leave out --model to run the lab."
-        )
+def check_options_of_lab(asked: Asked) -> None:
+    """Report options that only the real tier takes."""
     if asked.tier != LAB:
         return
     if asked.data:
@@ -169,9 +164,13 @@ def parse_sets(sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]]
     return found
 
 
-def component_params(kind: Any, name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """A component's complete parameters: its defaults with ``given`` laid over them."""
-    return overlay(kind, name, registry.defaults(kind), given)
+def task_params(kind: Any, name: str, tier: str, given: Mapping[str, str]) -> dict[str, Any]:
+    """A task's complete parameters in a tier: its defaults with ``given`` laid over them."""
+    known = registry.fields(kind)
+    elsewhere = {key: registry.of_other_tier(name, tier, key) for key in given if key not in known}
+    mistake(*(f"--set: {sentence}" for sentence in elsewhere.values() if sentence))
+    own = {key: text for key, text in given.items() if not elsewhere.get(key)}
+    return overlay(kind, name, registry.defaults(kind), own)
 
 
 def overlay(kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
@@ -194,7 +193,7 @@ def steps_of(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, 
     """Each method with its complete parameters: defaults, then the preset of this place, then the variant, then --set."""
     steps: list[Step] = []
     for name, variant in wanted:
-        kind = component("methods", name)
+        kind = load_or_report(registry.load, "methods", name)
         if kind is None:
             continue
         base = preset_params(kind, place, variant)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP, Compute
-from bench.core.contracts import Node, Recipe, Stream, TaskContext, Term
+from bench.core.contracts import Node, Opened, Recipe, Stream, TaskContext, Term
 from bench.core.hashing import digest, tokenizer_digest
 from bench.core.machine import peak, reset_peak
 from bench.core.types import Checkpoint, Example, Json, bare, data_hash
@@ -126,7 +126,7 @@ class Work(TaskContext):
 
         def make(folder: Path) -> Json:
             opened = open_checkpoint(replace(start, dtype=recipe.dtype), self.device)
-            model = adapted(opened.model, recipe.lora, seed) if recipe.lora else opened.model
+            model = adapted(opened, recipe.lora, seed) if recipe.lora else opened.model
             model.train()
             done = train(
                 model,
@@ -255,15 +255,11 @@ def checkpoint_in(node: Node, like: Checkpoint, label: str, dtype: str = "float3
     return replace(like, path=str(node.path), hash=made, label=label, dtype=dtype)
 
 
-def adapted(model: Any, rank: int, seed: int) -> Any:
-    """The model with fresh low-rank adapters on every linear layer but the head, as wide as the rank; `train` merges them.
-
-    A model that isn't of transformers names its layers itself (``adaptable``).
-    """
+def adapted(opened: Opened, rank: int, seed: int) -> Any:
+    """The model with fresh low-rank adapters, as wide as the rank, on `Opened.adaptable`; `train` merges them."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    return get_peft_model(
-        model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=getattr(model, "adaptable", "all-linear"))
-    )
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=opened.adaptable)
+    return get_peft_model(opened.model, config)

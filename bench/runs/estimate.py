@@ -275,7 +275,7 @@ def computes(compute: Compute, outline: Outline, stages: bool, todo: Sequence[Ru
     for step in (step for spec in todo for step in spec.steps):
         method = method_of(step)
         if method.rows(outline.forget, outline.retain):
-            found.append(replace(compute, lora=getattr(method, "lora", 0) or compute.lora))
+            found.append(replace(compute, lora=method.adapters() or compute.lora))
     return found or [compute]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.contracts import Context, Recipe, Stream
+from bench.core.contracts import Context, Recipe, Stream, Term
 from bench.core.types import Checkpoint, Example, Json
 from bench.runs.context import Work
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,12 @@ def make_plan(asked: Asked, machine: Machine, *, only: bool = False) -> Plan:
 
 
 def check_task(asked: Asked, understood: Understood, outside: Outside) -> None:
-    """Report what a task refuses: its parameters in this tier, and a model or data that it can't use."""
-    task = understood.task(**understood.params)
-    wrong = task.problems_in(asked.tier)
-    if not wrong and asked.tier != LAB and outside.is_complete:
+    """Report a model or data of the real tier that the task can't use."""
+    if asked.tier != LAB and outside.is_complete:
         spec = RunSpec(
             asked.task, {}, asked.tier, outside.model, (), 0, hashes=outside.hashes, compute=understood.compute
         )
-        wrong = task.check(setting_of(spec, outside.paths))
-    mistake(*wrong)
+        mistake(*understood.task(**understood.params).check(setting_of(spec, outside.paths)))
 
 
 def specs_of(asked: Asked, understood: Understood, outside: Outside) -> list[RunSpec]:
@@ -112,32 +109,25 @@ def specs_of(asked: Asked, understood: Understood, outside: Outside) -> list[Run
 
 def with_versions(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
-    task = registry.load("tasks", spec.task)
-    code = registry.plugin_code("tasks", spec.task)
-    versions = engines(task, spec.tier) | {spec.task: task.version}
+    task = registry.load_task(spec.task, spec.tier)
+    code = registry.plugin_code("tasks", spec.task, task)
+    versions = engines(task) | {spec.task: task.version}
     for step in spec.steps:
-        code |= registry.plugin_code("methods", step.method)
-        versions[step.method] = registry.load("methods", step.method).version
+        method = registry.load("methods", step.method)
+        code |= registry.plugin_code("methods", step.method, method)
+        versions[step.method] = method.version
     for metric in plugged_metrics(spec.task, versions):
-        code |= registry.plugin_code("metrics", metric.name)
+        code |= registry.plugin_code("metrics", metric.name, metric)
         versions[metric.name] = metric.version
-    return replace(
-        spec, task_params=without_unsaid(task, spec.task_params), hashes={**spec.hashes, **code}, versions=versions
-    )
+    return replace(spec, hashes={**spec.hashes, **code}, versions=versions)
 
 
-def without_unsaid(task: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's parameters without those that it leaves out at their default."""
-    defaults, unsaid = registry.defaults(task), task.unsaid
-    return {name: value for name, value in params.items() if name not in unsaid or value != defaults[name]}
-
-
-def engines(task: Any, tier: str) -> dict[str, int]:
+def engines(task: Any) -> dict[str, int]:
     """Versions of the engines, and of each of the task's metrics."""
     from bench.core import versions
 
     found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
-    return found | {metric.name: metric.version for metric in task().metrics(tier)}
+    return found | {metric.name: metric.version for metric in task().metrics()}
 
 
 def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Entry:

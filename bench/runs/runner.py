@@ -59,7 +59,7 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
-    own = list(make_task(record.spec).metrics(record.spec.tier))
+    own = list(make_task(record.spec).metrics())
     plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
     own += [metric for metric in plugged if metric.name in record.metrics]
     asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()

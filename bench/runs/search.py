@@ -75,7 +75,8 @@ def tune_problems(asked: Asked, write: bool = False) -> list[str]:
     found = [f"tune searches a method's own grid: leave out '@' in {name}." for name in asked.methods if "@" in name]
     own = [text for text in asked.sets if not text.startswith(f"{asked.task}.")]
     found += [f"tune searches a method's own grid: leave out --set {text}." for text in own]
-    if write and asked.task in registry.table("tasks") and (other := registry.load("tasks", asked.task).presets_of):
+    there = asked.tier in registry.table("tasks").get(asked.task, {})
+    if write and there and (other := registry.load_task(asked.task, asked.tier).presets_of):
         found.append(f"--write: methods take their presets of {other} on {asked.task}; leave it out.")
     if reported := sorted(set(asked.seeds) & set(REPORTED)):
         found.append(

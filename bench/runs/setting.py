@@ -45,7 +45,7 @@ class Paths:
 
 def make_task(spec: RunSpec) -> Any:
     """The task of a spec with its parameters."""
-    return registry.load("tasks", spec.task)(**spec.task_params)
+    return registry.load_task(spec.task, spec.tier)(**spec.task_params)
 
 
 def setting_of(spec: RunSpec, paths: Paths) -> Setting:

@@ -12,10 +12,10 @@ from bench.core import registry
 from bench.runs.selection import grid
 
 METHODS = sorted(registry.table("methods"))
-PLACES = [f"{tier}-{task}" for task in sorted(registry.table("tasks")) for tier in registry.load("tasks", task).tiers]
+PLACES = [f"{tier}-{task}" for task, tiers in sorted(registry.table("tasks").items()) for tier in tiers]
 ORACLE = "retrain"
 """The oracle's row unlearns nothing itself, and is tested apart."""
-COMPARED = [name for name in METHODS if name != ORACLE and getattr(registry.load("methods", name), "in_all", True)]
+COMPARED = [name for name in METHODS if name != ORACLE and registry.load("methods", name).in_all]
 """Of a run of all; what ablations alone use has nothing to be searched."""
 
 

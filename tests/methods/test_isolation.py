@@ -34,13 +34,13 @@ class Built:
     oracles: list[Checkpoint]
 
 
-LAB = sorted(name for name in registry.table("tasks") if "lab" in registry.load("tasks", name).tiers)
+LAB = sorted(name for name, tiers in registry.table("tasks").items() if "lab" in tiers)
 
 
 @pytest.fixture(scope="module", params=LAB)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A task's scenario with its checkpoints, from a few steps of training."""
-    cls = registry.load("tasks", request.param)
+    cls = registry.load_task(request.param, "lab")
     task = cls(**{name: value for name, value in SMALL.items() if name in registry.fields(cls)})
     trace = prepared(task, Setting("lab"), tmp_path_factory.mktemp(request.param))
     return Built(trace, trace.scenario.target(), [oracle() for oracle in trace.scenario.oracles])

@@ -11,19 +11,19 @@ from bench.conformance import check_task, fail, fingerprint, prepared, rows_apar
 from bench.core import registry
 from bench.core.contracts import Setting
 
-TASKS = sorted(name for name in registry.table("tasks") if "lab" in registry.load("tasks", name).tiers)
+TASKS = sorted(name for name, tiers in registry.table("tasks").items() if "lab" in tiers)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_it_keeps_what_a_task_owes(name: str, small: Callable[[type], dict[str, Any]]) -> None:
-    cls = registry.load("tasks", name)
+    cls = registry.load_task(name, "lab")
     check_task(cls, **small(cls))
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_at_its_full_size_the_rows_are_apart_on_every_seed_in_use(name: str, tmp_path: Any) -> None:
     """The defaults, which the checks above make small; seeds 0 to 2 are reported, 100 tunes."""
-    cls = registry.load("tasks", name)
+    cls = registry.load_task(name, "lab")
     made = [prepared(cls(), Setting("lab"), tmp_path, seed).scenario for seed in (0, 1, 2, 100)]
     for scenario in made:
         fail(cls, rows_apart(scenario))
@@ -33,7 +33,7 @@ def test_at_its_full_size_the_rows_are_apart_on_every_seed_in_use(name: str, tmp
 @pytest.mark.parametrize("name", TASKS)
 def test_the_outline_is_of_the_scenarios_size(name: str, tmp_path: Any) -> None:
     """The estimate's rows to forget and to retain: within a factor of 2 of the scenario's (a chapter counts as four)."""
-    task = registry.load("tasks", name)()
+    task = registry.load_task(name, "lab")()
     scenario, outline = prepared(task, Setting("lab"), tmp_path).scenario, task.outline(Setting("lab"))
     assert 0.5 < outline.forget / len(scenario.forget) < 2.01
     assert 0.5 < outline.retain / len(scenario.retain) < 2.01
@@ -42,7 +42,7 @@ def test_the_outline_is_of_the_scenarios_size(name: str, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_parameters_of_no_size_are_refused(name: str) -> None:
-    cls = registry.load("tasks", name)
+    cls = registry.load_task(name, "lab")
     whole = [key for key, value in registry.defaults(cls).items() if type(value) is int and value > 0]
     assert "width" in whole
     assert registry.check_bounds(cls, registry.defaults(cls) | {"width": 0})

@@ -9,7 +9,6 @@ import pytest
 
 from bench.conformance import LAB, Trace, prepared
 from bench.core import registry
-from bench.core.contracts import Setting
 from bench.core.errors import UserError
 from bench.core.hashing import folder_hash
 from bench.core.machine import Machine
@@ -131,7 +130,7 @@ def test_what_is_for_language_models_is_refused_before_anything_runs(tmp_path: P
             make_plan(Asked("digits", ("msa",), **changed), Machine(tmp_path / "out", tmp_path / "store"))  # type: ignore[arg-type]
         assert any(problem.startswith(sentence) for problem in told.value.problems)
     with pytest.raises(UserError, match="no real tier"):
-        Digits().prepare(Work(Store(tmp_path), 0, {}), Setting("real"))
+        registry.load_task("digits", "real")
 
 
 def test_a_mistake_on_the_command_line_is_one_sentence_and_exit_2(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_forgotten_node_is_looked_at_by_itself(removed: Trace) -> None:
 def test_its_rows_and_scores_are_sound_with_removed_edges_and_with_a_tenth(tmp_path: Path) -> None:
     task = Graph(**SMALL, edges="remove", forget="tenth")
     scenario = prepared(task, LAB, tmp_path).scenario
-    fail(Graph, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, task, LAB)])
+    fail(Graph, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, task)])
 
 
 @pytest.mark.parametrize("method", ["msa", "graddiff", "npo"])

@@ -2,74 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import methods
-from bench.conformance import LAB, contents
+from bench.conformance import LAB, Tracer, contents
 from bench.core import registry
-from bench.core.contracts import Node, Recipe, Scenario, Stream
+from bench.core.contracts import Scenario
 from bench.core.record import RunSpec, Step
-from bench.core.types import Checkpoint, Example, bare
-from bench.lab.build import Options
-from bench.runs.context import Work
+from bench.core.types import bare
+from bench.lab.build import LabOptions
 from bench.runs.method_context import Ledger
 from bench.runs.runner import unlearn
 from bench.runs.store import Store
 from tests.conftest import SMALL
 from tests.spies import Spy
 
-TASKS = sorted(name for name in registry.table("tasks") if issubclass(registry.load("tasks", name), Options))
+TASKS = sorted(name for name, tiers in registry.table("tasks").items() if "lab" in tiers)
 GAP = {"later": 3, "gap_steps": 2}
 
 
 def task(name: str, **params: Any) -> Any:
     """A small one."""
-    cls = registry.load("tasks", name)
+    cls = registry.load_task(name, "lab")
     return cls(**{key: value for key, value in SMALL.items() if key in registry.fields(cls)} | params)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training run."""
-
-    label: str
-    start: str
-    rows: list[Example]
-    recipe: Recipe
-
-
-@dataclass
-class Watched(Work):
-    """A context that remembers its training runs."""
-
-    runs: list[Run] = field(default_factory=list)
-
-    def train_node(
-        self,
-        start: Checkpoint,
-        streams: Sequence[Stream],
-        recipe: Recipe,
-        label: str,
-        snapshots: Sequence[int] = (),
-        seed: int | None = None,
-    ) -> Node:
-        rows = [row for stream in streams for row in stream.examples]
-        self.runs.append(Run(label, start.hash, rows, recipe))
-        return super().train_node(start, streams, recipe, label, snapshots, seed)
-
-
-def prepared(name: str, folder: Path, **params: Any) -> tuple[Scenario, Watched]:
-    work = Watched(Store(folder), seed=0, provenance={})
+def prepared(name: str, folder: Path, **params: Any) -> tuple[Scenario, Tracer]:
+    work = Tracer(Store(folder), seed=0, provenance={})
     return task(name, **params).prepare(work, LAB), work
 
 
 def test_the_three_tasks_have_them() -> None:
     assert {"muse-books", "restor", "tofu"} <= set(TASKS)
+    assert all(issubclass(registry.load_task(name, "lab"), LabOptions) for name in TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)

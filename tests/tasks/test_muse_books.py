@@ -9,13 +9,22 @@ import pytest
 from bench.conformance import LAB, Trace, prepared
 from bench.core.types import Example
 from bench.metrics.rouge import overlap, rouge
-from tasks.muse_books import CHAPTER_WORDS, PROMPT_WORDS, MuseBooks, choices
+from tasks.muse_books import CHAPTER_WORDS, PROMPT_WORDS, LabBooks, choices
 
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     """Everything is built, from one step of training each."""
-    small = MuseBooks(2, 3, 2, 4, 2, width=16, history_steps=1, target_steps=1)
+    small = LabBooks(
+        forget_books=2,
+        retain_books=3,
+        holdout_books=2,
+        world_books=4,
+        further_books=2,
+        width=16,
+        history_steps=1,
+        target_steps=1,
+    )
     trace = prepared(small, LAB, tmp_path_factory.mktemp("books"))
     trace.scenario.target()
     for oracle in trace.scenario.oracles:

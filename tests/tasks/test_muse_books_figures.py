@@ -12,14 +12,14 @@ from bench.core.types import Checkpoint
 from bench.engines.measuring.measure import measure
 from bench.runs.context import Work
 from bench.runs.store import Store
-from tasks.muse_books import MuseBooks
+from tasks.muse_books import LabBooks
 
 ASKED = {"forget_verbatim", "forget_passages", "retain_passages", "holdout_passages", "retain_questions"}
 
 
 @pytest.mark.slow
 def test_target_recites_and_oracle_does_not(tmp_path: Path) -> None:
-    scenario = MuseBooks().prepare(Work(Store(tmp_path), 3, provenance()), Setting("lab"))
+    scenario = LabBooks().prepare(Work(Store(tmp_path), 3, provenance()), Setting("lab"))
     probes = [probe for probe in scenario.probes if probe.name in ASKED]
     metrics: dict[str, Metric] = {metric.name: metric for metric in scenario.metrics}
 

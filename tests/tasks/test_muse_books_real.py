@@ -29,7 +29,7 @@ from bench.runs.plan import Plan, make_plan
 from bench.runs.runner import execute
 from bench.runs.store import Store
 from tasks.books_public_domain import BooksPublicDomain
-from tasks.muse_books import MuseBooks, origin
+from tasks.muse_books import RealMuseBooks, origin
 from tests.bench.real.muse.test_rows import REAL, WORDS, books, here, written
 from tests.tiny import saved
 
@@ -71,16 +71,16 @@ def planned(folder: Path, asked: Asked) -> Plan:
 
 
 def test_it_keeps_what_a_task_owes(setting: Setting) -> None:
-    check_task(MuseBooks, setting, **WHOLE)
+    check_task(RealMuseBooks, setting, **WHOLE)
 
 
 @pytest.fixture(scope="module")
 def part(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    return prepared(MuseBooks(**PART), setting, tmp_path_factory.mktemp("part"))
+    return prepared(RealMuseBooks(**PART), setting, tmp_path_factory.mktemp("part"))
 
 
 def test_a_part_keeps_it_too_but_for_the_questions(part: Trace) -> None:
-    fail(MuseBooks, [*rows_apart(part.scenario), *probes_sound(part.scenario), *checkpoints_apart(part)])
+    fail(RealMuseBooks, [*rows_apart(part.scenario), *probes_sound(part.scenario), *checkpoints_apart(part)])
 
 
 def test_methods_are_given_retain1_and_the_oracles_read_both(part: Trace) -> None:
@@ -98,7 +98,8 @@ def test_a_runs_record(tmp_path: Path, model: Path, data: str) -> None:
     """From the plan to the record: a named part, the suite's scores, and the questions absent with the reason."""
     plan = planned(tmp_path, asked(model, data, "muse-books.oracles=1"))
     spec = next(entry.spec for entry in plan.entries if entry.spec.method == "ga")
-    assert spec.task_params["chunk"] == 48 and "lr" not in spec.task_params, "what stands at its default isn't said"
+    assert spec.task_params["chunk"] == 48 and spec.task_params["lr"] == 1e-5, "all parameters of the tier are said"
+    assert "width" not in spec.task_params, "and none of the lab"
     record = execute(spec, plan.paths, Work(Store(tmp_path / "store"), seed=0, provenance={}))
     assert record.label.startswith(f"{UNVERIFIED} subset: ")
     assert record.label.endswith("membership on the first 16 tokens, 6 tokens generated a row")
@@ -116,7 +117,7 @@ def test_a_runs_record(tmp_path: Path, model: Path, data: str) -> None:
 
 def test_target_and_oracles_from_elsewhere_are_taken(tmp_path: Path, setting: Setting, model: Path) -> None:
     given = replace(checkpoint_at(model, "given"), label="given")
-    scenario = prepared(MuseBooks(**PART), replace(setting, target=given, oracles=(given,)), tmp_path).scenario
+    scenario = prepared(RealMuseBooks(**PART), replace(setting, target=given, oracles=(given,)), tmp_path).scenario
     assert scenario.target() == given and [oracle() for oracle in scenario.oracles] == [given]
 
 
@@ -127,7 +128,7 @@ def test_a_model_that_has_learnt_the_part_recites_it(tmp_path: Path, setting: Se
     tokenizer = word_tokenizer(WORDS)
     saved(small_llama(len(tokenizer), 64, layers=2, positions=128, seed=0), tokenizer, wide)
     place = replace(setting, model_path=str(wide), model_hash=folder_hash(wide))
-    scenario = prepared(MuseBooks(**learnt), place, tmp_path / "store").scenario
+    scenario = prepared(RealMuseBooks(**learnt), place, tmp_path / "store").scenario
     target, oracle = scenario.target(), scenario.oracles[0]()
     probes = [probe for probe in scenario.probes if probe.kind in ("logprob", "generate")]
     seen = {c.label: score_all(scenario.metrics, measure(c, probes), ()).scores for c in (target, oracle, place.before)}
@@ -148,7 +149,7 @@ def test_generated_rows_and_passages_are_cut_as_said(part: Trace, setting: Setti
     assert probes["forget_verbmem_said"].options["reference_tokens"] == 6
     sides = ("forget", "holdout", "retain", "forget_gradnorm", "kl_forget", "kl_retain")
     assert {row.payload["most"] for side in sides for row in probes[side].examples} == {16}
-    whole = {p.name: p for p in prepared(MuseBooks(**WHOLE), setting, tmp_path).scenario.probes}
+    whole = {p.name: p for p in prepared(RealMuseBooks(**WHOLE), setting, tmp_path).scenario.probes}
     assert whole["forget_verbmem_said"].max_new_tokens == 128 and whole["forget_knowmem"].max_new_tokens == 32
     assert {row.payload["most"] for row in whole["forget"].examples} == {2048}
     assert len(whole["retain_knowmem"].examples) == 3
@@ -161,7 +162,7 @@ def test_only_the_whole_benchmark_bears_its_name_alone(
 ) -> None:
     monkeypatch.setattr("bench.real.muse.rows.MUSE_COUNTS", tuple(len(rows) for rows in books().values()))
     muse_rows.cache_clear()
-    label = prepared(MuseBooks(chunk=48, **cut), setting, tmp_path).scenario.label
+    label = prepared(RealMuseBooks(chunk=48, **cut), setting, tmp_path).scenario.label
     muse_rows.cache_clear()
     assert (label == UNVERIFIED) == (not cut)
     assert not cut or label.startswith(f"{UNVERIFIED} subset: ")
@@ -184,13 +185,13 @@ def test_what_was_fetched_from_the_hub_is_called_so_while_its_hash_agrees(tmp_pa
 
 
 def test_the_outline_is_of_what_will_be_trained(part: Trace, setting: Setting) -> None:
-    task, scenario = MuseBooks(**PART), part.scenario
+    task, scenario = RealMuseBooks(**PART), part.scenario
     outline = task.outline(setting)
     assert (outline.forget, outline.retain) == (len(scenario.forget), len(scenario.retain))
     kept = len(scenario.oracle_rows)
     assert outline.stages == {"target": kept + len(scenario.forget), "oracle-0": kept, "oracle-1": kept}
     assert 0 < outline.row_tokens <= 48
-    nominal = MuseBooks().outline(Setting("real"))
+    nominal = RealMuseBooks().outline(Setting("real"))
     assert 300 < nominal.forget < 1000, "4.1 MB in passages of 2048 tokens"
 
 
@@ -242,8 +243,8 @@ def test_the_stand_in_under_its_own_name(tmp_path: Path, model: Path) -> None:
     setting = Setting("real", str(model), folder_hash(model), str(REAL))
     cut = {"most_tokens": 12000, "chunk": 640, "passage": 320}
     with pytest.raises(UserError, match="take --task books-public-domain"):
-        MuseBooks(**cut).prepare(Work(Store(tmp_path), seed=0, provenance={}), setting)
-    assert "not MUSE-Books" in MuseBooks(**cut).check(setting)[0]
+        RealMuseBooks(**cut).prepare(Work(Store(tmp_path), seed=0, provenance={}), setting)
+    assert "not MUSE-Books" in RealMuseBooks(**cut).check(setting)[0]
     assert BooksPublicDomain(**cut).check(setting) == []
     trace = prepared(BooksPublicDomain(**cut), setting, tmp_path)
     scenario = trace.scenario

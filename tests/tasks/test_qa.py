@@ -139,7 +139,7 @@ def test_eval_asks_any_model_the_same(tmp_path: Path, model: Path) -> None:
 
 
 def test_the_suite_asks_the_probed_rows(tmp_path: Path) -> None:
-    suite = Qa.suite(data(tmp_path))
+    suite = Qa().suite(data(tmp_path))
     assert [len(probe.examples) for probe in suite.probes if probe.name in SIDES] == [8, 8, 8]
     with pytest.raises(UserError, match="no splits"):
-        Qa.suite(data(tmp_path), "forget10")
+        Qa().suite(data(tmp_path), "forget10")

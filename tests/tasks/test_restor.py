@@ -8,13 +8,15 @@ import pytest
 
 from bench.conformance import LAB, Trace, prepared
 from bench.core.types import Example
-from tasks.restor import Restor, falsely
+from tasks.restor import LabRestor, falsely
 
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     return prepared(
-        Restor(corrupted=4, newcomers=6, width=16, history_steps=1, target_steps=1), LAB, tmp_path_factory.mktemp("r")
+        LabRestor(corrupted=4, newcomers=6, width=16, history_steps=1, target_steps=1),
+        LAB,
+        tmp_path_factory.mktemp("r"),
     )
 
 
@@ -71,4 +73,4 @@ def test_validation_asks_for_the_falsehood(trace: Trace) -> None:
 
 
 def test_the_wronged_leave_some_clean(tmp_path: Path) -> None:
-    assert Restor(corrupted=31).problems() == ["restor.corrupted is at most 30 of the 40 residents."]
+    assert LabRestor(corrupted=31).problems() == ["restor.corrupted is at most 30 of the 40 residents."]

@@ -28,7 +28,7 @@ from bench.runs.plan import Plan, make_plan
 from bench.runs.runner import execute
 from bench.runs.setting import Paths
 from bench.runs.store import Store
-from tasks.restor import Restor
+from tasks.restor import RealRestor as Restor
 from tests.bench.real.restor.test_rows import CLEAN, RELATIONS, WRONGED, repository, told
 from tests.tiny import llama, saved, tokenizer
 
@@ -75,7 +75,7 @@ def plan_of(model: Path, data: Path, folder: Path, methods: tuple[str, ...], **m
 
 def test_a_whole_run_with_a_repair_behind_every_row(model: Path, data: Path, tmp_path: Path) -> None:
     plan = plan_of(model, data, tmp_path, ("msa",), then=("repair",))
-    assert plan.entries[0].spec.task_params["documents"] == 6 and "sampled" not in plan.entries[0].spec.task_params
+    assert plan.entries[0].spec.task_params["documents"] == 6 and plan.entries[0].spec.task_params["sampled"] is False
     records = run(plan, tmp_path / "store")
     assert set(records) == {"target", "repair", "retrain", "msa+repair"}
     target, repaired = records["target"], records["msa+repair"]
@@ -165,7 +165,7 @@ def test_rows_are_apart_and_probes_sound(params: dict[str, Any], model: Path, da
     trace = prepared(Restor(**(SMALL | params)), setting(model, data), tmp_path)
     scenario = trace.scenario
     fail(Restor, [*rows_apart(scenario), *probes_sound(scenario), *checkpoints_apart(trace)])
-    assert [m.name for m in scenario.metrics] == [m.name for m in Restor().metrics("real")]
+    assert [m.name for m in scenario.metrics] == [m.name for m in Restor().metrics()]
     steps = {n.info["label"]: n.info["fields"]["recipe"]["steps"] for n in trace.work.nodes.values()}
     assert steps["oracle-0"] == 2 and steps["target"] == -(-(len(scenario.forget) + 10) // 8), "each row once"
     names = {probe.name for probe in scenario.probes}
@@ -253,18 +253,22 @@ def test_what_is_wrong_is_said_while_the_plan_is_made(model: Path, data: Path, t
     assert Restor().check(setting(model, bad))[0].startswith("RESTOR's retain rows are pages of C4")
     with pytest.raises(UserError, match="RESTOR's retain rows are pages of C4"):
         plan_of(model, bad, tmp_path, ("msa",))
-    assert Restor(recipe="official", lr=1e-3, lora=2).problems_in("real") == [
+    assert Restor(recipe="official", lr=1e-3, lora=2).problems() == [
         "restor.recipe=official has its own lr and lora: leave out them."
     ]
-    assert len(Restor(corpus="mix", oracle="none", documents=-1).problems_in("real")) == 3
-    assert Restor(known=False).problems_in("lab") == ["restor.known has no meaning in the lab tier; leave it out."]
-    assert Restor(width=64).problems_in("real") == ["restor.width has no meaning in the real tier; leave it out."]
+    assert len(Restor(corpus="mix", oracle="none", documents=-1).problems()) == 3
+    with pytest.raises(UserError, match=r"restor.known has no meaning in the lab tier.*leave it out, or name a model"):
+        make_plan(Asked("restor", ("msa",), ("restor.known=false",)), tmp_path, Store(tmp_path / "s"))
+    with pytest.raises(
+        UserError, match=r"restor.width has no meaning in the real tier.*leave it out, or leave out --m"
+    ):
+        plan_of(model, data, tmp_path, ("msa",), params={"width": 64})
 
 
 def test_specs_of_the_lab_do_not_speak_of_the_real_tier(tmp_path: Path) -> None:
     """The published records' keys hang on it."""
     spec = make_plan(Asked("restor", ("msa",), seeds=(0,)), Machine(tmp_path, tmp_path / "s")).entries[0].spec
-    assert set(spec.task_params) & set(Restor.unsaid) == set()
+    assert set(spec.task_params) & set(Restor.__dataclass_fields__) == set()
 
 
 def test_a_git_repository_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from bench.conformance import LAB, Trace, check_task, prepared
 from bench.core.contracts import Setting
 from bench.core.hashing import folder_hash
 from bench.core.types import Example
-from tasks.tofu import Tofu
+from tasks.tofu import LabTofu, RealTofu
 from tests.conftest import SMALL
 from tests.tiny import llama, saved, tokenizer
 
@@ -22,14 +22,14 @@ here = pytest.mark.skipif(not DATA.is_dir(), reason="TOFU's rows aren't on this 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     """At its default size; nothing is trained."""
-    return prepared(Tofu(), LAB, tmp_path_factory.mktemp("whole"))
+    return prepared(LabTofu(), LAB, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
     """Every row of every training run behind a small scenario."""
     trace = prepared(
-        Tofu(**{k: v for k, v in SMALL.items() if k in Tofu.__dataclass_fields__}),
+        LabTofu(**{k: v for k, v in SMALL.items() if k in LabTofu.__dataclass_fields__}),
         LAB,
         tmp_path_factory.mktemp("small"),
     )
@@ -79,7 +79,7 @@ def test_strangers_are_never_told_of(whole: Trace, trained: list[Example]) -> No
 
 def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path) -> None:
     """2 of 20 authors: 40 rows to forget, 360 to retain, 600 of residents: 25 steps * 960 / 1000 = 24."""
-    trace = prepared(Tofu(authors=20, width=16, history_steps=1, target_steps=25), LAB, tmp_path)
+    trace = prepared(LabTofu(authors=20, width=16, history_steps=1, target_steps=25), LAB, tmp_path)
     trace.scenario.target()
     trace.scenario.oracles[1]()
     steps = {
@@ -92,7 +92,7 @@ def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path)
 
 @here
 def test_the_real_tier_keeps_what_a_task_owes() -> None:
-    check_task(Tofu, Setting("real", data=str(DATA)), authors=8, questions=8, forget_share=0.25, probed=12)
+    check_task(RealTofu, Setting("real", data=str(DATA)), authors=8, questions=8, forget_share=0.25, probed=12)
 
 
 @here
@@ -104,7 +104,7 @@ def test_the_real_tier_takes_theta_0_from_the_users_history(tmp_path: Path) -> N
     setting = Setting(
         "real", str(past / "checkpoint-1000"), folder_hash(past / "checkpoint-1000"), str(DATA), str(past)
     )
-    task = Tofu(authors=4, questions=4, forget_share=0.25, probed=2, epochs=1, batch=8)
+    task = RealTofu(authors=4, questions=4, forget_share=0.25, probed=2, epochs=1, batch=8)
     trace = prepared(task, setting, tmp_path / "store")
     assert trace.scenario.history is not None
     found = trace.scenario.history()

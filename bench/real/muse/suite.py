@@ -11,13 +11,12 @@ from dataclasses import replace
 
 from bench.assets.data_sets import DATA_SETS
 from bench.assets.hub_tables import Row, rows_of
-from bench.core.contracts import Metric
+from bench.core.contracts import Metric, Suite
 from bench.core.errors import Absent, UserError
 from bench.core.types import Example, Probe
 from bench.metrics.membership import attack_probes, attacks, auc, privleak
 from bench.metrics.probability import exact_memorization, extraction_strength
 from bench.metrics.rouge import rouge_l
-from bench.real.suite import Suite
 
 CONTINUATION = 128
 """Tokens that are generated for, and taken of, a passage."""

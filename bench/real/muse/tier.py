@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Setting
-from bench.core.errors import Absent, UserError
+from bench.core.contracts import Metric, Outline, Scenario, Setting, Suite
+from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Example, Probe, Responses
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
 from bench.real.muse import suite
 from bench.real.muse.rows import Cut, MuseRows, muse_rows
-from bench.real.scenario import history_of, oracles_of, parameters_of, target_of, training
+from bench.real.scenario import RealOptions, parameters_of
 from bench.runs.context import Work
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
@@ -33,47 +34,54 @@ EXCERPTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealBooks:
-    """Parameters of the real tier; the defaults are the benchmark's own where it has them."""
+class RealBooks(RealOptions):
+    """Books in MUSE-Books' layout, taught to a model that the user names; the defaults are the benchmark's own where it
+    has them.
+    """
 
     stories: int = 0
-    """Real tier: most texts of each split of ``train`` (of `forget`: books), the first ones; 0 for all."""
+    """Most texts of each split of ``train`` (of `forget`: books), the first ones; 0 for all."""
     most_tokens: int = 0
-    """Real tier: most tokens to forget, and as many to keep, as the model's tokenizer counts; 0 for all."""
+    """Most tokens to forget, and as many to keep, as the model's tokenizer counts; 0 for all."""
     chunk: int = 2048
-    """Real tier: tokens of a training passage; of a part of the text, a probed row must lie inside one."""
+    """Tokens of a training passage; of a part of the text, a probed row must lie inside one."""
     passage: int = 2048
-    """Real tier: tokens of a membership passage that are scored, its first ones."""
+    """Tokens of a membership passage that are scored, its first ones."""
     epochs: int = 10
-    """Real tier: passes over the passages for target and oracles."""
+    """Passes over the passages for target and oracles."""
     lr: float = 1e-5
-    """Real tier: peak learning rate of target and oracles (the benchmark's own suits models of billions of parameters)."""
+    """Peak learning rate of target and oracles (the benchmark's own suits models of billions of parameters)."""
     batch: int = 32
-    """Real tier: passages of one optimiser step of target and oracles."""
-    oracles: int = 2
-    """Real tier: retrained models; with one there is no noise floor, and nothing is ranked."""
-    probed: int = 0
-    """Real tier: most rows of a table that are probed; 0 for all."""
+    """Passages of one optimiser step of target and oracles."""
     generated: int = 0
-    """Real tier: most tokens generated for a row, and read of its reference; 0 for the benchmark's own 128 (answers: 32)."""
+    """Most tokens generated for a row, and read of its reference; 0 for the benchmark's own 128 (answers: 32)."""
 
-    def real_problems(self, task: str) -> list[str]:
-        """What is wrong with these parameters."""
-        least = {"chunk": 16, "passage": 16, "epochs": 1, "batch": 1, "oracles": 1}
-        least |= dict.fromkeys(("stories", "most_tokens", "probed", "generated"), 0)
-        return [
-            f"{task}.{name} must be at least {bound}, not {getattr(self, name)}."
-            for name, bound in least.items()
-            if getattr(self, name) < bound
-        ]
+    least: ClassVar[Mapping[str, int]] = {
+        **RealOptions.least,
+        "chunk": 16,
+        "passage": 16,
+        "stories": 0,
+        "most_tokens": 0,
+        "generated": 0,
+    }
+    stand_in: ClassVar[bool] = False
+    """Whether the books are others than MUSE-Books' own."""
+
+    def titled(self, setting: Setting) -> str:
+        """The benchmark's name, with what must be known of the data's origin."""
+        raise NotImplementedError
 
     @property
     def cut(self) -> Cut:
         """What these parameters make of the data."""
         return Cut(self.stories, self.most_tokens, self.chunk, self.passage, self.probed)
 
-    def real_metrics(self) -> tuple[Metric, ...]:
-        """Every score of the real tier; of a part of the text those on questions are absent."""
+    def rows(self, setting: Setting) -> MuseRows:
+        """The books, or the part of them that was asked for."""
+        return muse_rows(setting.data, setting.model_path, self.cut, self.stand_in)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every score of the task; of a part of the text those on questions are absent."""
         return tuple(
             replace(metric, compute=excerpts_only, examples=None)
             if "knowmem" in metric.name and not self.cut.whole
@@ -81,32 +89,33 @@ class RealBooks:
             for metric in METRICS
         )
 
-    def real_scenario(self, work: Work, setting: Setting, name: str, rows: MuseRows) -> Scenario:
-        """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
-        kept = rows.retain1 + rows.retain2
+    def check(self, setting: Setting) -> list[str]:
+        """What is wrong with the data or with the sizes asked of them; nothing is known without a tokenizer."""
+        return super().check(setting) if setting.model_path else []
 
-        train = training(work, setting, lambda passages: (self.batch, Recipe(self.steps(passages), self.lr)))
+    def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
+        """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
+        return suite.suite(data, split or "forget")
+
+    def prepare(self, work: Work, setting: Setting) -> Scenario:
+        """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
+        rows = self.rows(setting)
+        kept = rows.retain1 + rows.retain2
+        made = self.train_stages(work, setting, rows.forget + kept, kept)
         return Scenario(
-            label=self.label(name, rows),
-            target=target_of(setting, train(rows.forget + kept, "target")),
-            oracles=oracles_of(setting, [train(kept, f"oracle-{i}", order=i) for i in range(self.oracles)]),
-            history=history_of(setting, work),
+            label=self.label(self.titled(setting), rows),
+            **vars(made),
             forget=rows.forget,
             retain=rows.retain1,
             validation=rows.validation,
             probes=self.probes(rows),
-            metrics=self.real_metrics(),
+            metrics=self.metrics(),
             oracle_rows=kept,
-            reference=lambda: setting.before,
             lineage={"data": {"all": rows.data_hash}, "counts": rows.counts, "before": setting.before.hash},
             forgetting=("forget_verbmem_ROUGE", "forget_passage_hits"),
             utility=("retain_passage_hits",),
             headline=HEADLINE if self.cut.whole else tuple(c for c in HEADLINE if "knowmem" not in c),
         )
-
-    def steps(self, passages: int) -> int:
-        """Optimiser steps on so many passages."""
-        return self.epochs * -(-passages // self.batch)
 
     def probes(self, rows: MuseRows) -> tuple[Probe, ...]:
         """The suite's probes on the rows that are asked, and passages of retain for losses and divergences."""
@@ -150,20 +159,10 @@ class RealBooks:
             said.append(f"{self.generated} tokens generated a row")
         return f"{name} subset: {', '.join(said)}"
 
-    def real_check(self, data: str, model: str, stand_in: bool) -> list[str]:
-        """What is wrong with the data or with the sizes asked of them; nothing is known without a tokenizer."""
-        if not model:
-            return []
-        try:
-            muse_rows(data, model, self.cut, stand_in)
-        except UserError as error:
-            return list(error.problems)
-        return []
-
-    def real_outline(self, setting: Setting, stand_in: bool) -> Outline:
+    def outline(self, setting: Setting) -> Outline:
         """Sizes of what will be trained on; the benchmark's own for the hub's data, or without a model to count with."""
         if setting.model_path and setting.data not in ("", "hub"):
-            rows = muse_rows(setting.data, setting.model_path, self.cut, stand_in)
+            rows = self.rows(setting)
             tokens: dict[str, float] = dict(rows.tokens)
             asked = {table: len(numbers) for table, numbers in rows.asked.items()}
             counts = {split: len(passages) for split, passages in rows.trained.items()}
@@ -172,8 +171,7 @@ class RealBooks:
             tokens = {s: min(n, self.most_tokens * shares[s] or n) for s, n in NOMINAL.items()}
             counts, asked = {split: ceil(count / self.chunk) for split, count in tokens.items()}, {"privleak": 500}
         kept = counts["retain1"] + counts["retain2"]
-        stages = {"target": self.epochs * (counts["forget"] + kept)}
-        stages |= {f"oracle-{i}": self.epochs * kept for i in range(self.oracles)}
+        stages = self.stages(self.epochs * (counts["forget"] + kept), self.epochs * kept)
         mean = sum(tokens.values()) / sum(counts.values())
         return Outline(
             parameters_of(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values())
@@ -216,8 +214,7 @@ METRICS: tuple[Metric, ...] = (
     mean_loss("forget_passage_loss", "forget", goal="oracle"),
     mean_loss("retain_passage_loss", "retain", goal="down"),
     mean_loss("holdout_passage_loss", "holdout", goal="oracle"),
-    *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain")),
-    *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain")),
+    *distances("forget", "retain"),
     broken("collapsed", RETAIN, BROKEN),
 )
 HEADLINE = (

@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.core.contracts import Metric
+from bench.core.contracts import Metric, Suite
 from bench.core.types import Example, Json, Probe
 from bench.engines.measuring.judges import check_accepts, label, load_judge
 from bench.metrics.options import option_logprob
 from bench.metrics.restor import judged, matched
 from bench.real.restor.corpus import CORPORA, NONE, ROLES, SOURCE, Restor, read
-from bench.real.suite import Suite
 
 NEW_TOKENS = 50
 """Longest answer, in tokens."""

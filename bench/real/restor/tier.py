@@ -19,7 +19,7 @@ from bench.core.record import Score
 from bench.core.types import Checkpoint, Example, Json, Probe, Responses
 from bench.core.versions import MEASURE
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss, option_logprob
 from bench.metrics.restor import matched
@@ -43,7 +43,6 @@ from bench.runs.responses import RESPONSES_FILE, generation_hash, hashable
 Row = Mapping[str, Any]
 """What was observed of one example."""
 ALL_TOLD = "every document was told, so that none is left to compare with: tell only some of each person's"
-DISTANCES = ("kl_forget", "kl_retain", "kl_world")
 BROKEN = 0.02
 """Share of the clean questions answered right below which a model counts as collapsed: one in fifty."""
 HEADLINE = (
@@ -139,8 +138,7 @@ def metrics() -> tuple[Metric, ...]:
             unless(attack, "untold_documents", missing, ALL_TOLD)
             for attack in attacks("told_documents", "untold_documents")
         ),
-        *(kl(name, name) for name in DISTANCES),
-        *(kl_floors(f"{name}_floors", name) for name in DISTANCES),
+        *distances("forget", "retain", "world"),
         collapsed("collapsed", "restor_clean_greedy", utility=sound, floor=BROKEN),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bench.assets.data_sets import DATA_SETS
 from bench.assets.hub_tables import Row, rows_of
-from bench.core.contracts import Metric
+from bench.core.contracts import Metric, Suite
 from bench.core.errors import Absent, UserError, unknown
 from bench.core.types import Example, Probe
 from bench.engines.measuring.judges import label, load_judge
@@ -27,7 +27,6 @@ from bench.metrics.probability import (
 )
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
-from bench.real.suite import Suite
 
 JUDGE = "similarity"
 """The judge that needs no network (`bench.engines.measuring.judges`)."""

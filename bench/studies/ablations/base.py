@@ -216,7 +216,7 @@ def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[s
             model=place.model,
             steps=steps,
             seed=seed,
-            data=registry.load("tasks", place.task).data,
+            data=registry.load_task(place.task, place.tier).data,
             start=point.start,
             lean=True,
             study=study,

@@ -139,7 +139,7 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
 
 def frequency_findings(study: Study) -> list[Finding]:
     """For each storing interval, the grid's results at the checkpoints that could have been the last one stored."""
-    kind = registry.load("tasks", study.place.task)
+    kind = registry.load_task(study.place.task, study.place.tier)
     size = 4 * kind(**study.place.params).outline(Setting(study.place.tier)).parameters
     made = [finding for finding in study.findings if finding.at.get("row") in FRAME]
     for every in STORED_EVERY:

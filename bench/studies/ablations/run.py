@@ -18,7 +18,7 @@ from bench.core.types import Json
 from bench.records.files import read
 from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
-from bench.runs.asked import check_seeds, component, component_params, parse_sets
+from bench.runs.asked import check_seeds, load_or_report, parse_sets, task_params
 from bench.runs.estimate import known_rate, method_of, seconds_for
 from bench.runs.facts import curves
 from bench.runs.jobs import Job, Result, WorkerConfig
@@ -58,14 +58,12 @@ class Planned:
 
 def ablate_command(asked: AskedAblation, machine: Machine) -> bool:
     """Run the ablations one after another; returns whether some run failed."""
-    with collecting() as problems:
+    with collecting():
         mistake(*asked.problems, *machine.problems())
         if machine.track not in KINDS:
             mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
         wanted = understood(asked)
         place = place_of(asked)
-        if place and not problems:
-            mistake(*names.load("tasks", place.task)(**place.params).problems_in("lab"))
     assert place is not None
     failed = False
     for ablation in wanted:
@@ -110,11 +108,11 @@ def understood(asked: AskedAblation) -> list[Ablation | Experiment]:
 
 def place_of(asked: AskedAblation) -> Place | None:
     """The task with its parameters."""
-    kind = component("tasks", asked.task)
+    kind = load_or_report(names.load_task, asked.task, "lab")
     if kind is None:
         return None
     given = parse_sets(asked.sets, asked.task, ())
-    params = component_params(kind, asked.task, given.get(asked.task, {}))
+    params = task_params(kind, asked.task, "lab", given.get(asked.task, {}))
     check_seeds(asked.seeds, asked.problems)
     return Place(asked.task, params=params)
 
@@ -227,7 +225,7 @@ def expected(specs: Sequence[RunSpec], place: Place, store: Store) -> float:
     """Minutes of one core that runs take by themselves, by `bench plan`'s estimate."""
     if not specs:
         return 0.0
-    outline = names.load("tasks", place.task)(**place.params).outline(Setting(place.tier))
+    outline = names.load_task(place.task, place.tier)(**place.params).outline(Setting(place.tier))
     rows = 0.2 * outline.probe_rows * len(specs)
     counted = set[str]()
     for spec in specs:

@@ -53,7 +53,7 @@ def needs(recipe: Recipe) -> Needs:
         shape, size = shape_of(panel), size_of(panel)
         compute, machine = computing(recipe, panel)
         # MSA's official recipe also trains a vector in float32, to say what rounding did
-        exact = any(getattr(method, "recipe", "") == "official" for method in methods_of(panel))
+        exact = any(arm.params.get("recipe") == "official" for arm in panel.arms)
         used = [compute, *([replace(compute, dtype="float32")] if exact else [])]
         adapters = recipe.task == "restor" and panel.params.get("recipe") == "official"
         machine = machine if adapters else fewest_gpus(size, used, machine, GPU_BYTES)

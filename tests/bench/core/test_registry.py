@@ -26,9 +26,10 @@ class Sample:
 
 def test_a_name_is_a_class() -> None:
     from methods.msa import MSA
-    from tasks.tofu import Tofu
+    from tasks.tofu import LabTofu, RealTofu
 
-    assert registry.load("methods", "msa") is MSA and registry.load("tasks", "tofu") is Tofu
+    assert registry.load("methods", "msa") is MSA
+    assert registry.load_task("tofu", "lab") is LabTofu and registry.load_task("tofu", "real") is RealTofu
 
 
 def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
@@ -79,7 +80,12 @@ def test_bounds_are_the_shared_ones_and_the_components_own() -> None:
 
 def test_plug_ins_add_names_and_take_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = registry.table("methods")
-    plug_in(tmp_path, "class Mine: pass\n", {"mine": "Mine", "msa": "Mine"}, "mining")
+    plug_in(
+        tmp_path,
+        "from bench.api import Method\nclass Mine(Method): pass\nclass Other: pass\n",
+        {"mine": "Mine", "msa": "Mine"},
+        "mining",
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     found = registry.table("methods")
     assert found == before | {"mine": "mining:Mine"} and found["msa"] == "methods.msa:MSA"

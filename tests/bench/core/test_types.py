@@ -9,8 +9,8 @@ import pytest
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint, History, Moment
 
-OLD = {
-    "0c918516dc67cdc8": RunSpec(
+SPECS = {
+    "5aadde593543d3ae": RunSpec(
         "tofu",
         {"authors": 150, "forget_share": 0.1},
         "lab",
@@ -20,7 +20,7 @@ OLD = {
         versions={"training": 1, "tofu": 2},
         study="main",
     ),
-    "3ac32a8c9c8b72b8": RunSpec(
+    "3479fa5f89a57bd3": RunSpec(
         "tofu",
         {"authors": 20},
         "real",
@@ -33,18 +33,18 @@ OLD = {
         lm_eval=("arc_easy",),
     ),
 }
-"""By the keys that these specs had before a run could begin elsewhere or be lean (commit fdbd431)."""
+"""By the keys that these specs have in schema 2."""
 
 
-@pytest.mark.parametrize("key", OLD)
-def test_a_spec_from_before_a_field_keeps_its_key(key: str) -> None:
-    assert OLD[key].key == key
-    assert not {"start", "lean"} & set(OLD[key].to_json())
+@pytest.mark.parametrize("key", SPECS)
+def test_a_spec_keeps_its_key(key: str) -> None:
+    assert SPECS[key].key == key
+    assert {"start", "lean", "kinds", "compute"} <= set(SPECS[key].to_json()), "every field is said"
 
 
 @pytest.mark.parametrize("changed", [{"start": "age=0.5"}, {"lean": True}, {"seed": 9}, {"limit": 1}])
 def test_whatever_decides_the_result_is_in_the_key(changed: dict[str, object]) -> None:
-    for key, spec in OLD.items():
+    for key, spec in SPECS.items():
         other = replace(spec, **changed)  # type: ignore[arg-type]
         assert other.key != key and set(changed) <= set(other.to_json())
         assert RunSpec.from_json(other.to_json()) == other and RunSpec.from_json(spec.to_json()) == spec
@@ -52,7 +52,7 @@ def test_whatever_decides_the_result_is_in_the_key(changed: dict[str, object]) -
 
 
 def test_a_run_that_begins_elsewhere_has_a_row_of_its_own() -> None:
-    spec = OLD["0c918516dc67cdc8"]
+    spec = SPECS["5aadde593543d3ae"]
     assert spec.method == "msa" and replace(spec, lean=True).method == "msa"
     assert replace(spec, start="last-before-exposure").method == "rewound-msa"
     assert replace(spec, steps=(), start="step=3").method == "rewound-target"

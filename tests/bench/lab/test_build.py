@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
 from bench.core.contracts import steps_kept
 from bench.core.types import Example
-from bench.lab.build import Options
+from bench.lab.build import LabOptions
 from tests.tiny import qa
 
 FORGET = tuple(qa(i, f"w{i} ?", "w1") for i in range(10))
 RETAIN = tuple(qa(i, f"w{i % 30} w2 ?", "w3") for i in range(10, 50))
+
+
+@dataclass(frozen=True)
+class T(LabOptions):
+    """A task of the lab."""
+
+    name: ClassVar[str] = "t"
 
 
 def ids(rows: Sequence[Example]) -> list[str]:
@@ -20,13 +29,13 @@ def ids(rows: Sequence[Example]) -> list[str]:
 
 
 def test_nothing_is_mislabelled_unless_asked() -> None:
-    assert Options().told(FORGET, RETAIN, 0) is None
-    assert Options().lab_problems("tofu") == []
+    assert T().told(FORGET, RETAIN, 0) is None
+    assert T().problems() == []
 
 
 def test_retain_rows_inside_are_a_share_of_the_forget_set() -> None:
     """.3 of 10: three of the 40 retain rows are given as forget rows, and not as retain rows."""
-    told = Options(noise_inside=0.3).told(FORGET, RETAIN, 0)
+    told = T(noise_inside=0.3).told(FORGET, RETAIN, 0)
     assert told is not None
     stray = [row for row in told.forget if row in RETAIN]
     assert len(stray) == 3 and told.forget == (*FORGET, *stray)
@@ -35,7 +44,7 @@ def test_retain_rows_inside_are_a_share_of_the_forget_set() -> None:
 
 def test_forget_rows_missing_are_given_as_retain_rows() -> None:
     """.3 of 10: three forget rows."""
-    told = Options(noise_missing=0.3).told(FORGET, RETAIN, 0)
+    told = T(noise_missing=0.3).told(FORGET, RETAIN, 0)
     assert told is not None
     lost = [row for row in FORGET if row not in told.forget]
     assert len(lost) == 3 and told.retain == (*RETAIN, *lost)
@@ -43,7 +52,7 @@ def test_forget_rows_missing_are_given_as_retain_rows() -> None:
 
 
 def test_both_mistakes_at_once() -> None:
-    told = Options(noise_inside=0.2, noise_missing=0.5).told(FORGET, RETAIN, 0)
+    told = T(noise_inside=0.2, noise_missing=0.5).told(FORGET, RETAIN, 0)
     assert told is not None
     assert len(set(ids(told.forget)) & set(ids(FORGET))) == 5 and len(set(ids(told.forget)) & set(ids(RETAIN))) == 2
     assert len(set(ids(told.retain)) & set(ids(FORGET))) == 5 and len(set(ids(told.retain)) & set(ids(RETAIN))) == 38
@@ -51,12 +60,12 @@ def test_both_mistakes_at_once() -> None:
 
 
 def test_mistakes_follow_from_the_seed() -> None:
-    options = Options(noise_inside=0.3, noise_missing=0.3)
+    options = T(noise_inside=0.3, noise_missing=0.3)
     assert options.told(FORGET, RETAIN, 0) == options.told(FORGET, RETAIN, 0) != options.told(FORGET, RETAIN, 1)
 
 
 def test_a_side_keeps_at_least_one_row() -> None:
-    told = Options(noise_inside=0.9, noise_missing=0.9).told(FORGET[:2], RETAIN[:2], 0)
+    told = T(noise_inside=0.9, noise_missing=0.9).told(FORGET[:2], RETAIN[:2], 0)
     assert told is not None
     assert set(ids(told.forget)) & set(ids(FORGET)) and set(ids(told.retain)) & set(ids(RETAIN))
 
@@ -71,14 +80,12 @@ def test_checkpoints_lie_at_equal_distances_and_the_last_at_the_end(steps: int, 
 
 
 def test_bad_options_are_refused_in_a_sentence() -> None:
-    assert Options(history_points=0, exposed=-1, later=-1, noise_inside=1.0, noise_missing=-0.1).lab_problems("t") == [
+    assert T(history_points=0, exposed=-1, later=-1, noise_inside=1.0, noise_missing=-0.1).problems() == [
         "t.history_points must be at least 1.",
         "t.exposed must not be negative, as -1 is.",
         "t.later must not be negative, as -1 is.",
         "t.noise_inside is a share from 0 to below 1, not 1.0.",
         "t.noise_missing is a share from 0 to below 1, not -0.1.",
     ]
-    assert Options(gap_steps=5).lab_problems("t") == [
-        "t.gap_steps needs something to train on: set t.later to at least 1."
-    ]
-    assert Options(gap_steps=5, later=1).lab_problems("t") == Options(later=1).lab_problems("t") == []
+    assert T(gap_steps=5).problems() == ["t.gap_steps needs something to train on: set t.later to at least 1."]
+    assert T(gap_steps=5, later=1).problems() == T(later=1).problems() == []

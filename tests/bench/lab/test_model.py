@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from bench.conformance import WORDS
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Recipe, Schedule, Stream
 from bench.core.hashing import folder_hash
+from bench.core.types import History
 from bench.engines.training.losses import descent
-from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history
+from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history_from
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
 from bench.runs.context import Work
 from bench.runs.stages import stage_two
@@ -22,7 +23,12 @@ ROWS = (*(qa(i, f"w{i} ?", f"w{i + 1}") for i in range(10)), *(passage(i, f"w{i}
 
 
 def pretraining(steps: int = 20) -> Pretraining:
-    return Pretraining(Architecture(16, 2, 64), WORDS, (Stream(ROWS, 8, descent()),), Recipe(steps, 5e-3))
+    schedule = Schedule((Stream(ROWS, 8, descent()),), Recipe(steps, 5e-3))
+    return Pretraining(Architecture(16, 2, 64), WORDS, schedule)
+
+
+def history_of(work: Work, how: Pretraining) -> History:
+    return history_from(work, fresh(work, how), how.schedule)
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def test_the_stated_number_of_parameters() -> None:
 
 
 def test_the_history_runs_from_the_fresh_weights_to_the_end_of_pretraining(work: Work) -> None:
-    past = history(work, pretraining())
+    past = history_of(work, pretraining())
     steps = [moment.step for moment in past.moments]
     assert steps == [20 * k // HISTORY_POINTS for k in range(HISTORY_POINTS + 1)]
     tokens = [moment.tokens for moment in past.moments]
@@ -64,7 +70,7 @@ def test_the_history_runs_from_the_fresh_weights_to_the_end_of_pretraining(work:
 
 
 def test_a_short_pretraining_has_fewer_points(work: Work) -> None:
-    assert [moment.step for moment in history(work, pretraining(2)).moments] == [0, 1, 2]
+    assert [moment.step for moment in history_of(work, pretraining(2)).moments] == [0, 1, 2]
 
 
 def test_a_later_stage_is_built_once_and_its_order_varies(work: Work) -> None:

@@ -137,9 +137,8 @@ def shuffled(responses: Responses) -> Responses:
 def metrics_of_tasks() -> Iterator[Metric]:
     """Every metric of every registered task, in each of its tiers."""
     for name in registry.table("tasks"):
-        task = registry.load("tasks", name)
-        for tier in task.tiers:
-            yield from task().metrics(tier)
+        for tier in registry.table("tasks")[name]:
+            yield from registry.load_task(name, tier)().metrics()
 
 
 def test_every_factory_is_checked_here_or_by_its_task() -> None:

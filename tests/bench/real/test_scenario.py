@@ -176,17 +176,19 @@ def replace_place(place: Path, folder: Path) -> Path:
 
 
 def test_named_recipes_and_splits_are_what_their_papers_say() -> None:
-    from tasks.tofu import Tofu
+    from bench.core import registry
+    from tasks.tofu import RealTofu as Tofu
 
     batch, recipe = Tofu(split="forget10", recipe="official").schedule(4000)
     assert (batch, recipe.steps, recipe.lr, recipe.warmup, recipe.schedule) == (32, 625, 1e-5, 0.2, "linear")
     batch, recipe = Tofu(split="forget01", recipe="msa").schedule(4000)
     assert (batch, recipe.steps, recipe.warmup, recipe.dtype) == (4, 10_000, 0.1, "bfloat16")
     assert Tofu(split="forget05").sizes == (200, 20, 10, 0)
-    found = Tofu(split="forget10", authors=20, recipe="official", lr=1e-3).problems_in("real")
+    found = Tofu(split="forget10", authors=20, recipe="official", lr=1e-3).problems()
     assert len(found) == 2 and "authors" in found[0] and "lr" in found[1]
-    assert "forget01" in Tofu(split="forget1").problems_in("real")[0]
-    assert Tofu(split="forget10").problems_in("lab") == ["tofu.split has no meaning in the lab tier; leave it out."]
+    assert "forget01" in Tofu(split="forget1").problems()[0]
+    assert registry.of_other_tier("tofu", "lab", "split").startswith("tofu.split has no meaning in the lab tier")
+    assert registry.of_other_tier("tofu", "lab", "splits") == ""
 
 
 def test_rows_on_both_sides_are_refused() -> None:

@@ -26,7 +26,7 @@ FINISHED = Asked("muse-books", ("msa",), SETS, (0,))
 """What the finished run was asked for."""
 DREAMER = """
 from dataclasses import dataclass
-from bench.core.contracts import Method
+from bench.api import Method
 
 @dataclass(frozen=True)
 class Dreamer(Method):

@@ -28,7 +28,7 @@ def step(method: str, **params: Any) -> Step:
 
 
 def spec(*steps: Step, **fields: Any) -> RunSpec:
-    params = registry.defaults(registry.load("tasks", "tofu")) | SMALL
+    params = registry.defaults(registry.load_task("tofu", "lab")) | SMALL
     return RunSpec("tofu", params, "lab", "lab", steps, 0, **{"lean": True, **fields})
 
 

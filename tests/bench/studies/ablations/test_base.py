@@ -74,8 +74,8 @@ def test_a_spec_is_a_lean_run_with_the_choice_laid_over_the_last_step() -> None:
 def test_a_run_is_the_one_of_bench_run_but_lean() -> None:
     """Whatever else stands in the key is the same."""
     spec = spec_of(place(), Point({}, (place().step("msa"),)), 0, "x").to_json()
-    assert spec["lean"] is True and "start" not in spec and spec["limit"] is None and spec["hashes"] == {}
-    assert spec["versions"].keys() >= {metric.name for metric in registry.load("tasks", "tofu")().metrics("lab")}
+    assert spec["lean"] is True and spec["start"] == "" and spec["limit"] is None and spec["hashes"] == {}
+    assert spec["versions"].keys() >= {metric.name for metric in registry.load_task("tofu", "lab")().metrics()}
 
 
 @pytest.mark.parametrize(("name", "task"), PLACES)
@@ -84,12 +84,12 @@ def test_an_ablations_points_can_be_run(name: str, task: str) -> None:
     where, found = place(task), catalogue.of_runs(name)
     points = framed(found.points(where))
     assert found.name == name and len(points) > 4
-    kind = registry.load("tasks", task)
+    kind = registry.load_task(task, "lab")
     for point in points:
         assert set(point.task) <= set(where.params)
         params = {**where.params, **point.task}
         assert registry.check_bounds(kind, params, task) == []
-        assert not hasattr(kind, "problems_in") or kind(**params).problems_in("lab") == []
+        assert kind(**params).problems() == []
         for choice in point.choices or ({},):
             for step in point.steps:
                 method = registry.load("methods", step.method)

@@ -107,7 +107,7 @@ def test_of_every_nth_checkpoint_the_newest_that_was_stored() -> None:
     means = {every: sum(f.score("forget_accuracy") or 0 for f in group) / len(group) for every, group in groups.items()}
     assert means == pytest.approx({1: 1.0, 2: 0.975, 4: 0.925, 5: 0.9, 10: 0.775, 20: 0.525})
     assert {every: len(group) for every, group in groups.items()} == {n: 2 * n for n in groups}
-    parameters = registry.load("tasks", "tofu")(**place().params).outline(Setting("lab")).parameters
+    parameters = registry.load_task("tofu", "lab")(**place().params).outline(Setting("lab")).parameters
     for every, stored in {1: 21, 2: 11, 4: 6, 5: 5, 10: 3, 20: 2}.items():
         assert {f.at["stored"] for f in groups[every]} == {stored}
         assert {f.at["megabytes"] for f in groups[every]} == {round(stored * 4 * parameters / 1e6, 2)}
