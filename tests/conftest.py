@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.guards"]
+
 SMALL = {
     "width": 16,
     "history_steps": 2,
@@ -25,7 +27,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet() -> Iterator[None]:
-    """One thread, no network: what the suite is run with in CI."""
+    """One thread, so that numbers and times don't depend on the machine's cores."""
     import torch
 
     before = torch.get_num_threads()
