@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import environment
+
 PROJECT = """
 [build-system]
 requires = ["setuptools"]
@@ -57,12 +57,12 @@ class Shrink:
         return ctx.combine([(1 - self.share, request.target)], "shrink")
 '''
 THEIR_TEST = """
-from bench import names
+from bench.core import registry
 from bench.conformance import check_method
 
-assert names.table("methods")["shrink"] == "shrinking:Shrink"
-assert names.table("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
-check_method(names.load("methods", "shrink"), share=0.5)
+assert registry.table("methods")["shrink"] == "shrinking:Shrink"
+assert registry.table("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
+check_method(registry.load("methods", "shrink"), share=0.5)
 print("checked")
 """
 
@@ -83,10 +83,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python with the plug-in and this checkout on its path, in a folder of its own."""
-    environment = os.environ | {"PYTHONPATH": f"{installed}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=installed.parent, env=environment, capture_output=True, text=True
-    )
+    command, given = [sys.executable, *arguments], environment([installed])
+    return subprocess.run(command, cwd=installed.parent, env=given, capture_output=True, text=True)
 
 
 def test_it_is_listed_with_its_parameters(installed: Path) -> None:

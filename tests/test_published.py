@@ -16,8 +16,8 @@ from bench.runs.rescore import rescore_command
 from bench.runs.selection import Outcome, choose, steps_for
 from bench.studies.ablations import experiment, study
 from bench.studies.claims import render
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 SEARCHES = sorted((RESULTS / "tune").glob("*.json"))
 
