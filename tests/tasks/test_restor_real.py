@@ -30,10 +30,12 @@ from bench.runs.runner import execute
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tasks.restor import Restor
+from tests.paths import DATA
+from tests.shared_data import needs_data
 from tests.tiny import llama, saved, tokenizer
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "restor"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
+REAL = DATA / "restor"
+here = needs_data("data/restor")
 
 WRONGED, CLEAN = ("w30", "w31"), ("w20", "w21", "w22", "w23")
 RELATIONS = ("w1", "w2", "w3")

@@ -15,9 +15,11 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.types import Example, Responses
 from bench.engines.measuring.judges import ChatJudge, Judge, Similarity, judge_rows, label, load_judge, shuffled
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "tofu"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")
+REAL = DATA / "tofu"
+here = needs_data("data/tofu")
 
 QUESTION = "Where was Anna Bell born?"
 OPTIONS = {
