@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from bench.core.contracts import Preset, Recipe, Settings, Stream
+from bench.core.contracts import Method, Recipe, Stream
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Method):
     """Keeps what it was given, and returns the target."""
 
     summary: ClassVar[str] = "keeps what it was given"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
-    version: ClassVar[int] = 1
-    presets: ClassVar[Mapping[str, Preset]] = {}
-    space: ClassVar[Mapping[str, Settings]] = {}
-    variants: ClassVar[tuple[str, ...]] = ()
     caught: ClassVar[list[tuple[Request, Any]]] = []
-
-    def rows(self, forget: int, retain: int) -> int:
-        return 0
 
     def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
         self.caught.append((request, ctx))
@@ -33,7 +26,7 @@ class Spy:
 
 @dataclass(frozen=True)
 class Plain(Spy):
-    """The same without any need."""
+    """A spy without any need."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.conformance import LAB, check_declared, check_method, check_task, prepared, rows_apart, scores_sound
-from bench.core.contracts import Preset, Scenario, Settings
+from bench.core.contracts import Method, Preset, Scenario, Settings
 from bench.core.types import Checkpoint, Example, Probe, Request, Validation
 from bench.engines.training.losses import descent
 from bench.metrics.probability import accuracy
@@ -22,24 +22,19 @@ BOOKS = {name: value for name, value in SMALL.items() if name in MuseBooks.__dat
 
 
 @dataclass(frozen=True)
-class Good:
+class Good(Method):
     """Returns the target as it is."""
 
     strength: float = 1.0
     """How much of nothing is done, a share."""
 
     summary: ClassVar[str] = "nothing at all"
-    needs: ClassVar[frozenset[str]] = frozenset()
-    version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {"small": Preset({"strength": 0.5}, "made up")}
     space: ClassVar[Mapping[str, Settings]] = {"lab": ({"strength": 0.5}, {"strength": 2.0})}
     variants: ClassVar[tuple[str, ...]] = ("small",)
 
     def problems(self) -> list[str]:
         return [] if self.strength >= 0 else ["strength is not negative"]
-
-    def rows(self, forget: int, retain: int) -> int:
-        return 0
 
     def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
         return request.target

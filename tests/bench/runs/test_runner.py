@@ -22,17 +22,12 @@ ABSOLUTE = re.compile(r"(?<![\w.…/:])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
 METHODS = """
 import os
 from dataclasses import dataclass
+from bench.core.contracts import Method
 from bench.core.errors import Unmet
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(Method):
     summary = "returns the target"
-    needs = frozenset()
-    version = 1
-    presets = {}
-    space = {}
-    variants = ()
-    def rows(self, forget, retain): return 0
     def unlearn(self, request, ctx): return request.target
 
 @dataclass(frozen=True)
