@@ -77,6 +77,14 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs of a tiny lab in this process, over one store for the session (`tests.lab_runs.Lab`)."""
+    from tests.lab_runs import Lab
+
+    return Lab(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished run of msa on a tiny library, with its store and records (`tests.processes.Place`): to be read only."""
     from tests.processes import Place
