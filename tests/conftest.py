@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.guards"]
+
 SMALL = {
     "width": 16,
     "history_steps": 2,
@@ -25,7 +27,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet() -> Iterator[None]:
-    """One thread, no network: what the suite is run with in CI."""
+    """One thread, so that numbers and times don't depend on the machine's cores."""
     import torch
 
     before = torch.get_num_threads()
@@ -72,6 +74,14 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
         scratch=folder / "scratch",
     )
     return saved(model.eval(), tokenizer(), folder / "model", "learned"), rows
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs of a tiny lab in this process, over one store for the session (`tests.lab_runs.Lab`)."""
+    from tests.lab_runs import Lab
+
+    return Lab(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture(scope="session")

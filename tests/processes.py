@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.hashing import file_hash
+from tests.paths import OFFLINE, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "width": 16,
     "history_steps": 10,
@@ -40,8 +40,8 @@ def tiny_run(methods: str = "msa", command: str = "run") -> list[str]:
 
 
 def environment(first: Sequence[Path] = ()) -> dict[str, str]:
-    """One thread, no hub, this checkout's packages; ``first`` goes before them on the path."""
-    path = os.pathsep.join(str(folder) for folder in (*first, ROOT))
+    """One thread, no network, this checkout's packages; ``first`` goes before them on the path."""
+    path = os.pathsep.join(str(folder) for folder in (OFFLINE, *first, ROOT))
     given = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return {**os.environ, **given}
 
@@ -65,7 +65,7 @@ def heeding() -> None:
 
 
 def bench(words: Sequence[str], folder: Path, first: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
-    """The same, to its end."""
+    """``python -m bench WORDS`` in ``folder``, to its end."""
     command = [sys.executable, "-m", "bench", *words]
     return subprocess.run(command, cwd=folder, env=environment(first), capture_output=True, text=True, timeout=600)
 

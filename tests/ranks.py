@@ -24,7 +24,7 @@ from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.store import Store
 from methods.npo import NPOLoss
 from tests.factories import record
-from tests.processes import ROOT, environment
+from tests.processes import environment
 from tests.tiny import llama, passage, qa, saved, tokenizer
 
 QUESTIONS = tuple(qa(i, f"w{i} w{i % 4} ?", f"w{i + 3} w{i}") for i in range(12))
@@ -159,7 +159,7 @@ def torchrun(arguments: Sequence[str], folder: Path, seconds: float = 300) -> su
     return subprocess.run(
         [*command, "-m", *arguments],
         cwd=folder,
-        env=environment() | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        env=environment() | {"PYTHONWARNINGS": "ignore"},
         capture_output=True,
         text=True,
         timeout=seconds,

@@ -26,7 +26,7 @@ class Spy(Method):
 
 @dataclass(frozen=True)
 class Plain(Spy):
-    """The same without any need."""
+    """A spy without any need."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 

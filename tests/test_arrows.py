@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 from setuptools import find_packages
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+from tests.processes import environment
+
 OURS = {"bench", "methods", "tasks", "tests"}
 ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HEAVY = ("torch", "transformers", "wandb", "lm_eval", "datasets")
 
 
+@cache
+def import_statements(file: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Every import of a file, anywhere in it."""
+    found = ast.walk(ast.parse(file.read_text()))
+    return tuple(node for node in found if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def imports(file: Path) -> Iterator[str]:
     """Every module that a file imports, anywhere in it, as a dotted name."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in import_statements(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert not node.level, f"{file.name} imports relatively"
             yield node.module or ""
 
@@ -60,10 +69,10 @@ def arrows() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for module, file in files.items():
         named: list[str] = []
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in import_statements(file):
             if isinstance(node, ast.Import):
                 named += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 inner = [f"{node.module}.{alias.name}" for alias in node.names]
                 named += [name if name in files else str(node.module) for name in inner]
         found[module] = {name for name in named if name in files} - {module}
@@ -156,94 +165,97 @@ def test_a_component_is_one_file_and_one_line(folder: str) -> None:
     assert own == files
 
 
-def loaded_after(code: str, folder: Path) -> list[str]:
-    """The heavy modules that are loaded when ``code`` has run in a fresh interpreter."""
-    ending = f"\nimport json, sys; print('LOADED', json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code + ending],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "MSA_BENCH_STORE": str(folder / "store"), "WANDB_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stdout.rsplit("LOADED", 1)[1])
-    return found
-
-
-def command(*arguments: str) -> str:
-    """Code that runs the command line and demands that it ends well."""
-    return f"""
+COMMAND = """
 import sys
-sys.argv = ["bench", *{arguments!r}]
+sys.argv = ["bench", *{words!r}]
 from bench.cli.app import main
 try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
 """
-
-
-def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
-    assert loaded_after("import datasets", tmp_path) == ["datasets"]
-
-
-def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
-    assert (
-        loaded_after(
-            "import bench.api, bench.cli.app, bench.core.types, bench.core.contracts, bench.records.files, bench.runs.plan",
-            tmp_path,
-        )
-        == []
-    )
-
-
-@pytest.mark.parametrize("kind", ["methods", "tasks"])
-def test_components_load_nothing_heavy_when_imported(tmp_path: Path, kind: str) -> None:
-    each = {
-        "methods": "registry.load('methods', name)",
-        "tasks": "[registry.load_task(name, tier) for tier in registry.table('tasks')[name]]",
-    }
-    code = f"from bench.core import registry\nfor name in registry.table({kind!r}): {each[kind]}"
-    assert loaded_after(code, tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--help",),
-        ("run", "--help"),
-        ("ls", "methods"),
-        ("ls", "tasks"),
-        ("ls", "models"),
-        ("ls", "metrics"),
-        ("plan", "--methods", "all", "--task", "muse-books", "--seeds", "0", "--out", "runs"),
-    ],
-    ids=" ".join,
+"""Runs the command line and demands that it ends well."""
+COMPONENTS = {
+    "methods": "from bench.core import registry\nfor name in registry.table('methods'): registry.load('methods', name)",
+    "tasks": """
+from bench.core import registry
+for name, tiers in registry.table('tasks').items():
+    for tier in tiers:
+        registry.load_task(name, tier)
+""",
+}
+MODULES = (
+    "import bench.api, bench.cli.app, bench.core.types, bench.core.contracts, bench.records.files, bench.runs.plan"
 )
-def test_quick_commands_load_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert loaded_after(command(*arguments), tmp_path) == []
+COMMANDS = (
+    "--help",
+    "run --help",
+    "ls methods",
+    "ls tasks",
+    "ls models",
+    "ls metrics",
+    "plan --methods all --task muse-books --seeds 0 --out runs",
+    "leaderboard --from results --to page.md",
+)
+STEPS = {
+    "import modules": MODULES,
+    **{f"load {kind}": code for kind, code in COMPONENTS.items()},
+    **{line: COMMAND.format(words=line.split()) for line in COMMANDS},
+}
+"""What loads nothing heavy, one after another in one interpreter: name -> code."""
 
 
-def test_the_leaderboard_loads_nothing_heavy(tmp_path: Path) -> None:
+def loaded_after(steps: Mapping[str, str], folder: Path) -> dict[str, list[str]]:
+    """Name of a step -> the heavy modules that are loaded when it and those before it have run in a fresh interpreter."""
+    told = f"import json, sys; print('LOADED', json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(f"{code}\n{told}" for code in steps.values())],
+        cwd=folder,
+        env=environment() | {"MSA_BENCH_STORE": str(folder / "store"), "WANDB_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in re.findall(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)]
+    return dict(zip(steps, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """The folder that `STEPS` ran in, on records of its own, and what each left loaded."""
     from bench.records.files import write
     from tests.factories import study
 
+    folder = tmp_path_factory.mktemp("quick")
     for record in study():
-        write(record, tmp_path / "results")
-    assert loaded_after(command("leaderboard", "--from", "results", "--to", "page.md"), tmp_path) == []
-    assert "tofu" in (tmp_path / "page.md").read_text()
+        write(record, folder / "results")
+    return folder, loaded_after(STEPS, folder)
+
+
+def test_the_probe_of_loaded_modules_works(tmp_path: Path) -> None:
+    found = loaded_after({"before": "", "datasets": "import datasets", "after": "import json"}, tmp_path)
+    assert found == {"before": [], "datasets": ["datasets"], "after": ["datasets"]}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_components_and_quick_commands_load_nothing_heavy(quick: tuple[Path, dict[str, list[str]]], step: str) -> None:
+    """The first step that fails is the one that loaded something."""
+    assert quick[1][step] == []
+
+
+def test_the_leaderboard_was_written_without_anything_heavy(quick: tuple[Path, dict[str, list[str]]]) -> None:
+    assert "tofu" in (quick[0] / "page.md").read_text()
 
 
 def test_every_package_is_installed() -> None:
     """A folder of code without ``__init__.py`` is missing from a wheel, and from no test that runs in the checkout."""
-    found = set(find_packages(str(ROOT), **ABOUT["tool"]["setuptools"]["packages"]["find"]))
     packages = {
         ".".join(file.parent.relative_to(ROOT).parts)
         for folder in ("bench", "methods", "tasks")
         for file in (ROOT / folder).rglob("*.py")
     }
-    assert found == packages
+    found = find_packages(str(ROOT), include=ABOUT["tool"]["setuptools"]["packages"]["find"]["include"])
+    assert set(found) == packages
 
 
 def test_every_import_has_its_requirement() -> None:

@@ -29,17 +29,12 @@ class Good(Method):
     """How much of nothing is done, a share."""
 
     summary: ClassVar[str] = "nothing at all"
-    needs: ClassVar[frozenset[str]] = frozenset()
-    version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Preset]] = {"small": Preset({"strength": 0.5}, "made up")}
     space: ClassVar[Mapping[str, Settings]] = {"lab": ({"strength": 0.5}, {"strength": 2.0})}
     variants: ClassVar[tuple[str, ...]] = ("small",)
 
     def problems(self) -> list[str]:
         return [] if self.strength >= 0 else ["strength is not negative"]
-
-    def rows(self, forget: int, retain: int) -> int:
-        return 0
 
     def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
         return request.target

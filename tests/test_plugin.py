@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Place, bench, tiny_run
+from tests.processes import Place, bench, environment, tiny_run
 
-ROOT = Path(__file__).parents[1]
 PROJECT = """
 [build-system]
 requires = ["setuptools"]
@@ -193,10 +191,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python with the plug-in and this checkout on its path, in a folder of its own."""
-    environment = os.environ | {"PYTHONPATH": f"{installed}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=installed.parent, env=environment, capture_output=True, text=True
-    )
+    command, given = [sys.executable, *arguments], environment([installed])
+    return subprocess.run(command, cwd=installed.parent, env=given, capture_output=True, text=True)
 
 
 def test_it_is_listed_with_its_parameters(installed: Path) -> None:

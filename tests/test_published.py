@@ -17,8 +17,8 @@ from bench.runs.search import chosen_preset
 from bench.runs.selection import Outcome, choose, steps_for
 from bench.studies.ablations import experiment, study
 from bench.studies.claims import render
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 SEARCHES = sorted((RESULTS / "tune").glob("*.json"))
 

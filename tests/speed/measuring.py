@@ -47,6 +47,7 @@ from bench.metrics.probability import hit_share, right_tail, text_probability
 from bench.metrics.tokens import Text, mean
 from bench.real.muse import suite as muse
 from bench.real.tofu import suite as tofu
+from tests.paths import DATA
 
 BATCH = 32
 """Rows of a plain batch: the field's."""
@@ -702,8 +703,7 @@ CELLS: Mapping[str, Callable[[Json], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 where the values disagree."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    default = str(beside) if all((beside / name).is_dir() for name in FOLDERS.values()) else ""
+    default = str(DATA) if all((DATA / name).is_dir() for name in FOLDERS.values()) else ""
     parser = argparse.ArgumentParser(
         prog="python -m tests.speed.measuring", description="Our engine beside one pass a metric."
     )

@@ -30,10 +30,12 @@ from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tasks.restor import RealRestor as Restor
 from tests.bench.real.restor.test_rows import CLEAN, RELATIONS, WRONGED, repository, told
+from tests.paths import DATA
+from tests.shared_data import needs_data
 from tests.tiny import llama, saved, tokenizer
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "restor"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
+REAL = DATA / "restor"
+here = needs_data("data/restor")
 
 SMALL = {"documents": 6, "probed": 3, "retain": 10, "epochs": 1, "batch": 8, "lr": 1e-3, "known": False}
 

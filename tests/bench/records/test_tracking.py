@@ -15,6 +15,7 @@ from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Responses
 from bench.records.tracking import Guarded, Tracker, generated_texts, group_of, logged_in, open_tracker
+from tests.processes import environment
 from tests.wandb_reader import BLOCK, HEADER, OfflineRun, payloads, read_runs
 
 SCORES = {
@@ -261,9 +262,7 @@ def test_none_takes_the_same_path_without_wandb_and_the_other_kind_imports_it_la
         "tracker.record(None, None, {}); tracker.report(Path('x'), []); tracker.close()\n"
         "print([name for name in ('wandb', 'torch') if name in sys.modules], Path('w').exists())"
     )
-    root = Path(__file__).parents[3]
-    env = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert (done.stdout, done.stderr) == ("[] False\n", "")
 
 
@@ -278,8 +277,7 @@ def test_hooks_of_others_stay_and_an_error_after_many_runs_is_printed_once(tmp_p
         "assert own == (sys.exit, sys.excepthook)\n"
         "raise RuntimeError('seen once')"
     )
-    root = Path(__file__).parents[3]
-    env = os.environ | {"PYTHONPATH": str(root), "WANDB_MODE": "offline"}
+    env = environment() | {"WANDB_MODE": "offline"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 1
     assert done.stdout == ""

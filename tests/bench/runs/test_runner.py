@@ -1,283 +1,73 @@
-"""Whole commands in real processes: what a run leaves behind, what a second one does, and what failures do."""
+"""One run, from its spec to its record: what a lean one leaves out, where a run begins, which oracles are there."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.lab.build import LabOptions
-from bench.records.files import read_responses
+from bench.runs.context import Work
+from bench.runs.runner import LEFT_OUT, built, execute, prepare
+from bench.runs.setting import Paths
 from bench.runs.store import Store
-from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
-
-ABSOLUTE = re.compile(r"(?<![\w.…/:])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
-"""An absolute path of a machine."""
-METHODS = """
-import os
-from dataclasses import dataclass
-from bench.api import Method, Unmet
-
-@dataclass(frozen=True)
-class Idle(Method):
-    summary = "returns the target"
-    needs = frozenset()
-    def unlearn(self, request, ctx): return request.target
-
-@dataclass(frozen=True)
-class Lazy(Idle):
-    pass
-
-@dataclass(frozen=True)
-class Breaks(Idle):
-    def unlearn(self, request, ctx):
-        raise RuntimeError(f"no weights in {request.target.path}/model.safetensors")
-
-@dataclass(frozen=True)
-class Dies(Idle):
-    def unlearn(self, request, ctx): os.kill(os.getpid(), 9)
-
-@dataclass(frozen=True)
-class Declines(Idle):
-    def unlearn(self, request, ctx): raise Unmet("it needs a full moon")
-
-@dataclass(frozen=True)
-class Dreams(Idle):
-    needs = frozenset({"moon"})
-"""
-NAMES = {name.lower(): name for name in ("Idle", "Lazy", "Breaks", "Dies", "Declines", "Dreams")}
+from tests.lab_runs import STILL, Lab, spec
 
 
-@pytest.fixture(scope="module")
-def plugged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plug_in(tmp_path_factory.mktemp("plugged"), METHODS, NAMES, "faulty")
+def test_a_lean_run_asks_log_probs_divergences_and_no_more(lab: Lab) -> None:
+    whole = prepare(spec(lean=False), Paths(), lab.work())
+    asked = {probe.name: probe.kind for probe in whole.probes}
+    assert {"gradnorm", "reference", "lm-eval"} <= set(asked.values()), "there is something to leave out"
+    assert {"gradnorm", "reference", "lm-eval", "judge"} == set(LEFT_OUT)
+    lean = {probe.name: probe.kind for probe in lab.scenario().probes}
+    assert lean == {name: kind for name, kind in asked.items() if kind not in LEFT_OUT}
+    assert {"logprob", "divergence"} <= set(lean.values())
 
 
-def texts(value: Any) -> list[str]:
-    """Every text in a piece of JSON, keys too."""
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in texts(part)]
-    if isinstance(value, list):
-        return [text for part in value for text in texts(part)]
-    return [value] if isinstance(value, str) else []
+def test_what_a_lean_run_asks_scores_as_in_a_whole_one(lab: Lab) -> None:
+    lean, whole = lab.run(spec()), lab.run(spec(lean=False))
+    assert lean.status == whole.status == "done" and whole.absent == {}
+    left = set(whole.scores) - set(lean.scores)
+    assert left == set(lean.absent) and {"mia_gradnorm", "mia_reference"} <= left
+    assert all(reason and isinstance(reason, str) for reason in lean.absent.values())
+    for name, score in lean.scores.items():
+        assert score.value == whole.scores[name].value, name
+    assert {"forget_accuracy", "kl_forget", "kl_retain"} <= set(lean.scores)
+    assert lean.lineage["result"] == whole.lineage["result"]
+    assert lean.spec.key != whole.spec.key
 
 
-def test_a_run_makes_a_record_of_target_oracle_and_method(finished: Place) -> None:
-    records = finished.records()
-    assert set(records) == {"target", "retrain", "msa"}
-    for record in records.values():
-        assert record["status"] == "done" and record["reason"] == "" and record["label"] == "muse-books (lab)"
-        assert set(record["scores"]) | set(record["absent"]) == set(record["metrics"])
-        assert record["lineage"]["oracle_rows"]["in_forget"] == 0 < record["lineage"]["oracle_rows"]["count"]
-    assert len({record["lineage"]["target"] for record in records.values()}) == 1
-    assert finished.nodes() == sorted([*STAGES, *MEASURED])
+def test_without_a_step_the_result_is_the_checkpoint_itself(lab: Lab) -> None:
+    record = lab.run(spec(start="step=2"))
+    assert record.spec.method == "rewound-target" and record.name.split("/")[-1].startswith("rewound-target-")
+    assert record.lineage["result"] == lab.moments()[2].checkpoint.hash != record.lineage["target"]
+    assert record.facts["history_used"] and record.facts["theta_0"]["step"] == 2
+    assert record.lineage["history_used"] == [lab.moments()[2].checkpoint.hash]
 
 
-def test_a_run_leaves_nothing_half_made(finished: Place) -> None:
-    assert [path.name for path in (finished.store / "leases").iterdir()] == [".guard"]
-    assert list((finished.store / "partial").iterdir()) == []
-    assert not [path for path in contents(finished.out) if Path(path).name.startswith(".")]
+def test_a_run_that_begins_nowhere_else_begins_at_the_target(lab: Lab) -> None:
+    record = lab.run(spec())
+    assert record.lineage["result"] == record.lineage["target"]
+    assert not record.facts["history_used"] and "theta_0" not in record.facts
 
 
-def test_a_record_names_nothing_of_this_machine(finished: Place) -> None:
-    import socket
+def test_without_a_history_there_is_nothing_to_begin_at(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.runs import runner
 
-    found = [text for record in finished.records().values() for text in texts(record)]
-    assert not [text for text in found if ABSOLUTE.search(text) or text == socket.gethostname()]
-
-
-def test_the_oracles_row_is_the_first_oracle_and_ideal(finished: Place) -> None:
-    record = finished.records()["retrain"]
-    assert record["lineage"]["result"] == record["lineage"]["oracles"][0]
-    assert record["scores"]["kl_forget"]["value"] == pytest.approx(record["floors"]["kl_forget"], abs=0.01)
-    assert record["scores"]["privleak"]["value"] == pytest.approx(0, abs=5)
+    alone = replace(lab.scenario(), history=None)
+    monkeypatch.setattr(runner, "prepare", lambda *_: alone)
+    record = execute(spec(STILL, start="step=2"), Paths(), lab.work())
+    assert record.status == "skipped" and "begins at a checkpoint from before the forget set" in record.reason
 
 
-def test_a_record_keeps_the_estimate_beside_the_fact(finished: Place) -> None:
-    cost = finished.records()["msa"]["cost"]
-    assert cost["estimate"]["seconds"] >= 0 and cost["estimate"]["memory"] > 700e6
-    assert cost["expected_seconds"] >= 0 and cost["seconds"]["method"] > 0 and cost["seconds"]["measure"] > 0
-    assert set(cost["stages"]) == {"theta_1", "msa"} and set(cost["scenario_seconds"]) >= {"history", "target"}
-    assert cost["tokens_trained"] > 0 and cost["bytes_stored"] > 0 and cost["peak_bytes"] > 50e6
-
-
-def test_a_record_counts_the_methods_flops(finished: Place) -> None:
-    """Training is tokens times the count; msa's sum has three terms without a retain vector. The target did nothing."""
-    records = finished.records()
-    cost, flops = records["msa"]["cost"], records["msa"]["cost"]["flops"]
-    assert flops["training"] == cost["tokens_trained"] * flops["training_per_token"]
-    assert flops["arithmetic"] == 2 * 3 * flops["parameters"]
-    assert "count FLOPs" not in cost["stages"] | cost["scenario_seconds"]
-    assert records["retrain"]["cost"]["flops"]["training"] > 0 and "flops" not in records["target"]["cost"]
-
-
-def test_the_same_command_again_does_nothing(finished: Place, tmp_path: Path) -> None:
-    """Torch is not even imported, in no process; store and records stay as they are, to the second."""
-    place = finished.copy(tmp_path / "again")
-    before, store = contents(place.out), contents(place.store)
-    times = {file: file.stat().st_mtime_ns for file in [*place.files().values(), *place.store.rglob("*")]}
-    done = place.run(first=[without_torch(tmp_path)])
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(re.findall(r"\bcached\b", done.stdout)) == 3 and "done in" not in done.stdout
-    after = contents(place.out)
-    assert {name for name in after if not name.startswith("plots")} == {n for n in before if not n.startswith("plots")}
-    assert all(after[name] == before[name] for name in before if not name.endswith(".svg"))
-    assert contents(place.store) == store
-    assert times == {file: file.stat().st_mtime_ns for file in times}
-
-
-def test_a_run_whose_checkpoint_has_gone_is_made_again_and_compared(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    before = place.records()["msa"]
-    shutil.rmtree(Store(place.store).path(before["lineage"]["result_node"]))
-    done = place.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"msa seed 0: made again, all {len(before['scores'])} scores as before" in done.stdout
-    assert re.findall(r"(\S+): done in", done.stdout) == ["msa"], "nothing else was lost, and nothing else is built"
-    assert result_of(place.records()["msa"]) == result_of(before)
-
-
-def test_scores_that_differ_from_the_old_ones_are_said(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    record = place.records()["msa"]
-    record["scores"]["world_accuracy"]["value"] += 0.25
-    place.files()["msa"].write_text(json.dumps(record))
-    shutil.rmtree(Store(place.store).path(record["lineage"]["result_node"]))
-    done = place.run()
-    assert done.returncode == 0
-    count = len(record["scores"])
-    assert f"msa seed 0: made again, 1 of {count} scores DIFFER: world_accuracy" in done.stdout
-
-
-def test_a_broken_record_is_named_left_out_and_not_overwritten(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    file = place.files()["msa"]
-    broken = file.read_bytes()[:1000]
-    file.write_bytes(broken)
-    done = place.run()
-    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
-    assert file.read_bytes() == broken
-    relative = file.relative_to(place.out).as_posix()
-    assert f"left out: {relative}:" in done.stdout
-    assert f"FAILED msa seed 0: {file.name} is not a readable record" in done.stdout
-    page = (place.out / "leaderboard.md").read_text()
-    assert f"- `{relative}`: " in page and "| msa " not in page and "| *target*" in page
-
-
-def test_a_need_that_is_not_met_is_a_skip_with_its_reason(finished: Place, plugged: Path, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    done = place.run("declines,dreams,idle", first=[plugged])
-    assert done.returncode == 0, done.stdout + done.stderr
-    records = place.records()
-    assert (records["declines"]["status"], records["declines"]["reason"]) == ("skipped", "it needs a full moon")
-    assert records["dreams"]["status"] == "skipped"
-    assert records["dreams"]["reason"] == "it needs moon, which muse-books cannot give here"
-    assert records["dreams"]["scores"] == records["declines"]["scores"] == {}
-    assert records["idle"]["scores"] == records["target"]["scores"], "an untouched target scores as the target"
-
-
-def test_a_failing_run_is_recorded_and_the_others_finish(finished: Place, plugged: Path, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    done = place.run("breaks,dies,lazy", first=[plugged])
-    assert done.returncode == 1
-    records = place.records()
-    assert {method: record["status"] for method, record in records.items()} == {
-        "target": "done",
-        "retrain": "done",
-        "msa": "done",
-        "breaks": "failed",
-        "dies": "failed",
-        "lazy": "done",
-    }
-    reason = records["breaks"]["reason"]
-    assert reason.startswith("Traceback (most recent call last):") and 'faulty.py", line' in reason
-    assert re.search(r"RuntimeError: no weights in …/\S*model\.safetensors$", reason.strip())
-    assert "code -9" in records["dies"]["reason"]
-    assert not [text for record in records.values() for text in texts(record) if ABSOLUTE.search(text)]
-    assert re.search(r"FAILED breaks seed 0: RuntimeError: no weights in ", done.stdout)
-    assert "FAILED dies seed 0: the worker process ended with code -9" in done.stdout
-    assert "| lazy" in (place.out / "leaderboard.md").read_text()
-
-
-def spec_of(record: Any, folder: Path) -> Path:
-    spec = {name: value for name, value in record["spec"].items() if name != "key"}
-    file = folder / "spec.json"
-    file.write_text(json.dumps({"spec": spec, "paths": {}}))
-    return file
-
-
-def test_exec_makes_the_record_that_run_makes(finished: Place, tmp_path: Path) -> None:
-    place, expected = finished.copy(tmp_path), finished.records()["msa"]
-    shutil.rmtree(place.out)
-    shutil.rmtree(Store(place.store).path(expected["lineage"]["result_node"]))
-    done = bench(["exec", str(spec_of(expected, tmp_path)), *place.words], tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip() == "msa seed 0: done"
-    made = place.records()
-    assert set(made) == {"msa"} and result_of(made["msa"]) == result_of(expected)
-    assert made["msa"]["spec"] == expected["spec"]
-    assert made["msa"]["provenance"]["versions"] == expected["provenance"]["versions"]
-
-
-def test_a_limit_is_loud(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    shutil.rmtree(place.out)
-    done = place.run("target", "--limit", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "NOTE: --limit 2 cuts every probe" in done.stdout
-    record = place.records()["target"]
-    assert record["label"] == "muse-books (lab), first 2 rows of each probe"
-    assert record["spec"]["limit"] == 2 and record["spec"]["key"] != finished.records()["target"]["spec"]["key"]
-    assert record["label"] in (place.out / "leaderboard.md").read_text()
-    node = Store(place.store).find(record["lineage"]["responses"])
-    assert node is not None
-    rows = read_responses(node.path / "responses.json.gz").rows
-    assert rows and all(len(by_id) == 2 for by_id in rows.values())
-
-
-def built(output: str) -> Counter[str]:
-    """How often each stage was built, as the lines of a run tell."""
-    return Counter(re.findall(r"^\S+ seed 0 (.+): done in", output, flags=re.MULTILINE))
-
-
-@pytest.mark.slow
-def test_two_runs_at_once_build_each_node_once(finished: Place, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    both = [place.start(), place.start()]
-    outputs = [process.communicate(timeout=900)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
-    assert built(outputs[0]) + built(outputs[1]) == Counter([*STAGES, *MEASURED])
-    assert place.nodes() == sorted([*STAGES, *MEASURED])
-    results = {method: result_of(record) for method, record in place.records().items()}
-    assert results == {method: result_of(record) for method, record in finished.records().items()}
-
-
-def words_of_plan(place: Place) -> Sequence[str]:
-    return [*tiny_run(command="plan"), *place.words]
-
-
-def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path: Path) -> None:
-    forbidden = without_torch(tmp_path)
-    new = Place(tmp_path / "new")
-    new.folder.mkdir()
-    done = bench(words_of_plan(new), tmp_path, [forbidden])
-    assert done.returncode == 0, done.stderr
-    for method in ("target", "retrain", "msa"):
-        assert re.search(rf"^{method} +│ 0 +│ run ", done.stdout, flags=re.MULTILINE)
-    assert "shared by each seed, where not cached: history" in done.stdout and "GB of memory each" in done.stdout
-    assert list(new.folder.iterdir()) == []
-    done = bench(words_of_plan(finished), tmp_path, [forbidden])
-    assert done.returncode == 0 and len(re.findall(r"│ cached ", done.stdout)) == 3, done.stdout
-
-
-def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
-    from bench.core import registry
-
-    shared = set(LabOptions.__dataclass_fields__) - {"width", "history_steps", "target_steps"}
-    assert set(TINY) == set(registry.fields(registry.load_task("muse-books", "lab"))) - shared
+def test_oracles_that_are_not_trained_yet_are_not_trained_to_be_sealed(lab: Lab, tmp_path: Path) -> None:
+    """The second oracle exists, the first doesn't: only the second is found, and asking built nothing."""
+    work = Work(Store(tmp_path), seed=0, provenance={})
+    scenario = prepare(spec(), Paths(), work)
+    assert built(scenario.oracles, work) == []
+    second = scenario.oracles[1]()
+    before = set(work.built)
+    assert built(prepare(spec(), Paths(), work).oracles, work) == [second]
+    assert work.built == before
+    first = prepare(spec(), Paths(), work).oracles[0]()
+    assert first.hash != second.hash, "afterwards what isn't there is built again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,11 @@ from bench.core.types import Example, Probe
 from bench.engines.measuring.lm_eval import choice_task, document, evaluate, evaluate_probe, named_probes, named_tasks
 from bench.engines.templates import encode
 from bench.lab.model import small_llama, word_tokenizer
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-ROWS = Path(__file__).parents[5] / "shared" / "data" / "lm_eval"
-here = pytest.mark.skipif(not ROWS.is_dir(), reason="the offline copies of lm-eval's rows aren't on this machine")
+ROWS = DATA / "lm_eval"
+here = needs_data("data/lm_eval")
 
 WORDS = ["Q:", "A:", "?", *(f"w{i}" for i in range(40))]
 

@@ -29,9 +29,11 @@ from bench.real.muse.rows import (
     tokenizer_of,
     wordings,
 )
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "books-public-domain"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the public-domain stand-in isn't on this machine")
+REAL = DATA / "books-public-domain"
+here = needs_data("data/books-public-domain")
 
 WORDS = [f"{a}{b}" for a in "bcdfghjklmnprstvz" for b in "aeiou"]
 """Words of the books; the tokenizer knows each as one token."""

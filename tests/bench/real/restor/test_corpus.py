@@ -10,9 +10,11 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.real.restor.corpus import CORPORA, documents, named, read
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "restor"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
+REAL = DATA / "restor"
+here = needs_data("data/restor")
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di", "Ed", "Flo", "Gus")
 FACTS: dict[str, Any] = {

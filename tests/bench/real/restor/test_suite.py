@@ -13,9 +13,11 @@ from bench.metrics import score_all
 from bench.metrics.answers import match
 from bench.real.restor.suite import suite
 from tests import tiny
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "restor"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of RESTOR isn't on this machine")
+REAL = DATA / "restor"
+here = needs_data("data/restor")
 
 ACCURACIES = {
     f"restor_accuracy{side}{lenient}" for side in ("", "_corrupted", "_clean") for lenient in ("", "_lenient")

@@ -12,9 +12,11 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
 from bench.real.tofu.rows import load, subset
+from tests.paths import DATA
+from tests.shared_data import needs_data
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "tofu"
-here = pytest.mark.skipif(not REAL.is_dir(), reason="the offline copy of TOFU isn't on this machine")
+REAL = DATA / "tofu"
+here = needs_data("data/tofu")
 
 
 def pair(kind: str, i: int) -> dict[str, Any]:

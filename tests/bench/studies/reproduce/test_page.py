@@ -18,8 +18,8 @@ from bench.studies.reproduce.command import overview
 from bench.studies.reproduce.recipe import Recipe
 from bench.studies.reproduce.recipes import RECIPES, TABLE
 from bench.studies.reproduce.run import Planned, result_of, write
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 PUBLISHED = {"acc_forget": 0.15, "acc_recover": 0.13, "acc_retain": 0.89, "model_utility": 0.48}
 ORACLE = {"acc_forget": 0.93, "acc_recover": 0.98, "acc_retain": 1.0}
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from bench.studies.reproduce.published import NR, TABLES, Table
+from tests.paths import SHARED
+from tests.shared_data import needs_data
 
-SHEET = Path(__file__).parents[4].parent / "shared" / "reference" / "paper.md"
-pytestmark = pytest.mark.skipif(not SHEET.is_file(), reason="the notes ../shared/reference/paper.md aren't here")
+SHEET = SHARED / "reference" / "paper.md"
+pytestmark = needs_data("reference/paper.md")
 
 
 def section(start: str) -> list[list[str]]:

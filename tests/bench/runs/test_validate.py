@@ -1,0 +1,47 @@
+"""One setting of a search: where it begins, and the signals that are taken without an oracle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.core.types import Responses, Validation
+from bench.runs.setting import Paths
+from bench.runs.validate import signals, validate
+from tests.lab_runs import STILL, Lab, spec, step
+from tests.tiny import qa
+
+
+@pytest.mark.parametrize(("start", "which"), [("last-before-exposure", 4), ("age=0", 0), ("step=2", 2)])
+def test_a_run_begins_at_the_checkpoint_that_its_spec_names(lab: Lab, start: str, which: int) -> None:
+    work = lab.work()
+    made = validate(spec(step("finetune", steps=2), start=start), Paths(), work)
+    assert made["seed"] == 0
+    [node] = [node for node in work.nodes.values() if node.info["label"] == "theta_1"]
+    assert node.info["fields"]["start"] == lab.moments()[which].checkpoint.hash
+
+
+def test_the_signals_of_the_checkpoint_itself_are_theta_0s(lab: Lab) -> None:
+    """Nothing to speak of is learnt from theta_0, so that its loss on the forget rows is the loss; not so at the target."""
+    rewound = validate(spec(STILL, start="last-before-exposure"), Paths(), lab.work())["signals"]
+    assert rewound["forget_loss"] == pytest.approx(rewound["theta_0_forget_loss"], abs=1e-5)
+    there = validate(spec(STILL), Paths(), lab.work())["signals"]
+    assert there["theta_0_forget_loss"] == rewound["theta_0_forget_loss"]
+    assert there["forget_loss"] < rewound["forget_loss"] - 0.01, "the target has seen them"
+
+
+def test_signals_by_hand(lab: Lab) -> None:
+    """Losses 1 and 3 of forget rows, 2 and 4 of never-trained ones: mean 2; of 4 pairs the forget row's is lower in 3."""
+    held = Validation((qa(0, "a", "b"), qa(1, "a", "b")), (), (), (qa(2, "a", "b"), qa(3, "a", "b")))
+    rows = {
+        "validation_forget": {"row-0": [-0.5, -1.5], "row-1": [-3.0]},
+        "validation_unseen": {"row-2": [-2.0], "row-3": [-4.0, -4.0, -4.0]},
+    }
+    found = Responses(
+        "x",
+        {side: {name: {"answer": [{"logp": logp}]} for name, logp in each.items()} for side, each in rows.items()},
+        0.0,
+    )
+    alone = replace(lab.scenario(), history=None, validation=held)
+    assert signals(found, alone, lab.work()) == {"forget_loss": 2.0, "auc": 0.75}
