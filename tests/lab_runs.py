@@ -24,7 +24,7 @@ def step(method: str, **params: Any) -> Step:
 
 def spec(*steps: Step, **fields: Any) -> RunSpec:
     """A lean run of the steps on seed 0."""
-    params = registry.defaults(registry.load("tasks", "tofu")) | SMALL
+    params = registry.defaults(registry.load_task("tofu", "lab")) | SMALL
     return RunSpec("tofu", params, "lab", "lab", steps, 0, **{"lean": True, **fields})
 
 

@@ -14,7 +14,8 @@ from bench.core.record import Record, Score, Step
 from bench.core.types import Checkpoint, Responses
 from bench.engines.arithmetic.sums import distance
 from bench.runs.context import Work
-from bench.runs.facts import floors, merged_provenance, method_flops, oracle_values, outside_of, source_of
+from bench.runs.facts import floors, lineage, merged_provenance, method_flops, node_of, oracle_values, source_of
+from bench.runs.method_context import Ledger
 from bench.runs.store import Store
 from tests.lab_runs import MSA, Lab, spec, step
 
@@ -104,13 +105,17 @@ def trained_node(work: Work, label: str, provenance: Any) -> Checkpoint:
     return Checkpoint(str(node.path), label)
 
 
-def test_what_was_trained_elsewhere_is_told(tmp_path: Path) -> None:
+def test_what_was_trained_elsewhere_is_told(lab: Lab, tmp_path: Path) -> None:
     work = Work(Store(tmp_path / "store"), seed=0, provenance={})
     ours = trained_node(work, "target", {})
     moment = replace(ours, path=f"{ours.path}/step-000002", hash="moment")
     theirs = Checkpoint(str(tmp_path / "downloaded"), "theirs")
-    assert outside_of(ours, [moment], work) == {}, "a moment of a training run lies in its node"
-    assert outside_of(ours, [moment, theirs], work) == {"outside": ["theirs"]}
+    assert node_of(ours, work) == node_of(moment, work) != "", "a moment of a training run lies in its node"
+    assert node_of(theirs, work) == ""
+    scenario = lab.scenario()
+    ledger = Ledger(set(), set())
+    assert "outside" not in lineage(scenario, ours, [moment], ledger, work)
+    assert lineage(scenario, ours, [moment, theirs], ledger, work)["outside"] == ["theirs"]
 
 
 def test_one_stage_by_changed_code_makes_a_record_dirty(tmp_path: Path) -> None:

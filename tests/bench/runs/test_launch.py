@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.lab.build import Options
+from bench.lab.build import LabOptions
 from bench.records.files import read_responses
 from bench.runs.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
@@ -22,8 +22,7 @@ ABSOLUTE = re.compile(r"(?<![\w.…/:])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
 METHODS = """
 import os
 from dataclasses import dataclass
-from bench.core.contracts import Method
-from bench.core.errors import Unmet
+from bench.api import Method, Unmet
 
 @dataclass(frozen=True)
 class Idle(Method):
@@ -278,7 +277,6 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
 
 def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
     from bench.core import registry
-    from bench.real.muse.tier import RealBooks
 
-    elsewhere = set(Options.__dataclass_fields__) | set(RealBooks.__dataclass_fields__)
-    assert set(TINY) == set(registry.fields(registry.load("tasks", "muse-books"))) - elsewhere
+    shared = set(LabOptions.__dataclass_fields__) - {"width", "history_steps", "target_steps"}
+    assert set(TINY) == set(registry.fields(registry.load_task("muse-books", "lab"))) - shared

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.runs.context import Work
-from bench.runs.runner import LEFT_OUT, built, execute, prepare
+from bench.runs.runner import LEFT_OUT, execute, oracles_there, prepare
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tests.lab_runs import STILL, Lab, spec
@@ -64,10 +64,10 @@ def test_oracles_that_are_not_trained_yet_are_not_trained_to_be_sealed(lab: Lab,
     """The second oracle exists, the first doesn't: only the second is found, and asking built nothing."""
     work = Work(Store(tmp_path), seed=0, provenance={})
     scenario = prepare(spec(), Paths(), work)
-    assert built(scenario.oracles, work) == []
+    assert oracles_there(scenario, work) == []
     second = scenario.oracles[1]()
     before = set(work.built)
-    assert built(prepare(spec(), Paths(), work).oracles, work) == [second]
+    assert oracles_there(prepare(spec(), Paths(), work), work) == [second]
     assert work.built == before
     first = prepare(spec(), Paths(), work).oracles[0]()
     assert first.hash != second.hash, "afterwards what isn't there is built again"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from bench.assets.published_tables import BLOBS
 
+from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.real.restor.corpus import CORPORA
-from bench.real.restor.rows import choose, instructions, split, spread, tenth
+from bench.real.restor.rows import choose, instructions, split, tenth
 
 WRONGED, CLEAN = ("w30", "w31"), ("w20", "w21", "w22", "w23")
 RELATIONS = ("w1", "w2", "w3")
@@ -64,8 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository(tmp_path_factory.mktemp("data") / "restor")
 
 
-def test_a_tenth_is_held_back_and_rows_are_spread() -> None:
-    assert spread(range(10), 4) == (0, 2, 5, 7) and spread(range(3), 4) == (0, 1, 2) == spread(range(3), 0)
+def test_a_tenth_is_held_back() -> None:
     rows = [Example(str(i), {}) for i in range(12)]
     parted = tenth(rows)
     assert [row.id for row in parted.validation] == ["0", "10"] and len(parted.probed) == 10
@@ -105,4 +104,6 @@ def test_instructions_of_both_forms(data: Path, tmp_path: Path) -> None:
 
 
 def test_every_corpus_has_the_name_of_its_published_file() -> None:
-    assert set(BLOBS) == set(CORPORA) and all(re.fullmatch("[0-9a-f]{40}", blob) for blob in BLOBS.values())
+    tables = DATA_SETS["restor"].tables
+    assert set(tables) - {"questions"} == set(CORPORA)
+    assert all(re.fullmatch("[0-9a-f]{40}", tables[corpus].identity) for corpus in CORPORA)
