@@ -18,8 +18,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from bench.core.contracts import Method, Task
+from bench.core.contracts import Method, Metric, Task
 from bench.core.errors import UserError, unknown
+from bench.core.typed_toml import named_object
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
 
@@ -56,7 +57,7 @@ def load(kind: str, name: str) -> Any:
     known = table(kind)
     if name not in known:
         raise UserError(unknown(kind.removesuffix("s"), name, known, kind))
-    return load_class(name, known[name], Method)
+    return load_named(name, known[name], Metric if kind == "metrics" else Method)
 
 
 def load_task(name: str, tier: str) -> Any:
@@ -67,17 +68,16 @@ def load_task(name: str, tier: str) -> Any:
     if tier not in known[name]:
         remedy = "Leave out --model to run the lab." if tier == "real" else "Name a model with --model."
         raise UserError(f"{name} has no {tier} tier yet; it has: {', '.join(known[name])}. {remedy}")
-    return load_class(name, known[name][tier], Task)
+    return load_named(name, known[name][tier], Task)
 
 
-def load_class(name: str, place: str, base: type) -> Any:
-    """The class at ``module:Class``; `UserError` where a plug-in's isn't there, or isn't derived from ``base``."""
-    module, _, attribute = place.partition(":")
+def load_named(name: str, place: str, base: type) -> Any:
+    """The class derived from ``base``, or the object of it, at ``module:Name``; `UserError` where a plug-in has none."""
     try:
-        found = vars(importlib.import_module(module))[attribute]
-    except (ImportError, KeyError) as error:
+        found = named_object(place)
+    except (ImportError, AttributeError) as error:
         raise UserError(f"The plug-in for '{name}' ({place}) can't be loaded: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(found, base) or (isinstance(found, type) and issubclass(found, base))):
         raise UserError(
             f"The plug-in for '{name}' ({place}) can't be loaded: derive it from bench.api.{base.__name__}."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from bench.core.contracts import Opened
 from bench.core.hashing import folder_hash
+from bench.core.typed_toml import named_object
 from bench.core.types import Checkpoint
 
 _sealed: set[str] = set()
@@ -85,8 +85,7 @@ class Loader:
 
     def open(self, checkpoint: Checkpoint, device: str) -> Opened:
         """The checkpoint's model and coder, on the device."""
-        module, _, function = self.opens.partition(":")
-        opened: Opened = getattr(importlib.import_module(module), function)(checkpoint, device)
+        opened: Opened = named_object(self.opens)(checkpoint, device)
         return opened
 
 

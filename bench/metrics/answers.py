@@ -26,12 +26,13 @@ question: a text that only repeats it can name an answer that the question holds
 from __future__ import annotations
 
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from bench.core.files import read_toml
 
 
 def words(listed: str) -> frozenset[str]:
@@ -45,7 +46,7 @@ LETTERS = str.maketrans(
 """What decomposition leaves of the Latin letters with strokes and ligatures, and the one sign that is a word."""
 LIST_MARKS, CLAUSE_MARKS = frozenset(",;/"), frozenset(",;:.!?()[]—")
 
-WORDS: dict[str, str] = tomllib.loads(Path(__file__).with_name("answer_words.toml").read_text(encoding="utf-8"))
+WORDS: dict[str, str] = read_toml(Path(__file__).with_name("answer_words.toml"))
 ARTICLES, PREPOSITIONS = words(WORDS["articles"]), words(WORDS["prepositions"])
 DENIALS, AUXILIARIES, UNTRUE = words(WORDS["denials"]), words(WORDS["auxiliaries"]), words(WORDS["untrue"])
 CHANGING, NUMERALS = words(WORDS["changing"]), words(WORDS["numerals"])

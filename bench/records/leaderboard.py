@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from bench.core.record import Record
 from bench.records.files import Broken, load
+from bench.records.markdown import markdown_table, number
 from bench.records.tables import ATTACKS, ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
 
 T = TypeVar("T")
@@ -75,27 +76,11 @@ def check(results: Path, page: Path) -> bool:
     return page.is_file() and page.read_text(encoding="utf-8") == render(loaded.records, loaded.broken)
 
 
-def number(value: float) -> str:
-    """``value`` with about three digits; small ones in powers of ten, as p-values of 1e-19 are read here."""
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size < 0.001:
-        return f"{value:.0e}".replace("e-0", "e-")
-    return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.9995 else f"{value:.3f}"
-
-
 def arrow(goal: Goal) -> str:
     """The goal of a score as an arrow: ``↑``, ``↓``, ``→oracle``, ``→0``; empty where it has none."""
     if goal == "":
         return ""
     return {"up": "↑", "down": "↓", "oracle": "→oracle"}.get(str(goal)) or f"→{goal:g}"
-
-
-def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], rule: str = "--:") -> str:
-    """A table in Markdown, its first column to the left; ``rule`` says where the others stand, by default to the right."""
-    rules = ["---", *(rule for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
 
 
 def seed_list(seeds: Iterable[int]) -> str:
@@ -158,7 +143,7 @@ def _score_table(section: Section, columns: Sequence[Column]) -> str:
         floors = [_spread(section.floors.get(column.name), seeds) for column in columns]
         framing = sum(not row.is_method for row in section.rows)
         lines.insert(framing, ["*noise floor*", str(seeds), *floors, *([""] if ranked else [])])
-    return markdown_table([*head, *(["ranks"] if ranked else [])], lines)
+    return markdown_table([*head, *(["ranks"] if ranked else [])], lines, "--:")
 
 
 def _all_scores(section: Section) -> str:
@@ -174,7 +159,7 @@ def _all_scores(section: Section) -> str:
             cells = [_cell(row, column, row.name in bold) for row in rows]
             floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
             lines.append([f"{_plain(column.name)} {arrow(column.goal)}".strip(), *cells, *floors])
-        parts.append(markdown_table(head, lines))
+        parts.append(markdown_table(head, lines, "--:"))
     return _details("All scores", parts)
 
 
@@ -184,7 +169,7 @@ def _used(section: Section) -> str:
     for row in section.rows:
         costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
         lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in SAW.values()), *costs])
-    return markdown_table(["", *SAW, "tokens trained", "seconds"], lines)
+    return markdown_table(["", *SAW, "tokens trained", "seconds"], lines, "--:")
 
 
 def _advantages(section: Section) -> str:

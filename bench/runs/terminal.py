@@ -18,7 +18,8 @@ def print_table(plan: Plan, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.records.leaderboard import arrow, number
+    from bench.records.leaderboard import arrow
+    from bench.records.markdown import number
     from bench.records.tables import build
 
     keys = {entry.spec.key for entry in plan.entries}

@@ -13,9 +13,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed
 from bench.core.types import Json
 from bench.records.files import load
-from bench.records.leaderboard import number
+from bench.records.markdown import markdown_table, number
 from bench.records.tables import Row, Section, beats, build
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
@@ -25,8 +27,6 @@ from bench.studies.ablations.past import FIXED
 from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
 from bench.studies.ablations.study import derived
 from bench.studies.ablations.study import load as load_studies
-from bench.studies.markdown import markdown_table
-from bench.studies.reading import as_typed, read_toml
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10

@@ -5,10 +5,10 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from bench.records.markdown import markdown_table
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, Place, Point, Study
 from bench.studies.ablations.past import lengths
-from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import UserError, unknown
+from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed, named_object
 from bench.studies.ablations.base import Ablation
 from bench.studies.ablations.experiment import Experiment
-from bench.studies.reading import as_typed, named_object, read_toml
 
 FILE = Path(__file__).with_name("ablations.toml")
 CODE = ("points", "derive", "draw", "extra", "gather", "table")

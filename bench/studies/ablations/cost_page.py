@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from bench.records.markdown import duration, markdown_table, scaled
 from bench.runs.estimate import BYTES_PER_PARAMETER
 from bench.studies.ablations.base import Study
 from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, Cost, Rules, held_out, ladder, predict, rules
 from bench.studies.ablations.extrapolation import TEXTS, larger
-from bench.studies.markdown import duration, markdown_table, scaled
 
 
 def between(values: Sequence[float], unit: str) -> str:
@@ -92,7 +92,7 @@ def nearness(study: Study) -> str:
 
 def trend_cell(found: Trend) -> str:
     """``0.21 → 0.12 (−0.06 [−0.08, −0.05])``."""
-    from bench.records.leaderboard import number
+    from bench.records.markdown import number
 
     change = signed(fmean(found.slopes))
     if len(found.slopes) > 1:

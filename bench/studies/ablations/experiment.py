@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from bench.core.errors import UserError
 from bench.core.files import write_text
+from bench.core.typed_toml import named_object
 from bench.core.types import Json
-from bench.studies.reading import named_object
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed
 from bench.engines.training.flops import PER_ENTRY
+from bench.records.markdown import duration, markdown_table, scaled
 from bench.runs.estimate import BYTES_PER_PARAMETER
 from bench.studies.ablations.costing import WEIGHT_BYTES, Rules
-from bench.studies.markdown import duration, markdown_table, scaled
-from bench.studies.reading import as_typed, read_toml
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.core.types import Json
+from bench.records.markdown import markdown_table, mean_and_range
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study
 from bench.studies.ablations.settings import AS_IT_IS, away
-from bench.studies.markdown import markdown_table, mean_and_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from bench.records.markdown import markdown_table
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, lines_of
 from bench.studies.ablations.past import forget_only, lengths
-from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,8 @@ def draw_surface(study: Study, ablation: Ablation) -> Figure:
 
 def surface(axes: Axes, study: Study, score: str) -> None:
     """One map: means over seeds, with their numbers."""
-    from bench.records.leaderboard import arrow, number
+    from bench.records.leaderboard import arrow
+    from bench.records.markdown import number
 
     means = {
         (line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines_of(study) if "alpha" in line.at

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bench.core.types import Json
+from bench.records.markdown import markdown_table
 from bench.records.plots import COLOURS, DPI, MARKERS
-from bench.studies.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def table(results: Sequence[Json]) -> str:
 
 def table_of_numbers(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns but the first are aligned to the right."""
-    return markdown_table(head, body, ["---", *["---:"] * (len(head) - 1)])
+    return markdown_table(head, body, "---:")
 
 
 def draw(results: Sequence[Json]) -> Figure:

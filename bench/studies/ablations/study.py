@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.core.errors import UserError, collect
 from bench.core.files import write_text
@@ -14,14 +14,11 @@ from bench.core.hashing import digest
 from bench.core.record import Record
 from bench.core.types import Json
 from bench.records.leaderboard import arrow
+from bench.records.markdown import markdown_table, mean_and_range
 from bench.records.publish import faults
 from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations.base import FRAME, Ablation, Finding, Line, Place, Study, lines_of
 from bench.studies.ablations.drawing import draw_lines
-from bench.studies.markdown import markdown_table, mean_and_range
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA = 1
 SHARED = ("metrics", "absent", "provenance", "facts")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bench.studies.reading import as_typed, read_toml
+from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed
 
 NR = "NR"
 """A number that was not recovered."""

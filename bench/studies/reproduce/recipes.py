@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError, unknown
-from bench.studies.reading import as_typed, read_toml
+from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed
 from bench.studies.reproduce.published import DATA, TABLES
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Assumption, Panel, Recipe
 

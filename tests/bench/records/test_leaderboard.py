@@ -11,7 +11,8 @@ import pytest
 
 from bench.records import files
 from bench.records.files import Broken
-from bench.records.leaderboard import arrow, check, first_in_bold, number, render
+from bench.records.leaderboard import arrow, check, first_in_bold, render
+from bench.records.markdown import number
 from bench.records.tables import build
 from tests.factories import record, study
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.records import files
+from bench.records.markdown import duration, scaled
 from bench.studies.ablations import catalogue, cost, study
 from bench.studies.ablations.base import Finding, Place, Study
 from bench.studies.ablations.cost_page import Trend, report, slope, trend, trend_cell
@@ -24,7 +25,6 @@ from bench.studies.ablations.costing import (
     rules,
 )
 from bench.studies.ablations.extrapolation import WORKLOAD
-from bench.studies.markdown import duration, scaled
 from tests.factories import record
 
 PARAMETERS = {96: 290_400, 128: 493_696, 192: 1_060_032, 256: 1_839_360}

@@ -12,10 +12,10 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.hashing import file_hash
 from bench.records.leaderboard import arrow
+from bench.records.markdown import mean_and_range
 from bench.studies.ablations import catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, Study, lines_of
-from bench.studies.markdown import mean_and_range
 from tests.factories import ablation_study, finding, place
 
 RUNS = [name for name in catalogue.TABLE if isinstance(catalogue.load(name), Ablation)]

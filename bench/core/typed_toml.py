@@ -1,24 +1,17 @@
-"""Data files of the studies (TOML), read as the types that they are said to hold."""
+"""Tables of a data file (TOML) as the types that they are said to hold, and objects that a text names."""
 
 from __future__ import annotations
 
 import importlib
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file, unchecked."""
-    return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
 def named_object(text: str) -> Any:
-    """What a text ``module:name`` of a data file means; the module is loaded only now."""
+    """The object that a text ``module:name`` names; its module is loaded only now."""
     module, _, name = text.partition(":")
     return getattr(importlib.import_module(module), name)
 

@@ -1,18 +1,17 @@
-"""Markdown of the studies' pages."""
+"""Markdown of pages: tables, numbers and quantities as they stand in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from bench.records.leaderboard import number
-
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
-def markdown_table(head: Sequence[str], body: Iterable[Sequence[str]], rule: Sequence[str] = ()) -> str:
-    """A Markdown table; ``rule`` has the alignment of each column, such as ``---:``, all left where it is empty."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule or ["---"] * len(head), *body))
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], rule: str = "---") -> str:
+    """A table in Markdown, its first column to the left; ``rule`` says where the others stand, such as ``--:``."""
+    rules = ["---", *(rule for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
 
 
 def mean_and_range(values: Sequence[float]) -> str:
@@ -41,3 +40,13 @@ def duration(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def number(value: float) -> str:
+    """``value`` with about three digits; small ones in powers of ten, as p-values of 1e-19 are read here."""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 0.001:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.9995 else f"{value:.3f}"

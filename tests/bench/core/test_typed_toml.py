@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import pytest
 
-from bench.studies.reading import as_typed, read_toml
+from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed
+from tests.paths import ROOT
 
-FILES = sorted((Path(__file__).parents[3] / "bench/studies").rglob("*.toml"))
+FILES = sorted((ROOT / "bench" / "studies").rglob("*.toml"))
 
 
 @dataclass(frozen=True)
