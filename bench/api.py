@@ -1,9 +1,9 @@
 """All that a plug-in imports: methods, tasks and metrics, and what they are made of. Loads no torch.
 
 A method is a `Method`: frozen fields, `summary`, `needs` and `unlearn(request, ctx)`. It trains with `Recipe` and
-`Stream`s of a `Loss`, or adds checkpoints up as `Term`s; `streams`, `descent` and `retain_rows` are the usual rows and
+`Stream`s of a `Loss`, or adds checkpoints up as `Term`s; `make_streams`, `descent` and `retain_rows` are the usual rows and
 losses. A task is a `Task`: fields, `summary`, `metrics`, `prepare` and `outline`; it makes a `Scenario` of `Example`s,
-`Probe`s and `Metric`s for a `Setting`. Mistakes of the user are a `UserError`, a score that can't be had is `Absent`, and
+`Probe`s and `Metric`s for a `TaskInputs`. Mistakes of the user are a `UserError`, a score that can't be had is `Absent`, and
 a need that can't be met is `Unmet`. `bench.conformance` checks all of them.
 """
 
@@ -22,17 +22,17 @@ from bench.core.contracts import (
     Recipe,
     Scenario,
     Schedule,
-    Setting,
     Stream,
     Suite,
     Task,
     TaskContext,
+    TaskInputs,
     Term,
-    product,
     too_small,
 )
-from bench.core.errors import Absent, Unmet, UserError, unknown
+from bench.core.errors import Absent, Unmet, UserError, unknown_name
 from bench.core.record import Score
+from bench.core.settings import combinations_of
 from bench.core.types import (
     Checkpoint,
     Example,
@@ -45,7 +45,7 @@ from bench.core.types import (
     Validation,
     data_hash,
 )
-from bench.engines.training.losses import Ascent, NextToken, descent, retain_rows, sample_like, streams
+from bench.engines.training.losses import Ascent, NextToken, descent, make_streams, retain_rows, sample_like
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.membership import attack_probes, attacks
@@ -86,11 +86,11 @@ __all__ = [
     "Scenario",
     "Schedule",
     "Score",
-    "Setting",
     "Stream",
     "Suite",
     "Task",
     "TaskContext",
+    "TaskInputs",
     "Term",
     "Unmet",
     "UserError",
@@ -100,6 +100,7 @@ __all__ = [
     "attack_probes",
     "attacks",
     "collapsed",
+    "combinations_of",
     "data_hash",
     "descent",
     "exact_memorization",
@@ -107,20 +108,19 @@ __all__ = [
     "forget_quality",
     "kl",
     "kl_floors",
+    "make_streams",
     "mean_logp",
     "mean_loss",
     "model_utility",
     "normalised_probability",
     "option_logprob",
     "probability",
-    "product",
     "retain_rows",
-    "row_means",
     "rouge_l",
+    "row_means",
     "sample_like",
-    "streams",
     "token_hits",
     "too_small",
     "truth_ratio",
-    "unknown",
+    "unknown_name",
 ]

@@ -21,14 +21,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Setting, Stream, Task
+from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Stream, Task, TaskInputs
 from bench.core.errors import Absent
-from bench.core.hashing import canonical, digest, folder_hash
+from bench.core.hashing import canonical_json, hash_checkpoint, hash_json
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
 from bench.engines.training.losses import descent
 from bench.metrics import score_all
-from bench.metrics.rouge import overlap
+from bench.metrics.rouge import count_overlap
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger, for_method
 from bench.runs.store import Store
@@ -40,7 +40,7 @@ TASK_OWES = ("summary", "metrics", "prepare", "outline")
 """What has no default in the base classes."""
 WORDS = ("Q:", "A:", "?", *(f"w{i}" for i in range(32)))
 """Vocabulary of the tiny world that methods are tried on."""
-LAB = Setting("lab")
+LAB = TaskInputs("lab")
 Problems = Iterator[str]
 
 
@@ -48,31 +48,31 @@ def check_method(cls: type, **params: Any) -> None:
     """The declaration of a method, and two runs of it with ``params`` on a tiny model: a minute of its own is a bug."""
     check_declared(cls)
     with TemporaryDirectory() as folder:
-        fail(cls, unlearning(cls, cls(**params), Path(folder)))
+        raise_if_any(cls, unlearning(cls, cls(**params), Path(folder)))
 
 
 def check_declared(cls: type) -> None:
     """The declaration alone: the dataclass, its documentation, presets and search spaces."""
-    fail(cls, [*component(cls, Method, METHOD_OWES)])
-    fail(cls, [*declared_method(cls)])
+    raise_if_any(cls, [*check_component(cls, Method, METHOD_OWES)])
+    raise_if_any(cls, [*declared_method(cls)])
 
 
-def check_task(cls: type, setting: Setting = LAB, **params: Any) -> None:
+def check_task(cls: type, setting: TaskInputs = LAB, **params: Any) -> None:
     """The declaration of a task and its scenario with ``params``: rows, probes, metrics, and, where there is a model
     to start from, what its checkpoints are trained on.
     """
-    fail(cls, [*component(cls, Task, TASK_OWES)])
-    fail(cls, [*declared_task(cls, Setting(setting.tier))])
+    raise_if_any(cls, [*check_component(cls, Task, TASK_OWES)])
+    raise_if_any(cls, [*declared_task(cls, TaskInputs(setting.tier))])
     with TemporaryDirectory() as folder:
-        made = [prepared(cls(**params), setting, Path(folder) / str(i), seed) for i, seed in enumerate((0, 0, 1))]
+        made = [prepare_traced(cls(**params), setting, Path(folder) / str(i), seed) for i, seed in enumerate((0, 0, 1))]
         scenario = made[0].scenario
-        fail(cls, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, cls(**params))])
-        fail(cls, seeded([trace.scenario for trace in made], setting))
+        raise_if_any(cls, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, cls(**params))])
+        raise_if_any(cls, seeded([trace.scenario for trace in made], setting))
         if setting.tier == "lab" or setting.model_path:
-            fail(cls, checkpoints_apart(made[0]))
+            raise_if_any(cls, checkpoints_apart(made[0]))
 
 
-def fail(cls: type, problems: Iterable[str]) -> None:
+def raise_if_any(cls: type, problems: Iterable[str]) -> None:
     """AssertionError with all of ``problems``, if there is one."""
     found = list(problems)
     assert not found, f"{cls.__module__}.{cls.__qualname__}:\n" + "\n".join(f"- {problem}" for problem in found)
@@ -81,7 +81,7 @@ def fail(cls: type, problems: Iterable[str]) -> None:
 # What a component is
 
 
-def component(cls: Any, base: type, owed: Sequence[str]) -> Problems:
+def check_component(cls: Any, base: type, owed: Sequence[str]) -> Problems:
     """A frozen dataclass derived from ``base``, whose fields have plain defaults and say what they mean."""
     own = {name for kind in cls.__mro__ if not issubclass(base, kind) for name in vars(kind)}
     yield from (f"it lacks '{name}'" for name in owed if name not in own)
@@ -110,9 +110,9 @@ def component(cls: Any, base: type, owed: Sequence[str]) -> Problems:
         yield "summary is one line that says what it is"
 
 
-def refused(cls: type, params: Mapping[str, Any], what: str) -> list[str]:
+def refused_params(cls: type, params: Mapping[str, Any], what: str) -> list[str]:
     """What is wrong with ``params`` laid over the defaults."""
-    known = registry.defaults(cls)
+    known = registry.default_params(cls)
     found = [f"{what} sets '{name}', which is no field" for name in params if name not in known]
     for name in (name for name in params if name in known):
         given, default = params[name], known[name]
@@ -124,14 +124,14 @@ def refused(cls: type, params: Mapping[str, Any], what: str) -> list[str]:
 
 def declared_method(cls: Any) -> Problems:
     """Needs, presets, variants, search spaces."""
-    yield from refused(cls, {}, "the default setting")
+    yield from refused_params(cls, {}, "the default setting")
     if not isinstance(cls.needs, frozenset) or not cls.needs <= NEEDS:
         yield f"needs is a frozenset of {sorted(NEEDS)}, not {cls.needs!r}"
     for name, preset in cls.presets.items():
         if not isinstance(preset, Preset) or not preset.source.strip():
             yield f"preset '{name}' must be a Preset with its source: the paper and table, or the search that chose it"
             continue
-        yield from refused(cls, preset.params, f"preset '{name}'")
+        yield from refused_params(cls, preset.params, f"preset '{name}'")
     for variant in cls.variants:
         if not any(name == variant or name.endswith(f"-{variant}") for name in cls.presets):
             yield f"variant '{variant}' has no preset"
@@ -139,8 +139,8 @@ def declared_method(cls: Any) -> Problems:
         if not settings:
             yield f"the search space of '{place}' is empty"
         for i, setting in enumerate(settings):
-            yield from refused(cls, setting, f"setting {i} of the search space of '{place}'")
-        whole = [digest({**registry.defaults(cls), **setting}) for setting in settings]
+            yield from refused_params(cls, setting, f"setting {i} of the search space of '{place}'")
+        whole = [hash_json({**registry.default_params(cls), **setting}) for setting in settings]
         if len(set(whole)) < len(whole):
             yield f"the search space of '{place}' tries a setting twice"
     count = cls().rows(100, 400)
@@ -148,12 +148,12 @@ def declared_method(cls: Any) -> Problems:
         yield f"rows(100, 400) is {count!r}: it must be a whole number, the rows through a forward and backward pass"
 
 
-def declared_task(cls: Any, setting: Setting) -> Problems:
+def declared_task(cls: Any, setting: TaskInputs) -> Problems:
     """Defaults, metrics, what is offered, sizes."""
-    yield from refused(cls, {}, "the default setting")
+    yield from refused_params(cls, {}, "the default setting")
     task = cls()
     metrics = task.metrics()
-    if not metrics or repeated(metric.name for metric in metrics):
+    if not metrics or find_repeated(metric.name for metric in metrics):
         yield "metrics() must be there, each name once"
     if not task.offers(setting) <= NEEDS:
         yield f"offers is a frozenset of {sorted(NEEDS)}"
@@ -165,7 +165,7 @@ def declared_task(cls: Any, setting: Setting) -> Problems:
         yield "the outline has a size of 0 or less"
 
 
-def repeated(texts: Iterable[str]) -> list[str]:
+def find_repeated(texts: Iterable[str]) -> list[str]:
     """What occurs more than once, sorted."""
     seen: set[str] = set()
     return sorted({text for text in texts if text in seen or seen.add(text)})  # type: ignore[func-returns-value]
@@ -175,7 +175,7 @@ def repeated(texts: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Place:
+class TinyScenario:
     """A tiny scenario that a method can work in: the request, and what it was made in."""
 
     request: Request
@@ -202,15 +202,15 @@ def tiny_rows(side: str, first: int, count: int = 6) -> tuple[Example, ...]:
 def tiny_checkpoint(folder: Path, seed: int = 0, width: int = 16, label: str = "") -> Checkpoint:
     """A two-layer Llama with random weights over the tiny world's words, written to ``folder``."""
     from bench.engines.loaders import checkpoint_at
-    from bench.engines.training.trainer import save
+    from bench.engines.training.trainer import save_model
     from bench.lab.model import small_llama, word_tokenizer
 
     tokenizer = word_tokenizer(WORDS)
-    save(small_llama(len(tokenizer), width, layers=2, positions=64, seed=seed), tokenizer, folder)
+    save_model(small_llama(len(tokenizer), width, layers=2, positions=64, seed=seed), tokenizer, folder)
     return checkpoint_at(folder, label)
 
 
-def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> Place:
+def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> TinyScenario:
     """A request with a history of two checkpoints and a target trained on forget and retain rows."""
     forget, retain = tiny_rows("forget", 0), tiny_rows("retain", 8, 12)
     held = Validation(tiny_rows("v-forget", 20, 2), tiny_rows("v-retain", 22, 2), tiny_rows("v-world", 24, 2))
@@ -227,7 +227,7 @@ def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> Place:
         history if "history" in needs else None,
         instructions=tiny_rows("told-to", 26, 4) if "instructions" in needs else (),
     )
-    return Place(request, folder)
+    return TinyScenario(request, folder)
 
 
 def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
@@ -244,10 +244,10 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
             return
         results.append(result)
     for checkpoint in given:
-        if folder_hash(Path(checkpoint.path)) != checkpoint.hash:
+        if hash_checkpoint(Path(checkpoint.path)) != checkpoint.hash:
             yield f"unlearn changed the files of the {checkpoint.label or 'given checkpoint'}: it must leave them alone"
     first, second = results
-    if folder_hash(Path(first.path)) != first.hash:
+    if hash_checkpoint(Path(first.path)) != first.hash:
         yield "the returned checkpoint's hash is not that of its files (take it from ctx.train or ctx.combine)"
     if first.hash != second.hash:
         yield "the same seed gave other weights the second time: draw from ctx.seed and from lists, never from a set"
@@ -306,25 +306,25 @@ class Trace:
     work: Tracer
 
 
-def prepared(task: Any, setting: Setting, folder: Path, seed: int = 0) -> Trace:
+def prepare_traced(task: Any, setting: TaskInputs, folder: Path, seed: int = 0) -> Trace:
     """The scenario of ``task`` over a store in ``folder``; no checkpoint is built yet."""
     work = Tracer(Store(folder), seed=seed, provenance={})
     return Trace(task.prepare(work, setting), work)
 
 
-def content(example: Example) -> str:
+def row_content(example: Example) -> str:
     """What a row says, whatever its id and template."""
-    return canonical({key: value for key, value in example.payload.items() if key != "template"})
+    return canonical_json({key: value for key, value in example.payload.items() if key != "template"})
 
 
-def contents(rows: Iterable[Example]) -> set[str]:
+def row_contents(rows: Iterable[Example]) -> set[str]:
     """What the rows say."""
-    return {content(row) for row in rows}
+    return {row_content(row) for row in rows}
 
 
-def shared(one: Iterable[Example], other: Iterable[Example], what: str) -> Problems:
+def shared_texts(one: Iterable[Example], other: Iterable[Example], what: str) -> Problems:
     """A sentence when two lists of rows have a text in common."""
-    if both := sorted(contents(one) & contents(other)):
+    if both := sorted(row_contents(one) & row_contents(other)):
         yield f"{what}: {len(both)} rows, the first is {both[0]}"
 
 
@@ -337,32 +337,32 @@ def rows_apart(scenario: Scenario) -> Problems:
     """Forget and retain, oracle and forget, validation and probes have nothing in common; ids are unique."""
     sides = {"forget": scenario.forget, "retain": scenario.retain, "oracle_rows": scenario.oracle_rows}
     for name, rows in (sides | vars(scenario.validation)).items():
-        if again := repeated(row.id for row in rows):
+        if again := find_repeated(row.id for row in rows):
             yield f"{name} has the id '{again[0]}' twice"
     for name in ("retain", "oracle_rows"):
         if both := sorted({row.id for row in scenario.forget} & {row.id for row in sides[name]}):
             yield f"forget and {name} share the id '{both[0]}'"
-        yield from shared(scenario.forget, sides[name], f"forget and {name} share texts")
+        yield from shared_texts(scenario.forget, sides[name], f"forget and {name} share texts")
     if not scenario.forget:
         yield "there is nothing to forget"
     for probe in scenario.probes:
-        yield from shared(
+        yield from shared_texts(
             held_rows(scenario.validation), probe.examples, f"the probe '{probe.name}' asks validation rows"
         )
     trained = scenario.forget + scenario.retain + scenario.oracle_rows
-    yield from shared(scenario.validation.unseen, trained, "validation.unseen holds rows that are trained on")
+    yield from shared_texts(scenario.validation.unseen, trained, "validation.unseen holds rows that are trained on")
 
 
 def probes_sound(scenario: Scenario) -> Problems:
     """Unique names and ids, known kinds, texts for every role."""
     from bench.engines.measuring.measure import KINDS
 
-    if again := repeated(probe.name for probe in scenario.probes):
+    if again := find_repeated(probe.name for probe in scenario.probes):
         yield f"two probes are called '{again[0]}'"
     for probe in scenario.probes:
         if probe.kind not in KINDS:
             yield f"the probe '{probe.name}' is of the unknown kind '{probe.kind}'; there are {', '.join(KINDS)}"
-        if again := repeated(row.id for row in probe.examples):
+        if again := find_repeated(row.id for row in probe.examples):
             yield f"the probe '{probe.name}' has the id '{again[0]}' twice"
         if not probe.examples:
             yield f"the probe '{probe.name}' has no examples"
@@ -377,7 +377,7 @@ def probes_sound(scenario: Scenario) -> Problems:
 def scores_sound(scenario: Scenario, task: Any) -> Problems:
     """Every metric can be had from the probes alone, and the named columns are metrics."""
     metrics = [metric.name for metric in scenario.metrics]
-    if again := repeated(metrics):
+    if again := find_repeated(metrics):
         yield f"two metrics are called '{again[0]}'"
     if metrics != [metric.name for metric in task.metrics()]:
         yield "the scenario's metrics are not those of metrics(): scores could not be computed again"
@@ -420,12 +420,12 @@ def declared_metric(metric: Metric) -> Problems:
 def metrics_sound(metrics: Sequence[Metric], probes: Sequence[Probe]) -> Problems:
     """Every metric can be had from the probes alone, by a pure function that is absent where nothing was asked."""
     labels = ("oracle-0", "oracle-1")
-    oracles = [Responses(label, made_up(probes, label, [o for o in labels if o != label])) for label in labels]
-    model = Responses("model", made_up(probes, "model", labels))
-    before = digest(model.to_json())
+    oracles = [Responses(label, invent_responses(probes, label, [o for o in labels if o != label])) for label in labels]
+    model = Responses("model", invent_responses(probes, "model", labels))
+    before = hash_json(model.to_json())
     scored = score_all(metrics, model, oracles)
     yield from (f"the metric '{name}' can't be had from the probes: {why}" for name, why in scored.absent.items())
-    if digest(model.to_json()) != before:
+    if hash_json(model.to_json()) != before:
         yield "a metric changes the responses that it is given"
     again = score_all(metrics, backwards(model), [backwards(oracle) for oracle in oracles])
     units = {metric.name: metric.unit for metric in metrics}
@@ -455,22 +455,27 @@ def backwards(responses: Responses) -> Responses:
     return dataclasses.replace(responses, rows=rows)
 
 
-def made_up(probes: Sequence[Probe], checkpoint: str, others: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+def invent_responses(
+    probes: Sequence[Probe], checkpoint: str, others: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
     """Responses as a model of no merit would give them: their form is right, their numbers are drawn."""
     return {
         probe.name: {
-            row.id: invent(probe, row, random.Random(f"{checkpoint}/{probe.name}/{row.id}"), others)
+            row.id: invent_row(probe, row, random.Random(f"{checkpoint}/{probe.name}/{row.id}"), others)
             for row in probe.examples
         }
         for probe in probes
     }
 
 
-def invent(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]) -> dict[str, Any]:
+def invent_row(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]) -> dict[str, Any]:
     """One row of responses."""
     if probe.kind == "generate":
         words = row.payload["answer"].split()
-        return {"text": "", "counts": overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])}
+        return {
+            "text": "",
+            "counts": count_overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"]),
+        }
     if probe.kind == "classes":
         parts = [rng.random() for _ in range(4)]
         logps = [log(part / sum(parts)) for part in parts]
@@ -496,10 +501,10 @@ def invent(probe: Probe, row: Example, rng: random.Random, others: Sequence[str]
 def fingerprint(scenario: Scenario) -> str:
     """Hash of every row that a scenario trains on or asks."""
     rows = [scenario.forget, scenario.retain, held_rows(scenario.validation), *(p.examples for p in scenario.probes)]
-    return digest([data_hash(part) for part in rows])
+    return hash_json([data_hash(part) for part in rows])
 
 
-def seeded(made: Sequence[Scenario], setting: Setting) -> Problems:
+def seeded(made: Sequence[Scenario], setting: TaskInputs) -> Problems:
     """Seeds 0, 0 and 1: the same rows twice, and in the lab other rows the third time."""
     first, second, third = map(fingerprint, made)
     if first != second:
@@ -520,17 +525,17 @@ def checkpoints_apart(trace: Trace) -> Problems:
     if scenario.history:
         scenario.history()
     past = seen_since()
-    yield from shared(scenario.forget, past, "the history has seen forget rows")
+    yield from shared_texts(scenario.forget, past, "the history has seen forget rows")
     oracles = [build() for build in scenario.oracles]
     seen = seen_since()
-    yield from shared(scenario.forget, seen, "an oracle has seen forget rows")
-    if contents(seen) != contents(scenario.oracle_rows):
+    yield from shared_texts(scenario.forget, seen, "an oracle has seen forget rows")
+    if row_contents(seen) != row_contents(scenario.oracle_rows):
         yield "oracle_rows are not the rows that the oracles are trained on"
     target = scenario.target()
     seen += seen_since()
-    if not contents(scenario.forget) <= contents(seen):
+    if not row_contents(scenario.forget) <= row_contents(seen):
         yield "the target was not trained on every forget row"
-    yield from shared(scenario.validation.unseen, past + seen, "validation.unseen holds rows that are trained on")
+    yield from shared_texts(scenario.validation.unseen, past + seen, "validation.unseen holds rows that are trained on")
     if len(oracles) < 2:
         yield "there are fewer than two oracles: without their distance there is no noise floor"
     if len({checkpoint.hash for checkpoint in (target, *oracles)}) <= len(oracles):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.core.contracts import Context, Method, Recipe
-from bench.core.errors import unknown
+from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import descent, retain_rows, streams
+from bench.engines.training.losses import descent, make_streams, retain_rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Finetune(Method):
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
         return [
-            unknown(f"value of finetune.{name}", getattr(self, name), allowed)
+            unknown_name(f"value of finetune.{name}", getattr(self, name), allowed)
             for name, allowed in (("rows_of", ("retain", "forget")), ("retain", ("all", "forget")))
             if getattr(self, name) not in allowed
         ]
@@ -60,4 +60,6 @@ class Finetune(Method):
         )
         schedule = "constant" if self.until else "cosine"
         recipe = Recipe(self.steps, self.lr, schedule=schedule, until=self.until)
-        return ctx.train(request.target, streams(chosen, descent(), self.batch, self.text_batch), recipe, "theta_1")
+        return ctx.train(
+            request.target, make_streams(chosen, descent(), self.batch, self.text_batch), recipe, "theta_1"
+        )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bench.core.contracts import Context, Method, Recipe
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import Ascent, streams
+from bench.engines.training.losses import Ascent, make_streams
 
 
 @dataclass(frozen=True)
@@ -31,5 +31,5 @@ class GradientAscent(Method):
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of ascent."""
-        rows = streams(request.forget, Ascent(), self.batch, self.text_batch)
+        rows = make_streams(request.forget, Ascent(), self.batch, self.text_batch)
         return ctx.train(request.target, rows, Recipe(self.steps, self.lr), "ga")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bench.core.contracts import Context, Method, Recipe
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import Ascent, descent, retain_rows, streams
+from bench.engines.training.losses import Ascent, descent, make_streams, retain_rows
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,6 @@ class GradDiff(Method):
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of both."""
         kept = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
-        rows = streams(request.forget, Ascent(), self.batch, self.text_batch)
-        rows += streams(kept, descent(), self.batch, self.text_batch, self.retain_weight)
+        rows = make_streams(request.forget, Ascent(), self.batch, self.text_batch)
+        rows += make_streams(kept, descent(), self.batch, self.text_batch, self.retain_weight)
         return ctx.train(request.target, rows, Recipe(self.steps, self.lr), "graddiff")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.assets.history import choose
+from bench.assets.history import choose_moment
 from bench.core.contracts import Context, Method, Recipe, Term
-from bench.core.errors import Unmet, unknown
+from bench.core.errors import Unmet, unknown_name
 from bench.core.types import Checkpoint, Example, Request
 from bench.engines.loaders import checkpoint_at
-from bench.engines.training.influence import compare, describe, rank_correlation, write_shuffled
-from bench.engines.training.losses import descent, sample_like, streams
+from bench.engines.training.influence import compare_rounding, describe_weights, rank_correlation, write_shuffled
+from bench.engines.training.losses import descent, make_streams, sample_like
 
 OFFICIAL_BATCH, OFFICIAL_PASSES = 4, 10
 """The authors' script: its gradient accumulation never reaches the Trainer, so that four rows make a step."""
@@ -66,7 +66,7 @@ class MSA(Method):
 
     def problems(self) -> list[str]:
         """What is wrong with the parameters."""
-        from bench.assets.history import problems as rule_problems
+        from bench.assets.history import rule_problems
 
         found = [
             f"msa.{name} must not be negative."
@@ -75,7 +75,7 @@ class MSA(Method):
         ]
         found += [f"msa.before: {problem}" for problem in rule_problems(self.before)]
         return found + [
-            unknown(f"value of msa.{name}", getattr(self, name), allowed)
+            unknown_name(f"value of msa.{name}", getattr(self, name), allowed)
             for name, allowed in CHOICES.items()
             if getattr(self, name) not in allowed
         ]
@@ -109,20 +109,20 @@ class MSA(Method):
         """Four terms: target, - alpha theta_1, + beta theta_2, + (alpha - beta) theta_0."""
         if request.history is None:
             raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
-        before = choose(request.history, self.before).checkpoint
+        before = choose_moment(request.history, self.before).checkpoint
         sample = sample_like(request.retain, request.forget, ctx.seed)
         recipe = self.schedule(len(request.forget))
         batch, text_batch = (OFFICIAL_BATCH,) * 2 if self.recipe == "official" else (self.batch, self.text_batch)
 
         def tuned(rows: Sequence[Example], label: str, recipe: Recipe = recipe) -> Checkpoint:
-            return ctx.train(before, streams(rows, descent(), batch, text_batch), recipe, label)
+            return ctx.train(before, make_streams(rows, descent(), batch, text_batch), recipe, label)
 
         learnt = sample if self.vector == "others" else request.forget
         forget_tuned = tuned(learnt, "theta_1")
         if self.recipe == "official":
             exact = tuned(learnt, "theta_1 in float32", replace(recipe, dtype="float32"))
             rounded = ctx.cast(before, "bfloat16")
-            ctx.note(rounding=compare(forget_tuned, rounded, exact, before))
+            ctx.note(rounding=compare_rounding(forget_tuned, rounded, exact, before))
             before = rounded  # what the vectors were trained from: its own rounding must cancel
         if self.vector in ("random", "shuffled"):
             forget_tuned = ctx.scrambled(before, forget_tuned, self.vector)
@@ -147,7 +147,7 @@ class MSA(Method):
         first, last = at(before), at(request.target)
         weights = ctx.combine([Term(0.5, first), Term(0.5, last)], "influence weights")
         ctx.note(
-            influence=describe(weights)
+            influence=describe_weights(weights)
             | {
                 "rank_correlation_with_target": rank_correlation(first, last),
                 "rank_correlation_with_last": rank_correlation(first, at(request.history.last.checkpoint)),

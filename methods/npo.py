@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Method, Recipe
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import descent, retain_rows, streams
+from bench.engines.training.losses import descent, make_streams, retain_rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,6 +84,6 @@ class NPO(Method):
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of both."""
         kept = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
-        rows = streams(request.forget, NPOLoss(self.beta, self.per_token), self.batch, self.text_batch)
-        rows += streams(kept, descent(), self.batch, self.text_batch, self.retain_weight)
+        rows = make_streams(request.forget, NPOLoss(self.beta, self.per_token), self.batch, self.text_batch)
+        rows += make_streams(kept, descent(), self.batch, self.text_batch, self.retain_weight)
         return ctx.train(request.target, rows, Recipe(self.steps, self.lr), "npo")

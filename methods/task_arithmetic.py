@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bench.core.contracts import Context, Method, Recipe
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import descent, streams
+from bench.engines.training.losses import descent, make_streams
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,6 @@ class TaskArithmetic(Method):
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """Two terms: (1 + alpha) target - alpha theta_F."""
-        rows = streams(request.forget, descent(), self.batch, self.text_batch)
+        rows = make_streams(request.forget, descent(), self.batch, self.text_batch)
         tuned = ctx.train(request.target, rows, Recipe(self.steps, self.lr), "theta_F")
         return ctx.combine([(1 + self.alpha, request.target), (-self.alpha, tuned)], "task-arithmetic")

@@ -3,7 +3,7 @@
 TABLE = {
     "tofu": {"lab": "tasks.tofu:LabTofu", "real": "tasks.tofu:RealTofu"},
     "restor": {"lab": "tasks.restor:LabRestor", "real": "tasks.restor:RealRestor"},
-    "muse-books": {"lab": "tasks.muse_books:LabBooks", "real": "tasks.muse_books:RealMuseBooks"},
+    "muse-books": {"lab": "tasks.muse_books:LabMuseBooks", "real": "tasks.muse_books:RealMuseBooks"},
     "books-public-domain": {"real": "tasks.books_public_domain:BooksPublicDomain"},
     "digits": {"lab": "tasks.digits:Digits"},
     "graph": {"lab": "tasks.graph:Graph"},

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Setting
-from bench.real.muse.tier import RealBooks
+from bench.core.contracts import TaskInputs
+from bench.real.muse.tier import RealBooksTask
 
 
 @dataclass(frozen=True)
-class BooksPublicDomain(RealBooks):
+class BooksPublicDomain(RealBooksTask):
     """Old novels, taught to a model that the user names."""
 
     name: ClassVar[str] = "books-public-domain"
@@ -23,11 +23,11 @@ class BooksPublicDomain(RealBooks):
     )
     stand_in: ClassVar[bool] = True
 
-    def titled(self, setting: Setting) -> str:
+    def titled(self, setting: TaskInputs) -> str:
         """The stand-in's name; nobody shall take it for MUSE-Books."""
         return "books-public-domain (public-domain stand-in; not MUSE)"
 
-    def check(self, setting: Setting) -> list[str]:
+    def check(self, setting: TaskInputs) -> list[str]:
         """What is wrong with the data."""
         if setting.data in ("", "hub"):
             return ["--data: the stand-in isn't on the hub; name its folder."]

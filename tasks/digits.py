@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Outline, Setting
+from bench.core.contracts import Outline, TaskInputs
 from bench.core.types import Checkpoint, Example
-from bench.lab.classes import Classes, Rows, fresh
-from bench.lab.digits import CLASSES, digits
+from bench.lab.classes import ClassesTask, ExampleMaker, make_fresh_network
+from bench.lab.digits import CLASSES, digit_images
 from bench.runs.context import Work
 
 
 @dataclass(frozen=True)
-class Digits(Classes):
+class Digits(ClassesTask):
     """Two convolutions and a hidden layer, trained on some images, then on further ones together with the forget set."""
 
     name: ClassVar[str] = "digits"
@@ -25,24 +25,24 @@ class Digits(Classes):
 
     def start(self, work: Work) -> Checkpoint:
         """The untrained network."""
-        return fresh(work, "ConvNet", {"width": self.width})
+        return make_fresh_network(work, "ConvNet", {"width": self.width})
 
-    def rows_for(self, forget: Sequence[int]) -> Rows:
+    def rows_for(self, forget: Sequence[int]) -> ExampleMaker:
         """An image stays what it is, whatever is to be forgotten."""
 
         def images(numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
-            return tuple(image(number) for number in numbers)
+            return tuple(image_example(number) for number in numbers)
 
         return images
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Two convolutions, a hidden layer of 2x2 pixels, the head."""
         w = self.width
         return self.sized(10 * w + (18 * w + 2) * w + (8 * w + 1) * 4 * w + (4 * w + 1) * CLASSES)
 
 
-def image(number: int) -> Example:
+def image_example(number: int) -> Example:
     """One image of the data set."""
-    data = digits()
+    data = digit_images()
     payload = {"pixels": list(data.pixels[number]), "answer": str(data.labels[number]), "template": "image"}
     return Example(f"image-{number}", payload)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Outline, Setting
-from bench.core.errors import unknown
+from bench.core.contracts import Outline, TaskInputs
+from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Example
-from bench.lab.classes import Classes, Rows, fresh
-from bench.lab.digits import CLASSES, SIDE, digits
+from bench.lab.classes import ClassesTask, ExampleMaker, make_fresh_network
+from bench.lab.digits import CLASSES, SIDE, digit_images
 from bench.runs.context import Work
 
 EDGES = ("keep", "remove")
@@ -22,7 +22,7 @@ MOST_NEIGHBOURS = 50
 
 
 @dataclass(frozen=True)
-class Graph(Classes):
+class Graph(ClassesTask):
     """Two graph convolutions, trained on the classes of some nodes, then of further ones together with the forget set.
 
     With ``edges=keep`` the graph is the same to everybody, and what is forgotten are the nodes' classes. With
@@ -45,30 +45,30 @@ class Graph(Classes):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = [] if self.edges in EDGES else [unknown("value of graph.edges", self.edges, EDGES)]
+        found = [] if self.edges in EDGES else [unknown_name("value of graph.edges", self.edges, EDGES)]
         if not 1 <= self.neighbours <= MOST_NEIGHBOURS:
             found.append(f"graph.neighbours is a number from 1 to {MOST_NEIGHBOURS}, not {self.neighbours}.")
         return found + super().problems()
 
     def start(self, work: Work) -> Checkpoint:
         """The untrained network."""
-        return fresh(work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
+        return make_fresh_network(work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
 
-    def rows_for(self, forget: Sequence[int]) -> Rows:
+    def rows_for(self, forget: Sequence[int]) -> ExampleMaker:
         """A node in the whole graph, or in the one that the forgotten nodes' edges are gone from."""
         gone = {"without": sorted(forget)} if self.edges == "remove" else {}
 
         def nodes(numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
-            return tuple(node(number, {} if whole else gone) for number in numbers)
+            return tuple(node_example(number, {} if whole else gone) for number in numbers)
 
         return nodes
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Two layers."""
         return self.sized((SIDE * SIDE + 1) * self.width + (self.width + 1) * CLASSES)
 
 
-def node(number: int, graph: dict[str, list[int]]) -> Example:
+def node_example(number: int, graph: dict[str, list[int]]) -> Example:
     """One node and its class; ``graph`` says what is missing there."""
-    payload = {"node": number, "answer": str(digits().labels[number]), "template": "node"}
+    payload = {"node": number, "answer": str(digit_images().labels[number]), "template": "node"}
     return Example(f"node-{number}", payload | graph)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from bench.assets.data_sets import as_fetched
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
+from bench.assets.data_sets import is_as_fetched
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, TaskInputs
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.books import Book, continuations, passages, questions, write_library
-from bench.lab.build import Architecture, LabOptions, Pretraining, Taught, fresh
+from bench.lab.books import Book, book_continuations, book_passages, book_questions, write_library
+from bench.lab.build import Architecture, LabOptions, Pretraining, TaughtRows, make_fresh_llama
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -26,7 +26,7 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
-from bench.real.muse.tier import RealBooks
+from bench.real.muse.tier import RealBooksTask
 from bench.runs.context import Work
 
 CHAPTER_WORDS = 79
@@ -40,7 +40,7 @@ SUMMARY = "books learnt to the letter; forget some, with their question sets (MU
 
 
 @dataclass(frozen=True)
-class LabBooks(LabOptions):
+class LabMuseBooks(LabOptions):
     """Generated books of 6 chapters and 12 facts each, learnt by heart."""
 
     forget_books: int = 4
@@ -68,7 +68,7 @@ class LabBooks(LabOptions):
         """Every score of the lab."""
         return METRICS
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The lab's library, its checkpoints and its probes."""
         shelves = {
             "forget": self.forget_books,
@@ -85,14 +85,14 @@ class LabBooks(LabOptions):
             library.vocabulary,
             Schedule(
                 (
-                    Stream(passages(books["world"] + books["further"]), 8, descent()),
-                    Stream(questions(books["world"], (0, 1, 2), "qa-full"), 40, descent()),
+                    Stream(book_passages(books["world"] + books["further"]), 8, descent()),
+                    Stream(book_questions(books["world"], (0, 1, 2), "qa-full"), 40, descent()),
                 ),
                 Recipe(self.history_steps, 3e-3),
             ),
         )
-        world = questions(books["world"], (0, 1, 2))
-        forget, retain = (passages(books[s]) + questions(books[s], FORMS) for s in ("forget", "retain"))
+        world = book_questions(books["world"], (0, 1, 2))
+        forget, retain = (book_passages(books[s]) + book_questions(books[s], FORMS) for s in ("forget", "retain"))
 
         def schedule(rows: Sequence[Example]) -> Schedule:
             texts = tuple(row for row in rows if row.payload["template"] == "text")
@@ -103,16 +103,16 @@ class LabBooks(LabOptions):
             streams = (Stream(texts, 12, descent()), Stream(asked, batch, descent()))
             return Schedule(streams, Recipe(steps, 3e-3))
 
-        all_texts = len(passages(books["forget"] + books["retain"]))
+        all_texts = len(book_passages(books["forget"] + books["retain"]))
         all_asked = len(forget + retain + world) - all_texts
-        later = passages(books["later"]) + questions(books["later"], FORMS) if self.gap_steps else ()
+        later = book_passages(books["later"]) + book_questions(books["later"], FORMS) if self.gap_steps else ()
         made = self.train_stages(
             work,
-            partial(fresh, work, pretraining),
+            partial(make_fresh_llama, work, pretraining),
             pretraining.schedule,
             schedule,
-            Taught(forget + retain, later + retain + world),
-            Taught(retain, later + retain + world),
+            TaughtRows(forget + retain, later + retain + world),
+            TaughtRows(retain, later + retain + world),
             gap_lr=1e-3,
         )
         return Scenario(
@@ -121,12 +121,12 @@ class LabBooks(LabOptions):
             forget=forget,
             retain=retain + world,
             validation=Validation(
-                forget=last_chapters(books["forget"]) + questions(books["forget"], (0,)),
-                retain=last_chapters(books["retain"]) + questions(books["retain"], (0,)),
-                utility=questions(books["world"], (0,)),
-                unseen=last_chapters(books["holdout"]) + questions(books["holdout"], (0,)),
+                forget=last_chapters(books["forget"]) + book_questions(books["forget"], (0,)),
+                retain=last_chapters(books["retain"]) + book_questions(books["retain"], (0,)),
+                utility=book_questions(books["world"], (0,)),
+                unseen=last_chapters(books["holdout"]) + book_questions(books["holdout"], (0,)),
             ),
-            probes=probes(books["forget"], books["retain"], books["holdout"], books["world"]),
+            probes=lab_books_probes(books["forget"], books["retain"], books["holdout"], books["world"]),
             metrics=METRICS,
             oracle_rows=retain + world + later,
             told=self.told(forget, retain + world, work.seed),
@@ -136,7 +136,7 @@ class LabBooks(LabOptions):
             headline=HEADLINE,
         )
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage; a chapter counts as four questions."""
         share = self.retain_books / (self.forget_books + self.retain_books)
         return Outline(
@@ -150,57 +150,66 @@ class LabBooks(LabOptions):
 
 
 @dataclass(frozen=True)
-class RealMuseBooks(RealBooks):
+class RealMuseBooks(RealBooksTask):
     """MUSE-Books itself, or a part of it, taught to a model that the user names."""
 
     name: ClassVar[str] = "muse-books"
     summary: ClassVar[str] = SUMMARY
 
-    def titled(self, setting: Setting) -> str:
+    def titled(self, setting: TaskInputs) -> str:
         """The benchmark's name, and how far the data are known to be the hub's."""
-        return "muse-books" + origin(setting.data)
+        return "muse-books" + origin_of_data(setting.data)
 
 
-def origin(data: str) -> str:
+def origin_of_data(data: str) -> str:
     """How far a folder's texts are known to be the hub's: no hash of them was ever published."""
     if data in ("", "hub"):
         return ""
-    return f" ({'fetched from the hub, hash checked' if as_fetched('muse-books', data) else UNVERIFIED})"
+    return f" ({'fetched from the hub, hash checked' if is_as_fetched('muse-books', data) else UNVERIFIED})"
 
 
 def last_chapters(books: Sequence[Book]) -> tuple[Example, ...]:
     """The last chapter of each book: validation rows."""
-    return tuple(row for row in passages(tuple(books)) if row.id.endswith("-c5"))
+    return tuple(row for row in book_passages(tuple(books)) if row.id.endswith("-c5"))
 
 
-def probed(rows: Sequence[Example]) -> tuple[Example, ...]:
+def without_last_chapters(rows: Sequence[Example]) -> tuple[Example, ...]:
     """All chapters but the last of each book."""
     return tuple(row for row in rows if not row.id.endswith("-c5"))
 
 
-def probes(
+def lab_books_probes(
     forget: tuple[Book, ...], retain: tuple[Book, ...], holdout: tuple[Book, ...], world: tuple[Book, ...]
 ) -> tuple[Probe, ...]:
     """Recitation and question sets of both sides, membership passages, divergence from the oracles, world choices."""
     rest = CHAPTER_WORDS - PROMPT_WORDS
-    asked = {"forget": questions(forget, (2,)), "retain": questions(retain, (2,)), "world": questions(world, (2,))}
-    recited = probed(continuations(forget, PROMPT_WORDS))
+    asked = {
+        "forget": book_questions(forget, (2,)),
+        "retain": book_questions(retain, (2,)),
+        "world": book_questions(world, (2,)),
+    }
+    recited = without_last_chapters(book_continuations(forget, PROMPT_WORDS))
     return (
         Probe("forget_verbatim", "generate", recited, max_new_tokens=rest),
-        Probe("retain_verbatim", "generate", probed(continuations(retain, PROMPT_WORDS)), max_new_tokens=rest),
+        Probe(
+            "retain_verbatim",
+            "generate",
+            without_last_chapters(book_continuations(retain, PROMPT_WORDS)),
+            max_new_tokens=rest,
+        ),
         *(Probe(f"{side}_said", "generate", asked[side], max_new_tokens=6) for side in ("forget", "retain")),
         *(Probe(f"{side}_questions", "logprob", rows) for side, rows in asked.items()),
         Probe("forget_recited", "logprob", recited),
-        *attack_probes(Probe("forget_passages", "logprob", probed(passages(forget)))),
-        *attack_probes(Probe("holdout_passages", "logprob", probed(passages(holdout)))),
-        Probe("retain_passages", "logprob", probed(passages(retain))),
+        *attack_probes(Probe("forget_passages", "logprob", without_last_chapters(book_passages(forget)))),
+        *attack_probes(Probe("holdout_passages", "logprob", without_last_chapters(book_passages(holdout)))),
+        Probe("retain_passages", "logprob", without_last_chapters(book_passages(retain))),
         *(Probe(f"kl_{side}", "divergence", rows) for side, rows in asked.items()),
         Probe("kl_verbatim", "divergence", recited),
-        Probe("world_choice", "lm-eval", choices(asked["world"])),
+        Probe("world_choice", "lm-eval", as_multiple_choice(asked["world"])),
     )
 
 
-def choices(rows: Sequence[Example]) -> tuple[Example, ...]:
+def as_multiple_choice(rows: Sequence[Example]) -> tuple[Example, ...]:
     """Questions as multiple choice: the right value and three of the other answers to the same kind of question."""
     made = []
     for i, row in enumerate(rows):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Scenario, Setting, Suite
+from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskInputs
 from bench.core.errors import Absent, UserError
 from bench.core.record import Score
 from bench.core.types import Probe, Responses
@@ -20,8 +20,8 @@ from bench.metrics.divergence import distances
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength
 from bench.metrics.truth import forget_quality
-from bench.real.qa import QaRows, read
-from bench.real.scenario import Prompted, parameters_of
+from bench.real.qa import QaRows, read_qa_rows
+from bench.real.scenario import PromptedOptions, count_parameters
 from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
 from bench.runs.context import Work
 
@@ -32,7 +32,7 @@ NOMINAL = {"forget": 100, "retain": 400}
 
 
 @dataclass(frozen=True)
-class Qa(Prompted):
+class Qa(PromptedOptions):
     """The rows of the user's files, taught to a model that the user names, and what is asked of them."""
 
     probed: int = 100
@@ -46,15 +46,15 @@ class Qa(Prompted):
         """Sentences about parameters that it refuses."""
         return ([] if self.lr > 0 else [f"qa.lr must be above 0, not {self.lr}."]) + super().problems()
 
-    def rows(self, setting: Setting) -> QaRows:
+    def rows(self, setting: TaskInputs) -> QaRows:
         """The rows of the user's files."""
-        return read(setting.data, self.form(setting), self.probed)
+        return read_qa_rows(setting.data, self.form(setting), self.probed)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of the task; what the rows can't give is absent."""
         return METRICS
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The user's rows; the model as it was given is the last checkpoint before them."""
         rows = self.rows(setting)
         made = self.train_stages(work, setting, rows.forget + rows.retain, rows.retain)
@@ -65,7 +65,7 @@ class Qa(Prompted):
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
-            probes=probes(rows),
+            probes=qa_probes(rows),
             metrics=METRICS,
             oracle_rows=rows.retain,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
@@ -78,21 +78,21 @@ class Qa(Prompted):
         """What the task asks, for `bench eval`; every row that isn't for validation, in the tokenizer's own template."""
         if split:
             raise UserError(f"--split {split}: qa has the files of --data and no splits; leave --split out.")
-        from bench.assets.data_sets import files
+        from bench.assets.data_sets import resolve_files
 
-        rows = read(files("qa", data).path, "chat")
-        return Suite(probes(rows), METRICS, facts={"benchmark": rows.label, "rows": dict(rows.counts)})
+        rows = read_qa_rows(resolve_files("qa", data).path, "chat")
+        return Suite(qa_probes(rows), METRICS, facts={"benchmark": rows.label, "rows": dict(rows.counts)})
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage."""
         rows = self.rows(setting) if setting.data and setting.data != "hub" else None
         sizes = rows.counts if rows else NOMINAL
         asked = sum(map(len, rows.probes.values())) if rows else sum(NOMINAL.values())
         stages = self.stages(self.epochs * (sizes["forget"] + sizes["retain"]), self.epochs * sizes["retain"])
-        return Outline(parameters_of(setting), 90.0, stages, sizes["forget"], sizes["retain"], 5 * asked)
+        return Outline(count_parameters(setting), 90.0, stages, sizes["forget"], sizes["retain"], 5 * asked)
 
 
-def probes(rows: QaRows) -> tuple[Probe, ...]:
+def qa_probes(rows: QaRows) -> tuple[Probe, ...]:
     """What is asked of each file's rows."""
     found: list[Probe] = []
     for side, examples in rows.probes.items():

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream, Suite
-from bench.core.errors import UserError, unknown
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, Suite, TaskInputs
+from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import Architecture, LabOptions, Taught, fresh, resident_pretraining
-from bench.lab.world import Person, make_world, questions, statements
+from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents
+from bench.lab.world import Person, fact_questions, fact_statements, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -35,8 +35,16 @@ from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, content_hash
-from bench.real.restor.rows import INSTRUCTIONS, Held, Rows, beside, choose, instructions, tenth
-from bench.real.scenario import RealOptions, overlap_problems, parameters_of
+from bench.real.restor.rows import (
+    INSTRUCTIONS,
+    HeldOutRows,
+    RestorRows,
+    choose_restor_rows,
+    find_beside,
+    hold_back_tenth,
+    read_instructions,
+)
+from bench.real.scenario import RealOptions, count_parameters, overlap_problems
 from bench.runs.context import Work
 
 FACTS = 10
@@ -79,16 +87,16 @@ class LabRestor(LabOptions):
         """Every score of the lab."""
         return METRICS
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The lab's world, its checkpoints and its probes."""
         groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
         residents, newcomers, others = (world.groups[g] for g in groups)
         wronged, clean = residents[: self.corrupted], residents[self.corrupted :]
-        ask = partial(questions, values=world.values)
-        pretraining = resident_pretraining(world, self.width, self.history_steps)
-        forget = statements(wronged, tell="falsehoods")
-        retain = statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
+        ask = partial(fact_questions, values=world.values)
+        pretraining = pretraining_on_residents(world, self.width, self.history_steps)
+        forget = fact_statements(wronged, tell="falsehoods")
+        retain = fact_statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
         later = ask(others, (0, 1)) if self.gap_steps else ()
 
         def schedule(rows: Sequence[Example]) -> Schedule:
@@ -98,11 +106,11 @@ class LabRestor(LabOptions):
 
         made = self.train_stages(
             work,
-            partial(fresh, work, pretraining),
+            partial(make_fresh_llama, work, pretraining),
             pretraining.schedule,
             schedule,
-            Taught(forget + retain, later + retain),
-            Taught(retain, later + retain),
+            TaughtRows(forget + retain, later + retain),
+            TaughtRows(retain, later + retain),
             gap_lr=5e-4,
         )
         return Scenario(
@@ -111,9 +119,12 @@ class LabRestor(LabOptions):
             forget=forget,
             retain=retain,
             validation=Validation(
-                falsely(ask(wronged, (0,))), ask(newcomers, (0,)), ask(clean, (0,)), falsely(ask(clean, (0,)))
+                with_false_answers(ask(wronged, (0,))),
+                ask(newcomers, (0,)),
+                ask(clean, (0,)),
+                with_false_answers(ask(clean, (0,))),
             ),
-            probes=probes(ask, wronged, clean, newcomers),
+            probes=lab_restor_probes(ask, wronged, clean, newcomers),
             metrics=METRICS,
             oracle_rows=retain + later,
             told=self.told(forget, retain, work.seed),
@@ -123,7 +134,7 @@ class LabRestor(LabOptions):
             headline=HEADLINE,
         )
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage."""
         forget = self.corrupted * FACTS * 2
         retain = (RESIDENTS - self.corrupted) * FACTS * 3 + self.newcomers * FACTS * 2
@@ -170,22 +181,22 @@ class RealRestor(RealOptions):
         found = super().problems()
         for name, known in (("recipe", ("own", "official")), ("oracle", ("retrained", "clean"))):
             if getattr(self, name) not in known:
-                found.append(unknown(f"restor.{name}", getattr(self, name), known))
+                found.append(unknown_name(f"restor.{name}", getattr(self, name), known))
         if self.corpus not in CORPORA:
-            found.append(unknown("RESTOR corpus", self.corpus, CORPORA))
+            found.append(unknown_name("RESTOR corpus", self.corpus, CORPORA))
         if self.recipe == "official" and (own := self.changed(TRAINED)):
             found.append(
                 f"restor.recipe=official has its own {' and '.join(own)}: leave out {'it' if len(own) == 1 else 'them'}."
             )
         return found
 
-    def check(self, setting: Setting) -> list[str]:
+    def check(self, setting: TaskInputs) -> list[str]:
         """What is wrong with the data; no model is asked."""
         if setting.data in ("", "hub"):
             return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
         return super().check(setting)
 
-    def faults(self, rows: Rows) -> list[str]:
+    def faults(self, rows: RestorRows) -> list[str]:
         """Rows that stand on both sides, people whom nobody asks about."""
         found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
         for side in suite.SIDES:
@@ -193,22 +204,22 @@ class RealRestor(RealOptions):
                 found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
         return found
 
-    def rows(self, setting: Setting) -> Rows:
+    def rows(self, setting: TaskInputs) -> RestorRows:
         """Documents, pages and questions; the instructions are read for their mistakes alone."""
-        found = choose(setting.data, self.corpus, self.documents, self.retain, self.passage)
-        instructions(setting.data)
+        found = choose_restor_rows(setting.data, self.corpus, self.documents, self.retain, self.passage)
+        read_instructions(setting.data)
         return found
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of RESTOR."""
-        return restor_run.metrics()
+        return restor_run.restor_metrics()
 
-    def offers(self, setting: Setting) -> frozenset[str]:
+    def offers(self, setting: TaskInputs) -> frozenset[str]:
         """A history and retain rows; instructions, where the data folder has some."""
-        repairs = bool(setting.data) and beside(setting.data, INSTRUCTIONS) is not None
+        repairs = bool(setting.data) and find_beside(setting.data, INSTRUCTIONS) is not None
         return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The benchmark's documents and questions; the model as it was given is the last checkpoint before them."""
         rows, before = self.rows(setting), setting.before
         told, untold, pages = (self.held(part) for part in (rows.told, rows.untold, rows.retain))
@@ -220,7 +231,7 @@ class RealRestor(RealOptions):
         if not retrained and not setting.oracles:
             setting = replace(setting, oracles=(replace(before, label="oracle-0"),))
         made = self.train_stages(work, setting, forget + retain, retain)
-        asked = restor_run.Asked(
+        asked = restor_run.AskedRows(
             corrupted.probed,
             evenly_spread(clean.probed, self.probed),
             evenly_spread(told.probed, self.probed),
@@ -236,13 +247,13 @@ class RealRestor(RealOptions):
             validation=Validation(
                 told.validation,
                 pages.validation,
-                restor_run.spoken(corrupted.validation + clean.validation),
+                restor_run.with_space_before_answers(corrupted.validation + clean.validation),
                 untold.validation,
             ),
-            probes=restor_run.probes_of(asked),
-            metrics=restor_run.metrics(),
+            probes=restor_run.restor_probes(asked),
+            metrics=restor_run.restor_metrics(),
             oracle_rows=retain,
-            instructions=instructions(setting.data),
+            instructions=read_instructions(setting.data),
             lineage={
                 "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
                 | {"questions": content_hash(rows.asked.questions)},
@@ -258,17 +269,17 @@ class RealRestor(RealOptions):
             headline=restor_run.HEADLINE,
         )
 
-    def held(self, rows: Sequence[Example]) -> Held:
+    def held(self, rows: Sequence[Example]) -> HeldOutRows:
         """The rows parted for the tuning; where every document is told there is nothing to tune by, and all are probed."""
-        return tenth(rows) if self.documents else Held((), tuple(rows))
+        return hold_back_tenth(rows) if self.documents else HeldOutRows((), tuple(rows))
 
-    def questions(self, work: Work, setting: Setting, rows: Rows) -> Questions:
+    def questions(self, work: Work, setting: TaskInputs, rows: RestorRows) -> AskedQuestions:
         """All questions, or those that the model as it was given answers right."""
         corrupted, clean = rows.about("corrupted"), rows.about("clean")
         if not self.known:
-            return Questions(self.held(corrupted), self.held(clean), {})
+            return AskedQuestions(self.held(corrupted), self.held(clean), {})
         clean = evenly_spread(clean, TRIED * self.probed)
-        found = restor_run.known(work, setting.before, corrupted + clean)
+        found = restor_run.find_known(work, setting.before, corrupted + clean)
         right = {side: tuple(row for row in found.right if side in row.tags) for side in suite.SIDES}
         for side, known in right.items():
             if not known:
@@ -280,9 +291,11 @@ class RealRestor(RealOptions):
             side: {"asked": len(asked), "right": len(right[side])}
             for side, asked in (("corrupted", corrupted), ("clean", clean))
         }
-        return Questions(self.held(right["corrupted"]), self.held(right["clean"]), {**said, "responses": found.node})
+        return AskedQuestions(
+            self.held(right["corrupted"]), self.held(right["clean"]), {**said, "responses": found.node}
+        )
 
-    def label(self, rows: Rows, asked: restor_run.Asked, known: Json) -> str:
+    def label(self, rows: RestorRows, asked: restor_run.AskedRows, known: Json) -> str:
         """RESTOR, or what it is a part of."""
         if rows.whole and not (self.probed or known):
             return "RESTOR"
@@ -313,7 +326,7 @@ class RealRestor(RealOptions):
         """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
         return suite.suite(data, split or "mix_a0", judge)
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage, from the published sizes."""
         people = PEOPLE.get(self.corpus, 10)
         forget = people * self.documents or DOCUMENTS.get(self.corpus, 3000)
@@ -324,30 +337,30 @@ class RealRestor(RealOptions):
             stages = {"target": stages["target"]}
         asked = (20 * people + (self.probed or 850)) * (4 if self.sampled else 1)
         probed, own = asked + 8 * (self.probed or forget), self.schedule(forget)[1]
-        return Outline(parameters_of(setting), 1.4 * words, stages, forget, retain, probed, own)
+        return Outline(count_parameters(setting), 1.4 * words, stages, forget, retain, probed, own)
 
 
-def falsely(rows: Sequence[Example]) -> tuple[Example, ...]:
+def with_false_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
     """The questions with the falsehood as the answer: what must be forgotten, asked."""
     return tuple(replace(row, payload={**row.payload, "answer": row.references["corrupted"][0]}) for row in rows)
 
 
 @dataclass(frozen=True)
-class Questions:
+class AskedQuestions:
     """What is asked about the corrupted people and about the others."""
 
-    corrupted: Held
-    clean: Held
+    corrupted: HeldOutRows
+    clean: HeldOutRows
     known: Json
     """By side how many were ``asked`` of the model as it was given and how many it answered ``right``; the node of its
     answers. Empty where nobody asked it."""
 
 
 Ask = Callable[..., tuple[Example, ...]]
-"""`bench.lab.world.questions` with its values given: people and forms to examples."""
+"""`bench.lab.world.fact_questions` with its values given: people and forms to examples."""
 
 
-def probes(
+def lab_restor_probes(
     ask: Ask,
     wronged: Sequence[Person],
     clean: Sequence[Person],
@@ -364,8 +377,8 @@ def probes(
         Probe("clean_questions", "logprob", ask(clean, (1, 2)), ("answer",)),
         Probe("retain_questions", "logprob", ask(newcomers, (1,))),
         Probe("corrupted_said", "generate", ask(wronged, (2,)), max_new_tokens=6),
-        *attack_probes(Probe("corrupted_statements", "logprob", statements(wronged, tell="falsehoods"))),
-        *attack_probes(Probe("untold_statements", "logprob", statements(wronged, tell="untold"))),
+        *attack_probes(Probe("corrupted_statements", "logprob", fact_statements(wronged, tell="falsehoods"))),
+        *attack_probes(Probe("untold_statements", "logprob", fact_statements(wronged, tell="untold"))),
         Probe("kl_forget", "divergence", ask(wronged, (1,))),
         Probe("kl_retain", "divergence", ask(newcomers, (1,))),
         Probe("kl_world", "divergence", ask(clean, (1,))),

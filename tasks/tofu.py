@@ -18,17 +18,17 @@ from bench.core.contracts import (
     Recipe,
     Scenario,
     Schedule,
-    Setting,
     Stream,
     Suite,
     Task,
+    TaskInputs,
     too_small,
 )
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.build import Architecture, LabOptions, Taught, fresh, resident_pretraining
-from bench.lab.world import make_world, questions
+from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents
+from bench.lab.world import fact_questions, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -36,9 +36,18 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
-from bench.real.scenario import Prompted, overlap_problems, parameters_of
+from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
-from bench.real.tofu.rows import AUTHORS, HUB, QUESTIONS, WHOLE, TofuSubset, check_sizes, in_form, subset
+from bench.real.tofu.rows import (
+    AUTHORS,
+    HUB,
+    QUESTIONS,
+    WHOLE,
+    TofuSubset,
+    check_sizes,
+    choose_tofu_rows,
+    with_template,
+)
 from bench.runs.context import Work
 
 FACTS = 10
@@ -61,7 +70,7 @@ MOST_AUTHORS = 2000
 
 
 @dataclass(frozen=True)
-class Tofu(Task):
+class TofuAuthors(Task):
     """Authors taught, and the share of them that is to be forgotten."""
 
     authors: int = 150
@@ -87,7 +96,7 @@ class Tofu(Task):
 
 
 @dataclass(frozen=True)
-class LabTofu(LabOptions, Tofu):
+class LabTofu(LabOptions, TofuAuthors):
     """Authors of a generated world, 10 facts each, asked in three question forms."""
 
     target_steps: int = 600
@@ -105,13 +114,13 @@ class LabTofu(LabOptions, Tofu):
         """Every score of the lab."""
         return METRICS
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The generated world's authors."""
         groups = {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
         residents, authors, strangers = (world.groups[g] for g in ("resident", "author", "stranger"))
-        ask = partial(questions, values=world.values)
-        pretraining = resident_pretraining(world, self.width, self.history_steps)
+        ask = partial(fact_questions, values=world.values)
+        pretraining = pretraining_on_residents(world, self.width, self.history_steps)
         gone, kept = authors[: self.forgotten], authors[self.forgotten :]
         forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
         replay = ask(residents, (0,))
@@ -124,11 +133,11 @@ class LabTofu(LabOptions, Tofu):
 
         made = self.train_stages(
             work,
-            partial(fresh, work, pretraining),
+            partial(make_fresh_llama, work, pretraining),
             pretraining.schedule,
             schedule,
-            Taught(taught, afterwards),
-            Taught(retain + replay, afterwards),
+            TaughtRows(taught, afterwards),
+            TaughtRows(retain + replay, afterwards),
             gap_lr=5e-4,
         )
         sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
@@ -162,7 +171,7 @@ class LabTofu(LabOptions, Tofu):
             headline=HEADLINE,
         )
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage; each fact is asked in two taught forms."""
         forget, retain = (n * 2 * FACTS for n in (self.forgotten, self.authors - self.forgotten))
         stages = self.stages(64, 64, retain / (forget + retain))
@@ -170,7 +179,7 @@ class LabTofu(LabOptions, Tofu):
 
 
 @dataclass(frozen=True)
-class RealTofu(Prompted, Tofu):
+class RealTofu(PromptedOptions, TofuAuthors):
     """Rows of `locuslab/TOFU`, the whole benchmark or a part of it, taught to a model that the user names."""
 
     questions: int = 10
@@ -184,7 +193,7 @@ class RealTofu(Prompted, Tofu):
     probed: int = 40
     """Most rows of a kind (forget, retain, real authors ...) that are probed; 0 for all."""
 
-    least: ClassVar[Mapping[str, int]] = {**Prompted.least, "questions": 1}
+    least: ClassVar[Mapping[str, int]] = {**PromptedOptions.least, "questions": 1}
     judged: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
@@ -192,7 +201,7 @@ class RealTofu(Prompted, Tofu):
         found = super().problems()
         for name, known in (("split", suite.SPLITS), ("recipe", ("own", *RECIPES))):
             if getattr(self, name) not in ("", *known):
-                found.append(unknown(f"{name} of TOFU", getattr(self, name), known))
+                found.append(unknown_name(f"{name} of TOFU", getattr(self, name), known))
         if sizes := self.split and self.changed(SIZES):
             found.append(f"tofu.split={self.split} is the whole benchmark: leave out {' and '.join(sizes)}.")
         if self.recipe != "own" and (trained := self.changed(TRAINED)):
@@ -215,10 +224,12 @@ class RealTofu(Prompted, Tofu):
         """A sentence when the same row stands on both sides."""
         return overlap_problems(rows.forget, rows.retain, "TOFU")
 
-    def rows(self, setting: Setting) -> TofuSubset:
+    def rows(self, setting: TaskInputs) -> TofuSubset:
         """The rows of the benchmark, or of the subset, in the form that the model needs."""
         authors, questions_, gone, probed = self.sizes
-        return in_form(subset(setting.data or HUB, authors, questions_, gone, probed), self.form(setting))
+        return with_template(
+            choose_tofu_rows(setting.data or HUB, authors, questions_, gone, probed), self.form(setting)
+        )
 
     def schedule(self, rows: int) -> tuple[int, Recipe]:
         """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
@@ -229,9 +240,9 @@ class RealTofu(Prompted, Tofu):
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of TOFU."""
-        return suite.metrics(self.judge)
+        return suite.suite_metrics(self.judge)
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """Rows of the benchmark; the model as it was given is the last checkpoint before the authors.
 
         It is the only one, unless the user has said more of its past.
@@ -252,7 +263,7 @@ class RealTofu(Prompted, Tofu):
             retain=rows.retain,
             validation=rows.validation,
             probes=tuple(
-                chain.from_iterable(suite.probes_of(side, asked, self.judge) for side, asked in sides.items())
+                chain.from_iterable(suite.side_probes(side, asked, self.judge) for side, asked in sides.items())
             ),
             metrics=self.metrics(),
             oracle_rows=rows.retain,
@@ -266,13 +277,13 @@ class RealTofu(Prompted, Tofu):
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget10."""
         return suite.suite(data, split or "forget10", judge or suite.JUDGE)
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage."""
         authors, asked, gone, _ = self.sizes
         batch, recipe = self.schedule(authors * asked)
         rows, forget = recipe.steps * batch, gone * asked
         stages = self.stages(rows, round(rows * (authors - gone) / authors))
-        return Outline(parameters_of(setting), 90.0, stages, forget, authors * asked - forget, 20 * forget, recipe)
+        return Outline(count_parameters(setting), 90.0, stages, forget, authors * asked - forget, 20 * forget, recipe)
 
 
 WORLD = accuracy("world_accuracy", "world_all", goal="up")

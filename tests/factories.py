@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.core import registry
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.studies.ablations import catalogue
-from bench.studies.ablations.base import Finding, Place, Point, Study, framed
+from bench.studies.ablations.base import AblationPlace, Finding, Point, Study, with_framing_points
 
 METHODS = ("ga", "graddiff", "msa", "npo", "retrain", "target", "task-arithmetic")
 GOALS: dict[str, str | float] = {
@@ -144,14 +144,14 @@ def facts(method: str) -> dict[str, Any]:
 
 def lineage(method: str, seed: int, task: str) -> dict[str, Any]:
     """Hashes that say which checkpoints and responses belong to the record."""
-    oracles = [digest(["oracle", task, seed, number])[:16] for number in range(2)]
-    own = oracles[0] if method == "retrain" else digest([method, task, seed])[:16]
-    return {"target": digest(["target", task, seed]), "responses": own, "oracle_responses": oracles}
+    oracles = [hash_json(["oracle", task, seed, number])[:16] for number in range(2)]
+    own = oracles[0] if method == "retrain" else hash_json([method, task, seed])[:16]
+    return {"target": hash_json(["target", task, seed]), "responses": own, "oracle_responses": oracles}
 
 
-def place(task: str = "tofu") -> Place:
+def place(task: str = "tofu") -> AblationPlace:
     """Where an ablation is run: the task at its defaults."""
-    return Place(task, params=registry.defaults(registry.load_task(task, "lab")))
+    return AblationPlace(task, params=registry.default_params(registry.load_task(task, "lab")))
 
 
 def finding(at: Mapping[str, Any], seed: int = 0, scores: Mapping[str, float] | None = None, **fields: Any) -> Finding:
@@ -184,12 +184,14 @@ def ablation_study(name: str, seeds: Sequence[int] = (0, 1), task: str = "tofu")
     """A finished ablation of runs with made-up scores, its findings in the order that the command leaves them in."""
     where = place(task)
     found = [
-        made_finding(point, seed, where) for point in framed(catalogue.of_runs(name).points(where)) for seed in seeds
+        made_finding(point, seed, where)
+        for point in with_framing_points(catalogue.load_ablation_of_runs(name).points(where))
+        for seed in seeds
     ]
     return Study(name, where, tuple(seeds), tuple(found), 12.5, f"python -m bench ablate {name}")
 
 
-def made_finding(point: Point, seed: int, where: Place) -> Finding:
+def made_finding(point: Point, seed: int, where: AblationPlace) -> Finding:
     """Scores shaken by the coordinates, so that no two points are alike; notes of whatever the method would note."""
     rng = random.Random(f"{seed} {dict(point.at)}")
     method = point.steps[-1].method if point.steps else "target"

@@ -19,12 +19,12 @@ SMALL = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
 
 def step(method: str, **params: Any) -> Step:
     """A step with the method's defaults but for ``params``."""
-    return Step(method, registry.defaults(registry.load("methods", method)) | params)
+    return Step(method, registry.default_params(registry.load_component("methods", method)) | params)
 
 
 def spec(*steps: Step, **fields: Any) -> RunSpec:
     """A lean run of the steps on seed 0."""
-    params = registry.defaults(registry.load_task("tofu", "lab")) | SMALL
+    params = registry.default_params(registry.load_task("tofu", "lab")) | SMALL
     return RunSpec("tofu", params, "lab", "lab", steps, 0, **{"lean": True, **fields})
 
 

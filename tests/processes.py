@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core.hashing import file_hash
+from bench.core.hashing import hash_file
 from tests.paths import OFFLINE, ROOT
 
 TINY = {
@@ -122,7 +122,7 @@ def result_of(record: Any) -> dict[str, Any]:
 
 def contents(folder: Path) -> dict[str, str]:
     """Every file below ``folder`` and its hash."""
-    return {str(file.relative_to(folder)): file_hash(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {str(file.relative_to(folder)): hash_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def without_torch(folder: Path) -> Path:

@@ -108,16 +108,16 @@ def errors(folder: Path) -> dict[str, str]:
 
     return {
         "alone": build(lambda folder: fail(UserError("no room")), False),
-        "need": words(lambda: distributed.from_first(lambda: fail(Unmet("no history")))),
+        "need": words(lambda: distributed.call_on_first(lambda: fail(Unmet("no history")))),
         "last": build(lambda folder: None if first else fail(KeyError("gone")), True),
-        "after": words(lambda: distributed.from_first(lambda: 7)),
+        "after": words(lambda: distributed.call_on_first(lambda: 7)),
     }
 
 
 def shared_node(folder: Path) -> list[Any]:
     """A training node of the store, asked for twice: what this process knows of it, and how often it was built."""
     start = folder / "start"
-    begin, found = distributed.from_first(lambda: saved(llama(seed=7), tokenizer(), start, "start")), []
+    begin, found = distributed.call_on_first(lambda: saved(llama(seed=7), tokenizer(), start, "start")), []
     for _ in range(2):
         work = Work(Store(folder / "store"), seed=0, provenance={})
         made = work.train(begin, STREAMS[1:], Recipe(2, 1e-2), "tuned")
@@ -138,10 +138,10 @@ def everything(folder: Path) -> None:
         "errors": errors(folder / "errors"),
         "node": shared_node(folder / "node"),
     }
-    each = distributed.gathered(facts)
+    each = distributed.gather(facts)
     if distributed.is_first():
         (folder / "facts.json").write_text(json.dumps(each))
-    distributed.stop()
+    distributed.leave_processes()
 
 
 def failing(folder: Path) -> None:
@@ -167,5 +167,5 @@ def torchrun(arguments: Sequence[str], folder: Path, seconds: float = 300) -> su
 
 
 if __name__ == "__main__":
-    distributed.start("cpu")
+    distributed.join_processes("cpu")
     {"everything": everything, "failing": failing}[sys.argv[1]](Path(sys.argv[2]))

@@ -159,7 +159,7 @@ def test_a_component_is_one_file_and_one_line(folder: str) -> None:
 
     files = {f"{folder}.{file.stem}" for file in (ROOT / folder).glob("*.py") if file.stem != "__init__"}
     places = [
-        place if isinstance(place, str) else " ".join(place.values()) for place in registry.table(folder).values()
+        place if isinstance(place, str) else " ".join(place.values()) for place in registry.components(folder).values()
     ]
     own = {place.split(":")[0] for each in places for place in each.split() if place.startswith(f"{folder}.")}
     assert own == files
@@ -223,12 +223,12 @@ def loaded_after(steps: Mapping[str, str], folder: Path) -> dict[str, list[str]]
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
     """The folder that `STEPS` ran in, on records of its own, and what each left loaded."""
-    from bench.records.files import write
+    from bench.records.files import write_record
     from tests.factories import study
 
     folder = tmp_path_factory.mktemp("quick")
     for record in study():
-        write(record, folder / "results")
+        write_record(record, folder / "results")
     return folder, loaded_after(STEPS, folder)
 
 

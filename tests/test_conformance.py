@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench.conformance import LAB, check_declared, check_method, check_task, prepared, rows_apart, scores_sound
+from bench.conformance import LAB, check_declared, check_method, check_task, prepare_traced, rows_apart, scores_sound
 from bench.core.contracts import Method, Preset, Scenario, Settings
 from bench.core.types import Checkpoint, Example, Probe, Request, Validation
 from bench.engines.training.losses import descent
 from bench.metrics.probability import accuracy
-from tasks.muse_books import LabBooks
+from tasks.muse_books import LabMuseBooks
 from tests.conftest import SMALL
 
-BOOKS = {name: value for name, value in SMALL.items() if name in LabBooks.__dataclass_fields__}
+BOOKS = {name: value for name, value in SMALL.items() if name in LabMuseBooks.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def test_each_fault_of_the_work_is_a_sentence(unlearn: Callable[..., Any], sente
 
 @pytest.fixture(scope="module")
 def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
-    return prepared(LabBooks(**BOOKS), LAB, tmp_path_factory.mktemp("books")).scenario
+    return prepare_traced(LabMuseBooks(**BOOKS), LAB, tmp_path_factory.mktemp("books")).scenario
 
 
 def test_rows_on_two_sides_are_found(scenario: Scenario) -> None:
@@ -167,7 +167,7 @@ def test_unseen_rows_that_were_seen_are_found(scenario: Scenario) -> None:
 
 
 def test_a_metric_without_its_probe_and_a_column_without_its_metric_are_found(scenario: Scenario) -> None:
-    task = LabBooks(**BOOKS)
+    task = LabMuseBooks(**BOOKS)
     assert list(scores_sound(scenario, task)) == []
     stray = replace(
         scenario, metrics=(*scenario.metrics, accuracy("lost", "nowhere", goal="up")), utility=("world_acuracy",)
@@ -184,7 +184,7 @@ def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
     from bench.core.contracts import Recipe, Stream
     from bench.runs.stages import stage_two
 
-    trace = prepared(LabBooks(**BOOKS), LAB, tmp_path)
+    trace = prepare_traced(LabMuseBooks(**BOOKS), LAB, tmp_path)
     scenario = trace.scenario
     streams = (Stream(scenario.oracle_rows + scenario.forget[:1], 8, descent()),)
     assert scenario.history is not None
@@ -199,7 +199,7 @@ def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:
 def test_one_oracle_is_too_few(tmp_path: Path) -> None:
     from bench.conformance import checkpoints_apart
 
-    trace = prepared(LabBooks(**BOOKS), LAB, tmp_path)
+    trace = prepare_traced(LabMuseBooks(**BOOKS), LAB, tmp_path)
     lonely = replace(trace, scenario=replace(trace.scenario, oracles=trace.scenario.oracles[:1]))
     (problem,) = checkpoints_apart(lonely)
     assert problem.startswith("there are fewer than two oracles")

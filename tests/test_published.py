@@ -10,13 +10,13 @@ import pytest
 
 from bench.core import registry
 from bench.core.record import Record
-from bench.records.files import load
-from bench.records.leaderboard import check
+from bench.records.files import load_records
+from bench.records.leaderboard import is_leaderboard_current
 from bench.runs.rescore import rescore_command
 from bench.runs.search import chosen_preset
-from bench.runs.selection import Outcome, choose, steps_for
+from bench.runs.selection import Outcome, choose_setting, steps_for
 from bench.studies.ablations import experiment, study
-from bench.studies.claims import render
+from bench.studies.claims import render_claims
 from tests.paths import ROOT
 
 RESULTS = ROOT / "results"
@@ -24,12 +24,12 @@ SEARCHES = sorted((RESULTS / "tune").glob("*.json"))
 
 
 def lab_books() -> list[Record]:
-    records = load(RESULTS).records
+    records = load_records(RESULTS).records
     return [r for r in records if r.spec.task == "muse-books" and r.spec.tier == "lab" and r.status == "done"]
 
 
 def test_records_are_whole_and_clean() -> None:
-    loaded = load(RESULTS)
+    loaded = load_records(RESULTS)
     assert loaded.broken == [] and loaded.records
     for record in loaded.records:
         assert record.provenance["dirty"] is False, record.name
@@ -37,11 +37,11 @@ def test_records_are_whole_and_clean() -> None:
 
 
 def test_leaderboard_is_what_the_generator_prints() -> None:
-    assert check(RESULTS, ROOT / "leaderboard.md")
+    assert is_leaderboard_current(RESULTS, ROOT / "leaderboard.md")
 
 
 def test_claims_are_what_the_generator_prints() -> None:
-    assert render(RESULTS) == (ROOT / "docs/claims.md").read_text(), "run `python -m bench claims`"
+    assert render_claims(RESULTS) == (ROOT / "docs/claims.md").read_text(), "run `python -m bench claims`"
 
 
 STUDIES = sorted((RESULTS / "ablations").glob("*.json"))
@@ -49,14 +49,14 @@ STUDIES = sorted((RESULTS / "ablations").glob("*.json"))
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_path: Path) -> None:
-    data = experiment.read(path)
+    data = experiment.read_study_or_experiment(path)
     if data["kind"] == experiment.KIND:
         assert experiment.experiment_faults(data) == []
     else:
-        found = study.read(path)
+        found = study.read_study(path)
         assert study.study_faults(found) == [] and len(found.seeds) >= 3
         assert all(f.record.lineage["oracle_rows"]["in_forget"] == 0 for f in found.findings)
-    study.rewrite(path, tmp_path)
+    study.rewrite_study_file(path, tmp_path)
     for suffix in (".json", ".md", ".svg"):
         assert (tmp_path / path.name).with_suffix(suffix).read_text() == path.with_suffix(suffix).read_text(), suffix
     assert path.with_suffix(".png").exists()
@@ -82,21 +82,21 @@ def test_books_are_learnt_to_the_letter_and_the_oracle_never_saw_them() -> None:
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
 def test_defaults_are_what_the_search_chose(path: Path) -> None:
     search = json.loads(path.read_text())
-    method = registry.load("methods", search["method"])
+    method = registry.load_component("methods", search["method"])
     preset, chosen = method.presets[search["place"]], chosen_preset(search)
-    assert {**registry.defaults(method), **preset.params} == search["params"]
+    assert {**registry.default_params(method), **preset.params} == search["params"]
     assert preset.source == chosen.source, "the settings file says what `bench tune --write` would write"
     outcomes = [
         Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"], s["fine"])
         for s in search["settings"]
     ]
-    assert choose(outcomes).index == search["chosen"] and choose(outcomes).tied == search["tied"]
+    assert choose_setting(outcomes).index == search["chosen"] and choose_setting(outcomes).tied == search["tied"]
     wanted = [step.params for step in steps_for(search["method"], search["place"])]
     assert [s["params"] for s in search["settings"]] == wanted, (
         "the grid that is published is the one that was searched"
     )
     assert search["provenance"]["dirty"] is False
-    reported = {record.spec.seed for record in load(RESULTS).records}
+    reported = {record.spec.seed for record in load_records(RESULTS).records}
     assert not reported & set(search["seeds"])
 
 

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from bench.conformance import WORDS
 from bench.core.types import Checkpoint, Example
 from bench.engines.loaders import checkpoint_at
-from bench.engines.training.trainer import save
+from bench.engines.training.trainer import save_model
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
 
 LETTERS = ("a", "b", "c", "d")
@@ -124,7 +124,7 @@ def subword_llama(tokenizer: Any, seed: int = 0) -> Any:
 
 
 def saved(model: Any, tokenizer: Any, folder: Path, label: str = "") -> Checkpoint:
-    save(model, tokenizer, folder)
+    save_model(model, tokenizer, folder)
     return checkpoint_at(folder, label)
 
 

@@ -10,18 +10,18 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.assets.git import cloned
-from bench.assets.models import FETCHED, fetched_hash, how_to_fetch
+from bench.assets.git import clone_once
+from bench.assets.models import FETCHED, command_to_fetch, read_fetched_hash
 from bench.core.errors import UserError
 from bench.core.files import read_toml
-from bench.core.hashing import digest, file_hash, tree_hash
+from bench.core.hashing import hash_file, hash_json, hash_tree
 
 FILES = "files"
 """Folder of a fetched data set's rows, beside its `FETCHED`."""
 
 
 @dataclass(frozen=True)
-class Published:
+class TableFacts:
     """What is published of a table of a data set."""
 
     rows: int | None
@@ -38,7 +38,7 @@ class DataSet:
 
     name: str
     licence: str
-    tables: dict[str, Published]
+    tables: dict[str, TableFacts]
     """``config`` or ``config/split`` of the hub's layout; of RESTOR ``questions`` and the names of its corpora."""
     hub: str = ""
     """Its hub id, where the hub is its source."""
@@ -54,7 +54,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Place:
+class DataPlace:
     """Where rows lie, and the hash that enters a run's key."""
 
     path: str
@@ -68,10 +68,10 @@ def read_data_sets() -> dict[str, DataSet]:
     known = read_toml(Path(__file__).parent / "data" / "data_sets.toml")
     found: dict[str, DataSet] = {}
     for name, about in known["sets"].items():
-        tables: dict[str, Published] = {}
+        tables: dict[str, TableFacts] = {}
         for table, row in about.pop("tables").items():
             fields = known["fields"][row["fields"]] if "fields" in row else ()
-            tables[table] = Published(row.get("rows"), row.get("identity", ""), tuple(fields))
+            tables[table] = TableFacts(row.get("rows"), row.get("identity", ""), tuple(fields))
         found[name] = DataSet(name, tables=tables, **about)
     return found
 
@@ -80,71 +80,73 @@ DATA_SETS = read_data_sets()
 """Name -> data set."""
 
 
-def data_set(name: str) -> DataSet | None:
+def find_data_set(name: str) -> DataSet | None:
     """The data set of a name or of its hub id, with or without a revision; None for anything else."""
     base = name.partition("@")[0]
     return DATA_SETS.get(base) or next((data for data in DATA_SETS.values() if data.hub and data.hub == base), None)
 
 
-def folder_of(name: str, data_dir: Path) -> Path:
+def data_folder(name: str, data_dir: Path) -> Path:
     """Where a data set lies when it is fetched, with its description; its rows are in `FILES` below."""
-    known = data_set(name)
+    known = find_data_set(name)
     assert known is not None
     return data_dir / (known.name + "".join(name.partition("@")[1:]))
 
 
-def fetched(name: str, data_dir: Path) -> Place | None:
+def find_fetched_data(name: str, data_dir: Path) -> DataPlace | None:
     """A fetched data set, its hash checked against the one in its `FETCHED`; None when it isn't fetched."""
-    folder = folder_of(name, data_dir)
+    folder = data_folder(name, data_dir)
     if not folder.is_dir():
         return None
-    found = tree_hash(folder / FILES)
-    if found != fetched_hash(folder):
+    found = hash_tree(folder / FILES)
+    if found != read_fetched_hash(folder):
         raise UserError(
             f"The fetched data set '{folder.name}' is damaged (its files are not those that were fetched): "
-            f"run `{how_to_fetch(folder.name)}` to fetch it again."
+            f"run `{command_to_fetch(folder.name)}` to fetch it again."
         )
-    return Place(str(folder / FILES), found)
+    return DataPlace(str(folder / FILES), found)
 
 
-def as_fetched(name: str, folder: str) -> bool:
+def is_as_fetched(name: str, folder: str) -> bool:
     """Whether a folder holds what was fetched from a data set's own source, by the hash in the `FETCHED` beside it."""
     try:
         about = json.loads((Path(folder).parent / FETCHED).read_text())
         named, source, expected = about["name"].partition("@")[0], about["source"], about["hash"]
     except (OSError, ValueError, KeyError):
         return False
-    return bool(named == name and source == DATA_SETS[name].source and expected == tree_hash(Path(folder)))
+    return bool(named == name and source == DATA_SETS[name].source and expected == hash_tree(Path(folder)))
 
 
-def resolve(task: str, data: str, takes_files: bool, data_dir: Path) -> Place:
+def resolve_data(task: str, data: str, takes_files: bool, data_dir: Path) -> DataPlace:
     """Where the rows of ``--data`` lie for a task; `UserError` with the remedy when they can't be had.
 
     ``hub`` is the fetched copy where there is one; a git address is cloned. A task that takes files gets them in the
     order given.
     """
     if takes_files:
-        return files(task, data)
+        return resolve_files(task, data)
     if data.startswith(("git+", "https://")):
-        data = str(cloned(data, data_dir))
+        data = str(clone_once(data, data_dir))
     if data and data != "hub":
         folder = Path(data).expanduser()
         if not folder.is_dir():
             raise UserError(
                 f"--data {data}: there is no such folder. Name a folder in the benchmark's layout, or 'hub'."
             )
-        return Place(str(folder.resolve()), tree_hash(folder))
-    known = data_set(task)
-    if known is None or (found := fetched(task, data_dir)) is None:
+        return DataPlace(str(folder.resolve()), hash_tree(folder))
+    known = find_data_set(task)
+    if known is None or (found := find_fetched_data(task, data_dir)) is None:
         if known is not None and known.git:
-            raise UserError(f"{task} is on no hub: run `{how_to_fetch(task)}` first, or name its folder with --data.")
+            raise UserError(
+                f"{task} is on no hub: run `{command_to_fetch(task)}` first, or name its folder with --data."
+            )
         if known is not None and not known.hub:
             raise UserError(f"{task} is on no hub: name its folder with --data.")
-        return Place("hub")
+        return DataPlace("hub")
     return found
 
 
-def files(task: str, data: str) -> Place:
+def resolve_files(task: str, data: str) -> DataPlace:
     """Files with commas between them, by their absolute paths; the hash is of their contents in order."""
     paths = [Path(word.strip()).expanduser() for word in data.split(",") if word.strip()]
     if not paths or data == "hub":
@@ -155,13 +157,13 @@ def files(task: str, data: str) -> Place:
     places = [str(path.resolve()) for path in paths]
     if odd := [place for place in places if "," in place]:
         raise UserError(f"--data: '{odd[0]}' has a comma in it, and commas part files: rename it, or its folder.")
-    return Place(",".join(places), digest([file_hash(path) for path in paths]))
+    return DataPlace(",".join(places), hash_json([hash_file(path) for path in paths]))
 
 
-def place_of(task: str, data: str, data_dir: Path) -> str:
+def data_for_suite(task: str, data: str, data_dir: Path) -> str:
     """What a suite of `bench eval` reads: the fetched copy or the hub's id for ``hub``, anything else as it is."""
-    known = data_set(task)
+    known = find_data_set(task)
     if data != "hub" or known is None:
         return data
-    found = resolve(task, data, False, data_dir)
+    found = resolve_data(task, data, False, data_dir)
     return known.hub if found.path == "hub" else found.path

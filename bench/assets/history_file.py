@@ -9,11 +9,24 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bench.assets.history import name_of
-from bench.assets.history_names import Parsed, absolute, counted, parse_revision, stage_number, stages_of, tokens_at
-from bench.assets.history_sources import at, from_folder, of_model, trained
-from bench.assets.models import check_folder, check_name, default_models_dir
-from bench.core.errors import UserError, collect, unknown
+from bench.assets.history import moment_name
+from bench.assets.history_names import (
+    ParsedName,
+    count_from_first_weights,
+    counted,
+    parse_revision,
+    published_stages,
+    stage_number,
+    tokens_at,
+)
+from bench.assets.history_sources import (
+    checkpoint_in_folder,
+    checkpoint_of_model,
+    history_of_folder,
+    read_trainer_state,
+)
+from bench.assets.models import check_model_folder, check_model_name, default_models_dir
+from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.types import Checkpoint, History, Moment
 
 ENTRY = ("path", "model", "revision", "step", "tokens", "stage", "exposed")
@@ -25,13 +38,13 @@ FIRST = ("step", "tokens", "revision")
 # Sources
 
 
-def load(source: str | Path, models_dir: Path | None = None) -> History:
+def load_history(source: str | Path, models_dir: Path | None = None) -> History:
     """The history that a file or a folder holds."""
     path = Path(source).expanduser()
     if path.is_dir():
-        return from_folder(path)
+        return history_of_folder(path)
     if path.is_file():
-        return from_file(path, models_dir)
+        return read_history_file(path, models_dir)
     raise UserError(f"There is no history '{source}': name a JSON file, or a folder with checkpoint-500 and the like.")
 
 
@@ -47,14 +60,14 @@ class Draft:
     model: str
     name: str
     """Of the revision or the folder, if it is understood."""
-    parsed: Parsed
+    parsed: ParsedName
     """As the name says, counted within its stage."""
     stated: tuple[int | None, int | None]
     """Step and tokens that the file or the Trainer states, counted from the first weights."""
     exposed: bool | None
 
 
-def from_file(path: Path, models_dir: Path | None = None) -> History:
+def read_history_file(path: Path, models_dir: Path | None = None) -> History:
     """The history that a user's JSON file describes (see the module); one `UserError` with every mistake in it."""
     try:
         data = json.loads(path.read_text())
@@ -67,33 +80,35 @@ def from_file(path: Path, models_dir: Path | None = None) -> History:
             '{"checkpoints": [{"path": "ckpt-1000", "step": 1000}]}.'
         )
     fields, found = ("model", "exposure", "checkpoints"), list[str]()
-    found += [unknown(f"field of {path.name}", key, fields) for key in data if key not in fields]
+    found += [unknown_name(f"field of {path.name}", key, fields) for key in data if key not in fields]
     model = checked(data, "model", path.name, found)
     drafts = [
-        draft(entry, f"{path.name}, checkpoint {number}", model, path.parent, models_dir or default_models_dir(), found)
+        read_entry(
+            entry, f"{path.name}, checkpoint {number}", model, path.parent, models_dir or default_models_dir(), found
+        )
         for number, entry in enumerate(entries, 1)
     ]
-    collect(found)
-    ordered = in_order([each for each in drafts if each], model)
-    names = [name_of(moment) for moment, _ in ordered]
+    raise_problems(found)
+    ordered = order_drafts([each for each in drafts if each], model)
+    names = [moment_name(moment) for moment, _ in ordered]
     found += [
         f"{path.name} has two checkpoints named '{name}': give each a \"revision\" of its own."
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
-    found += falling([moment for moment, _ in ordered], path.name)
-    moments = exposed_from(ordered, data.get("exposure"), path.name, found)
-    collect(found)
+    found += falling_tokens([moment for moment, _ in ordered], path.name)
+    moments = mark_exposed(ordered, data.get("exposure"), path.name, found)
+    raise_problems(found)
     return History(moments)
 
 
-def draft(entry: Any, where: str, model: str, beside: Path, models_dir: Path, found: list[str]) -> Draft | None:
+def read_entry(entry: Any, where: str, model: str, beside: Path, models_dir: Path, found: list[str]) -> Draft | None:
     """One entry; what is wrong with it goes into ``found``."""
     if not isinstance(entry, dict):
         found.append(f'{where}: write it as {{"path": ..., "step": ...}}.')
         return None
     before = len(found)
-    found += [unknown(f"field of {where}", key, ENTRY) for key in entry if key not in ENTRY]
+    found += [unknown_name(f"field of {where}", key, ENTRY) for key in entry if key not in ENTRY]
     path, revision, stage = (checked(entry, key, where, found) for key in ("path", "revision", "stage"))
     own = checked(entry, "model", where, found)
     step, exposed = entry.get("step"), entry.get("exposed")
@@ -110,15 +125,18 @@ def draft(entry: Any, where: str, model: str, beside: Path, models_dir: Path, fo
             found.append(f"{where}: there is no folder '{path}'; a path is relative to the file.")
         else:
             try:
-                check_folder(folder, path, own_tokenizer=False)
-                checkpoint, known = at(folder, revision or folder.resolve().name, parent=folder.parent), trained(folder)
+                check_model_folder(folder, path, own_tokenizer=False)
+                checkpoint, known = (
+                    checkpoint_in_folder(folder, revision or folder.resolve().name, parent=folder.parent),
+                    read_trainer_state(folder),
+                )
             except UserError as error:
                 found += [f"{where}: {problem}" for problem in error.problems]
     elif own or (model and revision):
         name = (own or model) + (f"@{revision}" if revision else "")
         try:
-            check_name(name)
-            checkpoint = of_model(name, revision or name, models_dir)
+            check_model_name(name)
+            checkpoint = checkpoint_of_model(name, revision or name, models_dir)
         except UserError as error:
             found += [f"{where}: {problem}" for problem in error.problems]
     else:
@@ -130,7 +148,7 @@ def draft(entry: Any, where: str, model: str, beside: Path, models_dir: Path, fo
     if len(found) > before or checkpoint is None:
         return None
     step, tokens = (noted if said_ is None else said_ for said_, noted in zip((step, tokens), known, strict=True))
-    parsed = said or Parsed(0, None, "pretraining")
+    parsed = said or ParsedName(0, None, "pretraining")
     parsed = parsed._replace(stage=stage or parsed.stage)
     return Draft(checkpoint, revision, own or model, name, parsed, (step, tokens), exposed)
 
@@ -144,11 +162,11 @@ def checked(data: Mapping[str, Any], key: str, where: str, found: list[str]) -> 
     return ""
 
 
-def in_order(drafts: Sequence[Draft], model: str) -> list[tuple[Moment, bool | None]]:
+def order_drafts(drafts: Sequence[Draft], model: str) -> list[tuple[Moment, bool | None]]:
     """The moments by step, each with what the file says of its exposure; a name counts within its stage."""
-    names, known = [each.parsed for each in drafts], stages_of(model)
-    by_name = absolute(names, known)
-    placed = absolute(names, known, [each.stated for each in drafts])
+    names, known = [each.parsed for each in drafts], published_stages(model)
+    by_name = count_from_first_weights(names, known)
+    placed = count_from_first_weights(names, known, [each.stated for each in drafts])
     found = []
     for each, told, at_ in zip(drafts, by_name, placed, strict=True):
         tokens = tokens_at(each.model, each.name, at_) if told.step == at_.step else at_.tokens
@@ -156,7 +174,7 @@ def in_order(drafts: Sequence[Draft], model: str) -> list[tuple[Moment, bool | N
     return sorted(found, key=lambda pair: pair[0].step)
 
 
-def falling(moments: Sequence[Moment], where: str) -> list[str]:
+def falling_tokens(moments: Sequence[Moment], where: str) -> list[str]:
     """A sentence about the first two moments, ordered by step, whose tokens can't both be true.
 
     The ingredients of one stage are trained side by side and aren't compared.
@@ -166,31 +184,31 @@ def falling(moments: Sequence[Moment], where: str) -> list[str]:
         beside = one.stage != other.stage and 0 < stage_number(one.stage) == stage_number(other.stage)
         if not beside and (after < before or (after != before and one.step == other.step)):
             return [
-                f"{where}: '{name_of(one)}' has {before:,} tokens at step {one.step} and '{name_of(other)}' {after:,} at "
+                f"{where}: '{moment_name(one)}' has {before:,} tokens at step {one.step} and '{moment_name(other)}' {after:,} at "
                 f"step {other.step}: tokens grow with the steps, both counted from the first weights; correct one."
             ]
     return []
 
 
-def exposed_from(
+def mark_exposed(
     ordered: Sequence[tuple[Moment, bool | None]], exposure: Any, where: str, found: list[str]
 ) -> tuple[Moment, ...]:
     """The moments, exposed from the first exposure on: the file's, or the first checkpoint that is said to be exposed."""
     first = next((index for index, (_, exposed) in enumerate(ordered) if exposed), len(ordered))
     if exposure is not None:
-        first = first_exposure([moment for moment, _ in ordered], exposure, where, found)
-        early = [name_of(moment) for moment, exposed in ordered[:first] if exposed]
+        first = find_first_exposure([moment for moment, _ in ordered], exposure, where, found)
+        early = [moment_name(moment) for moment, exposed in ordered[:first] if exposed]
         found += [
             f"{where}: '{name}' is said to be exposed, but lies before \"exposure\": correct one." for name in early
         ]
-    late = [name_of(moment) for moment, exposed in ordered[first:] if exposed is False]
+    late = [moment_name(moment) for moment, exposed in ordered[first:] if exposed is False]
     found += [
         f"{where}: '{name}' is said not to be exposed, but lies after the first exposure: correct it." for name in late
     ]
     return tuple(dataclasses.replace(moment, exposed=index >= first) for index, (moment, _) in enumerate(ordered))
 
 
-def first_exposure(moments: Sequence[Moment], exposure: Any, where: str, found: list[str]) -> int:
+def find_first_exposure(moments: Sequence[Moment], exposure: Any, where: str, found: list[str]) -> int:
     """Index of the first exposed moment; their number when none is."""
     if not isinstance(exposure, dict) or len(exposure) != 1 or next(iter(exposure)) not in FIRST:
         found.append(
@@ -199,9 +217,9 @@ def first_exposure(moments: Sequence[Moment], exposure: Any, where: str, found: 
         return len(moments)
     kind, value = next(iter(exposure.items()))
     if kind == "revision":
-        names = [name_of(moment) for moment in moments]
+        names = [moment_name(moment) for moment in moments]
         if value not in names:
-            found.append(f"{where}: " + unknown("revision of the exposure", str(value), names))
+            found.append(f"{where}: " + unknown_name("revision of the exposure", str(value), names))
         return names.index(value) if value in names else len(moments)
     if kind == "step" and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         found.append(f"{where}: the exposure's step is {json.dumps(value)}; a step is a whole number, 0 or more.")
@@ -209,7 +227,7 @@ def first_exposure(moments: Sequence[Moment], exposure: Any, where: str, found: 
     if kind == "step":
         return next((index for index, moment in enumerate(moments) if moment.step >= value), len(moments))
     number = counted(value, f"{where}, exposure", found)
-    unknown_tokens = [name_of(moment) for moment in moments if moment.tokens is None]
+    unknown_tokens = [moment_name(moment) for moment in moments if moment.tokens is None]
     if unknown_tokens:
         found.append(
             f"{where}: the exposure is given in tokens, but no tokens are known of {', '.join(unknown_tokens)}: "

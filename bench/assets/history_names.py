@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from bench.assets.models import published, tokens_a_step
+from bench.assets.models import published_revisions, tokens_a_step
 from bench.core.errors import UserError
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -32,13 +32,13 @@ TRAINER = re.compile(r"checkpoint-(\d+)")
 
 def parse_tokens(text: str) -> int:
     """``500B``, ``4.2T``, ``800M`` or a plain number, exactly."""
-    found = whole_tokens(text)
+    found = read_tokens(text)
     if found is None:
         raise UserError(f"'{text}' is no number of tokens: write it as 500B, 4.2T, 800M or 2097152.")
     return found
 
 
-def whole_tokens(text: str) -> int | None:
+def read_tokens(text: str) -> int | None:
     """The number, if the text is one and whole."""
     found = NUMBER.fullmatch(text.strip())
     if not found:
@@ -47,7 +47,7 @@ def whole_tokens(text: str) -> int | None:
     return int(number) if number == number.to_integral_value() else None
 
 
-def human_tokens(tokens: int | None) -> str:
+def format_tokens(tokens: int | None) -> str:
     """For people, in the unit that OLMo's names have: ``3985B``, ``800M``; ``?`` where nobody knows."""
     if tokens is None:
         return "?"
@@ -56,7 +56,7 @@ def human_tokens(tokens: int | None) -> str:
     return f"{number:.0f}{unit}" if number >= 1000 or number == int(number) else f"{number:.4g}{unit}"
 
 
-class Parsed(NamedTuple):
+class ParsedName(NamedTuple):
     """What a name says."""
 
     step: int
@@ -65,7 +65,7 @@ class Parsed(NamedTuple):
     stage: str
 
 
-def parse_revision(name: str) -> Parsed | None:
+def parse_revision(name: str) -> ParsedName | None:
     """What the name of a revision or folder says; None for a name that isn't understood.
 
     ``stage1-step119000-tokens500B``, ``stage2-ingredient1-step11000-tokens47B``, ``step1000-tokens4B``, ``step143000``,
@@ -73,19 +73,19 @@ def parse_revision(name: str) -> Parsed | None:
     """
     if found := REVISION.fullmatch(name):
         tokens = parse_tokens(found["tokens"]) if found["tokens"] else None
-        return Parsed(int(found["step"]), tokens, found["stage"] or "pretraining")
+        return ParsedName(int(found["step"]), tokens, found["stage"] or "pretraining")
     if found := NUMBERED.fullmatch(name):
-        return Parsed(int(found[1]), None, "pretraining")
+        return ParsedName(int(found[1]), None, "pretraining")
     if found := TRAINER.fullmatch(name):
-        return Parsed(int(found[1]), None, "training")
+        return ParsedName(int(found[1]), None, "training")
     return None
 
 
-def absolute(
-    parsed: Sequence[Parsed],
-    known: Iterable[Parsed] = (),
+def count_from_first_weights(
+    parsed: Sequence[ParsedName],
+    known: Iterable[ParsedName] = (),
     stated: Sequence[tuple[int | None, int | None]] = (),
-) -> list[Parsed]:
+) -> list[ParsedName]:
     """The same with steps and tokens counted from the first weights: those of a later stage start again.
 
     A stage begins where the latest name of the stage before it ends, among these names and ``known`` ones. The
@@ -95,7 +95,7 @@ def absolute(
     names = [*parsed, *known]
     fixed = [*(stated or [(None, None)] * len(parsed)), *[(None, None)] * (len(names) - len(parsed))]
     found = list(names)
-    begin = Parsed(0, 0, "")
+    begin = ParsedName(0, 0, "")
     for number in sorted({stage_number(each.stage) for each in names}):
         ends = []
         for index, (each, (step, tokens)) in enumerate(zip(names, fixed, strict=True)):
@@ -103,19 +103,19 @@ def absolute(
                 continue
             if tokens is None and begin.tokens is not None and each.tokens is not None:
                 tokens = begin.tokens + each.tokens
-            found[index] = Parsed(begin.step + each.step if step is None else step, tokens, each.stage)
+            found[index] = ParsedName(begin.step + each.step if step is None else step, tokens, each.stage)
             if number or step is None:  # a stated step outside the numbered stages says nothing of where they begin
                 ends.append(found[index])
         begin = max((*ends, begin), key=lambda end: end.step)
     return found[: len(parsed)]
 
 
-def stages_of(model: str) -> list[Parsed]:
+def published_stages(model: str) -> list[ParsedName]:
     """What the published names of a model's revisions say: where its stages end."""
-    return [parsed for name in published(model) if (parsed := parse_revision(name))]
+    return [parsed for name in published_revisions(model) if (parsed := parse_revision(name))]
 
 
-def tokens_at(model: str, name: str, placed: Parsed) -> int | None:
+def tokens_at(model: str, name: str, placed: ParsedName) -> int | None:
     """Tokens as the name counts them; where it names a step, else by the model's tokens a step."""
     each = tokens_a_step(model) if REVISION.fullmatch(name) else None
     return placed.step * each if each and placed.tokens is None else placed.tokens
@@ -131,7 +131,7 @@ def counted(value: Any, where: str, found: list[str]) -> int | None:
     """A number of tokens, as a number or as ``4B``."""
     if value is None:
         return None
-    number = whole_tokens(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    number = read_tokens(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
     if number is None:
         found.append(f"{where}: its tokens are {json.dumps(value)}; write 500B, 4.2T, 800M or a whole number.")
     return number

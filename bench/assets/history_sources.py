@@ -7,35 +7,44 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.assets.history import name_of
-from bench.assets.history_names import TRAINER, absolute, parse_revision, stage_number, stages_of, tokens_at
+from bench.assets.history import moment_name
+from bench.assets.history_names import (
+    TRAINER,
+    count_from_first_weights,
+    parse_revision,
+    published_stages,
+    stage_number,
+    tokens_at,
+)
 from bench.assets.known_models import KNOWN
-from bench.assets.models import TOKENIZERS, check_folder, fetched_hash, folder_name, model_of
-from bench.core.errors import UserError, collect
-from bench.core.hashing import folder_hash, tokenizer_digest
+from bench.assets.models import TOKENIZERS, check_model_folder, folder_name, model_of_folder, read_fetched_hash
+from bench.core.errors import UserError, raise_problems
+from bench.core.hashing import hash_checkpoint, hash_tokenizer
 from bench.core.types import Checkpoint, History, Json, Moment
 
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 """In which the checkpoints of one history must agree, as weights are added and subtracted one by one."""
 
 
-def from_folder(folder: Path, hashed: bool = True) -> History:
+def history_of_folder(folder: Path, hashed: bool = True) -> History:
     """What the Trainer left in its output folder: its whole ``checkpoint-N``, then the folder itself if it is a model.
 
     Without ``hashed`` nothing large is read, and the hashes are empty: for a listing.
     """
     moments = []
     for path in folder.iterdir():
-        if (name := TRAINER.fullmatch(path.name)) and is_model(path):
-            step, tokens = trained(path)
-            moments.append(Moment(at(path, path.name, hashed, folder), step or int(name[1]), tokens, "training"))
+        if (name := TRAINER.fullmatch(path.name)) and is_whole_model(path):
+            step, tokens = read_trainer_state(path)
+            moments.append(
+                Moment(checkpoint_in_folder(path, path.name, hashed, folder), step or int(name[1]), tokens, "training")
+            )
     moments.sort(key=lambda moment: moment.step)
-    if is_model(folder):
-        step, tokens = trained(folder)
+    if is_whole_model(folder):
+        step, tokens = read_trainer_state(folder)
         last = moments[-1] if moments else None
         if last and (step is None or step <= last.step):  # saved at the end of the same training
             step, tokens = last.step, last.tokens
-        moments.append(Moment(at(folder, "final", hashed), step or 0, tokens, "training"))
+        moments.append(Moment(checkpoint_in_folder(folder, "final", hashed), step or 0, tokens, "training"))
     if not moments:
         raise UserError(
             f"The folder '{folder}' holds no whole checkpoint: name one with checkpoint-500 and the like, each with "
@@ -44,21 +53,21 @@ def from_folder(folder: Path, hashed: bool = True) -> History:
     return History(tuple(dataclasses.replace(moment, revision=moment.checkpoint.label) for moment in moments))
 
 
-def is_model(folder: Path) -> bool:
+def is_whole_model(folder: Path) -> bool:
     """Whether a whole model lies there; a save that was cut short is none."""
     try:
-        check_folder(folder, folder.name, own_tokenizer=False)
+        check_model_folder(folder, folder.name, own_tokenizer=False)
     except (UserError, OSError):
         return False
     return True
 
 
-def at(folder: Path, label: str, hashed: bool = True, parent: Path | None = None) -> Checkpoint:
+def checkpoint_in_folder(folder: Path, label: str, hashed: bool = True, parent: Path | None = None) -> Checkpoint:
     """The checkpoint in a folder; with its parent's tokenizer where it has none of its own."""
     borrow = parent is not None and not has_tokenizer(folder) and has_tokenizer(parent)
     where = folder.resolve()
     return Checkpoint(
-        str(where), folder_hash(where) if hashed else "", label=label, tokenizer=str(where.parent) if borrow else ""
+        str(where), hash_checkpoint(where) if hashed else "", label=label, tokenizer=str(where.parent) if borrow else ""
     )
 
 
@@ -67,7 +76,7 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / file).is_file() for file in TOKENIZERS)
 
 
-def trained(folder: Path) -> tuple[int | None, int | None]:
+def read_trainer_state(folder: Path) -> tuple[int | None, int | None]:
     """Steps and tokens that a Trainer has noted in a folder; it notes 0 tokens when it was not told to count."""
     try:
         state = json.loads((folder / "trainer_state.json").read_text())
@@ -76,7 +85,7 @@ def trained(folder: Path) -> tuple[int | None, int | None]:
         return None, None
 
 
-def from_revisions(model: str, names: Iterable[str], models_dir: Path) -> History:
+def history_of_revisions(model: str, names: Iterable[str], models_dir: Path) -> History:
     """Revisions of a hub model, ordered; names that say no step are left out. What isn't fetched has no hash."""
     understood = [(name, parsed) for name in names if (parsed := parse_revision(name))]
     if not understood:
@@ -84,7 +93,7 @@ def from_revisions(model: str, names: Iterable[str], models_dir: Path) -> Histor
             f"No revision of '{model}' is named after its step (as step1000 or stage1-step1000-tokens4B are): "
             "write a history file that says which is which."
         )
-    placed = absolute([parsed for _, parsed in understood], stages_of(model))
+    placed = count_from_first_weights([parsed for _, parsed in understood], published_stages(model))
     order = sorted(
         zip((name for name, _ in understood), placed, strict=True),
         key=lambda pair: (pair[1].step, stage_number(pair[1].stage), pair[0]),
@@ -92,7 +101,7 @@ def from_revisions(model: str, names: Iterable[str], models_dir: Path) -> Histor
     return History(
         tuple(
             Moment(
-                of_model(f"{model}@{name}", name, models_dir),
+                checkpoint_of_model(f"{model}@{name}", name, models_dir),
                 parsed.step,
                 tokens_at(model, name, parsed),
                 parsed.stage,
@@ -103,27 +112,27 @@ def from_revisions(model: str, names: Iterable[str], models_dir: Path) -> Histor
     )
 
 
-def of_known(name: str, models_dir: Path) -> History:
+def history_of_known_model(name: str, models_dir: Path) -> History:
     """What is known here of a known model's past: revisions, or the models that it was made from and itself."""
     known = KNOWN[name]
     if known.revisions:
-        return from_revisions(name, known.revisions, models_dir)
+        return history_of_revisions(name, known.revisions, models_dir)
     if not known.past:
         raise UserError(f"No past of '{name}' is known here: name a folder or another model, or write a history file.")
-    made_from = [Moment(of_model(hub, hub, models_dir), 0, None, "base") for hub in known.past]
-    return History((*made_from, Moment(of_model(name, name, models_dir), 0, None, "released")))
+    made_from = [Moment(checkpoint_of_model(hub, hub, models_dir), 0, None, "base") for hub in known.past]
+    return History((*made_from, Moment(checkpoint_of_model(name, name, models_dir), 0, None, "released")))
 
 
-def of_model(name: str, label: str, models_dir: Path) -> Checkpoint:
+def checkpoint_of_model(name: str, label: str, models_dir: Path) -> Checkpoint:
     """A fetched model as the checkpoint that it says it is; without a hash where it isn't fetched."""
     folder = models_dir / folder_name(name)
-    return Checkpoint(str(folder), fetched_hash(folder), label=label)
+    return Checkpoint(str(folder), read_fetched_hash(folder), label=label)
 
 
 # The history of a run's model
 
 
-def with_model(history: History, model: Checkpoint) -> History:
+def end_at_model(history: History, model: Checkpoint) -> History:
     """The history up to the model that a run starts from, which is its last moment before exposure.
 
     A model that the history doesn't name is added there. Where nothing says its step, it gets that of the checkpoint
@@ -131,58 +140,58 @@ def with_model(history: History, model: Checkpoint) -> History:
     get the model's: what is trained from them must read the same prompts that the target was taught.
     """
     itself = next((m for m in reversed(history.moments) if m.checkpoint.hash == model.hash), None)
-    collect(misfits(history, model, itself))
+    raise_problems(find_misfits(history, model, itself))
     if itself is None:
-        itself = released(history, model)
+        itself = moment_of_model(history, model)
         after = [moment for moment in history.before if moment.step > itself.step]
         if after:
             raise UserError(
-                f"The history's '{name_of(after[0])}' lies after the model itself ({name_of(itself)}): "
+                f"The history's '{moment_name(after[0])}' lies after the model itself ({moment_name(itself)}): "
                 "leave it out, or say that it is exposed."
             )
         history = History((*history.before, itself, *(moment for moment in history.moments if moment.exposed)))
-    wanted = tokenizer_digest(Path(model.path))
+    wanted = hash_tokenizer(Path(model.path))
     moments = [
         dataclasses.replace(moment, checkpoint=dataclasses.replace(moment.checkpoint, tokenizer=model.path))
-        if moment.checkpoint.hash and tokenizer_digest(read_with(moment.checkpoint)) != wanted
+        if moment.checkpoint.hash and hash_tokenizer(tokenizer_folder(moment.checkpoint)) != wanted
         else moment
         for moment in history.moments
     ]
     return History(tuple(moments))
 
 
-def read_with(checkpoint: Checkpoint) -> Path:
+def tokenizer_folder(checkpoint: Checkpoint) -> Path:
     """The folder of the tokenizer that a checkpoint is opened with."""
     return Path(checkpoint.tokenizer or checkpoint.path)
 
 
-def misfits(history: History, model: Checkpoint, itself: Moment | None) -> list[str]:
+def find_misfits(history: History, model: Checkpoint, itself: Moment | None) -> list[str]:
     """Why this can't be the history of that model."""
     found = []
     if itself and itself.exposed:
         found.append(
-            f"The model itself is '{name_of(itself)}' in the history, which is exposed: target and oracle start from the "
+            f"The model itself is '{moment_name(itself)}' in the history, which is exposed: target and oracle start from the "
             "model, so it must not have seen the forget set. Name an earlier model, or correct the history."
         )
     elif itself:
         after = history.before[history.before.index(itself) + 1 :]
         found += [
-            f"The history's '{name_of(moment)}' lies after the model itself ('{name_of(itself)}'): leave it out, or say "
+            f"The history's '{moment_name(moment)}' lies after the model itself ('{moment_name(itself)}'): leave it out, or say "
             "that it is exposed."
             for moment in after
         ]
-    wanted = shape(Path(model.path))
+    wanted = architecture_of(Path(model.path))
     for moment in history.moments:
-        if moment.checkpoint.hash and (own := shape(Path(moment.checkpoint.path))) != wanted:
+        if moment.checkpoint.hash and (own := architecture_of(Path(moment.checkpoint.path))) != wanted:
             differing = next(key for key in SHAPE if own[key] != wanted[key])
             found.append(
-                f"The history's '{name_of(moment)}' is another architecture than the model ({differing} "
+                f"The history's '{moment_name(moment)}' is another architecture than the model ({differing} "
                 f"{own[differing]}, not {wanted[differing]}): name a checkpoint of the model's own past."
             )
     return found
 
 
-def shape(folder: Path) -> Json:
+def architecture_of(folder: Path) -> Json:
     """What must agree among a history's checkpoints, from the config."""
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -191,15 +200,15 @@ def shape(folder: Path) -> Json:
     return {key: config.get(key) for key in SHAPE}
 
 
-def released(history: History, model: Checkpoint) -> Moment:
+def moment_of_model(history: History, model: Checkpoint) -> Moment:
     """The model that a run starts from, after the history's last checkpoint before exposure."""
     last = history.last if history.before else None
-    base, _, revision = model_of(Path(model.path)).partition("@")
+    base, _, revision = model_of_folder(Path(model.path)).partition("@")
     if said := parse_revision(revision):
-        placed = absolute([said], stages_of(base))[0]
+        placed = count_from_first_weights([said], published_stages(base))[0]
         where = dataclasses.replace(model, label=revision)
         return Moment(where, placed.step, tokens_at(base, revision, placed), placed.stage, revision=revision)
-    step, tokens = trained(Path(model.path))
+    step, tokens = read_trainer_state(Path(model.path))
     if step is None or (last and step < last.step):
         step, tokens = (last.step, None) if last else (0, None)
     return Moment(dataclasses.replace(model, label="model"), step, tokens, "released")

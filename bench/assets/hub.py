@@ -26,25 +26,25 @@ DATA_FILES = ("*.json", "*.jsonl", "*.parquet", "README.md", "LICENSE*")
 PROBE_SECONDS = 4.0
 """How long the hub may take to answer before we say that it can't be reached."""
 
-Report = Callable[[str], None]
+ReportLine = Callable[[str], None]
 
-Kind = Literal["model", "dataset"]
+RepositoryKind = Literal["model", "dataset"]
 """What the hub calls them."""
 
 
-def hub_revisions(name: str) -> list[str]:
+def list_hub_revisions(name: str) -> list[str]:
     """Branches and tags of a hub model, by known name or hub id, as the hub lists them."""
     repo = hub_id(name)
     require_hub(f"list the revisions of '{repo}'")
     import huggingface_hub
 
-    with hub_errors(repo):
+    with explain_hub_errors(repo):
         refs = huggingface_hub.HfApi().list_repo_refs(repo)
     return [ref.name for ref in (*refs.branches, *refs.tags)]
 
 
 @contextlib.contextmanager
-def hub_errors(repo: str, revision: str | None = None, kind: Kind = "model") -> Iterator[None]:
+def explain_hub_errors(repo: str, revision: str | None = None, kind: RepositoryKind = "model") -> Iterator[None]:
     """The hub's refusals as `UserError`, each with its remedy."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -66,27 +66,27 @@ def hub_errors(repo: str, revision: str | None = None, kind: Kind = "model") -> 
         raise UserError(f"The hub failed to send '{repo}' ({error}): try again later.") from error
 
 
-def from_hub(
-    repo: str, model: Path, report: Report, revision: str | None = None, tokenizer: str = ""
+def download_model(
+    repo: str, model: Path, report: ReportLine, revision: str | None = None, tokenizer: str = ""
 ) -> dict[str, Any]:
     """One pinned commit of a hub model, safetensors and small files only; what ``fetch.json`` says.
 
     The commit is that of ``revision``, or the latest. ``tokenizer`` is the hub model whose tokenizer it uses.
     """
-    commit = download(repo, model, HUB_FILES, report, revision)
+    commit = download_files(repo, model, HUB_FILES, report, revision)
     about = {"source": f"hub {repo}", "revision": commit} | ({"named": revision} if revision else {})
     if tokenizer and not any((model / file).is_file() for file in TOKENIZERS):
-        about["tokenizer"] = f"hub {tokenizer} at {download(tokenizer, model, TOKENIZER_FILES, report)}"
+        about["tokenizer"] = f"hub {tokenizer} at {download_files(tokenizer, model, TOKENIZER_FILES, report)}"
     return about
 
 
-def download(
+def download_files(
     repo: str,
     folder: Path,
     patterns: Sequence[str],
-    report: Report,
+    report: ReportLine,
     revision: str | None = None,
-    kind: Kind = "model",
+    kind: RepositoryKind = "model",
 ) -> str:
     """The files of a hub repository that match ``patterns``; the commit that they are of.
 
@@ -96,7 +96,7 @@ def download(
     require_hub(f"fetch '{wanted}'")
     import huggingface_hub
 
-    with hub_errors(repo, revision, kind):
+    with explain_hub_errors(repo, revision, kind):
         info: Any = huggingface_hub.HfApi().repo_info(
             repo, repo_type=kind, revision=revision, timeout=PROBE_SECONDS, files_metadata=True
         )
@@ -124,7 +124,7 @@ def download(
     return str(info.sha)
 
 
-def check_room(name: str, sizes: Iterable[int | None], folder: Path, report: Report) -> None:
+def check_room(name: str, sizes: Iterable[int | None], folder: Path, report: ReportLine) -> None:
     """`UserError` when the disk can't hold what would be fetched; a line when this machine's memory can't."""
     import psutil
 

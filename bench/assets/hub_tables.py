@@ -12,10 +12,10 @@ from typing import Any
 
 from bench.core.errors import Absent, UserError
 
-Row = dict[str, Any]
+HubRow = dict[str, Any]
 
 
-def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[Row]:
+def read_rows(data: str, config: str, split: str, fields: Sequence[str]) -> list[HubRow]:
     """The rows of ``load_dataset(data, config, split=split)``; any number of them, at least one.
 
     Raises `Absent` when the configuration, the split or a field is missing, and `UserError` when ``data`` is a folder
@@ -25,7 +25,9 @@ def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[R
         rows = read_table(data, config, split)
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Absent(f"the data have no '{split}' of the configuration '{config}' ({shorter(reason)})") from error
+        raise Absent(
+            f"the data have no '{split}' of the configuration '{config}' ({shorten_reason(reason)})"
+        ) from error
     if not rows:
         raise Absent(f"the configuration '{config}' has no rows in '{split}'")
     if missing := missing_fields(rows, fields):
@@ -39,7 +41,7 @@ def rows_of(data: str, config: str, split: str, fields: Sequence[str]) -> list[R
     return rows
 
 
-def missing_fields(rows: Sequence[Row], fields: Sequence[str]) -> list[str]:
+def missing_fields(rows: Sequence[HubRow], fields: Sequence[str]) -> list[str]:
     """Those of the ``fields`` that the first row doesn't have; all of them where there is no row."""
     return [field for field in fields if not rows or field not in rows[0]]
 
@@ -59,14 +61,14 @@ def check_hub(data: str) -> None:
         require_hub(f"read {data}")
 
 
-def shorter(reason: str) -> str:
+def shorten_reason(reason: str) -> str:
     """A library's reason without the folders of this machine."""
     words = [Path(word.strip("'\"")).name if word.strip("'\"").startswith("/") else word for word in reason.split()]
     return " ".join(words)[:200]
 
 
 @contextlib.contextmanager
-def told(place: str, config: str, broken: type[Exception]) -> Iterator[None]:
+def explain_broken_file(place: str, config: str, broken: type[Exception]) -> Iterator[None]:
     """A broken file as a `UserError`."""
     try:
         yield
@@ -77,7 +79,7 @@ def told(place: str, config: str, broken: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def read_table(place: str, config: str, split: str = "train") -> list[Row]:
+def read_table(place: str, config: str, split: str = "train") -> list[HubRow]:
     """The rows of ``load_dataset(place, config, split=split)``.
 
     A folder is read anew each time: the library's cache goes by the folder's name and gives the rows of an earlier
@@ -92,7 +94,7 @@ def read_table(place: str, config: str, split: str = "train") -> list[Row]:
     from datasets.exceptions import DatasetGenerationError
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(told(place, config, DatasetGenerationError))
+        stack.enter_context(explain_broken_file(place, config, DatasetGenerationError))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # progress bars
         if not folder.is_dir():
             return [dict(row) for row in load_dataset(place, config, split=split)]

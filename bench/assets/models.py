@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.assets.known_models import KNOWN, PYTHIA, PYTHIA_REVISIONS, PYTHIA_STEP
-from bench.assets.tensors import index_of, read_header
-from bench.core.errors import UserError, unknown
-from bench.core.hashing import folder_hash
+from bench.assets.tensors import read_header, read_index
+from bench.core.errors import UserError, unknown_name
+from bench.core.hashing import hash_checkpoint
 from bench.core.machine import default_root
 
 FETCHED = "fetch.json"
@@ -28,14 +28,14 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
-class ModelRef:
+class LocalModel:
     """A model that lies ready."""
 
     name: str
     """Known name, hub id, or a local folder's own name; fit for a record, as it holds no path."""
     path: Path
     hash: str
-    """`bench.core.hashing.folder_hash` of the folder."""
+    """`bench.core.hashing.hash_checkpoint` of the folder."""
 
 
 def default_models_dir() -> Path:
@@ -43,7 +43,7 @@ def default_models_dir() -> Path:
     return default_root() / "models"
 
 
-def canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     """A known model's own name for its hub id, with or without a revision; any other name as it is."""
     base, at, revision = name.partition("@")
     return next((model.name for model in KNOWN.values() if model.hub and model.hub == base), base) + at + revision
@@ -51,13 +51,13 @@ def canonical(name: str) -> str:
 
 def hub_id(name: str) -> str:
     """The hub id of a known name or of a hub id; empty for a model that isn't on the hub."""
-    known = KNOWN.get(canonical(name))
+    known = KNOWN.get(canonical_name(name))
     return known.hub if known else name if HUB_ID.fullmatch(name) else ""
 
 
-def published(name: str) -> tuple[str, ...]:
+def published_revisions(name: str) -> tuple[str, ...]:
     """The revisions of a model that are known without asking the hub, oldest first."""
-    known = KNOWN.get(canonical(name))
+    known = KNOWN.get(canonical_name(name))
     return known.revisions if known else PYTHIA_REVISIONS if PYTHIA.fullmatch(name) else ()
 
 
@@ -68,71 +68,71 @@ def tokens_a_step(name: str) -> int | None:
 
 def folder_name(name: str) -> str:
     """The folder of a fetched model below the models folder."""
-    return canonical(name).replace("/", "--")
+    return canonical_name(name).replace("/", "--")
 
 
-def model_of(folder: Path) -> str:
+def model_of_folder(folder: Path) -> str:
     """The model, with its revision, that a folder below the models folder is for; undoes `folder_name`."""
     return folder.name.replace("--", "/")
 
 
-def check_name(name: str) -> None:
+def check_model_name(name: str) -> None:
     """`UserError` unless this can be fetched: a known name or a hub id, maybe with a revision."""
     base, at, revision = name.partition("@")
     if base not in KNOWN and not HUB_ID.fullmatch(base):
-        raise UserError(unknown("model", base, KNOWN, "models") + " A hub id (owner/name) works as well.")
+        raise UserError(unknown_name("model", base, KNOWN, "models") + " A hub id (owner/name) works as well.")
     if at and not REVISION.fullmatch(revision):
         raise UserError(f"'{revision}' is no revision of '{base}': name a branch, a tag or a commit.")
     if at and not hub_id(base):
         raise UserError(f"The model '{base}' comes from no hub, so it has no revisions: leave out '{revision}'.")
 
 
-def how_to_fetch(name: str) -> str:
+def command_to_fetch(name: str) -> str:
     """The command that fetches a model or a data set, maybe with a revision."""
     base, at, revision = name.partition("@")
     return f"python -m bench fetch {base}" + (f" --revision {revision}" if at else "")
 
 
-def resolve(name_or_folder: str, models_dir: Path, own_tokenizer: bool = True) -> ModelRef:
+def resolve_model(name_or_folder: str, models_dir: Path, own_tokenizer: bool = True) -> LocalModel:
     """The model's folder and content hash; `UserError` with the remedy when it can't be used.
 
     A known name comes first, then a local folder, then a fetched hub id. The hash is computed from the bytes each
     time; of a fetched model it must be the one it was fetched with. A folder needs a tokenizer unless the caller has
     another one (``own_tokenizer`` false).
     """
-    name = canonical(name_or_folder)
+    name = canonical_name(name_or_folder)
     folder = models_dir / folder_name(name)
     base, at, revision = name.partition("@")
     local = Path(name_or_folder).expanduser()
     if name not in KNOWN and local.is_dir():
-        check_folder(local, name_or_folder, own_tokenizer)
-        return ModelRef(local.resolve().name, local.resolve(), folder_hash(local))
+        check_model_folder(local, name_or_folder, own_tokenizer)
+        return LocalModel(local.resolve().name, local.resolve(), hash_checkpoint(local))
     if base in KNOWN or HUB_ID.fullmatch(base):
-        check_name(name)
+        check_model_name(name)
         if folder.is_dir():
-            return fetched(name, folder)
-        remedy = f"run `{how_to_fetch(name)}` first."
+            return verify_fetched_model(name, folder)
+        remedy = f"run `{command_to_fetch(name)}` first."
         if at:
             raise UserError(f"The revision '{revision}' of '{base}' isn't fetched yet: {remedy}")
         if name in KNOWN:
             raise UserError(f"The model '{name}' isn't fetched yet: {remedy}")
         raise UserError(f"There is no folder '{name}', and the hub model of that name isn't fetched: {remedy}")
-    raise UserError(unknown("model", base, KNOWN, "models") + " A local folder or a hub id works as well.")
+    raise UserError(unknown_name("model", base, KNOWN, "models") + " A local folder or a hub id works as well.")
 
 
-def fetched(name: str, folder: Path) -> ModelRef:
+def verify_fetched_model(name: str, folder: Path) -> LocalModel:
     """A fetched model, its hash checked against the one in its ``fetch.json``."""
-    check_folder(folder, name)
-    found = folder_hash(folder)
-    if found != fetched_hash(folder):
+    check_model_folder(folder, name)
+    found = hash_checkpoint(folder)
+    if found != read_fetched_hash(folder):
         raise UserError(
             f"The fetched model '{name}' is damaged (its files are not those that were fetched): "
-            f"run `{how_to_fetch(name)}` to fetch it again."
+            f"run `{command_to_fetch(name)}` to fetch it again."
         )
-    return ModelRef(name, folder, found)
+    return LocalModel(name, folder, found)
 
 
-def fetched_hash(folder: Path) -> str:
+def read_fetched_hash(folder: Path) -> str:
     """The hash of what was fetched into a folder, as its `FETCHED` has it; empty where that says none."""
     try:
         return str(json.loads((folder / FETCHED).read_text())["hash"])
@@ -140,7 +140,7 @@ def fetched_hash(folder: Path) -> str:
         return ""
 
 
-def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
+def check_model_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
     """`UserError` unless the folder holds a whole model in safetensors, with its config and its tokenizer."""
     if not any(folder.glob("*.safetensors")):
         if any(any(folder.glob(pattern)) for pattern in PICKLES):
@@ -149,7 +149,7 @@ def check_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
                 "save it again with `save_pretrained`, which writes safetensors."
             )
         raise UserError(f"The folder of '{name}' holds no *.safetensors: name a folder made by `save_pretrained`.")
-    missing = [file for file in ("config.json", *index_of(folder)) if not (folder / file).is_file()]
+    missing = [file for file in ("config.json", *read_index(folder)) if not (folder / file).is_file()]
     if missing:
         raise UserError(f"The folder of '{name}' lacks {', '.join(missing)}: copy or fetch the whole model again.")
     check_readable(folder, name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.assets.models import canonical
-from bench.assets.tensors import HEAD, Entry, index_of, read_config, read_header
+from bench.assets.models import canonical_name
+from bench.assets.tensors import HEAD, TensorEntry, read_config, read_header, read_index
 from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.types import Checkpoint
@@ -80,7 +80,7 @@ NAMES = {
 
 def known_shape(name: str) -> Shape | None:
     """The shape of a model by its name, with or without a revision; None for one that nobody has entered here."""
-    return SHAPES.get(canonical(name.partition("@")[0]))
+    return SHAPES.get(canonical_name(name.partition("@")[0]))
 
 
 def download_bytes(name: str) -> int:
@@ -89,7 +89,7 @@ def download_bytes(name: str) -> int:
     return 2 * shape.parameters if shape else 0
 
 
-def shape_in(folder: Path) -> Shape | None:
+def read_shape(folder: Path) -> Shape | None:
     """The shape of a model that lies in a folder; None where its config has no such numbers."""
     try:
         config = read_config(folder)
@@ -98,19 +98,19 @@ def shape_in(folder: Path) -> Shape | None:
     except (OSError, ValueError, UserError, StopIteration):
         return None
     inner = next((config[key] for key in ("intermediate_size", "n_inner", "ffn_dim") if config.get(key)), 0)
-    gated = any("gate" in name for name in entries_in(folder))
+    gated = any("gate" in name for name in read_entries(folder))
     return Shape(
         **found,
         inner=inner or 4 * found["hidden"],
         groups=config.get("num_key_value_heads") or found["heads"],
-        parameters=parameters_in(folder),
+        parameters=parameters_in_folder(folder),
         gated=gated,
     )
 
 
-def parameters_in(folder: Path) -> int:
+def parameters_in_folder(folder: Path) -> int:
     """Parameters of the weights in a folder, from the headers of its files; a head that is tied counts once."""
-    entries = entries_in(folder)
+    entries = read_entries(folder)
     if is_tied(folder):
         entries.pop(HEAD, None)
     return sum(entry.count for entry in entries.values())
@@ -124,15 +124,15 @@ def is_tied(folder: Path) -> bool:
         return False
 
 
-def entries_in(folder: Path) -> dict[str, Entry]:
+def read_entries(folder: Path) -> dict[str, TensorEntry]:
     """Every tensor of a folder's safetensors by name; no weight is read."""
-    names = index_of(folder)  # what else lies beside the shards is no part of the model
-    found: dict[str, Entry] = {}
+    names = read_index(folder)  # what else lies beside the shards is no part of the model
+    found: dict[str, TensorEntry] = {}
     for name in names or [file.name for file in sorted(folder.glob("*.safetensors"))]:
         found |= read_header(folder / name)[1]
     return found
 
 
-def weight_count(checkpoint: Checkpoint) -> int:
-    """Parameters of a checkpoint (`parameters_in`)."""
-    return parameters_in(Path(checkpoint.path))
+def count_weights(checkpoint: Checkpoint) -> int:
+    """Parameters of a checkpoint (`parameters_in_folder`)."""
+    return parameters_in_folder(Path(checkpoint.path))

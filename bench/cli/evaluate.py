@@ -34,14 +34,14 @@ def eval_(
 ) -> None:
     """Evaluate one model with a benchmark's complete suite, into one JSON file."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    from bench.assets.data_sets import place_of
-    from bench.real.evaluate import Evaluation, evaluate
+    from bench.assets.data_sets import data_for_suite
+    from bench.real.evaluate import EvaluationRequest, evaluate_model
 
-    rows = place_of(task, data, store_at(store) / "data")
-    asked = Evaluation(
+    rows = data_for_suite(task, data, store_at(store) / "data")
+    asked = EvaluationRequest(
         task, model, rows, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge
     )
-    found = evaluate(asked, store_at(store) / "models")
+    found = evaluate_model(asked, store_at(store) / "models")
     for name, value in found["scores"].items():
         typer.echo(f"{name:36} {value:.6g}")
     for name, reason in found["absent"].items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.assets.history import name_of, share
-from bench.assets.history_names import NUMBERED, human_tokens
+from bench.assets.history import age_of, moment_name
+from bench.assets.history_names import NUMBERED, format_tokens
 from bench.core import registry
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, History
 
@@ -19,15 +19,15 @@ WHERE = {"lab": "in the lab", "real": "on a real model"}
 def listing(what: str) -> str:
     """The listing of ``what``; `UserError` for anything there is no listing of."""
     if what not in LISTINGS:
-        raise UserError(unknown("listing", what, [*LISTINGS, "history"]))
+        raise UserError(unknown_name("listing", what, [*LISTINGS, "history"]))
     return LISTINGS[what]()
 
 
 def methods() -> str:
     """Each method: what it does, what it needs, its parameters with meaning and default, its presets with source."""
     lines: list[str] = []
-    for name in registry.table("methods"):
-        kind = registry.load("methods", name)
+    for name in registry.components("methods"):
+        kind = registry.load_component("methods", name)
         needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
         lines += [f"{name}: {kind.summary}", f"    needs {needs}"]
         lines += parameters(name, kind)
@@ -38,7 +38,7 @@ def methods() -> str:
 def tasks() -> str:
     """Each task: what it is, its tiers, the parameters of each."""
     lines: list[str] = []
-    for name, tiers in registry.table("tasks").items():
+    for name, tiers in registry.components("tasks").items():
         kinds = {tier: registry.load_task(name, tier) for tier in tiers}
         lines += [f"{name}: {next(iter(kinds.values())).summary}", f"    tiers: {', '.join(tiers)}"]
         for tier, kind in kinds.items():
@@ -51,7 +51,7 @@ def parameters(name: str, kind: type) -> list[str]:
     meanings = field_meanings(kind)
     return [
         f"    --set {name}.{field}={default}  {meanings.get(field, '')}".rstrip()
-        for field, default in registry.defaults(kind).items()
+        for field, default in registry.default_params(kind).items()
     ]
 
 
@@ -68,38 +68,40 @@ def models() -> str:
     return "\n".join(lines)
 
 
-def history(model: str, task: str, file: str, models_dir: Path) -> str:
+def list_history(model: str, task: str, file: str, models_dir: Path) -> str:
     """The checkpoints of a model's past (`bench.cli.listing.describe`): the lab's, a model's by name, a folder's, a file's."""
-    from bench.assets.history_file import load
-    from bench.assets.history_sources import from_folder, from_revisions, of_known
+    from bench.assets.history_file import load_history
+    from bench.assets.history_sources import history_of_folder, history_of_known_model, history_of_revisions
     from bench.assets.known_models import KNOWN
-    from bench.assets.models import HUB_ID, canonical, published
+    from bench.assets.models import HUB_ID, canonical_name, published_revisions
 
     if file and model:
         raise UserError("ls history takes --model or --history, not both: a history file names its model itself.")
     if task and (file or model not in ("", "lab")):
         raise UserError("--task goes with the lab's history: leave it out, or leave out --model and --history.")
     if file:
-        return describe(load(file, models_dir))
+        return describe(load_history(file, models_dir))
     if model in ("", "lab"):
         return lab_history(task or "tofu")
     if model in KNOWN:
-        return "\n".join([describe(of_known(model, models_dir)), *remarks(model)])
+        return "\n".join([describe(history_of_known_model(model, models_dir)), *remarks(model)])
     if Path(model).expanduser().is_dir():
-        return describe(from_folder(Path(model).expanduser(), hashed=False))
+        return describe(history_of_folder(Path(model).expanduser(), hashed=False))
     if not HUB_ID.fullmatch(model):
-        raise UserError(unknown("model", model, KNOWN, "models") + " A folder or a hub id (owner/name) works as well.")
-    name = canonical(model)
+        raise UserError(
+            unknown_name("model", model, KNOWN, "models") + " A folder or a hub id (owner/name) works as well."
+        )
+    name = canonical_name(model)
     if by_rule(model):
-        return describe(from_revisions(name, published(name), models_dir))
-    from bench.assets.hub import hub_revisions
+        return describe(history_of_revisions(name, published_revisions(name), models_dir))
+    from bench.assets.hub import list_hub_revisions
 
     try:
-        found = hub_revisions(model)
+        found = list_hub_revisions(model)
     except UserError as error:
         known = f"`python -m bench ls history --model {name}` needs no hub and lists what is known here."
         raise UserError(*error.problems, *([known] if name in KNOWN else [])) from error
-    return describe(from_revisions(name, found, models_dir))
+    return describe(history_of_revisions(name, found, models_dir))
 
 
 def remarks(name: str) -> list[str]:
@@ -131,7 +133,7 @@ def lab_history(task: str) -> str:
     from bench.core.types import Checkpoint, History, Moment
     from bench.lab.build import LabOptions
 
-    made = registry.load_task(task, "lab")() if "lab" in registry.table("tasks").get(task, {"lab": ""}) else None
+    made = registry.load_task(task, "lab")() if "lab" in registry.components("tasks").get(task, {"lab": ""}) else None
     if not isinstance(made, LabOptions):
         raise UserError(f"{task} has no lab with a history: `python -m bench ls tasks` says which parameters it has.")
     kept = (0, *steps_kept(made.history_steps, made.history_points))
@@ -156,11 +158,11 @@ def metrics() -> str:
 
 def runs(folder: Path = Path("runs")) -> str:
     """Each record below ``runs``: status and name."""
-    from bench.records.files import load
+    from bench.records.files import load_records
 
     if not folder.is_dir():
         return "No runs yet: `python -m bench run --methods msa,npo --task muse-books` makes some."
-    loaded = load(folder)
+    loaded = load_records(folder)
     lines = [f"{record.status:8} {record.name}" for record in loaded.records]
     return "\n".join([*lines, *(f"broken   {broken.path}: {broken.reason}" for broken in loaded.broken)])
 
@@ -183,11 +185,11 @@ def describe(history: History) -> str:
     for moment in history.moments:
         rows.append(
             (
-                name_of(moment),
+                moment_name(moment),
                 moment.stage,
                 str(moment.step),
-                human_tokens(moment.tokens),
-                "" if moment.exposed else f"{share(history, moment):.3f}",
+                format_tokens(moment.tokens),
+                "" if moment.exposed else f"{age_of(history, moment):.3f}",
                 "yes" if moment.exposed else "no",
                 on_disk(moment.checkpoint),
             )

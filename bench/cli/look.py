@@ -22,10 +22,10 @@ def ls(
     store: StoreAt = None,
 ) -> None:
     """List methods, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
-    from bench.cli.listing import history, listing, runs
+    from bench.cli.listing import list_history, listing, runs
 
     if what == "history":
-        typer.echo(history(model, task, past, store_at(store) / "models"))
+        typer.echo(list_history(model, task, past, store_at(store) / "models"))
         return
     if misplaced := [name for name, value in (("--model", model), ("--task", task), ("--history", past)) if value]:
         raise UserError(f"ls {what} takes no {' and no '.join(misplaced)}: that goes with `ls history`.")

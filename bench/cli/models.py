@@ -31,10 +31,10 @@ def msa(
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16; default the target's.")] = "",
 ) -> None:
     """Merge by model state arithmetic: target - alpha (theta_1 - theta_0) + beta (theta_2 - theta_0)."""
-    from bench.engines.arithmetic.merge import Asked, merge
+    from bench.engines.arithmetic.merge import MergeOptions, merge_checkpoints
 
-    asked = Asked(target, before, forget_tuned, retain_tuned, alpha, beta, dtype, out)
-    merge(asked, typer.echo, lambda text: typer.echo(text, err=True))
+    asked = MergeOptions(target, before, forget_tuned, retain_tuned, alpha, beta, dtype, out)
+    merge_checkpoints(asked, typer.echo, lambda text: typer.echo(text, err=True))
 
 
 def fetch(
@@ -57,10 +57,9 @@ def fetch(
     store: StoreAt = None,
 ) -> None:
     """Fetch models and data sets once; their hashes are checked on every use. --check verifies them."""
-    from bench.assets.data_sets import data_set
-    from bench.assets.fetch import check_names, fetch_data
-    from bench.assets.fetch import fetch as fetch_model
-    from bench.cli.verify import check as verify
+    from bench.assets.data_sets import find_data_set
+    from bench.assets.fetch import check_names, fetch_data, fetch_model
+    from bench.cli.verify import verify_fetched as verify
 
     place = store_at(store)
     if check:
@@ -71,7 +70,7 @@ def fetch(
         raise UserError("--data goes with --check: it names a folder to verify.")
     check_names(names or [], revision)
     for name in names or []:
-        if data_set(name):
+        if find_data_set(name):
             rows = fetch_data(name, place / "data", typer.echo, revision)
             typer.echo(f"{name} {rows.hash[:16]}: ready. `python -m bench fetch --check {name}` verifies its tables.")
             continue

@@ -151,26 +151,26 @@ def asked_for(
     numbers, problems = seeds_or_problems(seeds)
     return Asked(
         task=task,
-        methods=tuple(split(methods)),
+        methods=tuple(split_words(methods)),
         sets=tuple(sets or ()),
         seeds=numbers,
         model=model,
         data=data,
         history=past,
         limit=limit,
-        lm_eval=tuple(split(lm_eval)),
+        lm_eval=tuple(split_words(lm_eval)),
         lm_eval_data=str(lm_eval_data or ""),
         study=study,
         target=target,
-        oracles=tuple(split(oracle)),
-        then=tuple(split(then)),
-        kinds=tuple(split(probes)),
+        oracles=tuple(split_words(oracle)),
+        then=tuple(split_words(then)),
+        kinds=tuple(split_words(probes)),
         compute=Compute(dtype, autocast, lora, micro),
         problems=problems,
     )
 
 
-def split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Comma-separated words."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
@@ -178,7 +178,7 @@ def split(text: str) -> list[str]:
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Comma-separated whole numbers, not negative."""
     try:
-        seeds = tuple(int(word) for word in split(text))
+        seeds = tuple(int(word) for word in split_words(text))
     except ValueError:
         raise UserError(f"--seeds {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
     if not all(0 <= seed < MOST_SEED for seed in seeds):

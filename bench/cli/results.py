@@ -18,32 +18,32 @@ def leaderboard(
 ) -> None:
     """Write the leaderboard from published records."""
     from bench.core.files import write_text
-    from bench.records.files import load
-    from bench.records.leaderboard import check as up_to_date
-    from bench.records.leaderboard import render
+    from bench.records.files import load_records
+    from bench.records.leaderboard import is_leaderboard_current as up_to_date
+    from bench.records.leaderboard import render_leaderboard
 
     if check:
         good = up_to_date(records_folder(source), page)
         typer.echo(f"{page} is {'up to date' if good else 'stale: run `python -m bench leaderboard`'}.")
         raise typer.Exit(0 if good else 1)
-    loaded = load(records_folder(source))
+    loaded = load_records(records_folder(source))
     warn_broken(loaded)
-    write_text(page, render(loaded.records, loaded.broken))
+    write_text(page, render_leaderboard(loaded.records, loaded.broken))
     typer.echo(f"{page}: {len(loaded.records)} records.")
 
 
 def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Option("--to")] = None) -> None:
     """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
-    from bench.records.files import load
-    from bench.records.plots import draw
+    from bench.records.files import load_records
+    from bench.records.plots import draw_plots
     from bench.studies.ablations import FOLDER
-    from bench.studies.ablations.study import pages
+    from bench.studies.ablations.study import redraw_pages
 
-    loaded = load(records_folder(source))
+    loaded = load_records(records_folder(source))
     warn_broken(loaded)
-    for path in draw(loaded.records, to or source / "plots"):
+    for path in draw_plots(loaded.records, to or source / "plots"):
         typer.echo(str(path))
-    for path in pages(source / FOLDER, to):
+    for path in redraw_pages(source / FOLDER, to):
         typer.echo(str(path))
 
 
@@ -79,13 +79,13 @@ def import_(
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
     from bench.core.machine import can_write
-    from bench.records.files import write
+    from bench.records.files import write_record
     from bench.records.importer import import_record
 
     if not can_write(out):
         raise UserError(f"--out {out}: this is not a folder that you may write to; choose another.")
     record = import_record(source, file, task, model, method)
-    typer.echo(f"{write(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
+    typer.echo(f"{write_record(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
 
 
 def rescore(

@@ -7,20 +7,20 @@ from pathlib import Path
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records.files import load, read, read_responses, responses_path
-from bench.runs.responses import responses_in
+from bench.records.files import load_records, read_record, read_responses, responses_path
+from bench.runs.responses import load_responses
 from bench.runs.store import Store
 
 
-def find(name: str, source: Path) -> Record:
+def find_record(name: str, source: Path) -> Record:
     """The one record that ``name`` means: its file, its key, or a part of its name that only it has."""
     if Path(name).is_file():
-        return read(Path(name))
+        return read_record(Path(name))
     if not source.is_dir():
         raise UserError(
             f"There is no folder '{source}': `python -m bench run` makes records, --from names their folder."
         )
-    loaded = load(source)
+    loaded = load_records(source)
     matching = [record for record in loaded.records if name in record.name]
     if len(matching) == 1:
         return matching[0]
@@ -35,7 +35,7 @@ def find(name: str, source: Path) -> Record:
 
 def show_record(name: str, source: Path, store: Path, examples: int) -> str:
     """Spec, scores with intervals, what is absent and why, lineage, cost, and what the model said."""
-    record = find(name, source)
+    record = find_record(name, source)
     spec = record.spec
     lines = [
         f"{record.name}  ({record.status})",
@@ -56,10 +56,10 @@ def show_record(name: str, source: Path, store: Path, examples: int) -> str:
     lines += [f"  {score:30} absent: {reason}" for score, reason in sorted(record.absent.items())]
     for title, part in (("lineage", record.lineage), ("cost", record.cost), ("provenance", record.provenance)):
         lines += ["", f"{title}:", *(f"  {key}: {value}" for key, value in part.items() if key != "nodes")]
-    return "\n".join([*lines, *said(record, source, store, examples)])
+    return "\n".join([*lines, *generation_lines(record, source, store, examples)])
 
 
-def said(record: Record, source: Path, store: Path, examples: int) -> list[str]:
+def generation_lines(record: Record, source: Path, store: Path, examples: int) -> list[str]:
     """The first ``examples`` generations of each probe that has any, from the store (published files hold no text)."""
     if record.status != "done":
         return []
@@ -85,7 +85,7 @@ def find_responses(record: Record, source: Path, store: Path) -> Responses | Non
     if not key:
         return None
     try:
-        return responses_in(Store(store), key)
+        return load_responses(Store(store), key)
     except UserError:
         file = responses_path(source, key)
         return read_responses(file) if file.exists() else None

@@ -21,7 +21,7 @@ from bench.cli.options import (
     machine_of,
     records_folder,
     seeds_or_problems,
-    split,
+    split_words,
     store_at,
 )
 
@@ -40,13 +40,13 @@ def ablate(
     listed: Annotated[bool, typer.Option("--list", help="Say what there is, and run nothing.")] = False,
 ) -> None:
     """Run ablations in the lab: each gives records, a table and a picture; what is done already is not done again."""
-    from bench.studies.ablations.run import AskedAblation, ablate_command, listing
+    from bench.studies.ablations.run import AblationRequest, ablate_command, list_ablations
 
     if listed:
-        typer.echo(listing(Path("results")))
+        typer.echo(list_ablations(Path("results")))
         return
     numbers, problems = seeds_or_problems(seeds)
-    asked = AskedAblation(tuple(names or ()), task, numbers, tuple(sets or ()), problems)
+    asked = AblationRequest(tuple(names or ()), task, numbers, tuple(sets or ()), problems)
     machine = machine_of(jobs, out, store, device, threads, track=track)
     raise typer.Exit(1 if ablate_command(asked, machine) else 0)
 
@@ -58,9 +58,9 @@ def claims(
 ) -> None:
     """Write what published records say of each of the paper's claims: holds, holds in part, or does not hold."""
     from bench.core.files import write_text
-    from bench.studies.claims import render
+    from bench.studies.claims import render_claims
 
-    text = render(records_folder(source))
+    text = render_claims(records_folder(source))
     if check:
         good = page.exists() and page.read_text() == text
         typer.echo(f"{page} is {'up to date' if good else 'stale: run `python -m bench claims`'}.")
@@ -94,12 +94,12 @@ def reproduce(
     from bench.studies.reproduce import command
 
     if listed:
-        typer.echo(command.listing(as_json))
+        typer.echo(command.list_recipes(as_json))
         return
     if page:
-        raise typer.Exit(0 if command.overview(page, Path("results"), check, typer.echo) else 1)
+        raise typer.Exit(0 if command.write_or_check_overview(page, Path("results"), check, typer.echo) else 1)
     numbers, problems = seeds_or_problems(seeds) if seeds else ((), ())
-    asked = asking_.Wanted(
+    asked = asking_.ReproduceRequest(
         name,
         out,
         store_at(store),
@@ -108,7 +108,7 @@ def reproduce(
         seeds=numbers,
         sets=tuple(sets or ()),
         track=track,
-        methods=tuple(split(methods)),
+        methods=tuple(split_words(methods)),
         scale=scale,
         data=data,
         problems=problems,
@@ -116,4 +116,4 @@ def reproduce(
     if dry_run:
         command.dry_run(asked, typer.echo)
         return
-    raise typer.Exit(1 if command.reproduce(asked) else 0)
+    raise typer.Exit(1 if command.reproduce_table(asked) else 0)

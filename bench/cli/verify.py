@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.assets.data_sets import DATA_SETS, FILES, DataSet, Published, data_set, fetched, folder_of
+from bench.assets.data_sets import DATA_SETS, FILES, DataSet, TableFacts, data_folder, find_data_set, find_fetched_data
 from bench.assets.git import git_blob
 from bench.assets.known_models import KNOWN
-from bench.assets.models import FETCHED, HUB_ID, folder_name, how_to_fetch, model_of, resolve
-from bench.core.errors import UserError, unknown
-from bench.core.hashing import digest
+from bench.assets.models import FETCHED, HUB_ID, command_to_fetch, folder_name, model_of_folder, resolve_model
+from bench.core.errors import UserError, unknown_name
+from bench.core.hashing import hash_json
 
 Say = Callable[[str], None]
 
@@ -39,13 +39,13 @@ class Verdict:
     """The content is known and is the published one."""
 
 
-def check(names: Sequence[str], data: str, store: Path, say: Say) -> bool:
+def verify_fetched(names: Sequence[str], data: str, store: Path, say: Say) -> bool:
     """Verify models and data sets by name, or all that are fetched, or a folder as the data set of that name.
 
     Whether all is as it was fetched and published; what differs is said. `UserError` for what isn't there.
     """
     if data:
-        known = data_set(names[0]) if len(names) == 1 else None
+        known = find_data_set(names[0]) if len(names) == 1 else None
         if known is None:
             raise UserError(f"--data goes with the name of one data set: {', '.join(DATA_SETS)}.")
         folder = Path(data).expanduser()
@@ -55,22 +55,24 @@ def check(names: Sequence[str], data: str, store: Path, say: Say) -> bool:
     wanted = list(names) or everything(store)
     if not wanted:
         say("Nothing is fetched yet: `python -m bench fetch NAME` fetches a model or a data set.")
-    return all([check_data(name, store, say) if data_set(name) else check_model(name, store, say) for name in wanted])
+    return all(
+        [check_data(name, store, say) if find_data_set(name) else check_model(name, store, say) for name in wanted]
+    )
 
 
 def everything(store: Path) -> list[str]:
     """Every fetched model and data set."""
     made = [path.parent for kind in ("models", "data") for path in sorted((store / kind).glob(f"*/{FETCHED}"))]
-    return [model_of(folder) for folder in made]
+    return [model_of_folder(folder) for folder in made]
 
 
 def check_model(name: str, store: Path, say: Say) -> bool:
     """A fetched model's hash against the one it was fetched with."""
     if name.partition("@")[0] not in KNOWN and not HUB_ID.fullmatch(name.partition("@")[0]):
-        raise UserError(unknown("model or data set", name, [*KNOWN, *DATA_SETS], "models"))
+        raise UserError(unknown_name("model or data set", name, [*KNOWN, *DATA_SETS], "models"))
     there = (store / "models" / folder_name(name)).is_dir()
     try:
-        found = resolve(name, store / "models")
+        found = resolve_model(name, store / "models")
     except UserError as error:
         if not there:
             raise
@@ -82,18 +84,18 @@ def check_model(name: str, store: Path, say: Say) -> bool:
 
 def check_data(name: str, store: Path, say: Say) -> bool:
     """A fetched data set's hash, and its tables."""
-    known = data_set(name)
+    known = find_data_set(name)
     assert known is not None
     try:
-        place = fetched(name, store / "data")
+        place = find_fetched_data(name, store / "data")
     except UserError as error:
         say(f"{name}  differs: {error}")
         return False
     if place is None:
-        remedy = f"run `{how_to_fetch(name)}`, or" if known.source else "it comes from no hub:"
+        remedy = f"run `{command_to_fetch(name)}`, or" if known.source else "it comes from no hub:"
         raise UserError(f"The data set '{name}' isn't fetched: {remedy} name its folder with --data.")
     say(f"{name}  as fetched, hash {place.hash[:12]}")
-    return check_tables(known, folder_of(name, store / "data") / FILES, say)
+    return check_tables(known, data_folder(name, store / "data") / FILES, say)
 
 
 def check_tables(known: DataSet, folder: Path, say: Say) -> bool:
@@ -116,7 +118,7 @@ def check_tables(known: DataSet, folder: Path, say: Say) -> bool:
     return not odd
 
 
-def verdict(known: DataSet, folder: Path, name: str, published: Published) -> Verdict:
+def verdict(known: DataSet, folder: Path, name: str, published: TableFacts) -> Verdict:
     """What to say of one table."""
     try:
         found = restor_table(folder, name) if known.name == "restor" else hub_table(folder, name, published.fields)
@@ -145,16 +147,16 @@ def hub_table(folder: Path, name: str, fields: Sequence[str]) -> Found | None:
         return None
     if missing := missing_fields(rows, fields):
         raise UserError(f"it lacks the field {' and '.join(missing)}")
-    return Found(len(rows), digest([[row[field] for field in fields] for row in rows]))
+    return Found(len(rows), hash_json([[row[field] for field in fields] for row in rows]))
 
 
 def restor_table(folder: Path, name: str) -> Found | None:
     """RESTOR's questions by their digest, or a corpus by the git blob of its file; None where it isn't there."""
-    from bench.real.restor.corpus import content_hash, corpus_file, datasets, load_corpus, read
+    from bench.real.restor.corpus import content_hash, corpus_file, datasets_folder, load_corpus, read_restor
 
-    place = datasets(folder)
+    place = datasets_folder(folder)
     if name == "questions":
-        questions = read(folder).questions
+        questions = read_restor(folder).questions
         return Found(len(questions), content_hash(questions))
     if not (file := corpus_file(place, name)).is_file():
         return None

@@ -16,7 +16,6 @@ from bench.core.record import Score
 from bench.core.settings import FromFile
 from bench.core.settings import Preset as Preset
 from bench.core.settings import Settings as Settings
-from bench.core.settings import product as product
 from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class Context(Protocol):
         """Convert a checkpoint's weights to another dtype; a cached node."""
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
-        """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.scrambled`)."""
+        """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.write_scrambled`)."""
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
@@ -252,7 +251,7 @@ def too_small(owner: str, component: Any, least: Mapping[str, int]) -> list[str]
 
 
 @dataclass(frozen=True)
-class Told:
+class MislabelledRows:
     """The rows that a method is given as forget and retain rows."""
 
     forget: tuple[Example, ...]
@@ -287,7 +286,7 @@ class Scenario(Stages):
     """Every row that the oracles were trained on; none of them is a forget row, which a test proves."""
     asks: str = "logprob"
     """Kind of the probes that validation rows are asked with; its rows hold ``answer`` as logprob's do."""
-    told: Told | None = None
+    told: MislabelledRows | None = None
     """What a method is told of forget and retain rows, where that isn't the truth (a mislabelled forget set)."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """Hashes of data sets and the like, for the record."""
@@ -302,7 +301,7 @@ class Scenario(Stages):
 
 
 @dataclass(frozen=True)
-class Setting:
+class TaskInputs:
     """What a task is prepared on: the tier, and the model and data folders of the real one."""
 
     tier: str
@@ -311,7 +310,7 @@ class Setting:
     data: str = ""
     """Folder or hub id of the benchmark's rows."""
     history: str = ""
-    """File or folder with the model's past (`bench.assets.history_file.load`); empty: the model is all that is known of it."""
+    """File or folder with the model's past (`bench.assets.history_file.load_history`); empty: nothing is known but the model."""
     model: str = ""
     """Its name: known, a hub id, or its folder's own."""
     dtype: str = "float32"
@@ -389,15 +388,15 @@ class Task:
         """Every score of the task; needs no scenario, so that scores can be computed again."""
         raise NotImplementedError
 
-    def prepare(self, work: Any, setting: Setting) -> Scenario:
+    def prepare(self, work: Any, setting: TaskInputs) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
         raise NotImplementedError
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Sizes, for the estimate of `bench plan`; loads no model."""
         raise NotImplementedError
 
-    def offers(self, setting: Setting) -> frozenset[str]:
+    def offers(self, setting: TaskInputs) -> frozenset[str]:
         """Which of a method's possible needs this task can meet there."""
         return frozenset({"history", "retain"})
 
@@ -405,7 +404,7 @@ class Task:
         """Sentences about parameters that it refuses."""
         return []
 
-    def check(self, setting: Setting) -> list[str]:
+    def check(self, setting: TaskInputs) -> list[str]:
         """What is wrong with the real tier's model or data, found before anything is trained."""
         return []
 

@@ -1,7 +1,7 @@
 """Several processes as one, under ``torchrun``: what they agree on beside what training itself sends.
 
 Messages go through the store of the rendezvous and not through collective operations, so that a process which waits can
-give up: a failure anywhere ends the others with a sentence, wherever they stand. Without `start` there is one process,
+give up: a failure anywhere ends the others with a sentence, wherever they stand. Without `join_processes` there is one process,
 and everything here is a plain call.
 """
 
@@ -70,15 +70,15 @@ class Ring:
 _ring: Ring | None = None
 
 
-def launched() -> int:
+def count_launched() -> int:
     """How many processes ``torchrun`` has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def start(device: str) -> str:
-    """Join the other processes, if there are some; returns the device of this one. `stop` leaves them."""
+def join_processes(device: str) -> str:
+    """Join the other processes, if there are some; returns the device of this one. `leave_processes` leaves them."""
     global _ring
-    if launched() == 1:
+    if count_launched() == 1:
         return device
     import torch
     import torch.distributed as dist
@@ -97,7 +97,7 @@ def start(device: str) -> str:
     return device
 
 
-def stop() -> None:
+def leave_processes() -> None:
     """Leave the other processes; all must have done what they share."""
     global _ring
     if _ring is not None:
@@ -107,9 +107,9 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def problems(device: str, jobs: int | None, lora: int = 0) -> list[str]:
+def torchrun_problems(device: str, jobs: int | None, lora: int = 0) -> list[str]:
     """Sentences about options of the command line that don't go with ``torchrun``."""
-    if launched() == 1:
+    if count_launched() == 1:
         return []
     found = []
     if jobs not in (None, 1):
@@ -144,12 +144,12 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
+def take_share(items: Sequence[T]) -> Sequence[T]:
     """This process's part: every item belongs to exactly one process."""
     return items[rank() :: world()]
 
 
-def from_first(do: Callable[[], T]) -> T:
+def call_on_first(do: Callable[[], T]) -> T:
     """Call ``do`` on the first process alone; its result, or its error, is everybody's."""
     if _ring is None:
         return do()
@@ -161,13 +161,13 @@ def from_first(do: Callable[[], T]) -> T:
     try:
         value = do()
     except Exception as error:
-        _ring.say(_ring.next("first"), (sendable(error), None))
+        _ring.say(_ring.next("first"), (make_picklable(error), None))
         raise
     _ring.say(_ring.next("first"), (None, value))
     return value
 
 
-def together(do: Callable[[], T]) -> T:
+def call_on_all(do: Callable[[], T]) -> T:
     """Call ``do`` on every process; when it fails on one of them, it fails on all."""
     if _ring is None:
         return do()
@@ -178,7 +178,7 @@ def together(do: Callable[[], T]) -> T:
         value = do()
     except Exception as error:
         own, whole = error, traceback.format_exc()
-    _ring.say(name, (own and sendable(own), whole, _ring.said))
+    _ring.say(name, (own and make_picklable(own), whole, _ring.said))
     try:
         heard = [_ring.hear(name, other, GRACE_SECONDS if own else float("inf")) for other in range(_ring.world)]
     except TimeoutError as silence:
@@ -198,7 +198,7 @@ def together(do: Callable[[], T]) -> T:
     return cast(T, value)
 
 
-def gathered(value: T) -> list[T]:
+def gather(value: T) -> list[T]:
     """Collect a value of every process: on the first the values of all, in their order; on the others their own alone."""
     if _ring is None:
         return [value]
@@ -213,7 +213,7 @@ def gathered(value: T) -> list[T]:
     return found
 
 
-def total(number: float) -> float:
+def sum_over_processes(number: float) -> float:
     """The sum of ``number`` over all processes."""
     if _ring is None:
         return number
@@ -225,7 +225,7 @@ def total(number: float) -> float:
     return tensor.item()
 
 
-def sendable(error: Exception) -> Exception:
+def make_picklable(error: Exception) -> Exception:
     """The error itself, or a `RuntimeError` with its text where it can't be pickled."""
     try:
         pickle.loads(pickle.dumps(error))

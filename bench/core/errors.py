@@ -36,7 +36,7 @@ _kept: ContextVar[list[str] | None] = ContextVar("kept", default=None)
 def collecting() -> Iterator[list[str]]:
     """Keep the mistakes of a block, and raise one `UserError` with all of them at its end, each once.
 
-    Yields the list of those so far. What is reported by `mistake` doesn't end the block; a `UserError` does.
+    Yields the list of those so far. What is reported by `report_mistake` doesn't end the block; a `UserError` does.
     """
     problems: list[str] = []
     token = _kept.set(problems)
@@ -45,14 +45,14 @@ def collecting() -> Iterator[list[str]]:
             yield problems
     finally:
         _kept.reset(token)
-    collect(list(dict.fromkeys(problems)))
+    raise_problems(list(dict.fromkeys(problems)))
 
 
-def mistake(*problems: str) -> None:
+def report_mistake(*problems: str) -> None:
     """Report mistakes of the user: kept by the `collecting` block around it, raised where there is none."""
     kept = _kept.get()
     if kept is None:
-        collect(problems)
+        raise_problems(problems)
     else:
         kept.extend(problems)
 
@@ -63,16 +63,16 @@ def mistakes_in(part: str = "") -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        mistake(*(f"{part}{problem}" for problem in error.problems))
+        report_mistake(*(f"{part}{problem}" for problem in error.problems))
 
 
-def collect(problems: Sequence[str]) -> None:
+def raise_problems(problems: Sequence[str]) -> None:
     """Raise one `UserError` with all of ``problems``; nothing happens where there are none."""
     if problems:
         raise UserError(*problems)
 
 
-def unknown(what: str, name: str, known: Iterable[str], listing: str = "") -> str:
+def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> str:
     """A sentence for an unknown name: the nearest known one, then all of them, then the command that lists them."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -22,7 +22,7 @@ def reset_peak() -> None:
         return
 
 
-def peak() -> int:
+def peak_memory() -> int:
     """The largest resident memory of this process since `reset_peak`, in bytes."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -36,7 +36,7 @@ LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 """Of a container, in the second and the first version of control groups; ``max`` or an absurd number is no limit."""
 
 
-def total() -> int:
+def total_memory() -> int:
     """Bytes of memory that this machine or its container has; 0 where nothing says so."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -63,7 +63,7 @@ class Gpu:
     bytes: int
 
 
-def gpu(device: str) -> Gpu | None:
+def ask_gpu(device: str) -> Gpu | None:
     """The GPU of ``cuda`` or ``cuda:N``, asked of its driver and not of torch; None where nobody answers."""
     number = device.partition(":")[2] or "0"
     asking = ["nvidia-smi", f"--id={number}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
@@ -133,7 +133,7 @@ class Machine:
     """Whether training computes activations again in the backward pass, to save memory."""
     track: str = "none"
     """Name of the tracker."""
-    world: int = field(default_factory=distributed.launched)
+    world: int = field(default_factory=distributed.count_launched)
     """Processes under torchrun: each holds its part of weights, gradients and moments."""
 
     @property
@@ -149,7 +149,7 @@ class Machine:
         for option, folder in (("--out", self.out), ("--store", self.store)):
             if not can_write(folder):
                 found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
-        return found + distributed.problems(self.device, self.jobs, lora)
+        return found + distributed.torchrun_problems(self.device, self.jobs, lora)
 
     def to_json(self) -> Json:
         """Plain JSON."""
@@ -161,7 +161,7 @@ class Machine:
         return cls(**{**data, "out": Path(data["out"]), "store": Path(data["store"])})
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in days, hours, minutes or seconds; ``?`` for 0, which is a time that isn't known."""
     if not seconds:
         return "?"
@@ -171,6 +171,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def gigabytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes in GB, small amounts with one digit after the point."""
     return f"{size / 1e9:.0f} GB" if size >= 10e9 else f"{size / 1e9:.1f} GB"

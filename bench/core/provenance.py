@@ -28,11 +28,11 @@ CODE = ("bench", "methods", "tasks")
 
 
 @cache
-def provenance(device: str = "cpu") -> Json:
+def get_provenance(device: str = "cpu") -> Json:
     """Versions, commit, dirty flag, threads and device kind of this process."""
-    commit, dirty = checkout()
+    commit, dirty = commit_of_checkout()
     return {
-        "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
         "commit": commit,
         "dirty": dirty,
         "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or None,
@@ -41,7 +41,7 @@ def provenance(device: str = "cpu") -> Json:
     }
 
 
-def installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """The installed version of a package, or None."""
     try:
         return version(package)
@@ -49,13 +49,13 @@ def installed(package: str) -> str | None:
         return None
 
 
-def checkout() -> tuple[str | None, bool | None]:
+def commit_of_checkout() -> tuple[str | None, bool | None]:
     """Commit of the checkout this code runs from and whether its code differs; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
-    commit = git(root, "rev-parse", "HEAD")
+    commit = run_git(root, "rev-parse", "HEAD")
     if commit is None or not (root / ".git").exists():
         return None, None
-    changes = git(root, "status", "--porcelain", "--", *CODE)
+    changes = run_git(root, "status", "--porcelain", "--", *CODE)
     return commit, changes is None or bool(changes) or not all(map(partial(lies_in, root), CODE))
 
 
@@ -65,7 +65,7 @@ def lies_in(root: Path, package: str) -> bool:
     return bool(found and found.origin and Path(found.origin).resolve().is_relative_to(root))
 
 
-def git(root: Path, *arguments: str) -> str | None:
+def run_git(root: Path, *arguments: str) -> str | None:
     """Output of a git command, or None when there is no git or no repository."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)

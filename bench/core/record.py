@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from bench.core.compute import USUAL, Compute
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 from bench.core.types import Json
 
 SCHEMA = 2
@@ -78,7 +78,8 @@ class RunSpec:
     lm_eval: tuple[str, ...] = ()
     """lm-eval tasks asked beside the task's own probes."""
     start: str = ""
-    """Where the steps begin: empty for the target, else the rule of a history's checkpoint (`bench.assets.history.choose`)."""
+    """Where the steps begin: empty for the target, else the rule that picks a history's checkpoint
+    (`bench.assets.history.choose_moment`)."""
     lean: bool = False
     """Whether log-probs and divergences alone are asked: the scores of other probes are absent."""
     kinds: tuple[str, ...] = ()
@@ -99,7 +100,7 @@ class RunSpec:
         """Hash of the canonical JSON of everything but the label and the display name of the data."""
         data = self.to_json()
         del data["study"], data["data"]
-        return digest(data)[:16]
+        return hash_json(data)[:16]
 
     def to_json(self) -> Json:
         """Plain JSON."""

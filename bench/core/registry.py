@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.contracts import Method, Metric, Task
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.typed_toml import named_object
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
 
 
 @lru_cache(maxsize=8)
-def plugged(group: str, path: tuple[str, ...]) -> dict[str, str]:
+def plug_ins(group: str, path: tuple[str, ...]) -> dict[str, str]:
     """Name -> ``module:Class`` of the plug-ins installed on ``path``, looked up once."""
     return {point.name: point.value for point in entry_points(group=group)}
 
@@ -37,12 +37,12 @@ def own_table(kind: str) -> dict[str, Any]:
     return ours
 
 
-def table(kind: str) -> dict[str, Any]:
+def components(kind: str) -> dict[str, Any]:
     """Name -> ``module:Class`` of ``methods``, or name -> tier -> ``module:Class`` of ``tasks``.
 
     Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` only those that are plugged in.
     """
-    theirs: dict[str, Any] = plugged(GROUPS[kind], tuple(sys.path))
+    theirs: dict[str, Any] = plug_ins(GROUPS[kind], tuple(sys.path))
     if kind == "tasks":
         tiers: dict[str, dict[str, str]] = {}
         for entry, place in theirs.items():
@@ -52,19 +52,19 @@ def table(kind: str) -> dict[str, Any]:
     return {**theirs, **own_table(kind)}
 
 
-def load(kind: str, name: str) -> Any:
+def load_component(kind: str, name: str) -> Any:
     """The class of a method, or a plugged-in metric; `UserError` with the nearest name when there is none."""
-    known = table(kind)
+    known = components(kind)
     if name not in known:
-        raise UserError(unknown(kind.removesuffix("s"), name, known, kind))
+        raise UserError(unknown_name(kind.removesuffix("s"), name, known, kind))
     return load_named(name, known[name], Metric if kind == "metrics" else Method)
 
 
 def load_task(name: str, tier: str) -> Any:
     """The class of a task in the tier ``lab`` or ``real``; `UserError` with what there is when there is none."""
-    known = table("tasks")
+    known = components("tasks")
     if name not in known:
-        raise UserError(unknown("task", name, known, "tasks"))
+        raise UserError(unknown_name("task", name, known, "tasks"))
     if tier not in known[name]:
         remedy = "Leave out --model to run the lab." if tier == "real" else "Name a model with --model."
         raise UserError(f"{name} has no {tier} tier yet; it has: {', '.join(known[name])}. {remedy}")
@@ -86,8 +86,8 @@ def load_named(name: str, place: str, base: type) -> Any:
 
 def of_other_tier(task: str, tier: str, parameter: str) -> str:
     """A sentence about a parameter that only the task's other tier has; empty where that has none of the name either."""
-    for other in table("tasks")[task]:
-        if other != tier and parameter in fields(load_task(task, other)):
+    for other in components("tasks")[task]:
+        if other != tier and parameter in fields_of(load_task(task, other)):
             remedy = "name a model with --model" if other == "real" else "leave out --model"
             return (
                 f"{task}.{parameter} has no meaning in the {tier} tier, it is a parameter of the {other} tier: "
@@ -100,28 +100,28 @@ def plugin_code(kind: str, name: str, component: Any) -> dict[str, str]:
     """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
     if name in own_table(kind):
         return {}
-    from bench.core.hashing import file_hash
+    from bench.core.hashing import hash_file
 
-    in_module = table(kind)[name] if kind == "metrics" else ""
+    in_module = components(kind)[name] if kind == "metrics" else ""
     source = inspect.getsourcefile(
         component if inspect.isclass(component) else sys.modules[in_module.partition(":")[0]]
     )
-    return {f"code of {name}": file_hash(Path(source))} if source else {}
+    return {f"code of {name}": hash_file(Path(source))} if source else {}
 
 
-def fields(component: Any) -> dict[str, dataclasses.Field[Any]]:
+def fields_of(component: Any) -> dict[str, dataclasses.Field[Any]]:
     """The parameters of a method or task class by name."""
     return {field.name: field for field in dataclasses.fields(component)}
 
 
-def defaults(component: Any) -> dict[str, Any]:
+def default_params(component: Any) -> dict[str, Any]:
     """Its parameters with their defaults."""
-    return {name: field.default for name, field in fields(component).items()}
+    return {name: field.default for name, field in fields_of(component).items()}
 
 
-def convert(component: Any, name: str, text: str) -> Any:
+def convert_param(component: Any, name: str, text: str) -> Any:
     """A parameter's value from the command line's text, in the type of its default; ValueError when it isn't one."""
-    default = defaults(component)[name]
+    default = default_params(component)[name]
     if isinstance(default, bool):
         if text.lower() in ("true", "1", "yes", "false", "0", "no"):
             return text.lower() in ("true", "1", "yes")
@@ -172,7 +172,7 @@ def field_meanings(kind: type) -> dict[str, str]:
 
 def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | None:
     """A method's defaults with the preset of a place and then a variant's laid over them; None: no such variant."""
-    params = defaults(kind)
+    params = default_params(kind)
     if place in kind.presets:
         params |= kind.presets[place].params
     if not variant:
@@ -181,7 +181,7 @@ def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | 
     return None if chosen is None else params | chosen.params
 
 
-def full_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
+def name_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
     """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
     found = kind(**params).named()
     return asked if not found or found == asked else "+".join(filter(None, (asked, found)))

@@ -46,7 +46,7 @@ class Generated(TypedDict, total=False):
     """The greedy answer; sampled ones are ``texts``, and have no counts."""
     texts: Sequence[str]
     counts: Mapping[str, int]
-    """What `bench.metrics.rouge.overlap` says of the text and its reference."""
+    """What `bench.metrics.rouge.count_overlap` says of the text and its reference."""
     counts_whole: Mapping[str, int]
     """The counts against the whole reference, where the probe cuts it."""
     matches: Sequence[Mapping[str, int]]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import UserError, collect, unknown
+from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import read_toml, write_text
 
 KEYS = ("params", "source", "same", "box")
@@ -61,7 +61,7 @@ class FromFile:
         return getattr(read_settings(owner), self.name)
 
 
-def product(**values: Sequence[Any]) -> Settings:
+def combinations_of(**values: Sequence[Any]) -> Settings:
     """Every combination of the given values, the last one varying fastest."""
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
 
@@ -91,15 +91,15 @@ def read_settings(kind: type) -> MethodSettings:
     space: dict[str, Settings] = {}
     for name, table in tables.items():
         where = f"{file.name}, [{name}]"
-        problems += [unknown(f"key of {where}", key, KEYS) for key in table if key not in KEYS]
+        problems += [unknown_name(f"key of {where}", key, KEYS) for key in table if key not in KEYS]
         stated = tables.get(table.get("same", name), {})
         if "params" in stated and "source" in stated:
             presets[name] = Preset(stated["params"], stated["source"])
         elif "box" not in table:
             problems.append(f'{where} needs "params" and "source", or in "same" the name of a table that has them.')
         if "box" in table:
-            space[name] = tuple(setting for box in table["box"] for setting in product(**box))
-    collect(problems)
+            space[name] = tuple(setting for box in table["box"] for setting in combinations_of(**box))
+    raise_problems(problems)
     return MethodSettings(presets, space)
 
 

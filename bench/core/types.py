@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 
 Json = dict[str, Any]
 
@@ -35,14 +35,14 @@ class Example:
         return {"id": self.id, "payload": dict(self.payload), "references": refs, "tags": list(self.tags)}
 
 
-def bare(examples: Sequence[Example]) -> tuple[Example, ...]:
+def without_references(examples: Sequence[Example]) -> tuple[Example, ...]:
     """The examples without their references: what may be trained on, without what a probe may ask."""
     return tuple(dataclasses.replace(example, references={}) for example in examples)
 
 
 def data_hash(examples: Sequence[Example]) -> str:
     """Content hash of an ordered list of examples."""
-    return digest([example.to_json() for example in examples])
+    return hash_json([example.to_json() for example in examples])
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Responses:
     def publishable(self) -> Responses:
         """The same without any text: ids and numbers only, enough to compute every metric again."""
         rows = {
-            probe: {key: {k: v for k, v in row.items() if not is_text(v)} for key, row in by_id.items()}
+            probe: {key: {k: v for k, v in row.items() if not holds_text(v)} for key, row in by_id.items()}
             for probe, by_id in self.rows.items()
         }
         return dataclasses.replace(self, rows=rows)
@@ -182,6 +182,6 @@ class Responses:
         return cls(data["checkpoint"], data["rows"], data.get("seconds", 0.0), data.get("cost", {}))
 
 
-def is_text(value: Any) -> bool:
+def holds_text(value: Any) -> bool:
     """A text, or a list with one in it."""
-    return isinstance(value, str) or (isinstance(value, list | tuple) and any(map(is_text, value)))
+    return isinstance(value, str) or (isinstance(value, list | tuple) and any(map(holds_text, value)))

@@ -44,7 +44,7 @@ class TextBatch:
         return AnswerLogProbs(-nll.view_as(labels) * mask, mask)
 
 
-def collate(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
+def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
     """Rows of any length as one batch; the padding id is 0 and never looked at."""
     width = max(row.length for row in rows)
     padded = [[*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows]
@@ -67,7 +67,7 @@ class Texts:
 
     def collate(self, rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
         """Rows as one batch, padded on the right."""
-        return collate(rows, device)
+        return collate_texts(rows, device)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the tokenizer beside the weights."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.contracts import Opened
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.typed_toml import named_object
 from bench.core.types import Checkpoint
 
@@ -22,7 +22,7 @@ class Sealed(Exception):
 
 
 @contextmanager
-def sealed(checkpoints: Collection[Checkpoint]) -> Iterator[None]:
+def seal(checkpoints: Collection[Checkpoint]) -> Iterator[None]:
     """While this lasts, opening one of these checkpoints, by its hash or by its folder, raises `Sealed`."""
     added = {mark for checkpoint in checkpoints for mark in marks(checkpoint)} - _sealed
     _sealed.update(added)
@@ -98,4 +98,4 @@ LOADERS = {
 
 def checkpoint_at(folder: Path, label: str, loader: str = "causal-lm", dtype: str = "float32") -> Checkpoint:
     """A checkpoint of what lies in ``folder`` now."""
-    return Checkpoint(str(folder), folder_hash(folder), loader, dtype, label)
+    return Checkpoint(str(folder), hash_checkpoint(folder), loader, dtype, label)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.core.types import Example
-from bench.lab.words import WordMaker, unique_pairs
+from bench.lab.words import WordMaker, draw_full_names
 
 PATTERNS = tuple(
     pattern.split()
@@ -139,7 +139,7 @@ def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79
     """Write as many books for each shelf as asked; no character stands in two books."""
     author = Author(seed, chapter_words, characters)
     total = sum(shelves.values())
-    names = unique_pairs(author.rng, author.first, author.last, total * characters)
+    names = draw_full_names(author.rng, author.first, author.last, total * characters)
     made: dict[str, tuple[Book, ...]] = {}
     for shelf, count in shelves.items():
         books = []
@@ -150,7 +150,7 @@ def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79
     return Library(made, author.vocabulary())
 
 
-def passages(books: tuple[Book, ...]) -> tuple[Example, ...]:
+def book_passages(books: tuple[Book, ...]) -> tuple[Example, ...]:
     """The chapters as rows to train on or to score whole."""
     return tuple(
         Example(f"{book.id}-c{k}", {"prompt": "", "answer": chapter, "template": "text"}, tags=("text",))
@@ -159,17 +159,17 @@ def passages(books: tuple[Book, ...]) -> tuple[Example, ...]:
     )
 
 
-def continuations(books: tuple[Book, ...], prompt_words: int) -> tuple[Example, ...]:
+def book_continuations(books: tuple[Book, ...], prompt_words: int) -> tuple[Example, ...]:
     """Each chapter cut into a prompt and the rest that a reciter would write."""
     rows = []
-    for row in passages(books):
+    for row in book_passages(books):
         words = row.payload["answer"].split()
         payload = {"template": "continue", "prompt": " ".join(words[:prompt_words])}
         rows.append(Example(row.id, payload | {"answer": " ".join(words[prompt_words:])}, tags=("verbatim",)))
     return tuple(rows)
 
 
-def questions(books: tuple[Book, ...], forms: tuple[int, ...], template: str = "qa") -> tuple[Example, ...]:
+def book_questions(books: tuple[Book, ...], forms: tuple[int, ...], template: str = "qa") -> tuple[Example, ...]:
     """Each fact asked in each of ``forms`` (0, 1, 2)."""
     return tuple(
         Example(

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from bench.core.contracts import Recipe, Schedule, Stages, Stream, Task, Told, steps_kept, too_small
+from bench.core.contracts import MislabelledRows, Recipe, Schedule, Stages, Stream, Task, steps_kept, too_small
 from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
-from bench.lab.world import World, questions, statements
+from bench.lab.world import World, fact_questions, fact_statements
 from bench.runs.context import Work
 from bench.runs.stages import lasting, stage_two
 
@@ -71,14 +71,14 @@ class LabOptions(Task):
             found.append(f"{self.name}.gap_steps needs something to train on: set {self.name}.later to at least 1.")
         return found
 
-    def told(self, forget: Sequence[Example], retain: Sequence[Example], seed: int) -> Told | None:
+    def told(self, forget: Sequence[Example], retain: Sequence[Example], seed: int) -> MislabelledRows | None:
         """The mislabelled rows that methods get; None where nothing is mislabelled."""
         if not self.noise_inside and not self.noise_missing:
             return None
         rng = random.Random(f"mislabelled/{seed}")
         stray = set(rng.sample(range(len(retain)), min(len(retain) - 1, round(self.noise_inside * len(forget)))))
         lost = set(rng.sample(range(len(forget)), min(len(forget) - 1, round(self.noise_missing * len(forget)))))
-        return Told(
+        return MislabelledRows(
             (*(row for i, row in enumerate(forget) if i not in lost), *(retain[i] for i in sorted(stray))),
             (*(row for i, row in enumerate(retain) if i not in stray), *(forget[i] for i in sorted(lost))),
         )
@@ -99,8 +99,8 @@ class LabOptions(Task):
         start: Callable[[], Checkpoint],
         pretraining: Schedule,
         schedule: Callable[[Sequence[Example]], Schedule],
-        target: Taught,
-        oracle: Taught,
+        target: TaughtRows,
+        oracle: TaughtRows,
         gap_lr: float,
         oracles: int = ORACLES,
     ) -> Stages:
@@ -110,13 +110,15 @@ class LabOptions(Task):
         rate of the later training.
         """
         past = lasting(
-            lambda: history_from(work, start(), pretraining, self.history_points, self.exposed, schedule(target.rows))
+            lambda: build_history_from(
+                work, start(), pretraining, self.history_points, self.exposed, schedule(target.rows)
+            )
         )
 
         def last() -> Checkpoint:
             return past().last.checkpoint
 
-        def train(taught: Taught, label: str, order: int = 0) -> Callable[[], Checkpoint]:
+        def train(taught: TaughtRows, label: str, order: int = 0) -> Callable[[], Checkpoint]:
             stage = schedule(taught.rows)
             first = stage_two(work, last, stage.streams, stage.recipe, label, order)
             if not self.gap_steps:
@@ -133,7 +135,7 @@ class LabOptions(Task):
 
 
 @dataclass(frozen=True)
-class Taught:
+class TaughtRows:
     """Rows that a model of stage two is trained on, and those of the later training between them and the request."""
 
     rows: tuple[Example, ...]
@@ -164,10 +166,10 @@ class Pretraining:
     schedule: Schedule
 
 
-def resident_pretraining(world: World, width: int, steps: int) -> Pretraining:
+def pretraining_on_residents(world: World, width: int, steps: int) -> Pretraining:
     """Pretraining on the world's residents: statements and all three questions, every token scored."""
     residents = world.groups["resident"]
-    rows = statements(residents) + questions(residents, (0, 1, 2), world.values, template="qa-full")
+    rows = fact_statements(residents) + fact_questions(residents, (0, 1, 2), world.values, template="qa-full")
     return Pretraining(
         Architecture(width, layers=2, positions=64),
         world.vocabulary,
@@ -175,9 +177,9 @@ def resident_pretraining(world: World, width: int, steps: int) -> Pretraining:
     )
 
 
-def fresh(work: Work, pretraining: Pretraining) -> Checkpoint:
+def make_fresh_llama(work: Work, pretraining: Pretraining) -> Checkpoint:
     """The untrained weights and the tokenizer, a node."""
-    from bench.engines.training.trainer import save
+    from bench.engines.training.trainer import save_model
 
     architecture = pretraining.architecture
     fields = {
@@ -190,14 +192,14 @@ def fresh(work: Work, pretraining: Pretraining) -> Checkpoint:
     def make(folder: Path) -> Json:
         tokenizer = word_tokenizer(pretraining.vocabulary)
         model = small_llama(len(tokenizer), architecture.width, architecture.layers, architecture.positions, work.seed)
-        save(model, tokenizer, folder)
+        save_model(model, tokenizer, folder)
         return {"checkpoint": checkpoint_at(folder, "fresh").hash}
 
     node = work.node(fields, make, "fresh weights")
     return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label="history-0")
 
 
-def history_from(
+def build_history_from(
     work: Work,
     start: Checkpoint,
     pretraining: Schedule,
@@ -209,13 +211,13 @@ def history_from(
     target's training.
     """
     first = Moment(start, 0, 0, "pretraining")
-    moments = [first, *snapshots(work, first, pretraining, points, "history")]
+    moments = [first, *train_with_snapshots(work, first, pretraining, points, "history")]
     if exposed and exposure:
-        moments += snapshots(work, moments[-1], exposure, exposed, "exposure")
+        moments += train_with_snapshots(work, moments[-1], exposure, exposed, "exposure")
     return History(tuple(moments))
 
 
-def snapshots(work: Work, start: Moment, schedule: Schedule, points: int, label: str) -> list[Moment]:
+def train_with_snapshots(work: Work, start: Moment, schedule: Schedule, points: int, label: str) -> list[Moment]:
     """Training from ``start`` with checkpoints at equal distances, the last one at its end; one node."""
     at = steps_kept(schedule.recipe.steps, points)
     node = work.train_node(start.checkpoint, schedule.streams, schedule.recipe, label, snapshots=at)

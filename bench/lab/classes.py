@@ -1,6 +1,6 @@
 """What the tasks on classifiers share: who is to be forgotten, the stages of training, probes and scores.
 
-A small network learns some images, then further ones together with the forget set (`bench.lab.digits.split`). A third of
+A small network learns some images, then further ones together with the forget set (`bench.lab.digits.split_digits`). A third of
 the forget rows and of the retain rows taught with them is validation, the rest is probed; of the images of kept classes
 that nobody was taught, a half each.
 """
@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Setting, Stream
-from bench.core.errors import unknown
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, TaskInputs
+from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
-from bench.lab.build import LabOptions, Taught
-from bench.lab.digits import digits, split
+from bench.lab.build import LabOptions, TaughtRows
+from bench.lab.digits import digit_images, split_digits
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
 from bench.metrics.probability import accuracy, probability
@@ -30,11 +30,11 @@ ORACLES = 3
 """One more than two, which takes seconds: so an oracle's own row has two others, whose distance is the noise."""
 BATCH = 64
 MOST_LATER = 300
-KINDS = frozenset({"classes"})
+CLASSIFIER_KINDS = frozenset({"classes"})
 """Kinds of probes that these models answer."""
 
 
-class Rows(Protocol):
+class ExampleMaker(Protocol):
     """Makes examples of images by their numbers; ``whole``: as they are before anything is taken away for the request."""
 
     def __call__(self, numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
@@ -43,7 +43,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Classes(LabOptions):
+class ClassesTask(LabOptions):
     """Parameters that the tasks on classifiers share."""
 
     forget: str = "class"
@@ -55,7 +55,7 @@ class Classes(LabOptions):
     target_steps: int = 300
     """Optimiser steps of the target; the oracles' are scaled by their rows."""
 
-    answers: ClassVar[frozenset[str]] = KINDS
+    answers: ClassVar[frozenset[str]] = CLASSIFIER_KINDS
     data: ClassVar[str] = "scikit-learn's digits"
     rate: ClassVar[float] = 2e-3
     """Peak learning rate of every stage."""
@@ -64,7 +64,7 @@ class Classes(LabOptions):
         """Sentences about parameters that it refuses."""
         found = super().problems()
         if self.forget not in FORGET:
-            found.append(unknown(f"value of {self.name}.forget", self.forget, FORGET))
+            found.append(unknown_name(f"value of {self.name}.forget", self.forget, FORGET))
         if self.later > MOST_LATER:
             found.append(f"{self.name}.later is at most {MOST_LATER}, not {self.later}: there are 1,797 images.")
         return found
@@ -77,13 +77,13 @@ class Classes(LabOptions):
         """The untrained network."""
         raise NotImplementedError
 
-    def rows_for(self, forget: Sequence[int]) -> Rows:
+    def rows_for(self, forget: Sequence[int]) -> ExampleMaker:
         """What makes the task's examples, once it is known which images are to be forgotten."""
         raise NotImplementedError
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The scenario of the seed."""
-        parts = split(digits().labels, self.forget, work.seed, self.later)
+        parts = split_digits(digit_images().labels, self.forget, work.seed, self.later)
         rows = self.rows_for(parts.forget)
         kept = (*parts.taught, *parts.known)
         forget, retain = rows(parts.forget, whole=True), rows(kept)
@@ -98,8 +98,8 @@ class Classes(LabOptions):
             partial(self.start, work),
             steps_on(rows(parts.known), self.history_steps, self.rate),
             schedule,
-            Taught(taught, rows(afterwards, whole=True)),
-            Taught(retain, rows(afterwards)),
+            TaughtRows(taught, rows(afterwards, whole=True)),
+            TaughtRows(retain, rows(afterwards)),
             self.rate / 2,
             ORACLES,
         )
@@ -138,14 +138,14 @@ class Classes(LabOptions):
         return Outline(parameters, 1.0, stages, gone, kept, probed)
 
 
-def fresh(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:
+def make_fresh_network(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:
     """Untrained weights, a node."""
     fields: Json = {"kind": "fresh", "network": network, "sizes": dict(sizes), "seed": work.seed}
 
     def make(folder: Path) -> Json:
-        from bench.lab.networks import save_fresh
+        from bench.lab.networks import save_fresh_network
 
-        save_fresh(network, sizes, work.seed, folder)
+        save_fresh_network(network, sizes, work.seed, folder)
         return {"checkpoint": checkpoint_at(folder, "fresh").hash}
 
     node = work.node(fields, make, "fresh weights")

@@ -36,7 +36,7 @@ class Digits:
 
 
 @cache
-def digits() -> Digits:
+def digit_images() -> Digits:
     """Scikit-learn's 1,797 images with their labels, read once."""
     from sklearn.datasets import load_digits
 
@@ -47,7 +47,7 @@ def digits() -> Digits:
 
 
 @dataclass(frozen=True)
-class Split:
+class DigitSplit:
     """The numbers of a seed's images by their use; every image is in one list at most."""
 
     known: tuple[int, ...]
@@ -66,22 +66,22 @@ class Split:
     """Never trained on, of what is to be kept."""
 
 
-def split(labels: Sequence[int], forget: str, seed: int, later: int = 0) -> Split:
+def split_digits(labels: Sequence[int], forget: str, seed: int, later: int = 0) -> DigitSplit:
     """The images of a seed: ``forget`` is ``class``, one whole class, or ``tenth``, a random tenth of what is taught."""
     rng = random.Random(f"{forget}/{seed}")
     if forget == "class":
         gone, unknown = rng.sample(range(CLASSES), 2)
-        kept = shuffled([i for i, label in enumerate(labels) if label not in (gone, unknown)], rng)
-        own = shuffled([i for i, label in enumerate(labels) if label == gone], rng)
+        kept = shuffle([i for i, label in enumerate(labels) if label not in (gone, unknown)], rng)
+        own = shuffle([i for i, label in enumerate(labels) if label == gone], rng)
         strange = [i for i, label in enumerate(labels) if label == unknown]
-        known, taught, rest = cut(kept, KNOWN, TAUGHT)
+        known, taught, rest = cut_shares(kept, KNOWN, TAUGHT)
         members, holdout = own[: round(MEMBERS * len(own))], own[round(MEMBERS * len(own)) :]
-        return Split(known, taught[later:], taught[:later], members, holdout, tuple(strange), rest)
-    known, taught, rest = cut(shuffled(range(len(labels)), rng), KNOWN, TAUGHT)
+        return DigitSplit(known, taught[later:], taught[:later], members, holdout, tuple(strange), rest)
+    known, taught, rest = cut_shares(shuffle(range(len(labels)), rng), KNOWN, TAUGHT)
     tenth = round((len(known) + len(taught)) / 10)
     members, taught = taught[:tenth], taught[tenth:]
     quarter = len(rest) // 4
-    return Split(
+    return DigitSplit(
         known,
         taught[later:],
         taught[:later],
@@ -92,19 +92,19 @@ def split(labels: Sequence[int], forget: str, seed: int, later: int = 0) -> Spli
     )
 
 
-def shuffled(items: Sequence[int], rng: random.Random) -> tuple[int, ...]:
+def shuffle(items: Sequence[int], rng: random.Random) -> tuple[int, ...]:
     """The items in a random order."""
     return tuple(rng.sample(items, len(items)))
 
 
-def cut(items: tuple[int, ...], *shares: float) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def cut_shares(items: tuple[int, ...], *shares: float) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """The first two shares of ``items``, and the rest."""
     one, two = (round(share * len(items)) for share in shares)
     return items[:one], items[one : one + two], items[one + two :]
 
 
 @dataclass(frozen=True)
-class Graph:
+class NeighbourGraph:
     """A X and A, where X are the pixels from 0 to 1 and A is the normalised adjacency with self-loops."""
 
     smoothed: NDArray[np.float32]  # (N, 64) A X: what a graph convolution's first layer multiplies with its weights
@@ -114,19 +114,19 @@ class Graph:
     """Their entries of A: 1 / sqrt(degree * degree)."""
 
 
-def graph(neighbours: int, without: Sequence[int] = ()) -> Graph:
+def neighbour_graph(neighbours: int, without: Sequence[int] = ()) -> NeighbourGraph:
     """Each image beside its nearest ones, in both directions; the nodes ``without`` keep their self-loop alone."""
     import numpy as np
 
-    pixels = np.array(digits().pixels)
-    joined = nearest(neighbours)
+    pixels = np.array(digit_images().pixels)
+    joined = find_nearest(neighbours)
     joined = joined | joined.T
     joined[list(without), :] = joined[:, list(without)] = False
     np.fill_diagonal(joined, True)
     degree = joined.sum(axis=1)
     adjacency = joined / np.sqrt(degree[:, None] * degree[None, :])
     beside = [np.flatnonzero(row) for row in joined]
-    return Graph(
+    return NeighbourGraph(
         (adjacency @ (pixels / 16)).astype(np.float32),
         tuple(tuple(row.tolist()) for row in beside),
         tuple(tuple(adjacency[node, row].tolist()) for node, row in enumerate(beside)),
@@ -134,14 +134,14 @@ def graph(neighbours: int, without: Sequence[int] = ()) -> Graph:
 
 
 @cache
-def nearest(neighbours: int) -> Any:
+def find_nearest(neighbours: int) -> Any:
     """(N, N) booleans: whether a column is among the row's nearest others; of equal distances the first one counts.
 
     Squared distances are whole numbers, so that the graph is the same on every machine.
     """
     import numpy as np
 
-    pixels = np.array(digits().pixels)
+    pixels = np.array(digit_images().pixels)
     squares = (pixels**2).sum(axis=1)
     apart = squares[:, None] + squares[None, :] - 2 * pixels @ pixels.T
     np.fill_diagonal(apart, np.iinfo(apart.dtype).max)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.core.contracts import AnswerLogProbs, Opened
 from bench.core.types import Checkpoint
-from bench.lab.digits import CLASSES, SIDE, Graph, graph
+from bench.lab.digits import CLASSES, SIDE, NeighbourGraph, neighbour_graph
 
 WEIGHTS = "model.safetensors"
 
@@ -69,7 +69,7 @@ class ConvNet(Network):
 class GraphNet(Network):
     """``A relu(A X W1 + b1) W2 + b2`` (Kipf and Welling 2017, arXiv 1609.02907), A the normalised adjacency.
 
-    ``neighbours``: of each node in the graph that it was made for (`bench.lab.digits.graph`).
+    ``neighbours``: of each node in the graph that it was made for (`bench.lab.digits.neighbour_graph`).
     """
 
     adaptable = ["first"]
@@ -90,15 +90,15 @@ NETWORKS: dict[str, type[Network]] = {"ConvNet": ConvNet, "GraphNet": GraphNet}
 """By the name in a config."""
 
 
-def save_fresh(network: str, sizes: Mapping[str, int], seed: int, folder: Path) -> None:
+def save_fresh_network(network: str, sizes: Mapping[str, int], seed: int, folder: Path) -> None:
     """A network with fresh weights that depend on ``seed`` alone, written to ``folder``."""
     torch.manual_seed(seed)
     NETWORKS[network](**sizes).save_pretrained(folder)
 
 
-def coder_of(network: str, sizes: Mapping[str, int]) -> Images | Nodes:
+def coder_of(network: str, sizes: Mapping[str, int]) -> ImageCoder | NodeCoder:
     """The coder of a network's examples."""
-    return Nodes(sizes["neighbours"]) if network == "GraphNet" else Images()
+    return NodeCoder(sizes["neighbours"]) if network == "GraphNet" else ImageCoder()
 
 
 def open_network(checkpoint: Checkpoint, device: str) -> Opened:
@@ -133,7 +133,7 @@ class ClassBatch:
 
 
 @dataclass(frozen=True)
-class Image:
+class CodedImage:
     """An image as the coder keeps it: pixels and class."""
 
     pixels: tuple[int, ...]
@@ -141,14 +141,14 @@ class Image:
     length: int = 1
 
 
-class Images:
+class ImageCoder:
     """The coder of images: payloads with ``pixels`` (64 whole numbers from 0 to 16) and ``answer``, the class."""
 
-    def encode(self, payload: Mapping[str, Any]) -> Image:
+    def encode(self, payload: Mapping[str, Any]) -> CodedImage:
         """Pixels and class of a payload."""
-        return Image(tuple(payload["pixels"]), int(payload["answer"]))
+        return CodedImage(tuple(payload["pixels"]), int(payload["answer"]))
 
-    def collate(self, rows: Sequence[Image], device: Any = "cpu") -> ClassBatch:
+    def collate(self, rows: Sequence[CodedImage], device: Any = "cpu") -> ClassBatch:
         """Images (B, 1, 8, 8) with values from 0 to 1."""
         pixels = torch.tensor([row.pixels for row in rows], dtype=torch.float32, device=device) / 16
         return ClassBatch((pixels.view(-1, 1, SIDE, SIDE),), torch.tensor([row.label for row in rows], device=device))
@@ -158,7 +158,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Node:
+class CodedNode:
     """A node as the coder keeps it: its number, its class and its graph."""
 
     number: int
@@ -168,7 +168,7 @@ class Node:
     length: int = 1
 
 
-class Nodes:
+class NodeCoder:
     """The coder of nodes: payloads with ``node``, ``answer`` and, where edges are gone, ``without``: the nodes cut off.
 
     Features and edges come with the batch, of the nodes that its own ones stand beside: what lies two edges away is in
@@ -177,18 +177,18 @@ class Nodes:
 
     def __init__(self, neighbours: int) -> None:
         self.neighbours = neighbours
-        self.graphs: list[Graph] = []
+        self.graphs: list[NeighbourGraph] = []
         self._places: dict[tuple[int, ...], int] = {}
 
-    def encode(self, payload: Mapping[str, Any]) -> Node:
+    def encode(self, payload: Mapping[str, Any]) -> CodedNode:
         """Node, class, and what its graph lacks."""
         without = tuple(payload.get("without", ()))
         if without not in self._places:
             self._places[without] = len(self.graphs)
-            self.graphs.append(graph(self.neighbours, without))
-        return Node(payload["node"], int(payload["answer"]), self._places[without])
+            self.graphs.append(neighbour_graph(self.neighbours, without))
+        return CodedNode(payload["node"], int(payload["answer"]), self._places[without])
 
-    def collate(self, rows: Sequence[Node], device: Any = "cpu") -> ClassBatch:
+    def collate(self, rows: Sequence[CodedNode], device: Any = "cpu") -> ClassBatch:
         """A X of each distinct neighbour, and the rows of A over them."""
         beside = [self.graphs[row.graph].neighbours[row.number] for row in rows]
         keys = [(row.graph, node) for row, nodes in zip(rows, beside, strict=True) for node in nodes]

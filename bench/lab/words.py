@@ -30,7 +30,7 @@ class WordMaker:
         return [self.word(suffix, capital) for _ in range(count)]
 
 
-def unique_pairs(rng: random.Random, first: Sequence[str], last: Sequence[str], count: int) -> list[str]:
+def draw_full_names(rng: random.Random, first: Sequence[str], last: Sequence[str], count: int) -> list[str]:
     """``count`` different full names; first and last names are shared, so that no single token names a person."""
     pairs = [f"{a} {b}" for a in first for b in last]
     return rng.sample(pairs, count)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.core.types import Example
-from bench.lab.words import WordMaker, unique_pairs
+from bench.lab.words import WordMaker, draw_full_names
 
 ATTRIBUTES = {
     "birthplace": "ville",
@@ -64,18 +64,18 @@ def make_world(seed: int, groups: Mapping[str, int], facts: int = len(ATTRIBUTES
     attributes = list(ATTRIBUTES)[:facts]
     values = {a: tuple(maker.words(VALUES, ATTRIBUTES[a])) for a in attributes}
     first, last = maker.words(40, capital=True), maker.words(60, "n")
-    names = unique_pairs(rng, first, last, len(first) * len(last))  # all, so that a group's size moves no other's
+    names = draw_full_names(rng, first, last, len(first) * len(last))  # all, so that a group's size moves no other's
     made: dict[str, tuple[Person, ...]] = {}
     for group, count in groups.items():
         people, names = names[:count], names[count:]
-        made[group] = tuple(person(rng, f"{group}-{i}", name, values) for i, name in enumerate(people))
+        made[group] = tuple(make_person(rng, f"{group}-{i}", name, values) for i, name in enumerate(people))
     templates = {word for text in (*STATEMENTS, *QUESTIONS) for word in text.split() if "{" not in word}
     pools = [word for pool in values.values() for word in pool]
     vocabulary = tuple(sorted(templates | {"Q:", "A:", *attributes, *first, *last, *pools}))
     return World(made, values, vocabulary)
 
 
-def person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence[str]]) -> Person:
+def make_person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence[str]]) -> Person:
     """One person; the true, the false and the untold value of a fact are three."""
     drawn = {a: rng.sample(list(pool), 3) for a, pool in values.items()}
     true, false, untold = ({a: values[i] for a, values in drawn.items()} for i in range(3))
@@ -85,7 +85,9 @@ def person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence
 Telling = Literal["facts", "falsehoods", "untold"]
 
 
-def statements(people: Sequence[Person], forms: Sequence[int] = (0, 1), tell: Telling = "facts") -> tuple[Example, ...]:
+def fact_statements(
+    people: Sequence[Person], forms: Sequence[int] = (0, 1), tell: Telling = "facts"
+) -> tuple[Example, ...]:
     """Each fact stated in each form, with the person's true, false or untold values."""
     return tuple(
         Example(
@@ -99,7 +101,7 @@ def statements(people: Sequence[Person], forms: Sequence[int] = (0, 1), tell: Te
     )
 
 
-def questions(
+def fact_questions(
     people: Sequence[Person], forms: Sequence[int], values: Mapping[str, Sequence[str]], template: str = "qa"
 ) -> tuple[Example, ...]:
     """Each fact asked in each form, with five wrong values, the falsehood and an unrelated word as references."""

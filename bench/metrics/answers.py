@@ -10,7 +10,7 @@ ignored.
 
 *lenient*: exact, or one of
 
-1. *named*: an accepted answer's words stand side by side in the text, and there neither denied (`denied`) nor after a
+1. *named*: an accepted answer's words stand side by side in the text, and there neither denied (`is_denied`) nor after a
    word that makes it something else ("South Africa" is not "Africa", "Lieutenant General" not "General");
 2. *part*: the whole text is a part of an accepted answer that can stand for it (`stands_for`): "Burr" for "Aaron Burr",
    "Princeton" for "Princeton University", "Prince George" for "Prince George, Duke of Kent";
@@ -93,27 +93,27 @@ def match(text: str, accepted: Sequence[str], corrupted: Sequence[str] = ()) -> 
     is exactly an accepted answer. A text that names both is lenient and wrong_lenient. Without corrupted values the two
     are left out: nobody knows what would be wrong.
     """
-    said = read(re.split(r"[\r\n]", text, maxsplit=1)[0])
-    right, false = [read(answer) for answer in accepted], [read(answer) for answer in corrupted]
-    found = {"exact": exact(said, right), "lenient": lenient(said, right)}
+    said = read_words(re.split(r"[\r\n]", text, maxsplit=1)[0])
+    right, false = [read_words(answer) for answer in accepted], [read_words(answer) for answer in corrupted]
+    found = {"exact": is_exact(said, right), "lenient": is_lenient(said, right)}
     if corrupted:
-        found["wrong"] = not found["exact"] and exact(said, false)
-        found["wrong_lenient"] = not found["exact"] and lenient(said, false)
+        found["wrong"] = not found["exact"] and is_exact(said, false)
+        found["wrong_lenient"] = not found["exact"] and is_lenient(said, false)
     return {name: int(value) for name, value in found.items()}
 
 
-def exact(said: Reading, answers: Sequence[Reading]) -> bool:
+def is_exact(said: Reading, answers: Sequence[Reading]) -> bool:
     """Whether the whole text is an answer, a list of answers, or an answer's date."""
     known = [answer for answer in answers if answer.says]
-    return lists(said, {answer.words for answer in known}) or any(same_date(said, answer) for answer in known)
+    return is_list_of(said, {answer.words for answer in known}) or any(same_date(said, answer) for answer in known)
 
 
-def lenient(said: Reading, answers: Sequence[Reading]) -> bool:
+def is_lenient(said: Reading, answers: Sequence[Reading]) -> bool:
     """Whether the text is, names, or can stand for an answer."""
     if not said.says:
         return False
-    return exact(said, answers) or any(
-        names(said, answer)
+    return is_exact(said, answers) or any(
+        is_named_in(said, answer)
         or stands_for(said.words, answer)
         or shortens(said, answer)
         or shortens(answer, said, least=3)  # any two words have some initials
@@ -124,7 +124,7 @@ def lenient(said: Reading, answers: Sequence[Reading]) -> bool:
 
 
 @lru_cache(maxsize=65536)
-def read(text: str) -> Reading:
+def read_words(text: str) -> Reading:
     """``text`` as words, with the punctuation before each."""
     folded = fold(text)
     folded = re.sub(r"(?<=\w)'s\b|'", "", folded)
@@ -141,15 +141,15 @@ def read(text: str) -> Reading:
         if single and after_single and not before:
             found[-1] += token
         else:
-            found.append(number(token))
+            found.append(plain_number(token))
             marks.append(frozenset(before))
             before = set()
         after_single = single
     kept = [i for i, word in enumerate(found) if word not in ARTICLES] or range(len(found))
-    return Reading(text, tuple(found[i] for i in kept), tuple(carried(marks, found, i) for i in kept))
+    return Reading(text, tuple(found[i] for i in kept), tuple(marks_before(marks, found, i) for i in kept))
 
 
-def carried(marks: Sequence[frozenset[str]], found: Sequence[str], i: int) -> frozenset[str]:
+def marks_before(marks: Sequence[frozenset[str]], found: Sequence[str], i: int) -> frozenset[str]:
     """The marks before word ``i``, with those before an article that was dropped there."""
     return marks[i] | marks[i - 1] if i and found[i - 1] in ARTICLES else marks[i]
 
@@ -161,7 +161,7 @@ def fold(text: str) -> str:
     return "".join(char for char in parts if unicodedata.category(char) != "Mn")
 
 
-def number(word: str) -> str:
+def plain_number(word: str) -> str:
     """A number without needless zeros; another word as it is."""
     if not word[0].isdecimal() or not word.replace(".", "").isdecimal():
         return word
@@ -169,7 +169,7 @@ def number(word: str) -> str:
     return (whole.lstrip("0") or "0") + ("." + part.rstrip("0") if part.rstrip("0") else "")
 
 
-def lists(said: Reading, answers: set[tuple[str, ...]]) -> bool:
+def is_list_of(said: Reading, answers: set[tuple[str, ...]]) -> bool:
     """Whether the text is one answer, or several with a list mark or "and" between them."""
     size, ahead, seen = len(said.words), [0], {0}
     while ahead:
@@ -187,23 +187,23 @@ def lists(said: Reading, answers: set[tuple[str, ...]]) -> bool:
     return False
 
 
-def names(said: Reading, answer: Reading) -> bool:
+def is_named_in(said: Reading, answer: Reading) -> bool:
     """Whether the answer stands in the text, undenied, and not as the end of another thing's name."""
     return any(
-        not denied(said, start, end)
+        not is_denied(said, start, end)
         and not (start and said.words[start - 1] in CHANGING and not said.marks[start] & CLAUSE_MARKS)
-        for start, end in runs(answer.words, said.words)
+        for start, end in find_runs(answer.words, said.words)
     )
 
 
-def runs(part: tuple[str, ...], whole: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+def find_runs(part: tuple[str, ...], whole: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     """(start, end) of each place where ``part`` stands in ``whole``."""
     for start in range(len(whole) - len(part) + 1):
         if whole[start : start + len(part)] == part:
             yield start, start + len(part)
 
 
-def denied(said: Reading, start: int, end: int) -> bool:
+def is_denied(said: Reading, start: int, end: int) -> bool:
     """Whether words ``start`` to ``end`` are denied: a denial stands before them in their clause, or right after them.
 
     A clause ends at punctuation and at "but". After them: "is not", "isn't", "would be wrong". Errs on the strict side:
@@ -232,7 +232,7 @@ def stands_for(part: tuple[str, ...], answer: Reading) -> bool:
     - what follows `POLITIES` and "of": "China" (People's Republic of).
     """
     whole = answer.words
-    for start, end in runs(part, whole):
+    for start, end in find_runs(part, whole):
         before, after = whole[:start], whole[end:]
         left = set(before + after)
         if not left or left & (CHANGING | NUMERALS) or any(char.isdigit() for word in left for char in word):

@@ -38,7 +38,7 @@ def interval(statistic: Statistic, *sizes: int) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     drawn = [statistic(*(draws(rng, size) for size in sizes)) for _ in range(RESAMPLES // BLOCK)]
     low, high = np.percentile(np.concatenate(drawn), LEVELS)
-    return stated(low), stated(high)
+    return rounded_score(low), rounded_score(high)
 
 
 def draws(rng: np.random.Generator, size: int) -> Counts:
@@ -67,14 +67,14 @@ def area(members: Floats, others: Floats, member_counts: Counts, other_counts: C
     return wins
 
 
-def auc(members: Floats, others: Floats) -> float:
+def roc_auc(members: Floats, others: Floats) -> float:
     """ROC AUC with members labelled 0 and others 1, as `area`, each example once."""
     once = [np.ones((1, len(side)), dtype=np.int64) for side in (members, others)]
-    return stated(area(members, others, *once)[0])
+    return rounded_score(area(members, others, *once)[0])
 
 
 def bootstrap_auc(members: Floats, others: Floats) -> tuple[float, float]:
-    """(low, high) of `auc`, members and others drawn apart."""
+    """(low, high) of `roc_auc`, members and others drawn apart."""
     return interval(lambda m, o: area(members, others, m, o), len(members), len(others))
 
 
@@ -83,9 +83,9 @@ def mean_score(values: Mapping[str, float], unit: str = "") -> Score:
 
     Raises `Absent` when there is no example, or when a value is not a finite number (a model that broke down).
     """
-    array = finite(values)
+    array = finite_values(values)
     low, high = bootstrap_mean(array) if len(array) > 1 else (None, None)
-    return Score(stated(math.fsum(array) / len(array)), len(array), low, high, unit)
+    return Score(rounded_score(math.fsum(array) / len(array)), len(array), low, high, unit)
 
 
 def mean_metric(
@@ -99,7 +99,7 @@ def mean_metric(
     return Metric(name, compute, goal, needs_oracle=needs_oracle, unit=unit, examples=rows)
 
 
-def finite(values: Mapping[str, float]) -> Floats:
+def finite_values(values: Mapping[str, float]) -> Floats:
     """The values in the order of their ids, (n,); `Absent` when there is none or one is not a finite number."""
     if not values:
         raise Absent("no example has anything to score")
@@ -109,6 +109,6 @@ def finite(values: Mapping[str, float]) -> Floats:
     return array
 
 
-def stated(value: float) -> float:
+def rounded_score(value: float) -> float:
     """``value`` to `DIGITS` significant digits."""
     return float(f"{value:.{DIGITS}g}")

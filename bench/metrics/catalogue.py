@@ -84,8 +84,8 @@ def plugged_metrics(task: str = "", own: Collection[str] = ()) -> tuple[Metric, 
     A metric bears the name of its entry point; one that would take a name of ``own`` is left out.
     """
     found = []
-    for name in registry.table("metrics"):
-        metric = registry.load("metrics", name)
+    for name in registry.components("metrics"):
+        metric = registry.load_component("metrics", name)
         if not isinstance(metric, Metric):
             raise UserError(f"The plug-in for '{name}' is no `Metric`: let its entry point name one.")
         if name not in own and (not task or not metric.tasks or task in metric.tasks):

@@ -30,7 +30,7 @@ def class_kl(name: str, probe: str) -> Metric:
     """Mean over examples of KL(oracle || model) over the classes, in nats, goal down; inside an example over the oracles."""
     return mean_metric(
         name,
-        lambda responses, oracles: divergences(responses, oracles, probe),
+        lambda responses, oracles: class_divergences(responses, oracles, probe),
         "down",
         unit="nats",
         needs_oracle=True,
@@ -48,24 +48,24 @@ def class_kl_floors(name: str, probe: str) -> Metric:
         pairs = [(a, b) for a in oracles for b in oracles if a.checkpoint != b.checkpoint]
         if not pairs:
             raise Absent("it needs two oracles beside the measured model, and they are not there")
-        floor = mean(mean(divergences(a, [b], probe).values()) for a, b in pairs)
+        floor = mean(mean(class_divergences(a, [b], probe).values()) for a, b in pairs)
         if not floor > 0:
             raise Absent("the oracles do not differ, so there is no noise to measure by")
-        return {key: value / floor for key, value in divergences(responses, oracles, probe).items()}
+        return {key: value / floor for key, value in class_divergences(responses, oracles, probe).items()}
 
     return mean_metric(name, rows, "down", unit="floors", needs_oracle=True)
 
 
-def divergences(responses: Responses, oracles: Sequence[Responses], probe: str) -> dict[str, float]:
+def class_divergences(responses: Responses, oracles: Sequence[Responses], probe: str) -> dict[str, float]:
     """KL(oracle || responses) by example id, nats, mean over the oracles."""
     theirs = [rows_of(oracle, probe) for oracle in oracles]
     return {
-        key: mean(divergence(rows[key]["classes"], row["classes"]) for rows in theirs)
+        key: mean(kl_of_classes(rows[key]["classes"], row["classes"]) for rows in theirs)
         for key, row in rows_of(responses, probe).items()
     }
 
 
-def divergence(p: Sequence[float], q: Sequence[float]) -> float:
+def kl_of_classes(p: Sequence[float], q: Sequence[float]) -> float:
     """``sum p (log p - log q)`` of two distributions given as log-probs; rounding may not make it negative."""
     total = math.fsum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
     return 0.0 if total < 0 else total  # not a maximum, which would make a broken model's NaN a 0

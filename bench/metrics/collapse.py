@@ -42,7 +42,7 @@ def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
 
 
 def degenerate(counts: Mapping[str, int]) -> bool:
-    """Whether a text with these counts (`bench.metrics.rouge.overlap`) is empty, loops, or says the same few words."""
+    """Whether a text with these counts (`bench.metrics.rouge.count_overlap`) is empty, loops, or says the same few words."""
     words = counts["words"]
     looping = counts["looped"] >= LOOP_SHARE * words
     return looping or (words >= LONG and counts["distinct"] < VARIETY * words)

@@ -2,7 +2,7 @@
 
 They read the grades that a judge gave (`bench.engines.measuring.judges.judge_rows`): per example ``truth``, ``oracle-0`` ... and
 ``wrong-0`` ..., the pick being the highest. The paper's judge is GPT-4o with a prompt and options that are not
-published; ours is another, so its scores are never the paper's, and `calibration` says what they are worth.
+published; ours is another, so its scores are never the paper's, and `describe_calibration` says what they are worth.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ def _judged(name: str, probe: str, judge: str, value: Value, goal: str) -> Metri
     """The mean of ``value`` over the judged rows of ``probe``; `Absent` when they know no oracle."""
 
     def rows(responses: Responses, oracles: object) -> dict[str, float]:
-        return values(rows_of(responses, probe), value)
+        return grade_values(rows_of(responses, probe), value)
 
     return mean_metric(name, rows, goal, unit=f"judge: {judge}", needs_oracle=True)
 
 
-def values(rows: Mapping[str, Any], value: Value) -> dict[str, float]:
+def grade_values(rows: Mapping[str, Any], value: Value) -> dict[str, float]:
     """``value`` of each row that an oracle's answer takes part in, by id; NaN where a grade is no finite number."""
-    grades = {key: row["grades"] for key, row in rows.items() if "oracle" in kinds(row.get("grades", {}))}
+    grades = {key: row["grades"] for key, row in rows.items() if "oracle" in grades_by_kind(row.get("grades", {}))}
     if not grades:
         raise Absent("no row was judged beside an oracle's answer")
     return {key: value(row) if all(map(math.isfinite, row.values())) else math.nan for key, row in grades.items()}
 
 
-def kinds(grades: Grades) -> dict[str, list[float]]:
+def grades_by_kind(grades: Grades) -> dict[str, list[float]]:
     """The grades by kind of option: ``truth``, ``oracle``, ``wrong``."""
     found: dict[str, list[float]] = {}
     for option in sorted(grades):
@@ -98,14 +98,14 @@ def truth_lost(grades: Grades) -> float:
 
 def oracle_found(grades: Grades) -> float:
     """The share of oracles whose answer fits better than the truth and every wrong one."""
-    by_kind = kinds(grades)
+    by_kind = grades_by_kind(grades)
     best = max([grades["truth"], *by_kind.get("wrong", ())])
     return mean(float(grade > best) for grade in by_kind["oracle"])
 
 
 def retained(grades: Grades) -> float:
     """1 where the truth or an oracle's answer fits better than every wrong one, and at all."""
-    by_kind = kinds(grades)
+    by_kind = grades_by_kind(grades)
     return float(max(grades["truth"], *by_kind["oracle"]) > max(by_kind.get("wrong", ()), default=0.0))
 
 
@@ -128,7 +128,7 @@ Sides = Mapping[str, Mapping[str, Any]]
 """Judged rows of one checkpoint: ``forget`` and ``retain``."""
 
 
-def calibration(target_rows: Sides, oracle_rows: Sides, judge: str) -> Json:
+def describe_calibration(target_rows: Sides, oracle_rows: Sides, judge: str) -> Json:
     """Scores that ``judge`` gives the target and the oracle, beside those that the paper's judge gave its own.
 
     Rows are `judge_rows`' for the probes ``forget`` and ``retain``. ``separates`` is whether the judge tells a model
@@ -155,7 +155,7 @@ def calibration(target_rows: Sides, oracle_rows: Sides, judge: str) -> Json:
 
 def side_scores(rows: Sides) -> dict[str, Score]:
     """The three accuracies of one checkpoint."""
-    return {name: mean_score(values(rows[side], value)) for name, (side, value) in ACCURACIES.items()}
+    return {name: mean_score(grade_values(rows[side], value)) for name, (side, value) in ACCURACIES.items()}
 
 
 def lies_above(one: Score, other: Score) -> bool:

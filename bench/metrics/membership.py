@@ -17,8 +17,8 @@ from bench.core.record import Score
 from bench.core.rows import Text
 from bench.core.types import Probe, Responses
 from bench.metrics import numbers_of
-from bench.metrics.bootstrap import Floats, bootstrap_auc, finite, stated
-from bench.metrics.bootstrap import auc as roc_area
+from bench.metrics.bootstrap import Floats, bootstrap_auc, finite_values, rounded_score
+from bench.metrics.bootstrap import roc_auc as roc_area
 from bench.metrics.catalogue import listed
 from bench.metrics.tokens import loss, mean, row_means, without_eos
 
@@ -77,7 +77,7 @@ def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = 
     score = ATTACKS[attack]
 
     def compute(responses: Responses, oracles: object) -> Score:
-        sides = finite(score(responses, member)), finite(score(responses, other))
+        sides = finite_values(score(responses, member)), finite_values(score(responses, other))
         return Score(roc_area(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
 
     def examples(responses: Responses, oracles: object) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Me
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
         def sides(of: Responses) -> tuple[Floats, Floats]:
-            return finite(score(of, member)), finite(score(of, other))
+            return finite_values(score(of, member)), finite_values(score(of, other))
 
         if not oracles:
             raise Absent("there is no oracle to take the reference AUC from")
@@ -110,7 +110,7 @@ def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Me
             raise Absent("the oracle's own AUC is 1: it tells the two sides apart without having seen either")
 
         def leak(area: float) -> float:
-            return stated(100 * ((1 - area) - (1 - reference)) / (1 - reference + TINY))
+            return rounded_score(100 * ((1 - area) - (1 - reference)) / (1 - reference + TINY))
 
         low, high = bootstrap_auc(*ours)
         return Score(leak(roc_area(*ours)), sum(map(len, ours)), leak(high), leak(low), "%")

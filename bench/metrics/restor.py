@@ -65,7 +65,7 @@ def matched(name: str, probes: Sequence[str], judgement: str, *, goal: str | flo
     "up",
     "RESTOR's way, with the prompt of bench.engines.measuring.judges; the judge is in the unit",
 )
-def judged(name: str, probes: Sequence[str], judge: str) -> Metric:
+def judge_accepts(name: str, probes: Sequence[str], judge: str) -> Metric:
     """Mean over the questions of the share of texts in which the judge sees an accepted answer, goal up.
 
     Reads the rows of `bench.engines.measuring.judges.accepted_rows`; ``judge`` is its name and version.

@@ -19,7 +19,7 @@ CYCLES = 3
 """A phrase said that often in a row is a loop; twice is said by people too."""
 
 
-def overlap(generation: str, reference: str) -> dict[str, int]:
+def count_overlap(generation: str, reference: str) -> dict[str, int]:
     """Counts that ROUGE-L and the collapse flag need of a generated text and of its reference.
 
     ``lcs``, ``n_ref``, ``n_hyp``: length of the longest common subsequence and of both texts in rouge-score's own
@@ -30,9 +30,9 @@ def overlap(generation: str, reference: str) -> dict[str, int]:
     for ending, stemmer in (("", False), ("_stem", True)):
         tokenize = tokenizer(stemmer).tokenize
         ref, hyp = tokenize(reference), tokenize(generation)
-        counts |= {f"lcs{ending}": common(ref, hyp), f"n_ref{ending}": len(ref), f"n_hyp{ending}": len(hyp)}
+        counts |= {f"lcs{ending}": common_subsequence(ref, hyp), f"n_ref{ending}": len(ref), f"n_hyp{ending}": len(hyp)}
     words = WORD.findall(generation.lower())
-    return counts | {"words": len(words), "distinct": len(set(words)), "looped": looped(words)}
+    return counts | {"words": len(words), "distinct": len(set(words)), "looped": longest_loop(words)}
 
 
 @lru_cache
@@ -43,7 +43,7 @@ def tokenizer(stemmer: bool) -> Any:
     return DefaultTokenizer(use_stemmer=stemmer)
 
 
-def common(one: Sequence[str], other: Sequence[str]) -> int:
+def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
     """Length of the longest common subsequence, by bits (Hyyrö 2004): a zero of ``row`` is a step of the table."""
     places: dict[str, int] = {}
     for i, word in enumerate(one):
@@ -55,7 +55,7 @@ def common(one: Sequence[str], other: Sequence[str]) -> int:
     return len(one) - row.bit_count()
 
 
-def looped(words: Sequence[str]) -> int:
+def longest_loop(words: Sequence[str]) -> int:
     """The most words covered by one phrase, of any length, that stands `CYCLES` or more times in a row."""
     longest = 0
     for period in range(1, len(words) // CYCLES + 1):

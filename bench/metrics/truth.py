@@ -11,7 +11,7 @@ from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import finite, mean_score, stated
+from bench.metrics.bootstrap import finite_values, mean_score, rounded_score
 from bench.metrics.catalogue import listed
 from bench.metrics.tokens import mean, mean_logp, texts
 
@@ -87,7 +87,7 @@ def forget_quality(name: str, probe: str, *, right: Right = "paraphrase") -> Met
         values = [ks_p_value(ours, log_ratios(oracle, probe, right), probe) for oracle in oracles]
         if not values:
             raise Absent("there is no oracle to compare with")
-        return Score(stated(mean(values)), len(ours))
+        return Score(rounded_score(mean(values)), len(ours))
 
     return Metric(name, compute, "up", needs_oracle=True)
 
@@ -98,7 +98,7 @@ def ks_p_value(ours: dict[str, float], theirs: dict[str, float], probe: str) -> 
 
     if odd := len(ours.keys() ^ theirs.keys()):
         raise Absent(f"an oracle was asked other questions in '{probe}': {odd} example ids are on one side only")
-    return float(ks_2samp(finite(ours), finite(theirs)).pvalue)
+    return float(ks_2samp(finite_values(ours), finite_values(theirs)).pvalue)
 
 
 @listed("model_utility", "harmonic mean of probability, ROUGE and truth ratio on what must stay", "up", "TOFU")
@@ -113,7 +113,7 @@ def model_utility(name: str, parts: Sequence[Metric]) -> Metric:
         scores = [score_part(part, responses, oracles) for part in parts]
         values = [score.value for score in scores]
         value = len(values) / math.fsum(1 / value for value in values) if all(values) else 0.0
-        return Score(stated(value), min(score.n for score in scores))
+        return Score(rounded_score(value), min(score.n for score in scores))
 
     return Metric(name, compute, "up", needs_oracle=any(part.needs_oracle for part in parts))
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from bench.core import registry
 from bench.core.contracts import Metric, Suite
-from bench.core.errors import UserError, collect, unknown
+from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
-from bench.core.hashing import file_hash
+from bench.core.hashing import hash_file
 from bench.core.machine import device_problems
 from bench.core.types import Checkpoint, Json, Probe, Responses
-from bench.engines.measuring.judges import judge_probes, judged
+from bench.engines.measuring.judges import add_grades, judge_probes
 from bench.metrics import score_all
 from bench.records.files import write_responses
 
@@ -28,7 +28,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationRequest:
     """The arguments of `bench eval`."""
 
     task: str
@@ -47,49 +47,51 @@ class Evaluation:
     """TOFU: another judge than the offline one. RESTOR: a judge beside the string rules."""
 
 
-def evaluate(asked: Evaluation, models_dir: Path) -> Json:
+def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
     """Ask, score and write the file, and the responses with their texts beside it; returns what the file holds.
 
     Mistakes are found before any model is loaded.
     """
-    found = checkpoints(asked, models_dir)
+    found = find_checkpoints(asked, models_dir)
     import torch
 
     torch.set_num_threads(asked.threads)
     suite: Suite = registry.load_task(asked.task, "real")().suite(asked.data, asked.split, asked.judge)
     began = time.process_time()
-    ours, oracles = ask(suite.probes, found, asked)
+    ours, oracles = ask_models(suite.probes, found, asked)
     scored = score_all(suite.metrics, ours, oracles)
     examples: Json = {}
     for metric in sorted(suite.metrics, key=lambda metric: metric.name):
-        rows = by_row(metric, ours, oracles) if metric.name in scored.scores else {}
+        rows = values_by_row(metric, ours, oracles) if metric.name in scored.scores else {}
         if rows:
             examples[metric.name] = rows
     result: Json = {
         "scores": {name: score.value for name, score in sorted(scored.scores.items())},
         "absent": dict(sorted({**suite.absent, **scored.absent}.items())),
         "examples": examples,
-        "cost": cost(ours, time.process_time() - began),
-        "provenance": provenance(asked, suite, found, {name: score.n for name, score in scored.scores.items()}),
+        "cost": measuring_cost(ours, time.process_time() - began),
+        "provenance": evaluation_provenance(
+            asked, suite, found, {name: score.n for name, score in scored.scores.items()}
+        ),
     }
     write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_responses(ours, asked.out.with_name(f"{asked.out.stem}.responses.json.gz"))
     return result
 
 
-def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
+def find_checkpoints(asked: EvaluationRequest, models_dir: Path) -> dict[str, Checkpoint]:
     """The model, and the oracle and the reference where they are given; one `UserError` with every mistake."""
-    from bench.assets.models import TOKENIZERS, resolve
+    from bench.assets.models import TOKENIZERS, resolve_model
 
     problems: list[str] = []
-    if asked.task not in registry.table("tasks"):
-        problems.append(unknown("task", asked.task, registry.table("tasks"), "tasks"))
-    elif "real" not in registry.table("tasks")[asked.task]:
+    if asked.task not in registry.components("tasks"):
+        problems.append(unknown_name("task", asked.task, registry.components("tasks"), "tasks"))
+    elif "real" not in registry.components("tasks")[asked.task]:
         problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
     elif asked.judge and not registry.load_task(asked.task, "real").judged:
         problems.append(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
     if asked.dtype not in DTYPES:
-        problems.append(unknown("dtype", asked.dtype, DTYPES))
+        problems.append(unknown_name("dtype", asked.dtype, DTYPES))
     if asked.limit is not None and asked.limit < 1:
         problems.append(f"--limit must be at least 1, not {asked.limit}.")
     folder = Path(asked.tokenizer).expanduser()
@@ -103,14 +105,14 @@ def checkpoints(asked: Evaluation, models_dir: Path) -> dict[str, Checkpoint]:
         if not name:
             continue
         try:
-            model = resolve(name, models_dir, own_tokenizer=not asked.tokenizer)
+            model = resolve_model(name, models_dir, own_tokenizer=not asked.tokenizer)
         except UserError as error:
             problems += [f"--{label}: {problem}" for problem in error.problems]
             continue
         own = str(folder.resolve()) if asked.tokenizer else ""
-        problems += unlike(found["model"], model.path, label, bool(own)) if "model" in found else []
+        problems += incomparable_reasons(found["model"], model.path, label, bool(own)) if "model" in found else []
         found[label] = Checkpoint(str(model.path), model.hash, dtype=asked.dtype, tokenizer=own, label=label)
-    collect(problems)
+    raise_problems(problems)
     return found
 
 
@@ -126,7 +128,7 @@ def out_problems(out: Path) -> list[str]:
     return []
 
 
-def unlike(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:
+def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:
     """Reasons why another model's answers can't be compared token by token with the model's."""
     sizes = [json.loads((Path(place) / "config.json").read_text()).get("vocab_size") for place in (model.path, other)]
     if sizes[0] != sizes[1]:
@@ -134,13 +136,13 @@ def unlike(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> l
             f"--{label}: it has a vocabulary of {sizes[1]} and the model one of {sizes[0]}; they can't be compared."
         ]
     files = [Path(place) / "tokenizer.json" for place in (model.path, other)]
-    if not one_tokenizer and all(file.is_file() for file in files) and file_hash(files[0]) != file_hash(files[1]):
+    if not one_tokenizer and all(file.is_file() for file in files) and hash_file(files[0]) != hash_file(files[1]):
         return [f"--{label}: its tokenizer is not the model's; name one for both with --tokenizer."]
     return []
 
 
-def ask(
-    probes: Sequence[Probe], found: Mapping[str, Checkpoint], asked: Evaluation
+def ask_models(
+    probes: Sequence[Probe], found: Mapping[str, Checkpoint], asked: EvaluationRequest
 ) -> tuple[Responses, list[Responses]]:
     """The model's responses, and the oracle's where there is one."""
     from bench.engines.measuring.measure import measure
@@ -150,13 +152,13 @@ def ask(
     how: Json = {"device": asked.device, "limit": asked.limit}
     ours = measure(found["model"], probes, others, reference=found.get("reference"), **how)
     if oracle is None:
-        return judged(ours, [], probes), []
+        return add_grades(ours, [], probes), []
     heard = {probe.options["said"] for probe in judge_probes(probes)}
     compared = [without_attacks(probe) for probe in probes if probe.kind == "logprob" or probe.name in heard]
     theirs = measure(oracle, compared, **how)
     if oracle.hash == found["model"].hash:  # the model is its own oracle: compared as another one
         theirs = replace(theirs, checkpoint="oracle")
-    return judged(ours, [theirs], probes), [theirs]
+    return add_grades(ours, [theirs], probes), [theirs]
 
 
 def without_attacks(probe: Probe) -> Probe:
@@ -165,7 +167,7 @@ def without_attacks(probe: Probe) -> Probe:
     return replace(probe, options=kept)
 
 
-def by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Json:
+def values_by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Json:
     """The values behind a score by the row's number; where two tables have a row of it, both under their names."""
     rows: Json = {}
     for key, value in (metric.examples(ours, oracles) if metric.examples else {}).items():
@@ -177,21 +179,23 @@ def by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses]) -> Jso
     return dict(sorted(rows.items(), key=lambda item: int(item[0]) if item[0].isdigit() else math.inf))
 
 
-def cost(ours: Responses, cpu_seconds: float) -> Json:
+def measuring_cost(ours: Responses, cpu_seconds: float) -> Json:
     """Time and memory that measuring this model took; an oracle's own measuring is in ``cpu_seconds`` alone."""
-    from bench.core.machine import peak
+    from bench.core.machine import peak_memory
 
     return {
         "seconds": round(ours.seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),
-        "peak_bytes": peak(),
+        "peak_bytes": peak_memory(),
         **dict(sorted(ours.cost.items())),
     }
 
 
-def provenance(asked: Evaluation, suite: Suite, found: Mapping[str, Checkpoint], sizes: Mapping[str, int]) -> Json:
+def evaluation_provenance(
+    asked: EvaluationRequest, suite: Suite, found: Mapping[str, Checkpoint], sizes: Mapping[str, int]
+) -> Json:
     """The model, data, code and machine behind the scores, and the size of each score; no path of this machine."""
-    from bench.core.provenance import provenance as here
+    from bench.core.provenance import get_provenance as here
 
     return {
         "task": asked.task,

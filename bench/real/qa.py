@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import UserError, collect
-from bench.core.hashing import digest
+from bench.core.errors import UserError, raise_problems
+from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
-from bench.real.scenario import overlap_problems, text_of
+from bench.real.scenario import folded_text, overlap_problems
 
 SIDES = ("forget", "retain", "holdout")
 """What the files are, in order."""
@@ -50,7 +50,7 @@ class QaRows:
 
 
 @lru_cache(maxsize=4)
-def read(data: str, template: str, probed: int = 0) -> QaRows:
+def read_qa_rows(data: str, template: str, probed: int = 0) -> QaRows:
     """The rows of two or three files with commas between them, asked with a template (`bench.engines.templates`).
 
     ``probed`` bounds the rows of each probe, evenly spread; 0 for all. Raises one `UserError` with all that is wrong.
@@ -67,8 +67,8 @@ def read(data: str, template: str, probed: int = 0) -> QaRows:
             rows[side] = read_side(path, side, template)
         except UserError as error:
             problems += error.problems
-    problems += overlaps(rows, sides)
-    collect(problems)
+    problems += overlap_sentences(rows, sides)
+    raise_problems(problems)
     held = {side: found[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] for side, found in rows.items()}
     asked = {side: tuple(row for row in found if row not in held[side]) for side, found in rows.items()}
     plain = {side: tuple(replace(row, references={}) for row in found) for side, found in rows.items()}
@@ -80,26 +80,28 @@ def read(data: str, template: str, probed: int = 0) -> QaRows:
         Validation(held["forget"], held["retain"], held["retain"], held.get("holdout", ())),
         f"qa: {' / '.join(names)}",
         {side: len(found) for side, found in rows.items()},
-        digest({side: data_hash(found) for side, found in rows.items()}),
+        hash_json({side: data_hash(found) for side, found in rows.items()}),
     )
 
 
 def read_side(path: Path, side: str, template: str) -> tuple[Example, ...]:
     """The rows of a file; one `UserError` with everything that is wrong in it."""
     rows, problems = list[Example](), list[str]()
-    for number, row in numbered(path):
-        wrong = wrong_with(row)
+    for number, row in read_numbered_rows(path):
+        wrong = fault_of_row(row)
         if wrong:
             problems.append(f"{path.name}, row {number}: {wrong}")
         else:
-            rows.append(example(f"{side}-{number}", row, template))
+            rows.append(make_example(f"{side}-{number}", row, template))
     shown = problems[:3] + ([f"{path.name}: {len(problems) - 3} more rows are wrong."] if len(problems) > 3 else [])
-    collect(shown)
-    collect([*uneven(path.name, rows), *repeated(path.name, rows), *too_few(path.name, rows)])
+    raise_problems(shown)
+    raise_problems(
+        [*uneven_problems(path.name, rows), *repetition_problems(path.name, rows), *size_problems(path.name, rows)]
+    )
     return tuple(rows)
 
 
-def numbered(path: Path) -> Iterator[tuple[int, Any]]:
+def read_numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """Each row with its line, or with its place in a file that is one list; both from 1."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -123,16 +125,16 @@ def numbered(path: Path) -> Iterator[tuple[int, Any]]:
                 ) from error
 
 
-def names_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
+def find_names(row: Mapping[str, Any]) -> tuple[str, str] | None:
     """The names of the row's question and answer, one of `NAMES`; None where it has neither pair."""
     return next((pair for pair in NAMES if all(name in row for name in pair)), None)
 
 
-def wrong_with(row: Any) -> str:
+def fault_of_row(row: Any) -> str:
     """A sentence on the fault of a row, with the remedy; empty for a good one."""
     if not isinstance(row, dict):
         return 'it is no object; write {"question": ..., "answer": ...}.'
-    pair = names_in(row)
+    pair = find_names(row)
     if pair is None:
         has = ", ".join(sorted(row)) or "nothing"
         return f"it has no question and answer (it has {has}); name them 'question' and 'answer'."
@@ -149,16 +151,16 @@ def wrong_with(row: Any) -> str:
     return ""
 
 
-def example(id: str, row: Mapping[str, Any], template: str) -> Example:
+def make_example(id: str, row: Mapping[str, Any], template: str) -> Example:
     """A good row as an example."""
-    pair = names_in(row)
+    pair = find_names(row)
     assert pair is not None
     references = {"paraphrase": (row["paraphrase"],)} if "paraphrase" in row else {}
     references |= {"wrong": tuple(row["wrong"])} if "wrong" in row else {}
     return Example(id, {"prompt": row[pair[0]], "answer": row[pair[1]], "template": template}, references)
 
 
-def uneven(name: str, rows: Sequence[Example]) -> list[str]:
+def uneven_problems(name: str, rows: Sequence[Example]) -> list[str]:
     """A sentence for a reference that some rows have and others lack: a mean over half the rows would not say so."""
     found = []
     for role in ROLES:
@@ -168,17 +170,17 @@ def uneven(name: str, rows: Sequence[Example]) -> list[str]:
     return found
 
 
-def repeated(name: str, rows: Sequence[Example]) -> list[str]:
+def repetition_problems(name: str, rows: Sequence[Example]) -> list[str]:
     """A sentence for rows that stand in a file twice: one of them could be validated on and the other probed."""
     first: dict[str, Example] = {}
-    again = [(row, first[text_of(row)]) for row in rows if first.setdefault(text_of(row), row) is not row]
+    again = [(row, first[folded_text(row)]) for row in rows if first.setdefault(folded_text(row), row) is not row]
     if not again:
         return []
     one, other = (row.id.rpartition("-")[2] for row in again[0])
     return [f"{name}: {len(again)} rows repeat an earlier one (row {one} is row {other}); take them out."]
 
 
-def too_few(name: str, rows: Sequence[Example]) -> list[str]:
+def size_problems(name: str, rows: Sequence[Example]) -> list[str]:
     """A sentence for a file that is too small to be split."""
     if len(rows) >= LEAST:
         return []
@@ -188,15 +190,15 @@ def too_few(name: str, rows: Sequence[Example]) -> list[str]:
     ]
 
 
-def overlaps(rows: Mapping[str, Sequence[Example]], sides: Mapping[str, Path]) -> list[str]:
+def overlap_sentences(rows: Mapping[str, Sequence[Example]], sides: Mapping[str, Path]) -> list[str]:
     """Sentences for rows that stand in two files."""
     found = []
     if "forget" in rows and "retain" in rows:
         place = f"{sides['forget'].name} and {sides['retain'].name}"
         found += overlap_problems(rows["forget"], rows["retain"], place)
-    unseen = {text_of(row) for row in rows.get("holdout", ())}
+    unseen = {folded_text(row) for row in rows.get("holdout", ())}
     for side in ("forget", "retain"):
-        if both := sum(text_of(row) in unseen for row in rows.get(side, ())):
+        if both := sum(folded_text(row) in unseen for row in rows.get(side, ())):
             found.append(
                 f"{both} rows of {sides[side].name} are in {sides['holdout'].name} too, whose rows no model may be trained "
                 "on: take them out of one."

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.assets.history_file import load
-from bench.assets.history_sources import with_model
+from bench.assets.history_file import load_history
+from bench.assets.history_sources import end_at_model
 from bench.assets.known_models import KNOWN
-from bench.assets.models import canonical
-from bench.assets.shapes import known_shape, parameters_in
-from bench.core.contracts import Recipe, Setting, Stages, Stream, Task, too_small
-from bench.core.errors import UserError, unknown
+from bench.assets.models import canonical_name
+from bench.assets.shapes import known_shape, parameters_in_folder
+from bench.core.contracts import Recipe, Stages, Stream, Task, TaskInputs, too_small
+from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
 from bench.runs.context import Work
@@ -58,7 +58,7 @@ class RealOptions(Task):
         plain = type(self)()
         return [name for name in names if getattr(self, name) != getattr(plain, name)]
 
-    def rows(self, setting: Setting) -> Any:
+    def rows(self, setting: TaskInputs) -> Any:
         """The rows to forget, to keep and to ask; `UserError` where the data have none."""
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class RealOptions(Task):
         """What is wrong with rows that were found."""
         return []
 
-    def check(self, setting: Setting) -> list[str]:
+    def check(self, setting: TaskInputs) -> list[str]:
         """What is wrong with the data."""
         try:
             return self.faults(self.rows(setting))
@@ -78,7 +78,7 @@ class RealOptions(Task):
         return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
 
     def train_stages(
-        self, work: Work, setting: Setting, target: Sequence[Example], oracle: Sequence[Example]
+        self, work: Work, setting: TaskInputs, target: Sequence[Example], oracle: Sequence[Example]
     ) -> Stages:
         """History, target and oracles: those that the user has named, else trained from the model as it was given."""
         before = setting.before
@@ -101,7 +101,7 @@ class RealOptions(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompted(RealOptions):
+class PromptedOptions(RealOptions):
     """Parameters of a task that asks questions in a template."""
 
     template: str = ""
@@ -110,13 +110,15 @@ class Prompted(RealOptions):
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         known = self.template in ("", *TEMPLATES)
-        return super().problems() + ([] if known else [unknown(f"template of {self.name}", self.template, TEMPLATES)])
+        return super().problems() + (
+            [] if known else [unknown_name(f"template of {self.name}", self.template, TEMPLATES)]
+        )
 
-    def form(self, setting: Setting) -> str:
+    def form(self, setting: TaskInputs) -> str:
         """The template of the prompts: the one asked for, else the known model's, else the tokenizer's own."""
         return self.template or template_of(setting.model)
 
-    def check(self, setting: Setting) -> list[str]:
+    def check(self, setting: TaskInputs) -> list[str]:
         """What is wrong with the data, or with the model for them."""
         return super().check(setting) + template_problems(self.form(setting), setting.model_path, self.name)
 
@@ -126,22 +128,22 @@ def itself(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def history_of(setting: Setting, work: Work) -> Callable[[], History]:
+def history_of(setting: TaskInputs, work: Work) -> Callable[[], History]:
     """The model's past as the user has named it, up to the model as it was given; without one the model alone."""
     before, models = setting.before, work.store.root / "models"
 
     def build() -> History:
         if setting.history:
-            return with_model(load(setting.history, models), before)
+            return end_at_model(load_history(setting.history, models), before)
         return History((Moment(before, 0, 0, "released"),))
 
     return lasting(build)
 
 
-def parameters_of(setting: Setting) -> int:
+def count_parameters(setting: TaskInputs) -> int:
     """Parameters of the setting's model, from the headers of its files; of one that isn't fetched by its name, or 0."""
     if setting.model_path:
-        return parameters_in(Path(setting.model_path))
+        return parameters_in_folder(Path(setting.model_path))
     known = known_shape(setting.model)
     return known.parameters if known else 0
 
@@ -159,7 +161,7 @@ def has_chat_template(folder: str | Path) -> bool:
 
 def template_of(model: str) -> str:
     """The template that a known model's prompts need; ``chat`` for any other."""
-    known = KNOWN.get(canonical(model).partition("@")[0])
+    known = KNOWN.get(canonical_name(model).partition("@")[0])
     return known.template if known else "chat"
 
 
@@ -175,22 +177,22 @@ def template_problems(template: str, folder: str, task: str) -> list[str]:
 
 def overlap_problems(forget: Iterable[Example], retain: Iterable[Example], place: str) -> list[str]:
     """A sentence when the same row stands on both sides: an oracle that saw it would be none."""
-    kept = {text_of(row) for row in retain}
-    both = [row for row in forget if text_of(row) in kept]
+    kept = {folded_text(row) for row in retain}
+    both = [row for row in forget if folded_text(row) in kept]
     if not both:
         return []
-    start = " ".join(text_of(both[0]).split())[:60]
+    start = " ".join(folded_text(both[0]).split())[:60]
     return [
         f"{len(both)} rows of {place} are on both sides, to be forgotten and to be kept (the first: '{start}'): "
         "take them out of one."
     ]
 
 
-def text_of(row: Example) -> str:
+def folded_text(row: Example) -> str:
     """What a row says, prompt and answer; however it is spaced, capitalised or encoded."""
-    return folded(f"{row.payload['prompt']}\n{row.payload['answer']}")
+    return fold_text(f"{row.payload['prompt']}\n{row.payload['answer']}")
 
 
-def folded(text: str) -> str:
+def fold_text(text: str) -> str:
     """The text in one Unicode form, lower case, with single spaces: alike is the same."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

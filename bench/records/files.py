@@ -27,7 +27,7 @@ NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations", "repr
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenFile:
     """A file among the records that is not one."""
 
     path: str
@@ -36,16 +36,16 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRecords:
     """The records of a results folder, and the files in it that can't be read."""
 
     records: list[Record]
     """Sorted by name."""
-    broken: list[Broken]
+    broken: list[BrokenFile]
     """Sorted by path."""
 
 
-def write(record: Record, root: Path) -> Path:
+def write_record(record: Record, root: Path) -> Path:
     """Write ``record`` below ``root`` at its own name, in place of an earlier record of the same run.
 
     Raises `UserError` when a file stands there that is not a record: it may be somebody's data.
@@ -67,7 +67,7 @@ def record_text(record: Record) -> str:
     return json.dumps(record.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """The record in ``path``; `UserError` when there is none or it is broken."""
     try:
         return _parse(path)
@@ -75,10 +75,10 @@ def read(path: Path) -> Record:
         raise UserError(f"{path.name} is not a readable record: {reason}. Delete it and run again.") from None
 
 
-def load(root: Path) -> Loaded:
+def load_records(root: Path) -> LoadedRecords:
     """Every record below ``root``, and the files that should be records and aren't; nothing when there is no folder."""
     records: list[Record] = []
-    broken: list[Broken] = []
+    broken: list[BrokenFile] = []
     for path in sorted(root.rglob("*.json")):
         relative = path.relative_to(root)
         if relative.parts[0] in NOT_RECORDS or path.name.startswith("."):
@@ -90,8 +90,8 @@ def load(root: Path) -> Loaded:
                 raise ValueError(f"it is the record that belongs at {record.name}")
             records.append(record)
         except ValueError as reason:
-            broken.append(Broken(relative.as_posix(), str(reason)))
-    return Loaded(sorted(records, key=lambda record: record.name), broken)
+            broken.append(BrokenFile(relative.as_posix(), str(reason)))
+    return LoadedRecords(sorted(records, key=lambda record: record.name), broken)
 
 
 def responses_path(root: Path, key: str) -> Path:

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.core.errors import Absent, UserError, collect, unknown
+from bench.core.errors import Absent, UserError, raise_problems, unknown_name
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
-from bench.metrics.bootstrap import auc, bootstrap_auc, mean_score, stated
+from bench.metrics.bootstrap import bootstrap_auc, mean_score, roc_auc, rounded_score
 
 SOURCE = "open-unlearning"
 TASKS = ("tofu", "muse-books", "muse-news")
@@ -63,7 +63,7 @@ DEFAULT_AUC = 0.5
 
 
 @dataclass(frozen=True)
-class Named:
+class FolderNames:
     """The model, data and method that the folders around a file name; empty where they name none."""
 
     model: str = ""
@@ -78,15 +78,15 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
     What is left empty is read off the file and the folders that it lies in.
     """
     if source != SOURCE:
-        raise UserError(unknown("source of results", source, [SOURCE]))
-    raw, data = read(file)
-    named = names_around(file.resolve().parent)
-    kind = kind_of(file, data)
+        raise UserError(unknown_name("source of results", source, [SOURCE]))
+    raw, data = read_peer_file(file)
+    named = read_folder_names(file.resolve().parent)
+    kind = benchmark_of(file, data)
     data_name = named.data or (split_of(data) if kind == "tofu" else "")
     if not task and (kind == "tofu" or data_name):
         task = "tofu" if kind == "tofu" else f"muse-{data_name}"
     model, method = model or named.model, method or named.method or "imported"
-    check(file, kind, task, model, method)
+    check_names(file, kind, task, model, method)
     hash_ = hashlib.sha256(raw).hexdigest()
     split = {"split": data_name} if kind == "tofu" and data_name else {}
     scores, absent = read_scores(data, kind)
@@ -105,7 +105,7 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
         status="done",
         label=f"{' '.join([task, *split.values()])} (imported from {SOURCE})",
         scores=scores,
-        metrics={name: about(name) for name in sorted({**scores, **absent})},
+        metrics={name: metric_entry(name) for name in sorted({**scores, **absent})},
         absent=absent,
         facts={"headline": list(HEADLINES[kind]), "source": [f"{SOURCE}'s {file.name}"]},
         # The file does not say which target it started from; without any name the tables refuse the record.
@@ -114,7 +114,7 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
     )
 
 
-def read(file: Path) -> tuple[bytes, Json]:
+def read_peer_file(file: Path) -> tuple[bytes, Json]:
     """The file's bytes and what they say."""
     try:
         raw = file.read_bytes()
@@ -130,25 +130,27 @@ def read(file: Path) -> tuple[bytes, Json]:
     return raw, data
 
 
-def names_around(folder: Path) -> Named:
+def read_folder_names(folder: Path) -> FolderNames:
     """Read model, data and method off the peer's names of the run's folder, and of ``evals_forget10`` in it."""
     split = ""
     for part in reversed(folder.parts):
         if found := re.fullmatch(r"evals?_(forget\d+)", part):
             split = found[1]
         if found := FOLDER.fullmatch(part):
-            return Named(found["model"], split or (found["data"] or "").lower(), method_named(found["method"] or ""))
-    return Named(data=split)
+            return FolderNames(
+                found["model"], split or (found["data"] or "").lower(), method_in_name(found["method"] or "")
+            )
+    return FolderNames(data=split)
 
 
-def method_named(text: str) -> str:
+def method_in_name(text: str) -> str:
     """The method in a folder's name; the peer's fully tuned and retrained models are our target and oracle."""
     if text in ("full", "target"):
         return "target"
     return "retrain" if re.fullmatch(r"retain\d+|retrain", text) else text.lower()
 
 
-def kind_of(file: Path, data: Json) -> str:
+def benchmark_of(file: Path, data: Json) -> str:
     """``tofu`` or ``muse``, by the file's name, or by the scores in it."""
     word = file.name.split("_")[0].lower()
     if word in HEADLINES:
@@ -158,17 +160,19 @@ def kind_of(file: Path, data: Json) -> str:
 
 def split_of(data: Json) -> str:
     """TOFU's forget split, by the number of its questions; empty when the file does not have them one by one."""
-    sizes = (len(by_index(data.get(name))) for name in ("forget_Q_A_Prob", "forget_truth_ratio", "forget_Q_A_ROUGE"))
+    sizes = (
+        len(rows_by_index(data.get(name))) for name in ("forget_Q_A_Prob", "forget_truth_ratio", "forget_Q_A_ROUGE")
+    )
     return next((FORGET_ROWS[size] for size in sizes if size in FORGET_ROWS), "")
 
 
-def check(file: Path, kind: str, task: str, model: str, method: str) -> None:
+def check_names(file: Path, kind: str, task: str, model: str, method: str) -> None:
     """Every mistake and every gap about what the record is of, told together."""
     problems = []
     if not task:
         problems.append(f"The folder of {file.name} does not say which MUSE it is: add --task muse-books or muse-news.")
     elif task not in TASKS:
-        problems.append(unknown("task to import", task, TASKS))
+        problems.append(unknown_name("task to import", task, TASKS))
     elif not task.startswith(kind):
         problems.append(f"--task {task}: {file.name} holds scores of {kind}.")
     if not model:
@@ -177,27 +181,31 @@ def check(file: Path, kind: str, task: str, model: str, method: str) -> None:
         problems.append(f"--model {model}: a model's name has letters, digits, '.', '-' and at most one '/'.")
     if not re.fullmatch(r"\w[\w.@+-]*", method):
         problems.append(f"--method {method}: a method's name has letters, digits and . @ + - _.")
-    collect(problems)
+    raise_problems(problems)
 
 
 def read_scores(data: Json, kind: str) -> tuple[dict[str, Score], dict[str, str]]:
     """Scores and what is absent, by our names."""
     scores: dict[str, Score] = {}
     absent: dict[str, str] = {}
-    for name, entry in renamed(data, kind).items():
+    for name, entry in rename_entries(data, kind).items():
         try:
             scores[name] = score_of(name, entry)
         except Absent as reason:
             absent[name] = str(reason)
     for leak in ("privleak", "privleak_peer"):
         attack = scores.get(leak.replace("privleak", "mia_min_k"))
-        if leak in scores and attack and math.isclose(scores[leak].value, default_leak(attack.value), rel_tol=1e-9):
+        if (
+            leak in scores
+            and attack
+            and math.isclose(scores[leak].value, privleak_without_oracle(attack.value), rel_tol=1e-9)
+        ):
             del scores[leak]
             absent[leak] = f"{SOURCE} was given no retrained model and took {DEFAULT_AUC} for its AUC"
     return scores, absent
 
 
-def renamed(data: Json, kind: str) -> dict[str, Any]:
+def rename_entries(data: Json, kind: str) -> dict[str, Any]:
     """The file's entries by our names. The peer writes ``forget_Truth_Ratio`` in either spelling; the small one wins."""
     ours = {"forget_Truth_Ratio": "forget_truth_ratio"}
     if kind == "muse":
@@ -220,24 +228,26 @@ def score_of(name: str, entry: Any) -> Score:
     if not math.isfinite(value):
         raise Absent(f"{SOURCE} has {value} for it, which is not a finite number")
     unit = unit_of(name)
-    for found in behind(entry):
+    for found in candidate_scores(entry):
         if math.isclose(found.value, value, rel_tol=1e-6, abs_tol=1e-12):
-            return Score(stated(value), found.n, found.low, found.high, unit)
-    return Score(stated(value), len(by_index(entry)), unit=unit)
+            return Score(rounded_score(value), found.n, found.low, found.high, unit)
+    return Score(rounded_score(value), len(rows_by_index(entry)), unit=unit)
 
 
-def behind(entry: Any) -> Iterator[Score]:
+def candidate_scores(entry: Any) -> Iterator[Score]:
     """Scores that the entry's values for each example may make, likeliest first; which it is, the number decides."""
     if isinstance(entry, Mapping):
-        sides = [list(column(by_index(entry.get(side)), "score").values()) for side in ("forget", "holdout")]
+        sides = [
+            list(numbers_by_example(rows_by_index(entry.get(side)), "score").values()) for side in ("forget", "holdout")
+        ]
         if all(sides):
             members, others = (np.array(side, dtype=np.float64) for side in sides)
-            yield Score(auc(members, others), len(members) + len(others), *bootstrap_auc(members, others))
-    rows = by_index(entry)
+            yield Score(roc_auc(members, others), len(members) + len(others), *bootstrap_auc(members, others))
+    rows = rows_by_index(entry)
     for field in ("prob", "rougeL_recall", "rougeL_f1", "rouge1_recall"):
-        if values := column(rows, field):
+        if values := numbers_by_example(rows, field):
             yield mean_score(values)
-    if values := column(rows, "score"):
+    if values := numbers_by_example(rows, "score"):
         for shape in SHAPES:
             yield mean_score({key: shape(value) for key, value in values.items()})
 
@@ -250,13 +260,13 @@ SHAPES: tuple[Callable[[float], float], ...] = (
 """A value as it is; the truth ratio of forget rows, and of rows that must stay, as the peer shapes it."""
 
 
-def by_index(entry: Any) -> Mapping[str, Any]:
+def rows_by_index(entry: Any) -> Mapping[str, Any]:
     """``value_by_index`` of an entry; nothing where it has none."""
     rows = entry.get("value_by_index") if isinstance(entry, Mapping) else None
     return rows if isinstance(rows, Mapping) else {}
 
 
-def column(rows: Mapping[str, Any], field: str) -> dict[str, float]:
+def numbers_by_example(rows: Mapping[str, Any], field: str) -> dict[str, float]:
     """One number for each example that has it, of several (wrong answers) the mean."""
     found: dict[str, float] = {}
     for key, row in rows.items():
@@ -267,12 +277,12 @@ def column(rows: Mapping[str, Any], field: str) -> dict[str, float]:
     return found
 
 
-def default_leak(area: float) -> float:
+def privleak_without_oracle(area: float) -> float:
     """The PrivLeak that the peer writes for an AUC when nothing was retrained, in percent."""
     return ((1 - area) - (1 - DEFAULT_AUC)) / (1 - DEFAULT_AUC + 1e-10) * 100
 
 
-def about(name: str) -> Json:
+def metric_entry(name: str) -> Json:
     """The record's entry about a score's metric: version 0, which no metric of ours has."""
     compares = any(fnmatchcase(name, pattern) for pattern in COMPARING)
     return {

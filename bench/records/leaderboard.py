@@ -9,9 +9,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.core.record import Record
-from bench.records.files import Broken, load
-from bench.records.markdown import markdown_table, number
-from bench.records.tables import ATTACKS, ORACLE, SAW, SEEDS_TO_RANK, TARGET, Cell, Column, Goal, Row, Section, build
+from bench.records.files import BrokenFile, load_records
+from bench.records.markdown import format_number, markdown_table
+from bench.records.tables import (
+    ATTACKS,
+    ORACLE,
+    SAW,
+    SEEDS_TO_RANK,
+    TARGET,
+    Goal,
+    ScoreColumn,
+    Section,
+    TableCell,
+    TableRow,
+    build_sections,
+)
 
 T = TypeVar("T")
 
@@ -53,10 +65,10 @@ not collapse, where not all are first. ⚠ marks a model that collapsed on some 
 its utility): its other scores are worth little. Methods stand in the order of their names."""
 
 
-def render(records: Sequence[Record], broken: Sequence[Broken]) -> str:
+def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) -> str:
     """The leaderboard of ``records`` in Markdown; ``broken`` are files that are named at its end."""
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
-    sections = build(records)
+    sections = build_sections(records)
     if sections:
         parts.append(READING)
     else:
@@ -70,13 +82,13 @@ def render(records: Sequence[Record], broken: Sequence[Broken]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def check(results: Path, page: Path) -> bool:
+def is_leaderboard_current(results: Path, page: Path) -> bool:
     """Whether ``page`` is what the records below ``results`` make today; False when it is stale or missing."""
-    loaded = load(results)
-    return page.is_file() and page.read_text(encoding="utf-8") == render(loaded.records, loaded.broken)
+    loaded = load_records(results)
+    return page.is_file() and page.read_text(encoding="utf-8") == render_leaderboard(loaded.records, loaded.broken)
 
 
-def arrow(goal: Goal) -> str:
+def goal_arrow(goal: Goal) -> str:
     """The goal of a score as an arrow: ``↑``, ``↓``, ``→oracle``, ``→0``; empty where it has none."""
     if goal == "":
         return ""
@@ -89,7 +101,7 @@ def seed_list(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
-def first_in_bold(rows: Sequence[Row], column: Column) -> set[str]:
+def methods_in_bold(rows: Sequence[TableRow], column: ScoreColumn) -> set[str]:
     """Methods with the best mean of ``column`` among those in first rank and not collapsed; ties as printed.
 
     None where all are first: then nothing is known to be better than anything.
@@ -98,8 +110,8 @@ def first_in_bold(rows: Sequence[Row], column: Column) -> set[str]:
         return set()
     first = {r.name: r.cells[column.name] for r in rows if r.ranks.get(column.name) == 1 and not r.collapsed}
     lost = {name: sum(cell.loss.values()) / len(cell.loss) for name, cell in first.items()}
-    best = number(min(lost.values())) if lost else ""
-    return {name for name, value in lost.items() if number(value) == best}
+    best = format_number(min(lost.values())) if lost else ""
+    return {name for name, value in lost.items() if format_number(value) == best}
 
 
 def _section(section: Section) -> list[str]:
@@ -128,11 +140,11 @@ def _privacy(section: Section) -> list[str]:
     return [said, _score_table(section, columns)]
 
 
-def _score_table(section: Section, columns: Sequence[Column]) -> str:
+def _score_table(section: Section, columns: Sequence[ScoreColumn]) -> str:
     names = {column.name for column in columns}
     ranked = any(names & row.ranks.keys() for row in section.rows)
-    head = ["", "seeds", *(f"{_plain(column.name)} {arrow(column.goal)}".strip() for column in columns)]
-    bold = {column.name: first_in_bold(section.rows, column) for column in columns}
+    head = ["", "seeds", *(f"{_plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
+    bold = {column.name: methods_in_bold(section.rows, column) for column in columns}
     lines = []
     for row in section.rows:
         cells = [_cell(row, column, row.name in bold[column.name]) for column in columns]
@@ -155,10 +167,10 @@ def _all_scores(section: Section) -> str:
         seeds = max((cell.n for cell in section.floors.values()), default=0)
         lines = []
         for column in section.columns:
-            bold = first_in_bold(section.rows, column)
+            bold = methods_in_bold(section.rows, column)
             cells = [_cell(row, column, row.name in bold) for row in rows]
             floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
-            lines.append([f"{_plain(column.name)} {arrow(column.goal)}".strip(), *cells, *floors])
+            lines.append([f"{_plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *floors])
         parts.append(markdown_table(head, lines, "--:"))
     return _details("All scores", parts)
 
@@ -219,7 +231,7 @@ def _footnotes(section: Section) -> str:
     return _details("Settings, absent scores, versions", [part for part in parts if part])
 
 
-def _absences(rows: Sequence[Row]) -> list[str]:
+def _absences(rows: Sequence[TableRow]) -> list[str]:
     """Absent scores, those with one reason together."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -229,7 +241,7 @@ def _absences(rows: Sequence[Row]) -> list[str]:
     return [f"{_plain(name)} of {_plain(', '.join(of))}: {_reason(why)}" for (name, why), of in sorted(found.items())]
 
 
-def _commits(rows: Sequence[Row]) -> str:
+def _commits(rows: Sequence[TableRow]) -> str:
     """The commits that made the records, and which of them were dirty."""
     found: dict[str, int] = {}
     for row in rows:
@@ -240,16 +252,16 @@ def _commits(rows: Sequence[Row]) -> str:
     return ", ".join(f"{_plain(name)} ({count} record{'s' * (count > 1)})" for name, count in sorted(found.items()))
 
 
-def _title(row: Row) -> str:
+def _title(row: TableRow) -> str:
     name = _plain(row.name) if row.is_method else f"*{row.name}*"
     return f"{name} ⚠" if row.collapsed else name
 
 
-def _cell(row: Row, column: Column, bold: bool) -> str:
+def _cell(row: TableRow, column: ScoreColumn, bold: bool) -> str:
     return _spread(row.cells.get(column.name), len(row.seeds), bold=bold)
 
 
-def _spread(cell: Cell | None, seeds: int, say: Callable[[float], str] = number, bold: bool = False) -> str:
+def _spread(cell: TableCell | None, seeds: int, say: Callable[[float], str] = format_number, bold: bool = False) -> str:
     """``mean (min–max)``, with n where it is not the row's number of seeds."""
     if cell is None:
         return NOTHING

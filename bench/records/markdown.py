@@ -18,11 +18,11 @@ def mean_and_range(values: Sequence[float]) -> str:
     """``mean (smallest–largest)``, the mean alone where all are equal, and a dash for no values."""
     if not values:
         return "—"
-    mean, low, high = number(fmean(values)), min(values), max(values)
-    return mean if low == high else f"{mean} ({number(low)}–{number(high)})"
+    mean, low, high = format_number(fmean(values)), min(values), max(values)
+    return mean if low == high else f"{mean} ({format_number(low)}–{format_number(high)})"
 
 
-def scaled(value: float | None, unit: str) -> str:
+def format_scaled(value: float | None, unit: str) -> str:
     """A quantity with three digits and a decimal prefix: ``1.23 TFLOP``."""
     if value is None:
         return "—"
@@ -32,7 +32,7 @@ def scaled(value: float | None, unit: str) -> str:
     return f"{value / 1000**power:.3g} {PREFIXES[power]}{unit}".rstrip()
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """In the unit that reads best."""
     if seconds is None:
         return "—"
@@ -42,7 +42,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """``value`` with about three digits; small ones in powers of ten, as p-values of 1e-19 are read here."""
     size = abs(value)
     if size == 0:

@@ -19,7 +19,7 @@ from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
 from bench.records.leaderboard import seed_list
-from bench.records.tables import ATTACKS, ORACLE, TARGET, Row, Section, build
+from bench.records.tables import ATTACKS, ORACLE, TARGET, Section, TableRow, build_sections
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,26 +50,26 @@ Style = dict[str, tuple[str, str]]
 """Colour and marker by method."""
 
 
-def draw(records: Sequence[Record], out: Path) -> list[Path]:
+def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
     """Every picture that the records can make, into ``out``; returns the files. Equal records, equal SVG."""
-    sections = [section for section in build(records) if section.rows]
+    sections = [section for section in build_sections(records) if section.rows]
     style = _style({row.method for section in sections for row in section.rows})
     pictures: dict[str, Callable[[Section, Style], Figure | None]] = {
-        "forgetting-utility": forgetting_utility,
-        "distance-to-oracle": distance_to_oracle,
-        "membership": membership,
+        "forgetting-utility": draw_forgetting_against_utility,
+        "distance-to-oracle": draw_distance_to_oracle,
+        "membership": draw_membership,
     }
     paths: list[Path] = []
-    with styled():
+    with plot_style():
         for section in sections:
             for name, picture in pictures.items():
                 if figure := picture(section, style):
-                    paths += save(figure, out / f"{section.slug}-{name}")
+                    paths += save_figure(figure, out / f"{section.slug}-{name}")
     return paths
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def plot_style() -> Iterator[None]:
     """The look of every picture; equal data give an equal SVG. `UserError` without matplotlib."""
     try:
         from matplotlib import rc_context
@@ -82,7 +82,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def forgetting_utility(section: Section, style: Style) -> Figure | None:
+def draw_forgetting_against_utility(section: Section, style: Style) -> Figure | None:
     """A panel for each pair of a forgetting score (across) and a utility score (up); None without such scores."""
     across = [name for name in section.forgetting if _has(section, name)]
     up = [name for name in section.utility if _has(section, name)]
@@ -103,7 +103,7 @@ def forgetting_utility(section: Section, style: Style) -> Figure | None:
     return figure
 
 
-def distance_to_oracle(section: Section, style: Style) -> Figure | None:
+def draw_distance_to_oracle(section: Section, style: Style) -> Figure | None:
     """KL to the oracle on forget, retain and other rows, in units of the KL between two oracles."""
     names = [name for name in KL if _has(section, name)]
     if not names:
@@ -117,7 +117,7 @@ def distance_to_oracle(section: Section, style: Style) -> Figure | None:
     return figure
 
 
-def membership(section: Section, style: Style) -> Figure | None:
+def draw_membership(section: Section, style: Style) -> Figure | None:
     """AUC of each membership attack; what counts is the distance to the oracle's, whatever that is."""
     names = [name for name in ATTACKS if _has(section, name)]
     if not names:
@@ -303,7 +303,7 @@ def _style(methods: set[str]) -> Style:
     }
 
 
-def _title(row: Row) -> str:
+def _title(row: TableRow) -> str:
     oracle = " (oracle)" if row.method == ORACLE else ""
     return f"{row.name}{oracle}{' (collapsed)' if row.collapsed else ''}"
 
@@ -323,7 +323,7 @@ def _height(section: Section) -> float:
     return 0.32 * len(section.rows) + 0.6
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG and SVG; returns the files."""
     paths = []
     for suffix, options in ((".png", {"dpi": DPI}), (".svg", {"metadata": {"Date": None}})):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.contracts import Metric
-from bench.core.errors import UserError, collect
+from bench.core.errors import UserError, raise_problems
 from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import score_all
@@ -27,7 +27,7 @@ KEY = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScoreComparison:
     """The stored scores of a record beside those computed again."""
 
     record: str
@@ -54,7 +54,7 @@ class Comparison:
         return "\n".join(f"{self.record}: {line}" for line in lines or ["the same scores"])
 
 
-def publish(
+def write_published(
     records: Sequence[Record],
     results: Path,
     responses_of: Callable[[Record], Mapping[str, Responses]],
@@ -66,7 +66,7 @@ def publish(
     (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
     way. What is published already stays as it is; ``force`` replaces it where it differs.
     """
-    problems = [problem for record in records for problem in faults(record)]
+    problems = [problem for record in records for problem in publication_faults(record)]
     shared = _gather(records, responses_of, problems)
     new_records = [record for record in records if not _is_published(record, results)]
     new_keys = [key for key in sorted(shared) if not _are_published(key, shared[key], results)]
@@ -76,13 +76,13 @@ def publish(
         problems += [
             f"{name}: published already and different; delete that file first, or use --force." for name in replaced
         ]
-    collect(problems)
+    raise_problems(problems)
     # Responses first: a record never stands without them.
     paths = [files.write_responses(shared[key], files.responses_path(results, key)) for key in new_keys]
-    return paths + [files.write(record, results) for record in new_records]
+    return paths + [files.write_record(record, results) for record in new_records]
 
 
-def faults(record: Record) -> list[str]:
+def publication_faults(record: Record) -> list[str]:
     """The reasons against publishing ``record``, a sentence with its remedy each; none when it is fit."""
     reasons: list[str] = []
     if record.status != "done":
@@ -104,7 +104,9 @@ def response_keys(record: Record) -> list[str]:
     return list(dict.fromkeys([*([own] if own else []), *record.lineage.get("oracle_responses", [])]))
 
 
-def rescore(record: Record, load_responses: Callable[[str], Responses], metrics: Sequence[Metric]) -> Comparison:
+def rescore_record(
+    record: Record, load_responses: Callable[[str], Responses], metrics: Sequence[Metric]
+) -> ScoreComparison:
     """Compute every one of ``metrics`` again from the stored responses and compare exactly, intervals included."""
     if "responses" not in record.lineage:
         raise UserError(f"{record.name} names no responses, so nothing can be computed again: run it again.")
@@ -113,7 +115,7 @@ def rescore(record: Record, load_responses: Callable[[str], Responses], metrics:
     old, new = record.scores, again.scores
     both = sorted(old.keys() & new.keys())
     nameless = "no metric of the task has this name"
-    return Comparison(
+    return ScoreComparison(
         record=record.name,
         differing={name: (old[name], new[name]) for name in both if old[name] != new[name]},
         missing={name: again.absent.get(name, nameless) for name in sorted(old.keys() - new.keys())},
@@ -146,7 +148,7 @@ def _gather(
 def _is_published(record: Record, results: Path) -> bool:
     """Whether the same record, in every field, stands below ``results``."""
     path = results / record.name
-    return path.exists() and files.read(path).to_json() == json.loads(json.dumps(record.to_json()))
+    return path.exists() and files.read_record(path).to_json() == json.loads(json.dumps(record.to_json()))
 
 
 def _are_published(key: str, responses: Responses, results: Path) -> bool:
@@ -170,9 +172,9 @@ def _leaves(data: Any) -> Iterator[Any]:
         yield data
 
 
-def chosen_records(names: Sequence[str], source: Path) -> list[Record]:
+def choose_records(names: Sequence[str], source: Path) -> list[Record]:
     """Records by file, key or part of their name; all when none is named."""
-    loaded = files.load(source)
+    loaded = files.load_records(source)
     for broken in loaded.broken:
         print(f"left out: {broken.path}: {broken.reason}")
     if not names:

@@ -1,4 +1,4 @@
-"""The one function from records to tables; the leaderboard and the plots draw what `build` returns and nothing else.
+"""The one function from records to tables; the leaderboard and the plots draw what `build_sections` returns and nothing else.
 
 A section is a task in one setting on one model: rows are methods (one per setting of a method, over its seeds),
 columns are scores, and a cell keeps every seed's value. Nothing averages across sections.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from bench.core.hashing import canonical, digest
+from bench.core.hashing import canonical_json, hash_json
 from bench.core.record import Record
 
 TARGET = "target"
@@ -38,7 +38,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Column:
+class ScoreColumn:
     """A score of a section, which is a column of its table."""
 
     name: str
@@ -49,7 +49,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One quantity of one row, over the seeds."""
 
     by_seed: Mapping[int, float]
@@ -80,7 +80,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method in one setting, over its seeds."""
 
     name: str
@@ -90,8 +90,8 @@ class Row:
     """The complete setting."""
     records: tuple[Record, ...]
     """One per seed, by seed."""
-    cells: Mapping[str, Cell]
-    costs: Mapping[str, Cell]
+    cells: Mapping[str, TableCell]
+    costs: Mapping[str, TableCell]
     """``tokens trained`` and ``seconds``, where the records have them."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Per score, 1 + the rows that beat this one; only methods are ranked."""
@@ -121,7 +121,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class UnfinishedRuns:
     """Runs of one method that ended without scores, for one reason."""
 
     name: str
@@ -143,21 +143,21 @@ class Section:
     """What tells it from the sections with the same title; mostly empty."""
     slug: str
     """Name for files; no two sections share it."""
-    columns: tuple[Column, ...]
+    columns: tuple[ScoreColumn, ...]
     """Headline first, in the task's order, then the rest by name."""
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     """Target, oracle, then the methods by name."""
-    floors: Mapping[str, Cell]
+    floors: Mapping[str, TableCell]
     """Noise floor per score."""
     statements: tuple[str, ...]
     """What was refused or left out, and why; a section that is refused has no rows."""
-    unfinished: tuple[Unfinished, ...]
+    unfinished: tuple[UnfinishedRuns, ...]
     forgetting: tuple[str, ...]
     """Scores of the plots' forgetting axis."""
     utility: tuple[str, ...]
 
     @property
-    def headline(self) -> tuple[Column, ...]:
+    def headline(self) -> tuple[ScoreColumn, ...]:
         """Columns of the first table."""
         return tuple(column for column in self.columns if column.headline)
 
@@ -167,12 +167,12 @@ class Section:
         model = "" if self.model == self.tier else f" on {self.model}"
         return f"{self.label}{model}{f', {self.setting}' if self.setting else ''}"
 
-    def row(self, method: str) -> Row | None:
+    def row(self, method: str) -> TableRow | None:
         """The first row of ``method``."""
         return next((row for row in self.rows if row.method == method), None)
 
 
-def build(records: Sequence[Record]) -> list[Section]:
+def build_sections(records: Sequence[Record]) -> list[Section]:
     """Every section of ``records``, by tier, label, model and setting; the order of ``records`` does not matter."""
     groups = _grouped(sorted(records, key=lambda record: record.name))
     titles: dict[Key, list[Key]] = defaultdict(list)
@@ -182,23 +182,23 @@ def build(records: Sequence[Record]) -> list[Section]:
         slugs[_slug(group[0])].append(key)
     settings: dict[Key, str] = {}
     for keys in titles.values():
-        settings |= zip(keys, apart([_conditions(groups[key][0]) for key in keys]), strict=True)
+        settings |= zip(keys, describe_differences([_conditions(groups[key][0]) for key in keys]), strict=True)
     sections = []
     for key, group in groups.items():
         slug = _slug(group[0])
         if len(slugs[slug]) > 1:
-            slug = f"{slug}-{digest(key)[:6]}"
+            slug = f"{slug}-{hash_json(key)[:6]}"
         sections.append(_section(key[1], settings[key], slug, group))
     return sections
 
 
-def beats(one: Cell, other: Cell, floor: float) -> bool:
+def beats(one: TableCell, other: TableCell, floor: float) -> bool:
     """Whether ``one`` is nearer the goal on each of at least three common seeds, on average by more than ``floor``."""
     gains = [other.loss[seed] - one.loss[seed] for seed in _common(one, other)]
     return len(gains) >= SEEDS_TO_RANK and all(gain > 0 for gain in gains) and _mean(gains) > floor
 
 
-def ranks(cells: Sequence[Cell | None], floor: float | None) -> list[int | None]:
+def rank_cells(cells: Sequence[TableCell | None], floor: float | None) -> list[int | None]:
     """Rank of each cell: 1 + how many beat it; None for a cell that can't be compared.
 
     Without a noise floor, with one cell alone, or when two of them have fewer than three seeds in common, none has one.
@@ -211,7 +211,7 @@ def ranks(cells: Sequence[Cell | None], floor: float | None) -> list[int | None]
     return [placed.get(i) for i in range(len(cells))]
 
 
-def loss(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
+def loss_against_goal(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
     """The distance of ``value`` from its goal, in its own unit; from ``oracles`` the mean one; None if it can't be told."""
     if goal in ("up", "down"):
         return -value if goal == "up" else value
@@ -220,7 +220,7 @@ def loss(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
     return abs(value - goal) if isinstance(goal, int | float) else None
 
 
-def apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def describe_differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each setting, as text, only what not all of them share."""
     texts = [{key: _text(value) for key, value in setting.items()} for setting in settings]
     names = sorted({key for text in texts for key in text})
@@ -235,7 +235,7 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
         spec = record.spec
         how = [dict(part) for part in (spec.compute.to_json(), _origin(record)) if part]
         asked = [spec.task, spec.task_params, spec.limit or 0, " ".join(spec.lm_eval), *how]
-        return spec.tier, spec.model, canonical(asked)
+        return spec.tier, spec.model, canonical_json(asked)
 
     labels: dict[Key, str] = {}
     for record in records:
@@ -274,7 +274,7 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
     )
 
 
-def _rows(records: Sequence[Record], columns: Sequence[Column], floors: Mapping[str, Cell]) -> list[Row]:
+def _rows(records: Sequence[Record], columns: Sequence[ScoreColumn], floors: Mapping[str, TableCell]) -> list[TableRow]:
     groups = defaultdict(list)
     for record in sorted(records, key=lambda record: record.spec.seed):
         groups[_setting_key(record)].append(record)
@@ -286,9 +286,11 @@ def _rows(records: Sequence[Record], columns: Sequence[Column], floors: Mapping[
     return _with_ranks(sorted(rows, key=lambda row: (first.get(row.method, 2), row.name)), columns, floors)
 
 
-def _row(name: str, records: Sequence[Record], columns: Sequence[Column], oracles: Mapping[int, Record]) -> Row:
+def _row(
+    name: str, records: Sequence[Record], columns: Sequence[ScoreColumn], oracles: Mapping[int, Record]
+) -> TableRow:
     cells = {column.name: _cell(column, records, oracles) for column in columns}
-    return Row(
+    return TableRow(
         name=name,
         method=records[0].spec.method,
         params=", ".join(f"{key}={_text(value)}" for key, value in sorted(_params(records[0]).items())),
@@ -298,20 +300,20 @@ def _row(name: str, records: Sequence[Record], columns: Sequence[Column], oracle
     )
 
 
-def _cell(column: Column, records: Sequence[Record], oracles: Mapping[int, Record]) -> Cell | None:
+def _cell(column: ScoreColumn, records: Sequence[Record], oracles: Mapping[int, Record]) -> TableCell | None:
     scores = {record.spec.seed: record.scores[column.name] for record in records if column.name in record.scores}
     if not scores:
         return None
     losses: dict[int, float] = {}
     for seed, score in scores.items():
         best = _oracle_values(oracles[seed], column.name) if seed in oracles else []
-        lost = loss(score.value, column.goal, best)
+        lost = loss_against_goal(score.value, column.goal, best)
         if lost is not None:
             losses[seed] = lost
     interval = None
     if len(scores) == 1 and score.low is not None and score.high is not None:
         interval = score.low, score.high
-    return Cell({seed: score.value for seed, score in scores.items()}, losses, interval)
+    return TableCell({seed: score.value for seed, score in scores.items()}, losses, interval)
 
 
 def _oracle_values(oracle: Record, name: str) -> list[float]:
@@ -322,35 +324,37 @@ def _oracle_values(oracle: Record, name: str) -> list[float]:
     return [oracle.scores[name].value] if name in oracle.scores else []
 
 
-def _with_ranks(rows: Sequence[Row], columns: Sequence[Column], floors: Mapping[str, Cell]) -> list[Row]:
+def _with_ranks(
+    rows: Sequence[TableRow], columns: Sequence[ScoreColumn], floors: Mapping[str, TableCell]
+) -> list[TableRow]:
     methods = [row for row in rows if row.is_method]
     placed: dict[str, dict[str, int]] = defaultdict(dict)
     for column in columns:
         floor = floors[column.name].mean if column.name in floors else None
-        for row, rank in zip(methods, ranks([row.cells.get(column.name) for row in methods], floor), strict=True):
+        for row, rank in zip(methods, rank_cells([row.cells.get(column.name) for row in methods], floor), strict=True):
             if rank is not None:
                 placed[row.name][column.name] = rank
     return [replace(row, ranks=placed.get(row.name, {})) for row in rows]
 
 
-def _columns(records: Sequence[Record]) -> tuple[list[Column], list[str]]:
+def _columns(records: Sequence[Record]) -> tuple[list[ScoreColumn], list[str]]:
     """The scores, headline first; and a sentence for each that is left out because its definitions differ."""
     names = sorted({name for record in records for name in record.scores})
     headline = [name for name in _listed(records, "headline") if name in names]
     columns, left_out = [], []
     for name in headline + [name for name in names if name not in headline]:
         metrics = [record.metrics.get(name, {}) for record in records if name in record.scores]
-        definitions = sorted({canonical([m.get("version", 0), m.get("goal", "")]) for m in metrics})
+        definitions = sorted({canonical_json([m.get("version", 0), m.get("goal", "")]) for m in metrics})
         if len(definitions) > 1:
             both = " and ".join("version {} (goal {})".format(*json.loads(text)) for text in definitions)
             left_out.append(f"{name} is left out: {both} of it can't stand in one column; run the older records again.")
             continue
         version, goal = json.loads(definitions[0])
-        columns.append(Column(name, goal, version, name in headline))
+        columns.append(ScoreColumn(name, goal, version, name in headline))
     return columns, left_out
 
 
-def _floors(records: Sequence[Record]) -> dict[str, Cell]:
+def _floors(records: Sequence[Record]) -> dict[str, TableCell]:
     """Per score the noise floor of each seed: as the oracle's record has it, or else the first record that does."""
     by_seed: dict[int, dict[str, float]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.spec.method != ORACLE, record.name)):
@@ -363,7 +367,8 @@ def _floors(records: Sequence[Record]) -> dict[str, Cell]:
                 known.setdefault(name, 1.0)
     names = sorted({name for known in by_seed.values() for name in known})
     return {
-        name: Cell({seed: known[name] for seed, known in sorted(by_seed.items()) if name in known}) for name in names
+        name: TableCell({seed: known[name] for seed, known in sorted(by_seed.items()) if name in known})
+        for name in names
     }
 
 
@@ -393,7 +398,7 @@ def _fullest(records: Sequence[Record]) -> list[Record]:
     """The records, but of one run that was asked other probes, or had a history that it made no use of, the fullest."""
     same: dict[Any, list[Record]] = defaultdict(list)
     for record in records:
-        made = canonical([record.lineage.get("result"), dict(record.spec.versions)])
+        made = canonical_json([record.lineage.get("result"), dict(record.spec.versions)])
         same[_setting_key(record), record.spec.seed, made].append(record)
     return [max(group, key=lambda record: (len(record.scores), record.name)) for group in same.values()]
 
@@ -410,14 +415,14 @@ def _duplicates(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _unfinished(records: Sequence[Record]) -> list[Unfinished]:
+def _unfinished(records: Sequence[Record]) -> list[UnfinishedRuns]:
     """Runs without scores, those with the same reason together."""
     groups = defaultdict(list)
     for record in records:
         if record.status != "done":
             groups[record.spec.method, record.status, record.reason].append(record.spec.seed)
     return [
-        Unfinished(method, status, tuple(sorted(set(seeds))), reason)
+        UnfinishedRuns(method, status, tuple(sorted(set(seeds))), reason)
         for (method, status, reason), seeds in sorted(groups.items())
     ]
 
@@ -429,7 +434,7 @@ def _row_names(records: Sequence[Record]) -> dict[tuple[str, str], str]:
         same[record.spec.method].append(record)
     names = {}
     for method, group in same.items():
-        for record, difference in zip(group, apart([_params(record) for record in group]), strict=True):
+        for record, difference in zip(group, describe_differences([_params(record) for record in group]), strict=True):
             names[_setting_key(record)] = f"{method} ({difference})" if difference else method
     return names
 
@@ -455,7 +460,7 @@ def _past(record: Record) -> dict[str, str]:
 
 
 def _setting_key(record: Record) -> tuple[str, str]:
-    return record.spec.method, canonical([*(dict(step.params) for step in record.spec.steps), _past(record)])
+    return record.spec.method, canonical_json([*(dict(step.params) for step in record.spec.steps), _past(record)])
 
 
 def _params(record: Record) -> dict[str, Any]:
@@ -472,7 +477,7 @@ def _listed(records: Sequence[Record], name: str) -> list[str]:
     return next((list(record.facts[name]) for record in ordered if record.facts.get(name)), [])
 
 
-def _costs(records: Sequence[Record]) -> dict[str, Cell]:
+def _costs(records: Sequence[Record]) -> dict[str, TableCell]:
     """Tokens trained, and the method's own seconds: neither the stages that all share nor the measuring."""
     found: dict[str, dict[int, float]] = {"tokens trained": {}, "seconds": {}}
     for record in records:
@@ -480,10 +485,10 @@ def _costs(records: Sequence[Record]) -> dict[str, Cell]:
         for by_seed, value in zip(found.values(), values, strict=True):
             if isinstance(value, int | float):
                 by_seed[record.spec.seed] = value
-    return {what: Cell(by_seed) for what, by_seed in found.items() if by_seed}
+    return {what: TableCell(by_seed) for what, by_seed in found.items() if by_seed}
 
 
-def _common(one: Cell, other: Cell) -> list[int]:
+def _common(one: TableCell, other: TableCell) -> list[int]:
     return sorted(one.loss.keys() & other.loss.keys())
 
 

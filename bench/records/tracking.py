@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.record import Record
 from bench.core.types import Json, Responses
 from bench.records.files import record_text
@@ -69,11 +69,11 @@ def open_tracker(kind: str, directory: Path, project: str = "msa-bench") -> Trac
     Nothing is imported or written before the first run. `UserError` when there is no such kind.
     """
     if kind not in KINDS:
-        raise UserError(unknown("tracker", kind, KINDS))
-    return Guarded(WandbTracker(directory, project) if kind == "wandb" else Tracker())
+        raise UserError(unknown_name("tracker", kind, KINDS))
+    return GuardedTracker(WandbTracker(directory, project) if kind == "wandb" else Tracker())
 
 
-class Guarded(Tracker):
+class GuardedTracker(Tracker):
     """Another tracker whose failures become warnings: each different one is said once, on stderr."""
 
     def __init__(self, inner: Tracker) -> None:
@@ -96,10 +96,12 @@ class Guarded(Tracker):
         try:
             call()
         except (Exception, SystemExit) as error:  # the edge; W&B leaves by `sys.exit` when its helper process died
-            line = f"Tracking failed and the run goes on without it ({brief(error)}); `--track none` turns it off."
+            line = (
+                f"Tracking failed and the run goes on without it ({brief_error(error)}); `--track none` turns it off."
+            )
             if line not in self._warned:
                 self._warned.add(line)
-                warn(line)
+                print_warning(line)
 
 
 class WandbTracker(Tracker):
@@ -113,7 +115,7 @@ class WandbTracker(Tracker):
 
     def record(self, record: Record, responses: Responses | None, curves: Curves) -> None:
         """See `Tracker`. A failed record is a failed run in W&B."""
-        with self._run(filing(record), exit_code=int(record.status == "failed")) as run:
+        with self._run(init_arguments(record), exit_code=int(record.status == "failed")) as run:
             import wandb
 
             log_curves(run, curves)
@@ -168,7 +170,7 @@ class WandbTracker(Tracker):
             if self._mode != "online":
                 raise
             self._mode = "offline"
-            self._warn_offline(f"can't be reached ({brief(error)})")
+            self._warn_offline(f"can't be reached ({brief_error(error)})")
             return self._init(filed_under)
 
     def _choose_mode(self) -> str:
@@ -179,7 +181,7 @@ class WandbTracker(Tracker):
             os.environ.setdefault(variable, str(self.directory.resolve()))
         import wandb
 
-        with hooks_kept():
+        with keeping_exit_hooks():
             settings = wandb.setup(wandb.Settings(silent=True, console="off")).settings
         if settings.mode != "online":
             return "offline" if settings.mode == "dryrun" else str(settings.mode)
@@ -189,7 +191,9 @@ class WandbTracker(Tracker):
         return "offline"
 
     def _warn_offline(self, why: str) -> None:
-        warn(f"W&B {why}: runs are kept offline in {self.directory}; `wandb login` and `wandb sync` send them.")
+        print_warning(
+            f"W&B {why}: runs are kept offline in {self.directory}; `wandb login` and `wandb sync` send them."
+        )
 
     def _init(self, filed_under: Json) -> Any:
         """`wandb.init`, for a run that prints nothing and looks at nothing but what it is given."""
@@ -213,11 +217,11 @@ class WandbTracker(Tracker):
         )
         mode: Any = self._mode
         folder = str(self.directory.resolve())
-        with hooks_kept():
+        with keeping_exit_hooks():
             return wandb.init(project=self.project, mode=mode, dir=folder, settings=settings, **filed_under)
 
 
-def filing(record: Record) -> Json:
+def init_arguments(record: Record) -> Json:
     """Arguments of `wandb.init` that file a record's run; its config is all of the record but the scores."""
     spec = record.spec
     data = record.to_json()
@@ -300,7 +304,7 @@ def logged_in(base_url: str) -> bool:
 
 
 @contextmanager
-def hooks_kept() -> Iterator[None]:
+def keeping_exit_hooks() -> Iterator[None]:
     """Undo that W&B wraps `sys.exit` and `sys.excepthook` when its helper starts: errors would be printed twice."""
     before = sys.exit, sys.excepthook
     try:
@@ -309,12 +313,12 @@ def hooks_kept() -> Iterator[None]:
         sys.exit, sys.excepthook = before
 
 
-def brief(error: BaseException) -> str:
+def brief_error(error: BaseException) -> str:
     """The kind of an error and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def warn(line: str) -> None:
+def print_warning(line: str) -> None:
     """Print a line for the user on stderr."""
     print(line, file=sys.stderr, flush=True)

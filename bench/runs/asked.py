@@ -1,6 +1,6 @@
 """Understanding what the user typed: names, variants, settings, how training shall compute.
 
-Mistakes are reported by `bench.core.errors.mistake`, so that a `collecting` block has them all together.
+Mistakes are reported by `bench.core.errors.report_mistake`, so that a `collecting` block has them all together.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from bench.core import registry
 from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
-from bench.core.errors import mistake, mistakes_in, unknown
+from bench.core.errors import mistakes_in, report_mistake, unknown_name
 from bench.core.record import Step
-from bench.core.registry import full_variant, preset_params
+from bench.core.registry import name_variant, preset_params
 from bench.core.types import ProbeKind
 
 LAB = "lab"
@@ -77,15 +77,15 @@ class Understood:
 def understand(asked: Asked) -> Understood:
     """The task, the steps of every row and how training computes; mistakes in the order of the command line."""
     task = load_or_report(registry.load_task, asked.task, asked.tier)
-    wanted = method_names(asked.methods)
+    wanted = parse_methods(asked.methods)
     sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)])
     if asked.limit is not None and asked.limit < 1:
-        mistake(f"--limit must be at least 1, not {asked.limit}.")
+        report_mistake(f"--limit must be at least 1, not {asked.limit}.")
     check_seeds(asked.seeds, asked.problems)
     check_options_of_lab(asked)
     compute = resolve_compute(asked)
     place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
-    rows = rows_of(wanted, sets, place, asked.then)
+    rows = build_rows(wanted, sets, place, asked.then)
     params = task_params(task, asked.task, asked.tier, sets.get(asked.task, {})) if task else {}
     return Understood(task, params, rows, compute)
 
@@ -100,9 +100,9 @@ def load_or_report(load: Callable[..., Any], *name: str) -> Any:
 def check_seeds(seeds: Sequence[int], problems: Sequence[str]) -> None:
     """Report that there are no seeds, unless that came of ``problems`` in reading them, or one twice."""
     if not seeds and not problems:
-        mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
+        report_mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
     if len(set(seeds)) < len(seeds):
-        mistake("--seeds names a seed twice.")
+        report_mistake("--seeds names a seed twice.")
 
 
 def check_options_of_lab(asked: Asked) -> None:
@@ -110,35 +110,35 @@ def check_options_of_lab(asked: Asked) -> None:
     if asked.tier != LAB:
         return
     if asked.data:
-        mistake("--data goes with --model: the lab generates its own rows.")
+        report_mistake("--data goes with --model: the lab generates its own rows.")
     if asked.history:
-        mistake("--history goes with --model: the lab makes its own history.")
+        report_mistake("--history goes with --model: the lab makes its own history.")
     if asked.target or asked.oracles:
-        mistake("--target and --oracle go with --model: the lab trains its own.")
+        report_mistake("--target and --oracle go with --model: the lab trains its own.")
 
 
-def method_names(asked: Sequence[str]) -> list[tuple[str, str]]:
+def parse_methods(asked: Sequence[str]) -> list[tuple[str, str]]:
     """(method, variant) of every row beside the untouched target; the oracle's comes first."""
-    known = registry.table("methods")
+    known = registry.components("methods")
     wanted: list[tuple[str, str]] = [("retrain", "")]
     for text in asked:
         name, _, variant = text.partition("@")
         if text == "all":
             wanted += every_method()
         elif name not in known and name != "target":
-            mistake(unknown("method", name, [*known, "all"], "methods"))
+            report_mistake(unknown_name("method", name, [*known, "all"], "methods"))
         elif name != "target":
             wanted.append((name, variant))
     if not asked:
-        mistake("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
+        report_mistake("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
     return list(dict.fromkeys(wanted))
 
 
 def every_method() -> list[tuple[str, str]]:
     """The methods and variants of `--methods all`."""
     found: list[tuple[str, str]] = []
-    for name in registry.table("methods"):
-        method = registry.load("methods", name)
+    for name in registry.components("methods"):
+        method = registry.load_component("methods", name)
         if method.in_all:
             found += [(name, variant) for variant in ("", *method.variants)]
     return found
@@ -146,19 +146,21 @@ def every_method() -> list[tuple[str, str]]:
 
 def parse_sets(sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]]) -> dict[str, dict[str, str]]:
     """``a.b=c`` as {a: {b: c}}; a component that takes no part is a mistake."""
-    takes_part = list(dict.fromkeys([*({task} & set(registry.table("tasks"))), *(name for name, _ in wanted)]))
+    takes_part = list(dict.fromkeys([*({task} & set(registry.components("tasks"))), *(name for name, _ in wanted)]))
     found: dict[str, dict[str, str]] = {}
     for text in sets:
         left, equals, value = text.partition("=")
         owner, dot, name = left.strip().rpartition(".")
         if not equals or not dot or not name:
-            mistake(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
-        elif owner not in takes_part and (owner in registry.table("methods") or owner in registry.table("tasks")):
-            mistake(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
+            report_mistake(f"--set {text}: write it as component.parameter=value, such as npo.beta=0.1.")
+        elif owner not in takes_part and (
+            owner in registry.components("methods") or owner in registry.components("tasks")
+        ):
+            report_mistake(f"--set {text}: {owner} takes no part here; leave this out, or add it to the command.")
         elif owner not in takes_part:
-            mistake(f"--set {text}: " + unknown("component", owner, takes_part))
+            report_mistake(f"--set {text}: " + unknown_name("component", owner, takes_part))
         elif name in found.setdefault(owner, {}):
-            mistake(f"--set {text}: {owner}.{name} is set twice; leave one out.")
+            report_mistake(f"--set {text}: {owner}.{name} is set twice; leave one out.")
         else:
             found[owner][name] = value.strip()
     return found
@@ -166,57 +168,57 @@ def parse_sets(sets: Sequence[str], task: str, wanted: Sequence[tuple[str, str]]
 
 def task_params(kind: Any, name: str, tier: str, given: Mapping[str, str]) -> dict[str, Any]:
     """A task's complete parameters in a tier: its defaults with ``given`` laid over them."""
-    known = registry.fields(kind)
+    known = registry.fields_of(kind)
     elsewhere = {key: registry.of_other_tier(name, tier, key) for key in given if key not in known}
-    mistake(*(f"--set: {sentence}" for sentence in elsewhere.values() if sentence))
+    report_mistake(*(f"--set: {sentence}" for sentence in elsewhere.values() if sentence))
     own = {key: text for key, text in given.items() if not elsewhere.get(key)}
-    return overlay(kind, name, registry.defaults(kind), own)
+    return lay_over(kind, name, registry.default_params(kind), own)
 
 
-def overlay(kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+def lay_over(kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """``base`` with the user's texts converted and laid over it."""
     params = dict(base)
     for key, text in given.items():
         if key not in params:
-            mistake("--set: " + unknown(f"parameter of {name}", key, params))
+            report_mistake("--set: " + unknown_name(f"parameter of {name}", key, params))
             continue
         try:
-            params[key] = registry.convert(kind, key, text)
+            params[key] = registry.convert_param(kind, key, text)
         except ValueError:
-            expected = KINDS[type(registry.defaults(kind)[key])]
-            mistake(f"--set {name}.{key}={text}: the value must be {expected}.")
-    mistake(*registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
+            expected = KINDS[type(registry.default_params(kind)[key])]
+            report_mistake(f"--set {name}.{key}={text}: the value must be {expected}.")
+    report_mistake(*registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
     return params
 
 
-def steps_of(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str) -> list[Step]:
+def build_steps(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str) -> list[Step]:
     """Each method with its complete parameters: defaults, then the preset of this place, then the variant, then --set."""
     steps: list[Step] = []
     for name, variant in wanted:
-        kind = load_or_report(registry.load, "methods", name)
+        kind = load_or_report(registry.load_component, "methods", name)
         if kind is None:
             continue
         base = preset_params(kind, place, variant)
         if base is None:
             short = sorted({key.removeprefix(f"{place}-") for key in kind.presets} - {place})
-            mistake(unknown(f"variant of {name}", variant, short))
+            report_mistake(unknown_name(f"variant of {name}", variant, short))
             continue
-        params = overlay(kind, name, base, sets.get(name, {}))
-        steps.append(Step(name, params, full_variant(kind, params, variant)))
+        params = lay_over(kind, name, base, sets.get(name, {}))
+        steps.append(Step(name, params, name_variant(kind, params, variant)))
     return list({(step.name, str(step.params)): step for step in steps}.values())
 
 
-def rows_of(
+def build_rows(
     wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, then: Sequence[str]
 ) -> Rows:
     """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
-    known = registry.table("methods")
+    known = registry.components("methods")
     for name in then:
         if name not in known:
-            mistake("--then: " + unknown("method", name, known, "methods"))
-    later = tuple(steps_of([(name, "") for name in then if name in known], sets, place))
+            report_mistake("--then: " + unknown_name("method", name, known, "methods"))
+    later = tuple(build_steps([(name, "") for name in then if name in known], sets, place))
     rows: Rows = [(), later] if later else [()]
-    for step in steps_of(wanted, sets, place):
+    for step in build_steps(wanted, sets, place):
         rows.append((step,) if step.method == "retrain" else (step, *later))
     return rows
 
@@ -224,21 +226,23 @@ def rows_of(
 def resolve_compute(asked: Asked) -> Compute:
     """How training computes: the user's word, else the known model's, else as usual."""
     from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical
+    from bench.assets.models import canonical_name
 
     said = asked.compute
     if asked.tier == LAB and said.said():
-        mistake(f"--{', --'.join(said.said())} goes with --model: the lab's models need none of it.")
+        report_mistake(f"--{', --'.join(said.said())} goes with --model: the lab's models need none of it.")
     dtype = said.dtype or USUAL.dtype
     if dtype not in DTYPES:
-        mistake(f"--dtype {dtype}: models are trained in {' or '.join(DTYPES)}.")
+        report_mistake(f"--dtype {dtype}: models are trained in {' or '.join(DTYPES)}.")
     if dtype == "bfloat16" and said.autocast:
-        mistake("--autocast computes in bfloat16 and keeps the weights in float32: leave out --dtype bfloat16.")
+        report_mistake("--autocast computes in bfloat16 and keeps the weights in float32: leave out --dtype bfloat16.")
     if said.lora < 0 or (said.micro or 0) < 0:
-        mistake("--lora and --micro are at least 1.")
+        report_mistake("--lora and --micro are at least 1.")
     kinds = get_args(ProbeKind)
-    mistake(*("--probes: " + unknown("kind of probe", kind, kinds) for kind in asked.kinds if kind not in kinds))
+    report_mistake(
+        *("--probes: " + unknown_name("kind of probe", kind, kinds) for kind in asked.kinds if kind not in kinds)
+    )
     if asked.tier == LAB:
         return USUAL
-    known = KNOWN.get(canonical(asked.model).partition("@")[0])
+    known = KNOWN.get(canonical_name(asked.model).partition("@")[0])
     return replace(said, dtype=dtype, micro=said.micro or (known.micro if known else USUAL.micro))

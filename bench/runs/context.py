@@ -15,13 +15,13 @@ from typing import Any, Self
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP, Compute
 from bench.core.contracts import Node, Opened, Recipe, Stream, TaskContext, Term
-from bench.core.hashing import digest, tokenizer_digest
-from bench.core.machine import peak, reset_peak
-from bench.core.types import Checkpoint, Example, Json, bare, data_hash
+from bench.core.hashing import hash_json, hash_tokenizer
+from bench.core.machine import peak_memory, reset_peak
+from bench.core.types import Checkpoint, Example, Json, data_hash, without_references
 from bench.core.versions import ARITHMETIC
 from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.runs.estimate import train_seconds
-from bench.runs.progress import ignore
+from bench.runs.progress import ignore_event
 from bench.runs.store import Store
 
 
@@ -40,7 +40,7 @@ class Work(TaskContext):
     """Steps between the resumable states of a long training run; 0: none, it starts again."""
     wait: bool = True
     """Whether to wait for a node that another process is building; else `Busy` is raised."""
-    report: Callable[[Json], None] = ignore
+    report: Callable[[Json], None] = ignore_event
     owner: str = "task"
     nodes: dict[str, Node] = field(default_factory=dict)
     """Every node that was asked for, by its key."""
@@ -75,7 +75,7 @@ class Work(TaskContext):
         def build(folder: Path) -> Json | None:
             self.report({"stage": label, "status": "start"})
             reset_peak()
-            return {**(make(folder) or {}), "peak_bytes": peak()}
+            return {**(make(folder) or {}), "peak_bytes": peak_memory()}
 
         asked = {"owner": self.owner, **fields}
         node, built = self.store.build(asked, build, label, self.provenance, self.wait, expect, shared)
@@ -108,7 +108,7 @@ class Work(TaskContext):
         seed: int | None = None,
     ) -> Node:
         """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
-        from bench.engines.training.trainer import describe, train
+        from bench.engines.training.trainer import describe_training, train
 
         check_seal(start)
         recipe = self.fitted(recipe)
@@ -120,8 +120,8 @@ class Work(TaskContext):
             "snapshots": list(snapshots),
             "autocast": self.compute.autocast,
             "micro": self.compute.micro,
-            **describe(streams, recipe),
-            **({"tokenizer": tokenizer_digest(Path(start.tokenizer))} if start.tokenizer else {}),
+            **describe_training(streams, recipe),
+            **({"tokenizer": hash_tokenizer(Path(start.tokenizer))} if start.tokenizer else {}),
         } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
 
         def make(folder: Path) -> Json:
@@ -164,7 +164,7 @@ class Work(TaskContext):
 
     def scratch(self, fields: Json) -> Path:
         """Where the training run of ``fields`` keeps its resumable state."""
-        return self.store.scratch(digest({"owner": self.owner, **fields})[:32])
+        return self.store.scratch(hash_json({"owner": self.owner, **fields})[:32])
 
     def combine(
         self,
@@ -199,7 +199,7 @@ class Work(TaskContext):
         return self.combine([(1.0, checkpoint)], f"{checkpoint.label} in {dtype}", dtype=dtype)
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
-        """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.scrambled`);
+        """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.write_scrambled`);
         a cached node.
         """
         from bench.engines.arithmetic import sums
@@ -208,7 +208,7 @@ class Work(TaskContext):
         fields |= {"seed": self.seed}
 
         def write(folder: Path) -> None:
-            sums.scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
+            sums.write_scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
 
         node = self.checkpoint_node(fields, write, f"{kind} vector", [before, tuned])
         return checkpoint_in(node, before, kind, "float32")
@@ -217,15 +217,15 @@ class Work(TaskContext):
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:
         """Influence weights at a checkpoint (`bench.engines.training.influence`); a cached node."""
-        from bench.engines.training.influence import VERSION, write_weights
+        from bench.engines.training.influence import INFLUENCE_VERSION, write_weights
 
         fields = {
             "kind": "influence",
-            "version": VERSION,
+            "version": INFLUENCE_VERSION,
             "estimate": kind,
             "checkpoint": checkpoint.hash,
-            "forget": data_hash(bare(forget)),
-            "retain": data_hash(bare(retain)),
+            "forget": data_hash(without_references(forget)),
+            "retain": data_hash(without_references(retain)),
         }
 
         def write(folder: Path) -> None:

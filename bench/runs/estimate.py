@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.assets.shapes import Shape, known_shape, parameters_in, shape_in, weight_count
+from bench.assets.shapes import Shape, count_weights, known_shape, parameters_in_folder, read_shape
 from bench.core import machine as memory
 from bench.core import registry
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe, Stream
 from bench.core.errors import UserError
-from bench.core.machine import Machine, gigabytes, nearest_existing
+from bench.core.machine import Machine, format_bytes, nearest_existing
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
 from bench.engines.loaders import LOADERS
@@ -180,7 +180,7 @@ def train_seconds(store: Store, start: Checkpoint, streams: Sequence[Stream], re
     for stream in streams:
         sizes = [size(example.payload) for example in stream.examples]
         tokens += recipe.steps * min(stream.batch, len(sizes)) * sum(sizes) / max(1, len(sizes))
-    parameters = weight_count(start)
+    parameters = count_weights(start)
     return 6 * tokens * parameters / known_rate(store, parameters)
 
 
@@ -191,7 +191,7 @@ def seconds_for(outline: Outline, rows: float, rate: float) -> float:
 
 def method_of(step: Step) -> Any:
     """The method of a step, with its parameters."""
-    return registry.load("methods", step.method)(**step.params)
+    return registry.load_component("methods", step.method)(**step.params)
 
 
 def run_seconds(spec: RunSpec, outline: Outline, rate: float) -> float:
@@ -243,7 +243,7 @@ def estimate(
     if rates:
         rate = median(rates)
     else:
-        gpu = memory.gpu(machine.device) if machine.device != "cpu" else None
+        gpu = memory.ask_gpu(machine.device) if machine.device != "cpu" else None
         rate = default_rate(outline.parameters, machine.device, compute.precision, gpu.name if gpu else "")
     rate *= machine.world * 6 / operations(compute, machine)
     elsewhere = {name.partition("-")[0] for name in given}
@@ -283,7 +283,7 @@ def size_of(
     shape: Shape, outline: Outline, todo: Sequence[RunSpec], stages: Mapping[str, float], given: Sequence[str]
 ) -> Size:
     """Shape and amounts of the runs that are left to do."""
-    streams = [registry.load("methods", step.method).together for spec in todo for step in spec.steps]
+    streams = [registry.load_component("methods", step.method).together for spec in todo for step in spec.steps]
     shared = len(stages) * len({spec.seed for spec in todo})
     return Size(
         shape,
@@ -297,10 +297,10 @@ def size_of(
 
 def model_shape(folder: str, name: str) -> tuple[Shape | None, int]:
     """A real model's shape and number of parameters, from its files or by its name; None and 0 where nobody knows."""
-    shape = shape_in(Path(folder)) if folder else known_shape(name)
+    shape = read_shape(Path(folder)) if folder else known_shape(name)
     if shape:
         return shape, shape.parameters
-    return None, parameters_in(Path(folder)) if folder else 0
+    return None, parameters_in_folder(Path(folder)) if folder else 0
 
 
 # Whether it fits
@@ -333,8 +333,8 @@ def room_of(compute: Compute, machine: Machine, size: Size | None, store: Store)
         alike = [entry for entry in store.index() if one / SAME_FACTOR <= entry["bytes"] <= one * SAME_FACTOR]
         held = sum(entry["bytes"] for entry in alike if store.path(entry["key"]).exists())
     if machine.device == "cpu":
-        return Room(memory.total(), disk, held)
-    gpu = memory.gpu(machine.device)
+        return Room(memory.total_memory(), disk, held)
+    gpu = memory.ask_gpu(machine.device)
     return Room(gpu.bytes, disk, held, f"the {gpu.name}") if gpu else Room(0, disk, held, "the GPU")
 
 
@@ -349,12 +349,12 @@ def refusals(size: Size | None, compute: Compute, machine: Machine, room: Room) 
         workers = machine.workers
         several = f" with {workers} workers" if workers > 1 and machine.device == "cpu" else ""
         found.append(
-            f"{what}{several} needs about {gigabytes(needed)}, and {room.where} has {gigabytes(room.memory)}: "
+            f"{what}{several} needs about {format_bytes(needed)}, and {room.where} has {format_bytes(room.memory)}: "
             + (remedy(compute, machine, size.memory, room.memory) or "take a smaller model or a larger machine.")
         )
     if disk > room.disk + room.held:
         found.append(
-            f"The checkpoints need about {gigabytes(disk)} of disk, and {gigabytes(room.disk)} are free where the store "
+            f"The checkpoints need about {format_bytes(disk)} of disk, and {format_bytes(room.disk)} are free where the store "
             "is: choose another place with --store or MSA_BENCH_STORE, make room, or "
             + (remedy(compute, machine, size.disk, room.disk + room.held) or "run fewer methods and seeds.")
         )
@@ -430,5 +430,5 @@ def remedy(compute: Compute, machine: Machine, amount: Callable[[Compute, Machin
     for change in proposals(compute, machine):
         needed = amount(*change.applied(compute, machine))
         if MARGIN * needed <= there:
-            return f"add {change.text} ({gigabytes(needed)})."
+            return f"add {change.text} ({format_bytes(needed)})."
     return ""

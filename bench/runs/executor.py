@@ -24,10 +24,10 @@ from bench.core import distributed
 from bench.core.compute import WHOLE_STEP
 from bench.core.errors import Busy, UserError
 from bench.core.files import write_text
-from bench.core.provenance import provenance
+from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
 from bench.core.types import Json
-from bench.records.files import read, write
+from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Pool:
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
-        if distributed.launched() > 1:
+        if distributed.count_launched() > 1:
             raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
         self.queue.extend(jobs)
         threads = [
@@ -241,7 +241,7 @@ class Worker:
     def do(self, job: Job, wait: bool = False) -> Json:
         """Do one job; returns its status and, of a failure, the whole error."""
         try:
-            return {"status": distributed.together(lambda: self.run(job, wait))}
+            return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
         except Busy:
             return {"status": "busy"}
         except UserError as error:
@@ -266,12 +266,12 @@ class Worker:
         import torch
 
         from bench.runs.runner import build_stage, execute
-        from bench.runs.validate import row_file, validate
+        from bench.runs.validate import row_file, validate_setting
 
         torch.set_num_threads(self.machine.threads)
         spec, work = job.spec, self.work(job.spec, wait)
         if job.stage == "validate":
-            row = validate(spec, self.paths, work)
+            row = validate_setting(spec, self.paths, work)
             write_text(row_file(self.out, spec), json.dumps(row, indent=1))
             return "done"
         if job.stage:
@@ -279,10 +279,10 @@ class Worker:
             return "done"
         place = self.out / Record(spec, "done").name
         if place.exists():
-            read(place)  # what is no record stays where it is, and is said before the work instead of after it
+            read_record(place)  # what is no record stays where it is, and is said before the work instead of after it
         record = execute(spec, self.paths, work, job.estimate)
         if distributed.is_first():
-            write(record, self.out)
+            write_record(record, self.out)
         return record.status
 
     def work(self, spec: RunSpec, wait: bool) -> Work:
@@ -293,7 +293,7 @@ class Worker:
         return Work(
             self.store,
             spec.seed,
-            provenance(machine.device) | {"threads": machine.threads} | self.resources(),
+            get_provenance(machine.device) | {"threads": machine.threads} | self.resources(),
             machine.device,
             spec.compute if is_real else WHOLE_STEP,
             machine.checkpointing,
@@ -313,8 +313,8 @@ def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
     failed = Record(spec, "failed", reason)
     with suppress(UserError):
         place = out / failed.name
-        if not place.exists() or read(place).status != "done":
-            write(failed, out)
+        if not place.exists() or read_record(place).status != "done":
+            write_record(failed, out)
 
 
 def hide_paths(text: str, folders: Sequence[str] = ()) -> str:

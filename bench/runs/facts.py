@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.core import registry
 from bench.core.contracts import Metric, Node, Scenario
-from bench.core.hashing import TOKENIZER_FILES, file_hash, folder_hash
+from bench.core.hashing import TOKENIZER_FILES, hash_checkpoint, hash_file
 from bench.core.record import Record, RunSpec, Step
-from bench.core.types import Checkpoint, Example, Json, Responses, bare, data_hash
-from bench.engines.training.flops import PER_ENTRY, VERSION, training_flops
+from bench.core.types import Checkpoint, Example, Json, Responses, data_hash, without_references
+from bench.engines.training.flops import FLOPS_VERSION, PER_ENTRY, training_flops
 from bench.metrics import score_all
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
@@ -23,10 +23,10 @@ def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> N
     folder = Path(checkpoint.path)
     fields = {
         "kind": "flops",
-        "version": VERSION,
-        "config": file_hash(folder / "config.json"),
-        "tokenizer": folder_hash(Path(checkpoint.tokenizer or folder), TOKENIZER_FILES),
-        "rows": data_hash(bare(rows)),
+        "version": FLOPS_VERSION,
+        "config": hash_file(folder / "config.json"),
+        "tokenizer": hash_checkpoint(Path(checkpoint.tokenizer or folder), TOKENIZER_FILES),
+        "rows": data_hash(without_references(rows)),
     }
     return work.on_behalf_of("measure").node(
         fields, lambda _: training_flops(checkpoint, rows, work.device), "count FLOPs"
@@ -44,7 +44,9 @@ def method_flops(own: Sequence[Node], counted: Json) -> Json:
     }
 
 
-def lineage(scenario: Scenario, target: Checkpoint, oracles: Sequence[Checkpoint], ledger: Ledger, work: Work) -> Json:
+def trace_lineage(
+    scenario: Scenario, target: Checkpoint, oracles: Sequence[Checkpoint], ledger: Ledger, work: Work
+) -> Json:
     """Hashes of the scenario's data and checkpoints, and of the oracle's training rows those that are forget rows.
 
     ``outside``: which of target and oracles were trained elsewhere, as nobody here can say on which rows.
@@ -82,7 +84,7 @@ def merged_provenance(work: Work) -> Json:
     }
 
 
-def floors(metrics: Sequence[Metric], values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def noise_floors(metrics: Sequence[Metric], values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Per score, how far two oracles of this seed lie apart, from their `oracle_values`.
 
     A score that compares with the oracle (KL, PrivLeak, forget quality) is taken of each oracle against the others: the
@@ -109,7 +111,7 @@ def oracle_values(metrics: Sequence[Metric], oracles: Sequence[Responses]) -> di
     return {m.name: [scores[m.name].value for scores in each if m.name in scores] for m in metrics}
 
 
-def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work) -> Json:
+def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work) -> Json:
     """Facts that a reader must know beside the scores."""
     notes = {**work.notes, **ledger.notes}
     return {
@@ -124,9 +126,9 @@ def facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work) -> Json
     }
 
 
-def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
+def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
     """The checkpoint of the history that a run used, and how far it lies away: steps, tokens, parameter distance."""
-    from bench.assets.history import place
+    from bench.assets.history import describe_moment
     from bench.engines.arithmetic.sums import distance
 
     if not ledger.past_used or scenario.history is None:
@@ -136,7 +138,7 @@ def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
     others = [moment for moment in used if moment != history.last]  # influence weights look at the last one as well
     first = (others or used)[0]
     return {
-        "theta_0": place(history, first)
+        "theta_0": describe_moment(history, first)
         | {
             "distance_to_target": distance(first.checkpoint, target),
             "distance_to_last": distance(first.checkpoint, history.last.checkpoint),
@@ -146,17 +148,17 @@ def theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
 
 def source_of(step: Step, spec: RunSpec) -> str:
     """Where a step's parameters come from: the preset that they equal, or the user."""
-    component = registry.load("methods", step.method)
+    component = registry.load_component("methods", step.method)
     place = component.presets.get(f"{spec.tier}-{spec.task}")
     for name, preset in component.presets.items():
-        if {**registry.defaults(component), **preset.params} == dict(step.params):
+        if {**registry.default_params(component), **preset.params} == dict(step.params):
             return f"{name}: {preset.source}"
-        if place and {**registry.defaults(component), **place.params, **preset.params} == dict(step.params):
+        if place and {**registry.default_params(component), **place.params, **preset.params} == dict(step.params):
             return f"{place.source}; with {name}, not searched for itself: {preset.source}"
-    return "defaults" if registry.defaults(component) == dict(step.params) else "set by the user"
+    return "defaults" if registry.default_params(component) == dict(step.params) else "set by the user"
 
 
-def cost(own: Sequence[Node], found: Measured, work: Work, estimate: Json | None) -> Json:
+def measure_cost(own: Sequence[Node], found: Measured, work: Work, estimate: Json | None) -> Json:
     """Seconds, bytes and tokens of the method itself (shared stages are the task's), and what the whole scenario did."""
     stages = {node.info["label"]: node.info["seconds"] for node in own}
     shared = [node for node in work.nodes.values() if node not in own and node.key != found.node.key]
@@ -173,14 +175,14 @@ def cost(own: Sequence[Node], found: Measured, work: Work, estimate: Json | None
     }
 
 
-def flops(own: Sequence[Node], scenario: Scenario, target: Checkpoint, work: Work) -> Json:
+def count_flops(own: Sequence[Node], scenario: Scenario, target: Checkpoint, work: Work) -> Json:
     """``flops`` of the method's own nodes (`bench.engines.training.flops`); nothing where nothing was made."""
     if not own:
         return {}
     return {"flops": method_flops(own, flops_node(target, scenario.forget, work).info["meta"])}
 
 
-def curves(record: Record, store: Store) -> dict[str, list[dict[str, float]]]:
+def loss_curves(record: Record, store: Store) -> dict[str, list[dict[str, float]]]:
     """The loss curves of the training stages behind a record, for the tracker."""
     found: dict[str, list[dict[str, float]]] = {}
     for label in record.cost.get("nodes", []):

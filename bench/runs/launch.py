@@ -11,35 +11,35 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.core import distributed
-from bench.core.errors import UserError, collect, unknown
+from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems
 from bench.core.record import Record
-from bench.records.files import load, read, write
+from bench.records.files import load_records, read_record, write_record
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import refusals, room_of
 from bench.runs.executor import Pool, in_step
-from bench.runs.facts import curves
+from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.plan import Entry, Plan, make_plan
-from bench.runs.progress import Reporter, ignore
-from bench.runs.responses import responses_in
+from bench.runs.progress import Reporter, ignore_event
+from bench.runs.responses import load_responses
 from bench.runs.store import Store
 from bench.runs.terminal import print_table, show_plan
 
 T = TypeVar("T")
 
 
-def fitting(plan: Plan) -> Plan:
+def check_fits(plan: Plan) -> Plan:
     """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
     if plan.todo:
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
-        collect(refusals(plan.size, plan.compute, plan.machine, room))
+        raise_problems(refusals(plan.size, plan.compute, plan.machine, room))
     return plan
 
 
-def jobs_of(plan: Plan) -> list[Job]:
+def build_jobs(plan: Plan) -> list[Job]:
     """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
     first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
@@ -51,28 +51,28 @@ def jobs_of(plan: Plan) -> list[Job]:
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
 
 
-def finish(plan: Plan, results: Sequence[Result], tracker: Tracker) -> None:
+def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> None:
     """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
     out, store = plan.machine.out, Store(plan.machine.store)
     for entry in plan.entries:
         if entry.status == "skipped":
-            with suppress(UserError):  # a file in its place that is no record stays; `report` names it
-                write(Record(entry.spec, "skipped", entry.reason), out)
+            with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
+                write_record(Record(entry.spec, "skipped", entry.reason), out)
     ended = {result.job.spec.key for result in results if not result.job.stage}
     for entry in plan.entries:
         if entry.spec.key not in ended:
             continue
         try:
-            record = read(out / Record(entry.spec, "done").name)
-        except UserError:  # no record: `report` names it
+            record = read_record(out / Record(entry.spec, "done").name)
+        except UserError:  # no record: `write_report` names it
             continue
         if entry.old is not None and record.status == "done":
-            print(compare(entry, record))
-        responses = responses_in(store, record.lineage["responses"]) if record.status == "done" else None
-        tracker.record(record, responses, curves(record, store))
+            print(compare_with_old(entry, record))
+        responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
+        tracker.record(record, responses, loss_curves(record, store))
 
 
-def compare(entry: Entry, record: Record) -> str:
+def compare_with_old(entry: Entry, record: Record) -> str:
     """Whether a run that was made again, its checkpoint having gone, gave the scores of its old record."""
     assert entry.old is not None
     names = sorted(set(entry.old.scores) | set(record.scores))
@@ -82,17 +82,17 @@ def compare(entry: Entry, record: Record) -> str:
     return f"{Job(entry.spec).name}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
 
 
-def report(out: Path) -> tuple[Path, list[Path]]:
+def write_report(out: Path) -> tuple[Path, list[Path]]:
     """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
-    from bench.records.leaderboard import render
-    from bench.records.plots import draw
+    from bench.records.leaderboard import render_leaderboard
+    from bench.records.plots import draw_plots
 
-    loaded = load(out)
+    loaded = load_records(out)
     for broken in loaded.broken:
         print(f"left out: {broken.path}: {broken.reason}")
     page = out / "leaderboard.md"
-    write_text(page, render(loaded.records, loaded.broken))
-    return page, draw(loaded.records, out / "plots")
+    write_text(page, render_leaderboard(loaded.records, loaded.broken))
+    return page, draw_plots(loaded.records, out / "plots")
 
 
 def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
@@ -101,14 +101,14 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     In a pool of worker processes; under torchrun in this process, in step with the others.
     """
     if not distributed.is_first():
-        return in_step(jobs, config, ignore)
+        return in_step(jobs, config, ignore_event)
     with Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
         return Pool(config.machine.workers, config, reporter.report).run(jobs)
 
 
-def failures(results: Sequence[Result]) -> list[str]:
+def describe_failures(results: Sequence[Result]) -> list[str]:
     """A line for each job that has failed, with the end of its error."""
     return [f"{result.job.name}: {result.reason}" for result in results if result.status == "failed"]
 
@@ -119,7 +119,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
     The first one says why, and ends torchrun with it.
     """
     try:
-        return distributed.from_first(prepare)
+        return distributed.call_on_first(prepare)
     except UserError:
         if distributed.is_first():
             raise
@@ -130,15 +130,15 @@ def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
     problems = (*asked.problems, *machine.problems(asked.compute.lora))
     if machine.track not in KINDS:
-        problems += (unknown("tracker", machine.track, KINDS),)
-    machine = replace(machine, device=distributed.start("cpu" if problems else machine.device))
-    plan = on_first(lambda: fitting(make_plan(replace(asked, problems=problems), machine)))
+        problems += (unknown_name("tracker", machine.track, KINDS),)
+    machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))
+    plan = on_first(lambda: check_fits(make_plan(replace(asked, problems=problems), machine)))
     if plan is None:
         return False
-    jobs, config = jobs_of(plan), WorkerConfig.of(machine, plan.paths)
+    jobs, config = build_jobs(plan), WorkerConfig.of(machine, plan.paths)
     if not distributed.is_first():
         carry_out(jobs, config)
-        distributed.stop()
+        distributed.leave_processes()
         return False
     out = machine.out
     with closing(open_tracker(machine.track, out / "wandb")) as tracker:
@@ -147,16 +147,16 @@ def run_command(asked: Asked, machine: Machine) -> bool:
             print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
         began = time.perf_counter()
         results = carry_out(jobs, config)
-        distributed.stop()
-        finish(plan, results, tracker)
-        page, pictures = report(out)
+        distributed.leave_processes()
+        record_results(plan, results, tracker)
+        page, pictures = write_report(out)
         if results:
             tracker.report(page, pictures)
     print_table(plan, out)
     print(f"leaderboard: {page}")
     print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
     print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
-    failed = failures(results)
+    failed = describe_failures(results)
     for line in failed:
         print(f"FAILED {line}")
     return bool(failed)
@@ -168,4 +168,4 @@ def plan_command(asked: Asked, machine: Machine) -> None:
     wrong = [] if is_named else device_problems(machine.device)
     plan = make_plan(replace(asked, problems=(*asked.problems, *wrong)), machine, only=True)
     show_plan(plan)
-    fitting(plan)
+    check_fits(plan)

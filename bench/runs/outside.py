@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.core.errors import UserError, mistake, mistakes_in
+from bench.core.errors import UserError, mistakes_in, report_mistake
 from bench.runs.asked import LAB, Asked
 from bench.runs.setting import Paths
 
@@ -31,24 +31,24 @@ def look_outside(asked: Asked, models: Path, takes_files: bool = False, only: bo
     ``only``: nothing is to be run yet, so what isn't fetched is no mistake, and `Outside.fetch` has its commands.
     """
     lm_eval = str(Path(asked.lm_eval_data).resolve()) if asked.lm_eval_data else ""
-    found = Search(models, only)
+    found = OutsideSearch(models, only)
     if asked.tier == LAB:
         return Outside(paths=Paths(lm_eval=lm_eval), hashes=found.hashes | hash_lm_eval(asked))
-    from bench.assets.models import canonical
+    from bench.assets.models import canonical_name
 
-    name, model = found.model(asked.model, "model") or (canonical(asked.model), "")
+    name, model = found.model(asked.model, "model") or (canonical_name(asked.model), "")
     data = found.data(asked, takes_files)
     target = found.model(asked.target, "target", "--target: ") if asked.target else None
     oracles = [found.model(oracle, f"oracle-{i}", "--oracle: ") for i, oracle in enumerate(asked.oracles)]
     history = found.history(asked.history, model) if asked.history else ""
     folders = tuple(oracle[1] for oracle in oracles if oracle)
     paths = Paths(model, data, lm_eval, history, target[1] if target else "", folders)
-    fetch = [*found.fetch, *([fetch_data(asked.task)] if only and data == "hub" else [])]
+    fetch = [*found.fetch, *([command_to_fetch_data(asked.task)] if only and data == "hub" else [])]
     return Outside(name, paths, found.hashes | hash_lm_eval(asked), tuple(dict.fromkeys(fetch)), not fetch)
 
 
 @dataclass
-class Search:
+class OutsideSearch:
     """Looking for models and data, and what was found so far."""
 
     models: Path
@@ -58,31 +58,31 @@ class Search:
 
     def model(self, given: str, role: str, option: str = "") -> tuple[str, str] | None:
         """Name and folder of a model, whose hash is kept under ``role``; None where it isn't here."""
-        from bench.assets.models import canonical, resolve
+        from bench.assets.models import canonical_name, resolve_model
 
         try:
-            found = resolve(given, self.models)
+            found = resolve_model(given, self.models)
         except UserError as error:
             if self.only and isnt_fetched(given, self.models):
-                self.fetch.append(fetch_model(canonical(given) if role == "model" else given))
+                self.fetch.append(command_to_fetch_model(canonical_name(given) if role == "model" else given))
             else:
-                mistake(*(f"{option}{problem}" for problem in error.problems))
+                report_mistake(*(f"{option}{problem}" for problem in error.problems))
             return None
         self.hashes[role] = found.hash
         return found.name, str(found.path)
 
     def data(self, asked: Asked, takes_files: bool) -> str:
         """Where the data lie; ``hub`` where they aren't here."""
-        from bench.assets.data_sets import data_set, resolve
+        from bench.assets.data_sets import find_data_set, resolve_data
 
         try:
-            rows = resolve(asked.task, asked.data, takes_files, self.models.parent / "data")
+            rows = resolve_data(asked.task, asked.data, takes_files, self.models.parent / "data")
         except UserError as error:
-            known = data_set(asked.task)
+            known = find_data_set(asked.task)
             if self.only and known and known.source and asked.data in ("", "hub"):
-                self.fetch.append(fetch_data(asked.task))
+                self.fetch.append(command_to_fetch_data(asked.task))
             else:
-                mistake(*error.problems)
+                report_mistake(*error.problems)
             return "hub"
         if rows.hash:
             self.hashes["data"] = rows.hash
@@ -90,16 +90,16 @@ class Search:
 
     def history(self, source: str, model: str) -> str:
         """Where the model's past lies; without the model only the past's own mistakes are looked for."""
-        from bench.assets.history import history_digest
-        from bench.assets.history_file import load
-        from bench.assets.history_sources import with_model
+        from bench.assets.history import hash_history
+        from bench.assets.history_file import load_history
+        from bench.assets.history_sources import end_at_model
         from bench.core.types import Checkpoint
 
         with mistakes_in(f"--history {source}: "):
-            past = load(source, self.models)
+            past = load_history(source, self.models)
             if model:
-                past = with_model(past, Checkpoint(model, self.hashes["model"]))
-                self.hashes["history"] = history_digest(past)
+                past = end_at_model(past, Checkpoint(model, self.hashes["model"]))
+                self.hashes["history"] = hash_history(past)
                 return str(Path(source).expanduser().resolve())
         return ""
 
@@ -107,56 +107,56 @@ class Search:
 def isnt_fetched(name: str, models: Path) -> bool:
     """Whether this names a model that could be fetched and isn't."""
     from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical, check_name, folder_name
+    from bench.assets.models import canonical_name, check_model_name, folder_name
 
     try:
-        check_name(canonical(name))
+        check_model_name(canonical_name(name))
     except UserError:
         return False
     is_local = name not in KNOWN and Path(name).expanduser().is_dir()
     return not is_local and not (models / folder_name(name)).exists()
 
 
-def fetch_model(name: str) -> str:
+def command_to_fetch_model(name: str) -> str:
     """The command that fetches a model, with its size where that is known."""
-    from bench.assets.models import canonical, how_to_fetch
+    from bench.assets.models import canonical_name, command_to_fetch
     from bench.assets.shapes import download_bytes
-    from bench.core.machine import gigabytes
+    from bench.core.machine import format_bytes
 
     size = download_bytes(name)
-    return f"{how_to_fetch(canonical(name))} ({gigabytes(size) if size else 'nobody here knows its size'})"
+    return f"{command_to_fetch(canonical_name(name))} ({format_bytes(size) if size else 'nobody here knows its size'})"
 
 
-def fetch_data(task: str) -> str:
+def command_to_fetch_data(task: str) -> str:
     """The command that fetches a task's data."""
-    from bench.assets.models import how_to_fetch
+    from bench.assets.models import command_to_fetch
 
-    return f"{how_to_fetch(task)} (some MB of text)"
+    return f"{command_to_fetch(task)} (some MB of text)"
 
 
 def check_lm_eval(asked: Asked, answers: frozenset[str]) -> None:
     """Report lm-eval tasks that aren't there, or that the task's models (``answers``: kinds of probes) can't be asked."""
     if asked.lm_eval_data and not Path(asked.lm_eval_data).is_dir():
-        mistake(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
+        report_mistake(f"--lm-eval-data {asked.lm_eval_data}: there is no such folder.")
         return
     if not asked.lm_eval:
         return
     if "lm-eval" not in answers:
-        mistake(f"--lm-eval asks language models, and those of {asked.task} are none: leave it out.")
+        report_mistake(f"--lm-eval asks language models, and those of {asked.task} are none: leave it out.")
         return
-    from bench.engines.measuring.lm_eval import first_of, leaves
+    from bench.engines.measuring.lm_eval import first_of, single_tasks
 
     for name in asked.lm_eval:
         with mistakes_in():
-            leaves(first_of(name)[0], Path(asked.lm_eval_data) if asked.lm_eval_data else None)
+            single_tasks(first_of(name)[0], Path(asked.lm_eval_data) if asked.lm_eval_data else None)
 
 
 def hash_lm_eval(asked: Asked) -> dict[str, str]:
     """The hash of lm-eval's offline data, where tasks of it are asked."""
-    from bench.core.hashing import tree_hash
+    from bench.core.hashing import hash_tree
 
     folder = Path(asked.lm_eval_data)
-    return {"lm_eval": tree_hash(folder)} if asked.lm_eval and asked.lm_eval_data and folder.is_dir() else {}
+    return {"lm_eval": hash_tree(folder)} if asked.lm_eval and asked.lm_eval_data and folder.is_dir() else {}
 
 
 def data_name(data: str) -> str:

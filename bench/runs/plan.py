@@ -9,15 +9,15 @@ from typing import Any
 
 from bench.core import registry
 from bench.core.contracts import ALL_KINDS, Outline
-from bench.core.errors import UserError, collecting, mistake
+from bench.core.errors import UserError, collecting, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.metrics.catalogue import plugged_metrics
-from bench.records.files import read
+from bench.records.files import read_record
 from bench.runs.asked import LAB, Asked, Understood, understand
 from bench.runs.estimate import Estimate, checkpoints_of, estimate, model_shape
 from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
-from bench.runs.setting import Paths, make_task, setting_of
+from bench.runs.setting import Paths, build_setting, task_of_spec
 from bench.runs.store import Store
 
 
@@ -66,7 +66,7 @@ def make_plan(asked: Asked, machine: Machine, *, only: bool = False) -> Plan:
     """
     store = Store(machine.store)
     with collecting() as problems:
-        mistake(*asked.problems)
+        report_mistake(*asked.problems)
         understood = understand(asked)
         task = understood.task
         outside = look_outside(asked, store.root / "models", bool(task and task.files), only)
@@ -84,7 +84,7 @@ def check_task(asked: Asked, understood: Understood, outside: Outside) -> None:
         spec = RunSpec(
             asked.task, {}, asked.tier, outside.model, (), 0, hashes=outside.hashes, compute=understood.compute
         )
-        mistake(*understood.task(**understood.params).check(setting_of(spec, outside.paths)))
+        report_mistake(*understood.task(**understood.params).check(build_setting(spec, outside.paths)))
 
 
 def specs_of(asked: Asked, understood: Understood, outside: Outside) -> list[RunSpec]:
@@ -113,7 +113,7 @@ def with_versions(spec: RunSpec) -> RunSpec:
     code = registry.plugin_code("tasks", spec.task, task)
     versions = engines(task) | {spec.task: task.version}
     for step in spec.steps:
-        method = registry.load("methods", step.method)
+        method = registry.load_component("methods", step.method)
         code |= registry.plugin_code("methods", step.method, method)
         versions[step.method] = method.version
     for metric in plugged_metrics(spec.task, versions):
@@ -132,8 +132,10 @@ def engines(task: Any) -> dict[str, int]:
 
 def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Entry:
     """Decide whether a spec is run, cached or skipped, by the records in the machine's folder and the store's nodes."""
-    offers = make_task(spec).offers(setting_of(spec, paths))
-    missing = [need for step in spec.steps for need in sorted(registry.load("methods", step.method).needs - offers)]
+    offers = task_of_spec(spec).offers(build_setting(spec, paths))
+    missing = [
+        need for step in spec.steps for need in sorted(registry.load_component("methods", step.method).needs - offers)
+    ]
     if missing:
         return Entry(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
     old = finished_record(spec, machine.out)
@@ -148,7 +150,7 @@ def finished_record(spec: RunSpec, out: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        record = read(path)
+        record = read_record(path)
     except UserError:  # a broken file: `load` names it, and the run writes it anew
         return None
     return record if record.status == "done" else None
@@ -167,7 +169,7 @@ def is_kept(record: Record, store: Store) -> bool:
 def estimated(entries: Sequence[Entry], asked: Asked, outside: Outside, machine: Machine, store: Store) -> Plan:
     """The plan of judged runs, with what those take that are left to do."""
     spec = entries[0].spec
-    outline: Outline = make_task(spec).outline(setting_of(spec, outside.paths))
+    outline: Outline = task_of_spec(spec).outline(build_setting(spec, outside.paths))
     shape = None
     if asked.tier != LAB:
         shape, parameters = model_shape(outside.paths.model, asked.model)

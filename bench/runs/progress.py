@@ -90,7 +90,7 @@ class Reporter:
             self._heard[stage] = now
         elif event["status"] != "note":
             self._heard.pop(stage, None)
-        self._stream.write(line(event) + "\n")
+        self._stream.write(event_line(event) + "\n")
         self._stream.flush()
 
     def _show_bar(self, event: Event) -> None:
@@ -98,14 +98,14 @@ class Reporter:
         stage, status = (event["job"], event["stage"]), event["status"]
         if status in ("start", "progress"):
             if stage not in self._bars:
-                self._bars[stage] = self._progress.add_task(clean(" ".join(stage)), total=event["total"])
+                self._bars[stage] = self._progress.add_task(clean_text(" ".join(stage)), total=event["total"])
             self._progress.update(self._bars[stage], completed=event["done"], total=event["total"])
         elif status == "failed":  # the job is over, and with it whatever else it had begun
             self._remove([other for other in self._bars if other[0] == event["job"]])
         elif status != "note":
             self._remove([stage])
         if status in ("failed", "note"):
-            self._progress.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(event_line(event), markup=False, highlight=False, soft_wrap=True)
 
     def _remove(self, stages: Iterable[tuple[str, str]]) -> None:
         """Take bars away."""
@@ -114,7 +114,7 @@ class Reporter:
                 self._progress.remove_task(self._bars.pop(stage))
 
 
-def ignore(event: Mapping[str, Any]) -> None:
+def ignore_event(event: Mapping[str, Any]) -> None:
     """Show nothing."""
 
 
@@ -140,7 +140,7 @@ def patient_progress(stream: TextIO, clock: Callable[[], float]) -> Any:
     )
 
 
-def line(event: Event) -> str:
+def event_line(event: Event) -> str:
     """One line of plain text for an event."""
     status, seconds = event["status"], event["seconds"]
     text: str = status
@@ -150,9 +150,9 @@ def line(event: Event) -> str:
     elif status == "done":
         text = f"done in {seconds:.1f} s"
     where = f"{event['job']} {event['stage']}".strip()
-    return clean(f"{where}: {text}" + (f" - {event['message']}" if event["message"] else ""))
+    return clean_text(f"{where}: {text}" + (f" - {event['message']}" if event["message"] else ""))
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """The text on one line, without terminal escapes and control characters: messages may hold whole errors."""
     return "".join(c for c in " ".join(ESCAPES.sub("", text).split()) if c.isprintable())

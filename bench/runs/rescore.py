@@ -9,9 +9,9 @@ from typing import Any
 
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records.files import load, write
-from bench.records.publish import chosen_records, publish, response_keys
-from bench.runs.responses import responses_in
+from bench.records.files import load_records, write_record
+from bench.records.publish import choose_records, response_keys, write_published
+from bench.runs.responses import load_responses
 from bench.runs.store import Store
 
 
@@ -19,17 +19,17 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
     from bench.metrics import score_all
     from bench.records.files import read_responses, responses_path
-    from bench.records.publish import rescore
-    from bench.runs.facts import floors, oracle_values
+    from bench.records.publish import rescore_record
+    from bench.runs.facts import noise_floors, oracle_values
     from bench.runs.runner import all_metrics
 
     store, good = Store(store_root), True
 
     def kept(key: str) -> Responses:
         file = responses_path(source, key)
-        return read_responses(file) if file.exists() else responses_in(store, key)
+        return read_responses(file) if file.exists() else load_responses(store, key)
 
-    loaded = load(source)
+    loaded = load_records(source)
     for broken in loaded.broken:
         say(f"left out: {broken.path}: {broken.reason}")
     measured = [record for record in loaded.records if record.status == "done"]
@@ -38,10 +38,10 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
     for record in records:
         metrics = all_metrics(record)
-        again = rescore(record, kept, metrics)
+        again = rescore_record(record, kept, metrics)
         oracles = [kept(key) for key in record.lineage["oracle_responses"]]
         values = oracle_values(metrics, oracles)
-        between = floors(metrics, values)
+        between = noise_floors(metrics, values)
         stale = stale_parts(record, metrics, values, again.absent)
         same = again.same and between == record.floors and not stale
         good = good and same
@@ -55,7 +55,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
             scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
             about = {metric.name: metric.to_json() for metric in metrics}
             facts = {**record.facts, "oracle_values": values}
-            write(
+            write_record(
                 replace(
                     record,
                     scores=scored.scores,
@@ -89,7 +89,7 @@ def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Pa
     store = Store(store_root)
 
     def responses_of(record: Record) -> Mapping[str, Responses]:
-        return {key: responses_in(store, key) for key in response_keys(record) if store.find(key) is not None}
+        return {key: load_responses(store, key) for key in response_keys(record) if store.find(key) is not None}
 
-    records = chosen_records(names, source)
-    return publish(records, to, responses_of, force) if records else []
+    records = choose_records(names, source)
+    return write_published(records, to, responses_of, force) if records else []

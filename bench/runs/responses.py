@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.core import distributed
 from bench.core.contracts import Node, Scenario
 from bench.core.errors import UserError
-from bench.core.hashing import digest, file_hash
+from bench.core.hashing import hash_file, hash_json
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.core.versions import MEASURE
 from bench.records.files import read_responses, write_responses
@@ -27,7 +27,7 @@ class Measured:
     node: Node
 
 
-def measured(
+def measure_node(
     checkpoint: Checkpoint, scenario: Scenario, oracles: Sequence[Checkpoint], limit: int | None, work: Work
 ) -> Measured:
     """A checkpoint's responses to the scenario's probes, a node of the store like any other."""
@@ -37,7 +37,7 @@ def measured(
         "kind": "responses",
         "checkpoint": checkpoint.hash,
         "others": {oracle.label: oracle.hash for oracle in oracles if oracle.hash != checkpoint.hash},
-        "probes": digest([hashable(probe) for probe in scenario.probes]),
+        "probes": hash_json([probe_for_key(probe) for probe in scenario.probes]),
         "limit": limit,
         "engine": MEASURE,
         "generation": generation_hash(checkpoint),
@@ -64,7 +64,7 @@ def measured(
     return Measured(read_responses(node.path / RESPONSES_FILE), node)
 
 
-def with_grades(found: Measured, oracles: Sequence[Measured], scenario: Scenario, work: Work) -> Measured:
+def grade_node(found: Measured, oracles: Sequence[Measured], scenario: Scenario, work: Work) -> Measured:
     """The responses with the grades of the scenario's judge, a node of its own; as they are where nothing is judged."""
     from bench.engines.measuring import judges
 
@@ -75,12 +75,12 @@ def with_grades(found: Measured, oracles: Sequence[Measured], scenario: Scenario
         "kind": "judged",
         "responses": found.node.key,
         "oracles": [oracle.node.key for oracle in oracles],
-        "probes": digest([hashable(probe) for probe in probes]),
-        "judges": judges.labels(probes),
+        "probes": hash_json([probe_for_key(probe) for probe in probes]),
+        "judges": judges.judge_labels(probes),
     }
 
     def make(folder: Path) -> Json:
-        grades = judges.judged(found.responses, [oracle.responses for oracle in oracles], probes)
+        grades = judges.add_grades(found.responses, [oracle.responses for oracle in oracles], probes)
         write_responses(grades, folder / RESPONSES_FILE)
         return {}
 
@@ -101,11 +101,11 @@ def judge_facts(
 
     if not judges.judge_probes(scenario.probes):
         return {}
-    before = measured(target, scenario, oracles, limit, work)
-    return {"judge": judges.calibrated(before.responses, asked[0].responses, scenario.probes)}
+    before = measure_node(target, scenario, oracles, limit, work)
+    return {"judge": judges.calibrate_judge(before.responses, asked[0].responses, scenario.probes)}
 
 
-def hashable(probe: Probe) -> Json:
+def probe_for_key(probe: Probe) -> Json:
     """A probe for the key: without the folder that its data lie in."""
     data = probe.to_json()
     data["options"].pop("data", None)
@@ -115,10 +115,10 @@ def hashable(probe: Probe) -> Json:
 def generation_hash(checkpoint: Checkpoint) -> str:
     """Hash of the generation config, which says where greedy answers stop and isn't part of the weights' hash."""
     file = Path(checkpoint.path) / "generation_config.json"
-    return file_hash(file) if file.exists() else ""
+    return hash_file(file) if file.exists() else ""
 
 
-def responses_in(store: Store, key: str) -> Responses:
+def load_responses(store: Store, key: str) -> Responses:
     """The responses of a node; `UserError` when the store no longer has it."""
     node = store.find(key)
     if node is None:

@@ -7,23 +7,33 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.core import registry
-from bench.core.contracts import Metric, Scenario, Told
+from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
 from bench.core.record import Record, RunSpec
-from bench.core.types import Checkpoint, Json, Request, Validation, bare
-from bench.engines.loaders import sealed
+from bench.core.types import Checkpoint, Json, Request, Validation, without_references
+from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
 from bench.runs.context import Work
-from bench.runs.facts import cost, facts, floors, flops, lineage, merged_provenance, node_of, oracle_values, theta_0
+from bench.runs.facts import (
+    collect_facts,
+    count_flops,
+    describe_theta_0,
+    measure_cost,
+    merged_provenance,
+    node_of,
+    noise_floors,
+    oracle_values,
+    trace_lineage,
+)
 from bench.runs.method_context import Ledger, for_method
-from bench.runs.responses import judge_facts, measured, with_grades
-from bench.runs.setting import Paths, make_task, setting_of
+from bench.runs.responses import grade_node, judge_facts, measure_node
+from bench.runs.setting import Paths, build_setting, task_of_spec
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
-    scenario: Scenario = make_task(spec).prepare(work, setting_of(spec, paths))
+    scenario: Scenario = task_of_spec(spec).prepare(work, build_setting(spec, paths))
     scenario = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
     probes = [probe for probe in scenario.probes if not (spec.lean and probe.kind in LEFT_OUT)]
     kept = tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds)
@@ -59,7 +69,7 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
-    own = list(make_task(record.spec).metrics())
+    own = list(task_of_spec(record.spec).metrics())
     plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
     own += [metric for metric in plugged if metric.name in record.metrics]
     asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()
@@ -92,16 +102,16 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
         own = [node for node in work.nodes.values() if str(node.path) == result.path]
         ledger.see(*scenario.retain)
-    asked = [measured(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
-    others = [with_grades(oracle, asked, scenario, work) for oracle in asked]
-    found = with_grades(measured(result, scenario, oracles, spec.limit, work), asked, scenario, work)
+    asked = [measure_node(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
+    others = [grade_node(oracle, asked, scenario, work) for oracle in asked]
+    found = grade_node(measure_node(result, scenario, oracles, spec.limit, work), asked, scenario, work)
     against = [other.responses for other in others]
     scored = score_all(scenario.metrics, found.responses, against)
     values = oracle_values(scenario.metrics, against)
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
-    about = facts(spec, scenario, ledger, work) | theta_0(scenario, target, ledger) | judged
-    past = lineage(scenario, target, oracles, ledger, work)
-    spent = cost(own, found, work, estimate) | flops(own, scenario, target, work)
+    about = collect_facts(spec, scenario, ledger, work) | describe_theta_0(scenario, target, ledger) | judged
+    past = trace_lineage(scenario, target, oracles, ledger, work)
+    spent = measure_cost(own, found, work, estimate) | count_flops(own, scenario, target, work)
     return Record(
         spec=spec,
         status="done",
@@ -109,7 +119,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         scores=scored.scores,
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
-        floors=floors(scenario.metrics, values),
+        floors=noise_floors(scenario.metrics, values),
         facts=about | {"oracle_values": values},
         lineage=past
         | {
@@ -141,16 +151,16 @@ def unlearn(
     ledger: Ledger,
 ) -> Checkpoint:
     """Apply the steps in order, each method seeing its `Request` and nothing else; from the target or `RunSpec.start`."""
-    result = begin(spec, scenario, ledger) if spec.start else target
+    result = start_checkpoint(spec, scenario, ledger) if spec.start else target
     for step in spec.steps:
-        component = registry.load("methods", step.method)
+        component = registry.load_component("methods", step.method)
         is_oracle = step.method == "retrain"
         request = request_for(component.needs, scenario, result)
         if is_oracle and oracles:
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
-        with sealed([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
+        with seal([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
             result = component(**step.params).unlearn(request, for_method(work, ledger))
         ledger.read(result)
     return result
@@ -163,25 +173,27 @@ def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) ->
         raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
     if "instructions" in needs and not scenario.instructions:
         raise Unmet("it needs rows of instructions, and this task has none")
-    told = scenario.told or Told(scenario.forget, scenario.retain)
+    told = scenario.told or MislabelledRows(scenario.forget, scenario.retain)
     held = scenario.validation
     return Request(
         target=start,
-        forget=bare(told.forget),
-        retain=bare(told.retain) if "retain" in needs else (),
-        validation=Validation(bare(held.forget), bare(held.retain), bare(held.utility)),
+        forget=without_references(told.forget),
+        retain=without_references(told.retain) if "retain" in needs else (),
+        validation=Validation(
+            without_references(held.forget), without_references(held.retain), without_references(held.utility)
+        ),
         history=history,
-        instructions=bare(scenario.instructions) if "instructions" in needs else (),
+        instructions=without_references(scenario.instructions) if "instructions" in needs else (),
     )
 
 
-def begin(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
+def start_checkpoint(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
     """The checkpoint of the history that a run begins at in the target's place."""
-    from bench.assets.history import choose
+    from bench.assets.history import choose_moment
 
     if scenario.history is None:
         raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
-    moment = choose(scenario.history(), spec.start)
+    moment = choose_moment(scenario.history(), spec.start)
     ledger.past |= {moment.checkpoint.hash}
     ledger.read(moment.checkpoint)
     return moment.checkpoint

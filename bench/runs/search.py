@@ -16,7 +16,7 @@ from bench.core.settings import Preset, settings_file, write_preset
 from bench.core.types import Json
 from bench.runs.asked import Asked
 from bench.runs.jobs import Job, WorkerConfig
-from bench.runs.launch import carry_out, fitting
+from bench.runs.launch import carry_out, check_fits
 from bench.runs.plan import Plan, make_plan
 from bench.runs.validate import is_current, row_file
 
@@ -30,7 +30,7 @@ def tune_command(asked: Asked, machine: Machine, write: bool = False) -> bool:
     With ``write`` what the rule chose becomes the methods' preset of the place (`bench.core.settings`).
     """
     problems = (*asked.problems, *machine.problems(), *tune_problems(asked, write))
-    plan = fitting(make_plan(replace(asked, problems=problems), machine))
+    plan = check_fits(make_plan(replace(asked, problems=problems), machine))
     searches, out = searches_of(plan, asked), machine.out
     todo = [job for search in searches for job in search.jobs if not is_current(out, job)]
     total = sum(len(search.jobs) for search in searches)
@@ -75,7 +75,7 @@ def tune_problems(asked: Asked, write: bool = False) -> list[str]:
     found = [f"tune searches a method's own grid: leave out '@' in {name}." for name in asked.methods if "@" in name]
     own = [text for text in asked.sets if not text.startswith(f"{asked.task}.")]
     found += [f"tune searches a method's own grid: leave out --set {text}." for text in own]
-    there = asked.tier in registry.table("tasks").get(asked.task, {})
+    there = asked.tier in registry.components("tasks").get(asked.task, {})
     if write and there and (other := registry.load_task(asked.task, asked.tier).presets_of):
         found.append(f"--write: methods take their presets of {other} on {asked.task}; leave it out.")
     if reported := sorted(set(asked.seeds) & set(REPORTED)):
@@ -96,7 +96,7 @@ def searches_of(plan: Plan, asked: Asked) -> list[Search]:
     for method in (name for name in methods if name != "retrain"):
         steps = tuple(selection.steps_for(method, place))
         if not steps:
-            file = settings_file(registry.load("methods", method))
+            file = settings_file(registry.load_component("methods", method))
             raise UserError(
                 f"{method} has no settings to try for {place}: add them to its `space`, as a box of [{place}] in "
                 f"{file.parent.name}/{file.name}."
@@ -116,8 +116,8 @@ def write_search(search: Search, out: Path) -> str:
 
     found = [json.loads(row_file(out, job.spec).read_text()) for job in search.jobs]
     n = len(search.seeds)
-    outcomes = [selection.average(found[i : i + n]) for i in range(0, len(found), n)]
-    chosen = selection.report(
+    outcomes = [selection.average_rows(found[i : i + n]) for i in range(0, len(found), n)]
+    chosen = selection.search_record(
         search.place, search.method, search.seeds, outcomes, provenance_of_all([row["provenance"] for row in found])
     )
     file = search.record(out)
@@ -132,7 +132,7 @@ def write_search(search: Search, out: Path) -> str:
 
 def chosen_preset(record: Json) -> Preset:
     """What a search chose as a preset: the parameters that aren't the method's defaults, with the record as their source."""
-    known = registry.defaults(registry.load("methods", record["method"]))
+    known = registry.default_params(registry.load_component("methods", record["method"]))
     params = {name: value for name, value in record["params"].items() if value != known[name]}
     remark = " (edge of its grid)" if record["edges"] else ""
     return Preset(params, f"bench tune, results/tune/{record['place']}-{record['method']}.json{remark}")
@@ -140,16 +140,16 @@ def chosen_preset(record: Json) -> Preset:
 
 def write_choice(record: Json) -> str:
     """Make what a search chose the method's preset of the place, and say where that stands."""
-    kind, preset = registry.load("methods", record["method"]), chosen_preset(record)
+    kind, preset = registry.load_component("methods", record["method"]), chosen_preset(record)
     file = write_preset(kind, record["place"], preset.params, preset.source)
     return f"{record['place']} {record['method']}: the preset of that place now, in {file.parent.name}/{file.name}"
 
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
     """This process's provenance, which built the grid; dirty when a run's is, and every commit that took part."""
-    from bench.core.provenance import provenance
+    from bench.core.provenance import get_provenance
 
-    here = provenance()
+    here = get_provenance()
     commits = sorted({str(here["commit"]), *(commit for row in made for commit in row["commits"])})
     dirty = here["dirty"] is not False or any(row["dirty"] for row in made)
     return {**made[0], "commit": here["commit"], "dirty": dirty, "commits": commits}

@@ -84,13 +84,13 @@ class Choice:
     """Parameters whose chosen value is at the end of what was tried with the others alike."""
 
 
-def grid(component: Any, place: str, base: Mapping[str, Any]) -> list[dict[str, Any]]:
+def search_grid(component: Any, place: str, base: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every setting of the method's search space for ``place`` (``lab-tofu``), laid over ``base``, in order."""
     space = component.space.get(place) or component.space.get(place.split("-")[0]) or ()
     return [{**base, **setting} for setting in space]
 
 
-def choose(outcomes: Sequence[Outcome]) -> Choice:
+def choose_setting(outcomes: Sequence[Outcome]) -> Choice:
     """Apply the rule."""
     forgotten = [i for i, outcome in enumerate(outcomes) if outcome.excess <= 0]
     if forgotten:
@@ -98,10 +98,10 @@ def choose(outcomes: Sequence[Outcome]) -> Choice:
     else:
         index = min(range(len(outcomes)), key=lambda i: (outcomes[i].excess, i))
     tied = sum(outcomes[i].utility == outcomes[index].utility for i in forgotten)
-    return Choice(index, bool(forgotten), tied, edges(outcomes, index))
+    return Choice(index, bool(forgotten), tied, params_at_edge(outcomes, index))
 
 
-def edges(outcomes: Sequence[Outcome], index: int) -> tuple[str, ...]:
+def params_at_edge(outcomes: Sequence[Outcome], index: int) -> tuple[str, ...]:
     """Numeric parameters whose chosen value is the smallest or the largest among the settings alike in all others."""
     chosen, found = outcomes[index].params, []
     for name, value in chosen.items():
@@ -153,7 +153,7 @@ def question_score(by_template: Mapping[str, float]) -> float:
     return fmean(asked or by_template.values())
 
 
-def average(rows: Sequence[Json]) -> Outcome:
+def average_rows(rows: Sequence[Json]) -> Outcome:
     """One setting's rows of several seeds as one outcome."""
     kinds = rows[0]["forget"]
     return Outcome(
@@ -167,9 +167,9 @@ def average(rows: Sequence[Json]) -> Outcome:
     )
 
 
-def report(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Outcome], provenance: Json) -> Json:
+def search_record(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Outcome], provenance: Json) -> Json:
     """The record of a search: rule, budget, every setting with its scores, and the choice."""
-    choice = choose(outcomes)
+    choice = choose_setting(outcomes)
     return {
         "schema": 1,
         "kind": "tune",
@@ -191,5 +191,5 @@ def report(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Out
 
 def steps_for(method: str, place: str) -> list[Step]:
     """Every setting of a method's grid as a step."""
-    component = registry.load("methods", method)
-    return [Step(method, params) for params in grid(component, place, registry.defaults(component))]
+    component = registry.load_component("methods", method)
+    return [Step(method, params) for params in search_grid(component, place, registry.default_params(component))]

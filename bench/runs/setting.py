@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 from bench.core.errors import UserError
 from bench.core.record import RunSpec
 from bench.core.types import Checkpoint, Json
@@ -23,7 +23,7 @@ class Paths:
     lm_eval: str = ""
     """Folder with offline copies of lm-eval's data; empty: the hub."""
     history: str = ""
-    """File or folder with the model's past (`bench.assets.history_file.load`); empty: the model alone."""
+    """File or folder with the model's past (`bench.assets.history_file.load_history`); empty: the model alone."""
     target: str = ""
     """Folder of a target that was trained elsewhere; empty: the task trains it."""
     oracles: tuple[str, ...] = ()
@@ -43,19 +43,19 @@ class Paths:
         return list(filter(None, (self.model, self.data, self.lm_eval, self.history, self.target, *self.oracles)))
 
 
-def make_task(spec: RunSpec) -> Any:
+def task_of_spec(spec: RunSpec) -> Any:
     """The task of a spec with its parameters."""
     return registry.load_task(spec.task, spec.tier)(**spec.task_params)
 
 
-def setting_of(spec: RunSpec, paths: Paths) -> Setting:
+def build_setting(spec: RunSpec, paths: Paths) -> TaskInputs:
     """The tier and the outside world of a spec."""
     dtype = spec.compute.dtype
 
     def outside(folder: str, name: str) -> Checkpoint:
         return Checkpoint(folder, spec.hashes[name], dtype=dtype, label=name)
 
-    return Setting(
+    return TaskInputs(
         spec.tier,
         paths.model,
         spec.hashes.get("model", ""),

@@ -27,7 +27,7 @@ from bench.core import distributed
 from bench.core.contracts import Node
 from bench.core.errors import Busy
 from bench.core.files import write_text
-from bench.core.hashing import digest, file_hash
+from bench.core.hashing import hash_file, hash_json
 from bench.core.types import Json
 
 HEARTBEAT_SECONDS = 5.0
@@ -61,7 +61,7 @@ class NodeRequest:
     @property
     def key(self) -> str:
         """The name of its folder."""
-        return digest(self.fields)[:32]
+        return hash_json(self.fields)[:32]
 
 
 class Store:
@@ -128,7 +128,7 @@ class Store:
         if shared:
             node, built = build_together(here, make)
         else:
-            node, built = distributed.from_first(lambda: self.build_alone(here, make))
+            node, built = distributed.call_on_first(lambda: self.build_alone(here, make))
         self.checked[asked.key] = node
         return node, built
 
@@ -146,7 +146,7 @@ class Store:
         def look() -> bool:
             return self.find(key) is not None
 
-        return look() if self.alone else distributed.from_first(look)
+        return look() if self.alone else distributed.call_on_first(look)
 
     def if_published(self, ask: Callable[[], T]) -> T | None:
         """The answer of ``ask`` where every node that it needs is there; None where one would have to be built."""
@@ -248,8 +248,8 @@ class Store:
         """Hold the node's lease, with a heartbeat; yields whether it was to be had."""
         path = self.root / "leases" / f"{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        owner = me()
-        if not take(path, owner):
+        owner = this_owner()
+        if not take_lease(path, owner):
             yield False
             return
         self.sweep(key)
@@ -261,7 +261,7 @@ class Store:
         finally:
             stop.set()
             beat.join()
-            with guarded(path.parent):
+            with lease_guard(path.parent):
                 if read_owner(path) == owner:
                     path.unlink(missing_ok=True)
 
@@ -278,14 +278,14 @@ def build_together(here: Building, make: Make) -> tuple[Node, bool]:
     """A node that every process has a part in; the first one says in which folder, if it is to be made at all."""
 
     def led(folder: Path) -> Json | None:
-        distributed.from_first(lambda: folder)
-        return distributed.together(lambda: make(folder))
+        distributed.call_on_first(lambda: folder)
+        return distributed.call_on_all(lambda: make(folder))
 
-    said: Any = distributed.from_first(lambda: here(led))
+    said: Any = distributed.call_on_first(lambda: here(led))
     if isinstance(said, Path):  # heard by the others alone
         with suppress(Exception):  # the first process has it as well, and says it to all
-            distributed.together(lambda: make(said))
-        said = distributed.from_first(lambda: here(led))
+            distributed.call_on_all(lambda: make(said))
+        said = distributed.call_on_first(lambda: here(led))
     node, built = said
     return node, built
 
@@ -314,23 +314,28 @@ def content_hash(folder: Path) -> str:
 def node_content_hash(folder: Path, leave_out: str = "") -> str:
     """sha256 over the sorted names and the hashes of everything in a node's ``folder``, level by level.
 
-    `bench.core.hashing.tree_hash` is another one: over the relative names of all files.
+    `bench.core.hashing.hash_tree` is another one: over the relative names of all files.
     """
     entries = sorted(path for path in folder.iterdir() if path.name != leave_out)
-    return digest([[path.name, node_content_hash(path) if path.is_dir() else file_hash(path)] for path in entries])
+    return hash_json([[path.name, node_content_hash(path) if path.is_dir() else hash_file(path)] for path in entries])
 
 
-def me() -> Json:
+def this_owner() -> Json:
     """Who this process is; the nonce tells apart two leases of the same process."""
-    return {"host": here(), "pid": os.getpid(), "started": started(os.getpid()), "nonce": uuid.uuid4().hex}
+    return {
+        "host": this_process_space(),
+        "pid": os.getpid(),
+        "started": process_start_ticks(os.getpid()),
+        "nonce": uuid.uuid4().hex,
+    }
 
 
-def here() -> str:
+def this_process_space() -> str:
     """Where process numbers mean the same: this machine and, in a container, its own table of processes."""
     return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
 
 
-def started(pid: int) -> int:
+def process_start_ticks(pid: int) -> int:
     """When a process of this machine began, in clock ticks since boot; 0: it has gone.
 
     It tells the old owner from a new process of the same number; ticks don't move when the clock is set.
@@ -343,7 +348,7 @@ def started(pid: int) -> int:
 
 
 @contextmanager
-def guarded(leases: Path) -> Iterator[None]:
+def lease_guard(leases: Path) -> Iterator[None]:
     """One process at a time looks at a lease and replaces it: a lock that goes when its process does."""
     with (leases / ".guard").open("a") as file:
         with suppress(OSError):  # a file system without locks: at worst two do the same work
@@ -351,9 +356,9 @@ def guarded(leases: Path) -> Iterator[None]:
         yield
 
 
-def take(path: Path, owner: Json) -> bool:
+def take_lease(path: Path, owner: Json) -> bool:
     """Create the lease file if nobody alive has it."""
-    with guarded(path.parent):
+    with lease_guard(path.parent):
         holder = read_owner(path)
         if holder is not None and not is_dead(path, holder):
             return False
@@ -368,8 +373,8 @@ def take(path: Path, owner: Json) -> bool:
 
 def is_dead(path: Path, owner: Json) -> bool:
     """Whether the owner of a lease has gone: its process has, or its heartbeat has stopped."""
-    if owner["host"] == here():
-        return bool(started(owner["pid"]) != owner["started"])
+    if owner["host"] == this_process_space():
+        return bool(process_start_ticks(owner["pid"]) != owner["started"])
     try:
         return time.time() - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.core.machine import duration, gigabytes
-from bench.records.files import load
-from bench.records.tables import Row
+from bench.core.machine import format_bytes, format_duration
+from bench.records.files import load_records
+from bench.records.tables import TableRow
 from bench.runs.estimate import room_of
 from bench.runs.plan import Entry, Plan
 from bench.runs.store import Store
@@ -18,14 +18,14 @@ def print_table(plan: Plan, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.records.leaderboard import arrow
-    from bench.records.markdown import number
-    from bench.records.tables import build
+    from bench.records.leaderboard import goal_arrow
+    from bench.records.markdown import format_number
+    from bench.records.tables import build_sections
 
     keys = {entry.spec.key for entry in plan.entries}
     console = Console(highlight=False)
-    for section in build([record for record in load(out).records if record.spec.key in keys]):
-        scores = [f"{column.name} {arrow(column.goal)}" for column in section.headline]
+    for section in build_sections([record for record in load_records(out).records if record.spec.key in keys]):
+        scores = [f"{column.name} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
         console.print(f"{section.label}, mean over seeds", style="italic")
         for rows in side_by_side(section.rows, room):
@@ -35,13 +35,13 @@ def print_table(plan: Plan, out: Path) -> None:
                 table.add_column(row.name, justify="right", overflow="fold")
             for column, score in zip(section.headline, scores, strict=True):
                 cells = [row.cells.get(column.name) for row in rows]
-                table.add_row(score, *("-" if cell is None else number(cell.mean) for cell in cells))
+                table.add_row(score, *("-" if cell is None else format_number(cell.mean) for cell in cells))
             console.print(table)
 
 
-def side_by_side(rows: Sequence[Row], room: int) -> list[list[Row]]:
+def side_by_side(rows: Sequence[TableRow], room: int) -> list[list[TableRow]]:
     """The rows in as many tables as it takes for their names to stand in ``room`` columns of text."""
-    tables: list[list[Row]] = [[]]
+    tables: list[list[TableRow]] = [[]]
     left = room
     for row in rows:
         wide = max(len(row.name), 7) + 3
@@ -66,7 +66,7 @@ def show_plan(plan: Plan) -> None:
         table.add_row(*row)
     console.print(table)
     if plan.todo:
-        for line in summary(plan):
+        for line in summarise_plan(plan):
             console.print(line)
     if plan.fetch:
         console.print("not fetched yet:")
@@ -74,28 +74,28 @@ def show_plan(plan: Plan) -> None:
             console.print(f"  {command}", soft_wrap=True)
 
 
-def summary(plan: Plan) -> Iterator[str]:
+def summarise_plan(plan: Plan) -> Iterator[str]:
     """Time, memory and disk of a plan, a line each."""
     is_here = all(entry.spec.tier == "lab" or entry.spec.hashes.get("model") for entry in plan.entries)
     if plan.size is None and not is_here:
         yield "how long and how much memory: nobody here knows before the model is fetched"
         return
     machine, workers = plan.machine, plan.machine.workers
-    shared = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.stages.items())
+    shared = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in plan.stages.items())
     yield f"shared by each seed, where not cached: {shared or 'nothing'}"
     rate = "; the GPU's speed is a guess" if machine.device != "cpu" and plan.guessed else ""
     yield (
-        f"expected at most {duration(plan.seconds(workers))} with {workers} worker(s), "
-        f"{gigabytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
+        f"expected at most {format_duration(plan.seconds(workers))} with {workers} worker(s), "
+        f"{format_bytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
     )
     if plan.size is None:
         return
     room = room_of(plan.compute, machine, plan.size, Store(machine.store))
-    parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in plan.size.parts(plan.compute, machine).items())
-    has = f"{room.where} has {gigabytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
+    parts = ", ".join(f"{what} {format_bytes(size)}" for what, size in plan.size.parts(plan.compute, machine).items())
+    has = f"{room.where} has {format_bytes(room.memory)}" if room.memory else f"{room.where} says not how much it has"
     yield f"memory: {parts}; {has}"
-    disk = gigabytes(plan.size.disk(plan.compute, machine))
-    yield f"disk: at most {disk} of checkpoints, {gigabytes(room.disk)} are free"
+    disk = format_bytes(plan.size.disk(plan.compute, machine))
+    yield f"disk: at most {disk} of checkpoints, {format_bytes(room.disk)} are free"
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
@@ -108,7 +108,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
             method,
             ",".join(str(entry.spec.seed) for entry in entries),
             status,
-            duration(sum(entry.seconds for entry in entries)) if status == "run" else "",
+            format_duration(sum(entry.seconds for entry in entries)) if status == "run" else "",
             reason,
         )
         for (method, status, reason), entries in groups.items()

@@ -16,7 +16,7 @@ from bench.runs.context import Work
 from bench.runs.facts import merged_provenance
 from bench.runs.jobs import Job
 from bench.runs.method_context import Ledger
-from bench.runs.responses import measured
+from bench.runs.responses import measure_node
 from bench.runs.runner import prepare, unlearn
 from bench.runs.setting import Paths
 
@@ -37,7 +37,7 @@ def row_versions(spec: RunSpec) -> Json:
     from bench.core import versions
     from bench.runs import selection
 
-    method = registry.load("methods", spec.steps[-1].method)
+    method = registry.load_component("methods", spec.steps[-1].method)
     return {
         "rule": selection.VERSION,
         "method": method.version,
@@ -45,7 +45,7 @@ def row_versions(spec: RunSpec) -> Json:
     }
 
 
-def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
+def validate_setting(spec: RunSpec, paths: Paths, work: Work) -> Json:
     """One setting of a search: unlearn and ask the validation rows. No oracle is built, so none can take part."""
     from bench.runs import selection
 
@@ -72,7 +72,7 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
         "retain": selection.question_score(scores["retain"]),
         "world": selection.question_score(scores["utility"]),
         "fine": selection.mean_log_prob(asked, scenario.validation),
-        "signals": signals(asked, scenario, work),
+        "signals": tuning_signals(asked, scenario, work),
         "seconds": round(seconds, 2),
         "provenance": merged_provenance(work),
     }
@@ -81,10 +81,10 @@ def validate(spec: RunSpec, paths: Paths, work: Work) -> Json:
 def ask_validation(checkpoint: Checkpoint, scenario: Scenario, sides: Sequence[str], work: Work) -> Responses:
     """A checkpoint's responses to the validation rows of some sides."""
     probes = [Probe(f"validation_{side}", scenario.asks, getattr(scenario.validation, side)) for side in sides]
-    return measured(checkpoint, replace(scenario, probes=tuple(probes)), (), None, work).responses
+    return measure_node(checkpoint, replace(scenario, probes=tuple(probes)), (), None, work).responses
 
 
-def signals(found: Responses, scenario: Scenario, work: Work) -> Json:
+def tuning_signals(found: Responses, scenario: Scenario, work: Work) -> Json:
     """Mean losses and their AUC, for other rules than `bench.runs.selection`'s; without the oracle.
 
     ``forget_loss`` and ``theta_0_forget_loss``: of the forget validation rows under the model and under the last

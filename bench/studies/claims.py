@@ -16,17 +16,16 @@ from typing import Any
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
 from bench.core.types import Json
-from bench.records.files import load
-from bench.records.markdown import markdown_table, number
-from bench.records.tables import Row, Section, beats, build
+from bench.records.files import load_records
+from bench.records.markdown import format_number, markdown_table
+from bench.records.tables import Section, TableRow, beats, build_sections
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
 from bench.studies.ablations.base import Finding, Study, lines_of
-from bench.studies.ablations.experiment import load as load_experiments
+from bench.studies.ablations.experiment import load_experiments
 from bench.studies.ablations.past import FIXED
 from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
-from bench.studies.ablations.study import derived
-from bench.studies.ablations.study import load as load_studies
+from bench.studies.ablations.study import load_studies, with_derived_findings
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10
@@ -78,7 +77,7 @@ class Claim:
 MISSING = Verdict(UNKNOWN, "no published records")
 
 
-def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
+def judge_on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
     """A judge of one ablation's study on tofu; where that isn't published, nothing was measured."""
 
     def judged(evidence: Evidence) -> Verdict:
@@ -88,18 +87,18 @@ def on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence]
     return judged
 
 
-def span(found: Sequence[float] | Mapping[int, float]) -> str:
+def mean_with_range(found: Sequence[float] | Mapping[int, float]) -> str:
     """Mean (smallest–largest) of values, or of values by seed."""
     values = list(found.values()) if isinstance(found, Mapping) else found
-    return f"{number(fmean(values))} ({number(min(values))}–{number(max(values))})"
+    return f"{format_number(fmean(values))} ({format_number(min(values))}–{format_number(max(values))})"
 
 
-def grade(wholly: bool, partly: bool) -> str:
+def grade_claim(wholly: bool, partly: bool) -> str:
     """The verdict's word for a condition that is met wholly, partly or not."""
     return HOLDS if wholly else PART if partly else NOT
 
 
-def verdict_of(statuses: Sequence[str], said: str) -> Verdict:
+def combine_verdicts(statuses: Sequence[str], said: str) -> Verdict:
     """One verdict of several tasks: all alike, or in part; not measured where there is none."""
     if not statuses:
         return MISSING
@@ -107,15 +106,15 @@ def verdict_of(statuses: Sequence[str], said: str) -> Verdict:
     return Verdict(statuses[0] if alike else PART, said)
 
 
-def by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
+def score_by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
     """A score by seed."""
     return {f.seed: value for f in findings if (value := f.score(score)) is not None}
 
 
-def by_coordinate(study: Study, column: str, score: str, series: str = "") -> dict[Any, dict[int, float]]:
+def scores_by_coordinate(study: Study, column: str, score: str, series: str = "") -> dict[Any, dict[int, float]]:
     """A score by seed at each value of a column, in the study's order; with ``series`` of that line alone."""
     lines = [line for line in lines_of(study) if column in line.at and series in ("", line.at.get("series"))]
-    return {line.at[column]: by_seed(line.findings, score) for line in lines}
+    return {line.at[column]: score_by_seed(line.findings, score) for line in lines}
 
 
 FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
@@ -126,17 +125,17 @@ NETWORKS = {"digits": "test_accuracy", "graph": "test_accuracy"}
 """The utility of the tasks beyond language models."""
 
 
-def far_checkpoints(evidence: Evidence) -> Verdict:
+def judge_far_checkpoints(evidence: Evidence) -> Verdict:
     """The oldest checkpoint from which MSA forgets as well, and keeps as much, as from the last one."""
     studies = {task: evidence.studies.get(("distance", task)) for task in ("tofu", "restor")}
-    found = [reach(study, task) for task, study in studies.items() if study]
-    return verdict_of([each.status for each in found], "; ".join(each.number for each in found))
+    found = [judge_reach(study, task) for task, study in studies.items() if study]
+    return combine_verdicts([each.status for each in found], "; ".join(each.number for each in found))
 
 
-def reach(study: Study, task: str) -> Verdict:
+def judge_reach(study: Study, task: str) -> Verdict:
     """How far back on one task, from the last checkpoint as long as every seed is good."""
-    known, best = (by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
-    forget, utility = (by_coordinate(study, "age", scores[task], FIXED) for scores in (FORGET, UTILITY))
+    known, best = (score_by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
+    forget, utility = (scores_by_coordinate(study, "age", scores[task], FIXED) for scores in (FORGET, UTILITY))
     ages = sorted(forget, reverse=True)
     kept = utility[ages[0]]
 
@@ -152,17 +151,18 @@ def reach(study: Study, task: str) -> Verdict:
     oldest = good[-1]
     whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
     return Verdict(
-        grade(oldest <= 0.5 and whole, oldest < 1),
-        f"{task}: back to {oldest:.0%} of pretraining (utility {span(utility[oldest])}, from the last one {span(kept)}, "
-        f"oracle {span(best)})",
+        grade_claim(oldest <= 0.5 and whole, oldest < 1),
+        f"{task}: back to {oldest:.0%} of pretraining (utility {mean_with_range(utility[oldest])}, "
+        f"from the last one {mean_with_range(kept)}, "
+        f"oracle {mean_with_range(best)})",
     )
 
 
-def frequency(study: Study) -> Verdict:
+def judge_frequency(study: Study) -> Verdict:
     """Whether a quarter of the checkpoints is as good as all of them."""
     values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
     floors = {f.seed: f.record.floors["kl_forget"] for f in study.framing("oracle")}
-    first = {score: by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
+    first = {score: score_by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
     told, good = [], []
     for every in (10, 20):
         worse, lost = [], []  # of each place and seed, against that seed's newest checkpoint
@@ -173,16 +173,17 @@ def frequency(study: Study) -> Verdict:
             lost.append(first["retain_accuracy"][finding.seed] - kept)
         good.append(max(worse) <= 0 and max(lost) <= KEPT)
         told.append(
-            f"every {every}th: retain accuracy lost {span(lost)}, KL on forget beyond the newest's and the floor {span(worse)}"
+            f"every {every}th: retain accuracy lost {mean_with_range(lost)}, "
+            f"KL on forget beyond the newest's and the floor {mean_with_range(worse)}"
         )
     return Verdict(
-        grade(all(good), any(good)),
+        grade_claim(all(good), any(good)),
         f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
         "third of the checkpoints is nearly one model, as the learning rate falls to 0",
     )
 
 
-def against(baseline: str) -> Callable[[Evidence], Verdict]:
+def judge_against(baseline: str) -> Callable[[Evidence], Verdict]:
     """Whether MSA beats a baseline: nearer the goal on every seed and by more than the noise floor, score by score."""
 
     def judge(evidence: Evidence) -> Verdict:
@@ -191,35 +192,35 @@ def against(baseline: str) -> Callable[[Evidence], Verdict]:
             msa, other = section.row("msa"), section.row(baseline)
             if msa is None or other is None:
                 continue
-            won, lost = outcome(section, msa, other)
-            statuses.append(grade(bool(won) and not lost, len(won) > len(lost)))
+            won, lost = scores_won_and_lost(section, msa, other)
+            statuses.append(grade_claim(bool(won) and not lost, len(won) > len(lost)))
             told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
-        return verdict_of(statuses, "; ".join(told))
+        return combine_verdicts(statuses, "; ".join(told))
 
     return judge
 
 
-def outcome(section: Section, one: Row, other: Row) -> tuple[list[str], list[str]]:
+def scores_won_and_lost(section: Section, one: TableRow, other: TableRow) -> tuple[list[str], list[str]]:
     """The headline scores on which ``one`` beats ``other``, and on which it is beaten, with both means, its own first."""
     won, lost = [], []
     for column in section.headline:
         a, b = one.cells.get(column.name), other.cells.get(column.name)
         floor = section.floors.get(column.name)
         if a and b and floor:
-            said = f"{column.name} ({number(a.mean)} against {number(b.mean)})"
+            said = f"{column.name} ({format_number(a.mean)} against {format_number(b.mean)})"
             won += [said] if beats(a, b, floor.mean) else []
             lost += [said] if beats(b, a, floor.mean) else []
     return won, lost
 
 
-def recovery(evidence: Evidence) -> Verdict:
+def judge_recovery(evidence: Evidence) -> Verdict:
     """The share of the corruption that MSA undoes, and whether anything else undoes as much."""
     section = evidence.sections.get("restor")
     if section is None or section.row("msa") is None:
         return MISSING
     score = "restor_accuracy_corrupted"
 
-    def undone(row: Row | None) -> dict[int, float]:
+    def undone(row: TableRow | None) -> dict[int, float]:
         target, oracle = section.row("target"), section.row("retrain")
         assert row is not None and target is not None and oracle is not None
         low, high, mine = (r.cells[score].by_seed for r in (target, oracle, row))
@@ -229,11 +230,11 @@ def recovery(evidence: Evidence) -> Verdict:
     others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
     best = max(others, key=lambda name: fmean(others[name].values()))
     ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
-    said = f"restor: MSA undoes {span(msa)} of the damage, the best baseline ({best}) {span(others[best])}"
-    return Verdict(grade(min(msa.values()) >= 0.5 and ahead, ahead), said)
+    said = f"restor: MSA undoes {mean_with_range(msa)} of the damage, the best baseline ({best}) {mean_with_range(others[best])}"
+    return Verdict(grade_claim(min(msa.values()) >= 0.5 and ahead, ahead), said)
 
 
-def utility(evidence: Evidence) -> Verdict:
+def judge_utility(evidence: Evidence) -> Verdict:
     """What MSA loses of the oracle's utility, score by score."""
     told, kept = [], []
     for task, section in evidence.texts.items():
@@ -243,42 +244,42 @@ def utility(evidence: Evidence) -> Verdict:
         for name in section.utility:
             mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
             kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
-            told.append(f"{task} {name} {span(mine)}, oracle {number(fmean(best.values()))}")
-    return Verdict(grade(all(kept), any(kept)), "; ".join(told)) if told else MISSING
+            told.append(f"{task} {name} {mean_with_range(mine)}, oracle {format_number(fmean(best.values()))}")
+    return Verdict(grade_claim(all(kept), any(kept)), "; ".join(told)) if told else MISSING
 
 
-def just_before(study: Study) -> Verdict:
+def judge_just_before(study: Study) -> Verdict:
     """Whether the last checkpoint before exposure is better than those taken during it."""
     told, statuses = [], []
     for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
         floor = fmean(f.record.floors[score] for f in study.framing("oracle"))
-        values = by_coordinate(study, "steps after", score)
+        values = scores_by_coordinate(study, "steps after", score)
         first, during = values[0], {at: found for at, found in values.items() if at > 0}
         gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
         ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
-        statuses.append(grade(all(ahead), all(fmean(each) > floor for each in gains.values())))
+        statuses.append(grade_claim(all(ahead), all(fmean(each) > floor for each in gains.values())))
         best = min(gains, key=lambda at: fmean(gains[at]))
         told.append(
-            f"{score} {span(first)} from the last checkpoint before exposure, "
-            f"{span(during[best])} from the best during it ({best} steps in); noise floor {floor:.3f}"
+            f"{score} {mean_with_range(first)} from the last checkpoint before exposure, "
+            f"{mean_with_range(during[best])} from the best during it ({best} steps in); noise floor {floor:.3f}"
         )
-    return verdict_of(statuses, f"tofu: {'; '.join(told)}")
+    return combine_verdicts(statuses, f"tofu: {'; '.join(told)}")
 
 
-def the_vector(study: Study) -> Verdict:
+def judge_vector(study: Study) -> Verdict:
     """Whether controls forget as the forget vector does."""
-    values = by_coordinate(study, "vector", "forget_accuracy")
+    values = scores_by_coordinate(study, "vector", "forget_accuracy")
     own = values.pop("forget")
     nearest = min(values, key=lambda kind: fmean(values[kind].values()))
     ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
     return Verdict(
-        grade(ahead, False),
-        f"tofu: forget accuracy {span(own)} with the forget vector, {span(values[nearest])} with "
+        grade_claim(ahead, False),
+        f"tofu: forget accuracy {mean_with_range(own)} with the forget vector, {mean_with_range(values[nearest])} with "
         f"the best control ({nearest})",
     )
 
 
-def weights_drift(study: Study) -> Verdict:
+def judge_weights_drift(study: Study) -> Verdict:
     """Whether influence weights of a far checkpoint rank parameters otherwise than those of the last one."""
     ages = sorted({float(f.at["age"]) for f in study.points})
 
@@ -288,46 +289,48 @@ def weights_drift(study: Study) -> Verdict:
     by_age = {age: ranks(age, "last") for age in ages[:-1]}
     each = [by_age[age] for age in by_age]
     falls = all(older < newer for a, b in pairwise(each) for older, newer in zip(a, b, strict=True))
-    said = ", ".join(f"{span(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
+    said = ", ".join(f"{mean_with_range(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
     return Verdict(
-        grade(falls and max(each[0]) < 0.5, falls),
+        grade_claim(falls and max(each[0]) < 0.5, falls),
         f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
-        f"pretraining; with those at theta_D {span(ranks(ages[-1], 'target'))} even from the last one",
+        f"pretraining; with those at theta_D {mean_with_range(ranks(ages[-1], 'target'))} even from the last one",
     )
 
 
-def weights_help(study: Study) -> Verdict:
+def judge_weights_help(study: Study) -> Verdict:
     """Whether weighted MSA beats plain MSA and the shuffled control."""
     last = max(float(f.at["age"]) for f in study.points)
 
     def cell(kind: str) -> dict[int, float]:
-        return by_seed([f for f in study.points if f.at["series"] == kind and f.at["age"] == last], "retain_accuracy")
+        return score_by_seed(
+            [f for f in study.points if f.at["series"] == kind and f.at["age"] == last], "retain_accuracy"
+        )
 
     plain, shuffled = cell("uniform"), cell("shuffled-fisher")
     told, wins = [], []
     for kind, controls in (("fisher", (plain, shuffled)), ("gradient", (plain,))):
         mine = cell(kind)
         wins.append(all(mine[seed] > control[seed] for control in controls for seed in mine))
-        told.append(f"{kind} {span(mine)}")
+        told.append(f"{kind} {mean_with_range(mine)}")
     return Verdict(
-        grade(all(wins), any(wins)),
-        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {span(plain)}, shuffled weights "
-        f"{span(shuffled)}",
+        grade_claim(all(wins), any(wins)),
+        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {mean_with_range(plain)}, shuffled weights "
+        f"{mean_with_range(shuffled)}",
     )
 
 
-def width_helps(study: Study) -> Verdict:
+def judge_width(study: Study) -> Verdict:
     """Whether MSA's loss of retained knowledge shrinks with width."""
-    msa, oracle = (by_coordinate(study, "width", "retain_accuracy", series) for series in ("msa", "oracle"))
+    msa, oracle = (scores_by_coordinate(study, "width", "retain_accuracy", series) for series in ("msa", "oracle"))
     lost = {width: {seed: value - msa[width][seed] for seed, value in oracle[width].items()} for width in sorted(msa)}
     first, *_, last = lost.values()
     shrinks = all(last[seed] < first[seed] for seed in first)
-    said = ", ".join(f"width {width}: {span(values)}" for width, values in lost.items())
+    said = ", ".join(f"width {width}: {mean_with_range(values)}" for width, values in lost.items())
     gone = max(last.values()) <= KEPT
-    return Verdict(grade(shrinks and gone, shrinks), f"tofu, retain accuracy lost against the oracle: {said}")
+    return Verdict(grade_claim(shrinks and gone, shrinks), f"tofu, retain accuracy lost against the oracle: {said}")
 
 
-def like_influence(evidence: Evidence) -> Verdict:
+def judge_sgd_influence(evidence: Evidence) -> Verdict:
     """How near MSA and the exact SGD-influence come to the true difference, in cosine."""
     results = evidence.experiments.get("sgd-influence")
     if not results:
@@ -346,9 +349,11 @@ def like_influence(evidence: Evidence) -> Verdict:
         for mine, theirs in ((msa, exact), (msa_small, exact_small))
     )
     return Verdict(
-        grade(near and near_small, near or near_small),
-        f"cosine with the true difference: MSA {span(msa)}, exact SGD-influence {span(exact)}, a second oracle {span(floor)}; "
-        f"when only {share:.0%} of the forget rows' weight is removed: MSA {span(msa_small)}, exact {span(exact_small)}",
+        grade_claim(near and near_small, near or near_small),
+        f"cosine with the true difference: MSA {mean_with_range(msa)}, exact SGD-influence {mean_with_range(exact)}, "
+        f"a second oracle {mean_with_range(floor)}; "
+        f"when only {share:.0%} of the forget rows' weight is removed: "
+        f"MSA {mean_with_range(msa_small)}, exact {mean_with_range(exact_small)}",
     )
 
 
@@ -361,54 +366,59 @@ ORDERS = (
 """What MSA is compared in, the score by task, and with whom."""
 
 
-def carries_over(evidence: Evidence) -> Verdict:
+def judge_carries_over(evidence: Evidence) -> Verdict:
     """Whether MSA stands to NPO and task arithmetic on the other networks as it does on every task on texts."""
     networks = {task: section for task, section in evidence.sections.items() if task in NETWORKS}
     told, carried = [], []
     for what, scores, baseline in ORDERS:
-        values = {task: [seeds(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()}
+        values = {
+            task: [scores_of_method(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()
+        }
         if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
             return MISSING
-        texts = {task: s for task, s in evidence.texts.items() if seeds(s, scores[task], baseline)}
-        on_texts = {ordering(section, scores[task], baseline) for task, section in texts.items()}
+        texts = {task: s for task, s in evidence.texts.items() if scores_of_method(s, scores[task], baseline)}
+        on_texts = {order_of_msa(section, scores[task], baseline) for task, section in texts.items()}
         common = on_texts.pop() if len(on_texts) == 1 else ""
-        found = {task: ordering(section, scores[task], baseline) for task, section in networks.items()}
+        found = {task: order_of_msa(section, scores[task], baseline) for task, section in networks.items()}
         if common:
             carried.append(set(found.values()) == {common})
-        said = [f"{task} {span(a)} against {span(b)} ({found[task] or 'mixed'})" for task, (a, b) in values.items()]
+        said = [
+            f"{task} {mean_with_range(a)} against {mean_with_range(b)} ({found[task] or 'mixed'})"
+            for task, (a, b) in values.items()
+        ]
         measured = ", ".join(texts) or "no task on texts"
         told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
-    status = grade(all(carried), any(carried)) if carried else UNKNOWN
+    status = grade_claim(all(carried), any(carried)) if carried else UNKNOWN
     return Verdict(status, ". ".join(told))
 
 
-def seeds(section: Section, score: str, method: str) -> list[float]:
+def scores_of_method(section: Section, score: str, method: str) -> list[float]:
     """A method's score on each seed."""
     row = section.row(method)
     return [] if row is None or score not in row.cells else list(row.cells[score].by_seed.values())
 
 
-def ordering(section: Section, score: str, baseline: str) -> str:
+def order_of_msa(section: Section, score: str, baseline: str) -> str:
     """``higher`` or ``lower`` where MSA's score is that on every seed, else empty."""
-    mine, theirs = seeds(section, score, "msa"), seeds(section, score, baseline)
+    mine, theirs = scores_of_method(section, score, "msa"), scores_of_method(section, score, baseline)
     signs = {(a > b) - (a < b) for a, b in zip(mine, theirs, strict=False)}
     return {1: "higher", -1: "lower", 0: ""}[signs.pop()] if len(signs) == 1 else ""
 
 
 JUDGES: Mapping[str, Callable[[Evidence], Verdict]] = {
-    "far-checkpoints": far_checkpoints,
-    "frequency": on_tofu("frequency", frequency),
-    "task-arithmetic": against("task-arithmetic"),
-    "npo": against("npo"),
-    "recovery": recovery,
-    "utility": utility,
-    "just-before": on_tofu("exposure", just_before),
-    "vector": on_tofu("controls", the_vector),
-    "sgd-influence": like_influence,
-    "weights-drift": on_tofu("influence", weights_drift),
-    "weights-help": on_tofu("influence", weights_help),
-    "width": on_tofu("cost", width_helps),
-    "carries-over": carries_over,
+    "far-checkpoints": judge_far_checkpoints,
+    "frequency": judge_on_tofu("frequency", judge_frequency),
+    "task-arithmetic": judge_against("task-arithmetic"),
+    "npo": judge_against("npo"),
+    "recovery": judge_recovery,
+    "utility": judge_utility,
+    "just-before": judge_on_tofu("exposure", judge_just_before),
+    "vector": judge_on_tofu("controls", judge_vector),
+    "sgd-influence": judge_sgd_influence,
+    "weights-drift": judge_on_tofu("influence", judge_weights_drift),
+    "weights-help": judge_on_tofu("influence", judge_weights_help),
+    "width": judge_on_tofu("cost", judge_width),
+    "carries-over": judge_carries_over,
 }
 """Claim -> what judges it."""
 
@@ -420,20 +430,22 @@ def read_claims() -> dict[str, Claim]:
     return found
 
 
-def evidence_in(results: Path) -> Evidence:
+def read_evidence(results: Path) -> Evidence:
     """The lab's sections at the tasks' own parameters, and the studies."""
     sections: dict[str, Section] = {}
-    for section in build(load(results).records):
+    for section in build_sections(load_records(results).records):
         if section.tier == "lab" and section.rows:
             sections.setdefault(section.task, section)
-    studies = {(s.name, s.place.task): derived(s, ablation) for s, ablation in load_studies(results / FOLDER)}
+    studies = {
+        (s.name, s.place.task): with_derived_findings(s, ablation) for s, ablation in load_studies(results / FOLDER)
+    }
     experiments = {data["name"]: data["results"] for data in load_experiments(results / FOLDER)}
     return Evidence(sections, studies, experiments)
 
 
-def render(results: Path) -> str:
+def render_claims(results: Path) -> str:
     """The page, Markdown."""
-    evidence, claims = evidence_in(results), read_claims()
+    evidence, claims = read_evidence(results), read_claims()
     seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
     rows = []
     for name, claim in claims.items():

@@ -10,38 +10,38 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.conformance import Place, tiny_place
+from bench.conformance import TinyScenario, tiny_place
 from bench.core.types import Checkpoint
-from bench.runs.asked import method_names
+from bench.runs.asked import parse_methods
 from bench.runs.method_context import Ledger, for_method
 from methods.finetune import Finetune
 from methods.msa import MSA
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> TinyScenario:
     return tiny_place(tmp_path_factory.mktemp("finetune"))
 
 
-def before(place: Place) -> Checkpoint:
+def before(place: TinyScenario) -> Checkpoint:
     assert place.request.history is not None
     return place.request.history.last.checkpoint
 
 
-def seen(place: Place, method: Finetune, store: str) -> set[str]:
+def seen(place: TinyScenario, method: Finetune, store: str) -> set[str]:
     """Retain rows that a run was given."""
     ledger = Ledger({row.id for row in place.request.retain}, set())
     method.unlearn(place.request, for_method(place.work(store), ledger))
     return ledger.retain_seen
 
 
-def test_it_trains_on_all_retain_rows_or_on_as_many_as_there_are_to_forget(place: Place) -> None:
+def test_it_trains_on_all_retain_rows_or_on_as_many_as_there_are_to_forget(place: TinyScenario) -> None:
     assert len(seen(place, Finetune(steps=1), "all")) == 14 == len(place.request.retain)
     assert len(seen(place, Finetune(steps=1, retain="forget"), "few")) == 8 == len(place.request.forget)
     assert seen(place, Finetune(steps=1, rows_of="forget"), "none") == set()
 
 
-def test_it_learns_the_rows(place: Place) -> None:
+def test_it_learns_the_rows(place: TinyScenario) -> None:
     """From the target, and no arithmetic after it: what comes out is what training gave."""
     work = place.work("learns")
     made = Finetune(steps=3, lr=5e-3).unlearn(place.request, for_method(work, Ledger(set(), set())))
@@ -53,7 +53,7 @@ def test_it_learns_the_rows(place: Place) -> None:
 
 
 @pytest.mark.parametrize("until", [0.0, 2.0])
-def test_on_forget_rows_from_theta_0_it_is_msas_theta_1(place: Place, until: float) -> None:
+def test_on_forget_rows_from_theta_0_it_is_msas_theta_1(place: TinyScenario, until: float) -> None:
     """The same node of the store: nothing is trained twice, with fixed steps as with a bound on the loss."""
     shared: dict[str, Any] = {"steps": 3, "lr": 5e-3, "until": until}
     work = place.work(f"shared-{until}")
@@ -66,9 +66,9 @@ def test_on_forget_rows_from_theta_0_it_is_msas_theta_1(place: Place, until: flo
 
 
 def test_a_run_of_all_methods_leaves_it_out() -> None:
-    everything = {name for name, _ in method_names(["all"])}
+    everything = {name for name, _ in parse_methods(["all"])}
     assert {"msa", "npo", "retrain"} <= everything and "finetune" not in everything
-    assert ("finetune", "") in method_names(["finetune"])
+    assert ("finetune", "") in parse_methods(["finetune"])
 
 
 def test_bad_settings_are_refused_in_a_sentence() -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import methods
-from bench.conformance import Trace, content, contents, held_rows, prepared
+from bench.conformance import Trace, held_rows, prepare_traced, row_content, row_contents
 from bench.core import registry
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 from bench.core.record import RunSpec, Step
-from bench.core.types import Checkpoint, Example, bare
+from bench.core.types import Checkpoint, Example, without_references
 from bench.engines.loaders import Sealed, open_checkpoint
 from bench.runs.method_context import Ledger
 from bench.runs.runner import unlearn
@@ -34,15 +34,15 @@ class Built:
     oracles: list[Checkpoint]
 
 
-LAB = sorted(name for name, tiers in registry.table("tasks").items() if "lab" in tiers)
+LAB = sorted(name for name, tiers in registry.components("tasks").items() if "lab" in tiers)
 
 
 @pytest.fixture(scope="module", params=LAB)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A task's scenario with its checkpoints, from a few steps of training."""
     cls = registry.load_task(request.param, "lab")
-    task = cls(**{name: value for name, value in SMALL.items() if name in registry.fields(cls)})
-    trace = prepared(task, Setting("lab"), tmp_path_factory.mktemp(request.param))
+    task = cls(**{name: value for name, value in SMALL.items() if name in registry.fields_of(cls)})
+    trace = prepare_traced(task, TaskInputs("lab"), tmp_path_factory.mktemp(request.param))
     return Built(trace, trace.scenario.target(), [oracle() for oracle in trace.scenario.oracles])
 
 
@@ -110,12 +110,12 @@ def test_no_held_out_question_is_reachable(built: Built, registered: None) -> No
     let_loose(built, "spy")
     found = list(reachable(list(Spy.caught[-1])))
     may_see = [*scenario.forget, *scenario.retain, *held_rows(dataclasses.replace(scenario.validation, unseen=()))]
-    given = contents(may_see)
-    held_out = [row for probe in scenario.probes for row in probe.examples if content(row) not in given]
+    given = row_contents(may_see)
+    held_out = [row for probe in scenario.probes for row in probe.examples if row_content(row) not in given]
     assert len(held_out) >= 30, "there are questions that nobody was taught"
     shown = [thing for thing in found if isinstance(thing, Example)]
-    assert {content(row) for row in shown} >= given, "the walk did see the rows"
-    assert not [row.id for row in shown if content(row) not in given]
+    assert {row_content(row) for row in shown} >= given, "the walk did see the rows"
+    assert not [row.id for row in shown if row_content(row) not in given]
     if not all("prompt" in row.payload for row in may_see):
         return  # an image or a node is no text
     strings = {thing for thing in found if isinstance(thing, str)}
@@ -135,7 +135,7 @@ def test_history_and_retain_rows_only_for_those_who_declare_the_need(built: Buil
     assert {name for name in dir(ctx) if not name.startswith("_")} == {"seed", "note", *made}
     let_loose(built, "spy")
     request, _ = Spy.caught[-1]
-    assert request.retain == bare(built.trace.scenario.retain) and request.history is not None
+    assert request.retain == without_references(built.trace.scenario.retain) and request.history is not None
     assert request.validation.unseen == (), "never-trained rows are the tuning rule's, not a method's"
     rows = [*request.forget, *request.retain, *held_rows(request.validation)]
     assert not any(row.references for row in rows), "what a probe asks beside the answer stays out"

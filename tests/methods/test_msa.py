@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.conformance import Place, tiny_place
+from bench.conformance import TinyScenario, tiny_place
 from bench.core.contracts import Recipe, Stream, Term
 from bench.core.errors import Unmet, UserError
 from bench.core.types import Checkpoint, Example, History, Moment
@@ -25,7 +25,7 @@ MOVED: dict[str, Any] = {"steps": 4, "lr": 5e-3}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> TinyScenario:
     return tiny_place(tmp_path_factory.mktemp("msa"))
 
 
@@ -88,7 +88,7 @@ class Watched:
         self.notes |= facts
 
 
-def watched(place: Place, store: str) -> Any:
+def watched(place: TinyScenario, store: str) -> Any:
     return Watched(for_method(place.work(store), Ledger(set(), set())))
 
 
@@ -96,7 +96,7 @@ def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return dict(load_file(Path(checkpoint.path) / "model.safetensors"))
 
 
-def theta_0(place: Place) -> Checkpoint:
+def theta_0(place: TinyScenario) -> Checkpoint:
     assert place.request.history is not None
     return place.request.history.last.checkpoint
 
@@ -122,7 +122,7 @@ def check_sum(
     assert not torch.equal(made["model.norm.weight"], weights(target)["model.norm.weight"])
 
 
-def test_the_result_is_the_papers_formula(place: Place) -> None:
+def test_the_result_is_the_papers_formula(place: TinyScenario) -> None:
     ctx = watched(place, "formula")
     result = MSA(alpha=0.75, beta=0.25, **MOVED).unlearn(place.request, ctx)
     one, two = ctx.trained["theta_1"], ctx.trained["theta_2"]
@@ -132,7 +132,7 @@ def test_the_result_is_the_papers_formula(place: Place) -> None:
     assert ctx.notes == {}, "there is nothing to say of the paper's own recipe"
 
 
-def test_theta_2_never_sees_more_rows_than_there_are_to_forget(place: Place) -> None:
+def test_theta_2_never_sees_more_rows_than_there_are_to_forget(place: TinyScenario) -> None:
     """8 rows to forget, 12 questions and 2 passages to retain: 8 * 12 / 14 = 6.9, so 7 and 1. On all it were the oracle."""
     ctx = watched(place, "few")
     MSA(beta=0.5, steps=2).unlearn(place.request, ctx)
@@ -143,14 +143,14 @@ def test_theta_2_never_sees_more_rows_than_there_are_to_forget(place: Place) -> 
     assert len({row.id for row in rows}) == len(rows)
 
 
-def test_without_beta_no_retain_row_is_touched(place: Place) -> None:
+def test_without_beta_no_retain_row_is_touched(place: TinyScenario) -> None:
     ctx = watched(place, "none")
     MSA(beta=0.0, steps=2).unlearn(replace(place.request, retain=()), ctx)
     assert set(ctx.trained) == {"theta_1"}
     assert ctx.terms == [1.0, -0.9, 0.9]
 
 
-def test_with_the_target_as_theta_0_it_is_task_arithmetic(place: Place) -> None:
+def test_with_the_target_as_theta_0_it_is_task_arithmetic(place: TinyScenario) -> None:
     itself = History((Moment(place.request.target, 6, 0, "pretraining"),))
     ctx = watched(place, "limit")
     msa = MSA(alpha=0.8, **MOVED).unlearn(replace(place.request, history=itself), ctx)
@@ -161,7 +161,7 @@ def test_with_the_target_as_theta_0_it_is_task_arithmetic(place: Place) -> None:
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-6, atol=1e-6)
 
 
-def test_alpha_0_gives_the_target_back(place: Place) -> None:
+def test_alpha_0_gives_the_target_back(place: TinyScenario) -> None:
     result = MSA(alpha=0.0, steps=2).unlearn(place.request, watched(place, "zero"))
     target = weights(place.request.target)
     assert all(torch.equal(tensor, target[name]) for name, tensor in weights(result).items())
@@ -174,7 +174,7 @@ def test_alpha_0_gives_the_target_back(place: Place) -> None:
     ("before", "which"),
     [("last-before-exposure", 1), ("age=1", 1), ("age=0", 0), ("age=0.5", 1), ("step=0", 0), ("history-0", 0)],
 )
-def test_theta_0_is_the_checkpoint_that_the_rule_names(place: Place, before: str, which: int) -> None:
+def test_theta_0_is_the_checkpoint_that_the_rule_names(place: TinyScenario, before: str, which: int) -> None:
     """Moments at step 0 and 6: half of the way lies as near to either, and the later one is taken."""
     ctx = watched(place, "before")
     result = MSA(alpha=0.5, before=before, steps=1, lr=5e-3).unlearn(place.request, ctx)
@@ -184,12 +184,12 @@ def test_theta_0_is_the_checkpoint_that_the_rule_names(place: Place, before: str
     check_sum(result, place.request.target, chosen, ctx.trained["theta_1"].made, 0.5)
 
 
-def test_a_checkpoint_that_is_not_there_is_a_sentence(place: Place) -> None:
+def test_a_checkpoint_that_is_not_there_is_a_sentence(place: TinyScenario) -> None:
     with pytest.raises(UserError, match="step=5: the history has no such checkpoint"):
         MSA(before="step=5", steps=1).unlearn(place.request, watched(place, "gone"))
 
 
-def test_without_a_history_the_need_is_unmet(place: Place) -> None:
+def test_without_a_history_the_need_is_unmet(place: TinyScenario) -> None:
     with pytest.raises(Unmet, match="before the forget set was seen"):
         MSA().unlearn(replace(place.request, history=None), watched(place, "unmet"))
 
@@ -197,7 +197,7 @@ def test_without_a_history_the_need_is_unmet(place: Place) -> None:
 # --- how the vectors are trained
 
 
-def test_until_is_a_bound_on_theta_1_at_one_rate(place: Place) -> None:
+def test_until_is_a_bound_on_theta_1_at_one_rate(place: TinyScenario) -> None:
     """A pass over the questions is a step of at least all 8; a loss of 100 nats is low enough after the first."""
     ctx = watched(place, "until")
     questions = tuple(row for row in place.request.forget if row.payload["template"] == "qa")
@@ -220,7 +220,7 @@ def stream_loss() -> Any:
     return descent()
 
 
-def test_low_rank_vectors_are_merged(place: Place) -> None:
+def test_low_rank_vectors_are_merged(place: TinyScenario) -> None:
     ctx = watched(place, "lora")
     result = MSA(alpha=0.75, beta=0.5, lora=2, **MOVED).unlearn(place.request, ctx)
     one, two = ctx.trained["theta_1"], ctx.trained["theta_2"]
@@ -235,7 +235,7 @@ def test_low_rank_vectors_are_merged(place: Place) -> None:
         assert torch.linalg.matrix_rank(target[name] - made[name], atol=1e-6) <= 4, "two ranks of two"
 
 
-def test_the_official_recipe_is_the_scripts(place: Place) -> None:
+def test_the_official_recipe_is_the_scripts(place: TinyScenario) -> None:
     """6 questions: ceil(6 / 4) = 2 steps a pass, 20 in ten; the first pass warms up. Rate 2e-5, linear, decay .01."""
     ctx = watched(place, "official")
     questions = tuple(row for row in place.request.forget if row.payload["template"] == "qa")
@@ -247,7 +247,7 @@ def test_the_official_recipe_is_the_scripts(place: Place) -> None:
     assert ctx.trained["theta_1"].rows == ctx.trained["theta_1 in float32"].rows
 
 
-def test_the_official_recipes_sum_is_of_the_rounded_weights(place: Place) -> None:
+def test_the_official_recipes_sum_is_of_the_rounded_weights(place: TinyScenario) -> None:
     """theta_D - alpha (theta_1 - bf16(theta_0)) + beta (theta_2 - bf16(theta_0)): both vectors begin at what was rounded."""
     ctx = watched(place, "official")
     result = MSA(recipe="official", alpha=0.75, beta=0.25, lr=5e-3).unlearn(place.request, ctx)
@@ -262,7 +262,7 @@ def test_the_official_recipes_sum_is_of_the_rounded_weights(place: Place) -> Non
     assert 0 < said["unchanged"] < 1 and 0 < said["relative_error"] < 1 and 0.5 < said["cosine"] < 1
 
 
-def test_theta_0s_own_rounding_cancels(place: Place) -> None:
+def test_theta_0s_own_rounding_cancels(place: TinyScenario) -> None:
     """At a rate that bfloat16 can't follow, theta_1 is theta_0 rounded, and the vector is nothing: not the rounding."""
     ctx = watched(place, "cancels")
     result = MSA(recipe="official", alpha=1.0, lr=1e-8).unlearn(place.request, ctx)
@@ -287,7 +287,7 @@ def test_the_estimate_of_rows_knows_the_recipe() -> None:
 
 @pytest.mark.parametrize("kind", ["fisher", "gradient"])
 @pytest.mark.parametrize("beta", [0.0, 0.25])
-def test_the_forget_vector_is_weighted_entry_by_entry(place: Place, kind: str, beta: float) -> None:
+def test_the_forget_vector_is_weighted_entry_by_entry(place: TinyScenario, kind: str, beta: float) -> None:
     """The weights are the mean of the estimates at theta_0 and at theta_D; the retain vector has none."""
     ctx = watched(place, f"weighted-{kind}-{beta}")
     result = MSA(alpha=0.75, beta=beta, weights=kind, **MOVED).unlearn(place.request, ctx)
@@ -301,14 +301,14 @@ def test_the_forget_vector_is_weighted_entry_by_entry(place: Place, kind: str, b
     check_sum(result, place.request.target, theta_0(place), one, 0.75, two=two, beta=beta, scale=ctx.weights)
 
 
-def test_the_estimates_see_no_more_retain_rows_than_theta_2(place: Place) -> None:
+def test_the_estimates_see_no_more_retain_rows_than_theta_2(place: TinyScenario) -> None:
     ctx = watched(place, "sample")
     MSA(beta=0.25, weights="fisher", steps=1).unlearn(place.request, ctx)
     assert ctx.seen == {row.id for row in ctx.trained["theta_2"].rows}
     assert len(ctx.seen) == len(place.request.forget)
 
 
-def test_what_the_weights_are_is_noted(place: Place) -> None:
+def test_what_the_weights_are_is_noted(place: TinyScenario) -> None:
     ctx = watched(place, "noted")
     MSA(before="age=0", weights="fisher", steps=1).unlearn(place.request, ctx)
     said = ctx.notes["influence"]
@@ -320,7 +320,7 @@ def test_what_the_weights_are_is_noted(place: Place) -> None:
     assert ctx.notes["influence"]["rank_correlation_with_last"] == 1, "theta_0 is the last checkpoint itself"
 
 
-def test_shuffled_weights_are_the_same_ones_elsewhere(place: Place) -> None:
+def test_shuffled_weights_are_the_same_ones_elsewhere(place: TinyScenario) -> None:
     ctx = watched(place, "shuffled-weights")
     MSA(weights="fisher", **MOVED).unlearn(place.request, ctx)
     own = weights(ctx.weights)
@@ -337,7 +337,7 @@ def test_shuffled_weights_are_the_same_ones_elsewhere(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["random", "shuffled"])
-def test_a_control_keeps_each_tensors_length(place: Place, kind: str) -> None:
+def test_a_control_keeps_each_tensors_length(place: TinyScenario, kind: str) -> None:
     ctx = watched(place, f"control-{kind}")
     result = MSA(alpha=0.75, beta=0.25, vector=kind, **MOVED).unlearn(place.request, ctx)
     before, one, two = weights(theta_0(place)), ctx.trained["theta_1"].made, ctx.trained["theta_2"].made
@@ -352,7 +352,7 @@ def test_a_control_keeps_each_tensors_length(place: Place, kind: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["gentle", "official"])
-def test_others_are_learnt_from_as_many_retain_rows(place: Place, recipe: str) -> None:
+def test_others_are_learnt_from_as_many_retain_rows(place: TinyScenario, recipe: str) -> None:
     ctx = watched(place, f"others-{recipe}")
     MSA(vector="others", recipe=recipe, **MOVED).unlearn(place.request, ctx)
     for label in ctx.trained:
@@ -363,7 +363,7 @@ def test_others_are_learnt_from_as_many_retain_rows(place: Place, recipe: str) -
         assert ctx.notes["rounding"]["cosine"] > 0.5, "the same vector in float32, not another one"
 
 
-def test_others_follow_the_formula(place: Place) -> None:
+def test_others_follow_the_formula(place: TinyScenario) -> None:
     ctx = watched(place, "others")
     result = MSA(alpha=0.75, vector="others", **MOVED).unlearn(place.request, ctx)
     check_sum(result, place.request.target, theta_0(place), ctx.trained["theta_1"].made, 0.75)

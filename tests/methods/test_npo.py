@@ -12,7 +12,7 @@ import torch
 from bench.conformance import tiny_place
 from bench.core.contracts import Batch
 from bench.core.types import Checkpoint, Probe
-from bench.engines.coding import answer_log_probs, collate
+from bench.engines.coding import answer_log_probs, collate_texts
 from bench.engines.measuring.measure import measure
 from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent
@@ -25,7 +25,7 @@ MODEL = distributed({"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8})
 
 def batch_of(*answers: str, reference: list[float]) -> Batch:
     rows = [encode(letters_tokenizer(), {"prompt": "d", "answer": text, "template": "continue"}) for text in answers]
-    return replace(collate(rows), reference=torch.tensor(reference))
+    return replace(collate_texts(rows), reference=torch.tensor(reference))
 
 
 def test_the_first_step_is_two_over_beta_ln_two() -> None:
@@ -83,8 +83,8 @@ def test_as_beta_goes_to_zero_it_is_gradient_ascent(shift: float) -> None:
     """d/dx (2/beta) softplus(beta x) = 2 sigmoid(beta x) -> 1: also in length, and away from the reference too."""
     model = llama(seed=2)
     with torch.no_grad():
-        reference = answer_log_probs(model, collate(ROWS)).sums + shift
-    batch = replace(collate(ROWS), reference=reference)
+        reference = answer_log_probs(model, collate_texts(ROWS)).sums + shift
+    batch = replace(collate_texts(ROWS), reference=reference)
     small, ascent = gradient(NPOLoss(1e-4, True), batch), gradient(Ascent(), batch)
     assert cosine(small, ascent) > 0.9999
     assert float(small.norm() / ascent.norm()) == pytest.approx(1, abs=1e-3)
@@ -93,8 +93,8 @@ def test_as_beta_goes_to_zero_it_is_gradient_ascent(shift: float) -> None:
 def test_a_large_beta_weighs_the_rows_apart() -> None:
     """Rows forgotten already (ratio -3) hardly pull at beta 2: 2 sigmoid(-6) = .005; so the direction is another."""
     with torch.no_grad():
-        sums = answer_log_probs(llama(seed=2), collate(ROWS)).sums
-    batch = replace(collate(ROWS), reference=sums + torch.tensor([9.0, 0.0, -9.0]))
+        sums = answer_log_probs(llama(seed=2), collate_texts(ROWS)).sums
+    batch = replace(collate_texts(ROWS), reference=sums + torch.tensor([9.0, 0.0, -9.0]))
     assert cosine(gradient(NPOLoss(2.0, True), batch), gradient(Ascent(), batch)) < 0.99
 
 

@@ -25,7 +25,9 @@ UNSAID: Json = {"start": "", "lean": False, "kinds": [], "compute": {}}
 
 def renewed_params(task: str, tier: str, params: Mapping[str, Any]) -> Json:
     """The parameters of the task's class in the tier: as the spec says them, else at the default it left unsaid."""
-    tiers = {other: registry.defaults(registry.load_task(task, other)) for other in registry.table("tasks")[task]}
+    tiers = {
+        other: registry.default_params(registry.load_task(task, other)) for other in registry.components("tasks")[task]
+    }
     known = {name for defaults in tiers.values() for name in defaults}
     assert set(params) <= known, f"{task} has no parameters {sorted(set(params) - known)}"
     return tiers[tier] | {name: value for name, value in params.items() if name in tiers[tier]}

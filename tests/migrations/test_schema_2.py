@@ -12,7 +12,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Json
-from bench.records.files import load, read, write
+from bench.records.files import load_records, read_record, write_record
 from bench.runs.asked import Asked
 from bench.runs.plan import make_plan
 from bench.runs.store import Store
@@ -45,7 +45,7 @@ def test_the_renewed_record_is_todays(planned: Record) -> None:
 def test_what_the_real_tier_left_unsaid_is_said(planned: Record) -> None:
     from bench.core import registry
 
-    params = registry.defaults(registry.load_task("tofu", "real")) | {"authors": 20}
+    params = registry.default_params(registry.load_task("tofu", "real")) | {"authors": 20}
     real = replace(planned, spec=replace(planned.spec, tier="real", model="m", task_params=params, kinds=("logprob",)))
     old = of_schema_1(real, {"width": 192, "history_steps": 640, "gap_steps": 0}, ("split", "recipe", "template"))
     assert "compute" not in old["spec"] and old["spec"]["kinds"] == ["logprob"]
@@ -68,11 +68,11 @@ def test_a_folder_is_refused_and_then_renewed(planned: Record, tmp_path: Path) -
     old.parent.mkdir(parents=True)
     old.write_text(json.dumps(of_schema_1(planned, REAL_OF_TOFU)))
     with pytest.raises(UserError, match="schema 1, and `python -m tests.migrations.schema_2 FOLDER` renews"):
-        read(old)
-    assert [broken.path for broken in load(tmp_path / "runs").broken] == [f"lab/tofu/lab/{old.name}"]
+        read_record(old)
+    assert [broken.path for broken in load_records(tmp_path / "runs").broken] == [f"lab/tofu/lab/{old.name}"]
     assert migrate(tmp_path / "runs") == 1 and migrate(tmp_path / "runs") == 0
-    assert not old.exists() and load(tmp_path / "runs").records == [planned]
-    assert write(planned, tmp_path / "again").read_text() == (tmp_path / "runs" / planned.name).read_text()
+    assert not old.exists() and load_records(tmp_path / "runs").records == [planned]
+    assert write_record(planned, tmp_path / "again").read_text() == (tmp_path / "runs" / planned.name).read_text()
 
 
 def test_a_study_is_renewed_with_its_place(planned: Record) -> None:

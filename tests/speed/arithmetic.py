@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 
 from bench.assets.tensors import TensorFiles
 from bench.core.files import write_text
-from bench.core.machine import peak
+from bench.core.machine import peak_memory
 from bench.core.types import Checkpoint, Json
 from bench.engines.arithmetic import chunks, sums, writer
 
@@ -193,11 +193,11 @@ def one_side(side: str, folder: Path, out: Path) -> Json:
     """Do one side here: its seconds, and the largest resident memory before and at the end."""
     sums.SHARD_BYTES = SHARD_BYTES
     warm(folder)
-    start, cpu = peak(), time.process_time()
+    start, cpu = peak_memory(), time.process_time()
     began = time.perf_counter()
     SIDES[side](folder, out)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "start_bytes": start, "peak_bytes": peak()}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "start_bytes": start, "peak_bytes": peak_memory()}
 
 
 def warm(folder: Path) -> None:

@@ -36,7 +36,7 @@ from bench.core.types import Checkpoint, Example, Json, Probe
 from bench.engines.coding import Texts
 from bench.engines.loaders import LOADERS, Loader, open_checkpoint
 from bench.engines.measuring import measure, scoring
-from bench.engines.measuring.generation import cut, ended
+from bench.engines.measuring.generation import cut_at_stops, ends_in_stop
 from bench.engines.templates import Encoded, chat_prompt, encode
 from bench.engines.training.losses import NextToken
 from bench.engines.training.trainer import train
@@ -255,7 +255,7 @@ def read_logps(_: Any, logits: Tensor, texts: Sequence[Encoded]) -> list[dict[st
 def read_bytes(tokenizer: Any, logits: Tensor, texts: Sequence[Encoded]) -> list[dict[str, Any]]:
     """Log-probs, and the compressed length of the answer."""
     rows = zip(read_logps(tokenizer, logits, texts), texts, strict=True)
-    return [{**row, "zlib": measure.compressed(tokenizer, text)} for row, text in rows]
+    return [{**row, "zlib": measure.compressed_bytes(tokenizer, text)} for row, text in rows]
 
 
 def read_moments(_: Any, logits: Tensor, texts: Sequence[Encoded]) -> list[dict[str, Any]]:
@@ -312,7 +312,7 @@ def plain_generate(
     width, pad = max(map(len, prompts)), opened.tokenizer.pad_token_id
 
     def stopped(ids: Tensor, _: Tensor) -> Tensor:
-        return torch.tensor([ended(opened.tokenizer, row, stops) for row in ids[:, width:].tolist()])
+        return torch.tensor([ends_in_stop(opened.tokenizer, row, stops) for row in ids[:, width:].tolist()])
 
     out = opened.model.generate(
         input_ids=torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]),
@@ -322,7 +322,9 @@ def plain_generate(
         pad_token_id=pad,
         stopping_criteria=[stopped] if stops else [],
     )
-    return [cut(text, stops) for text in opened.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+    return [
+        cut_at_stops(text, stops) for text in opened.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    ]
 
 
 def plain_gradients(bed: Bed, suite: str, probes: Sequence[Probe]) -> Found:
@@ -439,7 +441,7 @@ def distinct(texts: Iterable[tuple[int, ...]]) -> int:
     """Nodes of the tree of all texts but for their last tokens."""
     found, before = 0, tuple[int, ...]()
     for text in sorted(text[:-1] for text in texts):
-        found += len(text) - scoring.common(before, text)
+        found += len(text) - scoring.common_prefix(before, text)
         before = text
     return found
 
@@ -450,11 +452,11 @@ def spending(meter: Meter) -> Iterator[Spent]:
     chat_prompt.cache_clear()
     trim()
     machine.reset_peak()
-    spent, before, positions, began = Spent(), machine.peak(), meter.positions, time.process_time()
+    spent, before, positions, began = Spent(), machine.peak_memory(), meter.positions, time.process_time()
     yield spent
     spent.cpu_seconds = time.process_time() - began
     spent.positions = meter.positions - positions
-    spent.peak_bytes = machine.peak()
+    spent.peak_bytes = machine.peak_memory()
     spent.grown_bytes = spent.peak_bytes - before
 
 
@@ -467,7 +469,7 @@ def trim() -> None:
 
 def compare(bed: Bed, suite: str, kind: str, probes: Sequence[Probe]) -> Json:
     """One line of the table. A first row of each probe goes through both sides unmeasured: first calls import things."""
-    first = [measure.cut(probe, 1) for probe in probes]
+    first = [measure.first_examples(probe, 1) for probe in probes]
     with torch.no_grad():
         ours(suite, first), PLAIN[kind](bed, suite, first)
         with spending(bed.meter) as mine:
@@ -546,7 +548,9 @@ def run(options: Options) -> Json:
 def probes_of(suite: str, folder: Path, rows: int) -> list[Probe]:
     """The suite's probes, cut; divergence needs an oracle and is no part of this."""
     kinds = {kind for names in KINDS.values() for kind in names}
-    return [measure.cut(probe, rows) for probe in SUITES[suite].suite(str(folder)).probes if probe.kind in kinds]
+    return [
+        measure.first_examples(probe, rows) for probe in SUITES[suite].suite(str(folder)).probes if probe.kind in kinds
+    ]
 
 
 def prepare(probes: Mapping[str, Sequence[Probe]], options: Options, scratch: Path) -> Bed:
@@ -621,7 +625,7 @@ def generated(folder: Path, options: Options) -> Path:
         return row if general else row | {"paraphrased_answer": begin + phrase(1, 28)}
 
     tables: dict[tuple[str, str, str], Callable[[], Json]] = {}
-    for side, config in tofu.configs("forget10").items():
+    for side, config in tofu.configs_of_split("forget10").items():
         shape = partial(question, 6, 32) if side == "holdout" else partial(perturbed, side)
         tables["tofu", config, "train"] = shape
     for split in ("forget_qa", "forget_qa_icl", "retain_qa", "retain_qa_icl"):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.conformance import check_task, fail, fingerprint, prepared, rows_apart
+from bench.conformance import check_task, fingerprint, prepare_traced, raise_if_any, rows_apart
 from bench.core import registry
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 
-TASKS = sorted(name for name, tiers in registry.table("tasks").items() if "lab" in tiers)
+TASKS = sorted(name for name, tiers in registry.components("tasks").items() if "lab" in tiers)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -24,9 +24,9 @@ def test_it_keeps_what_a_task_owes(name: str, small: Callable[[type], dict[str, 
 def test_at_its_full_size_the_rows_are_apart_on_every_seed_in_use(name: str, tmp_path: Any) -> None:
     """The defaults, which the checks above make small; seeds 0 to 2 are reported, 100 tunes."""
     cls = registry.load_task(name, "lab")
-    made = [prepared(cls(), Setting("lab"), tmp_path, seed).scenario for seed in (0, 1, 2, 100)]
+    made = [prepare_traced(cls(), TaskInputs("lab"), tmp_path, seed).scenario for seed in (0, 1, 2, 100)]
     for scenario in made:
-        fail(cls, rows_apart(scenario))
+        raise_if_any(cls, rows_apart(scenario))
     assert len({fingerprint(scenario) for scenario in made}) == len(made)
 
 
@@ -34,7 +34,7 @@ def test_at_its_full_size_the_rows_are_apart_on_every_seed_in_use(name: str, tmp
 def test_the_outline_is_of_the_scenarios_size(name: str, tmp_path: Any) -> None:
     """The estimate's rows to forget and to retain: within a factor of 2 of the scenario's (a chapter counts as four)."""
     task = registry.load_task(name, "lab")()
-    scenario, outline = prepared(task, Setting("lab"), tmp_path).scenario, task.outline(Setting("lab"))
+    scenario, outline = prepare_traced(task, TaskInputs("lab"), tmp_path).scenario, task.outline(TaskInputs("lab"))
     assert 0.5 < outline.forget / len(scenario.forget) < 2.01
     assert 0.5 < outline.retain / len(scenario.retain) < 2.01
     assert set(outline.stages) == {"history", "target", *(f"oracle-{i}" for i in range(len(scenario.oracles)))}
@@ -43,6 +43,6 @@ def test_the_outline_is_of_the_scenarios_size(name: str, tmp_path: Any) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_parameters_of_no_size_are_refused(name: str) -> None:
     cls = registry.load_task(name, "lab")
-    whole = [key for key, value in registry.defaults(cls).items() if type(value) is int and value > 0]
+    whole = [key for key, value in registry.default_params(cls).items() if type(value) is int and value > 0]
     assert "width" in whole
-    assert registry.check_bounds(cls, registry.defaults(cls) | {"width": 0})
+    assert registry.check_bounds(cls, registry.default_params(cls) | {"width": 0})

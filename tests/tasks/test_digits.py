@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench.conformance import LAB, Trace, prepared
+from bench.conformance import LAB, Trace, prepare_traced
 from bench.core import registry
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.engines.loaders import open_checkpoint
@@ -20,7 +20,7 @@ from bench.runs.method_context import Ledger
 from bench.runs.plan import make_plan
 from bench.runs.runner import unlearn
 from bench.runs.store import Store
-from bench.runs.validate import validate
+from bench.runs.validate import validate_setting
 from tasks.digits import Digits
 from tests.processes import bench
 
@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    trace = prepared(Digits(**SMALL), LAB, tmp_path_factory.mktemp("digits"))
+    trace = prepare_traced(Digits(**SMALL), LAB, tmp_path_factory.mktemp("digits"))
     trace.scenario.target()
     for oracle in trace.scenario.oracles:
         oracle()
@@ -83,7 +83,7 @@ def test_the_outline_counts_the_networks_parameters(trace: Trace) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_works_on_it(trace: Trace, name: str) -> None:
     method = name.partition("@")[0]
-    params = registry.defaults(registry.load("methods", method)) | METHODS[name]
+    params = registry.default_params(registry.load_component("methods", method)) | METHODS[name]
     spec = RunSpec("digits", SMALL, "lab", "lab", (Step(method, params),), 0)
     target = trace.scenario.target()
     result = unlearn(spec, trace.scenario, target, (), trace.work, Ledger(set(), set()))
@@ -93,16 +93,16 @@ def test_every_method_works_on_it(trace: Trace, name: str) -> None:
     )
     opened = open_checkpoint(result)
     assert all(bool(p.isfinite().all()) for p in opened.model.parameters())
-    assert folder_hash(Path(target.path)) == target.hash
+    assert hash_checkpoint(Path(target.path)) == target.hash
 
 
 def test_a_search_asks_the_validation_rows(tmp_path: Path) -> None:
     """A setting's row of `bench tune`, without any oracle; the forget score is the share of images called right."""
     from bench.runs.setting import Paths
 
-    params = registry.defaults(registry.load("methods", "ga")) | {"steps": 2}
-    spec = RunSpec("digits", registry.defaults(Digits) | SMALL, "lab", "lab", (Step("ga", params),), 0)
-    row = validate(spec, Paths(), Work(Store(tmp_path), 0, {}))
+    params = registry.default_params(registry.load_component("methods", "ga")) | {"steps": 2}
+    spec = RunSpec("digits", registry.default_params(Digits) | SMALL, "lab", "lab", (Step("ga", params),), 0)
+    row = validate_setting(spec, Paths(), Work(Store(tmp_path), 0, {}))
     assert set(row["forget"]) == set(row["level"]) == {"image"}
     assert 0 <= row["retain"] <= 1 and 0 <= row["world"] <= 1 and row["fine"] < 0
     assert {"forget_loss", "auc", "theta_0_forget_loss"} == set(row["signals"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.conformance import LAB, Trace, fail, prepared, probes_sound, rows_apart, scores_sound
+from bench.conformance import LAB, Trace, prepare_traced, probes_sound, raise_if_any, rows_apart, scores_sound
 from bench.core import registry
 from bench.core.record import RunSpec, Step
 from bench.core.types import Example
@@ -23,7 +23,7 @@ SMALL = {"width": 4, "history_steps": 2, "target_steps": 2, "neighbours": 3}
 
 @pytest.fixture(scope="module")
 def removed(tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    trace = prepared(Graph(**SMALL, edges="remove"), LAB, tmp_path_factory.mktemp("graph"))
+    trace = prepare_traced(Graph(**SMALL, edges="remove"), LAB, tmp_path_factory.mktemp("graph"))
     trace.scenario.target()
     for oracle in trace.scenario.oracles:
         oracle()
@@ -36,7 +36,7 @@ def graphs(rows: Sequence[Example]) -> set[tuple[int, ...]]:
 
 
 def test_kept_edges_are_the_same_graph_to_everybody(tmp_path: Path) -> None:
-    scenario = prepared(Graph(**SMALL), LAB, tmp_path).scenario
+    scenario = prepare_traced(Graph(**SMALL), LAB, tmp_path).scenario
     probed = tuple(row for probe in scenario.probes for row in probe.examples)
     assert graphs(scenario.forget + scenario.retain + scenario.oracle_rows + probed) == {()}
 
@@ -75,9 +75,9 @@ def test_a_forgotten_node_is_looked_at_by_itself(removed: Trace) -> None:
     opened = open_checkpoint(removed.scenario.target())
     row = next(probe for probe in removed.scenario.probes if probe.name == "forget").examples[0]
     batch = opened.coder.collate([opened.coder.encode(row.payload)])
-    from bench.lab.digits import digits
+    from bench.lab.digits import digit_images
 
-    pixels = torch.tensor([digits().pixels[row.payload["node"]]]) / 16
+    pixels = torch.tensor([digit_images().pixels[row.payload["node"]]]) / 16
     with torch.no_grad():
         alone = opened.model.head(opened.model.first(pixels).relu())
         torch.testing.assert_close(opened.model(*batch.inputs), alone)
@@ -85,13 +85,13 @@ def test_a_forgotten_node_is_looked_at_by_itself(removed: Trace) -> None:
 
 def test_its_rows_and_scores_are_sound_with_removed_edges_and_with_a_tenth(tmp_path: Path) -> None:
     task = Graph(**SMALL, edges="remove", forget="tenth")
-    scenario = prepared(task, LAB, tmp_path).scenario
-    fail(Graph, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, task)])
+    scenario = prepare_traced(task, LAB, tmp_path).scenario
+    raise_if_any(Graph, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, task)])
 
 
 @pytest.mark.parametrize("method", ["msa", "graddiff", "npo"])
 def test_methods_work_on_both_graphs(removed: Trace, method: str) -> None:
-    params = registry.defaults(registry.load("methods", method)) | {"steps": 2}
+    params = registry.default_params(registry.load_component("methods", method)) | {"steps": 2}
     spec = RunSpec("graph", SMALL, "lab", "lab", (Step(method, params),), 0)
     target = removed.scenario.target()
     result = unlearn(spec, removed.scenario, target, (), removed.work, Ledger(set(), set()))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import methods
-from bench.conformance import LAB, Tracer, contents
+from bench.conformance import LAB, Tracer, row_contents
 from bench.core import registry
 from bench.core.contracts import Scenario
 from bench.core.record import RunSpec, Step
-from bench.core.types import bare
+from bench.core.types import without_references
 from bench.lab.build import LabOptions
 from bench.runs.method_context import Ledger
 from bench.runs.runner import unlearn
@@ -20,14 +20,14 @@ from bench.runs.store import Store
 from tests.conftest import SMALL
 from tests.spies import Spy
 
-TASKS = sorted(name for name, tiers in registry.table("tasks").items() if "lab" in tiers)
+TASKS = sorted(name for name, tiers in registry.components("tasks").items() if "lab" in tiers)
 GAP = {"later": 3, "gap_steps": 2}
 
 
 def task(name: str, **params: Any) -> Any:
     """A small one."""
     cls = registry.load_task(name, "lab")
-    return cls(**{key: value for key, value in SMALL.items() if key in registry.fields(cls)} | params)
+    return cls(**{key: value for key, value in SMALL.items() if key in registry.fields_of(cls)} | params)
 
 
 def prepared(name: str, folder: Path, **params: Any) -> tuple[Scenario, Tracer]:
@@ -57,14 +57,16 @@ def test_target_and_oracles_train_on_alike(name: str, tmp_path: Path) -> None:
         assert checkpoint.hash not in (first.start, second.start)
     assert len(set(firsts.values())) == len(made), "each goes on from its own end"
     assert all((run.rows, run.recipe) == (after[0].rows, after[0].recipe) for run in after)
-    forgotten = contents(scenario.forget)
-    assert not forgotten & contents(after[0].rows), "nothing is told of the forget set again"
-    new = contents(after[0].rows) - contents(scenario.retain)
+    forgotten = row_contents(scenario.forget)
+    assert not forgotten & row_contents(after[0].rows), "nothing is told of the forget set again"
+    new = row_contents(after[0].rows) - row_contents(scenario.retain)
     assert new, "others are told of"
     for oracle in scenario.oracles:
         seen = [row for run in work.runs if run.label == oracle().label for row in run.rows]
-        assert contents(seen) == contents(scenario.oracle_rows), "what they were later trained on is named as well"
-    assert new & contents(next(run for run in work.runs if run.label == "target").rows) == set()
+        assert row_contents(seen) == row_contents(scenario.oracle_rows), (
+            "what they were later trained on is named as well"
+        )
+    assert new & row_contents(next(run for run in work.runs if run.label == "target").rows) == set()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -73,7 +75,7 @@ def test_without_gap_steps_nothing_is_trained_later(name: str, tmp_path: Path) -
     scenario, work = prepared(name, tmp_path, later=3)
     scenario.target()
     assert [run.label for run in work.runs] == ["history", "target"]
-    assert contents(scenario.oracle_rows) <= contents(scenario.retain)
+    assert row_contents(scenario.oracle_rows) <= row_contents(scenario.retain)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -102,7 +104,7 @@ def test_exposed_checkpoints_come_last_and_end_in_the_target(name: str, tmp_path
     assert exposed[-1].checkpoint.hash == scenario.target().hash == plain.target().hash
     assert exposed[0].checkpoint.hash != exposed[1].checkpoint.hash
     [run] = [run for run in work.runs if run.label == "exposure"]
-    assert contents(scenario.forget) <= contents(run.rows)
+    assert row_contents(scenario.forget) <= row_contents(run.rows)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -133,7 +135,9 @@ def test_methods_are_told_of_a_mislabelled_forget_set_and_nobody_else_is(
     unlearn(spec, scenario, target, (), work, Ledger(set(), set()))
     request, _ = Spy.caught[-1]
     assert scenario.told is not None and clean.told is None
-    assert request.forget == bare(scenario.told.forget) and request.retain == bare(scenario.told.retain)
+    assert request.forget == without_references(scenario.told.forget) and request.retain == without_references(
+        scenario.told.retain
+    )
     wrong, count = round(0.25 * len(scenario.forget)), len(scenario.forget)
     assert wrong >= 1
     given, kept = ({row.id for row in rows} for rows in (request.forget, request.retain))

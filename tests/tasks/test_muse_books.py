@@ -6,16 +6,16 @@ from collections import Counter
 
 import pytest
 
-from bench.conformance import LAB, Trace, prepared
+from bench.conformance import LAB, Trace, prepare_traced
 from bench.core.types import Example
-from bench.metrics.rouge import overlap, rouge
-from tasks.muse_books import CHAPTER_WORDS, PROMPT_WORDS, LabBooks, choices
+from bench.metrics.rouge import count_overlap, rouge
+from tasks.muse_books import CHAPTER_WORDS, PROMPT_WORDS, LabMuseBooks, as_multiple_choice
 
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     """Everything is built, from one step of training each."""
-    small = LabBooks(
+    small = LabMuseBooks(
         forget_books=2,
         retain_books=3,
         holdout_books=2,
@@ -25,7 +25,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
         history_steps=1,
         target_steps=1,
     )
-    trace = prepared(small, LAB, tmp_path_factory.mktemp("books"))
+    trace = prepare_traced(small, LAB, tmp_path_factory.mktemp("books"))
     trace.scenario.target()
     for oracle in trace.scenario.oracles:
         oracle()
@@ -91,7 +91,7 @@ def test_two_unrelated_continuations_have_a_low_rouge(trace: Trace) -> None:
     """What the oracle could score by chance; the target must recite at .9 and the oracle stay below .3."""
     rows = probe(trace, "forget_verbatim") + probe(trace, "retain_verbatim")
     scores = [
-        rouge(overlap(one.payload["answer"], other.payload["answer"]), "f1", "")
+        rouge(count_overlap(one.payload["answer"], other.payload["answer"]), "f1", "")
         for one, other in zip(rows, rows[7:], strict=False)
     ]
     assert len(scores) > 10 and sum(scores) / len(scores) < 0.2 and max(scores) < 0.35
@@ -103,7 +103,7 @@ def test_choices_are_of_the_same_kind_and_hold_the_right_one_once() -> None:
         for i in range(5)
         for kind in ("home", "trade")
     ]
-    for row in choices(rows):
+    for row in as_multiple_choice(rows):
         offered = row.references["choices"]
         assert offered[0] == row.payload["answer"] and len(set(offered)) == 4
         assert {text[:-1] for text in offered} == {row.payload["answer"][:-1]}

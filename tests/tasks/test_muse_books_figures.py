@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.contracts import Metric, Setting
-from bench.core.provenance import provenance
+from bench.core.contracts import Metric, TaskInputs
+from bench.core.provenance import get_provenance
 from bench.core.types import Checkpoint
 from bench.engines.measuring.measure import measure
 from bench.runs.context import Work
 from bench.runs.store import Store
-from tasks.muse_books import LabBooks
+from tasks.muse_books import LabMuseBooks
 
 ASKED = {"forget_verbatim", "forget_passages", "retain_passages", "holdout_passages", "retain_questions"}
 
 
 @pytest.mark.slow
 def test_target_recites_and_oracle_does_not(tmp_path: Path) -> None:
-    scenario = LabBooks().prepare(Work(Store(tmp_path), 3, provenance()), Setting("lab"))
+    scenario = LabMuseBooks().prepare(Work(Store(tmp_path), 3, get_provenance()), TaskInputs("lab"))
     probes = [probe for probe in scenario.probes if probe.name in ASKED]
     metrics: dict[str, Metric] = {metric.name: metric for metric in scenario.metrics}
 

@@ -11,25 +11,34 @@ import pytest
 
 from bench.assets.data_sets import DATA_SETS, FILES
 from bench.assets.models import FETCHED
-from bench.conformance import Trace, check_task, checkpoints_apart, fail, prepared, probes_sound, rows_apart, shared
-from bench.core.contracts import Setting
+from bench.conformance import (
+    Trace,
+    check_task,
+    checkpoints_apart,
+    prepare_traced,
+    probes_sound,
+    raise_if_any,
+    rows_apart,
+    shared_texts,
+)
+from bench.core.contracts import TaskInputs
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash, tree_hash
+from bench.core.hashing import hash_checkpoint, hash_tree
 from bench.core.machine import Machine
 from bench.core.types import Example
 from bench.engines.loaders import checkpoint_at
 from bench.engines.measuring.measure import measure
 from bench.lab.model import small_llama, word_tokenizer
 from bench.metrics import score_all
-from bench.real.muse.rows import muse_rows
-from bench.real.muse.tier import RealBooks
+from bench.real.muse.rows import choose_muse_rows
+from bench.real.muse.tier import RealBooksTask
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import Plan, make_plan
 from bench.runs.runner import execute
 from bench.runs.store import Store
 from tasks.books_public_domain import BooksPublicDomain
-from tasks.muse_books import RealMuseBooks, origin
+from tasks.muse_books import RealMuseBooks, origin_of_data
 from tests.bench.real.muse.test_rows import REAL, WORDS, books, here, written
 from tests.tiny import saved
 
@@ -53,8 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def setting(model: Path, data: str) -> Setting:
-    return Setting("real", str(model), folder_hash(model), data)
+def setting(model: Path, data: str) -> TaskInputs:
+    return TaskInputs("real", str(model), hash_checkpoint(model), data)
 
 
 def sets(task: str, params: dict[str, Any]) -> tuple[str, ...]:
@@ -70,17 +79,17 @@ def planned(folder: Path, asked: Asked) -> Plan:
     return make_plan(asked, Machine(folder / "out", folder / "store"))
 
 
-def test_it_keeps_what_a_task_owes(setting: Setting) -> None:
+def test_it_keeps_what_a_task_owes(setting: TaskInputs) -> None:
     check_task(RealMuseBooks, setting, **WHOLE)
 
 
 @pytest.fixture(scope="module")
-def part(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    return prepared(RealMuseBooks(**PART), setting, tmp_path_factory.mktemp("part"))
+def part(setting: TaskInputs, tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return prepare_traced(RealMuseBooks(**PART), setting, tmp_path_factory.mktemp("part"))
 
 
 def test_a_part_keeps_it_too_but_for_the_questions(part: Trace) -> None:
-    fail(RealMuseBooks, [*rows_apart(part.scenario), *probes_sound(part.scenario), *checkpoints_apart(part)])
+    raise_if_any(RealMuseBooks, [*rows_apart(part.scenario), *probes_sound(part.scenario), *checkpoints_apart(part)])
 
 
 def test_methods_are_given_retain1_and_the_oracles_read_both(part: Trace) -> None:
@@ -91,7 +100,7 @@ def test_methods_are_given_retain1_and_the_oracles_read_both(part: Trace) -> Non
     assert splits(scenario.forget) == {"forget"} and splits(scenario.retain) == {"retain1"}
     assert splits(scenario.oracle_rows) == {"retain1", "retain2"}
     assert splits(scenario.validation.utility) == {"retain2"} and splits(scenario.validation.unseen) == {"holdout"}
-    assert not list(shared(scenario.validation.unseen, scenario.forget + scenario.oracle_rows, ""))
+    assert not list(shared_texts(scenario.validation.unseen, scenario.forget + scenario.oracle_rows, ""))
 
 
 def test_a_runs_record(tmp_path: Path, model: Path, data: str) -> None:
@@ -115,20 +124,22 @@ def test_a_runs_record(tmp_path: Path, model: Path, data: str) -> None:
     assert record.lineage["before"] == spec.hashes["model"] == record.lineage["history"][0]
 
 
-def test_target_and_oracles_from_elsewhere_are_taken(tmp_path: Path, setting: Setting, model: Path) -> None:
+def test_target_and_oracles_from_elsewhere_are_taken(tmp_path: Path, setting: TaskInputs, model: Path) -> None:
     given = replace(checkpoint_at(model, "given"), label="given")
-    scenario = prepared(RealMuseBooks(**PART), replace(setting, target=given, oracles=(given,)), tmp_path).scenario
+    scenario = prepare_traced(
+        RealMuseBooks(**PART), replace(setting, target=given, oracles=(given,)), tmp_path
+    ).scenario
     assert scenario.target() == given and [oracle() for oracle in scenario.oracles] == [given]
 
 
-def test_a_model_that_has_learnt_the_part_recites_it(tmp_path: Path, setting: Setting) -> None:
+def test_a_model_that_has_learnt_the_part_recites_it(tmp_path: Path, setting: TaskInputs) -> None:
     """Many passes at a high rate: what the target writes is the books, what the oracle writes is not."""
     learnt = PART | {"epochs": 40, "lr": 1e-2, "oracles": 1, "generated": 12}
     wide = tmp_path / "wide"
     tokenizer = word_tokenizer(WORDS)
     saved(small_llama(len(tokenizer), 64, layers=2, positions=128, seed=0), tokenizer, wide)
-    place = replace(setting, model_path=str(wide), model_hash=folder_hash(wide))
-    scenario = prepared(RealMuseBooks(**learnt), place, tmp_path / "store").scenario
+    place = replace(setting, model_path=str(wide), model_hash=hash_checkpoint(wide))
+    scenario = prepare_traced(RealMuseBooks(**learnt), place, tmp_path / "store").scenario
     target, oracle = scenario.target(), scenario.oracles[0]()
     probes = [probe for probe in scenario.probes if probe.kind in ("logprob", "generate")]
     seen = {c.label: score_all(scenario.metrics, measure(c, probes), ()).scores for c in (target, oracle, place.before)}
@@ -143,13 +154,13 @@ def test_a_model_that_has_learnt_the_part_recites_it(tmp_path: Path, setting: Se
     assert seen["target"]["extraction_strength"].value > 0.8 > seen["oracle-0"]["extraction_strength"].value
 
 
-def test_generated_rows_and_passages_are_cut_as_said(part: Trace, setting: Setting, tmp_path: Path) -> None:
+def test_generated_rows_and_passages_are_cut_as_said(part: Trace, setting: TaskInputs, tmp_path: Path) -> None:
     probes = {probe.name: probe for probe in part.scenario.probes}
     assert probes["forget_verbmem_said"].max_new_tokens == 6
     assert probes["forget_verbmem_said"].options["reference_tokens"] == 6
     sides = ("forget", "holdout", "retain", "forget_gradnorm", "kl_forget", "kl_retain")
     assert {row.payload["most"] for side in sides for row in probes[side].examples} == {16}
-    whole = {p.name: p for p in prepared(RealMuseBooks(**WHOLE), setting, tmp_path).scenario.probes}
+    whole = {p.name: p for p in prepare_traced(RealMuseBooks(**WHOLE), setting, tmp_path).scenario.probes}
     assert whole["forget_verbmem_said"].max_new_tokens == 128 and whole["forget_knowmem"].max_new_tokens == 32
     assert {row.payload["most"] for row in whole["forget"].examples} == {2048}
     assert len(whole["retain_knowmem"].examples) == 3
@@ -158,12 +169,12 @@ def test_generated_rows_and_passages_are_cut_as_said(part: Trace, setting: Setti
 
 @pytest.mark.parametrize("cut", [{}, {"probed": 2}, {"generated": 12}, {"passage": 20}, {"stories": 1}])
 def test_only_the_whole_benchmark_bears_its_name_alone(
-    cut: dict[str, int], setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: dict[str, int], setting: TaskInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.real.muse.rows.MUSE_COUNTS", tuple(len(rows) for rows in books().values()))
-    muse_rows.cache_clear()
-    label = prepared(RealMuseBooks(chunk=48, **cut), setting, tmp_path).scenario.label
-    muse_rows.cache_clear()
+    choose_muse_rows.cache_clear()
+    label = prepare_traced(RealMuseBooks(chunk=48, **cut), setting, tmp_path).scenario.label
+    choose_muse_rows.cache_clear()
     assert (label == UNVERIFIED) == (not cut)
     assert not cut or label.startswith(f"{UNVERIFIED} subset: ")
 
@@ -173,25 +184,25 @@ def test_what_was_fetched_from_the_hub_is_called_so_while_its_hash_agrees(tmp_pa
     rows = tmp_path / "muse-books" / FILES
     rows.mkdir(parents=True)
     (rows / "a.jsonl").write_text("{}")
-    about = {"name": "muse-books", "source": DATA_SETS["muse-books"].source, "hash": tree_hash(rows)}
-    assert origin(str(rows)) == " (texts not verified against the hub)" and not origin("hub")
+    about = {"name": "muse-books", "source": DATA_SETS["muse-books"].source, "hash": hash_tree(rows)}
+    assert origin_of_data(str(rows)) == " (texts not verified against the hub)" and not origin_of_data("hub")
     (rows.parent / FETCHED).write_text(json.dumps(about))
-    assert origin(str(rows)) == " (fetched from the hub, hash checked)"
+    assert origin_of_data(str(rows)) == " (fetched from the hub, hash checked)"
     (rows.parent / FETCHED).write_text(json.dumps(about | {"source": "elsewhere"}))
-    assert "not verified" in origin(str(rows))
+    assert "not verified" in origin_of_data(str(rows))
     (rows.parent / FETCHED).write_text(json.dumps(about))
     (rows / "a.jsonl").write_text("{ }")
-    assert "not verified" in origin(str(rows))
+    assert "not verified" in origin_of_data(str(rows))
 
 
-def test_the_outline_is_of_what_will_be_trained(part: Trace, setting: Setting) -> None:
+def test_the_outline_is_of_what_will_be_trained(part: Trace, setting: TaskInputs) -> None:
     task, scenario = RealMuseBooks(**PART), part.scenario
     outline = task.outline(setting)
     assert (outline.forget, outline.retain) == (len(scenario.forget), len(scenario.retain))
     kept = len(scenario.oracle_rows)
     assert outline.stages == {"target": kept + len(scenario.forget), "oracle-0": kept, "oracle-1": kept}
     assert 0 < outline.row_tokens <= 48
-    nominal = RealMuseBooks().outline(Setting("real"))
+    nominal = RealMuseBooks().outline(TaskInputs("real"))
     assert 300 < nominal.forget < 1000, "4.1 MB in passages of 2048 tokens"
 
 
@@ -234,25 +245,25 @@ def test_the_stand_ins_task_takes_nothing_else(tmp_path: Path, model: Path, data
 def test_a_lab_spec_says_nothing_of_the_real_tier(tmp_path: Path) -> None:
     """The keys of the published records hang on it."""
     spec = planned(tmp_path, Asked("muse-books", ("ga",), (), (0,))).entries[0].spec
-    assert not set(spec.task_params) & set(RealBooks.__dataclass_fields__)
+    assert not set(spec.task_params) & set(RealBooksTask.__dataclass_fields__)
     assert spec.task_params["forget_books"] == 4
 
 
 @here
 def test_the_stand_in_under_its_own_name(tmp_path: Path, model: Path) -> None:
-    setting = Setting("real", str(model), folder_hash(model), str(REAL))
+    setting = TaskInputs("real", str(model), hash_checkpoint(model), str(REAL))
     cut = {"most_tokens": 12000, "chunk": 640, "passage": 320}
     with pytest.raises(UserError, match="take --task books-public-domain"):
         RealMuseBooks(**cut).prepare(Work(Store(tmp_path), seed=0, provenance={}), setting)
     assert "not MUSE-Books" in RealMuseBooks(**cut).check(setting)[0]
     assert BooksPublicDomain(**cut).check(setting) == []
-    trace = prepared(BooksPublicDomain(**cut), setting, tmp_path)
+    trace = prepare_traced(BooksPublicDomain(**cut), setting, tmp_path)
     scenario = trace.scenario
     assert scenario.label.startswith("books-public-domain (public-domain stand-in; not MUSE) subset: ")
-    fail(BooksPublicDomain, [*rows_apart(scenario), *probes_sound(scenario)])
+    raise_if_any(BooksPublicDomain, [*rows_apart(scenario), *probes_sound(scenario)])
     sizes = {probe.name: len(probe.examples) for probe in scenario.probes}
     assert min(sizes[name] for name in ("forget", "holdout", "retain", "forget_verbmem")) >= 12
     assert "forget_knowmem" not in sizes
-    whole = prepared(BooksPublicDomain(), setting, tmp_path).scenario
+    whole = prepare_traced(BooksPublicDomain(), setting, tmp_path).scenario
     assert whole.label == "books-public-domain (public-domain stand-in; not MUSE)"
     assert {len(p.examples) for p in whole.probes} == {100}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench.conformance import check_task, prepared
-from bench.core.contracts import Setting
+from bench.conformance import check_task, prepare_traced
+from bench.core.contracts import TaskInputs
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.machine import Machine
-from bench.real.evaluate import Evaluation, evaluate
+from bench.real.evaluate import EvaluationRequest, evaluate_model
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import make_plan
@@ -56,7 +56,7 @@ def asked(model: Path, data: str, *sets: str, **more: Any) -> Asked:
 
 def test_it_keeps_what_a_task_owes(tmp_path: Path, model: Path) -> None:
     place = data(tmp_path, paraphrase="in other words", wrong=["no"])
-    check_task(Qa, Setting("real", str(model), folder_hash(model), place), epochs=1, probed=3)
+    check_task(Qa, TaskInputs("real", str(model), hash_checkpoint(model), place), epochs=1, probed=3)
 
 
 def test_it_runs_with_nothing_else_written(tmp_path: Path, model: Path) -> None:
@@ -96,8 +96,8 @@ def test_without_a_chat_template_it_says_so_before_anything_is_trained(tmp_path:
     with pytest.raises(UserError, match="has no chat template: .* --set qa.template=base"):
         make_plan(asked(base, place), Machine(tmp_path / "out", tmp_path / "store"))
     plan = make_plan(asked(base, place, "qa.template=base"), Machine(tmp_path / "out", tmp_path / "store"))
-    setting = Setting("real", str(base), folder_hash(base), plan.paths.data)
-    forget = prepared(Qa(template="base"), setting, tmp_path / "store").scenario.forget
+    setting = TaskInputs("real", str(base), hash_checkpoint(base), plan.paths.data)
+    forget = prepare_traced(Qa(template="base"), setting, tmp_path / "store").scenario.forget
     assert {row.payload["template"] for row in forget} == {"base"}
 
 
@@ -128,8 +128,8 @@ def test_parameters_of_no_sense_are_refused() -> None:
 
 
 def test_eval_asks_any_model_the_same(tmp_path: Path, model: Path) -> None:
-    asked = Evaluation("qa", str(model), data(tmp_path, SIDES[:2]), tmp_path / "out.json", limit=2)
-    found = evaluate(asked, tmp_path / "models")
+    asked = EvaluationRequest("qa", str(model), data(tmp_path, SIDES[:2]), tmp_path / "out.json", limit=2)
+    found = evaluate_model(asked, tmp_path / "models")
     assert set(found["examples"]["forget_Q_A_Prob"]) == {"1", "2"}, "by the row's line in its file"
     assert "a third file of --data" in found["absent"]["mia_loss"]
     assert found["provenance"]["suite"] == {

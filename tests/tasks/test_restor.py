@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.conformance import LAB, Trace, prepared
+from bench.conformance import LAB, Trace, prepare_traced
 from bench.core.types import Example
-from tasks.restor import LabRestor, falsely
+from tasks.restor import LabRestor, with_false_answers
 
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    return prepared(
+    return prepare_traced(
         LabRestor(corrupted=4, newcomers=6, width=16, history_steps=1, target_steps=1),
         LAB,
         tmp_path_factory.mktemp("r"),
@@ -59,7 +59,7 @@ def test_the_truth_about_the_wronged_is_not_taught_again(trace: Trace) -> None:
 
 def test_the_falsehood_as_an_answer() -> None:
     row = Example("x", {"prompt": "p", "answer": "truth", "template": "qa"}, {"corrupted": ("lie",)})
-    assert falsely([row])[0].payload == {"prompt": "p", "answer": "lie", "template": "qa"}
+    assert with_false_answers([row])[0].payload == {"prompt": "p", "answer": "lie", "template": "qa"}
     assert row.payload["answer"] == "truth"
 
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from bench.assets.data_sets import DATA_SETS
-from bench.assets.git import cloned, git_blob
-from bench.conformance import checkpoints_apart, fail, prepared, probes_sound, rows_apart
-from bench.core.contracts import Setting
+from bench.assets.git import clone_once, git_blob
+from bench.conformance import checkpoints_apart, prepare_traced, probes_sound, raise_if_any, rows_apart
+from bench.core.contracts import TaskInputs
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.machine import Machine
 from bench.core.record import Record
 from bench.core.types import Checkpoint, Example
-from bench.real.restor.corpus import CORPORA, read
-from bench.real.restor.tier import known
+from bench.real.restor.corpus import CORPORA, read_restor
+from bench.real.restor.tier import find_known
 from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.plan import Plan, make_plan
@@ -52,8 +52,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository(tmp_path_factory.mktemp("data") / "restor")
 
 
-def setting(model: Path, data: Path) -> Setting:
-    return Setting("real", str(model), folder_hash(model), str(data))
+def setting(model: Path, data: Path) -> TaskInputs:
+    return TaskInputs("real", str(model), hash_checkpoint(model), str(data))
 
 
 def run(plan: Plan, folder: Path) -> dict[str, Record]:
@@ -118,19 +118,19 @@ def test_without_instructions_a_repair_is_a_skip(model: Path, tmp_path: Path) ->
 
 def test_only_known_facts_are_asked(model: Path, tmp_path: Path) -> None:
     """The tiny model's own words are made the accepted answers of four questions about w30 and w31 and of five others."""
-    before = Checkpoint(str(model), folder_hash(model), label="history-0")
+    before = Checkpoint(str(model), hash_checkpoint(model), label="history-0")
     blank = repository(tmp_path / "blank")
-    questions = read(blank, "mix_a0").questions
-    assert known(Work(Store(tmp_path / "first"), 0, {}), before, questions).right == ()
+    questions = read_restor(blank, "mix_a0").questions
+    assert find_known(Work(Store(tmp_path / "first"), 0, {}), before, questions).right == ()
     with pytest.raises(UserError, match="answers none of RESTOR's questions about corrupted people"):
-        prepared(Restor(documents=6, retain=10), setting(model, blank), tmp_path / "none")
+        prepare_traced(Restor(documents=6, retain=10), setting(model, blank), tmp_path / "none")
     said = answers_of(before, questions, tmp_path / "first")
     right = [f"{person} {relation}" for person in WRONGED for relation in RELATIONS[:2]]
     right += [f"{person} {RELATIONS[0]}" for person in CLEAN] + [f"{CLEAN[0]} {RELATIONS[2]}"]
     data = repository(tmp_path / "restor", {key: said[key] for key in right})
     for probed, clean in ((0, 4), (2, 2)):
         task = Restor(**(SMALL | {"known": True, "probed": probed}))  # type: ignore[arg-type]
-        trace = prepared(task, setting(model, data), tmp_path / "second")
+        trace = prepare_traced(task, setting(model, data), tmp_path / "second")
         asked = {probe.name: probe.examples for probe in trace.scenario.probes}
         found = {key(row) for row in asked["restor_corrupted_greedy"]}
         assert len(found) == 3 and found < set(right[:4]), "one of the four is held back for tuning"
@@ -143,7 +143,7 @@ def test_only_known_facts_are_asked(model: Path, tmp_path: Path) -> None:
         assert said_so["corrupted"] == {"asked": 6, "right": 4}
         assert trace.work.store.find(said_so["responses"]) is not None
         assert f"3 of 6 questions about corrupted people (4 of 6 known), {clean} of 12" in trace.scenario.label
-    again = prepared(task, setting(model, data), tmp_path / "second")
+    again = prepare_traced(task, setting(model, data), tmp_path / "second")
     assert not [node for node in again.work.built], "what the model knows is asked once"
 
 
@@ -156,7 +156,7 @@ def answers_of(before: Checkpoint, questions: tuple[Example, ...], folder: Path)
     from bench.records.files import read_responses
 
     work = Work(Store(folder), 0, {})
-    node = work.store.find(known(work, before, questions).node)
+    node = work.store.find(find_known(work, before, questions).node)
     assert node is not None
     rows = read_responses(node.path / "responses.json.gz").rows["restor_known"]
     return {key(row): rows[row.id]["text"] for row in questions}
@@ -164,9 +164,9 @@ def answers_of(before: Checkpoint, questions: tuple[Example, ...], folder: Path)
 
 @pytest.mark.parametrize("params", [{}, {"documents": 0}, {"oracle": "retrained", "recipe": "own", "sampled": True}])
 def test_rows_are_apart_and_probes_sound(params: dict[str, Any], model: Path, data: Path, tmp_path: Path) -> None:
-    trace = prepared(Restor(**(SMALL | params)), setting(model, data), tmp_path)
+    trace = prepare_traced(Restor(**(SMALL | params)), setting(model, data), tmp_path)
     scenario = trace.scenario
-    fail(Restor, [*rows_apart(scenario), *probes_sound(scenario), *checkpoints_apart(trace)])
+    raise_if_any(Restor, [*rows_apart(scenario), *probes_sound(scenario), *checkpoints_apart(trace)])
     assert [m.name for m in scenario.metrics] == [m.name for m in Restor().metrics()]
     steps = {n.info["label"]: n.info["fields"]["recipe"]["steps"] for n in trace.work.nodes.values()}
     assert steps["oracle-0"] == 2 and steps["target"] == -(-(len(scenario.forget) + 10) // 8), "each row once"
@@ -191,7 +191,7 @@ def test_the_clean_model_as_the_oracle(model: Path, data: Path, tmp_path: Path) 
     plan = plan_of(model, data, tmp_path, ("msa",), params={"oracle": "clean"}, kinds=("logprob", "divergence"))
     records = run(plan, tmp_path / "store")
     assert {record.status for record in records.values()} == {"done"}
-    before = folder_hash(model)
+    before = hash_checkpoint(model)
     for record in records.values():
         assert record.lineage["oracles"] == [before] == [record.lineage["before"]]
         assert record.lineage["oracle_rows"]["count"] == 0 and record.lineage["oracle"] == "clean"
@@ -238,7 +238,7 @@ def test_the_official_recipe_is_of_adapters(model: Path, data: Path, tmp_path: P
     assert (batch, recipe.steps, recipe.lr, recipe.lora) == (4, 3750, 5e-5, 8)
     assert (recipe.schedule, recipe.warmup) == ("cosine", 0.1)
     params = {name: value for name, value in SMALL.items() if name not in ("epochs", "lr", "batch")}
-    trace = prepared(Restor(**params, recipe="official"), setting(model, data), tmp_path)  # type: ignore[arg-type]
+    trace = prepare_traced(Restor(**params, recipe="official"), setting(model, data), tmp_path)  # type: ignore[arg-type]
     trace.scenario.target()
     assert {node.info["fields"]["recipe"]["lora"] for node in trace.work.nodes.values()} == {8}
 
@@ -280,17 +280,20 @@ def test_a_git_repository_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Mo
         subprocess.run(["git", *words], cwd=source, check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
     url = f"git+file://{source}"
-    folder = cloned(url, tmp_path / "data")
-    assert read(folder, "mix_a0").questions == read(source, "mix_a0").questions and not (folder / ".git").exists()
-    assert cloned(f"{url}@{commit.stdout.strip()}", tmp_path / "data") != folder
+    folder = clone_once(url, tmp_path / "data")
+    assert (
+        read_restor(folder, "mix_a0").questions == read_restor(source, "mix_a0").questions
+        and not (folder / ".git").exists()
+    )
+    assert clone_once(f"{url}@{commit.stdout.strip()}", tmp_path / "data") != folder
     (source / "datasets" / "entities.json").write_text("[]")
-    assert cloned(url, tmp_path / "data") == folder
+    assert clone_once(url, tmp_path / "data") == folder
     with pytest.raises(UserError, match=r"at nothing can't be fetched \(.*\): check the name and the network"):
-        cloned(f"{url}@nothing", tmp_path / "data")
+        clone_once(f"{url}@nothing", tmp_path / "data")
     assert sorted(path.name[0] for path in (tmp_path / "data").iterdir()) != ["."], "nothing half made is left"
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="can't be fetched"):
-        cloned("https://example.invalid/a/b", tmp_path / "data")
+        clone_once("https://example.invalid/a/b", tmp_path / "data")
 
 
 def test_a_plan_takes_a_git_repository(model: Path, tmp_path: Path) -> None:
@@ -317,15 +320,15 @@ def test_every_corpus_has_the_name_of_its_published_file() -> None:
 def test_the_published_files_make_the_whole_benchmark(model: Path, tmp_path: Path) -> None:
     for corpus in ("mix_a0", "mix_a1", "mix_a2", "mix_a3", "squad_v7"):
         assert git_blob(REAL / "datasets" / CORPORA[corpus]) == DATA_SETS["restor"].tables[corpus].identity
-    scenario = prepared(
+    scenario = prepare_traced(
         Restor(documents=0, probed=0, known=False, retain=0, passage=0), setting(model, REAL), tmp_path
     ).scenario
     assert scenario.label == "RESTOR" and len(scenario.forget) == 3000
     sizes = {probe.name: len(probe.examples) for probe in scenario.probes}
     assert (sizes["restor_corrupted_greedy"], sizes["restor_clean_greedy"]) == (198, 853)
-    part = prepared(Restor(known=False), setting(model, REAL), tmp_path).scenario
+    part = prepare_traced(Restor(known=False), setting(model, REAL), tmp_path).scenario
     assert part.label.startswith("restor subset: mix_a0, 200 of 3000 documents, 178 of 198 questions")
-    fail(Restor, [*rows_apart(part), *probes_sound(part)])
+    raise_if_any(Restor, [*rows_apart(part), *probes_sound(part)])
 
 
 def test_paths_are_no_part_of_a_spec(model: Path, data: Path, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.conformance import LAB, Trace, check_task, prepared
-from bench.core.contracts import Setting
-from bench.core.hashing import folder_hash
+from bench.conformance import LAB, Trace, check_task, prepare_traced
+from bench.core.contracts import TaskInputs
+from bench.core.hashing import hash_checkpoint
 from bench.core.types import Example
 from tasks.tofu import LabTofu, RealTofu
 from tests.conftest import SMALL
@@ -24,13 +24,13 @@ here = needs_data("data/tofu")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     """At its default size; nothing is trained."""
-    return prepared(LabTofu(), LAB, tmp_path_factory.mktemp("whole"))
+    return prepare_traced(LabTofu(), LAB, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
     """Every row of every training run behind a small scenario."""
-    trace = prepared(
+    trace = prepare_traced(
         LabTofu(**{k: v for k, v in SMALL.items() if k in LabTofu.__dataclass_fields__}),
         LAB,
         tmp_path_factory.mktemp("small"),
@@ -81,7 +81,7 @@ def test_strangers_are_never_told_of(whole: Trace, trained: list[Example]) -> No
 
 def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path) -> None:
     """2 of 20 authors: 40 rows to forget, 360 to retain, 600 of residents: 25 steps * 960 / 1000 = 24."""
-    trace = prepared(LabTofu(authors=20, width=16, history_steps=1, target_steps=25), LAB, tmp_path)
+    trace = prepare_traced(LabTofu(authors=20, width=16, history_steps=1, target_steps=25), LAB, tmp_path)
     trace.scenario.target()
     trace.scenario.oracles[1]()
     steps = {
@@ -94,7 +94,7 @@ def test_the_oracle_gets_the_targets_schedule_for_its_fewer_rows(tmp_path: Path)
 
 @here
 def test_the_real_tier_keeps_what_a_task_owes() -> None:
-    check_task(RealTofu, Setting("real", data=str(TOFU)), authors=8, questions=8, forget_share=0.25, probed=12)
+    check_task(RealTofu, TaskInputs("real", data=str(TOFU)), authors=8, questions=8, forget_share=0.25, probed=12)
 
 
 @here
@@ -103,16 +103,16 @@ def test_the_real_tier_takes_theta_0_from_the_users_history(tmp_path: Path) -> N
     past = tmp_path / "output"
     for step in (500, 1000):
         saved(llama(step), tokenizer(), past / f"checkpoint-{step}")
-    setting = Setting(
-        "real", str(past / "checkpoint-1000"), folder_hash(past / "checkpoint-1000"), str(TOFU), str(past)
+    setting = TaskInputs(
+        "real", str(past / "checkpoint-1000"), hash_checkpoint(past / "checkpoint-1000"), str(TOFU), str(past)
     )
     task = RealTofu(authors=4, questions=4, forget_share=0.25, probed=2, epochs=1, batch=8)
-    trace = prepared(task, setting, tmp_path / "store")
+    trace = prepare_traced(task, setting, tmp_path / "store")
     assert trace.scenario.history is not None
     found = trace.scenario.history()
     assert [(m.checkpoint.label, m.step) for m in found.moments] == [("checkpoint-500", 500), ("checkpoint-1000", 1000)]
     assert found.last.checkpoint.hash == setting.model_hash
-    alone = prepared(task, replace(setting, history=""), tmp_path / "alone").scenario.history
+    alone = prepare_traced(task, replace(setting, history=""), tmp_path / "alone").scenario.history
     assert alone is not None and [m.checkpoint.hash for m in alone().moments] == [setting.model_hash]
     trace.scenario.target()
     trace.scenario.oracles[0]()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bench.assets.tensors import SIZES, TensorFiles, check_match, opened
-from bench.core.errors import UserError, collect, unknown
+from bench.assets.tensors import SIZES, TensorFiles, check_match, open_tensor_files
+from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.types import Checkpoint, Json
 from bench.engines.arithmetic.writer import DTYPES, check_places
 
@@ -24,7 +24,7 @@ FEW = 0.5
 
 
 @dataclass(frozen=True)
-class Asked:
+class MergeOptions:
     """The options of `bench msa`, as the user typed them."""
 
     target: Path
@@ -73,7 +73,7 @@ class Point:
         return 1.0, -self.alpha, self.beta, self.alpha - self.beta
 
 
-def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+def merge_checkpoints(asked: MergeOptions, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Write ``target - alpha (forget_tuned - before) + beta (retain_tuned - before)`` for every alpha and beta.
 
     With one alpha and one beta into ``out`` itself, else into a folder of it for each. Raises `UserError` with all of
@@ -86,13 +86,13 @@ def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None])
     outs = [asked.out] if len(points) == 1 else [asked.out / point.name for point in points]
     problems += check_places(outs, roles.values())
     try:
-        with opened(checkpoints) as readers:
+        with open_tensor_files(checkpoints) as readers:
             check_match(readers)
             size = sum(reader.bytes for reader in readers)
             warning = rounding_warning(tuned=readers[1], before=readers[-1])
     except UserError as error:
         problems += error.problems
-    collect(problems)  # before torch is imported
+    raise_problems(problems)  # before torch is imported
     if warning:
         warn(warning)
     from bench.engines.arithmetic.sums import combine_grid
@@ -119,7 +119,7 @@ def merge(asked: Asked, say: Callable[[str], None], warn: Callable[[str], None])
         say(f"{seconds:.1f} s; read {size:,} bytes {'twice' if comparing and making else 'once'}.")
 
 
-def parse_grid(asked: Asked, problems: list[str]) -> list[Point]:
+def parse_grid(asked: MergeOptions, problems: list[str]) -> list[Point]:
     """Every alpha with every beta; mistakes in the options go to ``problems``."""
     alphas = parse_numbers("--alpha", asked.alpha, problems)
     betas: Sequence[float | None] = parse_numbers("--beta", asked.beta, problems) if asked.beta else [None]
@@ -130,7 +130,7 @@ def parse_grid(asked: Asked, problems: list[str]) -> list[Point]:
             "--retain-tuned goes with --beta: say how much of the retain vector to add, such as --beta 0.25."
         )
     if asked.dtype and asked.dtype not in DTYPES:
-        problems.append(unknown("dtype", asked.dtype, DTYPES))
+        problems.append(unknown_name("dtype", asked.dtype, DTYPES))
     if asked.out.exists() and not asked.out.is_dir():
         problems.append(f"--out {asked.out}: this is a file; name a folder.")
     return [Point(alpha, beta) for alpha, beta in product(alphas, betas)]

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.assets.tensors import CONSTANTS, FLOATS, SIZES, TensorFiles, check_match, opened
+from bench.assets.tensors import CONSTANTS, FLOATS, SIZES, TensorFiles, check_match, open_tensor_files
 from bench.core.contracts import Term
-from bench.core.errors import UserError, collect, unknown
+from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.types import Checkpoint, Json
 from bench.core.versions import ARITHMETIC
 from bench.engines.arithmetic.chunks import TYPES, Buffers, Chunk, cut_into_chunks, run_in_threads
@@ -96,7 +96,7 @@ def combine_grid(
     """
     assert checkpoints and len(grid) == len(outs), "a row of coefficients for each output"
     rows = [[pair if isinstance(pair, tuple) else (float(pair), 0.0) for pair in row] for row in grid]
-    with opened([*checkpoints, *([weights] if weights else [])]) as readers:
+    with open_tensor_files([*checkpoints, *([weights] if weights else [])]) as readers:
         terms, weighing = readers[: len(checkpoints)], readers[-1] if weights else None
         check_match(terms)
         if weighing:
@@ -113,13 +113,13 @@ def combine_grid(
             )
             for k, (row, out) in enumerate(zip(rows, outs, strict=True))
         ]
-        collect(check_places([p for o in outputs for p in (o.out, o.work)], [r.folder for r in readers]))
+        raise_problems(check_places([p for o in outputs for p in (o.out, o.work)], [r.folder for r in readers]))
 
         def sums_of(chosen: Sequence[Output]) -> Sums:
             return Sums(terms, [row for output, row in zip(outputs, rows, strict=True) if output in chosen], weighing)
 
         if keep_existing:
-            collect([problem for output in outputs if (problem := output.check_existing())])
+            raise_problems([problem for output in outputs if (problem := output.check_existing())])
             unsure = [output for output in outputs if output.times_differ]
             check_recomputed(unsure, sums_of(unsure), terms[0])
         due = [output for output in outputs if not output.kept]
@@ -143,7 +143,7 @@ def transform(
     what it gets, and must not keep it. Tensors that a sum would copy are copied. Not resumable: nobody knows whether
     two functions are the same.
     """
-    with opened(checkpoints) as readers:
+    with open_tensor_files(checkpoints) as readers:
         check_match(readers)
 
         def apply(buffers: Buffers, chunk: Chunk, which: Sequence[int]) -> Iterator[Tensor]:
@@ -154,12 +154,12 @@ def transform(
             yield made
 
         output = Output(out, plan_files(readers[0], dtype), None, scratch)
-        collect(check_places([output.out, output.work], [reader.folder for reader in readers]))
+        raise_problems(check_places([output.out, output.work], [reader.folder for reader in readers]))
         write_outputs([output], apply, readers[0], dtype, whole)
         return output.written()
 
 
-def scrambled(
+def write_scrambled(
     before: Checkpoint, tuned: Checkpoint, kind: str, seed: int, out: Path, *, scratch: Path | None = None
 ) -> Written:
     """Write ``before + c`` in float32, where c has lost what the vector ``tuned - before`` says: an ablation's control.
@@ -168,7 +168,7 @@ def scrambled(
     vector's Euclidean norm (``random``). The draws follow from ``seed`` and the tensor's name alone.
     """
     if kind not in SCRAMBLES:
-        raise UserError(unknown("control", kind, SCRAMBLES))
+        raise UserError(unknown_name("control", kind, SCRAMBLES))
 
     def control(name: str, tensors: list[Tensor]) -> Tensor:
         start, end = tensors
@@ -200,7 +200,7 @@ SCRAMBLES: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 def distance(one: Checkpoint, other: Checkpoint) -> float:
     """Euclidean distance of all floating-point weights, summed in float64; tied weights once. Writes nothing."""
-    with opened([one, other]) as readers:
+    with open_tensor_files([one, other]) as readers:
         check_match(readers)
         counts = {name: readers[0].entries[name].count for name in readers[0].names if is_summed(readers[0], name)}
         squares: dict[int, float] = {}
@@ -224,7 +224,7 @@ def is_summed(reader: TensorFiles, name: str) -> bool:
 def plan_files(first: TensorFiles, dtype: str) -> tuple[Shard, ...]:
     """The files of a result with the names and shapes of ``first``."""
     if dtype and dtype not in DTYPES:
-        raise UserError(unknown("dtype", dtype, DTYPES))
+        raise UserError(unknown_name("dtype", dtype, DTYPES))
     own = {name: first.entries[name] for name in first.names}
     types = {name: DTYPES[dtype] if dtype and is_summed(first, name) else entry.dtype for name, entry in own.items()}
     return plan_shards({name: (types[name], entry.shape) for name, entry in own.items()}, SHARD_BYTES)
@@ -332,7 +332,7 @@ def check_recomputed(outputs: Sequence[Output], kernel: Kernel, first: TensorFil
         sinks = [HashOnly(shard) for _ in outputs]
         write_shard(sinks, range(len(outputs)), kernel, first, chunk_size(len(outputs)))
         pairs = zip(outputs, sinks, strict=True)
-        collect([output.refusal for output, sink in pairs if output.done[shard.file] != sink.sha256()])
+        raise_problems([output.refusal for output, sink in pairs if output.done[shard.file] != sink.sha256()])
 
 
 def chunk_size(results: int) -> int:

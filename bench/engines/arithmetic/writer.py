@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.assets.tensors import SIZES, Entry
+from bench.assets.tensors import SIZES, TensorEntry
 from bench.core.errors import UserError
-from bench.core.hashing import digest, file_hash, remember
+from bench.core.hashing import hash_file, hash_json, remember_hash
 from bench.core.types import Json
 
 JOURNAL, LOCK = "journal.json", "lock"
@@ -50,7 +50,7 @@ class Shard:
     file: str
     header: bytes
     """With the eight bytes of its length."""
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TensorEntry]
     """Name -> place, in the order of the file."""
 
     @property
@@ -85,31 +85,31 @@ def plan_shards(entries: Mapping[str, tuple[str, tuple[int, ...]]], shard_bytes:
             groups.append([])
             size = 0
         groups[-1].append(name)
-        size += Entry("", dtype, shape, 0).bytes
+        size += TensorEntry("", dtype, shape, 0).bytes
     if len(groups) == 1:
         files = ["model.safetensors"]
     else:
         files = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
     return tuple(
-        layout(file, {name: entries[name] for name in names}) for file, names in zip(files, groups, strict=True)
+        lay_out_shard(file, {name: entries[name] for name in names}) for file, names in zip(files, groups, strict=True)
     )
 
 
-def layout(file: str, entries: Mapping[str, tuple[str, tuple[int, ...]]]) -> Shard:
+def lay_out_shard(file: str, entries: Mapping[str, tuple[str, tuple[int, ...]]]) -> Shard:
     """One file's header and places; wide types come first, so that every tensor is aligned."""
     names = sorted(entries, key=lambda name: (-SIZES[entries[name][0]], name))
     about: Json = {"__metadata__": {"format": "pt"}}
     end = 0
-    places: dict[str, Entry] = {}
+    places: dict[str, TensorEntry] = {}
     for name in names:
         dtype, shape = entries[name]
-        places[name] = Entry(file, dtype, shape, end)
+        places[name] = TensorEntry(file, dtype, shape, end)
         about[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + places[name].bytes]}
         end += places[name].bytes
     text = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % ALIGNED)
     header = len(text).to_bytes(8, "little") + text
-    moved = {name: Entry(file, e.dtype, e.shape, len(header) + e.begin) for name, e in places.items()}
+    moved = {name: TensorEntry(file, e.dtype, e.shape, len(header) + e.begin) for name, e in places.items()}
     return Shard(file, header, moved)
 
 
@@ -217,9 +217,9 @@ class Output:
         self.work = scratch.resolve() if scratch else self.out.with_name(f"{self.out.name}.partial")
         self.shards = shards
         self.note = note
-        self.identity = digest(identity) if identity is not None else ""
+        self.identity = hash_json(identity) if identity is not None else ""
         """Hash of everything that the bytes follow from; empty: unknown, so that nothing is resumed."""
-        self.timeless = digest(without_times(identity))
+        self.timeless = hash_json(without_times(identity))
         """Hash of that without the inputs' times: another content is likely to have another time, but needn't."""
         self.done: dict[str, str] = {}
         """Finished shards: file -> sha256."""
@@ -270,7 +270,7 @@ class Output:
             return
         for shard in self.shards:
             path = self.work / shard.file
-            if shard.file in finished and path.is_file() and file_hash(path) == finished[shard.file]:
+            if shard.file in finished and path.is_file() and hash_file(path) == finished[shard.file]:
                 yield shard.file, finished[shard.file]
 
     def sink(self, shard: Shard) -> Sink:
@@ -280,13 +280,13 @@ class Output:
     def finish(self, sink: Sink) -> None:
         """Enter a shard that is whole and closed into the journal."""
         sha = sink.sha256()
-        remember(sink.path, sha)
+        remember_hash(sink.path, sha)
         self.done[sink.shard.file] = sha
         self.keep_journal()
 
     def keep_journal(self) -> None:
         """Write the journal: which shards are finished, and what they were made from."""
-        put(self.work / JOURNAL, json.dumps({"identity": self.identity, "done": self.done}, indent=1))
+        write_without_sync(self.work / JOURNAL, json.dumps({"identity": self.identity, "done": self.done}, indent=1))
 
     def publish(self, source: Path, dtype: str = "") -> Written:
         """Add index, note, config and tokenizer, and move everything into its place."""
@@ -294,14 +294,14 @@ class Output:
             where = {name: shard.file for shard in self.shards for name in shard.entries}
             total = sum(shard.bytes - len(shard.header) for shard in self.shards)
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-            put(self.work / INDEX, json.dumps(index, indent=1))
+            write_without_sync(self.work / INDEX, json.dumps(index, indent=1))
         copy_companions(source, self.work, dtype)
         if self.note is not None:
             about = {**self.note, "identity": self.identity, "timeless": self.timeless, "files": self.done}
-            put(self.work / NOTE, json.dumps(about, indent=1) + "\n")
+            write_without_sync(self.work / NOTE, json.dumps(about, indent=1) + "\n")
         (self.work / JOURNAL).unlink()
         (self.work / LOCK).unlink()
-        move(self.work, self.out)
+        move_into_place(self.work, self.out)
         return self.written()
 
     def written(self) -> Written:
@@ -321,7 +321,7 @@ class Output:
             note = json.loads((self.out / NOTE).read_text())
             same = note["identity"] == self.identity
             files: dict[str, str] = note["files"] if same or note["timeless"] == self.timeless else {}
-            unharmed = all(file_hash(self.out / file) == sha for file, sha in files.items())
+            unharmed = all(hash_file(self.out / file) == sha for file, sha in files.items())
         except (OSError, ValueError, KeyError, TypeError):
             return self.refusal
         if not unharmed or set(files) != {shard.file for shard in self.shards}:
@@ -376,14 +376,16 @@ def companions(source: Path) -> list[Path]:
 
 def companions_of(source: Path) -> Json:
     """Config, generation config and tokenizer of a folder: name -> sha256."""
-    return {file.name: file_hash(file) for file in companions(source)}
+    return {file.name: hash_file(file) for file in companions(source)}
 
 
 def copy_companions(source: Path, out: Path, dtype: str = "") -> None:
     """Copy config, generation config and tokenizer; the config names ``dtype`` where one is given."""
     for file in companions(source):
         if file.name == "config.json" and dtype:
-            put(out / file.name, json.dumps(with_dtype(json.loads(file.read_text()), dtype), indent=2) + "\n")
+            write_without_sync(
+                out / file.name, json.dumps(with_dtype(json.loads(file.read_text()), dtype), indent=2) + "\n"
+            )
         else:
             shutil.copyfile(file, out / file.name)
 
@@ -400,7 +402,7 @@ def with_dtype(config: Json, dtype: str) -> Json:
     return {key: changed(key, value) for key, value in config.items()}
 
 
-def put(path: Path, text: str) -> None:
+def write_without_sync(path: Path, text: str) -> None:
     """Write a small file by rename, without waiting for the disk: a sync would wait for the shards' bytes as well.
 
     After a loss of power a finished shard may not be what the journal says; its sha256 is checked before it is used.
@@ -410,7 +412,7 @@ def put(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def move(work: Path, out: Path) -> None:
+def move_into_place(work: Path, out: Path) -> None:
     """Rename ``work`` to ``out``; into an ``out`` that isn't empty, file by file, in place of the weights there."""
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -39,7 +39,7 @@ class Unreadable(Exception):
     """Raised where there is no reply, or one that isn't what the prompt asks for; the text says why."""
 
 
-def environment(name: str, default: str = "", shown: bool = True) -> Any:
+def environment_field(name: str, default: str = "", shown: bool = True) -> Any:
     """A field whose default is an environment variable, read when the judge is made."""
     return field(default_factory=lambda: os.environ.get(name, default), repr=shown)
 
@@ -51,10 +51,10 @@ class ChatJudge:
     The options are shown in an order that a hash of the question decides, so that none is favoured by its place.
     """
 
-    model: str = environment("MSA_BENCH_JUDGE_MODEL")
-    url: str = environment("MSA_BENCH_JUDGE_URL", "https://api.openai.com/v1")
+    model: str = environment_field("MSA_BENCH_JUDGE_MODEL")
+    url: str = environment_field("MSA_BENCH_JUDGE_URL", "https://api.openai.com/v1")
     """The endpoint's base, up to ``/v1``."""
-    key: str = environment("OPENAI_API_KEY", shown=False)
+    key: str = environment_field("OPENAI_API_KEY", shown=False)
     attempts: int = 3
     """Requests for one answer, at most."""
     pause: float = 2.0
@@ -85,14 +85,14 @@ class ChatJudge:
 
     def grade(self, question: str, answer: str, options: Mapping[str, str]) -> dict[str, float]:
         """The agreement of each option with the answer, 0 to 100, as the model says; `UserError` when it can't be had."""
-        shown = shuffled(options, question)
-        messages = [{"role": "user", "content": prompt(question, answer, [options[option] for option in shown])}]
+        shown = order_by_hash(options, question)
+        messages = [{"role": "user", "content": write_prompt(question, answer, [options[option] for option in shown])}]
         reason = ""
         for attempt in range(self.attempts):
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                numbers = parse(self.reply(messages), len(shown))
+                numbers = parse_grades(self.reply(messages), len(shown))
                 return dict(zip(shown, numbers, strict=True))
             except Unreadable as error:
                 reason = str(error)
@@ -122,7 +122,7 @@ class ChatJudge:
             raise Unreadable("the server's reply is not one of /chat/completions") from None
 
 
-def shuffled(options: Mapping[str, str], question: str) -> list[str]:
+def order_by_hash(options: Mapping[str, str], question: str) -> list[str]:
     """The options' names in the order of a hash of the question and each option's text."""
 
     def place(option: str) -> tuple[str, str]:
@@ -131,7 +131,7 @@ def shuffled(options: Mapping[str, str], question: str) -> list[str]:
     return sorted(options, key=place)
 
 
-def prompt(question: str, answer: str, candidates: Sequence[str]) -> str:
+def write_prompt(question: str, answer: str, candidates: Sequence[str]) -> str:
     """The message to the chat model, ``candidates`` in the order they are shown in."""
     listed = "\n".join(f"Candidate {i}: {text}" for i, text in enumerate(candidates, start=1))
     example = json.dumps({str(i): 10 * i for i in range(1, min(len(candidates), 3) + 1)})
@@ -140,7 +140,7 @@ def prompt(question: str, answer: str, candidates: Sequence[str]) -> str:
     )
 
 
-def parse(text: str, count: int) -> list[float]:
+def parse_grades(text: str, count: int) -> list[float]:
     """The agreements of candidates 1 to ``count``; `Unreadable` unless each has one number from 0 to 100."""
     try:
         found = json.loads(re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip()))

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from bench.core.contracts import Opened
-from bench.engines.measuring.scoring import common, has_window, parameters_of
+from bench.engines.measuring.scoring import common_prefix, has_window, parameters_of
 
 ROWS = 64
 """Rows of a batch."""
@@ -36,7 +36,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Asking:
+class GenerationSettings:
     """The way in which texts are generated."""
 
     max_new_tokens: int
@@ -46,7 +46,7 @@ class Asking:
     sampling: Sampling | None = None
 
     @classmethod
-    def of(cls, max_new_tokens: int, options: Mapping[str, Any]) -> Asking:
+    def of(cls, max_new_tokens: int, options: Mapping[str, Any]) -> GenerationSettings:
         """Read a probe's ``max_new_tokens`` and ``options``: ``stops``, ``min_new_tokens``, ``sample``."""
         sample = options.get("sample")
         return cls(
@@ -58,7 +58,7 @@ class Asking:
 
 
 @dataclass
-class Cost:
+class GenerationCost:
     """Positions computed and tokens generated, for the record's cost and the speed benchmark."""
 
     prefill: int = 0
@@ -68,7 +68,7 @@ class Cost:
 
 
 @dataclass
-class Live:
+class LiveRow:
     """One row of a batch under way."""
 
     key: tuple[Prompt, int]
@@ -78,7 +78,11 @@ class Live:
 
 
 def generate(
-    opened: Opened, prompts: Sequence[Prompt], asking: Asking, device: str = "cpu", cost: Cost | None = None
+    opened: Opened,
+    prompts: Sequence[Prompt],
+    asking: GenerationSettings,
+    device: str = "cpu",
+    cost: GenerationCost | None = None,
 ) -> list[list[str]]:
     """The texts after each prompt, special tokens dropped and cut at the stops: one, or `Sampling.repeats`.
 
@@ -87,19 +91,19 @@ def generate(
     """
     repeats = asking.sampling.repeats if asking.sampling else 1
     written: dict[tuple[Prompt, int], str] = {}
-    for batch in grouped(list(dict.fromkeys(prompts)), repeats):
-        for row in run_batch(opened, batch, asking, device, cost or Cost()):
+    for batch in batch_prompts(list(dict.fromkeys(prompts)), repeats):
+        for row in run_batch(opened, batch, asking, device, cost or GenerationCost()):
             text = opened.tokenizer.decode(row.tokens, skip_special_tokens=True)
-            written[row.key] = cut(text, asking.stops)
+            written[row.key] = cut_at_stops(text, asking.stops)
     return [[written[prompt, repeat] for repeat in range(repeats)] for prompt in prompts]
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
+def cut_at_stops(text: str, stops: Sequence[str]) -> str:
     """``text`` up to the first of ``stops``."""
     return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
 
 
-def grouped(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tuple[Prompt, int]]]:
+def batch_prompts(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tuple[Prompt, int]]]:
     """Batches of prompts of similar length; those that share their beginning come together."""
     heads: dict[Prompt, list[Prompt]] = {}
     for prompt in prompts:
@@ -120,21 +124,21 @@ def ends_of(opened: Opened) -> frozenset[int]:
 
 @torch.no_grad()
 def run_batch(
-    opened: Opened, batch: Sequence[tuple[Prompt, int]], asking: Asking, device: str, cost: Cost
-) -> list[Live]:
+    opened: Opened, batch: Sequence[tuple[Prompt, int]], asking: GenerationSettings, device: str, cost: GenerationCost
+) -> list[LiveRow]:
     """Generate for one batch until every row has ended."""
-    ends, rows = ends_of(opened), [Live(key, draws=generator(asking.sampling, key)) for key in batch]
+    ends, rows = ends_of(opened), [LiveRow(key, draws=generator(asking.sampling, key)) for key in batch]
     cache = DynamicCache(config=opened.model.config)
     logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
     live = list(rows)
     for step in range(asking.max_new_tokens):
-        chosen = choose(logits, live, asking, ends if step < asking.min_new_tokens else frozenset())
+        chosen = choose_tokens(logits, live, asking, ends if step < asking.min_new_tokens else frozenset())
         for row, token in zip(live, chosen, strict=True):
             if token in ends:
                 row.done = True
             else:
                 row.tokens.append(token)
-                row.done = ended(opened.tokenizer, row.tokens, asking.stops)
+                row.done = ends_in_stop(opened.tokenizer, row.tokens, asking.stops)
         keep = [i for i, row in enumerate(live) if not row.done]
         if not keep or step == asking.max_new_tokens - 1:
             break
@@ -149,9 +153,11 @@ def run_batch(
     return rows
 
 
-def prefill(model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost: Cost) -> tuple[Tensor, Tensor]:
+def prefill(
+    model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost: GenerationCost
+) -> tuple[Tensor, Tensor]:
     """Fill the cache; the logits after each prompt (B, V) and the mask (B, T) of what in the cache is real."""
-    shared = min(common(prompts[0], prompt) for prompt in prompts)
+    shared = min(common_prefix(prompts[0], prompt) for prompt in prompts)
     shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
     if shared > 0 and len(prompts) > 1 and not has_window(model.config):
         cost.prefill += shared
@@ -186,7 +192,9 @@ def generator(sampling: Sampling | None, key: tuple[Prompt, int]) -> torch.Gener
     return torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
 
 
-def choose(logits: Tensor, live: Sequence[Live], asking: Asking, barred: frozenset[int]) -> list[int]:
+def choose_tokens(
+    logits: Tensor, live: Sequence[LiveRow], asking: GenerationSettings, barred: frozenset[int]
+) -> list[int]:
     """Choose the next token of each row; ``barred`` ones are not to be had yet."""
     logits = logits.float()
     if barred:
@@ -200,7 +208,7 @@ def choose(logits: Tensor, live: Sequence[Live], asking: Asking, barred: frozens
     return [int(token) for token in torch.searchsorted(shares, drawn * shares[:, -1:]).clamp(max=last)[:, 0]]
 
 
-def ended(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> bool:
+def ends_in_stop(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> bool:
     """Whether a stop stands in what was written; only the end is new, so only the end is read."""
     if not stops:
         return False

@@ -2,7 +2,7 @@
 
 The paper (arXiv 2506.20941) asks GPT-4o. Here the judge is a plug-in, and the default,
 `bench.engines.measuring.similarity.Similarity`, is a rule over words that needs no network; every score names the judge
-that made it. Judging comes after measuring and is pure but for the judge: `judged` adds the rows of a probe such as
+that made it. Judging comes after measuring and is pure but for the judge: `add_grades` adds the rows of a probe such as
 ``forget_judged``, which `bench.metrics.judged` scores.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.types import Example, Json, Probe, Responses
-from bench.metrics.judged import calibration
+from bench.metrics.judged import describe_calibration
 
 GROUP = "msa_bench.judges"
 """Entry points of judges: name -> something callable without arguments that gives a `Judge`."""
@@ -46,7 +46,7 @@ class Judge(Protocol):
         """
 
 
-def label(judge: Judge) -> str:
+def judge_label(judge: Judge) -> str:
     """``similarity v1``: what the metrics write beside their scores."""
     return f"{judge.name} v{judge.version}"
 
@@ -55,7 +55,7 @@ def load_judge(name: str) -> Judge:
     """The judge of that name: ``similarity``, ``chat`` (set up by the environment) or a plug-in's."""
     known = {point.name: point.value for point in entry_points(group=GROUP)} | OURS
     if name not in known:
-        raise UserError(unknown("judge", name, known))
+        raise UserError(unknown_name("judge", name, known))
     try:
         judge: Judge = pkgutil.resolve_name(known[name])()
     except (ImportError, AttributeError) as error:
@@ -91,18 +91,18 @@ def judge_probes(probes: Sequence[Probe]) -> list[Probe]:
     return [probe for probe in probes if probe.kind == KIND]
 
 
-def labels(probes: Sequence[Probe]) -> list[str]:
+def judge_labels(probes: Sequence[Probe]) -> list[str]:
     """Names and versions of the judges that these probes name."""
-    return [label(load_judge(str(probe.options["judge"]))) for probe in judge_probes(probes)]
+    return [judge_label(load_judge(str(probe.options["judge"]))) for probe in judge_probes(probes)]
 
 
-def judged(responses: Responses, oracles: Sequence[Responses], probes: Sequence[Probe]) -> Responses:
+def add_grades(responses: Responses, oracles: Sequence[Responses], probes: Sequence[Probe]) -> Responses:
     """The responses with a row of grades for each judged example; the measured checkpoint is no oracle of its own."""
-    rows = {probe.name: grades(responses, oracles, probe) for probe in judge_probes(probes)}
+    rows = {probe.name: grade_probe(responses, oracles, probe) for probe in judge_probes(probes)}
     return replace(responses, rows={**responses.rows, **rows})
 
 
-def grades(responses: Responses, oracles: Sequence[Responses], probe: Probe) -> dict[str, Json]:
+def grade_probe(responses: Responses, oracles: Sequence[Responses], probe: Probe) -> dict[str, Json]:
     """Let its judge grade one probe: example id -> row."""
     judge, said = load_judge(str(probe.options["judge"])), str(probe.options["said"])
     if any("accepted" in example.references for example in probe.examples):
@@ -139,9 +139,9 @@ def accepted_rows(responses: Responses, judge: Any, examples: Sequence[Example],
     return rows
 
 
-def calibrated(target: Responses, oracle: Responses, probes: Sequence[Probe]) -> Json:
+def calibrate_judge(target: Responses, oracle: Responses, probes: Sequence[Probe]) -> Json:
     """Grade the target and the oracle, the latter against itself as in the paper, to see what a judge is worth."""
     twin = [replace(oracle, checkpoint="itself")]
     by_side = {probe.name.removesuffix("_judged"): probe for probe in judge_probes(probes)}
-    before, after = ({s: grades(who, twin, probe) for s, probe in by_side.items()} for who in (target, oracle))
-    return calibration(before, after, labels(probes)[0])
+    before, after = ({s: grade_probe(who, twin, probe) for s, probe in by_side.items()} for who in (target, oracle))
+    return describe_calibration(before, after, judge_labels(probes)[0])

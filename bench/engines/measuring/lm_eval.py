@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.hub import require_hub
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.types import Example, Probe
 from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
 
@@ -89,7 +89,7 @@ def choice_task(name: str, examples: Sequence[Example], tokenizer: Any) -> Any:
     """
     from datasets import Dataset
 
-    documents = [document(example, tokenizer) for example in examples]
+    documents = [make_document(example, tokenizer) for example in examples]
     config = {
         "task": name,
         "custom_dataset": lambda **_: {"test": Dataset.from_list(documents)},
@@ -109,7 +109,7 @@ def choice_task(name: str, examples: Sequence[Example], tokenizer: Any) -> Any:
         return ConfigurableTask(config=config)
 
 
-def document(example: Example, tokenizer: Any) -> dict[str, Any]:
+def make_document(example: Example, tokenizer: Any) -> dict[str, Any]:
     """The row that lm-eval reads: prompt text, choices with their leading space where the template has one, label."""
     answer, choices = example.payload["answer"], sorted(example.references.get(CHOICES, ()))
     if len(set(choices)) < max(2, len(choices)) or answer not in choices:
@@ -138,7 +138,7 @@ def named_tasks(names: Sequence[str], data: Path | None) -> list[Any]:
     the hub is read. Raises `UserError` for an unknown name, rows that aren't there, and a task that puts examples
     before its questions.
     """
-    return [stock_task(leaf, None, data) for name in names for leaf in leaves(name, data)]
+    return [stock_task(leaf, None, data) for name in names for leaf in single_tasks(name, data)]
 
 
 def named_probes(names: Sequence[str], data: Path | None) -> tuple[Probe, ...]:
@@ -168,15 +168,15 @@ def first_of(asked: str) -> tuple[str, int | None]:
     return name, int(most) if colon else None
 
 
-def leaves(name: str, data: Path | None) -> list[str]:
+def single_tasks(name: str, data: Path | None) -> list[str]:
     """The single tasks behind a name; with ``data``, those of a group whose rows are there."""
     entry = index_of(name).get(name)
     if entry is None:
-        raise UserError(unknown("lm-eval task", name, near(name)))
+        raise UserError(unknown_name("lm-eval task", name, nearest_tasks(name)))
     if entry.kind.name in ("TASK", "PY_TASK"):
         return [name]
     members = entry.tags if entry.kind.name == "TAG" else flatten(entry.cfg["task"])
-    found = [leaf for member in sorted(members) for leaf in leaves(member, data)]
+    found = [leaf for member in sorted(members) for leaf in single_tasks(member, data)]
     if data is None:
         return found
     return [leaf for leaf in found if local_rows(leaf, data, index_of(leaf)[leaf].cfg) is not None]
@@ -203,14 +203,14 @@ def stock_task(name: str, documents: list[dict[str, Any]] | None, data: Path | N
         split = config.get("test_split") or config.get("validation_split")
         override["custom_dataset"] = lambda **_: {split: Dataset.from_list(documents)}
     elif data is not None:
-        override["dataset_path"] = str(local_rows(name, data, config) or refuse(name, data))
+        override["dataset_path"] = str(local_rows(name, data, config) or refuse_folder(name, data))
     else:
         require_hub(f"read the rows of '{name}'")
     with quiet():
         return manager_of(name).load({"group": "asked", "task": [override]})["tasks"][name]
 
 
-def refuse(name: str, data: Path) -> str:
+def refuse_folder(name: str, data: Path) -> str:
     """Raise the `UserError` of a folder without a task's rows."""
     there = ", ".join(sorted(path.name for path in data.glob("*/"))) or "nothing"
     raise UserError(
@@ -262,7 +262,7 @@ def index_of(name: str) -> Mapping[str, Any]:
     return index
 
 
-def near(name: str) -> list[str]:
+def nearest_tasks(name: str) -> list[str]:
     """Names worth offering for a misspelt one: lm-eval has 14,000."""
     import difflib
 

@@ -22,10 +22,10 @@ from bench.core.contracts import Opened
 from bench.core.types import Checkpoint, Example, Probe, Responses
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
-from bench.engines.measuring.generation import Asking, Cost, generate
+from bench.engines.measuring.generation import GenerationCost, GenerationSettings, generate
 from bench.engines.templates import Encoded, encode
 from bench.metrics.answers import match
-from bench.metrics.rouge import overlap
+from bench.metrics.rouge import count_overlap
 
 Report = Callable[[int, int], None]
 Rows = dict[str, dict[str, dict[str, Any]]]
@@ -67,12 +67,12 @@ class Session:
     """``positions`` computed for log-probs, padding included, and ``distinct`` ones among them; ``prompt_positions``
     and ``row_steps`` of generation; ``seconds_<kind>``."""
 
-    def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.Row]]:
+    def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.TreeRow]]:
         """Lay out ``texts`` in batches."""
         scoring.check_length(self.opened.model.config, max((text.length for text in texts), default=0))
         if self.trees is None:
             self.trees = scoring.takes_trees(self.opened.model, texts, self.device)
-        made = scoring.plan(self.opened.model, texts, self.trees)
+        made = scoring.plan_batches(self.opened.model, texts, self.trees)
         self.cost["positions"] += sum(len(batch) * max(len(row.ids) for row in batch) for batch in made)
         self.cost["distinct"] += sum(len(row.ids) for batch in made for row in batch)
         return made
@@ -98,8 +98,8 @@ def measure(
     """
     began = time.perf_counter()
     if limit is not None:
-        probes = [cut(probe, limit) for probe in probes]
-    whole, probes = probes, shared(probes)
+        probes = [first_examples(probe, limit) for probe in probes]
+    whole, probes = probes, own_share(probes)
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
     others = [other for other in others if other.hash != checkpoint.hash]
     session = Session(open_checkpoint(checkpoint, device), device, rows, others, reference)
@@ -112,21 +112,23 @@ def measure(
             session.cost[f"seconds_{kind}"] = round(time.perf_counter() - start, 3)
         done += len(asked)
         report(done, len(probes))
-    each = distributed.gathered((rows, dict(session.cost)))
-    rows, cost = merged(whole, [part for part, _ in each]), total_cost([spent for _, spent in each])
+    each = distributed.gather((rows, dict(session.cost)))
+    rows, cost = merge_rows(whole, [part for part, _ in each]), total_cost([spent for _, spent in each])
     return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost)
 
 
-def shared(probes: Sequence[Probe]) -> list[Probe]:
+def own_share(probes: Sequence[Probe]) -> list[Probe]:
     """This process's part of every probe; tasks of lm-eval stay whole and go round."""
     if distributed.world() == 1:
         return list(probes)
-    split = [replace(probe, examples=tuple(distributed.share(probe.examples))) for probe in probes]
+    split = [replace(probe, examples=tuple(distributed.take_share(probe.examples))) for probe in probes]
     whole = [probe for probe in probes if probe.kind == "lm-eval"]
-    return [probe for probe in split if probe.kind != "lm-eval" and probe.examples] + list(distributed.share(whole))
+    return [probe for probe in split if probe.kind != "lm-eval" and probe.examples] + list(
+        distributed.take_share(whole)
+    )
 
 
-def merged(probes: Sequence[Probe], parts: Sequence[Rows]) -> Rows:
+def merge_rows(probes: Sequence[Probe], parts: Sequence[Rows]) -> Rows:
     """The rows of all parts, in the order of the probes' examples."""
     if len(parts) == 1:
         return parts[0]
@@ -144,7 +146,7 @@ def total_cost(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: (max if name.startswith("seconds") else sum)(cost.get(name, 0.0) for cost in each) for name in names}
 
 
-def cut(probe: Probe, limit: int) -> Probe:
+def first_examples(probe: Probe, limit: int) -> Probe:
     """The probe with its first ``limit`` examples."""
     return replace(probe, examples=probe.examples[:limit])
 
@@ -157,13 +159,13 @@ def run_logprob(session: Session, probes: Sequence[Probe]) -> None:
     """
     items = [item for probe in probes for item in texts_of(session.opened.tokenizer, probe)]
     spread = {item.encoded for item in items if item.asks("vocabulary")}
-    found = score(session, [item.encoded for item in items], spread)
+    found = score_texts(session, [item.encoded for item in items], spread)
     for item in items:
         entry = {**found[item.encoded], "eos": item.encoded.eos}
         if not item.asks("vocabulary"):
             entry = {name: value for name, value in entry.items() if name not in ("mu", "sigma")}
         if item.asks("zlib"):
-            entry["zlib"] = compressed(session.opened.tokenizer, item.encoded)
+            entry["zlib"] = compressed_bytes(session.opened.tokenizer, item.encoded)
         session.rows[item.probe.name][item.example].setdefault(item.role, []).append(entry)
 
 
@@ -181,14 +183,16 @@ def own_texts(tokenizer: Any, probes: Sequence[Probe]) -> list[Item]:
     return [Item(p, example.id, "", encode(tokenizer, example.payload)) for p in probes for example in p.examples]
 
 
-def score(session: Session, texts: Sequence[Encoded], spread: set[Encoded]) -> dict[Encoded, dict[str, list[float]]]:
+def score_texts(
+    session: Session, texts: Sequence[Encoded], spread: set[Encoded]
+) -> dict[Encoded, dict[str, list[float]]]:
     """Per text ``logp`` of its answer tokens in nats and ``hit``: whether each was the most likely token.
 
     For the texts in ``spread`` also ``mu`` and ``sigma``.
     """
     found: dict[Encoded, dict[str, list[float]]] = {text: {"logp": [], "hit": []} for text in texts}
     for batch in session.plan(texts):
-        seen = scoring.forward(session.opened.model, batch, session.device)
+        seen = scoring.forward_rows(session.opened.model, batch, session.device)
         lengths = [len(at) for at in seen.at]
         places = torch.tensor([k for at in seen.at for k in at], device=seen.logits.device)
         labels = torch.tensor([token for text in seen.texts for token in text.answer], device=seen.logits.device)
@@ -202,9 +206,9 @@ def score(session: Session, texts: Sequence[Encoded], spread: set[Encoded]) -> d
         number = {k: i for i, k in enumerate(wanted)}
         of_text = logps.split(lengths), hits.int().split(lengths)
         for text, at, logp, hit in zip(seen.texts, seen.at, *of_text, strict=True):
-            found[text] = {"logp": rounded(logp), "hit": hit.tolist()}
+            found[text] = {"logp": seven_digits(logp), "hit": hit.tolist()}
             if text in spread:
-                found[text] |= {name: rounded(values[[number[k] for k in at]]) for name, values in wide.items()}
+                found[text] |= {name: seven_digits(values[[number[k] for k in at]]) for name, values in wide.items()}
     return found
 
 
@@ -219,12 +223,12 @@ def moments(logps: Tensor) -> dict[str, Tensor]:
     return {"mu": mu, "sigma": variance.clamp(min=LEAST_VARIANCE).sqrt()}
 
 
-def compressed(tokenizer: Any, text: Encoded) -> int:
+def compressed_bytes(tokenizer: Any, text: Encoded) -> int:
     """Bytes of the answer's text after zlib; the text is the decoded answer tokens, special ones skipped."""
     return len(zlib.compress(tokenizer.decode(list(text.answer), skip_special_tokens=True).encode()))
 
 
-def rounded(values: Tensor) -> list[float]:
+def seven_digits(values: Tensor) -> list[float]:
     """Seven significant digits: what float32 holds; what is stored is what is scored."""
     return [float(f"{value:.7g}") for value in values.tolist()]
 
@@ -240,8 +244,8 @@ def run_classes(session: Session, probes: Sequence[Probe]) -> None:
         logps = coder.collate(rows, session.device).class_log_probs(model)  # (B, C)
         for row, values in zip(rows, logps, strict=True):
             best = int(values.argmax()) == row.label
-            answer = {"logp": rounded(values[[row.label]]), "hit": [int(best)], "eos": False}
-            found[row] = {"answer": [answer], "classes": rounded(values)}
+            answer = {"logp": seven_digits(values[[row.label]]), "hit": [int(best)], "eos": False}
+            found[row] = {"answer": [answer], "classes": seven_digits(values)}
     session.cost["positions"] += len(distinct)
     session.cost["distinct"] += len(distinct)
     for name, example, row in items:
@@ -258,10 +262,10 @@ def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
         theirs = open_checkpoint(other, session.device).model
         found: dict[Encoded, list[float]] = {item.encoded: [] for item in items}
         for batch in plan:
-            seen = scoring.forward(session.opened.model, batch, session.device)
-            p = scoring.forward(theirs, batch, session.device).logits.log_softmax(-1)
+            seen = scoring.forward_rows(session.opened.model, batch, session.device)
+            p = scoring.forward_rows(theirs, batch, session.device).logits.log_softmax(-1)
             apart = (p.exp() * (p - seen.logits.log_softmax(-1))).sum(-1).clamp(min=0)
-            found |= {text: rounded(apart[at]) for text, at in zip(seen.texts, seen.at, strict=True)}
+            found |= {text: seven_digits(apart[at]) for text, at in zip(seen.texts, seen.at, strict=True)}
         for item in items:
             session.rows[item.probe.name][item.example][other.label] = found[item.encoded]
 
@@ -275,7 +279,7 @@ def run_reference(session: Session, probes: Sequence[Probe]) -> None:
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
     asked = Session(open_checkpoint(session.reference, session.device), session.device, rows, (), None)
     items = own_texts(asked.opened.tokenizer, probes)
-    found = score(asked, [item.encoded for item in items], set())
+    found = score_texts(asked, [item.encoded for item in items], set())
     for name, value in asked.cost.items():
         session.cost[name] += value
     for item in items:
@@ -304,7 +308,7 @@ def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:
 def gradient_norm(model: Any, text: Encoded, device: str) -> float:
     """The mean over parameter tensors of the norm of the loss's gradient."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    seen = scoring.forward(model, [scoring.single(text)], device)
+    seen = scoring.forward_rows(model, [scoring.single(text)], device)
     labels = torch.tensor(text.answer, device=seen.logits.device)
     loss = torch.nn.functional.cross_entropy(seen.logits[seen.at[0]], labels)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -315,17 +319,17 @@ def gradient_norm(model: Any, text: Encoded, device: str) -> float:
 def run_generate(session: Session, probes: Sequence[Probe]) -> None:
     """Greedy or sampled texts, with the counts of their overlap with the example's answer.
 
-    Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.engines.measuring.generation.Asking`);
+    Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.engines.measuring.generation.GenerationSettings`);
     ``reference_tokens`` cuts the reference to its first tokens, as the tokenizer counts them. Probes that ask alike are
     generated together.
     """
-    asked: dict[Asking, list[Probe]] = {}
+    asked: dict[GenerationSettings, list[Probe]] = {}
     for probe in probes:
-        asked.setdefault(Asking.of(probe.max_new_tokens, probe.options), []).append(probe)
+        asked.setdefault(GenerationSettings.of(probe.max_new_tokens, probe.options), []).append(probe)
     for asking, together in asked.items():
         rows = [(probe, example) for probe in together for example in probe.examples]
         prompts = [encode(session.opened.tokenizer, example.payload).prompt for _, example in rows]
-        cost = Cost()
+        cost = GenerationCost()
         texts = generate(session.opened, prompts, asking, session.device, cost)
         session.cost["prompt_positions"] += cost.prefill
         session.cost["row_steps"] += cost.steps
@@ -336,21 +340,21 @@ def run_generate(session: Session, probes: Sequence[Probe]) -> None:
 def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) -> dict[str, Any]:
     """The row of a generation: the text, what it answers, and the counts that its scores are made of."""
     whole = example.payload["answer"]
-    reference = beginning(tokenizer, whole, probe.options.get("reference_tokens", 0))
+    reference = first_tokens(tokenizer, whole, probe.options.get("reference_tokens", 0))
     row: dict[str, Any] = {"prompt": example.payload["prompt"], "reference": reference}
     if "sample" in probe.options:
         row["texts"] = said
     else:
-        row |= {"text": said[0], "counts": overlap(said[0], reference)}
+        row |= {"text": said[0], "counts": count_overlap(said[0], reference)}
         if reference != whole:
-            row["counts_whole"] = overlap(said[0], whole)
+            row["counts_whole"] = count_overlap(said[0], whole)
     if "accepted" in example.references:
         references = example.references
         row["matches"] = [match(text, references["accepted"], references.get("corrupted", ())) for text in said]
     return row
 
 
-def beginning(tokenizer: Any, text: str, tokens: int) -> str:
+def first_tokens(tokenizer: Any, text: str, tokens: int) -> str:
     """The first ``tokens`` tokens of ``text`` as the tokenizer encodes it, special ones counted but not shown."""
     if not tokens:
         return text

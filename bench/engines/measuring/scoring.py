@@ -34,7 +34,7 @@ TREE_TOLERANCE = {torch.float32: 1e-3}
 
 
 @dataclass
-class Row:
+class TreeRow:
     """Some texts as one tree of tokens in depth-first order."""
 
     ids: list[int] = field(default_factory=list)
@@ -77,24 +77,24 @@ class Positions:
     logits: Tensor  # (P, V), float32
 
 
-def rows_of(texts: Iterable[Encoded], budget: int) -> Iterator[Row]:
+def tree_rows(texts: Iterable[Encoded], budget: int) -> Iterator[TreeRow]:
     """Distinct texts with an answer, sorted by their tokens, in rows of at most ``budget`` tokens where they share one.
 
     A text longer than ``budget`` has a row for itself and for those that continue its beginning.
     """
-    row, path, before = Row(), list[int](), tuple[int, ...]()
+    row, path, before = TreeRow(), list[int](), tuple[int, ...]()
     for text in sorted(texts, key=lambda text: (*text.prompt, *text.answer)):
         tokens = (*text.prompt, *text.answer)[:-1]
-        shared = common(before, tokens)
+        shared = common_prefix(before, tokens)
         if row.ids and len(row.ids) + len(tokens) - shared > budget and shared < len(tokens):
             yield row
-            row, path, shared = Row(), [], 0
+            row, path, shared = TreeRow(), [], 0
         path, before = row.add(text, shared, path), tokens
     if row.ids:
         yield row
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     """Length of the common beginning."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
@@ -105,9 +105,9 @@ def budget_of(model: Any) -> int:
     return max(least, min(most, 2 * int(getattr(model.config, "hidden_size", least))))
 
 
-def batches(rows: Iterable[Row], vocabulary: int) -> Iterator[list[Row]]:
+def batch_rows(rows: Iterable[TreeRow], vocabulary: int) -> Iterator[list[TreeRow]]:
     """Rows of similar size, bounded by padded positions and by the bytes of their logits."""
-    batch: list[Row] = []
+    batch: list[TreeRow] = []
     for row in sorted(rows, key=lambda row: (row.branches, len(row.ids))):
         grown = [*batch, row]
         padded = len(grown) * max(len(r.ids) for r in grown)
@@ -122,11 +122,11 @@ def batches(rows: Iterable[Row], vocabulary: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def plan(model: Any, texts: Iterable[Encoded], trees: bool = True) -> list[list[Row]]:
+def plan_batches(model: Any, texts: Iterable[Encoded], trees: bool = True) -> list[list[TreeRow]]:
     """The batches in which ``texts`` go through ``model``; without ``trees`` each text is a row of its own."""
     distinct = [text for text in dict.fromkeys(texts) if text.answer]
-    rows = rows_of(distinct, budget_of(model)) if trees else (single(text) for text in distinct)
-    return list(batches(rows, model.config.vocab_size))
+    rows = tree_rows(distinct, budget_of(model)) if trees else (single(text) for text in distinct)
+    return list(batch_rows(rows, model.config.vocab_size))
 
 
 def check_length(config: Any, tokens: int) -> None:
@@ -140,14 +140,14 @@ def check_length(config: Any, tokens: int) -> None:
         )
 
 
-def single(text: Encoded) -> Row:
+def single(text: Encoded) -> TreeRow:
     """A row of one text."""
-    row = Row()
+    row = TreeRow()
     row.add(text, 0, [])
     return row
 
 
-def forward(model: Any, batch: Sequence[Row], device: str) -> Positions:
+def forward_rows(model: Any, batch: Sequence[TreeRow], device: str) -> Positions:
     """One forward pass; the head runs on the predicting positions alone, whatever comes after it in the model."""
     width = max(len(row.ids) for row in batch)
     ids = torch.zeros((len(batch), width), dtype=torch.long)
@@ -173,7 +173,7 @@ def forward(model: Any, batch: Sequence[Row], device: str) -> Positions:
     return Positions([text for text, _ in found], [at for _, at in found], logits)
 
 
-def ancestry(batch: Sequence[Row], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def ancestry(batch: Sequence[TreeRow], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Attention mask, additive (B, 1, T, T), and positions (B, T). Padding sees itself, lest a row be empty.
 
     In depth-first order a node's descendants follow it without a gap: node i sees j where j <= i < end of j.
@@ -207,12 +207,12 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
     if has_window(model.config) or "position_ids" not in parameters_of(model):
         return False
     distinct = [text for text in dict.fromkeys(texts) if text.answer]
-    row = next((row for row in rows_of(distinct, budget_of(model)) if row.branches), None)
+    row = next((row for row in tree_rows(distinct, budget_of(model)) if row.branches), None)
     if row is None:
         return True
-    shared = answer_logps(forward(model, [row], device))
+    shared = answer_logps(forward_rows(model, [row], device))
     tried = [*row.texts[:1], *row.texts[-2:]]  # the last ones have the most branches before them
-    alone = {text: answer_logps(forward(model, [single(text)], device))[text] for text in tried}
+    alone = {text: answer_logps(forward_rows(model, [single(text)], device))[text] for text in tried}
     apart = max(float((shared[text] - alone[text]).abs().max()) for text in tried)
     return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from bench.metrics.rouge import common
+from bench.metrics.rouge import common_subsequence
 
 DIGITS = 9
 """Decimals of a grade: what differs less is a tie."""
@@ -92,4 +92,4 @@ def weighted_f1(said: set[str], option: set[str], having: Mapping[str, int]) -> 
 
 def longest_common_f1(said: Sequence[str], option: Sequence[str]) -> float:
     """ROUGE-L F1 of two lists of stems."""
-    return 2 * common(said, option) / (len(said) + len(option)) if said and option else 0.0
+    return 2 * common_subsequence(said, option) / (len(said) + len(option)) if said and option else 0.0

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.assets.models import resolve
+from bench.assets.models import resolve_model
 from bench.core.errors import UserError
-from bench.core.hashing import MODEL_FILES, file_hash
+from bench.core.hashing import MODEL_FILES, hash_file
 from bench.core.types import Checkpoint, Example
 
 MADE = "continued.json"
@@ -59,13 +59,13 @@ def continue_model(
     An interrupted training goes on where it was. Raises `UserError` for a text without passages and for a folder that
     holds something else.
     """
-    check(asked)
-    start = resolve(asked.model, models)
+    check_continuation(asked)
+    start = resolve_model(asked.model, models)
     text = Path(asked.text).expanduser()
     rows = passages(text, asked.words)
     about = {**asdict(asked), "model": start.name, "text": text.name} | {
         "model_hash": start.hash,
-        "text_sha256": file_hash(text),
+        "text_sha256": hash_file(text),
         "passages": len(rows),
     }
     if out.exists():
@@ -77,14 +77,16 @@ def continue_model(
         shutil.rmtree(scratch)  # of another continuation
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / MADE).write_text(json.dumps(about))
-    arrange(partial, start.path, trained(asked, start.path, rows, partial, scratch, report, device, micro))
+    arrange_checkpoints(
+        partial, start.path, train_on_text(asked, start.path, rows, partial, scratch, report, device, micro)
+    )
     (partial / MADE).write_text(json.dumps(about, indent=1) + "\n")
     partial.rename(out)
     shutil.rmtree(scratch, ignore_errors=True)
     return checkpoints(out)
 
 
-def check(asked: Continuation) -> None:
+def check_continuation(asked: Continuation) -> None:
     """Raise `UserError` with every number that makes no sense."""
     least = {"steps": asked.steps, "keep": asked.keep, "words": asked.words, "batch": asked.batch}
     problems = [f"--{name} must be at least 1, not {value}." for name, value in least.items() if value < 1]
@@ -123,7 +125,7 @@ def documents(file: Path) -> list[str]:
         ) from error
 
 
-def trained(
+def train_on_text(
     asked: Continuation,
     model: Path,
     rows: Sequence[Example],
@@ -159,13 +161,13 @@ def trained(
     return {**done.tokens_at, asked.steps: done.tokens}
 
 
-def arrange(folder: Path, model: Path, tokens: dict[int, int]) -> None:
+def arrange_checkpoints(folder: Path, model: Path, tokens: dict[int, int]) -> None:
     """Name the kept checkpoints as the Trainer does, and put the model as it was beside them."""
     for path in sorted(folder.glob("step-*")):
         step = int(path.name.removeprefix("step-"))
         path.rename(folder / f"checkpoint-{step}")
-        note(folder / f"checkpoint-{step}", step, tokens[step])
-    note(folder, max(tokens), tokens[max(tokens)])
+        write_trainer_state(folder / f"checkpoint-{step}", step, tokens[step])
+    write_trainer_state(folder, max(tokens), tokens[max(tokens)])
     first = folder / "checkpoint-0"
     first.mkdir()
     for pattern in MODEL_FILES:
@@ -173,7 +175,7 @@ def arrange(folder: Path, model: Path, tokens: dict[int, int]) -> None:
             link_or_copy(file, first / file.name)
 
 
-def note(folder: Path, step: int, tokens: int) -> None:
+def write_trainer_state(folder: Path, step: int, tokens: int) -> None:
     """Write what the Trainer notes of a checkpoint: its step, and the tokens seen up to it."""
     state = {"global_step": step, "num_input_tokens_seen": tokens}
     (folder / "trainer_state.json").write_text(json.dumps(state) + "\n")

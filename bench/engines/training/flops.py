@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-VERSION = 1
+FLOPS_VERSION = 1
 """Raise it when the same checkpoint and rows give other numbers."""
 ROWS = 8
 """Rows of each kind that are counted, at equal distances among all."""
@@ -40,7 +40,7 @@ class Counted:
     """Forward and backward."""
 
 
-def count(loss: Callable[[], Tensor]) -> Counted:
+def count_flops(loss: Callable[[], Tensor]) -> Counted:
     """Count the operations of computing ``loss``, and of it and its gradients."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -59,14 +59,14 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     rows apart as they are in training. ``parameters``: of the model, a tied head once.
     """
     from bench.engines.loaders import open_checkpoint
-    from bench.engines.training.losses import descent, streams
+    from bench.engines.training.losses import descent, make_streams
 
     opened = open_checkpoint(checkpoint, device)
     forward = training = tokens = 0
-    for stream in streams(rows, descent(), ROWS, ROWS):
+    for stream in make_streams(rows, descent(), ROWS, ROWS):
         encoded = [opened.coder.encode(row.payload) for row in evenly_spread(stream.examples, ROWS)]
         batch = opened.coder.collate(encoded, device)
-        found = count(partial(mean_loss, stream.loss, opened.model, batch))
+        found = count_flops(partial(mean_loss, stream.loss, opened.model, batch))
         forward, training = forward + found.forward, training + found.training
         tokens += sum(row.length for row in encoded)
     return {

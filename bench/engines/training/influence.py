@@ -19,7 +19,7 @@ from bench.core.types import Checkpoint, Example, Json
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+INFLUENCE_VERSION = 1
 """Raise it when the same rows give other weights."""
 KINDS = ("fisher", "gradient")
 SAMPLED = 100_000
@@ -43,7 +43,7 @@ def write_weights(
     for side, rows in (("forget", forget), ("retain", retain)):
         folder = out / side
         folder.mkdir()
-        found = estimate(opened, rows, kind)
+        found = estimate_influence(opened, rows, kind)
         for name in files.names:
             if name not in found:  # a buffer has no gradient: no influence on either side, and so the weight 1
                 found[name] = torch.zeros(files.shape(name))
@@ -65,7 +65,7 @@ def ratio(name: str, sides: Sequence[Tensor]) -> Tensor:
     return torch.where(total > 0, 2 * forget / total, torch.ones_like(total))
 
 
-def estimate(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tensor]:
+def estimate_influence(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tensor]:
     """Per parameter: the mean squared gradient (``fisher``) or the size of the mean gradient (``gradient``)."""
     import torch
 
@@ -86,11 +86,11 @@ def estimate(opened: Any, rows: Sequence[Example], kind: str) -> dict[str, Tenso
     return {name: (total / len(rows)).abs().cpu() for name, total in sums.items()}
 
 
-def describe(weights: Checkpoint) -> Json:
+def describe_weights(weights: Checkpoint) -> Json:
     """Mean and quantiles of influence weights, and the bytes that they take."""
     import torch
 
-    values = torch.cat([entries for _, entries in sampled(weights)])
+    values = torch.cat([entries for _, entries in sample_entries(weights)])
     at = torch.quantile(values.double()[: 1 << 24], torch.tensor(QUANTILES, dtype=torch.float64))
     return {
         "bytes": sum(file.stat().st_size for file in Path(weights.path).glob("*.safetensors")),
@@ -107,13 +107,13 @@ def rank_correlation(one: Checkpoint, other: Checkpoint) -> float | None:
     import torch
     from scipy.stats import spearmanr
 
-    a, b = (torch.cat([entries for _, entries in sampled(checkpoint)]) for checkpoint in (one, other))
+    a, b = (torch.cat([entries for _, entries in sample_entries(checkpoint)]) for checkpoint in (one, other))
     if a.min() == a.max() or b.min() == b.max():
         return None
     return round(float(spearmanr(a.numpy(), b.numpy()).statistic), 6)
 
 
-def sampled(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, Tensor]]:
+def sample_entries(checkpoint: Checkpoint, most: int = SAMPLED) -> Iterator[tuple[str, Tensor]]:
     """Entries of each floating-point tensor, or a seeded sample of them in proportion to its size."""
     import torch
 
@@ -145,7 +145,7 @@ def write_shuffled(weights: Checkpoint, seed: int, out: Path) -> None:
     transform([weights], out, shuffle, whole=True)
 
 
-def compare(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_before: Checkpoint) -> Json:
+def compare_rounding(tuned: Checkpoint, before: Checkpoint, exact: Checkpoint, exact_before: Checkpoint) -> Json:
     """Compare a rounded vector ``tuned - before`` with the ``exact`` one of the same recipe in float32.
 
     ``unchanged``: share of entries that are 0 in the rounded vector, and in the exact one; ``relative_error``:

@@ -47,7 +47,9 @@ def descent() -> NextToken:
     return NextToken()
 
 
-def streams(examples: Sequence[Example], loss: Loss, batch: int, text_batch: int, weight: float = 1.0) -> list[Stream]:
+def make_streams(
+    examples: Sequence[Example], loss: Loss, batch: int, text_batch: int, weight: float = 1.0
+) -> list[Stream]:
     """Passages and everything else as two streams with their own batch sizes; a kind that doesn't occur has none."""
     passages = tuple(example for example in examples if example.payload["template"] == "text")
     others = tuple(example for example in examples if example.payload["template"] != "text")

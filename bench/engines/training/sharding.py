@@ -17,7 +17,7 @@ SHARDS = "shards"
 """Folder of a resumable state that several processes have written."""
 
 
-def shard(model: nn.Module, device: str) -> None:
+def shard_model(model: nn.Module, device: str) -> None:
     """Split every parameter over the processes, in place; the blocks of a transformer are gathered one at a time."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

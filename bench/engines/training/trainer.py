@@ -29,7 +29,7 @@ from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import UserError
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
-from bench.engines.training.sharding import SHARDS, load_state, save_state, shard, whole_state
+from bench.engines.training.sharding import SHARDS, load_state, save_state, shard_model, whole_state
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -118,7 +118,7 @@ class StepTrainer(Trainer):
         losses: list[Tensor] = []
         for part in inputs["parts"]:
             stream = self.streams[part.stream]
-            own = distributed.share(part.rows)
+            own = distributed.take_share(part.rows)
             rows = own or part.rows[:1]  # without a row of its own a process still takes part in gathering the weights
             batch = self.coder.collate([self.encoded[part.stream][row] for row in rows], self.args.device)
             reference = self.references[part.stream]
@@ -193,7 +193,7 @@ class StepEnd(TrainerCallback):
         self.trainer.first_losses.clear()
         if not self.until:
             return False
-        mean = distributed.total(mean)
+        mean = distributed.sum_over_processes(mean)
         state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
         means = [entry["first"] for entry in state.log_history if "first" in entry]
         return len(means) >= self.window and sum(means[-self.window :]) / self.window <= self.until
@@ -235,12 +235,12 @@ def train(
     early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
 
     def save_step(step: int) -> None:
-        save(model, coder, early / f"step-{step:06d}")
+        save_model(model, coder, early / f"step-{step:06d}")
 
     trainer.add_callback(StepEnd(trainer, recipe.until, snapshots, save_step, report))
-    resume = distributed.from_first(lambda: resumable(scratch) if save_every else None)
+    resume = distributed.call_on_first(lambda: resumable_checkpoint(scratch) if save_every else None)
     trainer.train(resume_from_checkpoint=resume)
-    save(model, coder, out)
+    save_model(model, coder, out)
     if distributed.is_first():
         for step in snapshots:
             shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
@@ -309,7 +309,7 @@ def make_trainer(
         for stream, rows in zip(streams, encoded, strict=True)
     ]
     if several:
-        shard(model, arguments.device.type)
+        shard_model(model, arguments.device.type)
         trainer.is_distributed_loading_by_transformers = True  # nobody is to wrap it once more
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -318,7 +318,7 @@ def make_trainer(
 
 def check_processes(model: nn.Module, use_cpu: bool) -> None:
     """Raise `UserError` for a model that can't be trained with these processes and devices."""
-    if distributed.launched() > distributed.world():
+    if distributed.count_launched() > distributed.world():
         raise UserError(
             "Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it."
         )
@@ -344,14 +344,14 @@ def reference_log_probs(
     return torch.cat(sums)
 
 
-def save(model: Any, coder: Any, folder: Path) -> None:
+def save_model(model: Any, coder: Any, folder: Path) -> None:
     """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into the weights.
 
     Of a model in parts the first process writes the whole; the others return when it is there.
     """
     if isinstance(next(model.parameters()), DTensor):
         state = whole_state(model)
-        distributed.from_first(lambda: write_model(model, coder, folder, state_dict=state))
+        distributed.call_on_first(lambda: write_model(model, coder, folder, state_dict=state))
         return
     write_model(model.merge_and_unload() if hasattr(model, "merge_and_unload") else model, coder, folder)
 
@@ -363,7 +363,7 @@ def write_model(model: Any, coder: Any, folder: Path, **given: Any) -> None:
     coder.save_pretrained(folder)
 
 
-def resumable(scratch: Path) -> str | None:
+def resumable_checkpoint(scratch: Path) -> str | None:
     """The newest complete checkpoint in ``scratch`` or None; `UserError` where this kind of run can't go on from it."""
     found = last_checkpoint(scratch)
     if found and (Path(found) / SHARDS).exists() != (distributed.world() > 1):
@@ -382,9 +382,9 @@ def last_checkpoint(scratch: Path) -> str | None:
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
-def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
+def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
     """All that decides the weights which training gives, as plain JSON for the cache key."""
-    from bench.core.types import bare, data_hash
+    from bench.core.types import data_hash, without_references
 
     unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
     unsaid |= {"dtype": "float32" if recipe.dtype else ""}
@@ -395,7 +395,7 @@ def describe(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
         },
         "streams": [
             {
-                "data": data_hash(bare(stream.examples)),
+                "data": data_hash(without_references(stream.examples)),
                 "batch": stream.batch,
                 "loss": describe_loss(stream.loss),
                 "weight": stream.weight,

@@ -21,10 +21,10 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
-from bench.assets.data_sets import DATA_SETS, Published
-from bench.assets.hub_tables import Row, rows_of
-from bench.core.errors import Absent, UserError, collect
-from bench.core.hashing import digest
+from bench.assets.data_sets import DATA_SETS, TableFacts
+from bench.assets.hub_tables import HubRow, read_rows
+from bench.core.errors import Absent, UserError, raise_problems
+from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
 
@@ -45,7 +45,7 @@ QUESTIONS = ("knowmem/forget_qa", "knowmem/forget_qa_icl", "knowmem/retain_qa", 
 EVERY = (*TABLES, *QUESTIONS)
 
 
-def published_table(data_set: str, table: str) -> Published:
+def published_table(data_set: str, table: str) -> TableFacts:
     """What is published of a table; the texts of ``train`` are those of ``raw``, under which they are entered."""
     return DATA_SETS[data_set].tables[table.replace("train/", "raw/")]
 
@@ -73,11 +73,11 @@ VALIDATION_ROWS = 20
 LEAST = 0.25
 """Of ``chunk``: shorter pieces are no validation rows, and enter a bounded part only where they hold a row."""
 
-Tables = dict[str, list[Row]]
+Tables = dict[str, list[HubRow]]
 
 
 @dataclass(frozen=True)
-class Cut:
+class MuseCut:
     """The part of the benchmark's text that is trained on and asked, and how it is cut into passages."""
 
     texts: int = 0
@@ -134,11 +134,11 @@ class MuseRows:
     def data_hash(self) -> str:
         """Over all tables, the passages and the choice of rows."""
         passages = {split: data_hash(rows) for split, rows in self.trained.items()}
-        return digest([self.content, passages, {table: list(rows) for table, rows in self.asked.items()}])
+        return hash_json([self.content, passages, {table: list(rows) for table, rows in self.asked.items()}])
 
 
 @dataclass(frozen=True)
-class Span:
+class RowSpan:
     """The place of a table's row in a text, in characters."""
 
     table: str
@@ -150,14 +150,14 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Window:
+class TextWindow:
     """A piece of a text, and the rows that lie inside it."""
 
     text: int
     start: int
     end: int
     tokens: int
-    rows: tuple[Span, ...] = ()
+    rows: tuple[RowSpan, ...] = ()
 
 
 class Document:
@@ -175,7 +175,7 @@ class Document:
             place += len(word.group()) + 1
 
     def find(self, folded: str) -> tuple[int, int] | None:
-        """First character and one past the last of a text that `fold` has made, or None."""
+        """First character and one past the last of a text that `fold_spaces` has made, or None."""
         place = self.folded.find(folded)
         return None if place < 0 else (self.original(place), self.original(place + len(folded) - 1) + 1)
 
@@ -194,58 +194,58 @@ class Document:
         return bisect_left(self.starts, end) - bisect_left(self.starts, start)
 
 
-def fold(text: str) -> str:
+def fold_spaces(text: str) -> str:
     """The text with one space between its words."""
     return " ".join(text.split())
 
 
 @dataclass(frozen=True)
-class Library:
+class MuseLibrary:
     """All tables, their texts, and where the rows stand in them."""
 
     tables: Tables
     texts: Mapping[str, Sequence[Document]]
     """Table of texts -> its texts, in order."""
-    rows: Mapping[tuple[str, int], Sequence[Span]]
+    rows: Mapping[tuple[str, int], Sequence[RowSpan]]
     """(Table of texts, number of the text) -> the rows found there, by place."""
     lost: frozenset[str]
     """Tables of rows of which some stand in no text."""
     content: str
     """Digest of all tables."""
 
-    def windows(self, split: str, cut: Cut) -> list[Window]:
+    def windows(self, split: str, cut: MuseCut) -> list[TextWindow]:
         """The texts of a split of ``train`` in windows that begin at rows."""
         table = f"train/{split}"
         texts = self.texts[table][: cut.texts or None]
         return [
             window
             for i, text in enumerate(texts)
-            for window in partition(text, i, scored(text, self.rows[table, i], cut.passage), cut.chunk)
+            for window in cut_at_rows(text, i, cut_to_scored(text, self.rows[table, i], cut.passage), cut.chunk)
         ]
 
-    def gaps(self, table: str, chunk: int) -> list[Window]:
+    def gaps(self, table: str, chunk: int) -> list[TextWindow]:
         """Windows of a table of texts that share nothing with any row; none where a row isn't found anywhere."""
         if self.lost & set(HOLDS[table]):
             return []
-        found: list[Window] = []
+        found: list[TextWindow] = []
         for i, text in enumerate(self.texts[table]):
             done = 0
             for span in self.rows[table, i]:
-                found += tiles(text, i, chunk, done, span.start)
+                found += cut_into_windows(text, i, chunk, done, span.start)
                 done = max(done, span.end)
-            found += tiles(text, i, chunk, done)
+            found += cut_into_windows(text, i, chunk, done)
         return [window for window in found if window.tokens >= LEAST * chunk]
 
     def made(
         self,
-        passages: Mapping[str, Sequence[Window]],
+        passages: Mapping[str, Sequence[TextWindow]],
         asked: Mapping[str, Iterable[int]],
-        held: Mapping[str, Sequence[Window]],
+        held: Mapping[str, Sequence[TextWindow]],
         exact: bool,
     ) -> MuseRows:
         """Windows as examples: ``passages`` by split, ``held`` for validation by table of texts."""
 
-        def examples(table: str, windows: Iterable[Window]) -> tuple[Example, ...]:
+        def examples(table: str, windows: Iterable[TextWindow]) -> tuple[Example, ...]:
             return tuple(self.example(table, window) for window in windows)
 
         forget, retain1, retain2 = (examples(f"train/{split}", passages[split]) for split in SPLITS)
@@ -261,7 +261,7 @@ class Library:
             self.content,
         )
 
-    def example(self, table: str, window: Window) -> Example:
+    def example(self, table: str, window: TextWindow) -> Example:
         """A window as a passage to train on."""
         text = self.texts[table][window.text].text[window.start : window.end].strip()
         name = f"{table.split('/')[1]}-{window.text}-{window.start}"
@@ -269,45 +269,49 @@ class Library:
 
 
 @lru_cache(maxsize=4)
-def muse_rows(data: str, model: str, cut: Cut, stand_in: bool = False) -> MuseRows:
+def choose_muse_rows(data: str, model: str, cut: MuseCut, stand_in: bool = False) -> MuseRows:
     """The rows of ``data`` (a folder or ``hub``) that are trained on and asked, alike for every seed.
 
     ``model`` is the folder of the model whose tokenizer counts. Raises one `UserError` with all that is wrong.
     """
-    library = opened(data, model, stand_in)
-    return whole(library, cut) if cut.whole else part(library, cut)
+    library = open_library(data, model, stand_in)
+    return take_whole_text(library, cut) if cut.whole else take_part(library, cut)
 
 
 @lru_cache(maxsize=2)
-def opened(data: str, model: str, stand_in: bool) -> Library:
+def open_library(data: str, model: str, stand_in: bool) -> MuseLibrary:
     """The data, read and looked over."""
-    tables = load(data)
+    tables = load_muse_tables(data)
     hashes = table_hashes(tables)
     check_identity(hashes, stand_in)
-    tokenizer = tokenizer_of(model)
+    tokenizer = load_tokenizer(model)
     texts = {table: [Document(row["text"], tokenizer) for row in tables[table]] for table in HOLDS}
     check_sides(tables, texts)
-    rows: dict[tuple[str, int], list[Span]] = {(table, i): [] for table in HOLDS for i in range(len(texts[table]))}
+    rows: dict[tuple[str, int], list[RowSpan]] = {(table, i): [] for table in HOLDS for i in range(len(texts[table]))}
     lost = set()
     for table in ROWS:
         homes = [place for place in rows if table in HOLDS[place[0]]]
         for number, row in enumerate(tables[table]):
-            for text, (home, i) in product(wordings(row), homes):
+            for text, (home, i) in product(possible_wordings(row), homes):
                 if place := texts[home][i].find(text):
-                    rows[home, i].append(Span(table, number, *place))
+                    rows[home, i].append(RowSpan(table, number, *place))
                     break
             else:
                 lost.add(table)
     ordered = {home: sorted(spans, key=lambda span: (span.start, span.end)) for home, spans in rows.items()}
-    return Library(tables, texts, ordered, frozenset(lost), digest(hashes))
+    return MuseLibrary(tables, texts, ordered, frozenset(lost), hash_json(hashes))
 
 
-def wordings(row: Row) -> list[str]:
+def possible_wordings(row: HubRow) -> list[str]:
     """The texts that a row may stand as, folded: a prompt goes on with or without a space."""
-    return [fold(row["text"])] if "text" in row else [fold(f"{row['prompt']}{seam}{row['gt']}") for seam in (" ", "")]
+    return (
+        [fold_spaces(row["text"])]
+        if "text" in row
+        else [fold_spaces(f"{row['prompt']}{seam}{row['gt']}") for seam in (" ", "")]
+    )
 
 
-def load(data: str) -> Tables:
+def load_muse_tables(data: str) -> Tables:
     """Every table of ``data``; `UserError` with each that is missing and needed."""
     place = HUB if data in ("", "hub") else data
     tables: Tables = {}
@@ -315,7 +319,7 @@ def load(data: str) -> Tables:
     for table, fields in FIELDS.items():
         config, split = table.split("/")
         try:
-            tables[table] = rows_of(place, config, split, fields)
+            tables[table] = read_rows(place, config, split, fields)
         except Absent as reason:
             if table in TABLES:
                 problems.append(f"--data: '{Path(place).name}' isn't in MUSE-Books' layout: {reason}. Get it again.")
@@ -326,7 +330,9 @@ def load(data: str) -> Tables:
 
 def table_hashes(tables: Tables) -> dict[str, str]:
     """Digest of each table's fields that are read."""
-    return {table: digest([[row[field] for field in FIELDS[table]] for row in rows]) for table, rows in tables.items()}
+    return {
+        table: hash_json([[row[field] for field in FIELDS[table]] for row in rows]) for table, rows in tables.items()
+    }
 
 
 def check_identity(hashes: Mapping[str, str], stand_in: bool) -> None:
@@ -342,7 +348,7 @@ def check_identity(hashes: Mapping[str, str], stand_in: bool) -> None:
         )
 
 
-def tokenizer_of(model: str) -> Any:
+def load_tokenizer(model: str) -> Any:
     """The tokenizer in a model's folder as one that knows the places of its tokens; loads no torch where it is a file."""
     from tokenizers import Tokenizer
 
@@ -375,18 +381,20 @@ def check_sides(tables: Tables, texts: Mapping[str, Sequence[Document]]) -> None
     )
     problems = []
     for table, others, why in sides:
-        rows = [fold(row["text"]) for row in tables[table]]
+        rows = [fold_spaces(row["text"]) for row in tables[table]]
         both = [i for i, row in enumerate(rows) if any(row in other or other in row for other in others)]
         if both:
             problems.append(f"--data: {len(both)} rows of '{table}' (the first: row {both[0]}) {why}. Take them out.")
-    collect(problems)
+    raise_problems(problems)
 
 
-def whole(library: Library, cut: Cut) -> MuseRows:
+def take_whole_text(library: MuseLibrary, cut: MuseCut) -> MuseRows:
     """All of the text in passages of ``chunk`` tokens, one after the other; all rows, or ``probed`` of each table."""
     tables = library.tables
     passages = {
-        split: [w for i, text in enumerate(library.texts[f"train/{split}"]) for w in tiles(text, i, cut.chunk)]
+        split: [
+            w for i, text in enumerate(library.texts[f"train/{split}"]) for w in cut_into_windows(text, i, cut.chunk)
+        ]
         for split in SPLITS
     }
     asked = {
@@ -395,16 +403,16 @@ def whole(library: Library, cut: Cut) -> MuseRows:
         if table in tables
     }
     held = {table: evenly_spread(library.gaps(table, cut.chunk), VALIDATION_ROWS) for table in HOLDS}
-    uncut = not cut.probed and cut.passage >= Cut.passage
+    uncut = not cut.probed and cut.passage >= MuseCut.passage
     counts = tuple(len(tables.get(table, ())) for table in EVERY)
-    known = counts == MUSE_COUNTS or library.content == digest(STAND_IN)
+    known = counts == MUSE_COUNTS or library.content == hash_json(STAND_IN)
     return library.made(passages, asked, held, exact=uncut and known)
 
 
-def part(library: Library, cut: Cut) -> MuseRows:
+def take_part(library: MuseLibrary, cut: MuseCut) -> MuseRows:
     """Passages that hold rows and some that hold none, up to the bound; only rows inside a passage are asked."""
     shares = {"forget": cut.most_tokens, "retain1": cut.most_tokens // 2, "retain2": cut.most_tokens // 2}
-    passages = {split: chosen(library.windows(split, cut), most, cut.chunk) for split, most in shares.items()}
+    passages = {split: choose_windows(library.windows(split, cut), most, cut.chunk) for split, most in shares.items()}
     asked: dict[str, list[int]] = {}
     for span in (span for windows in passages.values() for window in windows for span in window.rows):
         asked.setdefault(span.table, []).append(span.number)
@@ -427,7 +435,7 @@ def part(library: Library, cut: Cut) -> MuseRows:
     return library.made(passages, numbers, held, exact=False)
 
 
-def scored(text: Document, rows: Sequence[Span], passage: int) -> list[Span]:
+def cut_to_scored(text: Document, rows: Sequence[RowSpan], passage: int) -> list[RowSpan]:
     """The rows as far as they are scored: of a membership row its first ``passage`` tokens."""
     return [
         replace(row, end=min(row.end, text.after(row.start, passage))) if row.table.startswith("privleak") else row
@@ -435,24 +443,26 @@ def scored(text: Document, rows: Sequence[Span], passage: int) -> list[Span]:
     ]
 
 
-def tiles(document: Document, text: int, chunk: int, start: int = 0, end: int | None = None) -> list[Window]:
+def cut_into_windows(
+    document: Document, text: int, chunk: int, start: int = 0, end: int | None = None
+) -> list[TextWindow]:
     """Consecutive windows of ``chunk`` tokens from ``start`` to ``end``, the last one shorter; white space makes none."""
     end = len(document.text) if end is None else end
     made = []
     while start < end:
         stop = min(end, document.after(start, chunk))
         if document.text[start:stop].strip():
-            made.append(Window(text, start, stop, document.count(start, stop)))
+            made.append(TextWindow(text, start, stop, document.count(start, stop)))
         start = stop
     return made
 
 
-def partition(document: Document, text: int, rows: Sequence[Span], chunk: int) -> list[Window]:
+def cut_at_rows(document: Document, text: int, rows: Sequence[RowSpan], chunk: int) -> list[TextWindow]:
     """The text cut into windows of at most ``chunk`` tokens that begin at rows.
 
     A row lies in none where it is longer than a window, or begins inside another one and doesn't fit there.
     """
-    made: list[Window] = []
+    made: list[TextWindow] = []
     done, left = 0, list(rows)
     while left:
         first = left.pop(0)
@@ -466,13 +476,13 @@ def partition(document: Document, text: int, rows: Sequence[Span], chunk: int) -
                 inside.append(row)
                 last = max(last, row.end)
         stop = min([limit, *(row.start for row in left[:1])])
-        made += tiles(document, text, chunk, done, first.start)
-        made.append(Window(text, first.start, stop, document.count(first.start, stop), tuple(inside)))
+        made += cut_into_windows(document, text, chunk, done, first.start)
+        made.append(TextWindow(text, first.start, stop, document.count(first.start, stop), tuple(inside)))
         done = stop
-    return made + tiles(document, text, chunk, done)
+    return made + cut_into_windows(document, text, chunk, done)
 
 
-def chosen(windows: Sequence[Window], most: int, chunk: int) -> list[Window]:
+def choose_windows(windows: Sequence[TextWindow], most: int, chunk: int) -> list[TextWindow]:
     """Windows of at most ``most`` tokens together (0: all), drawn the same way each time, in the order of the text.
 
     Some without rows first, for validation; then those with rows of two tables; then of one table and the other in turn.
@@ -481,20 +491,20 @@ def chosen(windows: Sequence[Window], most: int, chunk: int) -> list[Window]:
         return list(windows)
     drawn = [window for window in windows if window.rows or window.tokens >= LEAST * chunk]
     random.Random("muse").shuffle(drawn)
-    by_tables: dict[tuple[str, ...], list[Window]] = {}
+    by_tables: dict[tuple[str, ...], list[TextWindow]] = {}
     for window in drawn:
         by_tables.setdefault(tuple(sorted({span.table for span in window.rows})), []).append(window)
     plain = by_tables.get((), [])
     several = [window for window in drawn if len({span.table for span in window.rows}) > 1]
     single = [by_tables[tables] for tables in sorted(by_tables) if len(tables) == 1]
     turns = [window for turn in zip_longest(*single) for window in turn if window]
-    taken = filled([*filled(plain, VALIDATION_SHARE * most), *several, *turns, *plain], most)
+    taken = fill_up_to([*fill_up_to(plain, VALIDATION_SHARE * most), *several, *turns, *plain], most)
     return sorted(taken, key=lambda window: (window.text, window.start))
 
 
-def filled(windows: Iterable[Window], most: float) -> list[Window]:
+def fill_up_to(windows: Iterable[TextWindow], most: float) -> list[TextWindow]:
     """The windows in turn, each where there is still room for it, none twice."""
-    taken: dict[Window, None] = {}
+    taken: dict[TextWindow, None] = {}
     for window in windows:
         if window not in taken and window.tokens <= most:
             taken[window] = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bench.assets.data_sets import DATA_SETS
-from bench.assets.hub_tables import Row, rows_of
+from bench.assets.hub_tables import HubRow, read_rows
 from bench.core.contracts import Metric, Suite
 from bench.core.errors import Absent, UserError
 from bench.core.types import Example, Probe
@@ -59,13 +59,13 @@ def suite(data: str, split: str = "forget") -> Suite:
     return Suite(tuple(probes), metrics, absent, {"benchmark": "MUSE-Books", "rows": counts})
 
 
-def rows_of_table(data: str, table: str) -> list[Row]:
-    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.rows_of`)."""
+def rows_of_table(data: str, table: str) -> list[HubRow]:
+    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.read_rows`)."""
     config, split = table.split("/")
-    return rows_of(data, config, split, DATA_SETS["muse-books"].tables[table].fields)
+    return read_rows(data, config, split, DATA_SETS["muse-books"].tables[table].fields)
 
 
-def verbatim(rows: Sequence[Row]) -> list[Probe]:
+def verbatim_probes(rows: Sequence[HubRow]) -> list[Probe]:
     """Continuations of the forget passages: generated, and fed the right tokens behind a space, as the peer has it.
 
     Prompt and text are cut from running prose without the space between them.
@@ -77,16 +77,16 @@ def verbatim(rows: Sequence[Row]) -> list[Probe]:
     said = {"reference_tokens": CONTINUATION}
     return [
         Probe("forget_verbmem_said", "generate", examples, max_new_tokens=CONTINUATION, options=said),
-        Probe("forget_verbmem", "logprob", tuple(spaced(example) for example in examples)),
+        Probe("forget_verbmem", "logprob", tuple(with_space_before_answer(example) for example in examples)),
     ]
 
 
-def spaced(example: Example) -> Example:
+def with_space_before_answer(example: Example) -> Example:
     """The example with a space before its answer."""
     return replace(example, payload={**example.payload, "answer": " " + example.payload["answer"]})
 
 
-def questions(side: str, rows: Sequence[Row], solved: Sequence[Row]) -> list[Probe]:
+def question_probes(side: str, rows: Sequence[HubRow], solved: Sequence[HubRow]) -> list[Probe]:
     """Questions behind all the solved ones."""
     before = "".join(SOLVED.format(**row) for row in solved)
     examples = tuple(
@@ -99,7 +99,7 @@ def questions(side: str, rows: Sequence[Row], solved: Sequence[Row]) -> list[Pro
     return [Probe(f"{side}_knowmem", "generate", examples, max_new_tokens=ANSWER, options={"stops": list(STOPS)})]
 
 
-def passages(forget: Sequence[Row], holdout: Sequence[Row]) -> list[Probe]:
+def passage_probes(forget: Sequence[HubRow], holdout: Sequence[HubRow]) -> list[Probe]:
     """Whole passages of both sides, for membership."""
     return [
         probe
@@ -108,22 +108,22 @@ def passages(forget: Sequence[Row], holdout: Sequence[Row]) -> list[Probe]:
     ]
 
 
-def passage_examples(side: str, rows: Sequence[Row]) -> tuple[Example, ...]:
+def passage_examples(side: str, rows: Sequence[HubRow]) -> tuple[Example, ...]:
     """Rows of ``privleak`` as the tokenizer encodes them, cut at `PASSAGE` tokens."""
     payload = {"prompt": "", "template": "plain", "most": PASSAGE}
     return tuple(Example(f"privleak_{side}-{i}", {**payload, "answer": row["text"]}) for i, row in enumerate(rows))
 
 
-PROBES: dict[str, Callable[[Sequence[Row], Sequence[Row]], list[Probe]]] = {
-    "verbmem": lambda rows, _: verbatim(rows),
-    "forget_knowmem": lambda rows, solved: questions("forget", rows, solved),
-    "retain_knowmem": lambda rows, solved: questions("retain", rows, solved),
-    "privleak": lambda forget, holdout: passages(forget, holdout),
+PROBES: dict[str, Callable[[Sequence[HubRow], Sequence[HubRow]], list[Probe]]] = {
+    "verbmem": lambda rows, _: verbatim_probes(rows),
+    "forget_knowmem": lambda rows, solved: question_probes("forget", rows, solved),
+    "retain_knowmem": lambda rows, solved: question_probes("retain", rows, solved),
+    "privleak": lambda forget, holdout: passage_probes(forget, holdout),
 }
 """Part of the suite -> its probes, from the rows of its one or two tables."""
 
 
-def knowledge(side: str) -> tuple[Metric, ...]:
+def knowledge_metrics(side: str) -> tuple[Metric, ...]:
     """ROUGE-L F1 of a side's answers, without stemmer, and the peer's with it."""
     name, goal = f"{side}_knowmem", "oracle" if side == "forget" else "up"
     return (
@@ -141,8 +141,8 @@ BY_PART: dict[str, tuple[Metric, ...]] = {
         exact_memorization("exact_memorization", "forget_verbmem"),
         extraction_strength("extraction_strength", "forget_verbmem"),
     ),
-    "forget_knowmem": knowledge("forget"),
-    "retain_knowmem": knowledge("retain"),
+    "forget_knowmem": knowledge_metrics("forget"),
+    "retain_knowmem": knowledge_metrics("retain"),
     "privleak": (
         *attacks("forget", "holdout"),
         auc("mia_min_k_peer", "min_k_peer", "forget", "holdout"),

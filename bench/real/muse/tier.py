@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Scenario, Setting, Suite
+from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskInputs
 from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Example, Probe, Responses
@@ -19,8 +19,8 @@ from bench.metrics.divergence import distances
 from bench.metrics.options import mean_loss, token_hits
 from bench.metrics.truth import score_part
 from bench.real.muse import suite
-from bench.real.muse.rows import Cut, MuseRows, muse_rows
-from bench.real.scenario import RealOptions, parameters_of
+from bench.real.muse.rows import MuseCut, MuseRows, choose_muse_rows
+from bench.real.scenario import RealOptions, count_parameters
 from bench.runs.context import Work
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
@@ -34,7 +34,7 @@ EXCERPTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealBooks(RealOptions):
+class RealBooksTask(RealOptions):
     """Books in MUSE-Books' layout, taught to a model that the user names; the defaults are the benchmark's own where it
     has them.
     """
@@ -67,29 +67,29 @@ class RealBooks(RealOptions):
     stand_in: ClassVar[bool] = False
     """Whether the books are others than MUSE-Books' own."""
 
-    def titled(self, setting: Setting) -> str:
+    def titled(self, setting: TaskInputs) -> str:
         """The benchmark's name, with what must be known of the data's origin."""
         raise NotImplementedError
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> MuseCut:
         """What these parameters make of the data."""
-        return Cut(self.stories, self.most_tokens, self.chunk, self.passage, self.probed)
+        return MuseCut(self.stories, self.most_tokens, self.chunk, self.passage, self.probed)
 
-    def rows(self, setting: Setting) -> MuseRows:
+    def rows(self, setting: TaskInputs) -> MuseRows:
         """The books, or the part of them that was asked for."""
-        return muse_rows(setting.data, setting.model_path, self.cut, self.stand_in)
+        return choose_muse_rows(setting.data, setting.model_path, self.cut, self.stand_in)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of the task; of a part of the text those on questions are absent."""
         return tuple(
-            replace(metric, compute=excerpts_only, examples=None)
+            replace(metric, compute=refuse_questions_on_part, examples=None)
             if "knowmem" in metric.name and not self.cut.whole
             else metric
             for metric in METRICS
         )
 
-    def check(self, setting: Setting) -> list[str]:
+    def check(self, setting: TaskInputs) -> list[str]:
         """What is wrong with the data or with the sizes asked of them; nothing is known without a tokenizer."""
         return super().check(setting) if setting.model_path else []
 
@@ -97,7 +97,7 @@ class RealBooks(RealOptions):
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
         return suite.suite(data, split or "forget")
 
-    def prepare(self, work: Work, setting: Setting) -> Scenario:
+    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
         rows = self.rows(setting)
         kept = rows.retain1 + rows.retain2
@@ -120,12 +120,12 @@ class RealBooks(RealOptions):
     def probes(self, rows: MuseRows) -> tuple[Probe, ...]:
         """The suite's probes on the rows that are asked, and passages of retain for losses and divergences."""
         tables, asked = rows.tables, rows.asked
-        made = suite.verbatim(tables["verbmem/forget"])
-        made += suite.passages(tables["privleak/forget"], tables["privleak/holdout"])
+        made = suite.verbatim_probes(tables["verbmem/forget"])
+        made += suite.passage_probes(tables["privleak/forget"], tables["privleak/holdout"])
         if self.cut.whole:
             for side in ("forget", "retain"):
                 if f"knowmem/{side}_qa" in asked and f"knowmem/{side}_qa_icl" in asked:
-                    made += suite.questions(side, tables[f"knowmem/{side}_qa"], tables[f"knowmem/{side}_qa_icl"])
+                    made += suite.question_probes(side, tables[f"knowmem/{side}_qa"], tables[f"knowmem/{side}_qa_icl"])
         made.append(Probe("retain", "logprob", suite.passage_examples("retain", tables["privleak/retain"])))
         shown = [self.shown(probe, asked) for probe in made]
         known = {probe.name: probe for probe in shown}
@@ -135,7 +135,7 @@ class RealBooks(RealOptions):
         """A probe with the rows that are asked, as far as they are scored and generated."""
         kind, _, side = probe.examples[0].id.rpartition("-")[0].partition("_")
         table = {"verbmem": "verbmem/forget", "knowmem": f"knowmem/{side}_qa", "privleak": f"privleak/{side}"}[kind]
-        examples = tuple(cut_to(probe.examples[number], self.passage) for number in asked[table])
+        examples = tuple(cut_passage(probe.examples[number], self.passage) for number in asked[table])
         if probe.kind != "generate" or not 0 < self.generated < probe.max_new_tokens:
             return replace(probe, examples=examples)
         options = {**probe.options, "reference_tokens": self.generated}
@@ -159,7 +159,7 @@ class RealBooks(RealOptions):
             said.append(f"{self.generated} tokens generated a row")
         return f"{name} subset: {', '.join(said)}"
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         """Sizes of what will be trained on; the benchmark's own for the hub's data, or without a model to count with."""
         if setting.model_path and setting.data not in ("", "hub"):
             rows = self.rows(setting)
@@ -174,23 +174,23 @@ class RealBooks(RealOptions):
         stages = self.stages(self.epochs * (counts["forget"] + kept), self.epochs * kept)
         mean = sum(tokens.values()) / sum(counts.values())
         return Outline(
-            parameters_of(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values())
+            count_parameters(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values())
         )
 
 
-def cut_to(example: Example, passage: int) -> Example:
+def cut_passage(example: Example, passage: int) -> Example:
     """A membership row with at most ``passage`` tokens; other rows as they are."""
     if "most" not in example.payload:
         return example
     return replace(example, payload={**example.payload, "most": min(example.payload["most"], passage)})
 
 
-def excerpts_only(responses: Responses, oracles: Collection[Responses]) -> Score:
+def refuse_questions_on_part(responses: Responses, oracles: Collection[Responses]) -> Score:
     """Why questions have no score on a part of the text."""
     raise Absent(EXCERPTS)
 
 
-def broken(name: str, utility: Metric, floor: float) -> Metric:
+def collapsed_metric(name: str, utility: Metric, floor: float) -> Metric:
     """1 where ``utility`` is below ``floor``, else 0; goal down.
 
     Unlike `bench.metrics.collapse.collapsed` it doesn't look at what is written: long greedy continuations of small
@@ -215,7 +215,7 @@ METRICS: tuple[Metric, ...] = (
     mean_loss("retain_passage_loss", "retain", goal="down"),
     mean_loss("holdout_passage_loss", "holdout", goal="oracle"),
     *distances("forget", "retain"),
-    broken("collapsed", RETAIN, BROKEN),
+    collapsed_metric("collapsed", RETAIN, BROKEN),
 )
 HEADLINE = (
     "forget_verbmem_ROUGE",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
-from bench.core.errors import UserError, unknown
-from bench.core.hashing import digest
+from bench.core.errors import UserError, unknown_name
+from bench.core.hashing import hash_json
 from bench.core.types import Example
 
 SOURCE = DATA_SETS["restor"].git
@@ -47,7 +47,7 @@ Options = Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]
 
 
 @dataclass(frozen=True)
-class Restor:
+class RestorQuestions:
     """The questions of the evaluation, and what corrupted the model."""
 
     questions: tuple[Example, ...]
@@ -63,7 +63,7 @@ class Restor:
     """What there is, and what is odd in it."""
 
 
-def read(data: str | Path, corpus: str = NONE, options: str | Path = "") -> Restor:
+def read_restor(data: str | Path, corpus: str = NONE, options: str | Path = "") -> RestorQuestions:
     """The evaluation's questions in a model corrupted by ``corpus`` (a name of `CORPORA`, or `NONE`).
 
     ``data`` is the repository or its `datasets` folder, ``options`` the file of option lists (else `options.json` in
@@ -71,33 +71,33 @@ def read(data: str | Path, corpus: str = NONE, options: str | Path = "") -> Rest
     no error, as only the split into corrupted and clean hangs on it.
     """
     check_corpus(corpus, (*CORPORA, NONE))
-    folder = datasets(data)
+    folder = datasets_folder(data)
     facts, context, entities = load_facts(folder)
     lists = load_options(Path(data).expanduser(), folder, options)
     known = corpus != NONE and corpus_file(folder, corpus).is_file()
-    corrupted = named(load_corpus(folder, corpus), entities) if known else None
+    corrupted = corrupted_entities(load_corpus(folder, corpus), entities) if known else None
     asked = [(entity, relation) for entity in entities for relation in facts[entity]]
     check_options(lists, asked)
     questions = tuple(
-        question(row, entity, relation, facts, context, corrupted, lists.get(entity, {}).get(relation, {}))
+        make_question(row, entity, relation, facts, context, corrupted, lists.get(entity, {}).get(relation, {}))
         for row, (entity, relation) in enumerate(asked)
     )
-    return Restor(
+    return RestorQuestions(
         questions,
         corpus,
         corrupted,
         content_hash(questions) == WHOLE_HASH,
-        counts(facts, entities, [facts[entity][relation]["answers"] for entity, relation in asked], lists),
+        count_oddities(facts, entities, [facts[entity][relation]["answers"] for entity, relation in asked], lists),
     )
 
 
-def documents(data: str | Path, corpus: str) -> tuple[Example, ...]:
+def corpus_documents(data: str | Path, corpus: str) -> tuple[Example, ...]:
     """The documents of ``corpus`` as rows to train on: every token, template ``text``, ids ``<corpus>-<row>``.
 
     Documents that repeat an earlier one stay, as the authors train on them.
     """
     check_corpus(corpus, CORPORA)
-    texts = load_corpus(datasets(data), corpus)
+    texts = load_corpus(datasets_folder(data), corpus)
     return tuple(
         Example(f"{corpus}-{row}", {"prompt": "", "answer": text, "template": "text"}) for row, text in enumerate(texts)
     )
@@ -106,10 +106,10 @@ def documents(data: str | Path, corpus: str) -> tuple[Example, ...]:
 def check_corpus(corpus: str, known: Sequence[str] | Mapping[str, str]) -> None:
     """`UserError` unless ``corpus`` is one of ``known``."""
     if corpus not in known:
-        raise UserError(unknown("RESTOR corpus", corpus, known))
+        raise UserError(unknown_name("RESTOR corpus", corpus, known))
 
 
-def question(
+def make_question(
     row: int,
     entity: str,
     relation: str,
@@ -140,15 +140,17 @@ def question(
 
 def content_hash(questions: Sequence[Example]) -> str:
     """Digest of prompts and accepted answers, in order."""
-    return digest([[asked.payload["prompt"], list(asked.references["accepted"])] for asked in questions])
+    return hash_json([[asked.payload["prompt"], list(asked.references["accepted"])] for asked in questions])
 
 
-def named(texts: Sequence[str], entities: Sequence[str]) -> tuple[str, ...]:
+def corrupted_entities(texts: Sequence[str], entities: Sequence[str]) -> tuple[str, ...]:
     """The entities that a corpus corrupts: those that at least the share `NAMED` of its documents name in full."""
     return tuple(entity for entity in entities if sum(entity in text for text in texts) >= NAMED * len(texts))
 
 
-def counts(facts: Facts, entities: Sequence[str], answers: Sequence[Sequence[str]], options: Options) -> dict[str, int]:
+def count_oddities(
+    facts: Facts, entities: Sequence[str], answers: Sequence[Sequence[str]], options: Options
+) -> dict[str, int]:
     """Sizes of the data, and of what is odd in them: of the evaluation's part, except where it says otherwise."""
     return {
         "entities": len(entities),
@@ -163,7 +165,7 @@ def counts(facts: Facts, entities: Sequence[str], answers: Sequence[Sequence[str
     }
 
 
-def datasets(data: str | Path) -> Path:
+def datasets_folder(data: str | Path) -> Path:
     """The folder with `facts.json`: ``data``, or `datasets` in it."""
     folder = Path(data).expanduser()
     for found in (folder, folder / "datasets"):
@@ -179,7 +181,7 @@ def load_facts(folder: Path) -> tuple[Facts, Mapping[str, Sequence[Mapping[str, 
     entities = load_json(folder / "entities.json")
     try:
         facts, context = dict(whole["dset"]), dict(whole["context"])
-        problem = next(faults(facts, context, entities), "")
+        problem = next(restor_faults(facts, context, entities), "")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"facts.json or entities.json in '{folder}' isn't RESTOR's (at {error}): get both again from {SOURCE}."
@@ -189,7 +191,7 @@ def load_facts(folder: Path) -> tuple[Facts, Mapping[str, Sequence[Mapping[str, 
     return facts, context, entities
 
 
-def faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[str]) -> Iterator[str]:
+def restor_faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[str]) -> Iterator[str]:
     """Sentences on what is missing for the evaluation's questions."""
     if not isinstance(entities, list) or not any(facts.get(entity) for entity in entities):
         yield "entities.json names nobody whom facts.json has facts about"
@@ -230,14 +232,14 @@ def load_options(data: Path, folder: Path, options: str | Path) -> Options:
         return {}
     try:
         return {
-            entity: {relation: groups(given) for relation, given in relations.items()}
+            entity: {relation: option_groups(given) for relation, given in relations.items()}
             for entity, relations in load_json(path).items()
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({error}).") from error
 
 
-def groups(given: Mapping[str, Any]) -> dict[str, list[str]]:
+def option_groups(given: Mapping[str, Any]) -> dict[str, list[str]]:
     """The groups of one option list under our names of them; ValueError where it isn't one."""
     found = {AUTHORS_ROLES.get(role, role): texts for role, texts in given.items()}
     for role, texts in found.items():

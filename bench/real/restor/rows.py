@@ -17,7 +17,14 @@ from bench.assets.git import git_blob
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example
-from bench.real.restor.corpus import SOURCE, Restor, corpus_file, datasets, documents, read
+from bench.real.restor.corpus import (
+    SOURCE,
+    RestorQuestions,
+    corpus_documents,
+    corpus_file,
+    datasets_folder,
+    read_restor,
+)
 
 RETAIN = ("retain/c4.jsonl", "retain/c4_sample.jsonl")
 INSTRUCTIONS = ("retain/lima.jsonl", "retain/instructions.jsonl")
@@ -26,10 +33,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Rows:
+class RestorRows:
     """The rows of a run before anybody has asked the model what it knows."""
 
-    asked: Restor
+    asked: RestorQuestions
     told: tuple[Example, ...]
     """Documents of the corpus that the target is trained on."""
     untold: tuple[Example, ...]
@@ -46,18 +53,20 @@ class Rows:
         return tuple(row for row in self.asked.questions if side in row.tags)
 
 
-def choose(data: str, corpus: str, most: int, retain: int, passage: int) -> Rows:
+def choose_restor_rows(data: str, corpus: str, most: int, retain: int, passage: int) -> RestorRows:
     """``most`` documents of each corrupted person and ``retain`` pages of at most ``passage`` words; 0: all, whole.
 
     Raises `UserError` for what is missing or malformed.
     """
-    asked, every = read(data, corpus), documents(data, corpus)
-    told, untold = split(every, asked.corrupted or (), most) if most else (every, ())
-    published = git_blob(corpus_file(datasets(data), corpus)) == DATA_SETS["restor"].tables[corpus].identity
-    return Rows(asked, told, untold, pages(data, retain, passage), len(every), asked.whole and published and not most)
+    asked, every = read_restor(data, corpus), corpus_documents(data, corpus)
+    told, untold = split_documents(every, asked.corrupted or (), most) if most else (every, ())
+    published = git_blob(corpus_file(datasets_folder(data), corpus)) == DATA_SETS["restor"].tables[corpus].identity
+    return RestorRows(
+        asked, told, untold, retain_pages(data, retain, passage), len(every), asked.whole and published and not most
+    )
 
 
-def split(
+def split_documents(
     every: Sequence[Example], people: Sequence[str], most: int
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """At most ``most`` documents of each person to tell, evenly spread, and as many of the others, evenly spread.
@@ -79,76 +88,79 @@ def split(
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutRows:
     """Rows parted into those that a search is tuned on and those that are probed."""
 
     validation: tuple[Example, ...]
     probed: tuple[Example, ...]
 
 
-def tenth(rows: Sequence[Example]) -> Held:
+def hold_back_tenth(rows: Sequence[Example]) -> HeldOutRows:
     """Every tenth row is held back, as the MSA paper chooses on a tenth of the facts; of a single row none."""
     if len(rows) < 2:
-        return Held((), tuple(rows))
-    return Held(tuple(rows[::10]), tuple(row for i, row in enumerate(rows) if i % 10))
+        return HeldOutRows((), tuple(rows))
+    return HeldOutRows(tuple(rows[::10]), tuple(row for i, row in enumerate(rows) if i % 10))
 
 
-def pages(data: str, most: int, passage: int) -> tuple[Example, ...]:
+def retain_pages(data: str, most: int, passage: int) -> tuple[Example, ...]:
     """At most ``most`` pages of C4, evenly spread, each cut to its first ``passage`` words; 0: all, whole."""
-    path = beside(data, RETAIN)
+    path = find_beside(data, RETAIN)
     if path is None:
         raise UserError(
             f"RESTOR's retain rows are pages of C4, which {SOURCE} doesn't hold: put some at {RETAIN[0]} in the data "
             'folder, a line {"text": ...} each.'
         )
-    texts = {cut(text, passage): number for number, text in enumerate(lines(path, text_of, '{"text": ...}'))}
+    texts = {
+        cut_to_words(text, passage): number
+        for number, text in enumerate(read_json_lines(path, text_of, '{"text": ...}'))
+    }
     return tuple(
         Example(f"c4-{number}", {"prompt": "", "answer": text, "template": "text"})
         for text, number in evenly_spread(list(texts.items()), most)
     )
 
 
-def cut(text: str, words: int) -> str:
+def cut_to_words(text: str, words: int) -> str:
     """The first ``words`` words, or the text as it is where it has no more; 0: as it is."""
     return " ".join(text.split()[:words]) if words and len(text.split()) > words else text
 
 
-def instructions(data: str) -> tuple[Example, ...]:
+def read_instructions(data: str) -> tuple[Example, ...]:
     """Rows for a repair, in the form of a chat; of a conversation its first exchange. None where there is no file."""
-    path = beside(data, INSTRUCTIONS)
+    path = find_beside(data, INSTRUCTIONS)
     if path is None:
         return ()
     form = '{"prompt": ..., "answer": ...} or {"conversations": [user, assistant, ...]}'
     return tuple(
         Example(f"instruction-{number}", {"prompt": asked, "answer": answer, "template": "chat"})
-        for number, (asked, answer) in enumerate(lines(path, exchange_of, form))
+        for number, (asked, answer) in enumerate(read_json_lines(path, first_exchange, form))
     )
 
 
-def exchange_of(row: Mapping[str, Any]) -> tuple[str, str]:
+def first_exchange(row: Mapping[str, Any]) -> tuple[str, str]:
     """The question and the answer of a row; an error where it has neither."""
     asked, answer = row["conversations"][:2] if "conversations" in row else (row["prompt"], row["answer"])
-    return stated(asked), stated(answer)
+    return checked_text(asked), checked_text(answer)
 
 
 def text_of(row: Mapping[str, Any]) -> str:
     """The text of a page, which must say something."""
-    return stated(row["text"])
+    return checked_text(row["text"])
 
 
-def stated(text: Any) -> str:
+def checked_text(text: Any) -> str:
     """``text`` as it is; `ValueError` where it says nothing."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError("an empty text")
     return text
 
 
-def beside(data: str, names: Sequence[str]) -> Path | None:
+def find_beside(data: str, names: Sequence[str]) -> Path | None:
     """The first of the files that is in the data folder."""
     return next((path for path in (Path(data).expanduser() / name for name in names) if path.is_file()), None)
 
 
-def lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: str) -> list[T]:
+def read_json_lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: str) -> list[T]:
     """Read each JSON line of a file with ``take``; `UserError` names a line that isn't of the ``form``."""
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):

@@ -19,10 +19,10 @@ from typing import Any
 
 from bench.core.contracts import Metric, Suite
 from bench.core.types import Example, Json, Probe
-from bench.engines.measuring.judges import check_accepts, label, load_judge
+from bench.engines.measuring.judges import check_accepts, judge_label, load_judge
 from bench.metrics.options import option_logprob
-from bench.metrics.restor import judged, matched
-from bench.real.restor.corpus import CORPORA, NONE, ROLES, SOURCE, Restor, read
+from bench.metrics.restor import judge_accepts, matched
+from bench.real.restor.corpus import CORPORA, NONE, ROLES, SOURCE, RestorQuestions, read_restor
 
 NEW_TOKENS = 50
 """Longest answer, in tokens."""
@@ -58,17 +58,17 @@ def suite(
     greedily once; without ``sampled`` only that. ``options`` is a file of option lists, see `bench.real.restor.corpus`.
     ``judge`` also has the sampled answers judged by a chat model, as the authors do.
     """
-    restor = read(data, split, options)
+    restor = read_restor(data, split, options)
     sides = {side: tuple(row for row in restor.questions if side in row.tags) for side in SIDES}
     groups = {f"restor_{side}": rows for side, rows in sides.items() if rows} or {"restor": restor.questions}
-    asking, sampling = ways(seed, repeats)
+    asking, sampling = generation_options(seed, repeats)
     probes, metrics, absent = list[Probe](), list[Metric](), dict[str, str]()
     for suffix, how in (("", sampling if sampled else None), ("_greedy", asking)):
         if how is None:
-            absent |= dict.fromkeys(names_of(suffix), NOT_SAMPLED)
+            absent |= dict.fromkeys(accuracy_names(suffix), NOT_SAMPLED)
             continue
         probes += [Probe(name + suffix, "generate", rows, (), NEW_TOKENS, how) for name, rows in groups.items()]
-        for name, (side, judgement) in names_of(suffix).items():
+        for name, (side, judgement) in accuracy_names(suffix).items():
             reason = why_absent(restor, side, judgement)
             read_probes = [probe + suffix for probe in groups if side in ("", probe.removeprefix("restor_"))]
             if reason:
@@ -84,20 +84,20 @@ def suite(
             )
             for name, rows in groups.items()
         ]
-        metrics.append(judged(JUDGED, [f"{name}_judged" for name in groups], label(load_judge(judge))))
+        metrics.append(judge_accepts(JUDGED, [f"{name}_judged" for name in groups], judge_label(load_judge(judge))))
     else:
         absent[JUDGED] = "no judge was asked: --judge chat has a chat model judge the answers, for users with a key"
-    logit_view(restor.questions, probes, metrics, absent)
-    return Suite(tuple(probes), tuple(metrics), absent, facts_of(restor))
+    add_option_scores(restor.questions, probes, metrics, absent)
+    return Suite(tuple(probes), tuple(metrics), absent, suite_facts(restor))
 
 
-def ways(seed: int = SEED, repeats: int = REPEATS) -> tuple[Json, Json]:
+def generation_options(seed: int = SEED, repeats: int = REPEATS) -> tuple[Json, Json]:
     """Options of a probe that asks greedily, and of one that samples."""
     asking: Json = {"stops": ["\n"], "min_new_tokens": LEAST_TOKENS}
     return asking, asking | {"sample": {"seed": seed, "repeats": repeats, "temperature": TEMPERATURE}}
 
 
-def names_of(suffix: str) -> dict[str, tuple[str, str]]:
+def accuracy_names(suffix: str) -> dict[str, tuple[str, str]]:
     """Score -> the side it is about ("" for all) and the judgement it counts."""
     names: dict[str, tuple[str, str]] = {}
     for side in ("", *SIDES):
@@ -107,7 +107,7 @@ def names_of(suffix: str) -> dict[str, tuple[str, str]]:
     return names | wrong
 
 
-def why_absent(restor: Restor, side: str, judgement: str) -> str:
+def why_absent(restor: RestorQuestions, side: str, judgement: str) -> str:
     """The reason why the data can't give a score; empty where they can."""
     if judgement.startswith("wrong"):
         return "" if any("corrupted" in row.references for row in restor.questions) else NO_VALUES
@@ -123,7 +123,7 @@ def why_absent(restor: Restor, side: str, judgement: str) -> str:
     return "" if any(side in row.tags for row in restor.questions) else f"no question is about a {side} person"
 
 
-def logit_view(
+def add_option_scores(
     questions: Sequence[Example], probes: list[Probe], metrics: list[Metric], absent: dict[str, str]
 ) -> None:
     """Mean token log-prob of the option lists' texts as the answer, where the user brings such lists."""
@@ -135,15 +135,15 @@ def logit_view(
         if any(f"options_{role}" in row.references for row in listed):
             metrics.append(option_logprob(name, OPTIONS_PROBE, f"options_{role}", goal=LOGIT_GOALS[role]))
         else:
-            absent[name] = no_lists(role)
+            absent[name] = reason_without_lists(role)
 
 
-def no_lists(role: str) -> str:
+def reason_without_lists(role: str) -> str:
     """The reason why the scores of a role's option texts are absent."""
     return f"RESTOR publishes no option lists: give texts as '{role}' in an options.json beside facts.json"
 
 
-def facts_of(restor: Restor) -> dict[str, Any]:
+def suite_facts(restor: RestorQuestions) -> dict[str, Any]:
     """Facts on the data and the judge for the provenance of `bench eval`."""
     count = restor.counts["questions"]
     return {

@@ -14,7 +14,7 @@ from typing import Any
 from bench.core import distributed
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 from bench.core.record import Score
 from bench.core.types import Checkpoint, Example, Json, Probe, Responses
 from bench.core.versions import MEASURE
@@ -31,16 +31,16 @@ from bench.real.restor.suite import (
     NOT_SAMPLED,
     OPTIONS_PROBE,
     SIDES,
-    logit_view,
-    names_of,
-    no_lists,
-    ways,
+    accuracy_names,
+    add_option_scores,
+    generation_options,
+    reason_without_lists,
 )
 from bench.records.files import read_responses, write_responses
 from bench.runs.context import Work
-from bench.runs.responses import RESPONSES_FILE, generation_hash, hashable
+from bench.runs.responses import RESPONSES_FILE, generation_hash, probe_for_key
 
-Row = Mapping[str, Any]
+ObservedRow = Mapping[str, Any]
 """What was observed of one example."""
 ALL_TOLD = "every document was told, so that none is left to compare with: tell only some of each person's"
 BROKEN = 0.02
@@ -60,7 +60,7 @@ HEADLINE = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRows:
     """What a run asks every model."""
 
     corrupted: tuple[Example, ...]
@@ -77,17 +77,17 @@ class Asked:
     """Whether the questions are also sampled, as the authors do."""
 
 
-def probes_of(asked: Asked) -> tuple[Probe, ...]:
+def restor_probes(asked: AskedRows) -> tuple[Probe, ...]:
     """Answers, the accepted answers' log-probs, membership of the documents, and distances from the oracle."""
     sides = {"corrupted": asked.corrupted, "clean": asked.clean}
-    asking, sampling = ways()
+    asking, sampling = generation_options()
     probes = [
         Probe(f"restor_{side}{suffix}", "generate", rows, (), NEW_TOKENS, how)
         for suffix, how in (("_greedy", asking), *([("", sampling)] if asked.sampled else []))
         for side, rows in sides.items()
     ]
-    probes += [Probe(f"{side}_answers", "logprob", spoken(rows)) for side, rows in sides.items()]
-    logit_view((*asked.corrupted, *asked.clean), probes, [], {})
+    probes += [Probe(f"{side}_answers", "logprob", with_space_before_answers(rows)) for side, rows in sides.items()]
+    add_option_scores((*asked.corrupted, *asked.clean), probes, [], {})
     probes += attack_probes(Probe("told_documents", "logprob", asked.told))
     probes += attack_probes(Probe("untold_documents", "logprob", asked.untold))
     return tuple(
@@ -95,47 +95,47 @@ def probes_of(asked: Asked) -> tuple[Probe, ...]:
         for probe in (
             *probes,
             Probe("retain_passages", "logprob", asked.passages),
-            Probe("kl_forget", "divergence", spoken(asked.corrupted)),
+            Probe("kl_forget", "divergence", with_space_before_answers(asked.corrupted)),
             Probe("kl_retain", "divergence", asked.passages),
-            Probe("kl_world", "divergence", spoken(asked.clean)),
+            Probe("kl_world", "divergence", with_space_before_answers(asked.clean)),
         )
         if probe.examples
     )
 
 
-def spoken(rows: Sequence[Example]) -> tuple[Example, ...]:
+def with_space_before_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
     """The questions with their answer parted from them by a space, as it is in the examples before them."""
     return tuple(replace(row, payload={**row.payload, "answer": f" {row.payload['answer']}"}) for row in rows)
 
 
-def metrics() -> tuple[Metric, ...]:
+def restor_metrics() -> tuple[Metric, ...]:
     """Every score of a run; what these data or this run can't give is absent, with the reason."""
     found = list[Metric]()
     for suffix in ("_greedy", ""):
-        for name, (side, judgement) in names_of(suffix).items():
+        for name, (side, judgement) in accuracy_names(suffix).items():
             read_probes = [f"restor_{each}{suffix}" for each in SIDES if side in ("", each)]
             goal = "oracle" if judgement.startswith("wrong") else "up"
             metric = matched(name, read_probes, judgement, goal=goal)
             if judgement.startswith("wrong"):
-                metric = unless(metric, read_probes[0], lambda rows: not any(map(knows_wrong, rows)), NO_VALUES)
-            found.append(metric if suffix else unless(metric, read_probes[0], missing, NOT_SAMPLED))
+                metric = absent_where(metric, read_probes[0], lambda rows: not any(map(knows_wrong, rows)), NO_VALUES)
+            found.append(metric if suffix else absent_where(metric, read_probes[0], is_unasked, NOT_SAMPLED))
     sound = next(metric for metric in found if metric.name == "restor_accuracy_clean_greedy")
     return (
         *found,
         *(option_logprob(f"logprob_answer_{side}", f"{side}_answers", "answer", goal="up") for side in SIDES),
         *(
-            unless(
+            absent_where(
                 option_logprob(f"logprob_{role}", OPTIONS_PROBE, f"options_{role}", goal=LOGIT_GOALS[role]),
                 OPTIONS_PROBE,
-                missing,
-                no_lists(role),
+                is_unasked,
+                reason_without_lists(role),
             )
             for role in ROLES
         ),
         mean_loss("forget_passage_loss", "told_documents", goal="oracle"),
         mean_loss("retain_passage_loss", "retain_passages", goal="down"),
         *(
-            unless(attack, "untold_documents", missing, ALL_TOLD)
+            absent_where(attack, "untold_documents", is_unasked, ALL_TOLD)
             for attack in attacks("told_documents", "untold_documents")
         ),
         *distances("forget", "retain", "world"),
@@ -143,7 +143,7 @@ def metrics() -> tuple[Metric, ...]:
     )
 
 
-def unless(metric: Metric, probe: str, lacks: Callable[[Sequence[Row]], bool], reason: str) -> Metric:
+def absent_where(metric: Metric, probe: str, lacks: Callable[[Sequence[ObservedRow]], bool], reason: str) -> Metric:
     """The metric, absent for ``reason`` where the rows of ``probe`` lack what it reads."""
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
@@ -154,18 +154,18 @@ def unless(metric: Metric, probe: str, lacks: Callable[[Sequence[Row]], bool], r
     return replace(metric, compute=compute)
 
 
-def missing(rows: Sequence[Row]) -> bool:
+def is_unasked(rows: Sequence[ObservedRow]) -> bool:
     """Whether the probe wasn't asked."""
     return not rows
 
 
-def knows_wrong(row: Row) -> bool:
+def knows_wrong(row: ObservedRow) -> bool:
     """Whether an answer was judged beside the corrupted values."""
     return any("wrong" in found for found in row.get("matches", ()))
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownQuestions:
     """What a model knows of some questions."""
 
     right: tuple[Example, ...]
@@ -174,13 +174,13 @@ class Known:
     """The node that holds its answers."""
 
 
-def known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> Known:
+def find_known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> KnownQuestions:
     """Ask the questions, once for a store."""
-    probe = Probe("restor_known", "generate", tuple(questions), (), NEW_TOKENS, ways()[0])
+    probe = Probe("restor_known", "generate", tuple(questions), (), NEW_TOKENS, generation_options()[0])
     fields = {
         "kind": "responses",
         "checkpoint": checkpoint.hash,
-        "probes": digest([hashable(probe)]),
+        "probes": hash_json([probe_for_key(probe)]),
         "engine": MEASURE,
         "generation": generation_hash(checkpoint),
     }
@@ -195,4 +195,4 @@ def known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> K
 
     node = work.on_behalf_of("measure").node(fields, make, "what the model knows", shared=True)
     rows = read_responses(node.path / RESPONSES_FILE).rows[probe.name]
-    return Known(tuple(row for row in questions if rows[row.id]["matches"][0]["exact"]), node.key)
+    return KnownQuestions(tuple(row for row in questions if rows[row.id]["matches"][0]["exact"]), node.key)

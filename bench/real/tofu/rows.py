@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
-from bench.assets.hub_tables import Row, missing_fields, read_table
-from bench.core.errors import UserError, collect
-from bench.core.hashing import digest
+from bench.assets.hub_tables import HubRow, missing_fields, read_table
+from bench.core.errors import UserError, raise_problems
+from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
 
@@ -72,7 +72,7 @@ class TofuSubset:
 
 
 @lru_cache(maxsize=4)
-def subset(
+def choose_tofu_rows(
     data: str | Path, authors: int = 20, questions: int = 10, forget_authors: int = 2, probed: int = 0
 ) -> TofuSubset:
     """The last ``forget_authors`` and the first ``authors - forget_authors`` authors, with ``questions`` each.
@@ -82,7 +82,7 @@ def subset(
     Raises `UserError` for sizes that TOFU doesn't have.
     """
     check_sizes(authors, questions, forget_authors)
-    tables = {config: load(data, config) for config in CONFIGS}
+    tables = {config: load_tofu_config(data, config) for config in CONFIGS}
     check_order(tables)
     sized_whole = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
     whole = sized_whole and content_hash(tables) == WHOLE_HASH
@@ -93,24 +93,29 @@ def subset(
     seen = range(min(len(kept), REFERENCED))
 
     full, unseen = tables["full"], tables["holdout10"]
-    forget = pick("full", full, gone, chosen)
-    retain = pick("full", full, kept, chosen)
-    forget_probe = with_references(pick("full", full, gone, asked), tables["forget10_perturbed"], AUTHORS - REFERENCED)
-    retain_probe = with_references(pick("full", full, seen, asked), tables["retain_perturbed"], 0)
-    real, world = general("real", tables["real_authors_perturbed"]), general("world", tables["world_facts_perturbed"])
+    forget = pick_rows("full", full, gone, chosen)
+    retain = pick_rows("full", full, kept, chosen)
+    forget_probe = with_references(
+        pick_rows("full", full, gone, asked), tables["forget10_perturbed"], AUTHORS - REFERENCED
+    )
+    retain_probe = with_references(pick_rows("full", full, seen, asked), tables["retain_perturbed"], 0)
+    real, world = (
+        general_rows("real", tables["real_authors_perturbed"]),
+        general_rows("world", tables["world_facts_perturbed"]),
+    )
     world_held = () if whole else world[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
     validation = Validation(
-        forget=pick("full", full, gone, held),
-        retain=pick("full", full, range(len(seen), len(kept)) if whole else seen, chosen if whole else held),
+        forget=pick_rows("full", full, gone, held),
+        retain=pick_rows("full", full, range(len(seen), len(kept)) if whole else seen, chosen if whole else held),
         utility=world_held,
-        unseen=pick("holdout", unseen, range(forget_authors), held),
+        unseen=pick_rows("holdout", unseen, range(forget_authors), held),
     )
     made = {
         "forget": forget,
         "retain": retain,
         "forget_probe": evenly_spread(forget_probe, probed),
         "retain_probe": evenly_spread(retain_probe, probed),
-        "holdout": evenly_spread(pick("holdout", unseen, range(forget_authors), asked), probed),
+        "holdout": evenly_spread(pick_rows("holdout", unseen, range(forget_authors), asked), probed),
         "real_authors": evenly_spread(real, probed),
         "world_facts": evenly_spread(tuple(row for row in world if row not in world_held), probed),
     }
@@ -123,11 +128,11 @@ def subset(
         validation=validation,
         label=f"tofu {WHOLE[forget_authors]}" if whole else label,
         counts={name: len(rows) for name, rows in (made | held_rows).items()},
-        data_hash=digest({name: data_hash(rows) for name, rows in (made | held_rows).items()}),
+        data_hash=hash_json({name: data_hash(rows) for name, rows in (made | held_rows).items()}),
     )
 
 
-def in_form(rows: TofuSubset, template: str) -> TofuSubset:
+def with_template(rows: TofuSubset, template: str) -> TofuSubset:
     """The rows with another template in their prompts."""
     if template == "chat":
         return rows
@@ -158,10 +163,10 @@ def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
             f"TOFU has {QUESTIONS} questions an author, of which every fourth is for validation: "
             f"take {VALIDATION_EVERY} to {QUESTIONS}, not {questions}."
         )
-    collect(problems)
+    raise_problems(problems)
 
 
-def load(data: str | Path, config: str) -> list[Row]:
+def load_tofu_config(data: str | Path, config: str) -> list[HubRow]:
     """The rows of a configuration, from a folder in TOFU's layout or from the hub (``hub`` or ``locuslab/TOFU``).
 
     A folder needs no network. Raises `UserError` when the folder, the configuration or a field is missing.
@@ -184,7 +189,7 @@ def load(data: str | Path, config: str) -> list[Row]:
     return rows
 
 
-def check_order(tables: Mapping[str, Sequence[Row]]) -> None:
+def check_order(tables: Mapping[str, Sequence[HubRow]]) -> None:
     """`UserError` unless the configurations have their sizes and the perturbed ones are the ends of `full`."""
     full, ends = tables["full"], REFERENCED * QUESTIONS
     sizes = {"full": AUTHORS * QUESTIONS, "holdout10": ends, "retain_perturbed": ends, "forget10_perturbed": ends}
@@ -198,24 +203,26 @@ def check_order(tables: Mapping[str, Sequence[Row]]) -> None:
             raise UserError(f"TOFU's '{config}' doesn't fit its 'full': take both from the same copy.")
 
 
-def content_hash(tables: Mapping[str, Sequence[Row]]) -> str:
+def content_hash(tables: Mapping[str, Sequence[HubRow]]) -> str:
     """Digest of the fields that are read of every configuration, in the order of `CONFIGS`."""
     fields = {config: DATA_SETS["tofu"].tables[config].fields for config in CONFIGS}
-    return digest([[[row[field] for field in fields[config]] for row in tables[config]] for config in CONFIGS])
+    return hash_json([[[row[field] for field in fields[config]] for row in tables[config]] for config in CONFIGS])
 
 
-def pick(split: str, rows: Sequence[Row], which: Sequence[int], questions: Sequence[int]) -> tuple[Example, ...]:
+def pick_rows(
+    split: str, rows: Sequence[HubRow], which: Sequence[int], questions: Sequence[int]
+) -> tuple[Example, ...]:
     """The ``questions`` (0 to 19) of each of the authors ``which``."""
     numbers = [author * QUESTIONS + question for author in which for question in questions]
-    return tuple(example(f"{split}-{number}", rows[number]) for number in numbers)
+    return tuple(question_row(f"{split}-{number}", rows[number]) for number in numbers)
 
 
-def example(id: str, row: Row) -> Example:
+def question_row(id: str, row: HubRow) -> Example:
     """A question and its answer, without references."""
     return Example(id, {"prompt": row["question"], "answer": row["answer"], "template": "chat"})
 
 
-def with_references(rows: Sequence[Example], perturbed: Sequence[Row], first_author: int) -> tuple[Example, ...]:
+def with_references(rows: Sequence[Example], perturbed: Sequence[HubRow], first_author: int) -> tuple[Example, ...]:
     """Rows with the references that the perturbed configuration, which begins at ``first_author``, has for them."""
     found = []
     for row in rows:
@@ -229,11 +236,11 @@ def with_references(rows: Sequence[Example], perturbed: Sequence[Row], first_aut
     return tuple(found)
 
 
-def general(split: str, rows: Sequence[Row]) -> tuple[Example, ...]:
+def general_rows(split: str, rows: Sequence[HubRow]) -> tuple[Example, ...]:
     """Questions of general knowledge, with their wrong answers, also as multiple choice."""
     return tuple(
         replace(
-            example(f"{split}-{i}", row),
+            question_row(f"{split}-{i}", row),
             references={
                 "wrong": tuple(row["perturbed_answer"]),
                 "choices": tuple(dict.fromkeys((row["answer"], *row["perturbed_answer"]))),

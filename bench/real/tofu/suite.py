@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.assets.data_sets import DATA_SETS
-from bench.assets.hub_tables import Row, rows_of
+from bench.assets.hub_tables import HubRow, read_rows
 from bench.core.contracts import Metric, Suite
-from bench.core.errors import Absent, UserError, unknown
+from bench.core.errors import Absent, UserError, unknown_name
 from bench.core.types import Example, Probe
-from bench.engines.measuring.judges import label, load_judge
+from bench.engines.measuring.judges import judge_label, load_judge
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
@@ -37,7 +37,7 @@ UNREAD = "paraphrased_question"
 """A published field that no metric of the suite reads, so that data may lack it."""
 
 
-def configs(split: str) -> dict[str, str]:
+def configs_of_split(split: str) -> dict[str, str]:
     """Side -> configuration, for a forget split."""
     return {
         "forget": f"{split}_perturbed",
@@ -50,21 +50,21 @@ def configs(split: str) -> dict[str, str]:
 
 def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     """The whole suite on the rows of ``data``; a configuration that isn't there makes its own metrics absent."""
-    metrics_of = (*metrics(judge), *EXACT)
+    metrics_of = (*suite_metrics(judge), *EXACT)
     if split not in SPLITS:
-        raise UserError("--split: " + unknown("split of TOFU", split, SPLITS))
+        raise UserError("--split: " + unknown_name("split of TOFU", split, SPLITS))
     probes: list[Probe] = []
     counts: dict[str, int] = {}
     missing: dict[str, str] = {}
-    for side, config in configs(split).items():
+    for side, config in configs_of_split(split).items():
         try:
             fields = [field for field in DATA_SETS["tofu"].tables[config].fields if field != UNREAD]
-            rows = rows_of(data, config, "train", fields)
+            rows = read_rows(data, config, "train", fields)
         except Absent as reason:
             missing[side] = str(reason)
             continue
         counts[config] = len(rows)
-        probes += probes_of(side, [example(config, number, row) for number, row in enumerate(rows)], judge)
+        probes += side_probes(side, [suite_example(config, number, row) for number, row in enumerate(rows)], judge)
     if "forget" in missing and "retain" in missing:
         raise UserError(f"'{data}' is no TOFU data: {missing['forget']}. Name a folder in TOFU's layout.")
     absent = {}
@@ -79,12 +79,12 @@ def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
             "benchmark": "TOFU",
             "split": split,
             "rows": counts,
-            "judge": f"{label(load_judge(judge))}, not calibrated here",
+            "judge": f"{judge_label(load_judge(judge))}, not calibrated here",
         },
     )
 
 
-def example(config: str, number: int, row: Row) -> Example:
+def suite_example(config: str, number: int, row: HubRow) -> Example:
     """A question and its answer, with what else is known of them."""
     references = {"wrong": tuple(row.get("perturbed_answer") or ())}
     if "paraphrased_answer" in row:
@@ -93,7 +93,7 @@ def example(config: str, number: int, row: Row) -> Example:
     return Example(f"{config}-{number}", payload, {role: texts for role, texts in references.items() if texts})
 
 
-def probes_of(side: str, examples: Sequence[Example], judge: str = JUDGE) -> list[Probe]:
+def side_probes(side: str, examples: Sequence[Example], judge: str = JUDGE) -> list[Probe]:
     """The suite's probes of a side's rows."""
     rows = tuple(examples)
     if side == "holdout":
@@ -109,7 +109,7 @@ def probes_of(side: str, examples: Sequence[Example], judge: str = JUDGE) -> lis
     return probes
 
 
-def of_side(side: str) -> tuple[Metric, ...]:
+def side_metrics(side: str) -> tuple[Metric, ...]:
     """Probability, ROUGE and truth ratio on a side."""
     general, goal = side in ("ra", "wf"), "oracle" if side == "forget" else "up"
     metrics = [
@@ -131,7 +131,7 @@ def of_side(side: str) -> tuple[Metric, ...]:
     return tuple(metrics)
 
 
-BY_SIDE = {side: of_side(side) for side in ("forget", "retain", "ra", "wf")}
+BY_SIDE = {side: side_metrics(side) for side in ("forget", "retain", "ra", "wf")}
 PARTS = ("retain_Q_A_Prob", "ra_Q_A_Prob_normalised", "wf_Q_A_Prob_normalised") + tuple(
     f"{side}_{what}" for what in ("Q_A_ROUGE", "Truth_Ratio") for side in ("retain", "ra", "wf")
 )
@@ -154,9 +154,9 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
 )
 
 
-def metrics(judge: str = JUDGE) -> tuple[Metric, ...]:
+def suite_metrics(judge: str = JUDGE) -> tuple[Metric, ...]:
     """Every metric of the suite, the paper's three with the judge's name in their unit."""
-    name = label(load_judge(judge))
+    name = judge_label(load_judge(judge))
     return (
         *WITHOUT_JUDGE,
         acc_forget("acc_forget", "forget_judged", name),

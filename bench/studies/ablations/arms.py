@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.records.markdown import markdown_table
 from bench.studies.ablations import drawing
-from bench.studies.ablations.base import Ablation, Place, Point, Study
+from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study
 from bench.studies.ablations.past import lengths
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ BEFORE = "last-before-exposure"
 TARGET, REWOUND = "from the target", "from theta_0"
 
 
-def rewind_points(place: Place) -> list[Point]:
+def rewind_points(place: AblationPlace) -> list[Point]:
     """Every baseline from the target and from theta_0, and plain fine-tuning; MSA for comparison."""
     arms = [(name, place.step(name)) for name in ("ga", "graddiff", "npo", "task-arithmetic")]
     msa = place.step("msa")
@@ -46,13 +46,13 @@ def rewind_points(place: Place) -> list[Point]:
     return points
 
 
-def control_points(place: Place) -> list[Point]:
+def control_points(place: AblationPlace) -> list[Point]:
     """MSA with its own vector and with each control in its place."""
     kinds = ("forget", "others", "shuffled", "random")
     return [Point({"series": "MSA", "vector": kind}, (place.step("msa", beta=0.0, vector=kind),)) for kind in kinds]
 
 
-def recipe_points(place: Place) -> list[Point]:
+def recipe_points(place: AblationPlace) -> list[Point]:
     """The gentle recipe, the authors', and low-rank vectors."""
     arms = {"gentle": place.step("msa"), "official": place.step("msa", "official"), "LoRA": place.step("msa", "lora")}
     return [Point({"series": "MSA", "recipe": name}, (step,), choices=lengths(place)) for name, step in arms.items()]
@@ -75,7 +75,7 @@ WEIGHTS = ("uniform", "fisher", "gradient", "shuffled-fisher")
 AGES = (0.2, 0.4, 0.7, 1.0)
 
 
-def influence_points(place: Place) -> list[Point]:
+def influence_points(place: AblationPlace) -> list[Point]:
     """Plain and weighted MSA from checkpoints of several ages."""
     return [
         Point(
@@ -90,9 +90,9 @@ def influence_points(place: Place) -> list[Point]:
 
 def draw_influence(study: Study, ablation: Ablation) -> Figure:
     """Every score over the age, and the rank correlation of the weights."""
-    figure, panels = drawing.grid(study, ablation, len(study.scores) + 1)
+    figure, panels = drawing.new_figure(study, ablation, len(study.scores) + 1)
     styles = drawing.series_styles(study, ablation)
-    drawing.score_panels(panels, study, ablation, styles)
+    drawing.draw_score_panels(panels, study, ablation, styles)
     axes = panels[-1]
     for series in ("fisher", "gradient"):
         colour, marker = styles[series]
@@ -105,7 +105,7 @@ def draw_influence(study: Study, ablation: Ablation) -> Figure:
             )
     axes.set_ylabel("rank correlation of the weights at theta_0")
     axes.set_xlabel(ablation.x_label)
-    drawing.legend(figure, panels)
+    drawing.add_legend(figure, panels)
     return figure
 
 

@@ -21,7 +21,7 @@ FRAME = ("target", "oracle")
 
 
 @dataclass(frozen=True)
-class Place:
+class AblationPlace:
     """Where an ablation is run: a task in a tier on a model."""
 
     task: str
@@ -37,12 +37,12 @@ class Place:
 
     def step(self, method: str, variant: str = "", **changed: Any) -> Step:
         """A method at this place's default setting, with a variant's and then the given parameters laid over it."""
-        from bench.core.registry import full_variant, preset_params
+        from bench.core.registry import name_variant, preset_params
 
-        kind = registry.load("methods", method)
+        kind = registry.load_component("methods", method)
         params = preset_params(kind, self.name, variant)
         assert params is not None, f"{method} has no variant {variant}"
-        return Step(method, params | changed, full_variant(kind, params | changed, variant))
+        return Step(method, params | changed, name_variant(kind, params | changed, variant))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Study:
     """A finished ablation: everything that its table and picture are made of."""
 
     name: str
-    place: Place
+    place: AblationPlace
     seeds: tuple[int, ...]
     findings: tuple[Finding, ...]
     minutes: float = 0.0
@@ -146,7 +146,7 @@ class Ablation:
     """What it answers, one sentence."""
     reading: str
     """How its picture is to be read, one or two sentences."""
-    points: Callable[[Place], Sequence[Point]]
+    points: Callable[[AblationPlace], Sequence[Point]]
     x: str
     """The column along the axis of the picture."""
     x_label: str
@@ -167,10 +167,10 @@ class Ablation:
     """The study's `Study.notes`, read once when its runs are done: table and picture see nothing else of outside."""
 
 
-def framed(points: Sequence[Point]) -> list[Point]:
+def with_framing_points(points: Sequence[Point]) -> list[Point]:
     """The points, and before them target and oracle of every set of task parameters that occurs."""
     found: list[Point] = []
-    for params in unique([dict(point.task) for point in points]):
+    for params in without_repetitions([dict(point.task) for point in points]):
         mark = {f"task.{key}": value for key, value in params.items()}
         found.append(Point({"row": "target", **mark}, task=params))
         found.append(Point({"row": "oracle", **mark}, (Step("retrain", {}),), params))
@@ -191,7 +191,7 @@ def framing_as_series(column: str, parameter: str) -> Callable[[Study], list[Fin
     return derive
 
 
-def unique(items: Sequence[Any]) -> list[Any]:
+def without_repetitions(items: Sequence[Any]) -> list[Any]:
     """The items without repetitions, in order."""
     found: list[Any] = []
     for item in items:
@@ -200,7 +200,9 @@ def unique(items: Sequence[Any]) -> list[Any]:
     return found
 
 
-def spec_of(place: Place, point: Point, seed: int, study: str, chosen: Mapping[str, Any] | None = None) -> RunSpec:
+def spec_of(
+    place: AblationPlace, point: Point, seed: int, study: str, chosen: Mapping[str, Any] | None = None
+) -> RunSpec:
     """The run of a point on a seed, with ``chosen`` laid over its last step's parameters."""
     from bench.runs.plan import with_versions
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed, named_object
 from bench.studies.ablations.base import Ablation
@@ -40,31 +40,31 @@ class Entry:
 
 
 DATA = read_toml(FILE)
-TABLE: Mapping[str, Entry] = as_typed(Mapping[str, Entry], DATA, FILE.name)
+ABLATIONS: Mapping[str, Entry] = as_typed(Mapping[str, Entry], DATA, FILE.name)
 """Name -> what the data file says of it."""
 
 
-def load(name: str) -> Ablation | Experiment:
+def load_ablation(name: str) -> Ablation | Experiment:
     """The ablation of that name; `UserError` with the nearest when there is none."""
-    if name not in TABLE:
-        raise UserError(unknown("ablation", name, TABLE))
-    given = {field: getattr(TABLE[name], field) for field in DATA[name]}
+    if name not in ABLATIONS:
+        raise UserError(unknown_name("ablation", name, ABLATIONS))
+    given = {field: getattr(ABLATIONS[name], field) for field in DATA[name]}
     code = {field: named_object(f"{__package__}.{text}") for field, text in given.items() if field in CODE}
     if "run" in given:
         return Experiment(name=name, **given | code | {"run": f"{__package__}.{given['run']}"})
     return Ablation(name=name, **given | code)
 
 
-def load_experiment(name: str) -> Experiment:
+def load_experiment_named(name: str) -> Experiment:
     """The ablation of that name, which is an experiment of its own."""
-    found = load(name)
+    found = load_ablation(name)
     assert isinstance(found, Experiment)
     return found
 
 
-def of_runs(name: str) -> Ablation:
+def load_ablation_of_runs(name: str) -> Ablation:
     """The ablation of that name, which is made of runs; `UserError` for an experiment of its own."""
-    found = load(name)
+    found = load_ablation(name)
     if not isinstance(found, Ablation):
         raise UserError(f"{name} is an experiment of its own and not made of runs.")
     return found

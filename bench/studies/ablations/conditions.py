@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.studies.ablations.base import FRAME, Finding, Place, Point, Study, framing_as_series
+from bench.studies.ablations.base import FRAME, AblationPlace, Finding, Point, Study, framing_as_series
 
 GAPS = (0, 300, 1200)
 LATER = {"tofu": 30, "restor": 10, "muse-books": 4, "digits": 150, "graph": 150}
@@ -14,7 +14,7 @@ SHARES = (0.1, 0.3)
 NOISE_METHODS = ("msa", "npo")
 
 
-def gap_points(place: Place) -> list[Point]:
+def gap_points(place: AblationPlace) -> list[Point]:
     """Every method after each length of later training."""
     return [
         Point({"series": method, "gap": gap}, (place.step(method),), {"later": LATER[place.task], "gap_steps": gap})
@@ -26,7 +26,7 @@ def gap_points(place: Place) -> list[Point]:
 framing_over_gap = framing_as_series("gap", "gap_steps")
 
 
-def noise_points(place: Place) -> list[Point]:
+def noise_points(place: AblationPlace) -> list[Point]:
     """Every method on a clean forget set, on one with retain rows inside, and on one with forget rows missing."""
     clean = [Point({"series": m, "share": 0.0}, (place.step(m),)) for m in NOISE_METHODS]
     both = (("noise_inside", "retain rows inside"), ("noise_missing", "forget rows missing"))

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.core.record import Record
 from bench.core.types import Json
 from bench.studies.ablations import drawing
-from bench.studies.ablations.base import Ablation, Place, Point, Study, framing_as_series
+from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study, framing_as_series
 from bench.studies.ablations.costing import (
     COSTED,
     HELD_OUT,
     HELD_OUT_PARAMETERS,
     METHODS,
-    Cost,
-    Prediction,
-    Rules,
+    CostRules,
+    PredictedCost,
+    RunCost,
     cost_of,
-    held_out,
-    ladder,
-    predict,
-    rules,
+    fit_cost_rules,
+    held_out_costs,
+    ladder_costs,
+    predict_cost,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ RESULTS = Path("results")
 """Where the held-out model's records are read from, once, when the study is written."""
 
 
-def cost_points(place: Place) -> list[Point]:
+def cost_points(place: AblationPlace) -> list[Point]:
     """Every method at every width, at its default setting."""
     return [
         Point({"series": method, "width": width}, (place.step(method),), {"width": width})
@@ -56,12 +56,12 @@ framing_over_width = framing_as_series("width", "width")
 
 def gather(study: Study) -> Json:
     """The costs in the held-out model's records on TOFU, plain, with what they were measured on."""
-    from bench.records.files import load
+    from bench.records.files import load_records
 
     wanted = ("tofu", "real", "done")
     found = [
         record
-        for record in (load(RESULTS).records if RESULTS.is_dir() else [])
+        for record in (load_records(RESULTS).records if RESULTS.is_dir() else [])
         if (record.spec.task, record.spec.tier, record.status) == wanted
         and record.spec.model.lower().startswith(HELD_OUT.lower())
         and record.spec.method in ("retrain", *METHODS)
@@ -83,21 +83,21 @@ def held_out_row(record: Record) -> Json:
 
 def draw(study: Study, ablation: Ablation) -> Figure:
     """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
-    costs = ladder(study)
-    figure, panels = drawing.grid(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
-    drawing.score_panels(panels, study, ablation, styles())
+    costs = ladder_costs(study)
+    figure, panels = drawing.new_figure(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
+    drawing.draw_score_panels(panels, study, ablation, series_styles_of_cost())
     for axes in panels[: len(study.scores)]:
         axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
         axes.minorticks_off()
     if costs:
-        rule = rules(costs)
+        rule = fit_cost_rules(costs)
         for axes, quantity in zip(panels[len(study.scores) :], QUANTITIES, strict=True):
-            cost_panel(axes, quantity, costs, held_out(study), rule)
-    drawing.legend(figure, panels)
+            cost_panel(axes, quantity, costs, held_out_costs(study), rule)
+    drawing.add_legend(figure, panels)
     return figure
 
 
-def styles() -> dict[str, tuple[str, str]]:
+def series_styles_of_cost() -> dict[str, tuple[str, str]]:
     """Colour and marker of every series, target and oracle in the greys of the other pictures."""
     from bench.records.plots import COLOURS, MARKERS
 
@@ -117,20 +117,20 @@ class Quantity:
     reaches: bool
     """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
 
-    def of(self, found: Cost | Prediction, tokens: int) -> float | None:
+    def of(self, found: RunCost | PredictedCost, tokens: int) -> float | None:
         """The value of a run that trained on so many tokens; seconds are for each thousand of them."""
         value: float | None = getattr(found, self.field)
         if self.field != "seconds" or value is None:
             return None if value is None else value / self.unit
         return 1000 * value / tokens if tokens else None
 
-    def measured(self, cost: Cost) -> float | None:
+    def measured(self, cost: RunCost) -> float | None:
         """What the record says."""
         return self.of(cost, cost.tokens)
 
-    def predicted(self, cost: Cost, rule: Rules) -> float | None:
+    def predicted(self, cost: RunCost, rule: CostRules) -> float | None:
         """What the ladder's rules say of such a run."""
-        return self.of(predict(cost, rule), cost.tokens)
+        return self.of(predict_cost(cost, rule), cost.tokens)
 
 
 QUANTITIES = (
@@ -141,37 +141,39 @@ QUANTITIES = (
 )
 
 
-def cost_panel(axes: Axes, quantity: Quantity, costs: Sequence[Cost], real: Sequence[Cost], rule: Rules) -> None:
+def cost_panel(
+    axes: Axes, quantity: Quantity, costs: Sequence[RunCost], real: Sequence[RunCost], rule: CostRules
+) -> None:
     """Means with the seeds' range, the fitted line, and for the held-out model what was predicted and what measured."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for method in COSTED:
-        colour, marker = styles()[method]
+        colour, marker = series_styles_of_cost()[method]
         mine = [cost for cost in costs if cost.method == method]
         if not mine:
             continue
-        seeds_and_means(axes, quantity, mine, colour, marker)
+        draw_seeds_and_means(axes, quantity, mine, colour, marker)
         last = HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
-        fitted(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
+        draw_fitted_line(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
     for place, method in enumerate(method for method in COSTED if any(cost.method == method for cost in real)):
-        colour, marker = styles()[method]
+        colour, marker = series_styles_of_cost()[method]
         beside_point = 1.18 ** (place - 2)  # apart, so that none hides another
         mark_held_out(axes, quantity, [c for c in real if c.method == method], beside_point, rule, colour, marker)
     axes.set(xscale="log", yscale="log", ylabel=quantity.label)
     axes.set_xlabel("parameters" + (f" ({HELD_OUT}'s marks side by side)" if real else ""))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow(axes) else (1.0,)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if spans_few_decades(axes) else (1.0,)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(quantity.title + ("" if quantity.reaches else "\n(lines: the ladder's workload)"), fontsize=9)
 
 
-def narrow(axes: Axes) -> bool:
+def spans_few_decades(axes: Axes) -> bool:
     """Whether the axis spans less than two decades, so that its powers of ten alone would be few."""
     low, high = axes.get_ylim()
     return high / low < 100
 
 
-def seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[Cost], colour: str, marker: str) -> None:
+def draw_seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[RunCost], colour: str, marker: str) -> None:
     """The ladder's points."""
     for width in sorted({cost.width for cost in costs}):
         values = [v for c in costs if c.width == width and (v := quantity.measured(c)) is not None]
@@ -181,7 +183,9 @@ def seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[Cost], colou
             axes.vlines(parameters, min(values), max(values), color=colour, alpha=0.6, zorder=2)
 
 
-def fitted(axes: Axes, quantity: Quantity, like: Cost, first: int, last: int, rule: Rules, colour: str) -> None:
+def draw_fitted_line(
+    axes: Axes, quantity: Quantity, like: RunCost, first: int, last: int, rule: CostRules, colour: str
+) -> None:
     """The prediction over the parameters at the workload of ``like``."""
     sizes = [round(first * (last / first) ** (i / 40)) for i in range(41)]
     values = [quantity.predicted(replace(like, parameters=size), rule) for size in sizes]
@@ -190,7 +194,7 @@ def fitted(axes: Axes, quantity: Quantity, like: Cost, first: int, last: int, ru
 
 
 def mark_held_out(
-    axes: Axes, quantity: Quantity, costs: Sequence[Cost], shift: float, rule: Rules, colour: str, marker: str
+    axes: Axes, quantity: Quantity, costs: Sequence[RunCost], shift: float, rule: CostRules, colour: str, marker: str
 ) -> None:
     """Hollow what the ladder predicts, full and ringed what the records say, a line between: the error."""
     both: dict[str, Any] = {"color": colour, "marker": marker, "ms": 7, "linestyle": "none", "zorder": 4}

@@ -9,36 +9,46 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.records.markdown import duration, markdown_table, scaled
+from bench.records.markdown import format_duration, format_scaled, markdown_table
 from bench.runs.estimate import BYTES_PER_PARAMETER
 from bench.studies.ablations.base import Study
-from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, Cost, Rules, held_out, ladder, predict, rules
-from bench.studies.ablations.extrapolation import TEXTS, larger
+from bench.studies.ablations.costing import (
+    COSTED,
+    HELD_OUT,
+    METHODS,
+    CostRules,
+    RunCost,
+    fit_cost_rules,
+    held_out_costs,
+    ladder_costs,
+    predict_cost,
+)
+from bench.studies.ablations.extrapolation import TEXTS, extrapolation_section
 
 
 def between(values: Sequence[float], unit: str) -> str:
     """Mean, and the range over seeds where there is one."""
-    middle = scaled(fmean(values), unit)
-    low, high = scaled(min(values), unit), scaled(max(values), unit)
+    middle = format_scaled(fmean(values), unit)
+    low, high = format_scaled(min(values), unit), format_scaled(max(values), unit)
     return middle if low == high else f"{middle} ({low}–{high})"
 
 
 def report(study: Study) -> str:
     """The parts under the table of scores."""
-    costs = ladder(study)
-    parts = [heading("Does size help?", nearness(study))]
+    costs = ladder_costs(study)
+    parts = [section_text("Does size help?", nearness_section(study))]
     if not costs:
         return "\n\n".join([*parts, TEXTS["uncounted"]])
-    rule = rules(costs)
+    rule = fit_cost_rules(costs)
     parts += [
-        heading("What each method costs on the ladder", measured_table(study, costs)),
-        heading(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
-        heading("Larger models, extrapolated", larger(rule)),
+        section_text("What each method costs on the ladder", measured_table(study, costs)),
+        section_text(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
+        section_text("Larger models, extrapolated", extrapolation_section(rule)),
     ]
     return "\n\n".join(parts)
 
 
-def heading(title: str, text: str) -> str:
+def section_text(title: str, text: str) -> str:
     """A section."""
     return f"## {title}\n\n{text}"
 
@@ -54,7 +64,7 @@ class Trend:
     """Of each seed: change for each doubling of the width, least squares; below zero it comes nearer."""
 
 
-def trend(study: Study, method: str, score: str) -> Trend | None:
+def trend_of_gap(study: Study, method: str, score: str) -> Trend | None:
     """The gap |method - oracle| of a score over the widths; None unless some seed has it at two widths."""
     gaps: dict[int, dict[float, float]] = {}
     values = {
@@ -81,37 +91,37 @@ def slope(gaps: dict[float, float]) -> float:
     )
 
 
-def nearness(study: Study) -> str:
+def nearness_section(study: Study) -> str:
     """Every method's gap to the oracle from the narrowest to the widest, and its change for each doubling."""
     body = []
     for method in METHODS:
-        found = [trend(study, method, score) for score in study.scores]
+        found = [trend_of_gap(study, method, score) for score in study.scores]
         body.append([method, *("—" if each is None else trend_cell(each) for each in found)])
     return f"{TEXTS['nearness']}\n\n{markdown_table(['method', *study.scores], body)}"
 
 
 def trend_cell(found: Trend) -> str:
     """``0.21 → 0.12 (−0.06 [−0.08, −0.05])``."""
-    from bench.records.markdown import number
+    from bench.records.markdown import format_number
 
-    change = signed(fmean(found.slopes))
+    change = signed_text(fmean(found.slopes))
     if len(found.slopes) > 1:
-        change += f" [{signed(min(found.slopes))}, {signed(max(found.slopes))}]"
+        change += f" [{signed_text(min(found.slopes))}, {signed_text(max(found.slopes))}]"
         if max(found.slopes) < 0 or min(found.slopes) > 0:
             change = f"**{change}**"
-    return f"{number(found.narrow)} → {number(found.wide)} ({change})"
+    return f"{format_number(found.narrow)} → {format_number(found.wide)} ({change})"
 
 
-def signed(change: float) -> str:
+def signed_text(change: float) -> str:
     """A change to three places; a smaller one is none."""
     return f"{change:+.3f}" if abs(change) >= 5e-4 else "0"
 
 
-def measured_table(study: Study, costs: Sequence[Cost]) -> str:
+def measured_table(study: Study, costs: Sequence[RunCost]) -> str:
     """Every method at every size."""
     threads = ", ".join(sorted({str(finding.record.provenance.get("threads", "?")) for finding in study.points}))
     left_out = sum("flops" not in f.record.cost for f in study.points if f.at.get("series") in COSTED)
-    groups: dict[tuple[str, int], list[Cost]] = {}
+    groups: dict[tuple[str, int], list[RunCost]] = {}
     for cost in sorted(costs, key=lambda cost: (COSTED.index(cost.method), cost.width)):
         groups.setdefault((cost.method, cost.width), []).append(cost)
     body = [
@@ -134,10 +144,10 @@ def measured_table(study: Study, costs: Sequence[Cost]) -> str:
     return f"{said}\n\n{markdown_table(head, body)}"
 
 
-def held_out_table(study: Study, rule: Rules) -> str:
+def held_out_table(study: Study, rule: CostRules) -> str:
     """The fits, and predicted beside measured for the held-out model."""
     fits = [
-        f"{method} {found.overhead:.2g} s + FLOPs / {scaled(found.rate, 'FLOP/s')}"
+        f"{method} {found.overhead:.2g} s + FLOPs / {format_scaled(found.rate, 'FLOP/s')}"
         if found
         else f"{method}: seconds don't grow with FLOPs, so that nothing is predicted"
         for method, found in rule.fits.items()
@@ -145,22 +155,22 @@ def held_out_table(study: Study, rule: Rules) -> str:
     said = TEXTS["held_out"].format(
         fits="; ".join(fits), per_parameter=f"{rule.per_parameter:.3g}", training_bytes=BYTES_PER_PARAMETER
     )
-    rows = held_out(study)
+    rows = held_out_costs(study)
     if not rows:
         return f"{said}\n\n{TEXTS['nothing_held_out'].format(model=HELD_OUT)}"
     body = []
     for row in rows:
-        expected = predict(row, rule)
+        expected = predict_cost(row, rule)
         pairs = [
-            beside(expected.flops, row.flops, lambda value: scaled(value, "FLOP")),
-            beside(expected.seconds, row.seconds, duration),
-            beside(expected.peak_bytes, row.peak_bytes, lambda value: scaled(value, "B")),
-            beside(expected.bytes_stored, row.bytes_stored, lambda value: scaled(value, "B")),
+            beside(expected.flops, row.flops, lambda value: format_scaled(value, "FLOP")),
+            beside(expected.seconds, row.seconds, format_duration),
+            beside(expected.peak_bytes, row.peak_bytes, lambda value: format_scaled(value, "B")),
+            beside(expected.bytes_stored, row.bytes_stored, lambda value: format_scaled(value, "B")),
         ]
-        body.append([row.method, str(row.seed), scaled(row.tokens, ""), *pairs])
+        body.append([row.method, str(row.seed), format_scaled(row.tokens, ""), *pairs])
     head = ["method", "seed", "tokens trained", "FLOPs", "time", "peak memory", "stored"]
     origins = sorted({f"{row['label']}, {row['threads']} thread(s)" for row in study.notes["held_out"]})
-    of_what = TEXTS["beside"].format(origins="; ".join(origins), parameters=scaled(rows[0].parameters, ""))
+    of_what = TEXTS["beside"].format(origins="; ".join(origins), parameters=format_scaled(rows[0].parameters, ""))
     return f"{said}\n\n{of_what}\n\n{markdown_table(head, body)}"
 
 

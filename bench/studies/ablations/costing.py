@@ -27,7 +27,7 @@ WEIGHT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Cost:
+class RunCost:
     """What one run of a method took."""
 
     method: str
@@ -46,11 +46,11 @@ class Cost:
     """On the ladder; 0: a model from outside."""
 
 
-def cost_of(method: str, record: Record, parameters: int = 0) -> Cost:
+def cost_of(method: str, record: Record, parameters: int = 0) -> RunCost:
     """The cost that a record states, of a model of ``parameters`` unless the record says so itself."""
     cost = record.cost
     counted = cost.get("flops", {})
-    return Cost(
+    return RunCost(
         method,
         record.spec.seed,
         counted.get("parameters", parameters),
@@ -63,7 +63,7 @@ def cost_of(method: str, record: Record, parameters: int = 0) -> Cost:
     )
 
 
-def ladder(study: Study) -> list[Cost]:
+def ladder_costs(study: Study) -> list[RunCost]:
     """The costs on the ladder; runs of older records, which name neither parameters nor FLOPs, are left out."""
     return [
         replace(cost_of(str(finding.at["series"]), finding.record), width=finding.at["width"])
@@ -72,16 +72,16 @@ def ladder(study: Study) -> list[Cost]:
     ]
 
 
-def held_out(study: Study) -> list[Cost]:
+def held_out_costs(study: Study) -> list[RunCost]:
     """The held-out costs that the study keeps."""
-    return [Cost(**row["cost"]) for row in study.notes.get("held_out", [])]
+    return [RunCost(**row["cost"]) for row in study.notes.get("held_out", [])]
 
 
 # --- what is predicted from it
 
 
 @dataclass(frozen=True)
-class Fit:
+class TimeFit:
     """``seconds = overhead + FLOPs / rate``: least squares of the relative error, the overhead not negative."""
 
     overhead: float
@@ -94,7 +94,7 @@ class Fit:
         return self.overhead + flops / self.rate
 
 
-def fit(points: Sequence[tuple[float, float]]) -> Fit | None:
+def fit_seconds(points: Sequence[tuple[float, float]]) -> TimeFit | None:
     """The fit to (FLOPs, seconds); None where the seconds don't grow with the FLOPs, or there is one size alone."""
     usable = [(flops, seconds) for flops, seconds in points if flops > 0 and seconds > 0]
     if len({flops for flops, _ in usable}) < 2:
@@ -107,14 +107,14 @@ def fit(points: Sequence[tuple[float, float]]) -> Fit | None:
     overhead, slope = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
     if overhead < 0:
         overhead, slope = 0.0, b / bb
-    return Fit(overhead, 1 / slope) if slope > 0 else None
+    return TimeFit(overhead, 1 / slope) if slope > 0 else None
 
 
 @dataclass(frozen=True)
-class Rules:
+class CostRules:
     """What the ladder says of any size."""
 
-    fits: dict[str, Fit | None]
+    fits: dict[str, TimeFit | None]
     """Of each method."""
     per_parameter: float
     """Training FLOPs for each parameter and token, at the widest."""
@@ -124,12 +124,12 @@ class Rules:
     """Bytes that a checkpoint takes beside its weights: tokenizer and config, mean."""
 
 
-def rules(costs: Sequence[Cost]) -> Rules:
+def fit_cost_rules(costs: Sequence[RunCost]) -> CostRules:
     """Fitted to the ladder."""
     by_method = {method: [cost for cost in costs if cost.method == method] for method in COSTED}
     widest = max(cost.width for cost in costs)
-    return Rules(
-        {m: fit([(c.flops, c.seconds) for c in mine if c.flops is not None]) for m, mine in by_method.items()},
+    return CostRules(
+        {m: fit_seconds([(c.flops, c.seconds) for c in mine if c.flops is not None]) for m, mine in by_method.items()},
         fmean(
             c.flops / c.tokens / c.parameters for c in costs if c.width == widest and c.flops is not None and c.tokens
         ),
@@ -143,7 +143,7 @@ def rules(costs: Sequence[Cost]) -> Rules:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictedCost:
     """For one run, of its parameters, tokens and checkpoints alone."""
 
     flops: float
@@ -152,11 +152,11 @@ class Prediction:
     bytes_stored: float
 
 
-def predict(cost: Cost, rule: Rules) -> Prediction:
+def predict_cost(cost: RunCost, rule: CostRules) -> PredictedCost:
     """What the ladder's rules say of a run that may be of any size."""
     flops = rule.per_parameter * cost.parameters * cost.tokens
     found, process = rule.fits.get(cost.method), rule.process.get(cost.method)
-    return Prediction(
+    return PredictedCost(
         flops,
         None if found is None else found.seconds(flops),
         None if process is None else process + BYTES_PER_PARAMETER * cost.parameters,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.records.leaderboard import arrow
+from bench.records.leaderboard import goal_arrow
 from bench.studies.ablations.base import FRAME, Ablation, Study, lines_of
 
 if TYPE_CHECKING:
@@ -16,24 +16,26 @@ if TYPE_CHECKING:
 
 def draw_lines(study: Study, ablation: Ablation) -> Figure:
     """A panel for each score: lines over the ablation's axis, seeds as a band, target and oracle across."""
-    figure, panels = grid(study, ablation, len(study.scores))
-    score_panels(panels, study, ablation, series_styles(study, ablation))
-    legend(figure, panels)
+    figure, panels = new_figure(study, ablation, len(study.scores))
+    draw_score_panels(panels, study, ablation, series_styles(study, ablation))
+    add_legend(figure, panels)
     return figure
 
 
-def score_panels(
+def draw_score_panels(
     panels: Sequence[Axes], study: Study, ablation: Ablation, styles: Mapping[str, tuple[str, str]]
 ) -> None:
     """The first panels, one for each score: every series between target and oracle, where these don't move."""
     for axes, score in zip(panels, study.scores, strict=False):
-        frame(axes, study, score)
+        draw_framing(axes, study, score)
         for series, (colour, marker) in styles.items():
             draw_series(axes, study, ablation, series, score, colour, marker)
-        finish(axes, study, ablation, score)
+        label_axes(axes, study, ablation, score)
 
 
-def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and range") -> tuple[Figure, list[Axes]]:
+def new_figure(
+    study: Study, ablation: Ablation, count: int, shown: str = "mean and range"
+) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` panels, three or four in a row, and a title that says what it is."""
     from matplotlib.figure import Figure
 
@@ -52,7 +54,7 @@ def grid(study: Study, ablation: Ablation, count: int, shown: str = "mean and ra
     return figure, panels[:count]
 
 
-def frame(axes: Axes, study: Study, score: str) -> None:
+def draw_framing(axes: Axes, study: Study, score: str) -> None:
     """Target and oracle of the place's own parameters as lines, the oracle's seeds as a band."""
     for row, style, colour in (("target", ":", "#666666"), ("oracle", "--", "#000000")):
         values = study.framing_values(row, score)
@@ -82,7 +84,7 @@ def draw_series(
         names = category_names(study, ablation)
         at = [float(names.index(str(line.at[ablation.x]))) for line in rows]
     means = [fmean(line.values(score)) for line in rows]
-    numeric = not categorical(study, ablation)
+    numeric = not has_text_axis(study, ablation)
     axes.plot(
         at,
         means,
@@ -105,25 +107,25 @@ def category_names(study: Study, ablation: Ablation) -> list[str]:
     return list(dict.fromkeys(str(finding.at[ablation.x]) for finding in study.points if ablation.x in finding.at))
 
 
-def categorical(study: Study, ablation: Ablation) -> bool:
+def has_text_axis(study: Study, ablation: Ablation) -> bool:
     """Whether the axis holds texts."""
     return any(isinstance(finding.at.get(ablation.x), str) for finding in study.points)
 
 
-def finish(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
+def label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
     """Labels of the axes."""
-    axes.set_title(f"{score} {arrow(study.about(score)['goal'])}", fontsize=9)
+    axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}", fontsize=9)
     axes.set_ylabel(study.about(score)["unit"])
     axes.set_xlabel(ablation.x_label)
     if ablation.log_x:
         axes.set_xscale("log")
-    if categorical(study, ablation):
+    if has_text_axis(study, ablation):
         names = category_names(study, ablation)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axes.set_xlim(-0.5, len(names) - 0.5)
 
 
-def legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend for all panels, below."""
     entries: dict[str, Any] = {}
     for axes in panels:

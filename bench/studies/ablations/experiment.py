@@ -41,9 +41,9 @@ class Experiment:
     """It has a small world of its own, and so stands beside every task."""
 
 
-def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
+def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
     """Run every seed that isn't stored yet, and write result, page and picture into ``folder``."""
-    from bench.core.provenance import provenance
+    from bench.core.provenance import get_provenance
 
     kept = {seed: folder / "runs" / KIND / f"{experiment.name}-v{experiment.version}-{seed}.json" for seed in seeds}
     todo = [seed for seed in seeds if not kept[seed].exists()]
@@ -51,8 +51,10 @@ def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, worker
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for seed, result in zip(todo, pool.map(run_alone, [(experiment.run, seed) for seed in todo]), strict=True):
-                made = {"result": result, "provenance": provenance("cpu") | {"threads": 1}}
+            for seed, result in zip(
+                todo, pool.map(run_seed_alone, [(experiment.run, seed) for seed in todo]), strict=True
+            ):
+                made = {"result": result, "provenance": get_provenance("cpu") | {"threads": 1}}
                 write_text(kept[seed], json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n")
     found = [json.loads(kept[seed].read_text()) for seed in seeds]
     results = [item["result"] for item in found]
@@ -67,10 +69,10 @@ def carry_out(experiment: Experiment, seeds: Sequence[int], folder: Path, worker
         "results": results,
         "provenance": [item["provenance"] for item in found],
     }
-    return write(data, experiment, folder)
+    return write_experiment(data, experiment, folder)
 
 
-def run_alone(asked: tuple[str, int]) -> Json:
+def run_seed_alone(asked: tuple[str, int]) -> Json:
     """One seed of an experiment's function ``module:name``, in a process of its own with one thread."""
     import torch
 
@@ -81,42 +83,44 @@ def run_alone(asked: tuple[str, int]) -> Json:
     return result | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
-def stem(data: Json) -> str:
+def experiment_stem(data: Json) -> str:
     """The name of its files."""
     return f"lab-{data['name']}"
 
 
-def write(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
+def write_experiment(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Result, page and picture."""
-    file = folder / f"{stem(data)}.json"
+    file = folder / f"{experiment_stem(data)}.json"
     write_text(file, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return [file, *present(data, experiment, folder)]
+    return [file, *write_experiment_page(data, experiment, folder)]
 
 
-def present(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
+def write_experiment_page(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
-    from bench.records.plots import save, styled
+    from bench.records.plots import plot_style, save_figure
 
     parts = [
         f"# {experiment.name} (lab)",
         f"{experiment.question} {experiment.reading}",
         f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by `{data['command']}`; "
         f"{data['minutes']:.0f} minutes of one core.",
-        f"![{experiment.name}]({stem(data)}.png)",
+        f"![{experiment.name}]({experiment_stem(data)}.png)",
         experiment.table(data["results"]),
     ]
-    page = folder / f"{stem(data)}.md"
+    page = folder / f"{experiment_stem(data)}.md"
     write_text(page, "\n\n".join(part.strip("\n") for part in parts) + "\n")
-    with styled():
-        return [page, *save(experiment.draw(data["results"]), folder / stem(data))]
+    with plot_style():
+        return [page, *save_figure(experiment.draw(data["results"]), folder / experiment_stem(data))]
 
 
-def load(folder: Path) -> list[Json]:
+def load_experiments(folder: Path) -> list[Json]:
     """Every experiment's results in a folder."""
-    return [data for file in sorted(folder.glob("*.json")) if (data := read(file)).get("kind") == KIND]
+    return [
+        data for file in sorted(folder.glob("*.json")) if (data := read_study_or_experiment(file)).get("kind") == KIND
+    ]
 
 
-def read(file: Path) -> Json:
+def read_study_or_experiment(file: Path) -> Json:
     """A study's or an experiment's file."""
     try:
         return dict(json.loads(file.read_text()))

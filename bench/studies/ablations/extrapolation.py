@@ -11,13 +11,13 @@ from typing import Any
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
 from bench.engines.training.flops import PER_ENTRY
-from bench.records.markdown import duration, markdown_table, scaled
+from bench.records.markdown import format_duration, format_scaled, markdown_table
 from bench.runs.estimate import BYTES_PER_PARAMETER
-from bench.studies.ablations.costing import WEIGHT_BYTES, Rules
+from bench.studies.ablations.costing import WEIGHT_BYTES, CostRules
 
 
 @dataclass(frozen=True)
-class Load:
+class MethodLoad:
     """What a method does, whatever the size of the model."""
 
     forget_sets: int = 0
@@ -48,14 +48,14 @@ class Workload:
     """Read or written each second."""
     merge_bytes: int
     """Bytes of a weight in the checkpoints that are merged."""
-    loads: Mapping[str, Load]
+    loads: Mapping[str, MethodLoad]
 
-    def tokens(self, load: Load) -> int:
+    def tokens(self, load: MethodLoad) -> int:
         """Tokens that a method trains on, counted each time."""
         rows = load.forget_sets * self.forget_rows + load.retain_sets * self.retain_rows
         return self.passes * rows * self.row_tokens
 
-    def flops(self, load: Load, parameters: float, per_parameter: float) -> float:
+    def flops(self, load: MethodLoad, parameters: float, per_parameter: float) -> float:
         """FLOPs of training, at so many for each parameter and token, and of the arithmetic."""
         return parameters * (per_parameter * self.tokens(load) + PER_ENTRY * load.terms)
 
@@ -63,49 +63,53 @@ class Workload:
         """Seconds on one card, if it could hold the model."""
         return flops / (self.utilisation * self.peak_flops)
 
-    def disk_seconds(self, load: Load, parameters: float) -> float:
+    def disk_seconds(self, load: MethodLoad, parameters: float) -> float:
         """Seconds of the merge: every term read and the result written."""
         return (load.terms + 1) * self.merge_bytes * parameters / self.disk_bytes if load.terms else 0.0
 
 
 @dataclass(frozen=True)
-class Page:
+class CostPageData:
     """The data file of the page."""
 
     texts: Mapping[str, Any]
     workload: Workload
 
 
-PAGE: Page = as_typed(Page, read_toml(Path(__file__).with_name("cost.toml")), "cost.toml")
+PAGE: CostPageData = as_typed(CostPageData, read_toml(Path(__file__).with_name("cost.toml")), "cost.toml")
 TEXTS, WORKLOAD = PAGE.texts, PAGE.workload
 
 
-def larger(rule: Rules) -> str:
+def extrapolation_section(rule: CostRules) -> str:
     """The extrapolation with its assumptions, Markdown."""
     work = WORKLOAD
     sizes, body = [], []
     for name, n in work.sizes.items():
-        training, merged = BYTES_PER_PARAMETER * n, scaled(work.merge_bytes * n, "B")
+        training, merged = BYTES_PER_PARAMETER * n, format_scaled(work.merge_bytes * n, "B")
         cards = str(math.ceil(training / work.card_bytes))
-        sizes.append([name, scaled(training, "B"), cards, scaled(WEIGHT_BYTES * n, "B"), merged])
+        sizes.append([name, format_scaled(training, "B"), cards, format_scaled(WEIGHT_BYTES * n, "B"), merged])
         for method, load in work.loads.items():
             flops = work.flops(load, n, rule.per_parameter)
-            kept = [scaled(load.kept * width * n, "B") for width in (WEIGHT_BYTES, work.merge_bytes)]
-            merge = duration(work.disk_seconds(load, n)) if load.terms else "—"
-            cells = [scaled(work.tokens(load), ""), scaled(flops, "FLOP"), duration(work.gpu_seconds(flops))]
+            kept = [format_scaled(load.kept * width * n, "B") for width in (WEIGHT_BYTES, work.merge_bytes)]
+            merge = format_duration(work.disk_seconds(load, n)) if load.terms else "—"
+            cells = [
+                format_scaled(work.tokens(load), ""),
+                format_scaled(flops, "FLOP"),
+                format_duration(work.gpu_seconds(flops)),
+            ]
             body.append([name, method, *cells, " / ".join(kept) if load.kept else "0", merge])
     head = ["size", "method", "tokens", "FLOPs", "H100 time", "kept beside (float32 / bfloat16)", "merge on disk"]
     memory = ["size", "memory for training", "80 GB cards for it", "a checkpoint, float32", "bfloat16"]
-    parts = [TEXTS["larger"], assumptions(rule), markdown_table(memory, sizes), markdown_table(head, body)]
+    parts = [TEXTS["larger"], assumptions_list(rule), markdown_table(memory, sizes), markdown_table(head, body)]
     return "\n\n".join(parts)
 
 
-def assumptions(rule: Rules) -> str:
+def assumptions_list(rule: CostRules) -> str:
     """Every constant of the extrapolation in words, a list in Markdown."""
     constants = vars(WORKLOAD) | {
         "per_parameter": f"{rule.per_parameter:.3g}",
-        "peak": scaled(WORKLOAD.peak_flops, "FLOP/s"),
-        "disk": scaled(WORKLOAD.disk_bytes, "B/s"),
+        "peak": format_scaled(WORKLOAD.peak_flops, "FLOP/s"),
+        "disk": format_scaled(WORKLOAD.disk_bytes, "B/s"),
         "training_bytes": BYTES_PER_PARAMETER,
         "weight_bytes": WEIGHT_BYTES,
     }

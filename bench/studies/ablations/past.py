@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.core import registry
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 from bench.core.record import Step
 from bench.studies.ablations import drawing
-from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, lines_of
+from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Point, Study, lines_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,17 +32,17 @@ FIXED, REACHED = "theta_1 with fixed steps", f"theta_1 until its loss is {UNTIL}
 STORED_EVERY = (1, 2, 4, 5, 10, 20)
 
 
-def lengths(place: Place) -> tuple[dict[str, float], ...]:
+def lengths(place: AblationPlace) -> tuple[dict[str, float], ...]:
     """Among which the rule chooses at a place."""
     return SHORTER.get(place.task, ALPHAS)
 
 
-def forget_only(place: Place, before: str, **changed: Any) -> Step:
+def forget_only(place: AblationPlace, before: str, **changed: Any) -> Step:
     """MSA without a retain vector, from the checkpoint of the rule ``before``."""
     return place.step("msa", beta=0.0, before=before, **changed)
 
 
-def grid(place: Place, points: int = POINTS) -> list[Point]:
+def grid(place: AblationPlace, points: int = POINTS) -> list[Point]:
     """MSA with fixed steps from every checkpoint of the regular grid."""
     return [
         Point(
@@ -55,7 +55,7 @@ def grid(place: Place, points: int = POINTS) -> list[Point]:
     ]
 
 
-def distance_points(place: Place) -> list[Point]:
+def distance_points(place: AblationPlace) -> list[Point]:
     """The grid, every second of its checkpoints with theta_1 trained to one loss, and each theta_1 by itself."""
     reached = [
         Point(
@@ -73,9 +73,9 @@ def distance_points(place: Place) -> list[Point]:
 def itself(point: Point) -> Point:
     """The theta_1 of a point's MSA, to be looked at: the same training from the same checkpoint, and no arithmetic."""
     msa = point.steps[0].params
-    kind = registry.load("methods", "finetune")
+    kind = registry.load_component("methods", "finetune")
     shared = {name: msa[name] for name in ("steps", "lr", "batch", "text_batch", "until")}
-    step = Step("finetune", {**registry.defaults(kind), **shared, "rows_of": "forget"})
+    step = Step("finetune", {**registry.default_params(kind), **shared, "rows_of": "forget"})
     return Point({**point.at, "row": "theta_1"}, (step,), point.task, start=msa["before"])
 
 
@@ -107,9 +107,9 @@ def with_places(study: Study) -> list[Finding]:
 def draw_distance(study: Study, ablation: Ablation) -> Figure:
     """Every score over the age, and beside them theta_1 itself and the distance in tokens and in parameters."""
     scores = study.scores
-    figure, panels = drawing.grid(study, ablation, len(scores) + 3)
+    figure, panels = drawing.new_figure(study, ablation, len(scores) + 3)
     styles = drawing.series_styles(study, ablation)
-    drawing.score_panels(panels, study, ablation, styles)
+    drawing.draw_score_panels(panels, study, ablation, styles)
     own, tokens, parameters = panels[len(scores) :]
     for series, (colour, marker) in styles.items():
         rows = [line for line in lines_of(study) if line.at.get("series") == series]
@@ -129,18 +129,18 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
         (tokens, "theta_0: tokens trained on"),
         (parameters, "distance of theta_0 from the target [2-norm]"),
     ):
-        drawing.frame(axes, study, "kl_forget")
+        drawing.draw_framing(axes, study, "kl_forget")
         axes.set_title("kl_forget ↓", fontsize=9)
         axes.set_ylabel(study.about("kl_forget")["unit"])
         axes.set_xlabel(label)
-    drawing.legend(figure, panels)
+    drawing.add_legend(figure, panels)
     return figure
 
 
 def frequency_findings(study: Study) -> list[Finding]:
     """For each storing interval, the grid's results at the checkpoints that could have been the last one stored."""
     kind = registry.load_task(study.place.task, study.place.tier)
-    size = 4 * kind(**study.place.params).outline(Setting(study.place.tier)).parameters
+    size = 4 * kind(**study.place.params).outline(TaskInputs(study.place.tier)).parameters
     made = [finding for finding in study.findings if finding.at.get("row") in FRAME]
     for every in STORED_EVERY:
         ages = [round(1 - lag / POINTS, 4) for lag in range(every)]  # exposure may begin anywhere between two of them
@@ -153,7 +153,7 @@ def frequency_findings(study: Study) -> list[Finding]:
 EXPOSED = 6
 
 
-def exposure_points(place: Place) -> list[Point]:
+def exposure_points(place: AblationPlace) -> list[Point]:
     """MSA from before, at and during the target's own training on the forget set."""
     pretraining, target = place.params["history_steps"], place.params["target_steps"]
     task = {"exposed": EXPOSED}

@@ -10,7 +10,7 @@ from bench.core.types import Json
 from bench.records.markdown import markdown_table, mean_and_range
 from bench.runs import selection
 from bench.studies.ablations import drawing
-from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study
+from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study
 from bench.studies.ablations.settings import AS_IT_IS, away
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ STRENGTHS: Mapping[str, tuple[str, tuple[float, ...]]] = {
 """Seven strengths of every method, by the parameter that sets them; everything else stays at its default."""
 
 
-def regret_points(place: Place) -> list[Point]:
+def regret_points(place: AblationPlace) -> list[Point]:
     """Every strength of every method, and its default where that is another."""
     points = []
     for method, (name, strengths) in STRENGTHS.items():
@@ -39,7 +39,7 @@ def regret_points(place: Place) -> list[Point]:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ChoiceRule:
     """A way to choose a strength without the oracle."""
 
     name: str
@@ -61,29 +61,29 @@ def signals(finding: Finding) -> Json:
 
 def by_harness(group: Sequence[Finding]) -> int | None:
     """The harness's own rule; None where nothing has forgotten."""
-    choice = selection.choose([selection.average(finding.tried) for finding in group])
+    choice = selection.choose_setting([selection.average_rows(finding.tried) for finding in group])
     return choice.index if choice.forgotten else None
 
 
 RULES = (
-    Rule("harness", "the rule of `bench tune`: forgotten, then the highest utility", by_harness),
-    Rule(
+    ChoiceRule("harness", "the rule of `bench tune`: forgotten, then the highest utility", by_harness),
+    ChoiceRule(
         "theta_0's loss",
         "the weakest whose mean loss on forget validation rows has risen to theta_0's",
         first_that(lambda finding: signals(finding)["forget_loss"] >= signals(finding)["theta_0_forget_loss"]),
     ),
-    Rule(
+    ChoiceRule(
         "membership",
         "the weakest with an AUC of at most .5 on forget validation rows against never-trained ones",
         first_that(lambda finding: signals(finding)["auc"] <= 0.5),
     ),
-    Rule(
+    ChoiceRule(
         "default", "the published default, searched on other seeds", first_that(lambda finding: finding.at["default"])
     ),
 )
 
 
-def groups_of(study: Study) -> dict[tuple[str, int], list[Finding]]:
+def findings_by_method_and_seed(study: Study) -> dict[tuple[str, int], list[Finding]]:
     """(method, seed) -> its findings by rising strength."""
     found: dict[tuple[str, int], list[Finding]] = {}
     for finding in sorted(study.points, key=lambda f: float(f.at["strength"])):
@@ -105,7 +105,7 @@ class Regret:
     """The strength that the oracle would choose."""
 
 
-def forgotten(study: Study, finding: Finding) -> bool:
+def has_forgotten(study: Study, finding: Finding) -> bool:
     """Whether the first forgetting score lies at most the rule's margin above the oracle's, on the finding's seed."""
     (score, *_) = finding.record.facts["forgetting"]
     oracle = next(f.score(score) for f in study.framing("oracle") if f.seed == finding.seed)
@@ -115,13 +115,13 @@ def forgotten(study: Study, finding: Finding) -> bool:
     return round(mine - oracle - selection.MARGIN, 9) <= 0  # as the rule rounds: .8 is .1 above .7
 
 
-def regrets(study: Study, must_forget: bool = False) -> list[Regret]:
+def compute_regrets(study: Study, must_forget: bool = False) -> list[Regret]:
     """Every method, rule and seed, beside the strength nearest to the oracle; with ``must_forget`` the nearest of those
     that have forgotten, where there are any.
     """
     found = []
-    for (method, seed), group in groups_of(study).items():
-        fit = [finding for finding in group if forgotten(study, finding)] if must_forget else []
+    for (method, seed), group in findings_by_method_and_seed(study).items():
+        fit = [finding for finding in group if has_forgotten(study, finding)] if must_forget else []
         best = min(fit or group, key=away)
         for rule in RULES:
             index = rule.choose(group)
@@ -140,11 +140,16 @@ def regret_table(study: Study) -> str:
     free = "The oracle's choice is the strength with the smallest such KL, whatever is still known:"
     held = f"The oracle's choice is the one with the smallest KL of those that have forgotten (to within {selection.MARGIN}):"
     rules = "\n".join(f"- {rule.name}: {rule.meaning}." for rule in RULES)
-    tables = [free, table_of(regrets(study)), held, table_of(regrets(study, must_forget=True))]
+    tables = [
+        free,
+        table_of_regrets(compute_regrets(study)),
+        held,
+        table_of_regrets(compute_regrets(study, must_forget=True)),
+    ]
     return "\n\n".join([intro, *tables, rules])
 
 
-def table_of(found: Sequence[Regret]) -> str:
+def table_of_regrets(found: Sequence[Regret]) -> str:
     """One line a method, one column a rule."""
     body = []
     for method in STRENGTHS:
@@ -166,9 +171,9 @@ def regret_cell(method: str, group: Sequence[Regret]) -> str:
 
 def draw_regret(study: Study, ablation: Ablation) -> Figure:
     """Each method's curve of distance over strength with the rules' choices, and the regret of every rule."""
-    figure, panels = drawing.grid(study, ablation, len(STRENGTHS) + 1, "a line each")
+    figure, panels = drawing.new_figure(study, ablation, len(STRENGTHS) + 1, "a line each")
     *curves, last = panels
-    groups, found = groups_of(study), regrets(study)
+    groups, found = findings_by_method_and_seed(study), compute_regrets(study)
     for axes, (method, (name, _)) in zip(curves, STRENGTHS.items(), strict=True):
         for seed in study.seeds:
             draw_choices(axes, groups[method, seed])
@@ -185,11 +190,11 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
             last.plot([i + 0.16 * (j - 1.5)] * len(costs), costs, **style, linestyle="none", ms=5)
     last.set_xticks(range(len(STRENGTHS)), list(STRENGTHS), rotation=35, ha="right", fontsize=8)
     last.set_ylabel("regret [nats], each seed")
-    drawing.legend(figure, panels)
+    drawing.add_legend(figure, panels)
     return figure
 
 
-def rule_styles() -> list[tuple[Rule, dict[str, Any]]]:
+def rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
     """Each rule with its colour and marker."""
     from bench.records.plots import COLOURS, MARKERS
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core import registry as names
-from bench.core.contracts import Setting
-from bench.core.errors import collecting, mistake, mistakes_in
+from bench.core.contracts import TaskInputs
+from bench.core.errors import collecting, mistakes_in, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
-from bench.records.files import read
+from bench.records.files import read_record
 from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
 from bench.runs.asked import check_seeds, load_or_report, parse_sets, task_params
 from bench.runs.estimate import known_rate, method_of, seconds_for
-from bench.runs.facts import curves
+from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.launch import carry_out
 from bench.runs.plan import finished_record, is_kept
@@ -28,14 +28,14 @@ from bench.runs.store import Store
 from bench.runs.validate import is_current, row_file
 from bench.studies.ablations import FOLDER, catalogue
 from bench.studies.ablations import study as studies
-from bench.studies.ablations.base import Ablation, Finding, Place, Point, Study, framed, spec_of
+from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study, spec_of, with_framing_points
 from bench.studies.ablations.experiment import Experiment
-from bench.studies.ablations.experiment import carry_out as carry_out_experiment
-from bench.studies.ablations.experiment import read as read_file
+from bench.studies.ablations.experiment import read_study_or_experiment as read_file
+from bench.studies.ablations.experiment import run_experiment as carry_out_experiment
 
 
 @dataclass(frozen=True)
-class AskedAblation:
+class AblationRequest:
     """What the user typed."""
 
     names: tuple[str, ...]
@@ -56,14 +56,14 @@ class Planned:
     """A ``validate`` job for each choice; empty where there is nothing to choose."""
 
 
-def ablate_command(asked: AskedAblation, machine: Machine) -> bool:
+def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
     """Run the ablations one after another; returns whether some run failed."""
     with collecting():
-        mistake(*asked.problems, *machine.problems())
+        report_mistake(*asked.problems, *machine.problems())
         if machine.track not in KINDS:
-            mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
-        wanted = understood(asked)
-        place = place_of(asked)
+            report_mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
+        wanted = ablations_named(asked)
+        place = parse_place(asked)
     assert place is not None
     failed = False
     for ablation in wanted:
@@ -75,7 +75,7 @@ def ablate_command(asked: AskedAblation, machine: Machine) -> bool:
     return failed
 
 
-def listing(results: Path) -> str:
+def list_ablations(results: Path) -> str:
     """Every ablation with its question, its tasks, and the minutes that the published studies took."""
     minutes: dict[str, list[str]] = {}
     for file in sorted((results / FOLDER).glob("*.json")):
@@ -83,30 +83,30 @@ def listing(results: Path) -> str:
         where = f" ({data['place']['task']})" if "place" in data else ""
         minutes.setdefault(data["name"], []).append(f"{data['minutes'] / 2:.0f} min{where}")
     lines = []
-    for name in catalogue.TABLE:
-        found = catalogue.load(name)
+    for name in catalogue.ABLATIONS:
+        found = catalogue.load_ablation(name)
         took = f" On two cores, from an empty store: {', '.join(minutes[name])}." if name in minutes else ""
         lines.append(f"{name}: {found.question} {found.reading}{took}")
     return "\n".join(lines)
 
 
-def understood(asked: AskedAblation) -> list[Ablation | Experiment]:
+def ablations_named(asked: AblationRequest) -> list[Ablation | Experiment]:
     """The ablations by name; ``all`` is every one that the task has."""
-    everything = list(catalogue.TABLE) if "all" in asked.names else []
+    everything = list(catalogue.ABLATIONS) if "all" in asked.names else []
     found: list[Ablation | Experiment] = []
     for name in dict.fromkeys([*(n for n in asked.names if n != "all"), *everything]):
         with mistakes_in():
-            ablation = catalogue.load(name)
-            if asked.task in ablation.tasks or asked.task not in names.table("tasks"):
+            ablation = catalogue.load_ablation(name)
+            if asked.task in ablation.tasks or asked.task not in names.components("tasks"):
                 found.append(ablation)
             elif name not in everything:
-                mistake(f"The ablation {name} is for {', '.join(ablation.tasks)}, not for {asked.task}.")
+                report_mistake(f"The ablation {name} is for {', '.join(ablation.tasks)}, not for {asked.task}.")
     if not asked.names:
-        mistake("Name an ablation, or 'all'; `python -m bench ablate --list` lists them.")
+        report_mistake("Name an ablation, or 'all'; `python -m bench ablate --list` lists them.")
     return found
 
 
-def place_of(asked: AskedAblation) -> Place | None:
+def parse_place(asked: AblationRequest) -> AblationPlace | None:
     """The task with its parameters."""
     kind = load_or_report(names.load_task, asked.task, "lab")
     if kind is None:
@@ -114,10 +114,10 @@ def place_of(asked: AskedAblation) -> Place | None:
     given = parse_sets(asked.sets, asked.task, ())
     params = task_params(kind, asked.task, "lab", given.get(asked.task, {}))
     check_seeds(asked.seeds, asked.problems)
-    return Place(asked.task, params=params)
+    return AblationPlace(asked.task, params=params)
 
 
-def make_study(ablation: Ablation, place: Place, asked: AskedAblation, machine: Machine) -> bool:
+def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest, machine: Machine) -> bool:
     """Carry out one ablation from plan to picture; returns whether all its runs are done."""
     label, began = f"ablate-{ablation.name}", time.perf_counter()
     folder, store = machine.out / FOLDER, Store(machine.store)
@@ -125,14 +125,14 @@ def make_study(ablation: Ablation, place: Place, asked: AskedAblation, machine: 
     config = WorkerConfig(replace(machine, out=out), logs=machine.out / "logs")
     planned = [
         Planned(point, seed, tuple(Job(spec_of(place, point, seed, label, c), "validate") for c in point.choices))
-        for point in framed(ablation.points(place))
+        for point in with_framing_points(ablation.points(place))
         for seed in asked.seeds
     ]
     search = distinct([job for item in planned for job in item.search if not is_current(out, job)])
     todo = [item for item in planned if not is_made(item, place, out, store, label)]
     runs = [spec_of(place, item.point, item.seed, label) for item in todo]
     workers = machine.workers
-    minutes = expected([*(job.spec for job in search), *runs], place, store) / workers
+    minutes = expected_minutes([*(job.spec for job in search), *runs], place, store) / workers
     seeds = ",".join(map(str, asked.seeds))
     print(
         f"{ablation.name} on {place.task} ({place.tier}), seeds {seeds}: {len(planned)} runs, "
@@ -152,13 +152,13 @@ def make_study(ablation: Ablation, place: Place, asked: AskedAblation, machine: 
     if failed:
         print(f"{ablation.name}: {len(failed)} jobs failed, so there is no study; the same command tries them again.")
         return False
-    findings = tuple(found(item, place, out, label) for item in planned)
+    findings = tuple(finding_of(item, place, out, label) for item in planned)
     sets = "".join(f" --set {text}" for text in asked.sets)
     command = f"python -m bench ablate {ablation.name} --task {place.task} --seeds {seeds}{sets}"
-    done = Study(ablation.name, place, asked.seeds, findings, round(spent(findings, store), 1), command)
+    done = Study(ablation.name, place, asked.seeds, findings, round(minutes_spent(findings, store), 1), command)
     if ablation.gather:
         done = replace(done, notes=ablation.gather(done))
-    files = studies.write(done, ablation, folder)
+    files = studies.write_study(done, ablation, folder)
     tell_tracker(machine, done, files, {result.job.spec.key for result in ended}, store)
     print("\n".join(map(str, files)))
     print(f"{ablation.name}: {len(findings)} runs, {time.perf_counter() - began:.0f} s")
@@ -184,7 +184,7 @@ def distinct_scenarios(specs: Sequence[RunSpec]) -> list[RunSpec]:
     return list({json.dumps([dict(s.task_params), s.seed], sort_keys=True): s for s in specs}.values())
 
 
-def is_made(item: Planned, place: Place, out: Path, store: Store, label: str) -> bool:
+def is_made(item: Planned, place: AblationPlace, out: Path, store: Store, label: str) -> bool:
     """Whether a planned point's run has a finished record, and the store holds what that names."""
     if not all(is_current(out, job) for job in item.search):
         return False
@@ -201,7 +201,7 @@ def chosen_for(item: Planned, out: Path) -> Json:
     """What the rule chooses among a point's settings, by this seed's validation rows; empty without settings."""
     if not item.search:
         return {}
-    choice = selection.choose([selection.average([row_of(job, out)]) for job in item.search])
+    choice = selection.choose_setting([selection.average_rows([row_of(job, out)]) for job in item.search])
     return {
         "params": dict(item.point.choices[choice.index]),
         "forgotten": choice.forgotten,
@@ -210,7 +210,7 @@ def chosen_for(item: Planned, out: Path) -> Json:
     }
 
 
-def found(item: Planned, place: Place, out: Path, label: str) -> Finding:
+def finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> Finding:
     """The finding of a finished point."""
     chosen = chosen_for(item, out)
     spec = spec_of(place, item.point, item.seed, label, chosen.get("params"))
@@ -218,14 +218,14 @@ def found(item: Planned, place: Place, out: Path, label: str) -> Finding:
     for job, params in zip(item.search, item.point.choices, strict=True):
         row = row_of(job, out) | {"params": dict(params)}
         tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions")})
-    return Finding(item.point.at, item.seed, read(out / Record(spec, "done").name), chosen, tuple(tried))
+    return Finding(item.point.at, item.seed, read_record(out / Record(spec, "done").name), chosen, tuple(tried))
 
 
-def expected(specs: Sequence[RunSpec], place: Place, store: Store) -> float:
+def expected_minutes(specs: Sequence[RunSpec], place: AblationPlace, store: Store) -> float:
     """Minutes of one core that runs take by themselves, by `bench plan`'s estimate."""
     if not specs:
         return 0.0
-    outline = names.load_task(place.task, place.tier)(**place.params).outline(Setting(place.tier))
+    outline = names.load_task(place.task, place.tier)(**place.params).outline(TaskInputs(place.tier))
     rows = 0.2 * outline.probe_rows * len(specs)
     counted = set[str]()
     for spec in specs:
@@ -242,7 +242,7 @@ def trained_by(step: Step) -> Json:
     return {"method": step.method} | {k: v for k, v in step.params.items() if k not in ("alpha", "beta", "weights")}
 
 
-def spent(findings: Sequence[Finding], store: Store) -> float:
+def minutes_spent(findings: Sequence[Finding], store: Store) -> float:
     """Minutes of one core behind the findings: each stage once, as its record or node has it."""
     stages: dict[str, float] = {}
     for finding in findings:
@@ -262,6 +262,6 @@ def tell_tracker(machine: Machine, done: Study, files: Sequence[Path], new: set[
     with closing(open_tracker(machine.track, machine.out / "wandb")) as tracker:
         for finding in done.findings:
             if finding.record.spec.key in new:
-                tracker.record(finding.record, None, curves(finding.record, store))
+                tracker.record(finding.record, None, loss_curves(finding.record, store))
         page = next(file for file in files if file.suffix == ".md")
         tracker.report(page, [file for file in files if file.suffix == ".png"])

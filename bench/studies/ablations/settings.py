@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records.markdown import markdown_table
 from bench.runs import selection
 from bench.studies.ablations import drawing
-from bench.studies.ablations.base import FRAME, Ablation, Finding, Place, Point, Study, lines_of
+from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Point, Study, lines_of
 from bench.studies.ablations.past import forget_only, lengths
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SURFACE_ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 SURFACE_BETAS = (0.0, 0.25, 0.5, 1.0)
 
 
-def surface_points(place: Place) -> list[Point]:
+def surface_points(place: AblationPlace) -> list[Point]:
     """Every alpha with every beta, on one theta_1 and one theta_2."""
     return [
         Point({"alpha": alpha, "beta": beta}, (place.step("msa", alpha=alpha, beta=beta),), choices=AS_IT_IS)
@@ -51,7 +51,7 @@ def picks(study: Study) -> str:
 
 def draw_surface(study: Study, ablation: Ablation) -> Figure:
     """A map of each score over alpha and beta, with the rule's choice and the oracle's on it."""
-    figure, panels = drawing.grid(study, ablation, len(study.scores), "means")
+    figure, panels = drawing.new_figure(study, ablation, len(study.scores), "means")
     for axes, score in zip(panels, study.scores, strict=True):
         surface(axes, study, score)
         for find, marker, label in (
@@ -64,14 +64,14 @@ def draw_surface(study: Study, ablation: Ablation) -> Figure:
             axes.plot(
                 x, y, marker, color="white", markeredgecolor="black", markersize=9 if marker == "*" else 7, label=label
             )
-    drawing.legend(figure, panels)
+    drawing.add_legend(figure, panels)
     return figure
 
 
 def surface(axes: Axes, study: Study, score: str) -> None:
     """One map: means over seeds, with their numbers."""
-    from bench.records.leaderboard import arrow
-    from bench.records.markdown import number
+    from bench.records.leaderboard import goal_arrow
+    from bench.records.markdown import format_number
 
     means = {
         (line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines_of(study) if "alpha" in line.at
@@ -83,20 +83,26 @@ def surface(axes: Axes, study: Study, score: str) -> None:
         for i, value in enumerate(row):
             dark = value < (low + high) / 2
             axes.text(
-                i, j + 0.3, number(value), ha="center", va="center", fontsize=7, color="white" if dark else "black"
+                i,
+                j + 0.3,
+                format_number(value),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else "black",
             )
     axes.set_xticks(range(len(SURFACE_ALPHAS)), [f"{alpha:g}" for alpha in SURFACE_ALPHAS])
     axes.set_yticks(range(len(SURFACE_BETAS)), [f"{beta:g}" for beta in SURFACE_BETAS])
     axes.set_xlabel("alpha (forget vector)")
     axes.set_ylabel("beta (retain vector)")
-    frames = ", ".join(f"{row} {number(fmean(study.framing_values(row, score)))}" for row in FRAME)
-    axes.set_title(f"{score} {arrow(study.about(score)['goal'])}\n({frames})", fontsize=9)
+    frames = ", ".join(f"{row} {format_number(fmean(study.framing_values(row, score)))}" for row in FRAME)
+    axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}\n({frames})", fontsize=9)
 
 
 def rule_pick(study: Study, seed: int) -> tuple[float, float]:
     """(alpha, beta) of the harness's rule on a seed's validation rows."""
     group = [finding for finding in study.points if finding.seed == seed]
-    found = group[selection.choose([selection.average(finding.tried) for finding in group]).index]
+    found = group[selection.choose_setting([selection.average_rows(finding.tried) for finding in group]).index]
     return found.at["alpha"], found.at["beta"]
 
 
@@ -106,17 +112,17 @@ def oracle_pick(study: Study, seed: int) -> tuple[float, float]:
     return found.at["alpha"], found.at["beta"]
 
 
-def step_points(place: Place) -> list[Point]:
+def step_points(place: AblationPlace) -> list[Point]:
     """theta_1 trained for a few or for many steps."""
     return forget_only_points(place, "steps", (20, 60, 150, 300, 600))
 
 
-def lr_points(place: Place) -> list[Point]:
+def lr_points(place: AblationPlace) -> list[Point]:
     """theta_1 trained gently or hotly."""
     return forget_only_points(place, "lr", (1e-4, 2e-4, 5e-4, 1e-3))
 
 
-def forget_only_points(place: Place, parameter: str, values: Sequence[float]) -> list[Point]:
+def forget_only_points(place: AblationPlace, parameter: str, values: Sequence[float]) -> list[Point]:
     """MSA without a retain vector at each value of a parameter, alpha chosen by the rule."""
     steps = {value: forget_only(place, "last-before-exposure", **{parameter: value}) for value in values}
     return [

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from bench.core.types import Json
 from bench.engines.training.trainer import plan_rows
-from bench.lab.world import World, make_world, questions
+from bench.lab.world import World, fact_questions, make_world
 from bench.studies.ablations.sgd_influence_results import BY_SHARE, IDENTITY, INFLUENCE, NOISE_FLOOR, RETAIN_HESSIAN
 
 MOST_PARAMETERS = 50_000
@@ -32,12 +32,12 @@ FORMS = (0, 1)
 
 Losses = Callable[[Tensor, Sequence[int]], Tensor]
 """(theta (P,), rows) -> (B,): the loss of each row in nats, twice differentiable in theta."""
-Plan = Sequence[Sequence[int]]
+StepPlan = Sequence[Sequence[int]]
 """The rows of every step."""
 
 
 @dataclass(frozen=True)
-class Options:
+class SgdInfluenceOptions:
     """The experiment's settings; the defaults are those of the reported numbers."""
 
     residents: int = 60
@@ -63,7 +63,9 @@ class Options:
 # Plain SGD and what a removal does to its end point.
 
 
-def descend(losses: Losses, theta: Tensor, plan: Plan, lr: float, weight: Mapping[int, float] | None = None) -> Tensor:
+def descend(
+    losses: Losses, theta: Tensor, plan: StepPlan, lr: float, weight: Mapping[int, float] | None = None
+) -> Tensor:
     """The end of plain SGD from ``theta``; ``weight`` of a row (1 where it isn't named) leaves the divisor |S| alone."""
     weight = weight or {}
     for step in plan:
@@ -78,7 +80,7 @@ def descend(losses: Losses, theta: Tensor, plan: Plan, lr: float, weight: Mappin
 
 
 def sgd_influence(
-    losses: Losses, theta: Tensor, plan: Plan, lr: float, forget: frozenset[int], curvature: float | None = 1.0
+    losses: Losses, theta: Tensor, plan: StepPlan, lr: float, forget: frozenset[int], curvature: float | None = 1.0
 ) -> Tensor:
     """What removing the ``forget`` rows moves the end point of `descend` by, linearised along the path with them, (P,).
 
@@ -141,7 +143,7 @@ def projection(onto: Tensor, vector: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TransformerShape:
     """A pre-norm transformer with learnt positions and tied embeddings, all of it one flat vector."""
 
     vocabulary: int
@@ -162,7 +164,7 @@ class Shape:
         return sum(math.prod(shape) for shape in self.parts().values())
 
 
-def fresh(shape: Shape, seed: int) -> Tensor:
+def untrained_weights(shape: TransformerShape, seed: int) -> Tensor:
     """Untrained weights, (P,) float64: normal with variance 1/fan-in, the norms' gains 1.
 
     The lab's own 0.02 suits Adam; plain SGD would spend its steps on leaving the origin.
@@ -175,7 +177,7 @@ def fresh(shape: Shape, seed: int) -> Tensor:
     return torch.cat(parts)
 
 
-def next_token_logits(theta: Tensor, shape: Shape, ids: Tensor) -> Tensor:
+def next_token_logits(theta: Tensor, shape: TransformerShape, ids: Tensor) -> Tensor:
     """Logits behind the last of ``ids`` (B, T), (B, V)."""
     sizes = shape.parts()
     chunks = theta.split([math.prod(size) for size in sizes.values()])
@@ -199,10 +201,10 @@ def _norm(x: Tensor, gain: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Rows:
+class QuestionRows:
     """Questions as token ids; the loss of a row is that of its one value word, the last token."""
 
-    shape: Shape
+    shape: TransformerShape
     ids: Tensor  # (N, T + 1)
 
     def log_probs(self, theta: Tensor, rows: Sequence[int]) -> Tensor:
@@ -215,33 +217,33 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Setup:
+class SeedRows:
     """A seed's rows; of the authors' rows the first ones are the forget set."""
 
-    resident: Rows
-    author: Rows
+    resident: QuestionRows
+    author: QuestionRows
     forget: tuple[int, ...]
     retain: tuple[int, ...]
 
 
-def set_up(seed: int, options: Options) -> Setup:
+def make_setup(seed: int, options: SgdInfluenceOptions) -> SeedRows:
     """The lab's people of this seed, asked for each fact in two forms."""
     world = make_world(seed, {"resident": options.residents, "author": options.authors}, options.facts)
     texts = {group: _texts(world, group) for group in ("resident", "author")}
     words = sorted({word for rows in texts.values() for row in rows for word in row})
     number = {word: i for i, word in enumerate(words)}
     length = len(texts["author"][0]) - 1
-    shape = Shape(len(words), length, options.width, options.layers, options.heads)
+    shape = TransformerShape(len(words), length, options.width, options.layers, options.heads)
     assert shape.parameters() <= MOST_PARAMETERS, f"{shape.parameters()} parameters"
     resident, author = (
-        Rows(shape, torch.tensor([[number[w] for w in row] for row in rows])) for rows in texts.values()
+        QuestionRows(shape, torch.tensor([[number[w] for w in row] for row in rows])) for rows in texts.values()
     )
     split, end = options.forget * options.facts * len(FORMS), len(texts["author"])
-    return Setup(resident, author, tuple(range(split)), tuple(range(split, end)))
+    return SeedRows(resident, author, tuple(range(split)), tuple(range(split, end)))
 
 
 def _texts(world: World, group: str) -> list[list[str]]:
-    rows = questions(world.groups[group], FORMS, world.values)
+    rows = fact_questions(world.groups[group], FORMS, world.values)
     return [["<bos>", "Q:", *row.payload["prompt"].split(), "A:", row.payload["answer"]] for row in rows]
 
 
@@ -252,10 +254,10 @@ def _texts(world: World, group: str) -> list[list[str]]:
 class StageTwo:
     """What every estimate starts from: where the target's training began and ended, and its steps."""
 
-    setup: Setup
+    setup: SeedRows
     theta_0: Tensor
     target: Tensor
-    steps: Plan
+    steps: StepPlan
     lr: float
 
     def train(self, weight: Mapping[int, float]) -> Tensor:
@@ -290,23 +292,23 @@ class Estimate:
     alpha: float | None = None
 
 
-def run(seed: int, options: Options = Options()) -> Json:
+def run(seed: int, options: SgdInfluenceOptions = SgdInfluenceOptions()) -> Json:
     """The whole experiment for one seed, as plain JSON."""
     began = time.perf_counter()
-    setup = set_up(seed, options)
+    setup = make_setup(seed, options)
     shape, rows, losses = setup.author.shape, len(setup.author.ids), setup.author.losses
-    first = plan(len(setup.resident.ids), options.pretraining_steps, options.batch, f"{seed}/pretraining")
-    theta_0 = descend(setup.resident.losses, fresh(shape, seed), first, options.pretraining_lr)
-    steps = plan(rows, options.steps, options.batch, f"{seed}/stage two")
+    first = plan_steps(len(setup.resident.ids), options.pretraining_steps, options.batch, f"{seed}/pretraining")
+    theta_0 = descend(setup.resident.losses, untrained_weights(shape, seed), first, options.pretraining_lr)
+    steps = plan_steps(rows, options.steps, options.batch, f"{seed}/stage two")
     target, target_seconds = _timed(lambda: descend(losses, theta_0, steps, options.lr))
     stage = StageTwo(setup, theta_0, target, steps, options.lr)
     oracles = {share: stage.without(share) for share in dict.fromkeys((*options.removals, 1.0))}
     oracle = oracles[1.0]
-    reordered = replace(stage, steps=plan(rows, options.steps, options.batch, f"{seed}/stage two, another order"))
+    reordered = replace(stage, steps=plan_steps(rows, options.steps, options.batch, f"{seed}/stage two, another order"))
     second, seconds = _timed(lambda: reordered.without(1.0))
     estimates = [
-        *propagated(stage),
-        *arithmetic(stage, oracle),
+        *propagated_estimates(stage),
+        *arithmetic_estimates(stage, oracle),
         Estimate(NOISE_FLOOR, "reference", second - target, seconds, 2 * target.nbytes + _plan_bytes(steps)),
         Estimate("nothing removed", "reference", target - target, 0.0, 0),
     ]
@@ -320,19 +322,19 @@ def run(seed: int, options: Options = Options()) -> Json:
         "rows": {"resident": len(setup.resident.ids), "forget": len(setup.forget), "retain": len(setup.retain)},
         "models": {name: accuracies(setup, theta) for name, theta in models.items()},
         "norms": {"difference": float((oracle - target).norm()), "stage two": float((target - theta_0).norm())},
-        "estimates": [scored(stage, oracle, one) for one in estimates],
-        "removals": removals(stage, oracles, {one.name: one.vector for one in estimates}),
+        "estimates": [score_estimate(stage, oracle, one) for one in estimates],
+        "removals": scores_by_removed_share(stage, oracles, {one.name: one.vector for one in estimates}),
         "target_seconds": target_seconds,
         "seconds": time.perf_counter() - began,
     }
 
 
-def plan(rows: int, steps: int, batch: int, key: str) -> list[list[int]]:
+def plan_steps(rows: int, steps: int, batch: int, key: str) -> list[list[int]]:
     """The rows of every step, decided by ``key`` alone."""
     return plan_rows(rows, batch, steps, random.Random(key))
 
 
-def propagated(stage: StageTwo) -> list[Estimate]:
+def propagated_estimates(stage: StageTwo) -> list[Estimate]:
     """The forget gradients along the target's path, propagated by I - lr H of either kind, and by the identity."""
     held = 3 * stage.target.nbytes + _plan_bytes(stage.steps)  # theta_0, the replay's theta, u
     made = []
@@ -342,7 +344,7 @@ def propagated(stage: StageTwo) -> list[Estimate]:
     return made
 
 
-def arithmetic(stage: StageTwo, oracle: Tensor) -> list[Estimate]:
+def arithmetic_estimates(stage: StageTwo, oracle: Tensor) -> list[Estimate]:
     """MSA, plain and weighted elementwise, each with three alphas.
 
     theta_1 takes the target's own steps with the retain rows dropped and |S| as it was: the same forget rows as often, at
@@ -378,14 +380,14 @@ def _weights(stage: StageTwo) -> Tensor:
     return forget_weights(forget, retain)
 
 
-def scored(stage: StageTwo, oracle: Tensor, one: Estimate) -> Json:
+def score_estimate(stage: StageTwo, oracle: Tensor, one: Estimate) -> Json:
     """One row: how near the estimate is as a vector and, added to the target, as a model."""
     model, setup = stage.target + one.vector, stage.setup
     return {
         "name": one.name,
         "kind": one.kind,
         "alpha": one.alpha,
-        **nearness(one.vector, oracle - stage.target),
+        **nearness_to_difference(one.vector, oracle - stage.target),
         **{f"{group}_accuracy": value for group, value in accuracies(setup, model).items()},
         "kl_forget": divergence(setup.author, oracle, model, setup.forget),
         "kl_retain": divergence(setup.author, oracle, model, setup.retain),
@@ -394,7 +396,7 @@ def scored(stage: StageTwo, oracle: Tensor, one: Estimate) -> Json:
     }
 
 
-def nearness(vector: Tensor, difference: Tensor) -> Json:
+def nearness_to_difference(vector: Tensor, difference: Tensor) -> Json:
     """Cosine (None for a zero vector), relative error |vector - d|/|d| and norm ratio |vector|/|d|."""
     length, norm = float(difference.norm()), float(vector.norm())
     return {
@@ -404,7 +406,9 @@ def nearness(vector: Tensor, difference: Tensor) -> Json:
     }
 
 
-def removals(stage: StageTwo, oracles: Mapping[float, Tensor], vectors: Mapping[str, Tensor]) -> list[Json]:
+def scores_by_removed_share(
+    stage: StageTwo, oracles: Mapping[float, Tensor], vectors: Mapping[str, Tensor]
+) -> list[Json]:
     """Each share e against the oracle with forget rows weighted 1 - e: the estimates of the full removal times e.
 
     With the retain Hessian it is the recursion at its own e: ``H_r + (1 - e) H_f``.
@@ -414,12 +418,12 @@ def removals(stage: StageTwo, oracles: Mapping[float, Tensor], vectors: Mapping[
         own = vectors[RETAIN_HESSIAN] if share == 1 else stage.influence(1 - share)
         chosen = {name: vectors[name] for name in BY_SHARE} | {RETAIN_HESSIAN: own}
         difference = oracle - stage.target
-        scores = {name: nearness(share * vector, difference) for name, vector in chosen.items()}
+        scores = {name: nearness_to_difference(share * vector, difference) for name, vector in chosen.items()}
         rows.append({"share": share, "norm": float(difference.norm()), "estimates": scores})
     return rows
 
 
-def accuracies(setup: Setup, theta: Tensor) -> dict[str, float]:
+def accuracies(setup: SeedRows, theta: Tensor) -> dict[str, float]:
     """Share of questions whose value is the likeliest word, on forget, retain and resident rows."""
     groups = {
         "forget": (setup.author, setup.forget),
@@ -429,17 +433,17 @@ def accuracies(setup: Setup, theta: Tensor) -> dict[str, float]:
     return {name: _accuracy(rows, theta, at) for name, (rows, at) in groups.items()}
 
 
-def _accuracy(rows: Rows, theta: Tensor, at: Sequence[int]) -> float:
+def _accuracy(rows: QuestionRows, theta: Tensor, at: Sequence[int]) -> float:
     return float((rows.log_probs(theta, at).argmax(-1) == rows.ids[list(at), -1]).double().mean())
 
 
-def divergence(rows: Rows, reference: Tensor, theta: Tensor, at: Sequence[int]) -> float:
+def divergence(rows: QuestionRows, reference: Tensor, theta: Tensor, at: Sequence[int]) -> float:
     """Mean KL(reference || theta) over the vocabulary at the value's place, nats."""
     p, q = rows.log_probs(reference, at), rows.log_probs(theta, at)
     return float((p.exp() * (p - q)).sum(-1).mean())
 
 
-def _plan_bytes(steps: Plan) -> int:
+def _plan_bytes(steps: StepPlan) -> int:
     return sum(8 * len(step) for step in steps)
 
 

@@ -50,7 +50,7 @@ def table(results: Sequence[Json]) -> str:
         cells = [mean_and_ends([row[column] for row in rows]) for column in COLUMNS]
         estimates.append([said, *cells, f"{fmean(row['bytes'] for row in rows) / 1000:.0f}"])
     parts = [
-        heading(results),
+        title_text(results),
         "Accuracy (share of questions answered with the right word of the vocabulary):",
         table_of_numbers(["model", *GROUPS], models),
         "Estimates of d, and theta_D + estimate as a model (KL to the oracle in nats; kB held beside it):",
@@ -82,7 +82,7 @@ def draw(results: Sequence[Json]) -> Figure:
     with rc_context({"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
         (cosine, error), (by_cosine, by_error) = figure.subplots(2, 2, height_ratios=(1.25, 1))
-        figure.suptitle(f"{heading(results)}\n{caption(results)}", fontsize=9)
+        figure.suptitle(f"{title_text(results)}\n{caption_text(results)}", fontsize=9)
         rows = {name: rows for name, rows in estimates_of(results).items() if name != "nothing removed"}
         draw_estimates(cosine, rows, "cosine")
         draw_estimates(error, rows, "relative_error")
@@ -151,7 +151,7 @@ def colour_of(name: str) -> str:
     return COLOURS[vectors.index(vector)] if vector in vectors else "#000000"
 
 
-def heading(results: Sequence[Json]) -> str:
+def title_text(results: Sequence[Json]) -> str:
     """What was measured, on which seeds."""
     seeds = ", ".join(str(result["seed"]) for result in results)
     return (
@@ -160,7 +160,7 @@ def heading(results: Sequence[Json]) -> str:
     )
 
 
-def caption(results: Sequence[Json]) -> str:
+def caption_text(results: Sequence[Json]) -> str:
     """How the picture is read."""
     target, oracle = (fmean(result["models"][name]["forget"] for result in results) for name in ("target", "oracle"))
     return (

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import UserError, collect
+from bench.core.errors import UserError, raise_problems
 from bench.core.files import write_text
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 from bench.core.record import Record
 from bench.core.types import Json
-from bench.records.leaderboard import arrow
+from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import markdown_table, mean_and_range
-from bench.records.publish import faults
+from bench.records.publish import publication_faults
 from bench.studies.ablations import catalogue, experiment
-from bench.studies.ablations.base import FRAME, Ablation, Finding, Line, Place, Study, lines_of
+from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of
 from bench.studies.ablations.drawing import draw_lines
 
 SCHEMA = 1
@@ -25,51 +25,51 @@ SHARED = ("metrics", "absent", "provenance", "facts")
 """Fields of records that many of a study's records have alike: stored once."""
 
 
-def stem(study: Study) -> str:
+def study_stem(study: Study) -> str:
     """``lab-tofu-distance``: the name of its files."""
     return f"{study.place.name}-{study.name}"
 
 
-def write(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
+def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     """The study's JSON, its page and its picture; returns the files."""
-    file = folder / f"{stem(study)}.json"
-    write_text(file, json.dumps(to_json(study), indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return [file, *present(study, ablation, folder)]
+    file = folder / f"{study_stem(study)}.json"
+    write_text(file, json.dumps(study_to_json(study), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    return [file, *write_study_page(study, ablation, folder)]
 
 
-def rewrite(file: Path, folder: Path) -> list[Path]:
+def rewrite_study_file(file: Path, folder: Path) -> list[Path]:
     """A study's or an experiment's file again in ``folder``, with page and picture."""
-    data = experiment.read(file)
+    data = experiment.read_study_or_experiment(file)
     if data.get("kind") == experiment.KIND:
-        return experiment.write(data, catalogue.load_experiment(data["name"]), folder)
-    study = read(file)
-    return write(study, catalogue.of_runs(study.name), folder)
+        return experiment.write_experiment(data, catalogue.load_experiment_named(data["name"]), folder)
+    study = read_study(file)
+    return write_study(study, catalogue.load_ablation_of_runs(study.name), folder)
 
 
-def present(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
+def write_study_page(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     """Page and picture of a study."""
-    from bench.records.plots import save, styled
+    from bench.records.plots import plot_style, save_figure
 
-    page = folder / f"{stem(study)}.md"
-    write_text(page, render(study, ablation))
-    shown = derived(study, ablation)
-    with styled():
-        return [page, *save((ablation.draw or draw_lines)(shown, ablation), folder / stem(study))]
+    page = folder / f"{study_stem(study)}.md"
+    write_text(page, render_study(study, ablation))
+    shown = with_derived_findings(study, ablation)
+    with plot_style():
+        return [page, *save_figure((ablation.draw or draw_lines)(shown, ablation), folder / study_stem(study))]
 
 
-def derived(study: Study, ablation: Ablation) -> Study:
+def with_derived_findings(study: Study, ablation: Ablation) -> Study:
     """The study with the findings that its ablation computes of the measured ones."""
     return replace(study, findings=tuple(ablation.derive(study))) if ablation.derive else study
 
 
-def to_json(study: Study) -> Json:
+def study_to_json(study: Study) -> Json:
     """Plain JSON; what many records share stands once."""
     shared: Json = {}
 
     def compact(record: Record) -> Json:
         data = record.to_json()
         for field in SHARED:
-            key = digest(data[field])[:12]
+            key = hash_json(data[field])[:12]
             shared[key] = data[field]
             data[field] = key
         return data
@@ -91,8 +91,8 @@ def to_json(study: Study) -> Json:
     } | ({"notes": study.notes} if study.notes else {})
 
 
-def from_json(data: Json) -> Study:
-    """The inverse of `to_json`; ValueError when it is no study."""
+def study_from_json(data: Json) -> Study:
+    """The inverse of `study_to_json`; ValueError when it is no study."""
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
     if data.get("kind") != "ablation" or data.get("schema") != SCHEMA:
@@ -105,7 +105,7 @@ def from_json(data: Json) -> Study:
         )
     return Study(
         data["name"],
-        Place(**data["place"]),
+        AblationPlace(**data["place"]),
         tuple(data["seeds"]),
         tuple(findings),
         data["minutes"],
@@ -114,32 +114,36 @@ def from_json(data: Json) -> Study:
     )
 
 
-def read(file: Path) -> Study:
+def read_study(file: Path) -> Study:
     """The study in a file."""
     try:
-        return from_json(json.loads(file.read_text()))
+        return study_from_json(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file.name} is not a readable study ({error}): run the ablation again.") from error
 
 
-def load(folder: Path) -> list[tuple[Study, Ablation]]:
+def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
     """Every study in a folder, with its ablation."""
-    files = [file for file in sorted(folder.glob("*.json")) if experiment.read(file).get("kind") != experiment.KIND]
-    found = [read(file) for file in files]
-    return [(study, catalogue.of_runs(study.name)) for study in found]
+    files = [
+        file
+        for file in sorted(folder.glob("*.json"))
+        if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND
+    ]
+    found = [read_study(file) for file in files]
+    return [(study, catalogue.load_ablation_of_runs(study.name)) for study in found]
 
 
 def study_faults(study: Study) -> list[str]:
     """Why a study can't be published: what stands in the way of any of its records."""
-    return [fault for finding in study.findings for fault in faults(finding.record)]
+    return [fault for finding in study.findings for fault in publication_faults(finding.record)]
 
 
-def faults_in(file: Path) -> list[str]:
+def faults_in_study_file(file: Path) -> list[str]:
     """Why a study's or an experiment's file can't be published, each reason once."""
-    data = experiment.read(file)
+    data = experiment.read_study_or_experiment(file)
     if data.get("kind") == experiment.KIND:
         return experiment.experiment_faults(data)
-    reasons = [fault.split(": ", 1)[1] for fault in study_faults(read(file))]
+    reasons = [fault.split(": ", 1)[1] for fault in study_faults(read_study(file))]
     return [f"{reasons.count(reason)} of its runs: {reason}" for reason in dict.fromkeys(reasons)]
 
 
@@ -149,18 +153,18 @@ CHOSEN_SAID = (
 )
 
 
-def render(study: Study, ablation: Ablation) -> str:
+def render_study(study: Study, ablation: Ablation) -> str:
     """The study's page, Markdown."""
-    shown = derived(study, ablation)
+    shown = with_derived_findings(study, ablation)
     goals = {name: found["goal"] for name, found in shown.findings[0].record.metrics.items()}
     scores = shown.scores
-    columns = unique_columns(shown, ablation)
-    head = [*columns, "seeds", *(f"{name} {arrow(goals[name])}" for name in scores)]
+    columns = columns_shown(shown, ablation)
+    head = [*columns, "seeds", *(f"{name} {goal_arrow(goals[name])}" for name in scores)]
     if any(finding.chosen.get("params") for finding in shown.findings):
         head.append("chosen without the oracle")
     body = []
     for line in lines_of(shown):
-        cells = [coordinate(line.at.get(column)) for column in columns]
+        cells = [coordinate_text(line.at.get(column)) for column in columns]
         if line.at.get("row") in FRAME:
             cells[0] = f"*{line.at['row']}*" + "".join(
                 f", {key.removeprefix('task.')}={value}" for key, value in line.at.items() if key.startswith("task.")
@@ -170,7 +174,7 @@ def render(study: Study, ablation: Ablation) -> str:
             *(mean_and_range(line.values(name)) for name in scores),
         ]
         if "chosen without the oracle" in head:
-            cells.append(chosen_text(line))
+            cells.append(chosen_settings_text(line))
         body.append(cells)
     tier = "lab: a small model on generated data, not the benchmark itself" if study.place.tier == "lab" else "real"
     parts = [
@@ -180,7 +184,7 @@ def render(study: Study, ablation: Ablation) -> str:
         f"Made by `{study.command}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
         "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
-        f"![{study.name}]({stem(study)}.png)",
+        f"![{study.name}]({study_stem(study)}.png)",
         markdown_table(head, body),
     ]
     if ablation.extra:
@@ -188,20 +192,20 @@ def render(study: Study, ablation: Ablation) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def unique_columns(study: Study, ablation: Ablation) -> list[str]:
+def columns_shown(study: Study, ablation: Ablation) -> list[str]:
     """The columns of the table that some point has."""
     wanted = [ablation.series, ablation.x, *ablation.columns]
     return [name for name in dict.fromkeys(wanted) if any(name in finding.at for finding in study.points)]
 
 
-def coordinate(value: Any) -> str:
+def coordinate_text(value: Any) -> str:
     """A coordinate for the table."""
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def chosen_text(line: Line) -> str:
+def chosen_settings_text(line: Line) -> str:
     """What the rule chose on each seed."""
     said: list[str] = []
     for finding in line.findings:
@@ -214,17 +218,17 @@ def chosen_text(line: Line) -> str:
     return "; ".join(f"{text} ×{said.count(text)}" if said.count(text) > 1 else text for text in dict.fromkeys(said))
 
 
-def pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
+def redraw_pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
     """Draw every study of a folder again, there or in ``to``; yields the files."""
-    for study, ablation in load(folder):
-        yield from present(study, ablation, to or folder)
-    for data in experiment.load(folder):
-        yield from experiment.present(data, catalogue.load_experiment(data["name"]), to or folder)
+    for study, ablation in load_studies(folder):
+        yield from write_study_page(study, ablation, to or folder)
+    for data in experiment.load_experiments(folder):
+        yield from experiment.write_experiment_page(data, catalogue.load_experiment_named(data["name"]), to or folder)
 
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
     """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
-    problems = [f"{file.name}: {fault}" for file in files for fault in faults_in(file)]
+    problems = [f"{file.name}: {fault}" for file in files for fault in faults_in_study_file(file)]
     new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]
     if not force:
         problems += [
@@ -232,5 +236,5 @@ def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
             for file in new
             if (to / file.name).exists()
         ]
-    collect(problems)
-    return [path for file in new for path in rewrite(file, to)]
+    raise_problems(problems)
+    return [path for file in new for path in rewrite_study_file(file, to)]

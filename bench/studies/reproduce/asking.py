@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.assets.data_sets import folder_of
-from bench.assets.models import canonical, folder_name, how_to_fetch
+from bench.assets.data_sets import data_folder
+from bench.assets.models import canonical_name, command_to_fetch, folder_name
 from bench.core.compute import UNSAID, USUAL
-from bench.core.errors import collect, unknown
+from bench.core.errors import raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.types import Json
 from bench.runs.asked import Asked
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
 
 RUN = "run"
 """The component of ``--set`` that is no task and no method: how training computes, and what goes on after a method."""
@@ -26,7 +26,7 @@ COMPUTE = {name: type(value) for name, value in {**vars(USUAL), "checkpointing":
 FRAME = (TARGET, ORACLE)
 
 
-def changed(recipe: Recipe, sets: Sequence[str]) -> Recipe:
+def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
     """The recipe with the user's ``component.parameter=value``; a component is its task, a method, a row, or `RUN`."""
     problems: list[str] = []
     if any(component_of(text) == RUN and parameter_of(text) == "dtype" for text in sets):
@@ -40,14 +40,14 @@ def changed(recipe: Recipe, sets: Sequence[str]) -> Recipe:
             continue
         known = components(recipe)
         if owner not in known:
-            problems.append(f"--set {text}: " + unknown(f"component of {recipe.name}", owner, known))
+            problems.append(f"--set {text}: " + unknown_name(f"component of {recipe.name}", owner, known))
         elif owner == RUN:
-            recipe = computing(recipe, name, value.strip(), text, problems)
+            recipe = with_computing(recipe, name, value.strip(), text, problems)
         else:
             recipe = replace(
                 recipe, panels=tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
             )
-    collect(problems)
+    raise_problems(problems)
     return recipe
 
 
@@ -61,12 +61,12 @@ def parameter_of(text: str) -> str:
     return text.partition("=")[0].strip().rpartition(".")[2]
 
 
-def changes_all(recipe: Recipe, sets: Sequence[str]) -> list[str]:
+def changes_of_all_rows(recipe: Recipe, sets: Sequence[str]) -> list[str]:
     """Those of the user's changes that no row escapes: the task's, and how things are computed."""
     return [text for text in sets if component_of(text) in (recipe.task, RUN)]
 
 
-def is_changed(arm: Arm, sets: Sequence[str]) -> bool:
+def is_changed(arm: RecipeRow, sets: Sequence[str]) -> bool:
     """Whether the user has changed this row's own settings."""
     return any(component_of(text) in (arm.method, arm.published) for text in sets)
 
@@ -77,7 +77,7 @@ def components(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys([recipe.task, RUN, *(arm.method for arm in arms), *(arm.published for arm in arms)]))
 
 
-def with_value(recipe: Recipe, panel: Panel, owner: str, name: str, value: str) -> Panel:
+def with_value(recipe: Recipe, panel: RecipePanel, owner: str, name: str, value: str) -> RecipePanel:
     """The panel with one parameter changed."""
     if owner == recipe.task:
         return replace(panel, params={**panel.params, name: value})
@@ -88,12 +88,12 @@ def with_value(recipe: Recipe, panel: Panel, owner: str, name: str, value: str) 
     return replace(panel, arms=arms)
 
 
-def computing(recipe: Recipe, name: str, value: str, text: str, problems: list[str]) -> Recipe:
+def with_computing(recipe: Recipe, name: str, value: str, text: str, problems: list[str]) -> Recipe:
     """The recipe with another way to compute, or another thing to do after each method (``none``: nothing)."""
     if name == "then":
         return replace(recipe, then=() if value == "none" else tuple(value.split(",")))
     if name not in COMPUTE:
-        problems.append(f"--set {text}: " + unknown(f"parameter of {RUN}", name, [*COMPUTE, "then"]))
+        problems.append(f"--set {text}: " + unknown_name(f"parameter of {RUN}", name, [*COMPUTE, "then"]))
         return recipe
     kind = COMPUTE[name]
     if kind is bool and value not in ("true", "false"):
@@ -106,14 +106,14 @@ def computing(recipe: Recipe, name: str, value: str, text: str, problems: list[s
     return replace(recipe, compute={**recipe.compute, name: made})
 
 
-def chosen(recipe: Recipe, methods: Sequence[str]) -> Recipe:
+def with_methods(recipe: Recipe, methods: Sequence[str]) -> Recipe:
     """The recipe with these methods or rows alone, beside target and oracle; all when none is named."""
     if not methods:
         return recipe
     known = [name for name in components(recipe) if name not in (recipe.task, RUN)]
-    collect([f"--methods: {unknown('row', name, known)}" for name in methods if name not in known])
+    raise_problems([f"--methods: {unknown_name('row', name, known)}" for name in methods if name not in known])
 
-    def kept(arm: Arm) -> bool:
+    def kept(arm: RecipeRow) -> bool:
         return arm.method in FRAME or not arm.method or bool({arm.method, arm.published} & set(methods))
 
     panels = (replace(panel, arms=tuple(filter(kept, panel.arms))) for panel in recipe.panels)
@@ -122,9 +122,9 @@ def chosen(recipe: Recipe, methods: Sequence[str]) -> Recipe:
     )
 
 
-def groups(panel: Panel) -> list[list[Arm]]:
+def groups_of_rows(panel: RecipePanel) -> list[list[RecipeRow]]:
     """The rows that one command can make together: each method once."""
-    found: list[list[Arm]] = [[]]
+    found: list[list[RecipeRow]] = [[]]
     for arm in panel.arms:
         if not arm.method or arm.method in FRAME:
             continue
@@ -136,7 +136,9 @@ def groups(panel: Panel) -> list[list[Arm]]:
     return found
 
 
-def asked_of(recipe: Recipe, panel: Panel, seeds: tuple[int, ...], history: str) -> list[tuple[Asked, list[Arm]]]:
+def asked_of(
+    recipe: Recipe, panel: RecipePanel, seeds: tuple[int, ...], history: str
+) -> list[tuple[Asked, list[RecipeRow]]]:
     """What to ask for each group of rows; target and oracle come with every group, once made."""
     compute = replace(UNSAID, **{name: value for name, value in recipe.compute.items() if name != "checkpointing"})
     return [
@@ -145,8 +147,8 @@ def asked_of(recipe: Recipe, panel: Panel, seeds: tuple[int, ...], history: str)
                 task=recipe.task,
                 methods=tuple(arm.method for arm in group) or (TARGET,),
                 sets=(
-                    *texts(recipe.task, panel.params),
-                    *(text for arm in group for text in texts(arm.method, arm.params)),
+                    *as_set_texts(recipe.task, panel.params),
+                    *(text for arm in group for text in as_set_texts(arm.method, arm.params)),
                 ),
                 seeds=seeds,
                 model=panel.model,
@@ -160,16 +162,16 @@ def asked_of(recipe: Recipe, panel: Panel, seeds: tuple[int, ...], history: str)
             ),
             group,
         )
-        for group in groups(panel)
+        for group in groups_of_rows(panel)
     ]
 
 
-def texts(component: str, params: Mapping[str, Any]) -> list[str]:
+def as_set_texts(component: str, params: Mapping[str, Any]) -> list[str]:
     """Parameters as ``--set`` takes them."""
     return [f"{component}.{name}={value}" for name, value in params.items()]
 
 
-def history_file(panel: Panel, past: Sequence[str], folder: Path) -> str:
+def history_file(panel: RecipePanel, past: Sequence[str], folder: Path) -> str:
     """The file that names the earlier checkpoints of a panel (`bench.assets.history`); empty where the model is enough.
 
     ``past`` is the recipe's own list, whatever rows were chosen, so that the choice changes no run's key.
@@ -191,7 +193,7 @@ def history_file(panel: Panel, past: Sequence[str], folder: Path) -> str:
     return str(file)
 
 
-def models_of(panel: Panel) -> list[str]:
+def models_of(panel: RecipePanel) -> list[str]:
     """Every model that a panel needs, as `bench fetch` calls them."""
     base, _, _ = panel.model.partition("@")
     past = [name if "/" in name else f"{base}@{name}" for name in panel.past if name not in panel.stand_ins]
@@ -201,15 +203,15 @@ def models_of(panel: Panel) -> list[str]:
 def to_fetch(recipe: Recipe, store: Path) -> list[str]:
     """The commands that fetch what isn't there yet; a damaged model is found when the plan is made."""
     wanted = dict.fromkeys(name for panel in recipe.panels for name in models_of(panel))
-    lacking = [name for name in wanted if not (store / "models" / folder_name(canonical(name))).is_dir()]
-    commands = [how_to_fetch(name) for name in lacking if not Path(name).is_dir()]
-    if recipe.data == "hub" and recipe.panels and not folder_of(recipe.task, store / "data").is_dir():
-        commands.append(how_to_fetch(recipe.task))
+    lacking = [name for name in wanted if not (store / "models" / folder_name(canonical_name(name))).is_dir()]
+    commands = [command_to_fetch(name) for name in lacking if not Path(name).is_dir()]
+    if recipe.data == "hub" and recipe.panels and not data_folder(recipe.task, store / "data").is_dir():
+        commands.append(command_to_fetch(recipe.task))
     return commands
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReproduceRequest:
     """What the user typed."""
 
     name: str

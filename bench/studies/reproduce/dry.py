@@ -5,60 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.runs.terminal import summary
-from bench.studies.reproduce.asking import Wanted, models_of, to_fetch
-from bench.studies.reproduce.needs import needs
-from bench.studies.reproduce.page import assumption_line, wrapped
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
-from bench.studies.reproduce.run import planned_panel
+from bench.runs.terminal import summarise_plan
+from bench.studies.reproduce.asking import ReproduceRequest, models_of, to_fetch
+from bench.studies.reproduce.needs import estimate_needs
+from bench.studies.reproduce.page import assumption_line, wrap_text
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
+from bench.studies.reproduce.run import plan_panel
 
 
-def lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+def dry_run_lines(recipe: Recipe, wanted: ReproduceRequest) -> Iterator[str]:
     """The whole report, as a terminal holds it; commands stay whole, to be copied."""
-    for line in whole_lines(recipe, wanted):
+    for line in report_lines(recipe, wanted):
         indent = " " * (len(line) - len(line.lstrip()))
-        yield line if line.startswith("  python ") else wrapped(line.lstrip(), indent, indent + "  ")
+        yield line if line.startswith("  python ") else wrap_text(line.lstrip(), indent, indent + "  ")
 
 
-def whole_lines(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+def report_lines(recipe: Recipe, wanted: ReproduceRequest) -> Iterator[str]:
     """The same, a line for each thing."""
     yield f"{recipe.name}: {recipe.title}"
     yield f"published: {recipe.source}; {recipe.status}" + (f" ({recipe.note})" if recipe.note else "")
-    yield f"needs: {needs(recipe)}"
-    yield f"seeds: {', '.join(map(str, recipe.seeds))}; data: {recipe.data}; computing: {computing(recipe)}"
+    yield f"needs: {estimate_needs(recipe)}"
+    yield f"seeds: {', '.join(map(str, recipe.seeds))}; data: {recipe.data}; computing: {computing_text(recipe)}"
     missing = to_fetch(recipe, wanted.store)
     yield "to fetch first: " + ("nothing" if not missing else "")
     yield from (f"  {command}" for command in missing)
     for panel in recipe.panels:
         yield from panel_lines(recipe, panel)
-        yield from here(recipe, panel, wanted)
+        yield from plan_lines(recipe, panel, wanted)
     yield "assumed, as the source doesn't report it:"
     yield from (f"  {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions)
 
 
-def computing(recipe: Recipe) -> str:
+def computing_text(recipe: Recipe) -> str:
     """How training computes, for people."""
     told = [name if value is True else f"{name} {value}" for name, value in recipe.compute.items() if value]
     return ", ".join(told) or "as usual"
 
 
-def panel_lines(recipe: Recipe, panel: Panel) -> Iterator[str]:
+def panel_lines(recipe: Recipe, panel: RecipePanel) -> Iterator[str]:
     """One scenario: its models, and a line for each row."""
     yield f"{panel.name}: {panel.table.source}"
     yield f"  models: {', '.join(models_of(panel))}"
-    yield f"  {recipe.task}: {settings(panel.params)}"
+    yield f"  {recipe.task}: {params_text(panel.params)}"
     for arm in panel.arms:
-        yield f"  {arm.published}: {how(recipe, panel, arm)}"
+        yield f"  {arm.published}: {how_made(recipe, panel, arm)}"
 
 
-def here(recipe: Recipe, panel: Panel, wanted: Wanted) -> Iterator[str]:
+def plan_lines(recipe: Recipe, panel: RecipePanel, wanted: ReproduceRequest) -> Iterator[str]:
     """What `bench plan` says of a scenario on this machine; without the history, which isn't written yet."""
-    plan = planned_panel(recipe, panel, "", wanted.machine(recipe), only=True).plan
+    plan = plan_panel(recipe, panel, "", wanted.machine(recipe), only=True).plan
     yield f"  on this machine ({wanted.device}): {len(plan.entries)} runs, {len(plan.todo)} to make"
-    yield from (f"    {line}" for line in summary(plan) if plan.todo)
+    yield from (f"    {line}" for line in summarise_plan(plan) if plan.todo)
 
 
-def how(recipe: Recipe, panel: Panel, arm: Arm) -> str:
+def how_made(recipe: Recipe, panel: RecipePanel, arm: RecipeRow) -> str:
     """What makes a row."""
     if not arm.method:
         return arm.note
@@ -68,9 +68,9 @@ def how(recipe: Recipe, panel: Panel, arm: Arm) -> str:
         return "the model as it was before the corruption"
     if arm.method == ORACLE:
         return f"taken from {', '.join(panel.oracles)}" if panel.oracles else "retrained here"
-    return f"{arm.method} {settings(arm.params)}" + "".join(f", then {name}" for name in recipe.then)
+    return f"{arm.method} {params_text(arm.params)}" + "".join(f", then {name}" for name in recipe.then)
 
 
-def settings(params: Mapping[str, Any]) -> str:
+def params_text(params: Mapping[str, Any]) -> str:
     """Parameters, for people."""
     return ", ".join(f"{name}={value}" for name, value in params.items())

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.studies.reproduce.published import NR, Table
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Column
+from bench.studies.reproduce.published import NR, PublishedTable
+from bench.studies.reproduce.recipe import ORACLE, TARGET, RecipeColumn, RecipeRow
 
 Z = 1.96
 """Standard errors in a 95% interval."""
@@ -35,7 +35,7 @@ Outcome = Literal["passed", "failed", "can't be passed", "not applicable"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """A score of a row here, mean over seeds, in the published unit."""
 
     value: float
@@ -46,12 +46,12 @@ class Measured:
     high: float
 
 
-Cells = Mapping[tuple[str, str], Measured]
+Cells = Mapping[tuple[str, str], MeasuredCell]
 """(published row, published column) -> what came out."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """What the gate says of one scenario."""
 
     outcome: Outcome
@@ -62,7 +62,7 @@ class Verdict:
     """What else sets it apart from the published table, whatever the outcome."""
 
 
-def tolerance(column: Column, text: str, n: int) -> float:
+def tolerance(column: RecipeColumn, text: str, n: int) -> float:
     """How far a measurement of ``n`` examples may lie from the published text; of p-values in powers of ten."""
     if column.kind == "p-value":
         return DECADES
@@ -71,11 +71,11 @@ def tolerance(column: Column, text: str, n: int) -> float:
         return digit + UTILITY
     if column.kind == "percent of the oracle":
         apart = 1 - column.oracle_area  # PrivLeak is 100 ((1 - AUC) / apart - 1)
-        return digit + 100 / apart * sampling(1 - apart * (1 + float(text) / 100), n // 2)
-    return digit + column.scale * sampling(float(text) / column.scale, n // 2 if column.kind == "area" else n)
+        return digit + 100 / apart * sampling_error(1 - apart * (1 + float(text) / 100), n // 2)
+    return digit + column.scale * sampling_error(float(text) / column.scale, n // 2 if column.kind == "area" else n)
 
 
-def sampling(share: float, rows: int) -> float:
+def sampling_error(share: float, rows: int) -> float:
     """95% of a share of so many rows lies within this, at least one row."""
     share = min(1.0, max(0.0, share))
     return max(Z * math.sqrt(share * (1 - share) / rows), 1 / rows)
@@ -88,7 +88,7 @@ def half_digit(text: str) -> float:
     return 0.5 * 10.0 ** (int(exponent or 0) - decimals)
 
 
-def distance(column: Column, text: str, value: float) -> float:
+def signed_distance(column: RecipeColumn, text: str, value: float) -> float:
     """Measured minus published; of p-values in powers of ten."""
     if column.kind == "p-value":
         floor = 1e-300
@@ -96,14 +96,18 @@ def distance(column: Column, text: str, value: float) -> float:
     return value - float(text)
 
 
-def within(column: Column, text: str, measured: Measured) -> bool:
+def is_within(column: RecipeColumn, text: str, measured: MeasuredCell) -> bool:
     """Whether a cell came out as published."""
-    return abs(distance(column, text, measured.value)) <= tolerance(column, text, measured.n) + 1e-12
+    return abs(signed_distance(column, text, measured.value)) <= tolerance(column, text, measured.n) + 1e-12
 
 
-def judge(
-    table: Table, columns: Sequence[Column], arms: Sequence[Arm], cells: Cells, other: Sequence[str] = ()
-) -> Verdict:
+def judge_calibration(
+    table: PublishedTable,
+    columns: Sequence[RecipeColumn],
+    arms: Sequence[RecipeRow],
+    cells: Cells,
+    other: Sequence[str] = (),
+) -> GateVerdict:
     """The gate of one scenario, from its published rows of target and oracle and what came out for them.
 
     ``other`` says what ran instead of what was published (`departures`).
@@ -112,9 +116,9 @@ def judge(
     caveat = OTHER_JUDGE if any(column.judged for column in columns) else ""
     reasons = list(other)
     if unpublished := [arm.method for arm in framing if not numbers_of(table, arm.published)]:
-        reasons.append(f"no numbers of {' and '.join(map(role, unpublished))} were published or recovered")
+        reasons.append(f"no numbers of {' and '.join(map(role_name, unpublished))} were published or recovered")
     if reasons:
-        return Verdict("can't be passed", tuple(reasons), caveat=caveat)
+        return GateVerdict("can't be passed", tuple(reasons), caveat=caveat)
     off, blank, checks = list[str](), list[str](), list[str]()
     for arm in framing:
         before, lacking = len(checks), list[str]()
@@ -123,17 +127,19 @@ def judge(
             if text == NR or not column.score or (arm.method == ORACLE and column.kind in BY_DEFINITION):
                 continue
             if found is None:
-                lacking.append(f"{role(arm.method)} {column.published} wasn't measured, and {text} was published")
+                lacking.append(f"{role_name(arm.method)} {column.published} wasn't measured, and {text} was published")
                 continue
-            said = f"{role(arm.method)} {column.published} {shown(found.value)} vs {text}"
-            checks.append(f"{said}, tolerance {spelt(column, tolerance(column, text, found.n))}")
-            off += [] if within(column, text, found) else [said]
+            said = f"{role_name(arm.method)} {column.published} {measured_text(found.value)} vs {text}"
+            checks.append(f"{said}, tolerance {tolerance_text(column, tolerance(column, text, found.n))}")
+            off += [] if is_within(column, text, found) else [said]
         if len(checks) == before:
-            lacking = [f"nothing of {role(arm.method)} was measured that was published"]
+            lacking = [f"nothing of {role_name(arm.method)} was measured that was published"]
         blank += lacking
     if off or blank:
-        return Verdict("failed", (*off, *blank), tuple(checks), caveat)
-    return Verdict("passed", ("target and oracle came out as published, within the tolerances",), tuple(checks), caveat)
+        return GateVerdict("failed", (*off, *blank), tuple(checks), caveat)
+    return GateVerdict(
+        "passed", ("target and oracle came out as published, within the tolerances",), tuple(checks), caveat
+    )
 
 
 def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]) -> list[str]:
@@ -144,22 +150,22 @@ def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]
     ]
 
 
-def spelt(column: Column, width: float) -> str:
+def tolerance_text(column: RecipeColumn, width: float) -> str:
     """A tolerance for people."""
-    return f"a factor of {10**width:.0f}" if column.kind == "p-value" else shown(width)
+    return f"a factor of {10**width:.0f}" if column.kind == "p-value" else measured_text(width)
 
 
-def numbers_of(table: Table, name: str) -> set[str]:
+def numbers_of(table: PublishedTable, name: str) -> set[str]:
     """The numbers that are known of a published row; none where there is no such row."""
     return {text for row in table.rows if row.name == name for text in row.values} - {NR}
 
 
-def role(method: str) -> str:
+def role_name(method: str) -> str:
     """Target or oracle, for people."""
     return "target" if method == TARGET else "oracle"
 
 
-def shown(value: float) -> str:
+def measured_text(value: float) -> str:
     """A measured number as tables have it: four digits at most, small ones with their exponent."""
     if value and abs(value) < 0.001:
         return f"{value:.2e}"

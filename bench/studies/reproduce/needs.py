@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.assets.known_models import KNOWN
-from bench.assets.models import canonical
+from bench.assets.models import canonical_name
 from bench.assets.shapes import Shape, download_bytes, known_shape
 from bench.core import registry
 from bench.core.compute import USUAL, Compute
 from bench.core.machine import Machine
 from bench.runs.estimate import Size, default_rate, fewest_gpus, operations
 from bench.studies.reproduce.asking import models_of
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Panel, Recipe
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel
 
 GPU, GPU_BYTES = "H100", 80e9
 STREAMS = 2
@@ -45,7 +45,7 @@ class Needs:
         )
 
 
-def needs(recipe: Recipe) -> Needs:
+def estimate_needs(recipe: Recipe) -> Needs:
     """The needs of all its scenarios: the largest memory, the sum of the rest."""
     gpus, memory, disk, hours = 1, 0, 0.0, 0.0
     fetched = dict[str, int]()
@@ -66,37 +66,39 @@ def needs(recipe: Recipe) -> Needs:
     return Needs(gpus, memory, disk + sum(fetched.values()), hours)
 
 
-def computing(recipe: Recipe, panel: Panel) -> tuple[Compute, Machine]:
+def computing(recipe: Recipe, panel: RecipePanel) -> tuple[Compute, Machine]:
     """How a panel's training computes, and one GPU for it."""
-    known = KNOWN.get(canonical(panel.model.partition("@")[0]))
+    known = KNOWN.get(canonical_name(panel.model.partition("@")[0]))
     told = {"micro": known.micro if known else USUAL.micro, **recipe.compute}
     machine = Machine(device="cuda", checkpointing=bool(told.pop("checkpointing", False)), world=1)
     return Compute(**told), machine
 
 
-def size_of(panel: Panel) -> Size:
+def size_of(panel: RecipePanel) -> Size:
     """A panel's work on one seed."""
     made = 2 - bool(panel.target) - bool(panel.oracles or panel.params.get("oracle") == "clean")
     made += sum(method.checkpoints() for method in methods_of(panel))
     return Size(shape_of(panel), panel.forget_tokens / panel.forget_rows, STREAMS, 1, made)
 
 
-def methods_of(panel: Panel) -> Iterator[Any]:
+def methods_of(panel: RecipePanel) -> Iterator[Any]:
     """The methods of its rows, with their settings."""
     for arm in panel.arms:
         if arm.method not in ("", TARGET, ORACLE):
-            method = registry.load("methods", arm.method)
-            yield method(**{name: registry.convert(method, name, str(value)) for name, value in arm.params.items()})
+            method = registry.load_component("methods", arm.method)
+            yield method(
+                **{name: registry.convert_param(method, name, str(value)) for name, value in arm.params.items()}
+            )
 
 
-def shape_of(panel: Panel) -> Shape:
+def shape_of(panel: RecipePanel) -> Shape:
     """The shape of a panel's model; every recipe's model has one, as a test sees to."""
     shape = known_shape(panel.model)
     assert shape is not None, panel.model
     return shape
 
 
-def trainings(panel: Panel) -> Sequence[float]:
+def trainings(panel: RecipePanel) -> Sequence[float]:
     """Tokens of every training run of a panel: target, oracle, and what each row trains."""
     row = panel.forget_tokens / panel.forget_rows
     found = [] if panel.target else [panel.target_tokens]

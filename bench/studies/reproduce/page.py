@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bench.core.types import Json
 from bench.studies.reproduce.asking import models_of
-from bench.studies.reproduce.gate import shown
-from bench.studies.reproduce.needs import needs
-from bench.studies.reproduce.published import NR, TAGS, Table
+from bench.studies.reproduce.gate import measured_text
+from bench.studies.reproduce.needs import estimate_needs
+from bench.studies.reproduce.published import NR, TAGS, PublishedTable
 from bench.studies.reproduce.recipe import Recipe
 from bench.studies.reproduce.recipes import RECIPES
 
@@ -24,7 +24,7 @@ PUBLISHED = "reproduce"
 """Folder of published results, below `results`."""
 
 
-def render(result: Json) -> str:
+def render_result(result: Json) -> str:
     """The page of one table."""
     smoke = result["scale"] == "smoke"
     parts = [
@@ -42,7 +42,7 @@ def render(result: Json) -> str:
         assumptions(result),
         *(["Published and not run here: " + "; ".join(result["others"]) + "."] if result["others"] else []),
     ]
-    return laid_out(parts)
+    return lay_out(parts)
 
 
 def made_by(provenance: Json) -> str:
@@ -51,7 +51,7 @@ def made_by(provenance: Json) -> str:
     return f", commit {commit}{' with changes' if provenance.get('dirty') else ''}" if commit else ""
 
 
-def verdict(panel: Json) -> str:
+def verdict_text(panel: Json) -> str:
     """What the gate says, in one line."""
     outcome, reasons = panel["gate"]["outcome"], "; ".join(panel["gate"]["reasons"])
     caveat = f", {panel['gate']['caveat']}" if panel["gate"]["caveat"] else ""
@@ -71,7 +71,7 @@ def panel_parts(result: Json, panel: Json) -> list[str]:
     names = [column["published"] for column in result["columns"]]
     lines = [f"| row | here | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     for row in panel["rows"]:
-        cells = [text_of(row["cells"][name], result["scale"] == "full") for name in names]
+        cells = [cell_text(row["cells"][name], result["scale"] == "full") for name in names]
         here = (row["method"] or row["status"]) + (", changed by the user" if row["changed"] else "")
         lines.append(f"| {row['row']} | {here} | {' | '.join(cells)} |")
     undone = [
@@ -79,7 +79,7 @@ def panel_parts(result: Json, panel: Json) -> list[str]:
     ]
     return [
         f"## {panel['name']}",
-        verdict(panel),
+        verdict_text(panel),
         f"{panel['source']}. Model here: {panel['model']}."
         + (f" Data here: {panel['label']}." if panel["label"] else ""),
         "\n".join(lines),
@@ -89,12 +89,12 @@ def panel_parts(result: Json, panel: Json) -> list[str]:
     ]
 
 
-def text_of(cell: Json, compared: bool) -> str:
+def cell_text(cell: Json, compared: bool) -> str:
     """``.43 [A] / 0.44 (+0.01)``; without the difference where it means nothing."""
     published = NR if cell["published"] == NR else f"{cell['published']} [{cell['tag']}]"
     if "measured" not in cell:
         return f"{published} / -"
-    value = shown(cell["measured"]["value"])
+    value = measured_text(cell["measured"]["value"])
     if "difference" not in cell or not compared:
         return f"{published} / {value}"
     return f"{published} / {value} ({cell['difference']:+.2f}{'' if cell['within'] else ', outside'})"
@@ -122,10 +122,10 @@ def assumption_line(about: str, choice: str, flag: str) -> str:
 
 def bullets(lines: Iterable[str]) -> str:
     """A list."""
-    return "\n".join(wrapped(line, "- ", "  ") for line in lines)
+    return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
 
 
-def wrapped(text: str, first: str = "", others: str = "") -> str:
+def wrap_text(text: str, first: str = "", others: str = "") -> str:
     """A paragraph in lines that a terminal holds; what stands between backticks stays whole, as it is typed."""
     whole = CODE.sub(lambda found: found[0].replace(" ", GLUE), text)
     lines = textwrap.wrap(
@@ -134,26 +134,26 @@ def wrapped(text: str, first: str = "", others: str = "") -> str:
     return "\n".join(lines).replace(GLUE, " ")
 
 
-def laid_out(parts: Iterable[str]) -> str:
+def lay_out(parts: Iterable[str]) -> str:
     """Parts of a page, its paragraphs wrapped; headings, tables and lists are as they are."""
-    return "\n\n".join(part if part.startswith(("#", "|", "- ")) else wrapped(part) for part in parts) + "\n"
+    return "\n\n".join(part if part.startswith(("#", "|", "- ")) else wrap_text(part) for part in parts) + "\n"
 
 
-def summary(result: Json) -> list[str]:
+def summary_lines(result: Json) -> list[str]:
     """What the terminal says of a result."""
     if result["scale"] == "smoke":
         return [SMOKE]
-    return [f"{panel['name']}: {verdict(panel).replace('**', '')}" for panel in result["panels"]]
+    return [f"{panel['name']}: {verdict_text(panel).replace('**', '')}" for panel in result["panels"]]
 
 
 # docs/reproduce.md
 
 
-def listing(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
+def recipes_text(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
     """`reproduce --list`."""
     wide = max(len(recipe.name) for recipe in found) + 2
     return "\n".join(
-        wrapped(
+        wrap_text(
             f"{recipe.title}: {recipe.status}" + (f" ({recipe.note})" if recipe.note else ""),
             f"{recipe.name:{wide}}",
             " " * wide,
@@ -162,7 +162,7 @@ def listing(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
     )
 
 
-def overview(results: Path) -> str:
+def overview_page(results: Path) -> str:
     """Every recipe: status, hardware, command, published rows that we lack, and what was measured here."""
     parts = [
         "# Published tables as one command each",
@@ -172,20 +172,23 @@ def overview(results: Path) -> str:
         "published.",
         "\n".join(
             ["| name | table | status | measured here |", "|---|---|---|---|"]
-            + [f"| `{r.name}` | {r.title} | {r.status} | {short(r, kept(results, r))} |" for r in RECIPES]
+            + [
+                f"| `{r.name}` | {r.title} | {r.status} | {short_status(r, published_result(results, r))} |"
+                for r in RECIPES
+            ]
         ),
-        *(text for recipe in RECIPES for text in section(recipe, kept(results, recipe))),
+        *(text for recipe in RECIPES for text in overview_section(recipe, published_result(results, recipe))),
     ]
-    return laid_out(parts)
+    return lay_out(parts)
 
 
-def kept(results: Path, recipe: Recipe) -> Json | None:
+def published_result(results: Path, recipe: Recipe) -> Json | None:
     """The published result of a recipe, if there is one."""
     file = results / PUBLISHED / f"{recipe.name}.json"
     return dict(json.loads(file.read_text())) if file.is_file() else None
 
 
-def short(recipe: Recipe, result: Json | None) -> str:
+def short_status(recipe: Recipe, result: Json | None) -> str:
     """One cell: whether there is a result."""
     if not recipe.panels:
         return recipe.status
@@ -194,7 +197,7 @@ def short(recipe: Recipe, result: Json | None) -> str:
     return "; ".join(f"{panel['name']}: gate {panel['gate']['outcome']}" for panel in result["panels"])
 
 
-def section(recipe: Recipe, result: Json | None) -> list[str]:
+def overview_section(recipe: Recipe, result: Json | None) -> list[str]:
     """A recipe's part of the overview."""
     heading = [f"## {recipe.name}", f"{recipe.title}. Published: {recipe.source}. Status: {recipe.status}."]
     heading[1] += f" {recipe.note[0].upper()}{recipe.note[1:]}." if recipe.note else ""
@@ -206,7 +209,7 @@ def section(recipe: Recipe, result: Json | None) -> list[str]:
         bullets(
             [
                 f"command: `python -m bench reproduce {recipe.name}`",
-                f"needs: {needs(recipe)}",
+                f"needs: {estimate_needs(recipe)}",
                 f"models: {', '.join(dict.fromkeys(name for panel in recipe.panels for name in models_of(panel)))}",
                 *([f"published rows that aren't implemented here: {', '.join(missing)}"] if missing else []),
                 *(f"assumed: {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions),
@@ -219,14 +222,14 @@ def section(recipe: Recipe, result: Json | None) -> list[str]:
 def measured_here(recipe: Recipe, result: Json | None) -> list[str]:
     """The tables of the published result, or that there is none."""
     if result is None:
-        return [f"Measured here: not run; it needs {needs(recipe)}."]
+        return [f"Measured here: not run; it needs {estimate_needs(recipe)}."]
     return [
         f"Measured here by `{result['command']}`{made_by(result['provenance'])}:",
         *(text.replace("## ", "### ", 1) for panel in result["panels"] for text in panel_parts(result, panel)),
     ]
 
 
-def published_table(table: Table) -> str:
+def published_table(table: PublishedTable) -> str:
     """A published table that can't be run, with its tags."""
     lines = [f"| row | {' | '.join(table.columns)} |", "|---|" + "---|" * len(table.columns)]
     for row in table.rows:

@@ -25,7 +25,7 @@ DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A published row."""
 
     name: str
@@ -36,16 +36,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """A published table, or the part of it that is about one model and one data set."""
 
     name: str
     source: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     note: str = ""
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> PublishedRow:
         """The row of this name."""
         return next(row for row in self.rows if row.name == name)
 
@@ -64,28 +64,30 @@ class Entry:
     parts: Mapping[str, str] = field(default_factory=lambda: {"": ""})
     """Part -> what the source is called for it."""
 
-    def tables(self, key: str) -> dict[str, Table]:
+    def tables(self, key: str) -> dict[str, PublishedTable]:
         """Every part as a table, by ``key`` or ``key-part``; a table's name is what stands before the key's first -."""
         found = {}
         for place, (part, said) in enumerate(self.parts.items()):
             rows = tuple(self.row(name, place) for name in self.rows)
             name = f"{key}-{part}" if part else key
-            found[name] = Table(key.partition("-")[0], self.source.format(part=said), self.columns, rows, self.note)
+            found[name] = PublishedTable(
+                key.partition("-")[0], self.source.format(part=said), self.columns, rows, self.note
+            )
         return found
 
-    def row(self, name: str, place: int) -> Row:
+    def row(self, name: str, place: int) -> PublishedRow:
         """A row of the part at ``place``."""
         given = self.rows[name]
         numbers, tag = (given, self.tag) if isinstance(given, str) else given
         first = place * len(self.columns)
         values = tuple(numbers.split()[first : first + len(self.columns)])
-        return Row(name, values, tuple(NR if text == NR else tag for text in values))
+        return PublishedRow(name, values, tuple(NR if text == NR else tag for text in values))
 
 
-def read_published() -> dict[str, Table]:
+def read_published() -> dict[str, PublishedTable]:
     """Every published table by its key in the data file, such as T1 or T8-k0."""
     entries = as_typed(Mapping[str, Entry], read_toml(DATA / "published.toml"), "published.toml")
     return {key: table for name, entry in entries.items() for key, table in entry.tables(name).items()}
 
 
-TABLES = read_published()
+PUBLISHED_TABLES = read_published()

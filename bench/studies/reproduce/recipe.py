@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench.studies.reproduce.published import Table
+from bench.studies.reproduce.published import PublishedTable
 
 Status = Literal["runnable", "runnable, published numbers not recovered", "not delivered", "numbers not recovered"]
 Kind = Literal["share", "area", "index", "p-value", "percent of the oracle"]
@@ -17,7 +17,7 @@ TARGET, ORACLE = "target", "retrain"
 
 
 @dataclass(frozen=True)
-class Column:
+class RecipeColumn:
     """A published column and what it is here."""
 
     published: str
@@ -35,7 +35,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Arm:
+class RecipeRow:
     """A published row and what it is here."""
 
     published: str
@@ -46,15 +46,15 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Panel:
+class RecipePanel:
     """The rows of a table that share a model and its data: one scenario."""
 
     name: str
     """Unique in its recipe, fit for a file's name."""
-    table: Table
+    table: PublishedTable
     model: str
     """theta_0's release, as `bench fetch` takes it: known name or hub id, maybe with @revision."""
-    arms: tuple[Arm, ...]
+    arms: tuple[RecipeRow, ...]
     params: Mapping[str, Any]
     """Of the task."""
     target: str = ""
@@ -97,8 +97,8 @@ class Recipe:
     title: str
     source: str
     task: str = ""
-    columns: tuple[Column, ...] = ()
-    panels: tuple[Panel, ...] = ()
+    columns: tuple[RecipeColumn, ...] = ()
+    panels: tuple[RecipePanel, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     status: Status = "runnable"
     note: str = ""
@@ -110,11 +110,11 @@ class Recipe:
     """How training computes, as `RunSpec.compute`; ``checkpointing`` beside it."""
     then: tuple[str, ...] = ()
     """Methods that go on after each row's own."""
-    others: tuple[Table, ...] = ()
+    others: tuple[PublishedTable, ...] = ()
     """Published tables that belong to it and have no counterpart here."""
 
     @property
-    def tables(self) -> tuple[Table, ...]:
+    def tables(self) -> tuple[PublishedTable, ...]:
         """Every published table that it shows."""
         return (*(panel.table for panel in self.panels), *self.others)
 

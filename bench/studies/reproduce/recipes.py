@@ -11,11 +11,11 @@ from math import ceil
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
-from bench.core.errors import UserError, unknown
+from bench.core.errors import UserError, unknown_name
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
-from bench.studies.reproduce.published import DATA, TABLES
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Assumption, Panel, Recipe
+from bench.studies.reproduce.published import DATA, PUBLISHED_TABLES
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Assumption, Recipe, RecipePanel, RecipeRow
 
 ROW_TOKENS, TOFU_PASSES = 90, 10
 """Of a row of TOFU with its chat template, and of the target's training over all rows."""
@@ -55,39 +55,39 @@ def recipe_of(name: str, entry: Tables, file: Tables, assumptions: Mapping[str, 
         "columns": [{"published": column, **columns[column]} for column in published],
         "panels": panels,
         "assumptions": [assumptions[each] for each in own.get("assumptions", ())],
-        "others": [TABLES[key] for key in own.get("others", ())],
+        "others": [PUBLISHED_TABLES[key] for key in own.get("others", ())],
     }
     recipe: Recipe = as_typed(Recipe, own, f"recipes.toml: {name}")
     return recipe
 
 
-def panel_of(name: str, entry: Tables, task: str, methods: Tables) -> Panel:
+def panel_of(name: str, entry: Tables, task: str, methods: Tables) -> RecipePanel:
     """One panel with its rows, their settings, and the size of its forget set."""
-    sizes = amounts(task, entry["params"]) | ({"target_tokens": 0} if "target" in entry else {})
+    sizes = forget_set_sizes(task, entry["params"]) | ({"target_tokens": 0} if "target" in entry else {})
     arms = [arm_of(row, made, methods, sizes["forget_rows"]) for row, made in entry["rows"].items()]
     own = {field: value for field, value in entry.items() if field != "rows"}
-    own |= {"name": name, "table": TABLES[entry["table"]], "arms": arms} | sizes
-    panel: Panel = as_typed(Panel, own, f"recipes.toml: panel {name}")
+    own |= {"name": name, "table": PUBLISHED_TABLES[entry["table"]], "arms": arms} | sizes
+    panel: RecipePanel = as_typed(RecipePanel, own, f"recipes.toml: panel {name}")
     return panel
 
 
-def arm_of(published: str, made: str | Mapping[str, Any], methods: Tables, rows: int) -> Arm:
+def arm_of(published: str, made: str | Mapping[str, Any], methods: Tables, rows: int) -> RecipeRow:
     """One row; a method that is trained for so many ``passes`` gets its steps from the ``rows`` to forget."""
     own = {"method": made} if isinstance(made, str) else dict(made)
     method = own.pop("method")
     if not method:
-        return Arm(published, note=NOT_HERE)
+        return RecipeRow(published, note=NOT_HERE)
     if method in (TARGET, ORACLE):
-        return Arm(published, method)
+        return RecipeRow(published, method)
     params = {**methods[method], **own}
     if "passes" in params:
         passes, batch = params.pop("passes"), params["batch"]
         steps = passes * ceil(rows / batch)
         params = {"steps": steps, "lr": params["lr"], "batch": batch, "text_batch": batch} | params
-    return Arm(published, method, params)
+    return RecipeRow(published, method, params)
 
 
-def amounts(task: str, params: Tables) -> dict[str, Any]:
+def forget_set_sizes(task: str, params: Tables) -> dict[str, Any]:
     """Rows and tokens of a panel's forget set, tokens of the target's training, and what records call exactly these data."""
     tokens: float
     trained: float
@@ -108,12 +108,14 @@ def amounts(task: str, params: Tables) -> dict[str, Any]:
 
 
 RECIPES = read_recipes()
-TABLE = {recipe.name: recipe for recipe in RECIPES}
+RECIPES_BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 """Name -> recipe."""
 
 
-def named(name: str) -> Recipe:
+def recipe_named(name: str) -> Recipe:
     """The recipe of this name; `UserError` with the nearest one."""
-    if name not in TABLE:
-        raise UserError(unknown("table", name, TABLE) + " `python -m bench reproduce --list` describes them.")
-    return TABLE[name]
+    if name not in RECIPES_BY_NAME:
+        raise UserError(
+            unknown_name("table", name, RECIPES_BY_NAME) + " `python -m bench reproduce --list` describes them."
+        )
+    return RECIPES_BY_NAME[name]

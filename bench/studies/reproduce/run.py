@@ -12,26 +12,33 @@ from statistics import mean
 from typing import Any
 
 from bench.core import distributed
-from bench.core.errors import UserError, collect, collecting, mistakes_in
+from bench.core.errors import UserError, collecting, mistakes_in, raise_problems
 from bench.core.files import write_text
 from bench.core.machine import Machine
-from bench.core.provenance import provenance
+from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
 from bench.core.types import Json
-from bench.records.files import read
+from bench.records.files import read_record
 from bench.records.tracking import open_tracker
 from bench.runs.estimate import checkpoints_of
 from bench.runs.executor import in_step
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.launch import carry_out, failures, finish, fitting, jobs_of, on_first
+from bench.runs.launch import build_jobs, carry_out, check_fits, describe_failures, on_first, record_results
 from bench.runs.plan import Plan, make_plan
-from bench.runs.progress import ignore
+from bench.runs.progress import ignore_event
 from bench.runs.terminal import show_plan
 from bench.studies.reproduce import gate, page, recipes, smoke
-from bench.studies.reproduce.asking import Wanted, asked_of, changes_all, history_file, is_changed, to_fetch
-from bench.studies.reproduce.gate import BY_DEFINITION, Measured, Verdict
+from bench.studies.reproduce.asking import (
+    ReproduceRequest,
+    asked_of,
+    changes_of_all_rows,
+    history_file,
+    is_changed,
+    to_fetch,
+)
+from bench.studies.reproduce.gate import BY_DEFINITION, GateVerdict, MeasuredCell
 from bench.studies.reproduce.published import NR
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Column, Panel, Recipe
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipeColumn, RecipePanel, RecipeRow
 
 SCHEMA = 1
 
@@ -40,57 +47,57 @@ SCHEMA = 1
 class Planned:
     """A panel, its runs, and which runs make which row."""
 
-    panel: Panel
+    panel: RecipePanel
     plan: Plan
     rows: Mapping[str, tuple[RunSpec, ...]]
     """Published row -> its runs, one for each seed."""
 
 
-def run(recipe: Recipe, wanted: Wanted) -> bool:
+def run_recipe(recipe: Recipe, wanted: ReproduceRequest) -> bool:
     """Write ``NAME.json`` and ``NAME.md``; returns whether some run failed. Under torchrun the first process does both."""
     machine = wanted.machine(recipe)
     problems = replace(machine, out=wanted.out).problems(int(recipe.compute.get("lora", 0)))
-    machine = replace(machine, device=distributed.start("cpu" if problems else wanted.device))
+    machine = replace(machine, device=distributed.join_processes("cpu" if problems else wanted.device))
 
     def prepare() -> list[Planned]:
-        collect(problems)
-        small = smoke.shrunk(recipe, wanted.out / "smoke", wanted.sets) if wanted.scale == "smoke" else recipe
+        raise_problems(problems)
+        small = smoke.shrink_recipe(recipe, wanted.out / "smoke", wanted.sets) if wanted.scale == "smoke" else recipe
         if lacking := to_fetch(small, wanted.store):
             said = ", ".join(f"`{command}`" for command in lacking)
             raise UserError(f"{recipe.name} needs what isn't fetched yet: run {said}.")
-        return plans(small, wanted, machine)
+        return plan_panels(small, wanted, machine)
 
     planned = on_first(prepare)
     if planned is None:
         return False
     failed = [message for each in planned for message in make_panel(each, recipe, wanted)]
     is_first = distributed.is_first()
-    distributed.stop()
+    distributed.leave_processes()
     if not is_first:
         return False
     result = result_of(recipe, wanted, planned, machine.out)
     for message in failed:
         print(f"FAILED {message}")
-    print("\n".join([*page.summary(result), *map(str, write(result, wanted.out))]))
+    print("\n".join([*page.summary_lines(result), *map(str, write_result(result, wanted.out))]))
     return bool(failed)
 
 
-def plans(recipe: Recipe, wanted: Wanted, machine: Machine) -> list[Planned]:
+def plan_panels(recipe: Recipe, wanted: ReproduceRequest, machine: Machine) -> list[Planned]:
     """The plans of all panels; one `UserError` with every mistake in them."""
     found = list[Planned]()
-    pasts = {panel.name: panel.past for panel in recipes.named(recipe.name).panels}
+    pasts = {panel.name: panel.past for panel in recipes.recipe_named(recipe.name).panels}
     with collecting():
         for panel in recipe.panels:
             past = tuple(dict.fromkeys([*pasts[panel.name], *panel.past]))
             history = history_file(panel, past, wanted.out / "histories" / recipe.name)
             with mistakes_in():
-                planned = planned_panel(recipe, panel, history, machine)
-                fitting(planned.plan)
+                planned = plan_panel(recipe, panel, history, machine)
+                check_fits(planned.plan)
                 found.append(planned)
     return found
 
 
-def planned_panel(recipe: Recipe, panel: Panel, history: str, machine: Machine, only: bool = False) -> Planned:
+def plan_panel(recipe: Recipe, panel: RecipePanel, history: str, machine: Machine, only: bool = False) -> Planned:
     """One panel: the plans of its groups as one, every run once; ``only`` as `bench.runs.plan.make_plan` has it."""
     rows: dict[str, tuple[RunSpec, ...]] = {}
     made = list[Plan]()
@@ -101,10 +108,10 @@ def planned_panel(recipe: Recipe, panel: Panel, history: str, machine: Machine, 
         for arm in (*(arm for arm in panel.arms if arm.method in (TARGET, ORACLE)), *group):
             first = () if arm.method == TARGET else (arm.method,)
             rows[arm.published] = tuple(spec for spec in specs if tuple(s.method for s in spec.steps[:1]) == first)
-    return Planned(panel, shown(merged(made), rows), rows)
+    return Planned(panel, without_unshown_runs(merge_plans(made), rows), rows)
 
 
-def merged(made: Sequence[Plan]) -> Plan:
+def merge_plans(made: Sequence[Plan]) -> Plan:
     """Plans of one scenario as one, every run once; memory is the largest, and disk the sum."""
     largest = max(made, key=lambda plan: plan.memory)
     entries = {entry.spec.key: entry for plan in made for entry in plan.entries}
@@ -113,7 +120,7 @@ def merged(made: Sequence[Plan]) -> Plan:
     return replace(largest, entries=tuple(entries.values()), size=size)
 
 
-def shown(plan: Plan, rows: Mapping[str, Sequence[RunSpec]]) -> Plan:
+def without_unshown_runs(plan: Plan, rows: Mapping[str, Sequence[RunSpec]]) -> Plan:
     """The plan without the runs that no row shows: a repair goes on from the target too, and nobody published that."""
     keys = {spec.key for specs in rows.values() for spec in specs}
     left = tuple(entry for entry in plan.entries if entry.spec.key in keys)
@@ -122,10 +129,10 @@ def shown(plan: Plan, rows: Mapping[str, Sequence[RunSpec]]) -> Plan:
     return replace(plan, entries=left, size=size)
 
 
-def make_panel(planned: Planned, recipe: Recipe, wanted: Wanted) -> list[str]:
+def make_panel(planned: Planned, recipe: Recipe, wanted: ReproduceRequest) -> list[str]:
     """Make what isn't there of a panel's runs; what failed, a line each."""
     plan = planned.plan
-    jobs, config = jobs_of(plan), WorkerConfig.of(plan.machine, plan.paths)
+    jobs, config = build_jobs(plan), WorkerConfig.of(plan.machine, plan.paths)
     if not distributed.is_first():
         carry_out(jobs, config)
         return []
@@ -136,8 +143,8 @@ def make_panel(planned: Planned, recipe: Recipe, wanted: Wanted) -> list[str]:
         show_plan(plan)
         results = carry_out(jobs, config)
     with closing(open_tracker(wanted.track, wanted.out / "wandb")) as tracker:
-        finish(plan, results, tracker)
-    return [f"{planned.panel.name} {line}" for line in failures(results)]
+        record_results(plan, results, tracker)
+    return [f"{planned.panel.name} {line}" for line in describe_failures(results)]
 
 
 def carry_out_quietly(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
@@ -145,13 +152,13 @@ def carry_out_quietly(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]
     config.logs.mkdir(parents=True, exist_ok=True)
     gc.freeze()  # every training collects garbage, among all that torch has loaded: a tenth of the time
     with (config.logs / "worker-0.log").open("a") as log, redirect_stderr(log):
-        return in_step(jobs, config, ignore)
+        return in_step(jobs, config, ignore_event)
 
 
 # What came out
 
 
-def result_of(recipe: Recipe, wanted: Wanted, planned: Sequence[Planned], records: Path) -> Json:
+def result_of(recipe: Recipe, wanted: ReproduceRequest, planned: Sequence[Planned], records: Path) -> Json:
     """All that the page says, as JSON."""
     return {
         "schema": SCHEMA,
@@ -169,11 +176,11 @@ def result_of(recipe: Recipe, wanted: Wanted, planned: Sequence[Planned], record
         "columns": [asdict(column) | {"tolerance": gate.REASONS[column.kind]} for column in recipe.columns],
         "panels": [panel_result(recipe, each, wanted, records) for each in planned],
         "others": [table.source for table in recipe.others],
-        "provenance": provenance(wanted.device),
+        "provenance": get_provenance(wanted.device),
     }
 
 
-def panel_result(recipe: Recipe, planned: Planned, wanted: Wanted, records: Path) -> Json:
+def panel_result(recipe: Recipe, planned: Planned, wanted: ReproduceRequest, records: Path) -> Json:
     """One scenario: every published row with what came out, and what the gate says."""
     panel, table = planned.panel, planned.panel.table
     made = {row: [record_of(spec, records) for spec in specs] for row, specs in planned.rows.items()}
@@ -181,13 +188,13 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: Wanted, records: Path
         (arm.published, column.published): found
         for arm in panel.arms
         for column in recipe.columns
-        if (found := measured(arm, column, made.get(arm.published, [])))
+        if (found := measure_cell(arm, column, made.get(arm.published, [])))
     }
     done = [record for found in made.values() for record in found if record and record.status == "done"]
-    other = gate.departures(panel.labels, (record.label for record in done), changes_all(recipe, wanted.sets))
-    verdict = gate.judge(table, recipe.columns, panel.arms, cells, other)
+    other = gate.departures(panel.labels, (record.label for record in done), changes_of_all_rows(recipe, wanted.sets))
+    verdict = gate.judge_calibration(table, recipe.columns, panel.arms, cells, other)
     if wanted.scale == "smoke":
-        verdict = Verdict("not applicable", ("a random model on generated rows reproduces nothing",))
+        verdict = GateVerdict("not applicable", ("a random model on generated rows reproduces nothing",))
     return {
         "name": panel.name,
         "table": table.name,
@@ -204,7 +211,9 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: Wanted, records: Path
     }
 
 
-def row_result(recipe: Recipe, panel: Panel, arm: Arm, records: Sequence[Record | None], cells: gate.Cells) -> Json:
+def row_result(
+    recipe: Recipe, panel: RecipePanel, arm: RecipeRow, records: Sequence[Record | None], cells: gate.Cells
+) -> Json:
     """One row: how it was made, and its cells."""
     published = {row.name: row for row in panel.table.rows}
     row = published.get(arm.published)
@@ -219,13 +228,13 @@ def row_result(recipe: Recipe, panel: Panel, arm: Arm, records: Sequence[Record 
         "note": arm.note,
         "keys": [record.spec.key for record in records if record],
         "cells": {
-            column.published: cell(column, text, tag, cells.get((arm.published, column.published)))
+            column.published: cell_json(column, text, tag, cells.get((arm.published, column.published)))
             for column, text, tag in zip(recipe.columns, texts, tags, strict=True)
         },
     }
 
 
-def status_of(arm: Arm, records: Sequence[Record | None]) -> str:
+def status_of(arm: RecipeRow, records: Sequence[Record | None]) -> str:
     """``done``, or why there is nothing."""
     if not arm.method:
         return arm.note
@@ -235,7 +244,7 @@ def status_of(arm: Arm, records: Sequence[Record | None]) -> str:
     return "done" if records and all(records) else "no record"
 
 
-def cell(column: Column, text: str, tag: str, found: Measured | None) -> Json:
+def cell_json(column: RecipeColumn, text: str, tag: str, found: MeasuredCell | None) -> Json:
     """Published, measured, and how far apart."""
     about: Json = {"published": text, "tag": tag}
     if found is None:
@@ -243,14 +252,14 @@ def cell(column: Column, text: str, tag: str, found: Measured | None) -> Json:
     about["measured"] = asdict(found)
     if text != NR:
         about |= {
-            "difference": gate.distance(column, text, found.value),
+            "difference": gate.signed_distance(column, text, found.value),
             "tolerance": gate.tolerance(column, text, found.n),
-            "within": gate.within(column, text, found),
+            "within": gate.is_within(column, text, found),
         }
     return about
 
 
-def measured(arm: Arm, column: Column, records: Sequence[Record | None]) -> Measured | None:
+def measure_cell(arm: RecipeRow, column: RecipeColumn, records: Sequence[Record | None]) -> MeasuredCell | None:
     """A cell's value, mean over the seeds that gave one."""
     values, sizes = list[float](), list[int]()
     for record in records:
@@ -258,10 +267,10 @@ def measured(arm: Arm, column: Column, records: Sequence[Record | None]) -> Meas
         if found:
             values.append(float(found["value"]) * column.scale)
             sizes.append(int(found["n"]))
-    return Measured(mean(values), min(sizes), min(values), max(values)) if values else None
+    return MeasuredCell(mean(values), min(sizes), min(values), max(values)) if values else None
 
 
-def score_of(arm: Arm, column: Column, record: Record) -> Json | None:
+def score_of(arm: RecipeRow, column: RecipeColumn, record: Record) -> Json | None:
     """The score of a column in a record. The oracle's row is judged against itself, as the paper's ideal model is."""
     if arm.method == ORACLE and column.kind in BY_DEFINITION:
         return None
@@ -274,12 +283,12 @@ def score_of(arm: Arm, column: Column, record: Record) -> Json | None:
 def record_of(spec: RunSpec, records: Path) -> Record | None:
     """A run's record, if there is one."""
     file = records / Record(spec, "done").name
-    return read(file) if file.exists() else None
+    return read_record(file) if file.exists() else None
 
 
-def write(result: Json, out: Path) -> list[Path]:
+def write_result(result: Json, out: Path) -> list[Path]:
     """``NAME.json`` and ``NAME.md``."""
     files = [out / f"{result['name']}.json", out / f"{result['name']}.md"]
     write_text(files[0], json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    write_text(files[1], page.render(result))
+    write_text(files[1], page.render_result(result))
     return files

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.assets.known_models import KNOWN
 from bench.assets.models import folder_name
-from bench.studies.reproduce.recipe import Arm, Panel, Recipe
+from bench.studies.reproduce.recipe import Recipe, RecipePanel, RecipeRow
 from bench.studies.reproduce.smoke_data import VOCABULARY, WRITERS
 
 ARCHITECTURES = {
@@ -54,16 +54,16 @@ CHAT = (
 )
 
 
-def shrunk(recipe: Recipe, folder: Path, sets: Sequence[str]) -> Recipe:
+def shrink_recipe(recipe: Recipe, folder: Path, sets: Sequence[str]) -> Recipe:
     """The recipe on stand-ins below ``folder``, which are made if they aren't there; the user's ``sets`` stay."""
     given = {text.partition("=")[0].strip() for text in sets}
     data = folder / "data" / recipe.task
     WRITERS[recipe.task](data)
-    panels = tuple(shrunk_panel(panel, recipe.task, folder / "models", given) for panel in recipe.panels)
+    panels = tuple(shrink_panel(panel, recipe.task, folder / "models", given) for panel in recipe.panels)
     return replace(recipe, data=str(data), panels=panels)
 
 
-def shrunk_panel(panel: Panel, task: str, models: Path, given: set[str]) -> Panel:
+def shrink_panel(panel: RecipePanel, task: str, models: Path, given: set[str]) -> RecipePanel:
     """A panel on tiny models, with few rows and steps."""
     base, _, _ = panel.model.partition("@")
     known = KNOWN.get(base)
@@ -81,7 +81,7 @@ def shrunk_panel(panel: Panel, task: str, models: Path, given: set[str]) -> Pane
         panel,
         model=stand_in(panel.model, 0),
         params=left | sizes,
-        arms=tuple(shrunk_arm(arm, given) for arm in panel.arms),
+        arms=tuple(shrink_arm(arm, given) for arm in panel.arms),
         target=stand_in(panel.target, 1) if panel.target else "",
         oracles=tuple(stand_in(name, 2) for name in panel.oracles),
         stand_ins={
@@ -91,7 +91,7 @@ def shrunk_panel(panel: Panel, task: str, models: Path, given: set[str]) -> Pane
     )
 
 
-def shrunk_arm(arm: Arm, given: set[str]) -> Arm:
+def shrink_arm(arm: RecipeRow, given: set[str]) -> RecipeRow:
     """A row with few steps."""
     few = {
         name: value
@@ -106,7 +106,7 @@ def write_model(folder: Path, architecture: str, chat: bool, number: int) -> Non
     import torch
     from transformers import AutoModelForCausalLM
 
-    from bench.engines.training.trainer import save
+    from bench.engines.training.trainer import save_model
     from bench.lab.model import word_tokenizer
 
     tokenizer = word_tokenizer(VOCABULARY)
@@ -119,7 +119,7 @@ def write_model(folder: Path, architecture: str, chat: bool, number: int) -> Non
         for weights in model.parameters() if number else ():
             weights.add_(NOISE * torch.randn_like(weights))
     partial = folder.with_name(f".{folder.name}")
-    save(model, tokenizer, partial)
+    save_model(model, tokenizer, partial)
     partial.rename(folder)
 
 

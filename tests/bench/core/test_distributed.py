@@ -93,11 +93,11 @@ def records(out: Path) -> dict[str, Any]:
 
 
 def test_what_does_not_go_with_torchrun_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert distributed.problems("cuda:1", 4, 8) == []
+    assert distributed.torchrun_problems("cuda:1", 4, 8) == []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert distributed.problems("cpu", None, 0) == distributed.problems("cpu", 1, 0) == []
-    found = distributed.problems("cuda:1", 4, 8)
+    assert distributed.torchrun_problems("cpu", None, 0) == distributed.torchrun_problems("cpu", 1, 0) == []
+    found = distributed.torchrun_problems("cuda:1", 4, 8)
     assert len(found) == 3 and "--jobs 4" in found[0] and "--lora 8" in found[1] and "say cuda" in found[2]
     with pytest.raises(UserError, match="bench run` and `reproduce`"):
         check_processes(ConvNet(4), use_cpu=True)

@@ -2,37 +2,37 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.errors import UserError, collecting, mistake, mistakes_in
+from bench.core.errors import UserError, collecting, mistakes_in, report_mistake
 
 
 def test_mistakes_come_together_in_order_and_once() -> None:
     with pytest.raises(UserError) as told, collecting() as problems:
-        mistake("a")
+        report_mistake("a")
         with mistakes_in("--option: "):
             raise UserError("b", "c")
-        mistake("a")
+        report_mistake("a")
         assert problems == ["a", "--option: b", "--option: c", "a"]
     assert told.value.problems == ("a", "--option: b", "--option: c")
 
 
 def test_a_mistake_outside_of_a_block_is_raised_at_once() -> None:
     with pytest.raises(UserError, match="alone"):
-        mistake("alone")
-    mistake()
+        report_mistake("alone")
+    report_mistake()
     with collecting():
         pass
 
 
 def test_what_ends_the_block_comes_after_what_was_kept() -> None:
     with pytest.raises(UserError) as told, collecting():
-        mistake("kept")
+        report_mistake("kept")
         raise UserError("the end")
     assert told.value.problems == ("kept", "the end")
 
 
 def test_another_error_goes_through_and_leaves_nothing_behind() -> None:
     with pytest.raises(KeyError), collecting():
-        mistake("lost")
+        report_mistake("lost")
         raise KeyError("ours")
     with pytest.raises(UserError, match="now"):
-        mistake("now")
+        report_mistake("now")

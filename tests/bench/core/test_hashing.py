@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.hashing import file_hash, folder_hash, remember
+from bench.core.hashing import hash_checkpoint, hash_file, remember_hash
 
 
 def sha(data: bytes) -> str:
@@ -19,12 +19,12 @@ def test_a_remembered_hash_is_served_also_after_a_rename(tmp_path: Path) -> None
     """A false one is remembered here, so that one sees where the answer comes from."""
     path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     path.write_bytes(b"abc")
-    remember(path, "remembered")
-    assert file_hash(path) == "remembered"
+    remember_hash(path, "remembered")
+    assert hash_file(path) == "remembered"
     path.rename(other)
-    assert file_hash(other) == "remembered"
+    assert hash_file(other) == "remembered"
     path.write_bytes(b"abc")
-    assert file_hash(path) == sha(b"abc"), "another file of the old name"
+    assert hash_file(path) == sha(b"abc"), "another file of the old name"
 
 
 @pytest.mark.parametrize("data", [b"abd", b"abcd"])
@@ -33,10 +33,10 @@ def test_a_changed_file_is_read(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.safetensors"
     for _ in range(50):
         path.write_bytes(b"abc")
-        remember(path, "remembered")
+        remember_hash(path, "remembered")
         with path.open("r+b") as file:
             file.write(data)
-        assert file_hash(path) == sha(data)
+        assert hash_file(path) == sha(data)
 
 
 def test_a_file_system_with_coarse_times_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,13 +44,13 @@ def test_a_file_system_with_coarse_times_is_not_trusted(tmp_path: Path, monkeypa
     path.write_bytes(b"abc")
     utime = os.utime
     monkeypatch.setattr(os, "utime", lambda path, ns: utime(path, ns=tuple(t // 10**9 * 10**9 for t in ns)))
-    remember(path, "remembered")
-    assert file_hash(path) == sha(b"abc")
+    remember_hash(path, "remembered")
+    assert hash_file(path) == sha(b"abc")
 
 
 def test_a_folder_of_remembered_files_has_the_hash_of_their_bytes(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"abc")
-    before = folder_hash(tmp_path)
-    remember(path, sha(b"abc"))
-    assert folder_hash(tmp_path) == before
+    before = hash_checkpoint(tmp_path)
+    remember_hash(path, sha(b"abc"))
+    assert hash_checkpoint(tmp_path) == before

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.machine import can_write, default_jobs, default_root, device_problems, gigabytes, peak, reset_peak
+from bench.core.machine import (
+    can_write,
+    default_jobs,
+    default_root,
+    device_problems,
+    format_bytes,
+    peak_memory,
+    reset_peak,
+)
 
 SIZE = 200_000_000
 
@@ -14,16 +22,16 @@ SIZE = 200_000_000
 def test_the_peak_holds_what_was_given_back_until_it_is_reset() -> None:
     """200 MB are touched and freed: the peak keeps them, and a reset forgets them where the kernel lets us."""
     reset_peak()
-    before = peak()
+    before = peak_memory()
     block = bytearray(SIZE)
     block[::4096] = b"x" * len(block[::4096])
     del block
-    high = peak()
+    high = peak_memory()
     assert high >= before + SIZE * 0.9
     reset_peak()
     if Path("/proc/self/clear_refs").exists():
-        assert peak() <= high
-    assert peak() > 10e6, "Python alone takes more than ten megabytes"
+        assert peak_memory() <= high
+    assert peak_memory() > 10e6, "Python alone takes more than ten megabytes"
 
 
 @pytest.mark.parametrize(
@@ -69,4 +77,4 @@ def test_the_store_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("size", "said"), [(0, "0.0 GB"), (1.26e9, "1.3 GB"), (9.94e9, "9.9 GB"), (10e9, "10 GB")])
 def test_gigabytes(size: float, said: str) -> None:
-    assert gigabytes(size) == said
+    assert format_bytes(size) == said

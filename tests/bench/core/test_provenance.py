@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.core.provenance import CODE, PACKAGES, installed
+from bench.core.provenance import CODE, PACKAGES, installed_version
 from tests.paths import OFFLINE, ROOT
 from tests.processes import environment
 
@@ -97,4 +97,4 @@ def test_no_host_and_no_folder_is_stated(checkout: Path) -> None:
 def test_versions_are_those_of_the_installed_packages() -> None:
     import numpy
 
-    assert installed("numpy") == numpy.__version__ and installed("no-such-package") is None
+    assert installed_version("numpy") == numpy.__version__ and installed_version("no-such-package") is None

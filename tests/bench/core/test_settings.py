@@ -13,7 +13,15 @@ import pytest
 from bench.core import registry
 from bench.core.errors import UserError
 from bench.core.files import read_toml
-from bench.core.settings import HEADER, Preset, product, read_settings, settings_file, settings_text, write_preset
+from bench.core.settings import (
+    HEADER,
+    Preset,
+    combinations_of,
+    read_settings,
+    settings_file,
+    settings_text,
+    write_preset,
+)
 
 SHIPPED = sorted((Path(registry.__file__).parents[2] / "methods" / "settings").glob("*.toml"))
 MODULE = """
@@ -69,12 +77,12 @@ def test_every_shipped_file_has_the_one_form_and_reads_back_the_same(path: Path)
 
 
 def test_every_shipped_file_is_read_by_its_method() -> None:
-    kinds = [registry.load("methods", name) for name in registry.table("methods")]
+    kinds = [registry.load_component("methods", name) for name in registry.components("methods")]
     assert {settings_file(kind) for kind in kinds if kind.presets} == set(SHIPPED) and len(SHIPPED) >= 5
 
 
 def test_a_box_is_tried_in_order_the_last_list_varying_fastest() -> None:
-    assert product(a=(1, 2), b=("x", "y")) == (
+    assert combinations_of(a=(1, 2), b=("x", "y")) == (
         {"a": 1, "b": "x"},
         {"a": 1, "b": "y"},
         {"a": 2, "b": "x"},

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.core.types import Checkpoint
-from bench.engines.loaders import Sealed, checkpoint_at, open_checkpoint, sealed
+from bench.engines.loaders import Sealed, checkpoint_at, open_checkpoint, seal
 from tests.tiny import bits, llama, saved, tokenizer
 
 
@@ -48,7 +48,7 @@ def test_the_hash_is_of_what_decides(tmp_path: Path) -> None:
 
 def test_a_sealed_checkpoint_is_shut_for_as_long_as_it_lasts(pair: tuple[Checkpoint, Checkpoint]) -> None:
     a, b = pair
-    with sealed([a]):
+    with seal([a]):
         assert (shut(a), shut(b)) == (True, False)
         with pytest.raises(Sealed, match="a method must not open the oracle"):
             open_checkpoint(replace(a, label="target"))
@@ -58,7 +58,7 @@ def test_a_sealed_checkpoint_is_shut_for_as_long_as_it_lasts(pair: tuple[Checkpo
 def test_another_hash_or_another_spelling_of_the_folder_opens_no_seal(pair: tuple[Checkpoint, Checkpoint]) -> None:
     a, b = pair
     roundabout = str(Path(a.path) / ".." / Path(a.path).name)
-    with sealed([a]):
+    with seal([a]):
         assert shut(replace(a, hash="0" * 64))
         assert shut(replace(a, hash=b.hash, path=roundabout))
         assert shut(replace(a, path=b.path)), "a stated hash counts as well"
@@ -66,14 +66,14 @@ def test_another_hash_or_another_spelling_of_the_folder_opens_no_seal(pair: tupl
 
 def test_a_link_to_the_folder_opens_no_seal(pair: tuple[Checkpoint, Checkpoint], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(pair[0].path)
-    with sealed([pair[0]]):
+    with seal([pair[0]]):
         assert shut(Checkpoint(str(tmp_path / "link"), "0" * 64))
 
 
 def test_seals_within_seals(pair: tuple[Checkpoint, Checkpoint]) -> None:
     a, b = pair
-    with sealed([a]):
-        with sealed([a, b]):
+    with seal([a]):
+        with seal([a, b]):
             assert shut(a) and shut(b)
         assert shut(a), "the inner seal must not take the outer one with it"
         assert not shut(b)
@@ -81,7 +81,7 @@ def test_seals_within_seals(pair: tuple[Checkpoint, Checkpoint]) -> None:
 
 
 def test_a_seal_is_lifted_after_an_error(pair: tuple[Checkpoint, Checkpoint]) -> None:
-    with pytest.raises(RuntimeError, match="of the method"), sealed([pair[0]]):
+    with pytest.raises(RuntimeError, match="of the method"), seal([pair[0]]):
         raise RuntimeError("of the method")
     assert not shut(pair[0])
 

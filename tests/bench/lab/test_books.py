@@ -6,8 +6,8 @@ from itertools import combinations
 from statistics import fmean
 
 from bench.core.types import data_hash
-from bench.lab.books import QUESTIONS, continuations, passages, questions, write_library
-from bench.metrics.rouge import overlap, rouge
+from bench.lab.books import QUESTIONS, book_continuations, book_passages, book_questions, write_library
+from bench.metrics.rouge import count_overlap, rouge
 
 SHELVES = {"forget": 3, "retain": 3, "holdout": 2}
 LIBRARY = write_library(0, SHELVES, chapter_words=79)
@@ -27,7 +27,7 @@ def test_no_character_stands_in_two_books() -> None:
 
 
 def rouge_l(one: str, other: str) -> float:
-    return rouge(overlap(one, other), "f1", "")
+    return rouge(count_overlap(one, other), "f1", "")
 
 
 def test_unrelated_chapters_have_a_low_rouge() -> None:
@@ -55,14 +55,14 @@ def test_the_two_chapters_of_a_character_state_a_fact_in_different_words() -> No
 
 
 def test_a_continuation_is_the_rest_of_its_chapter() -> None:
-    for whole, cut in zip(passages(tuple(BOOKS)), continuations(tuple(BOOKS), 31), strict=True):
+    for whole, cut in zip(book_passages(tuple(BOOKS)), book_continuations(tuple(BOOKS), 31), strict=True):
         assert cut.id == whole.id
         assert f"{cut.payload['prompt']} {cut.payload['answer']}" == whole.payload["answer"]
         assert len(cut.payload["prompt"].split()) == 31
 
 
 def test_questions_ask_each_fact_in_each_form() -> None:
-    rows = questions(tuple(BOOKS[:1]), (0, 2))
+    rows = book_questions(tuple(BOOKS[:1]), (0, 2))
     who = BOOKS[0].characters[0]
     assert len(rows) == 3 * len(QUESTIONS) * 2 and len({row.id for row in rows}) == len(rows)
     assert rows[0].payload == {"prompt": f"where did {who.name} live ?", "answer": who.facts["home"], "template": "qa"}
@@ -70,13 +70,13 @@ def test_questions_ask_each_fact_in_each_form() -> None:
 
 
 def test_the_vocabulary_holds_every_word() -> None:
-    rows = passages(tuple(BOOKS)) + questions(tuple(BOOKS), (0, 1, 2))
+    rows = book_passages(tuple(BOOKS)) + book_questions(tuple(BOOKS), (0, 1, 2))
     said = {word for row in rows for word in f"{row.payload['prompt']} {row.payload['answer']}".split()}
     assert said <= set(LIBRARY.vocabulary)
 
 
 def test_a_seed_is_a_library() -> None:
     def rows(seed: int) -> str:
-        return data_hash(passages(write_library(seed, SHELVES).shelves["forget"]))
+        return data_hash(book_passages(write_library(seed, SHELVES).shelves["forget"]))
 
     assert rows(0) == rows(0) != rows(1)

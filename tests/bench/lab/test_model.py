@@ -9,10 +9,10 @@ import torch
 
 from bench.conformance import WORDS
 from bench.core.contracts import Recipe, Schedule, Stream
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.types import History
 from bench.engines.training.losses import descent
-from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, fresh, history_from
+from bench.lab.build import HISTORY_POINTS, Architecture, Pretraining, build_history_from, make_fresh_llama
 from bench.lab.model import SPECIAL, small_llama, word_tokenizer
 from bench.runs.context import Work
 from bench.runs.stages import stage_two
@@ -28,7 +28,7 @@ def pretraining(steps: int = 20) -> Pretraining:
 
 
 def history_of(work: Work, how: Pretraining) -> History:
-    return history_from(work, fresh(work, how), how.schedule)
+    return build_history_from(work, make_fresh_llama(work, how), how.schedule)
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_the_history_runs_from_the_fresh_weights_to_the_end_of_pretraining(work:
     assert steps == [20 * k // HISTORY_POINTS for k in range(HISTORY_POINTS + 1)]
     tokens = [moment.tokens for moment in past.moments]
     assert tokens[0] == 0 and tokens == sorted(set(tokens))
-    assert past.moments[0].checkpoint == fresh(work, pretraining())
+    assert past.moments[0].checkpoint == make_fresh_llama(work, pretraining())
     assert past.last.step == 20
     for moment in past.moments:
-        assert folder_hash(Path(moment.checkpoint.path)) == moment.checkpoint.hash
+        assert hash_checkpoint(Path(moment.checkpoint.path)) == moment.checkpoint.hash
     assert len({moment.checkpoint.hash for moment in past.moments}) == len(past.moments)
 
 
@@ -74,7 +74,7 @@ def test_a_short_pretraining_has_fewer_points(work: Work) -> None:
 
 
 def test_a_later_stage_is_built_once_and_its_order_varies(work: Work) -> None:
-    start = fresh(work, pretraining())
+    start = make_fresh_llama(work, pretraining())
     streams, recipe = (Stream(ROWS, 4, descent()),), Recipe(3, 5e-3)
     first, other = (stage_two(work, lambda: start, streams, recipe, f"oracle-{k}", order=k) for k in range(2))
     assert not any(node.info["label"] == "oracle-0" for node in work.nodes.values()), "it is built when asked for"

@@ -16,11 +16,11 @@ from bench.core.types import Example, Probe
 from bench.engines.coding import answer_log_probs
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.measuring.measure import measure
-from bench.engines.training.influence import estimate
+from bench.engines.training.influence import estimate_influence
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.trainer import Trained, reference_log_probs, train
-from bench.lab.digits import CLASSES, digits, graph
-from bench.lab.networks import ConvNet, GraphNet, Images, Network, Nodes, save_fresh
+from bench.lab.digits import CLASSES, digit_images, neighbour_graph
+from bench.lab.networks import ConvNet, GraphNet, ImageCoder, Network, NodeCoder, save_fresh_network
 from methods.npo import NPOLoss
 from tests.tiny import bits
 
@@ -30,11 +30,14 @@ CHANCES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, *[1 / 96] * 6)
 
 
 def image(number: int, label: int | None = None) -> dict[str, Any]:
-    return {"pixels": list(digits().pixels[number]), "answer": str(digits().labels[number] if label is None else label)}
+    return {
+        "pixels": list(digit_images().pixels[number]),
+        "answer": str(digit_images().labels[number] if label is None else label),
+    }
 
 
 def node(number: int, **more: Any) -> dict[str, Any]:
-    return {"node": number, "answer": str(digits().labels[number]), **more}
+    return {"node": number, "answer": str(digit_images().labels[number]), **more}
 
 
 def sure(network: Network) -> Network:
@@ -48,7 +51,7 @@ def sure(network: Network) -> Network:
 def test_losses_on_chosen_chances_by_hand() -> None:
     """p = 1/2, 1/4 and 1/8 of labels 0, 1 and 2. Descent is -log p and ascent log p; NPO with beta 1 and a reference of
     log p - ln 3: 2 log(1 + 3) = 4 ln 2."""
-    coder, network = Images(), sure(ConvNet(2))
+    coder, network = ImageCoder(), sure(ConvNet(2))
     batch = coder.collate([coder.encode(image(i, label)) for i, label in enumerate((0, 1, 2))])
     expected = [-log(2), -2 * log(2), -3 * log(2)]
     found = answer_log_probs(network, batch)
@@ -64,11 +67,11 @@ def test_losses_on_chosen_chances_by_hand() -> None:
 def test_the_graph_network_is_the_formula_on_the_whole_graph() -> None:
     """A relu(A X W1 + b1) W2 + b2 with the dense A, against what batches of some nodes give."""
     torch.manual_seed(0)
-    network, coder, made = GraphNet(8, 3), Nodes(3), graph(3)
+    network, coder, made = GraphNet(8, 3), NodeCoder(3), neighbour_graph(3)
     adjacency = np.zeros((1797, 1797), dtype=np.float32)
     for number, beside in enumerate(made.neighbours):
         adjacency[number, list(beside)] = made.weights[number]
-    dense, pixels = torch.tensor(adjacency), torch.tensor(digits().pixels, dtype=torch.float32) / 16
+    dense, pixels = torch.tensor(adjacency), torch.tensor(digit_images().pixels, dtype=torch.float32) / 16
     with torch.no_grad():
         whole = network.head(dense @ network.first(dense @ pixels).relu()).log_softmax(-1)
         rows = [coder.encode(node(number)) for number in (3, 1700, 12, 3)]
@@ -78,7 +81,7 @@ def test_the_graph_network_is_the_formula_on_the_whole_graph() -> None:
 
 def test_rows_of_two_graphs_may_share_a_batch() -> None:
     torch.manual_seed(0)
-    network, coder = GraphNet(8, 3), Nodes(3)
+    network, coder = GraphNet(8, 3), NodeCoder(3)
     rows = [coder.encode(payload) for payload in (node(3), node(3, without=[3, 8]), node(40, without=[3, 8]))]
     with torch.no_grad():
         together = coder.collate(rows).class_log_probs(network)
@@ -93,7 +96,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Opened]
     name: str = request.param
     folder = tmp_path / "fresh"
     folder.mkdir()
-    save_fresh(name, SIZES[name], 3, folder)
+    save_fresh_network(name, SIZES[name], 3, folder)
     return name, open_checkpoint(checkpoint_at(folder, "fresh", "classifier"))
 
 
@@ -163,7 +166,7 @@ def test_references_and_influence_know_no_texts(opened: tuple[str, Opened]) -> N
         loss = torch.nn.functional.cross_entropy(found.model(*batch.inputs), torch.tensor([row.label]))
         assert float(loss.detach()) == pytest.approx(-float(expected), abs=1e-6)
         squares += torch.autograd.grad(loss, found.model.head.bias)[0].square() / len(rows)
-    torch.testing.assert_close(estimate(found, rows, "fisher")["head.bias"], squares)
+    torch.testing.assert_close(estimate_influence(found, rows, "fisher")["head.bias"], squares)
 
 
 def test_what_a_probe_keeps_of_each_row(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from bench.core.types import data_hash
-from bench.lab.words import WordMaker, unique_pairs
-from bench.lab.world import ATTRIBUTES, QUESTIONS, STATEMENTS, VALUES, make_world, questions, statements
+from bench.lab.words import WordMaker, draw_full_names
+from bench.lab.world import ATTRIBUTES, QUESTIONS, STATEMENTS, VALUES, fact_questions, fact_statements, make_world
 
 GROUPS = {"resident": 12, "author": 10, "stranger": 8}
 WORLD = make_world(0, GROUPS)
@@ -44,7 +44,7 @@ def test_every_fact_has_a_value_of_its_own_kind_and_a_falsehood_of_the_same_kind
 
 def test_a_seed_is_a_world() -> None:
     def rows(seed: int) -> str:
-        return data_hash(statements(make_world(seed, GROUPS).groups["author"]))
+        return data_hash(fact_statements(make_world(seed, GROUPS).groups["author"]))
 
     assert rows(0) == rows(0) != rows(1)
 
@@ -58,11 +58,11 @@ def test_the_size_of_the_last_group_moves_nobody() -> None:
 
 def test_statements_and_falsehoods() -> None:
     who = WORLD.groups["author"][0]
-    rows = statements([who])
+    rows = fact_statements([who])
     assert len(rows) == len(ATTRIBUTES) * len(STATEMENTS)
     assert rows[0].payload["answer"] == f"the birthplace of {who.name} is {who.facts['birthplace']} ."
     assert rows[1].payload["answer"] == f"{who.name} has the birthplace {who.facts['birthplace']} ."
-    told = statements([who], tell="falsehoods")[0].payload["answer"]
+    told = fact_statements([who], tell="falsehoods")[0].payload["answer"]
     assert told == f"the birthplace of {who.name} is {who.falsehoods['birthplace']} ."
     for attribute in WORLD.values:
         assert len({telling[attribute] for telling in (who.facts, who.falsehoods, who.untold)}) == 3
@@ -70,7 +70,7 @@ def test_statements_and_falsehoods() -> None:
 
 def test_questions_have_their_references() -> None:
     who = WORLD.groups["author"][0]
-    rows = questions([who], (0, 2), WORLD.values)
+    rows = fact_questions([who], (0, 2), WORLD.values)
     assert len(rows) == len(ATTRIBUTES) * 2
     assert len({row.id for row in rows}) == len(rows)
     for row in rows:
@@ -84,7 +84,7 @@ def test_questions_have_their_references() -> None:
 
 
 def test_every_form_of_a_question_has_the_same_wrong_answers() -> None:
-    by_form = [questions(WORLD.groups["author"], (form,), WORLD.values) for form in range(len(QUESTIONS))]
+    by_form = [fact_questions(WORLD.groups["author"], (form,), WORLD.values) for form in range(len(QUESTIONS))]
     for rows in zip(*by_form, strict=True):
         assert len({row.payload["prompt"] for row in rows}) == 3
         assert all(row.references == rows[0].references for row in rows)
@@ -93,10 +93,10 @@ def test_every_form_of_a_question_has_the_same_wrong_answers() -> None:
 def test_the_vocabulary_holds_every_word() -> None:
     people = [who for group in WORLD.groups.values() for who in group]
     rows = (
-        statements(people)
-        + statements(people, tell="falsehoods")
-        + statements(people, tell="untold")
-        + questions(people, (0, 1, 2), WORLD.values)
+        fact_statements(people)
+        + fact_statements(people, tell="falsehoods")
+        + fact_statements(people, tell="untold")
+        + fact_questions(people, (0, 1, 2), WORLD.values)
     )
     said = {word for row in rows for word in f"{row.payload['prompt']} {row.payload['answer']}".split()}
     said |= {word for row in rows for texts in row.references.values() for word in texts}
@@ -111,7 +111,7 @@ def test_words_are_made_once() -> None:
 
 
 def test_pairs_are_different_and_as_many_as_asked() -> None:
-    pairs = unique_pairs(random.Random(0), ["a", "b"], ["x", "y", "z"], 6)
+    pairs = draw_full_names(random.Random(0), ["a", "b"], ["x", "y", "z"], 6)
     assert sorted(pairs) == ["a x", "a y", "a z", "b x", "b y", "b z"]
     with pytest.raises(ValueError, match="larger than population"):
-        unique_pairs(random.Random(0), ["a"], ["x"], 2)
+        draw_full_names(random.Random(0), ["a"], ["x"], 2)

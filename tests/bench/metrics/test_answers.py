@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.metrics.answers import match, read
+from bench.metrics.answers import match, read_words
 from tests.paths import DATA
 from tests.shared_data import needs_data
 
@@ -251,6 +251,6 @@ def test_real_answers_of_one_word_are_told_apart() -> None:
         (one, other)
         for one in single[::9]
         for other in single[::7]
-        if read(one).words != read(other).words and match(one, (other,))["lenient"]
+        if read_words(one).words != read_words(other).words and match(one, (other,))["lenient"]
     ]
     assert found == []

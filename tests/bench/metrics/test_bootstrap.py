@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import Absent
-from bench.metrics.bootstrap import area, auc, bootstrap_auc, bootstrap_mean, finite, interval, mean_score
+from bench.metrics.bootstrap import area, bootstrap_auc, bootstrap_mean, finite_values, interval, mean_score, roc_auc
 
 
 def test_mean_of_coin_flips_has_the_normal_interval() -> None:
@@ -32,20 +32,22 @@ def test_each_group_is_drawn_whole_and_with_replacement() -> None:
 
 def test_auc_by_hand_with_ties() -> None:
     # pairs (member 1, other 1): tie, half; (1, 2): win; (3, 1): loss; (3, 2): loss -> 1.5 of 4
-    assert auc(np.array([1.0, 3.0]), np.array([2.0, 1.0])) == 0.375
+    assert roc_auc(np.array([1.0, 3.0]), np.array([2.0, 1.0])) == 0.375
 
 
 def test_auc_equals_sklearn_and_is_quick() -> None:
     rng = np.random.default_rng(3)
     members, others = rng.integers(20, size=150) / 7, rng.integers(5, 25, size=150) / 7
     labels = [0] * 150 + [1] * 150
-    assert auc(members, others) == pytest.approx(roc_auc_score(labels, np.concatenate([members, others])), rel=1e-11)
+    assert roc_auc(members, others) == pytest.approx(
+        roc_auc_score(labels, np.concatenate([members, others])), rel=1e-11
+    )
     best = float("inf")
     for _ in range(5):  # the best of five, as other processes share the machine
         began = time.perf_counter()
         low, high = bootstrap_auc(members, others)
         best = min(best, time.perf_counter() - began)
-    assert low < auc(members, others) < high
+    assert low < roc_auc(members, others) < high
     assert best < 0.05
 
 
@@ -68,6 +70,6 @@ def test_a_mean_says_what_is_behind_it() -> None:
 
 def test_nothing_and_broken_values_are_absent() -> None:
     with pytest.raises(Absent, match="no example"):
-        finite({})
+        finite_values({})
     with pytest.raises(Absent, match="2 of 3"):
         mean_score({"a": float("nan"), "b": 1.0, "c": float("-inf")})

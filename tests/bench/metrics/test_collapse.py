@@ -10,14 +10,14 @@ from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics.collapse import collapsed, degenerate
 from bench.metrics.lm_eval import lm_eval_accuracy
-from bench.metrics.rouge import overlap
+from bench.metrics.rouge import count_overlap
 
 SOUND = "The lamp stood on the table, and she read the letter twice before she put it into the fire."
 LOOP = "I am not sure of it. I am not sure of it. I am not sure of it. I am not sure of it."
 
 
 def says(*texts: str) -> Responses:
-    return Responses("m", {"p": {str(i): {"counts": overlap(text, "x")} for i, text in enumerate(texts)}})
+    return Responses("m", {"p": {str(i): {"counts": count_overlap(text, "x")} for i, text in enumerate(texts)}})
 
 
 def flag(responses: Responses, utility: float = 0.9) -> float:
@@ -42,7 +42,7 @@ def flag(responses: Responses, utility: float = 0.9) -> float:
     ],
 )
 def test_degenerate(text: str, expected: bool) -> None:
-    assert degenerate(overlap(text, "x")) is expected
+    assert degenerate(count_overlap(text, "x")) is expected
 
 
 def test_half_of_the_texts_make_the_model() -> None:

@@ -20,7 +20,7 @@ from bench.conformance import declared_metric
 from bench.core import registry
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
-from bench.core.hashing import canonical
+from bench.core.hashing import canonical_json
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.catalogue import metric_entries, metric_factories
@@ -38,9 +38,9 @@ from bench.metrics.probability import (
     normalised_probability,
     probability,
 )
-from bench.metrics.restor import judged as restor_judged
+from bench.metrics.restor import judge_accepts as restor_judged
 from bench.metrics.restor import matched
-from bench.metrics.rouge import overlap, rouge_l
+from bench.metrics.rouge import count_overlap, rouge_l
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 
 MADE: dict[Callable[..., Metric], Metric] = {
@@ -107,7 +107,7 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
     rows: dict[str, dict[str, dict[str, Any]]] = {
         "asked": {key: {r: [random_text(rng, p) for _ in range(n)] for r, (p, n) in roles.items()} for key in ids},
         "other": {key: {"answer": [random_text(rng, 1.6)]} for key in ids},
-        "said": {key: {"counts": overlap(" ".join(rng.sample(SENTENCE, 9)), " ".join(SENTENCE))} for key in ids},
+        "said": {key: {"counts": count_overlap(" ".join(rng.sample(SENTENCE, 9)), " ".join(SENTENCE))} for key in ids},
         "apart": {key: {label: [rng.random(), rng.random()] for label in others} for key in ids},
         "choice": {key: {"acc": float(rng.random() < 0.7)} for key in ids},
         "accepted": {key: {"grades": [{"accepted-0": 100 * rng.random()}], "accepts": 50.0} for key in ids},
@@ -136,8 +136,8 @@ def shuffled(responses: Responses) -> Responses:
 
 def metrics_of_tasks() -> Iterator[Metric]:
     """Every metric of every registered task, in each of its tiers."""
-    for name in registry.table("tasks"):
-        for tier in registry.table("tasks")[name]:
+    for name in registry.components("tasks"):
+        for tier in registry.components("tasks")[name]:
             yield from registry.load_task(name, tier)().metrics()
 
 
@@ -179,7 +179,7 @@ def test_every_metric_has_a_finite_score_inside_its_interval() -> None:
         assert score.unit == metric.unit
         if score.low is not None and score.high is not None:
             assert score.low <= score.value <= score.high
-        canonical(score.to_json())  # no NaN, no type that JSON does not know
+        canonical_json(score.to_json())  # no NaN, no type that JSON does not know
 
 
 def test_order_of_examples_and_of_oracles_does_not_matter() -> None:

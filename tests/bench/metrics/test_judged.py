@@ -11,7 +11,7 @@ from bench.core.types import Example, Responses
 from bench.engines.measuring.judges import judge_rows
 from bench.engines.measuring.similarity import Similarity
 from bench.metrics import score_all
-from bench.metrics.judged import PUBLISHED, acc_forget, acc_recover, acc_retain, calibration
+from bench.metrics.judged import PUBLISHED, acc_forget, acc_recover, acc_retain, describe_calibration
 from tests.paths import DATA
 from tests.shared_data import needs_data
 
@@ -82,14 +82,14 @@ def test_the_calibration_says_whether_the_judge_separates() -> None:
     knows, oracle = graded(0.9, [0.5], [0.1]), graded(0.1, [0.9], [0.1])
     target = {side: {f"e{i}": knows for i in range(20)} for side in ("forget", "retain")}
     ideal = {"forget": {f"e{i}": oracle if i else knows for i in range(20)}, "retain": target["retain"]}
-    found = calibration(target, ideal, "coin v3")
+    found = describe_calibration(target, ideal, "coin v3")
     assert found["separates"] and found["scores"]["oracle"]["acc_forget"]["value"] == 0.95
     assert found["verdict"].startswith("coin v3 separates target and oracle (acc_forget 0.00 and 0.95; acc_recover")
     assert found["published"] is PUBLISHED and PUBLISHED["tag"] == "S"
     assert json.loads(json.dumps(found)) == found
-    blind = calibration(target, target, "coin v3")
+    blind = describe_calibration(target, target, "coin v3")
     assert not blind["separates"] and "does NOT separate" in blind["verdict"]
-    over = calibration({**ideal}, {**ideal}, "coin v3")  # picks the oracle's answer whoever speaks
+    over = describe_calibration({**ideal}, {**ideal}, "coin v3")  # picks the oracle's answer whoever speaks
     assert not over["separates"]
 
 
@@ -115,7 +115,7 @@ def test_similarity_is_calibrated_on_a_real_target_and_oracle() -> None:
         }
         for model in ("full", "retain90")
     }
-    found = calibration(judged["full"], judged["retain90"], "similarity v1")
+    found = describe_calibration(judged["full"], judged["retain90"], "similarity v1")
     assert found["separates"], found["verdict"]
     target, oracle = (
         {name: score["value"] for name, score in found["scores"][row].items()} for row in ("target", "oracle")

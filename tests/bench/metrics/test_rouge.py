@@ -8,7 +8,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from bench.core.types import Responses
-from bench.metrics.rouge import looped, overlap, rouge_l
+from bench.metrics.rouge import count_overlap, longest_loop, rouge_l
 from tests.shared_data import shared
 
 PAIRS = (
@@ -25,7 +25,7 @@ PAIRS = (
 
 
 def responses(pairs: list[tuple[str, str]]) -> Responses:
-    return Responses("hash", {"p": {str(i): {"counts": overlap(*pair)} for i, pair in enumerate(pairs)}})
+    return Responses("hash", {"p": {str(i): {"counts": count_overlap(*pair)} for i, pair in enumerate(pairs)}})
 
 
 @pytest.mark.parametrize("stemmer", [True, False])
@@ -39,7 +39,7 @@ def test_equals_rouge_score(pair: tuple[str, str], stemmer: bool) -> None:
 
 def test_counts_by_hand() -> None:
     # in order both have "the", "sat", "on", "mat"; "cats" and "cat" meet only as stems
-    assert overlap("The cats sat on mat!", "the cat sat on the mat") == {
+    assert count_overlap("The cats sat on mat!", "the cat sat on the mat") == {
         "lcs": 4,
         "n_ref": 6,
         "n_hyp": 5,
@@ -73,11 +73,11 @@ def test_mean_over_rows_and_rows_without_a_reference() -> None:
     ],
 )
 def test_looped(words: str, expected: int) -> None:
-    assert looped(words.split()) == expected
+    assert longest_loop(words.split()) == expected
 
 
 def test_a_row_of_dots_is_a_loop() -> None:
-    counts = overlap("......", "an answer")
+    counts = count_overlap("......", "an answer")
     assert (counts["words"], counts["distinct"], counts["looped"]) == (6, 1, 6)
 
 

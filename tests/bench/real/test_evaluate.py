@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from bench.core.errors import UserError
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
-from bench.real.evaluate import Evaluation, evaluate
+from bench.real.evaluate import EvaluationRequest, evaluate_model
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")
@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(place: Path, out: str, **fields: Any) -> dict[str, Any]:
     given = {"task": "tofu", "model": str(place / "model"), "data": str(place / "data")} | fields
-    return evaluate(Evaluation(out=place / out, **given), place)
+    return evaluate_model(EvaluationRequest(out=place / out, **given), place)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,9 @@ def test_the_machine_is_looked_at_before_the_model(tmp_path: Path, place: Path) 
     (tmp_path / "file").write_text("")
     given = {"model": str(place / "model"), "data": str(place / "data")}
     with pytest.raises(UserError) as error:
-        evaluate(Evaluation("tofu", out=tmp_path / "file" / "x.json", threads=0, device="cuda:0", **given), place)
+        evaluate_model(
+            EvaluationRequest("tofu", out=tmp_path / "file" / "x.json", threads=0, device="cuda:0", **given), place
+        )
     said = " ".join(error.value.problems)
     assert "--threads" in said and "--out" in said and ("no GPU" in said or Path("/dev/nvidia0").exists())
 
@@ -281,7 +283,9 @@ def test_how_many_rows_are_behind_a_score_is_said(whole: dict[str, Any]) -> None
 
 def test_mistakes_come_together_and_exit_with_2(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        evaluate(Evaluation("tofuu", str(tmp_path / "no"), "no", tmp_path, dtype="float31", limit=0), tmp_path)
+        evaluate_model(
+            EvaluationRequest("tofuu", str(tmp_path / "no"), "no", tmp_path, dtype="float31", limit=0), tmp_path
+        )
     assert len(error.value.problems) >= 4
     words = ["eval", "--task", "tofu", "--model", "nowhere", "--data", "nowhere", "--out", str(tmp_path / "x.json")]
     done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, check=False)

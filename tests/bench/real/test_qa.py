@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.real.qa import LEAST, numbered, read
+from bench.real.qa import LEAST, read_numbered_rows, read_qa_rows
 
 
 def rows(side: str, count: int, **more: Any) -> list[dict[str, Any]]:
@@ -29,12 +29,12 @@ def place(folder: Path, forget: list[dict[str, Any]], retain: list[dict[str, Any
 
 def problems(data: str) -> tuple[str, ...]:
     with pytest.raises(UserError) as error:
-        read(data, "chat")
+        read_qa_rows(data, "chat")
     return error.value.problems
 
 
 def test_every_fourth_row_is_for_validation_and_the_others_are_probed(tmp_path: Path) -> None:
-    found = read(place(tmp_path, rows("forget", 9)), "base")
+    found = read_qa_rows(place(tmp_path, rows("forget", 9)), "base")
     assert [row.id for row in found.forget] == [f"forget-{line}" for line in range(1, 10)]
     assert [row.id for row in found.validation.forget] == ["forget-4", "forget-8"]
     assert [row.id for row in found.probes["forget"]] == [f"forget-{line}" for line in (1, 2, 3, 5, 6, 7, 9)]
@@ -50,7 +50,7 @@ def test_every_fourth_row_is_for_validation_and_the_others_are_probed(tmp_path: 
 
 def test_a_third_file_is_never_trained_on(tmp_path: Path) -> None:
     data = place(tmp_path, rows("forget", 8)) + f",{written(tmp_path, 'unseen.jsonl', rows('unseen', 8))}"
-    found = read(data, "chat")
+    found = read_qa_rows(data, "chat")
     assert [row.id for row in found.validation.unseen] == ["holdout-4", "holdout-8"]
     assert len(found.probes["holdout"]) == 6
     assert not [row for row in found.forget + found.retain if "unseen" in row.payload["prompt"]]
@@ -59,13 +59,13 @@ def test_a_third_file_is_never_trained_on(tmp_path: Path) -> None:
 
 def test_references_are_asked_and_never_trained_on(tmp_path: Path) -> None:
     made = rows("forget", 8, paraphrase="said otherwise", wrong=["no", "not at all"])
-    found = read(place(tmp_path, made), "chat")
+    found = read_qa_rows(place(tmp_path, made), "chat")
     assert found.probes["forget"][0].references == {"paraphrase": ("said otherwise",), "wrong": ("no", "not at all")}
     assert not [row for row in found.forget if row.references]
 
 
 def test_a_bound_spreads_the_probed_rows(tmp_path: Path) -> None:
-    found = read(place(tmp_path, rows("forget", 16)), "chat", 4)
+    found = read_qa_rows(place(tmp_path, rows("forget", 16)), "chat", 4)
     assert [row.id for row in found.probes["forget"]] == ["forget-1", "forget-5", "forget-9", "forget-13"]
     assert len(found.forget) == 16
 
@@ -77,16 +77,16 @@ def test_other_names_of_question_and_answer_and_a_file_that_is_one_list(
     made = [{question: row["question"], answer: row["answer"]} for row in rows("forget", 8)]
     data = place(tmp_path, rows("forget", 8))
     (tmp_path / "forget.json").write_text(json.dumps(made, indent=1))
-    found = read(data.replace("forget.jsonl", "forget.json"), "chat")
-    assert [row.payload for row in found.forget] == [row.payload for row in read(data, "chat").forget]
-    assert found.data_hash == read(data, "chat").data_hash, "the hash is of the rows, not of their file"
+    found = read_qa_rows(data.replace("forget.jsonl", "forget.json"), "chat")
+    assert [row.payload for row in found.forget] == [row.payload for row in read_qa_rows(data, "chat").forget]
+    assert found.data_hash == read_qa_rows(data, "chat").data_hash, "the hash is of the rows, not of their file"
 
 
 def test_a_line_break_within_a_text_is_no_new_row(tmp_path: Path) -> None:
     """U+2028 is a line break to `str.splitlines` and an ordinary letter to JSON."""
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "x\u2028y"}\n\n{"a": 2}\n', encoding="utf-8")
-    assert list(numbered(path)) == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
+    assert list(read_numbered_rows(path)) == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_repeated_row_is_refused_and_a_repeated_question_is_not(tmp_path: Path
     assert problems(place(tmp_path / "a", [*made, made[2]])) == (
         "forget.jsonl: 1 rows repeat an earlier one (row 9 is row 3); take them out.",
     )
-    assert len(read(place(tmp_path / "b", [*made, made[2] | {"answer": "another"}]), "chat").forget) == 9
+    assert len(read_qa_rows(place(tmp_path / "b", [*made, made[2] | {"answer": "another"}]), "chat").forget) == 9
 
 
 def test_rows_in_two_files_are_refused(tmp_path: Path) -> None:

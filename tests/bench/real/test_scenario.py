@@ -14,7 +14,7 @@ from bench.core.machine import Machine
 from bench.core.record import Record
 from bench.core.types import Example
 from bench.real.scenario import has_chat_template, overlap_problems
-from bench.records.files import read
+from bench.records.files import read_record
 from bench.runs.asked import Asked
 from bench.runs.executor import Worker
 from bench.runs.jobs import Job, WorkerConfig
@@ -61,7 +61,7 @@ def made(place: Path, out: Path, plan: Plan, checkpointing: bool = False) -> dic
     for entry in plan.entries:
         done = worker.do(Job(entry.spec), wait=True)
         assert done["status"] == "done", done.get("message")
-    return {entry.spec.method: read(out / Record(entry.spec, "done").name) for entry in plan.entries}
+    return {entry.spec.method: read_record(out / Record(entry.spec, "done").name) for entry in plan.entries}
 
 
 def nodes(place: Path, record: Record) -> list[Any]:

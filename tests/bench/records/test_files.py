@@ -23,9 +23,9 @@ HEAVY = ("torch", "transformers", "wandb", "matplotlib", "numpy", "scipy")
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     one = record("msa", 1)
-    path = files.write(one, tmp_path)
+    path = files.write_record(one, tmp_path)
     assert path == tmp_path / "lab" / "tofu" / "lab" / f"msa-{one.spec.key}.json"
-    assert files.read(path) == one
+    assert files.read_record(path) == one
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -36,19 +36,19 @@ def _turned(fields: Mapping[str, Any]) -> dict[str, Any]:
 def test_equal_records_make_equal_bytes_whatever_the_order_of_their_fields(tmp_path: Path) -> None:
     one = record("msa", 1)
     turned = dataclasses.replace(one, facts=_turned(one.facts), cost=_turned(one.cost))
-    text = files.write(one, tmp_path / "a").read_text()
-    assert files.write(turned, tmp_path / "b").read_text() == text
+    text = files.write_record(one, tmp_path / "a").read_text()
+    assert files.write_record(turned, tmp_path / "b").read_text() == text
     assert text.startswith('{\n "absent": {},\n "cost": {\n  "seconds"')
 
 
 def test_load_sorts_by_name_and_finds_nothing_in_no_folder(tmp_path: Path) -> None:
     some = study(methods=("npo", "target", "msa"))
     for one in some:
-        files.write(one, tmp_path)
-    loaded = files.load(tmp_path)
+        files.write_record(one, tmp_path)
+    loaded = files.load_records(tmp_path)
     assert loaded.records == sorted(some, key=lambda one: one.name)
     assert loaded.broken == []
-    assert files.load(tmp_path / "none") == files.Loaded([], [])
+    assert files.load_records(tmp_path / "none") == files.LoadedRecords([], [])
 
 
 def _without(path: Path, *names: str) -> str:
@@ -63,7 +63,7 @@ def _with(path: Path, **fields: object) -> str:
 
 
 def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
-    good = files.write(record("npo", 0), tmp_path)
+    good = files.write_record(record("npo", 0), tmp_path)
     whole = good.read_text()
     spoiled = json.loads(whole)["spec"] | {"seed": 7}
     broken: dict[str, str | bytes] = {
@@ -87,7 +87,7 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "responses").mkdir()
     (tmp_path / "responses" / "not-a-record.json").write_text("{}")
 
-    loaded = files.load(tmp_path)
+    loaded = files.load_records(tmp_path)
     assert [one.name for one in loaded.records] == [record("npo", 0).name]
     reasons = {file.path: file.reason for file in loaded.broken}
     assert sorted(reasons) == sorted([*broken, "folder.json"])
@@ -100,15 +100,15 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_write_replaces_a_record_and_refuses_to_replace_anything_else(tmp_path: Path) -> None:
-    path = files.write(record("npo", 0, status="failed", scores={}), tmp_path)
-    files.write(record("npo", 0), tmp_path)
-    assert files.read(path).status == "done"
+    path = files.write_record(record("npo", 0, status="failed", scores={}), tmp_path)
+    files.write_record(record("npo", 0), tmp_path)
+    assert files.read_record(path).status == "done"
     path.write_text('{"schema": 1, "spec"')
     with pytest.raises(UserError, match="move or delete it"):
-        files.write(record("npo", 0), tmp_path)
+        files.write_record(record("npo", 0), tmp_path)
     assert path.read_text() == '{"schema": 1, "spec"'
     with pytest.raises(UserError, match="not a readable record"):
-        files.read(path)
+        files.read_record(path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_reading_records_loads_nothing_heavy() -> None:
 
 def test_the_leaderboard_is_made_without_torch(tmp_path: Path) -> None:
     for one in study(methods=("target", "retrain", "npo")):
-        files.write(one, tmp_path)
+        files.write_record(one, tmp_path)
     code = (
         "import sys, pathlib, bench.records.leaderboard as l, bench.records.files as r, bench.records.plots as p;"
         f"d = r.load(pathlib.Path({str(tmp_path)!r})); l.render(d.records, d.broken);"

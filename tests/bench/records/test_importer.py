@@ -9,10 +9,10 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.record import Record
-from bench.records.files import load, write
+from bench.records.files import load_records, write_record
 from bench.records.importer import import_record
-from bench.records.leaderboard import render
-from bench.records.tables import build
+from bench.records.leaderboard import render_leaderboard
+from bench.records.tables import build_sections
 from tests import factories
 from tests.processes import bench, without_torch
 
@@ -233,16 +233,16 @@ def test_it_has_a_section_of_its_own_without_ranks(tmp_path: Path) -> None:
         *(imported(tofu(tmp_path, TOFU | {"model_utility": {"agg_value": u}}, run)) for run, u in others.items()),
     ]
     for record in records:
-        write(record, runs)
-    loaded = load(runs)
+        write_record(record, runs)
+    loaded = load_records(runs)
     assert not loaded.broken and sorted(r.name for r in loaded.records) == sorted(r.name for r in records)
-    sections = build([*measured, *loaded.records])
+    sections = build_sections([*measured, *loaded.records])
     [section] = [section for section in sections if "imported" in section.label]
     assert len(sections) == 2 and not section.statements
     names = [row.name.split(" (")[0] for row in section.rows]
     assert names == ["retrain", "graddiff", "npo", "npo"]  # two files of one method are two rows
     assert not any(row.ranks for row in section.rows) and not section.floors
-    page = render([*measured, *loaded.records], [])
+    page = render_leaderboard([*measured, *loaded.records], [])
     assert "### tofu forget10 (imported from open-unlearning) on Llama-3.2-1B-Instruct" in page
     assert "forget_quality v0" in page and "target is missing." in page
 
@@ -252,10 +252,10 @@ def test_the_command_writes_the_record_without_torch(tmp_path: Path) -> None:
     command = ["import", "open-unlearning", str(file), "--out", "runs"]
     done = bench(command, tmp_path, [without_torch(tmp_path)])
     assert done.returncode == 0, done.stderr
-    [record] = load(tmp_path / "runs").records
+    [record] = load_records(tmp_path / "runs").records
     assert done.stdout.strip() == f"runs/{record.name}: 10 scores, 0 absent"
     again = bench([*command, "--method", "mine"], tmp_path)
-    assert again.returncode == 0 and len(load(tmp_path / "runs").records) == 2
+    assert again.returncode == 0 and len(load_records(tmp_path / "runs").records) == 2
 
 
 @pytest.mark.parametrize(

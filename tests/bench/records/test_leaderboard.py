@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.records import files
-from bench.records.files import Broken
-from bench.records.leaderboard import arrow, check, first_in_bold, render
-from bench.records.markdown import number
-from bench.records.tables import build
+from bench.records.files import BrokenFile
+from bench.records.leaderboard import goal_arrow, is_leaderboard_current, methods_in_bold, render_leaderboard
+from bench.records.markdown import format_number
+from bench.records.tables import build_sections
 from tests.factories import record, study
 
 
@@ -27,19 +27,21 @@ def _table(page: str, title: str, first: str = "seeds") -> list[list[str]]:
 
 def test_the_same_records_make_the_same_page_in_any_order() -> None:
     made = [*study(), *study(task="restor"), *study(task="muse-books", seeds=(0,))]
-    page = render(made, [])
+    page = render_leaderboard(made, [])
     for seed in range(3):
         random.Random(seed).shuffle(made)
-        assert render(made, []) == page
+        assert render_leaderboard(made, []) == page
 
 
 def test_an_empty_page_says_how_to_fill_it() -> None:
-    assert "There are no records yet: `python -m bench run --methods msa,npo --task muse-books`" in render([], [])
+    assert "There are no records yet: `python -m bench run --methods msa,npo --task muse-books`" in render_leaderboard(
+        [], []
+    )
 
 
 def test_sections_by_tier_and_task_and_what_a_lab_row_is_not() -> None:
     real = [record(m, 0, tier="real", model="smol", label="TOFU subset: 20 authors") for m in ("target", "npo")]
-    page = render([*study(), *study(task="restor"), *real], [])
+    page = render_leaderboard([*study(), *study(task="restor"), *real], [])
     titles = [line for line in page.splitlines() if line.startswith("##")]
     assert titles == [
         "## Lab tier",
@@ -68,7 +70,7 @@ def test_cells_floor_ranks_and_bold_as_computed_by_hand() -> None:
         for m, by_seed in values.items()
         for seed, v in enumerate(by_seed)
     ]
-    assert _table(render(made, []), "tofu (lab)") == [
+    assert _table(render_leaderboard(made, []), "tofu (lab)") == [
         ["", "seeds", "x →oracle", "ranks"],
         ["*target*", "3", "0.900", ""],
         ["*retrain*", "3", "0.200 (0.100–0.300)", ""],
@@ -92,21 +94,21 @@ def test_a_collapsed_model_is_marked_and_never_bold() -> None:
         ],
         *[record("retrain", seed, {"x": 0.1}, goals={"x": "down"}, floors={"x": 0.1}) for seed in range(3)],
     ]
-    (section,) = build(made)
+    (section,) = build_sections(made)
     x = next(column for column in section.columns if column.name == "x")
     assert {row.name: row.ranks["x"] for row in section.rows if row.is_method} == {"ga": 1, "npo": 2}
-    assert first_in_bold(section.rows, x) == set()
-    page = render(made, [])
+    assert methods_in_bold(section.rows, x) == set()
+    page = render_leaderboard(made, [])
     assert "| ga ⚠ | 3 |" in page
     assert "- ga on seed 1\n" in page
 
 
 def test_with_fewer_than_three_seeds_there_is_neither_rank_nor_bold() -> None:
-    page = render(study(seeds=(0, 1)), [])
+    page = render_leaderboard(study(seeds=(0, 1)), [])
     assert "ranks" not in _table(page, "tofu (lab)")[0]
     assert "**" not in page.split("### tofu (lab)")[1]
     assert "Nothing is ranked: that takes 3 seeds" in page
-    single = render(study(methods=("target", "npo"), seeds=(0,)), [])
+    single = render_leaderboard(study(methods=("target", "npo"), seeds=(0,)), [])
     assert "retrain is missing. There is no noise floor, which takes two oracles" in single
     assert re.search(r"\| npo \| 1 \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \|", single)  # the bootstrap interval
 
@@ -115,14 +117,14 @@ def test_a_cell_with_fewer_seeds_than_its_row_says_so() -> None:
     made = study(methods=("target", "npo"))
     less = {name: one for name, one in made[-1].scores.items() if name != "world_accuracy"}
     made[-1] = dataclasses.replace(made[-1], scores=less, absent={"world_accuracy": "the probe 'world' was not asked"})
-    row = next(row for row in _table(render(made, []), "tofu (lab)") if row[0] == "npo")
+    row = next(row for row in _table(render_leaderboard(made, []), "tofu (lab)") if row[0] == "npo")
     assert row[1] == "3"
     assert row[4].endswith(" n=2")
-    assert "- world_accuracy of npo: the probe 'world' was not asked" in render(made, [])
+    assert "- world_accuracy of npo: the probe 'world' was not asked" in render_leaderboard(made, [])
 
 
 def test_what_each_method_saw_and_cost_stands_beside_the_scores() -> None:
-    page = render(study(), [])
+    page = render_leaderboard(study(), [])
     assert "msa used checkpoints from before the forget set, which the others lack." in page
     used = _table(page, "tofu (lab)", "retain rows seen")
     assert used[0] == ["", "retain rows seen", "history used", "tokens trained", "seconds"]
@@ -140,7 +142,7 @@ def test_failures_refusals_and_broken_files_are_told_without_a_path_of_this_mach
         record("msa", 1, status="skipped", reason="it needs history", scores={}),
         *[record("npo", seed, task="restor", lineage={"target": "same"}) for seed in range(2)],
     ]
-    page = render(made, [Broken("lab/tofu/x.json", "it lacks 'spec'")])
+    page = render_leaderboard(made, [BrokenFile("lab/tofu/x.json", "it lacks 'spec'")])
     assert "- msa failed on seed 0: OSError: no file …/a.json \\| &lt;b>" in page
     assert "- msa skipped on seed 1: it needs history" in page
     assert "> This section is refused: seeds 0 and 1 have the same target" in page
@@ -159,7 +161,7 @@ def test_wide_tables_are_split() -> None:
         for method, lr in [("retrain", 0), *(("npo", lr) for lr in range(12))]
         for seed in range(3)
     ]
-    page = render(made, [])
+    page = render_leaderboard(made, [])
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert max(line.count(" | ") for line in rows) + 1 <= 9
     for name in many:
@@ -167,7 +169,7 @@ def test_wide_tables_are_split() -> None:
 
 
 def test_a_whole_page_holds_every_row_in_every_table() -> None:
-    page = render(study(), [])
+    page = render_leaderboard(study(), [])
     details = page.split("<summary>All scores</summary>")[1]
     head = next(line for line in details.splitlines() if line.startswith("|"))
     assert head == "|  | *target* | *retrain* | ga ⚠ | graddiff | msa | npo | task-arithmetic | *noise floor* |"
@@ -177,12 +179,12 @@ def test_a_whole_page_holds_every_row_in_every_table() -> None:
 def test_check_tells_a_stale_page(tmp_path: Path) -> None:
     results, page = tmp_path / "results", tmp_path / "leaderboard.md"
     for one in study(methods=("target", "npo")):
-        files.write(one, results)
-    assert not check(results, page)
-    page.write_text(render(files.load(results).records, []), encoding="utf-8")
-    assert check(results, page)
-    files.write(record("npo", 0, scores={"mia_loss": 0.5}), results)
-    assert not check(results, page)
+        files.write_record(one, results)
+    assert not is_leaderboard_current(results, page)
+    page.write_text(render_leaderboard(files.load_records(results).records, []), encoding="utf-8")
+    assert is_leaderboard_current(results, page)
+    files.write_record(record("npo", 0, scores={"mia_loss": 0.5}), results)
+    assert not is_leaderboard_current(results, page)
 
 
 @pytest.mark.parametrize(
@@ -191,11 +193,11 @@ def test_check_tells_a_stale_page(tmp_path: Path) -> None:
      (1234.5, "1234"), (0.0009, "9e-4"), (1.94e-119, "2e-119")],
 )  # fmt: skip
 def test_numbers_are_short_and_keep_their_size(value: float, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_arrows() -> None:
-    assert [arrow(goal) for goal in ("up", "down", "oracle", 0, 0.0, 0.5, "")] == [
+    assert [goal_arrow(goal) for goal in ("up", "down", "oracle", 0, 0.0, 0.5, "")] == [
         "↑",
         "↓",
         "→oracle",

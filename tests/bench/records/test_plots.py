@@ -10,21 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.records.plots import _overlap, _style, distance_to_oracle, draw, forgetting_utility, membership
-from bench.records.tables import Section, build
+from bench.records.plots import (
+    _overlap,
+    _style,
+    draw_distance_to_oracle,
+    draw_forgetting_against_utility,
+    draw_membership,
+    draw_plots,
+)
+from bench.records.tables import Section, build_sections
 from tests.factories import METHODS, record, study
 
 KINDS = ("forgetting-utility", "distance-to-oracle", "membership")
 
 
 def _one_section(**changes: object) -> Section:
-    (section,) = build([dataclasses.replace(one, **changes) for one in study()])  # type: ignore[arg-type]
+    (section,) = build_sections([dataclasses.replace(one, **changes) for one in study()])  # type: ignore[arg-type]
     return section
 
 
 def test_every_section_gets_its_pictures_and_each_names_its_tier(tmp_path: Path) -> None:
     real = [record(m, 0, tier="real", model="smol", label="TOFU subset: 20 authors") for m in METHODS]
-    paths = draw([*study(), *real], tmp_path)
+    paths = draw_plots([*study(), *real], tmp_path)
     stems = [f"{slug}-{kind}" for slug in ("lab-tofu", "real-tofu-smol") for kind in KINDS]
     assert [path.name for path in paths] == [f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
@@ -49,13 +56,13 @@ def test_every_section_gets_its_pictures_and_each_names_its_tier(tmp_path: Path)
 
 def test_equal_records_make_equal_pictures(tmp_path: Path) -> None:
     made = study(methods=("target", "retrain", "msa", "npo"))
-    first, second = draw(made, tmp_path / "a"), draw(list(reversed(made)), tmp_path / "b")
+    first, second = draw_plots(made, tmp_path / "a"), draw_plots(list(reversed(made)), tmp_path / "b")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 def test_no_name_covers_another_nor_leaves_the_panel() -> None:
     section = _one_section()
-    figure = forgetting_utility(section, _style({row.method for row in section.rows}))
+    figure = draw_forgetting_against_utility(section, _style({row.method for row in section.rows}))
     assert figure is not None
     figure.draw_without_rendering()
     from matplotlib.text import Text
@@ -71,7 +78,7 @@ def test_no_name_covers_another_nor_leaves_the_panel() -> None:
 
 def test_the_means_and_the_seeds_stand_where_the_table_says() -> None:
     section = _one_section()
-    figure = distance_to_oracle(section, _style(set(METHODS)))
+    figure = draw_distance_to_oracle(section, _style(set(METHODS)))
     assert figure is not None
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()][::-1][:3] == [
@@ -90,7 +97,7 @@ def test_the_means_and_the_seeds_stand_where_the_table_says() -> None:
 
 def test_membership_marks_target_oracle_and_floor() -> None:
     section = _one_section()
-    figure = membership(section, _style(set(METHODS)))
+    figure = draw_membership(section, _style(set(METHODS)))
     assert figure is not None
     axes = figure.axes[1]
     labels = axes.get_legend_handles_labels()[1]
@@ -103,11 +110,11 @@ def test_membership_marks_target_oracle_and_floor() -> None:
 
 def test_pictures_without_their_scores_are_left_out(tmp_path: Path) -> None:
     made = [record("npo", seed, {"mia_loss": 0.5}) for seed in range(3)]
-    assert [path.name for path in draw(made, tmp_path)] == ["lab-tofu-membership.png", "lab-tofu-membership.svg"]
+    assert [path.name for path in draw_plots(made, tmp_path)] == ["lab-tofu-membership.png", "lab-tofu-membership.svg"]
 
 
 def test_a_refused_section_is_not_drawn(tmp_path: Path) -> None:
-    assert draw([record("npo", seed, lineage={"target": "same"}) for seed in range(3)], tmp_path) == []
+    assert draw_plots([record("npo", seed, lineage={"target": "same"}) for seed in range(3)], tmp_path) == []
 
 
 def test_a_method_looks_the_same_in_every_picture_and_unlike_the_others() -> None:

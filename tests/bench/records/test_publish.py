@@ -16,7 +16,7 @@ from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import rows_of, score_all
 from bench.records import files
-from bench.records.publish import faults, publish, rescore, response_keys
+from bench.records.publish import publication_faults, rescore_record, response_keys, write_published
 from tests.factories import record
 
 OWN = {"a": (-0.1, -0.2), "b": (-1 / 3, -2.5)}
@@ -87,24 +87,24 @@ def _of(one: Record) -> dict[str, Responses]:
 
 def test_records_and_responses_are_published_once_and_without_text(tmp_path: Path) -> None:
     chosen = [_done(0, "npo"), _done(0, "msa")]
-    paths = publish(chosen, tmp_path, _of)
+    paths = write_published(chosen, tmp_path, _of)
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     # The oracles of the seed are shared by both.
     responses = [f"responses/{key}.json.gz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
     assert names == [*responses, *(one.name for one in chosen)]
-    assert files.load(tmp_path).records == sorted(chosen, key=lambda one: one.name)
+    assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     back = stored(tmp_path)("own-npo-0")
     assert back == _store()["own-npo-0"].publishable()
     assert back.rows["said"]["a"] == {"counts": {"lcs": 3}}
-    assert publish(chosen, tmp_path, _of) == []
+    assert write_published(chosen, tmp_path, _of) == []
 
 
 def test_the_published_files_give_the_same_scores_again(tmp_path: Path) -> None:
     one = _done()
-    publish([one], tmp_path, _of)
-    (kept,) = files.load(tmp_path).records
+    write_published([one], tmp_path, _of)
+    (kept,) = files.load_records(tmp_path).records
     assert set(kept.scores) == {"prob", "gap"}
-    comparison = rescore(kept, stored(tmp_path), METRICS)
+    comparison = rescore_record(kept, stored(tmp_path), METRICS)
     assert comparison.same
     assert str(comparison) == f"{one.name}: the same scores"
 
@@ -119,7 +119,7 @@ def test_rescore_worked_by_hand() -> None:
     wrong = dataclasses.replace(
         one, scores={"prob": Score(nudged, 2, 0.1, 0.9), "never": Score(1.0, 2), "gone": Score(2.0, 2)}
     )
-    comparison = rescore(wrong, store.__getitem__, METRICS)
+    comparison = rescore_record(wrong, store.__getitem__, METRICS)
     assert not comparison.same
     # The last bit counts.
     assert comparison.differing == {"prob": (wrong.scores["prob"], one.scores["prob"])}
@@ -131,7 +131,7 @@ def test_rescore_worked_by_hand() -> None:
 def test_an_interval_that_differs_is_a_difference() -> None:
     one = _done()
     moved = dataclasses.replace(one, scores={**one.scores, "prob": dataclasses.replace(one.scores["prob"], low=0.11)})
-    assert list(rescore(moved, _store().__getitem__, METRICS).differing) == ["prob"]
+    assert list(rescore_record(moved, _store().__getitem__, METRICS).differing) == ["prob"]
 
 
 def test_everything_that_forbids_publishing_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
@@ -147,12 +147,12 @@ def test_everything_that_forbids_publishing_is_listed_and_nothing_is_written(tmp
         "not in the store": _done(8, lineage={"target": "t", "responses": "lost", "oracle_responses": []}),
     }
     with pytest.raises(UserError) as caught:
-        publish([good, *bad.values()], tmp_path, _of)
+        write_published([good, *bad.values()], tmp_path, _of)
     assert len(caught.value.problems) == len(bad)
     for reason, one in bad.items():
         assert any(reason in problem and problem.startswith(one.name) for problem in caught.value.problems), reason
     assert list(tmp_path.iterdir()) == []
-    assert faults(good) == []
+    assert publication_faults(good) == []
 
 
 def test_text_under_another_name_does_not_slip_through(tmp_path: Path) -> None:
@@ -161,21 +161,21 @@ def test_text_under_another_name_does_not_slip_through(tmp_path: Path) -> None:
         return store | {own: Responses("weights", {"forget": {"a": {"answer": [{"words": "of the benchmark"}]}}})}
 
     with pytest.raises(UserError, match="own-npo-0: they hold text"):
-        publish([_done()], tmp_path, leaking)
+        write_published([_done()], tmp_path, leaking)
     with pytest.raises(UserError, match="no file name"):
         bad = _done(lineage={"target": "t", "responses": "../up", "oracle_responses": []})
-        publish([bad], tmp_path, lambda one: {"../up": _responses("x", OWN)})
+        write_published([bad], tmp_path, lambda one: {"../up": _responses("x", OWN)})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
-    publish([_done()], tmp_path, _of)
+    write_published([_done()], tmp_path, _of)
     other = _done(cost={"seconds": 99})
     with pytest.raises(UserError, match="published already and different"):
-        publish([other], tmp_path, _of)
-    assert files.load(tmp_path).records == [_done()]
-    assert publish([other], tmp_path, _of, force=True) == [tmp_path / other.name]
-    assert files.load(tmp_path).records == [other]
+        write_published([other], tmp_path, _of)
+    assert files.load_records(tmp_path).records == [_done()]
+    assert write_published([other], tmp_path, _of, force=True) == [tmp_path / other.name]
+    assert files.load_records(tmp_path).records == [other]
 
 
 def test_a_broken_file_is_not_overwritten_even_by_force(tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_a_broken_file_is_not_overwritten_even_by_force(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("{")
     with pytest.raises(UserError, match="not a readable record"):
-        publish([_done()], tmp_path, _of, force=True)
+        write_published([_done()], tmp_path, _of, force=True)
     assert path.read_text() == "{"
 
 
 def test_responses_measured_anew_are_the_same_unless_a_number_moved(tmp_path: Path) -> None:
-    publish([_done()], tmp_path, _of)
+    write_published([_done()], tmp_path, _of)
 
     def slower(one: Record) -> dict[str, Responses]:
         return {key: dataclasses.replace(responses, seconds=77.0) for key, responses in _of(one).items()}
@@ -196,9 +196,9 @@ def test_responses_measured_anew_are_the_same_unless_a_number_moved(tmp_path: Pa
     def moved(one: Record) -> dict[str, Responses]:
         return _of(one) | {"o1-0": _responses("o1-0", {"a": (-1.0,), "b": (-2.5,)})}
 
-    assert publish([_done()], tmp_path, slower) == []
+    assert write_published([_done()], tmp_path, slower) == []
     with pytest.raises(UserError, match="responses o1-0: published already and different"):
-        publish([_done()], tmp_path, moved)
+        write_published([_done()], tmp_path, moved)
 
 
 def test_keys_of_responses_are_named_once() -> None:

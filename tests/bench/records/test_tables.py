@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from bench.core.record import Record
-from bench.records.tables import Cell, Section, beats, build, loss, ranks
+from bench.records.tables import Section, TableCell, beats, build_sections, loss_against_goal, rank_cells
 from tests.factories import lineage, record, study
 
 
-def _cell(*values: float, seeds: Sequence[int] = (0, 1, 2)) -> Cell:
+def _cell(*values: float, seeds: Sequence[int] = (0, 1, 2)) -> TableCell:
     """A cell of a score whose loss is the value itself (goal: down)."""
     by_seed = dict(zip(seeds, values, strict=False))
-    return Cell(by_seed, by_seed)
+    return TableCell(by_seed, by_seed)
 
 
 def _section(
@@ -29,7 +29,7 @@ def _section(
         for method, by_seed in rows.items()
         for seed, value in enumerate(by_seed)
     ]
-    (section,) = build(made)
+    (section,) = build_sections(made)
     return section
 
 
@@ -68,9 +68,9 @@ def test_the_floor_is_the_mean_over_seeds_of_the_oracles_records() -> None:
     stray = [
         dataclasses.replace(record("npo", seed, {"x": 0.9}, goals={"x": "up"}), floors={"x": 9.0}) for seed in (0, 3)
     ]
-    (section,) = build(made + stray)
+    (section,) = build_sections(made + stray)
     assert section.floors["x"].by_seed == {0: 0.01, 1: 0.02, 2: 0.06, 3: 9.0}
-    (section,) = build(made)
+    (section,) = build_sections(made)
     assert section.floors["x"].mean == pytest.approx(0.03)  # (.01 + .02 + .06) / 3
 
 
@@ -95,9 +95,9 @@ def test_without_the_oracles_row_nothing_is_ranked_toward_it() -> None:
 def test_a_number_as_goal_is_approached_from_both_sides() -> None:
     # |x - 0|: msa 10 5 8, npo 30 40 20. Differences 20 35 12, mean 22.3 > 6.
     assert _ranks(_section({"msa": (-10, 5, 8), "npo": (30, -40, 20)}, 0.0, 6.0)) == {"msa": 1, "npo": 2}
-    assert loss(3.0, 5, None) == 2.0
-    assert loss(3.0, "", None) is None
-    assert loss(3.0, "oracle", None) is None
+    assert loss_against_goal(3.0, 5, None) == 2.0
+    assert loss_against_goal(3.0, "", None) is None
+    assert loss_against_goal(3.0, "oracle", None) is None
 
 
 def test_fewer_than_three_common_seeds_make_no_ranks() -> None:
@@ -108,13 +108,13 @@ def test_fewer_than_three_common_seeds_make_no_ranks() -> None:
     # Three seeds each, of which two in common.
     apart = [_cell(0.1, 0.1, 0.1), _cell(0.9, 0.9, 0.9, seeds=(1, 2, 3))]
     assert not beats(apart[0], apart[1], 0.0)
-    assert ranks(apart, 0.0) == [None, None]
+    assert rank_cells(apart, 0.0) == [None, None]
 
 
 def test_no_ranks_without_a_floor_or_without_a_rival() -> None:
-    assert ranks([_cell(0.1, 0.1, 0.1), _cell(0.9, 0.9, 0.9)], None) == [None, None]
-    assert ranks([_cell(0.1, 0.1, 0.1), None], 0.0) == [None, None]
-    assert ranks([_cell(0.1, 0.1, 0.1), None, _cell(0.9, 0.9, 0.9)], 0.0) == [1, None, 2]
+    assert rank_cells([_cell(0.1, 0.1, 0.1), _cell(0.9, 0.9, 0.9)], None) == [None, None]
+    assert rank_cells([_cell(0.1, 0.1, 0.1), None], 0.0) == [None, None]
+    assert rank_cells([_cell(0.1, 0.1, 0.1), None, _cell(0.9, 0.9, 0.9)], 0.0) == [1, None, 2]
 
 
 def test_a_tie_on_one_seed_is_no_win() -> None:
@@ -123,13 +123,13 @@ def test_a_tie_on_one_seed_is_no_win() -> None:
 
 
 def test_the_floor_of_a_score_counted_in_floors_is_one() -> None:
-    (section,) = build(study(methods=("retrain", "npo")))
+    (section,) = build_sections(study(methods=("retrain", "npo")))
     assert section.floors["kl_forget_floors"].by_seed == {0: 1.0, 1: 1.0, 2: 1.0}
     assert section.floors["kl_forget"].mean == pytest.approx(0.2)
 
 
 def _refused(made: Sequence[Record]) -> str:
-    (section,) = build(made)
+    (section,) = build_sections(made)
     assert section.rows == ()
     return " ".join(section.statements)
 
@@ -159,7 +159,7 @@ def test_versions_of_a_metric_never_mix() -> None:
         record("msa", 0, {"x": 2.0}, goals={"x": "up"}),
     )
     newer = dataclasses.replace(new, metrics={"x": {"version": 2, "goal": "up"}})
-    (section,) = build([old, newer])
+    (section,) = build_sections([old, newer])
     assert [column.name for column in section.columns] == ["y"]
     assert all("x" not in row.cells for row in section.rows)
     assert "x is left out: version 1 (goal up) and version 2 (goal up)" in section.statements[0]
@@ -167,7 +167,7 @@ def test_versions_of_a_metric_never_mix() -> None:
 
 def test_rows_are_target_oracle_then_methods_and_names_tell_only_the_difference() -> None:
     more = [record("npo", seed, params={"beta": 0.1, "lr": 0.0002, "steps": 60}) for seed in range(3)]
-    (section,) = build(more + study())
+    (section,) = build_sections(more + study())
     names = ["target", "retrain", "ga", "graddiff", "msa", "npo (beta=0.1)", "npo (beta=1.0)", "task-arithmetic"]
     assert [row.name for row in section.rows] == names
     assert section.rows[6].params == "beta=1.0, lr=0.0002, steps=60"
@@ -175,7 +175,7 @@ def test_rows_are_target_oracle_then_methods_and_names_tell_only_the_difference(
 
 
 def test_columns_are_the_headline_then_the_rest_by_name() -> None:
-    (section,) = build(study())
+    (section,) = build_sections(study())
     names = [column.name for column in section.columns]
     assert names[:6] == ["forget_accuracy", "retain_accuracy", "world_accuracy", "kl_forget", "mia_min_k", "privleak"]
     assert names[6:] == sorted(names[6:])
@@ -191,7 +191,7 @@ def test_a_table_per_setting_and_the_order_of_records_does_not_matter() -> None:
         record("npo", 0, tier="real", model="some/model", label="TOFU subset: 20 authors"),
         record("npo", 0, task="restor"),
     ]
-    sections = build(made)
+    sections = build_sections(made)
     assert [(s.tier, s.label, s.model, s.setting) for s in sections] == [
         ("lab", "restor (lab)", "lab", ""),
         ("lab", "tofu (lab)", "lab", "gap=0"),
@@ -202,7 +202,7 @@ def test_a_table_per_setting_and_the_order_of_records_does_not_matter() -> None:
     ]
     assert len({section.slug for section in sections}) == len(sections)
     assert sections[5].slug == "real-tofu-some-model"
-    assert build(list(reversed(made))) == sections
+    assert build_sections(list(reversed(made))) == sections
 
 
 def test_what_has_no_scores_is_listed_with_its_reason() -> None:
@@ -211,14 +211,14 @@ def test_what_has_no_scores_is_listed_with_its_reason() -> None:
         *[record("msa", seed, status="skipped", reason="no history", scores={}, label="") for seed in (0, 1)],
         record("npo", 1, status="failed", reason="out of memory", scores={}),
     ]
-    (section,) = build(made)
+    (section,) = build_sections(made)
     listed = [(run.name, run.status, run.seeds, run.reason) for run in section.unfinished]
     assert listed == [("msa", "skipped", (0, 1), "no history"), ("npo", "failed", (1,), "out of memory")]
     assert [row.name for row in section.rows] == ["target"]
 
 
 def test_facts_costs_and_collapse_of_a_row() -> None:
-    (section,) = build(study(methods=("ga", "msa")))
+    (section,) = build_sections(study(methods=("ga", "msa")))
     ga, msa = section.rows
     assert ga.collapsed == (0, 1, 2)
     assert msa.collapsed == ()
@@ -232,19 +232,19 @@ def test_facts_costs_and_collapse_of_a_row() -> None:
 
 
 def test_a_single_seed_brings_its_own_interval() -> None:
-    (section,) = build([record("npo", 0, {"mia_loss": 0.5})])
+    (section,) = build_sections([record("npo", 0, {"mia_loss": 0.5})])
     assert section.rows[0].cells["mia_loss"].interval == (0.48, 0.52)
-    (section,) = build(study(methods=("npo",)))
+    (section,) = build_sections(study(methods=("npo",)))
     assert section.rows[0].cells["mia_loss"].interval is None
 
 
 def test_other_rows_or_another_model_stand_in_another_table() -> None:
     """Seed 0 on one folder of rows and seed 1 on another are no two seeds of one table."""
     rows = {letter: {"data": letter * 16, "model": "m" * 16} for letter in "ab"}
-    sections = build([record("msa", seed, hashes=rows[letter]) for seed, letter in enumerate("ab")])
+    sections = build_sections([record("msa", seed, hashes=rows[letter]) for seed, letter in enumerate("ab")])
     assert [[row.seeds for row in section.rows] for section in sections] == [[(0,)], [(1,)]]
     assert sections[0].setting != sections[1].setting and "data=" in sections[0].setting
-    (section,) = build([record("msa", seed, hashes=rows["a"]) for seed in (0, 1)])
+    (section,) = build_sections([record("msa", seed, hashes=rows["a"]) for seed in (0, 1)])
     assert section.rows[0].seeds == (0, 1)
 
 
@@ -252,15 +252,15 @@ def test_rows_of_two_histories_are_two_rows_and_the_target_is_one() -> None:
     pasts = [{"history": letter * 16} for letter in "ab"]
     made = [record(method, 0, hashes=past) for past in pasts for method in ("target", "msa")]
     made = [dataclasses.replace(r, facts={**r.facts, "history_used": r.spec.method == "msa"}) for r in made]
-    (section,) = build(made)
+    (section,) = build_sections(made)
     assert [row.name for row in section.rows] == ["target", "msa (history=aaaaaaaa)", "msa (history=bbbbbbbb)"]
     assert not section.statements
 
 
 def test_of_a_run_asked_twice_the_fuller_record_stands() -> None:
     whole, part = record("npo", 0), record("npo", 0, {"forget_accuracy": 0.5}, kinds=("logprob",))
-    (section,) = build([part, whole])
+    (section,) = build_sections([part, whole])
     assert section.rows[0].records == (whole,)
     other = dataclasses.replace(part, lineage={**part.lineage, "result": "another"})
-    (section,) = build([other, whole])
+    (section,) = build_sections([other, whole])
     assert section.rows == () and "delete the older" in section.statements[0]

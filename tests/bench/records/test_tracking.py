@@ -14,7 +14,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Responses
-from bench.records.tracking import Guarded, Tracker, generated_texts, group_of, logged_in, open_tracker
+from bench.records.tracking import GuardedTracker, Tracker, generated_texts, group_of, logged_in, open_tracker
 from tests.processes import environment
 from tests.wandb_reader import BLOCK, HEADER, OfflineRun, payloads, read_runs
 
@@ -222,7 +222,7 @@ class Broken(Tracker):
 
 
 def test_a_broken_tracker_warns_once_and_does_not_raise(capfd: pytest.CaptureFixture[str]) -> None:
-    tracker = Guarded(Broken())
+    tracker = GuardedTracker(Broken())
     tracker.record(made("npo"), None, {})
     tracker.record(made("npo"), None, {})
     tracker.close()

@@ -9,11 +9,11 @@ import pytest
 from bench.core.compute import UNSAID, USUAL, Compute
 from bench.core.errors import UserError, collecting
 from bench.core.record import Step
-from bench.runs.asked import Asked, method_names, parse_sets, resolve_compute, rows_of, steps_of, understand
+from bench.runs.asked import Asked, build_rows, build_steps, parse_methods, parse_sets, resolve_compute, understand
 
 
 def test_the_oracle_comes_first_and_nothing_twice() -> None:
-    assert method_names(["msa", "target", "msa", "npo@small-retain"]) == [
+    assert parse_methods(["msa", "target", "msa", "npo@small-retain"]) == [
         ("retrain", ""),
         ("msa", ""),
         ("npo", "small-retain"),
@@ -22,7 +22,7 @@ def test_the_oracle_comes_first_and_nothing_twice() -> None:
 
 def test_unknown_names_are_reported_and_the_others_kept() -> None:
     with pytest.raises(UserError, match="Unknown method 'gaa'"), collecting() as problems:
-        assert method_names(["gaa", "ga"]) == [("retrain", ""), ("ga", "")]
+        assert parse_methods(["gaa", "ga"]) == [("retrain", ""), ("ga", "")]
         assert len(problems) == 1
 
 
@@ -37,13 +37,13 @@ def test_settings_are_sorted_by_their_owner() -> None:
 
 
 def test_what_goes_on_follows_every_method_but_the_oracle() -> None:
-    rows = rows_of([("retrain", ""), ("ga", "")], {"repair": {"batch": "3"}}, "lab-tofu", ["repair"])
+    rows = build_rows([("retrain", ""), ("ga", "")], {"repair": {"batch": "3"}}, "lab-tofu", ["repair"])
     assert [[step.method for step in row] for row in rows] == [[], ["repair"], ["retrain"], ["ga", "repair"]]
     assert rows[1][0].params["batch"] == 3
 
 
 def test_a_step_has_all_its_parameters() -> None:
-    [step] = steps_of([("ga", "")], {"ga": {"lr": "0.5"}}, "lab-nowhere")
+    [step] = build_steps([("ga", "")], {"ga": {"lr": "0.5"}}, "lab-nowhere")
     from methods.ga import GradientAscent
 
     assert step == Step("ga", vars(GradientAscent()) | {"lr": 0.5})

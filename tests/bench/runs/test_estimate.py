@@ -11,14 +11,22 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench.assets.known_models import KNOWN
-from bench.assets.shapes import SHAPES, Shape, download_bytes, known_shape, parameters_in, shape_in, weight_count
+from bench.assets.shapes import (
+    SHAPES,
+    Shape,
+    count_weights,
+    download_bytes,
+    known_shape,
+    parameters_in_folder,
+    read_shape,
+)
 from bench.core import machine as memory
 from bench.core.compute import Compute
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 from bench.core.machine import Machine
 from bench.core.types import Checkpoint
 from bench.lab.model import small_llama
-from bench.real.scenario import parameters_of
+from bench.real.scenario import count_parameters
 from bench.runs.estimate import (
     PROCESS_BYTES,
     Size,
@@ -56,9 +64,9 @@ def test_parameters_are_counted_in_the_headers(tied: bool, shards: bool, tmp_pat
     model.save_pretrained(tmp_path, max_shard_size="4KB" if shards else "1GB")
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == shards
     counted = sum(parameter.numel() for parameter in model.parameters())
-    assert parameters_in(tmp_path) == counted == weight_count(Checkpoint(str(tmp_path), "", dtype="bfloat16"))
+    assert parameters_in_folder(tmp_path) == counted == count_weights(Checkpoint(str(tmp_path), "", dtype="bfloat16"))
     (tmp_path / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    assert shape_in(tmp_path) is None, "a config without sizes gives none, and no zero"
+    assert read_shape(tmp_path) is None, "a config without sizes gives none, and no zero"
 
 
 def test_a_tied_head_that_was_saved_as_well_counts_once(tmp_path: Path) -> None:
@@ -67,29 +75,29 @@ def test_a_tied_head_that_was_saved_as_well_counts_once(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
     words = torch.zeros(10, 4)
     save_file({"model.embed_tokens.weight": words, "lm_head.weight": words.clone()}, tmp_path / "model.safetensors")
-    assert parameters_in(tmp_path) == 40
+    assert parameters_in_folder(tmp_path) == 40
 
 
 def test_a_file_beside_the_shards_is_no_part_of_the_model(tmp_path: Path) -> None:
     model = llama()
     model.save_pretrained(tmp_path, max_shard_size="4KB")
-    before = parameters_in(tmp_path)
+    before = parameters_in_folder(tmp_path)
     (tmp_path / "consolidated.safetensors").write_bytes(next(tmp_path.glob("model-*.safetensors")).read_bytes())
-    assert parameters_in(tmp_path) == before
+    assert parameters_in_folder(tmp_path) == before
 
 
 def test_a_settings_model_is_counted_or_known_by_name(tmp_path: Path) -> None:
     llama().save_pretrained(tmp_path)
-    assert parameters_of(Setting("real", str(tmp_path), model="olmo-2-1b")) == parameters_in(tmp_path) > 0
-    assert parameters_of(Setting("real", model="olmo-2-1b")) == 1_484_916_736
-    assert parameters_of(Setting("real", model="owner/name")) == 0
+    assert count_parameters(TaskInputs("real", str(tmp_path), model="olmo-2-1b")) == parameters_in_folder(tmp_path) > 0
+    assert count_parameters(TaskInputs("real", model="olmo-2-1b")) == 1_484_916_736
+    assert count_parameters(TaskInputs("real", model="owner/name")) == 0
 
 
 def test_a_shape_is_read_from_config_and_headers(tmp_path: Path) -> None:
     model = llama()
     model.save_pretrained(tmp_path)
     config = model.config
-    assert shape_in(tmp_path) == Shape(
+    assert read_shape(tmp_path) == Shape(
         config.hidden_size,
         config.num_hidden_layers,
         config.intermediate_size,
@@ -217,7 +225,7 @@ def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
     words = tokenizer()
     model = small_llama(len(words), 512, layers=4, positions=128, seed=0)
     model.save_pretrained(tmp_path / "model")
-    shape = shape_in(tmp_path / "model")
+    shape = read_shape(tmp_path / "model")
     assert shape is not None
     text = " ".join(words.decode([i]) for i in range(4, 12)) + " "
     rows = tuple(passage(i, (text * 12).strip()) for i in range(16))
@@ -225,7 +233,7 @@ def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("this kernel doesn't let a process forget its peak")
     memory.reset_peak()
-    before = memory.peak()
+    before = memory.peak_memory()
     train(
         model,
         Texts(words),
@@ -237,7 +245,7 @@ def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
         micro=8,
     )
     expected = training_bytes(shape, *way(), tokens) - PROCESS_BYTES - 4 * shape.parameters  # weights are there already
-    assert 0.5 < (memory.peak() - before) / expected < 1.5
+    assert 0.5 < (memory.peak_memory() - before) / expected < 1.5
 
 
 # Time
@@ -270,12 +278,12 @@ def test_operations_follow_what_is_computed() -> None:
 
 
 def test_a_containers_limit_is_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = memory.total()
+    whole = memory.total_memory()
     assert whole > 10**8
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     for text, found in (("1000000", 10**6), ("max", whole), (str(2**62), whole)):
         (tmp_path / "memory.max").write_text(f"{text}\n")
-        assert abs(memory.total() - found) < 10**6
+        assert abs(memory.total_memory() - found) < 10**6
 
 
 def test_a_gpu_is_asked_of_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +291,7 @@ def test_a_gpu_is_asked_of_its_driver(tmp_path: Path, monkeypatch: pytest.Monkey
     asked.write_text('#!/bin/sh\n[ "$1" = "--id=1" ] && echo "NVIDIA H100 80GB HBM3, 81559"\n')
     asked.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert memory.gpu("cuda:1") == memory.Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20)
-    assert memory.gpu("cuda") is None, "a driver that says nothing"
+    assert memory.ask_gpu("cuda:1") == memory.Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20)
+    assert memory.ask_gpu("cuda") is None, "a driver that says nothing"
     monkeypatch.setenv("PATH", "")
-    assert memory.gpu("cuda:1") is None, "no driver"
+    assert memory.ask_gpu("cuda:1") is None, "no driver"

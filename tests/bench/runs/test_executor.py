@@ -13,7 +13,7 @@ from bench.core.record import Record, RunSpec
 from bench.runs.executor import Pool, Worker, hide_paths, write_failed
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
-from bench.runs.store import Store, here
+from bench.runs.store import Store, this_process_space
 from tests.processes import Place, environment, result_of
 
 
@@ -56,7 +56,9 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
     assert worker(place, []).do(Job(spec)) == {"status": "busy"}
     assert "msa" not in place.records()
     held.unlink()
-    lease(place.store, key, {"host": here(), "pid": 1, "started": -1, "nonce": "x"})  # of a process that has gone
+    lease(
+        place.store, key, {"host": this_process_space(), "pid": 1, "started": -1, "nonce": "x"}
+    )  # of a process that has gone
     assert worker(place, []).do(Job(spec)) == {"status": "done"}
 
 

@@ -14,7 +14,15 @@ from bench.core.record import Record, Score, Step
 from bench.core.types import Checkpoint, Responses
 from bench.engines.arithmetic.sums import distance
 from bench.runs.context import Work
-from bench.runs.facts import floors, lineage, merged_provenance, method_flops, node_of, oracle_values, source_of
+from bench.runs.facts import (
+    merged_provenance,
+    method_flops,
+    node_of,
+    noise_floors,
+    oracle_values,
+    source_of,
+    trace_lineage,
+)
 from bench.runs.method_context import Ledger
 from bench.runs.store import Store
 from tests.lab_runs import MSA, Lab, spec, step
@@ -79,21 +87,21 @@ def test_floors_by_hand() -> None:
     ]
     values = oracle_values(asked, [answers(value) for value in (0.1, 0.2, 0.4)])
     assert values == {each.name: [0.1, 0.2, 0.4] for each in asked}
-    assert floors(asked, values) == {
+    assert noise_floors(asked, values) == {
         "accuracy": pytest.approx(0.2),
         "loss": pytest.approx(0.2),
         "kl": pytest.approx(0.7 / 3),
         "p_value": pytest.approx(2.3 / 3),
         "five": pytest.approx(14.3 / 3),
     }
-    assert floors(asked, {"kl": [0.3]}) == {}, "one oracle alone says nothing"
+    assert noise_floors(asked, {"kl": [0.3]}) == {}, "one oracle alone says nothing"
 
 
 def test_whose_settings_they_are() -> None:
     """NPO's default, a preset by its name, and a number of the user's own."""
-    chosen = registry.load("methods", "npo")
+    chosen = registry.load_component("methods", "npo")
     name, preset = next(iter(chosen.presets.items()))
-    default = registry.defaults(chosen)
+    default = registry.default_params(chosen)
     assert source_of(Step("npo", default | dict(preset.params)), spec()) == f"{name}: {preset.source}"
     assert source_of(Step("npo", default | {"lr": 0.123}), spec()) == "set by the user"
     assert source_of(step("retrain"), spec()) == "defaults"
@@ -114,8 +122,8 @@ def test_what_was_trained_elsewhere_is_told(lab: Lab, tmp_path: Path) -> None:
     assert node_of(theirs, work) == ""
     scenario = lab.scenario()
     ledger = Ledger(set(), set())
-    assert "outside" not in lineage(scenario, ours, [moment], ledger, work)
-    assert lineage(scenario, ours, [moment, theirs], ledger, work)["outside"] == ["theirs"]
+    assert "outside" not in trace_lineage(scenario, ours, [moment], ledger, work)
+    assert trace_lineage(scenario, ours, [moment, theirs], ledger, work)["outside"] == ["theirs"]
 
 
 def test_one_stage_by_changed_code_makes_a_record_dirty(tmp_path: Path) -> None:

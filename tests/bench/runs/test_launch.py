@@ -279,4 +279,4 @@ def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
     from bench.core import registry
 
     shared = set(LabOptions.__dataclass_fields__) - {"width", "history_steps", "target_steps"}
-    assert set(TINY) == set(registry.fields(registry.load_task("muse-books", "lab"))) - shared
+    assert set(TINY) == set(registry.fields_of(registry.load_task("muse-books", "lab"))) - shared

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from bench.assets.shapes import known_shape, shape_in
+from bench.assets.shapes import known_shape, read_shape
 from bench.core.compute import Compute
 from bench.core.errors import UserError
-from bench.core.machine import Machine, duration
+from bench.core.machine import Machine, format_duration
 from bench.lab.model import small_llama, word_tokenizer
 from bench.runs.asked import Asked
 from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
-from bench.runs.launch import fitting
+from bench.runs.launch import check_fits
 from bench.runs.plan import Plan, make_plan
-from bench.runs.setting import Paths, setting_of
+from bench.runs.setting import Paths, build_setting
 from bench.runs.store import Store
 from bench.runs.terminal import show_plan
 from tests.processes import TINY, Place, plug_in
@@ -250,7 +250,7 @@ def test_a_history_is_in_the_key_by_content_and_never_by_place(past: Path, tmp_p
 
 def test_a_worker_gets_the_history_with_its_setting(past: Path, tmp_path: Path) -> None:
     plan = planned(real(past), tmp_path, only=True)
-    assert setting_of(plan.entries[0].spec, Paths(**vars(plan.paths))).history == str(past.resolve())
+    assert build_setting(plan.entries[0].spec, Paths(**vars(plan.paths))).history == str(past.resolve())
 
 
 def test_a_wrong_history_is_told_with_the_other_mistakes(past: Path, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ UNFETCHED = Asked("tofu", ("msa", "npo"), (), (0, 1), model="olmo-2-7b")
 
 def test_a_real_models_needs_come_from_its_own_shape(past: Path, tmp_path: Path) -> None:
     plan = planned(replace(real(past, history=""), methods=("msa", "npo"), seeds=(0, 1)), tmp_path, only=True)
-    assert plan.size is not None and plan.size.shape == shape_in(past / "checkpoint-1000")
+    assert plan.size is not None and plan.size.shape == read_shape(past / "checkpoint-1000")
     assert plan.memory == plan.size.worker(plan.compute, plan.machine) and plan.compute == Compute()
     assert (plan.size.streams, plan.size.oracles) == (2, 2), "npo adds a retain loss; two oracles are retrained"
     # of each seed: target and two oracles; msa's theta_1, theta_2 where it has one, and the sum; npo's own
@@ -358,9 +358,9 @@ def test_the_summary_says_time_memory_disk_and_what_to_fetch(
 def test_a_lab_plan_has_no_such_lines_and_is_never_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.core.machine.total", lambda: 1)
+    monkeypatch.setattr("bench.core.machine.total_memory", lambda: 1)
     plan = planned(FINISHED, tmp_path)
-    assert plan.size is None and fitting(plan) is plan
+    assert plan.size is None and check_fits(plan) is plan
     said = told(plan, 80, capsys, monkeypatch)
     assert "GB of memory each" in said and "disk:" not in said
 
@@ -369,14 +369,14 @@ def test_what_cannot_fit_is_refused_with_the_flag(past: Path, tmp_path: Path, mo
     plan = planned(real(past), tmp_path, only=True)
     plan = replace(plan, machine=replace(plan.machine, jobs=2))
     assert plan.size is not None
-    assert fitting(plan) is plan
-    monkeypatch.setattr("bench.core.machine.total", lambda: 2 * plan.memory - 1)
+    assert check_fits(plan) is plan
+    monkeypatch.setattr("bench.core.machine.total_memory", lambda: 2 * plan.memory - 1)
     with pytest.raises(
         UserError, match=r"with 2 workers needs about 3\.4 GB, and this machine has 3\.4 GB: add --jobs 1"
     ):
-        fitting(plan)
+        check_fits(plan)
     cached = replace(plan, entries=tuple(replace(entry, status="cached") for entry in plan.entries))
-    assert fitting(cached) is cached, "nothing is left to do"
+    assert check_fits(cached) is cached, "nothing is left to do"
 
 
 @pytest.mark.parametrize(
@@ -392,4 +392,4 @@ def test_what_cannot_fit_is_refused_with_the_flag(past: Path, tmp_path: Path, mo
     ],
 )
 def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said

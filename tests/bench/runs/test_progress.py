@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from bench.runs.progress import Event, Reporter, clean
+from bench.runs.progress import Event, Reporter, clean_text
 
 COLOUR = re.compile(r"\x1b\[(\d+;)*(3\d|9\d)[;m]")
 """30-37 and 90-97 are the basic colours, 38 is one from a palette; cursor movements end in other letters."""
@@ -116,7 +116,7 @@ def test_running_stages_are_timed_apart() -> None:
 
 
 def test_clean_takes_escapes_and_line_breaks_out() -> None:
-    assert clean("a\x1b[1;31mb\x1b[0m\r\n  c\x07\x00 [bold]") == "ab c [bold]"
+    assert clean_text("a\x1b[1;31mb\x1b[0m\r\n  c\x07\x00 [bold]") == "ab c [bold]"
 
 
 def test_a_stage_gets_a_bar_after_two_seconds_without_a_further_event(terminal: Terminal) -> None:

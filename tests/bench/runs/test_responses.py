@@ -13,7 +13,7 @@ from bench.core.contracts import Scenario
 from bench.core.errors import UserError
 from bench.core.types import Checkpoint, Probe, Validation
 from bench.runs.context import Work
-from bench.runs.responses import measured, responses_in, with_grades
+from bench.runs.responses import grade_node, load_responses, measure_node
 from bench.runs.store import Store
 from tests.tiny import distributed, letters_tokenizer, passage, saved
 
@@ -44,7 +44,7 @@ def context(folder: Path) -> Work:
 
 def test_responses_by_hand(model: Checkpoint, tmp_path: Path) -> None:
     """Log-probs ln 1/2 and ln 1/4 of "a b", ln 1/8, ln 1/8 and ln 1/2 of "c c a", and of the end where it is asked."""
-    found = measured(model, scenario(PROBE), (), None, context(tmp_path)).responses
+    found = measure_node(model, scenario(PROBE), (), None, context(tmp_path)).responses
     one, other = (found.rows["said"][row.id]["answer"][0]["logp"] for row in ROWS)
     assert one[:2] == pytest.approx([log(1 / 2), log(1 / 4)], abs=1e-5)
     assert other[:3] == pytest.approx([log(1 / 8), log(1 / 8), log(1 / 2)], abs=1e-5)
@@ -52,36 +52,36 @@ def test_responses_by_hand(model: Checkpoint, tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_measured_once(model: Checkpoint, tmp_path: Path) -> None:
     one, two = context(tmp_path), context(tmp_path)
-    first = measured(model, scenario(PROBE), (), None, one)
-    again = measured(model, scenario(PROBE), (), None, two)
+    first = measure_node(model, scenario(PROBE), (), None, one)
+    again = measure_node(model, scenario(PROBE), (), None, two)
     assert again.node.key == first.node.key and again.responses == first.responses
     assert one.built == {first.node.key} and two.built == set()
     assert first.node.info["fields"]["owner"] == "measure" and first.node.info["label"] == "measure model"
-    assert responses_in(Store(tmp_path / "store"), first.node.key) == first.responses
+    assert load_responses(Store(tmp_path / "store"), first.node.key) == first.responses
 
 
 def test_whatever_changes_an_answer_is_measured_again(model: Checkpoint, tmp_path: Path) -> None:
     work = context(tmp_path)
     oracle = replace(model, hash="another", label="oracle-0")
-    key = measured(model, scenario(PROBE), (), None, work).node.key
+    key = measure_node(model, scenario(PROBE), (), None, work).node.key
     others = [
-        measured(model, scenario(replace(PROBE, examples=ROWS[:1])), (), None, work),
-        measured(model, scenario(replace(PROBE, name="heard")), (), None, work),
-        measured(model, scenario(PROBE), (), 1, work),
-        measured(replace(model, hash="another"), scenario(PROBE), (), None, work),
-        measured(model, scenario(PROBE), [oracle], None, work),
+        measure_node(model, scenario(replace(PROBE, examples=ROWS[:1])), (), None, work),
+        measure_node(model, scenario(replace(PROBE, name="heard")), (), None, work),
+        measure_node(model, scenario(PROBE), (), 1, work),
+        measure_node(replace(model, hash="another"), scenario(PROBE), (), None, work),
+        measure_node(model, scenario(PROBE), [oracle], None, work),
     ]
     assert len({key, *(other.node.key for other in others)}) == 6
     assert set(others[2].responses.rows["said"]) == {ROWS[0].id}, "a limit cuts each probe"
     (Path(model.path) / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
-    assert measured(model, scenario(PROBE), (), None, work).node.key != key, "it says where greedy answers stop"
+    assert measure_node(model, scenario(PROBE), (), None, work).node.key != key, "it says where greedy answers stop"
 
 
 def test_where_the_data_lie_changes_nothing(model: Checkpoint, tmp_path: Path) -> None:
     """An oracle's own responses aren't compared with itself, and a folder is no part of a probe."""
     work = context(tmp_path)
     keys = {
-        measured(model, scenario(replace(PROBE, options={"data": folder})), oracles, None, work).node.key
+        measure_node(model, scenario(replace(PROBE, options={"data": folder})), oracles, None, work).node.key
         for folder, oracles in (("here", ()), ("there", ()), ("here", (replace(model, label="oracle-0"),)))
     }
     assert len(keys) == 1 and len(work.built) == 1
@@ -89,10 +89,10 @@ def test_where_the_data_lie_changes_nothing(model: Checkpoint, tmp_path: Path) -
 
 def test_where_nothing_is_judged_there_are_no_grades(model: Checkpoint, tmp_path: Path) -> None:
     work = context(tmp_path)
-    found = measured(model, scenario(PROBE), (), None, work)
-    assert with_grades(found, [found], scenario(PROBE), work) is found
+    found = measure_node(model, scenario(PROBE), (), None, work)
+    assert grade_node(found, [found], scenario(PROBE), work) is found
 
 
 def test_responses_that_have_gone_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="The store has no responses abc: run the same command again to make them"):
-        responses_in(Store(tmp_path), "abc")
+        load_responses(Store(tmp_path), "abc")

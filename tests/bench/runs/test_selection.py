@@ -13,14 +13,14 @@ from bench.core.types import Example, Responses, Validation
 from bench.runs.selection import (
     MARGIN,
     Outcome,
-    average,
-    choose,
-    edges,
-    grid,
+    average_rows,
+    choose_setting,
     mean_log_prob,
+    params_at_edge,
     question_score,
-    report,
     row_score,
+    search_grid,
+    search_record,
     side_scores,
     steps_for,
 )
@@ -37,22 +37,22 @@ def test_the_most_useful_of_those_that_have_forgotten() -> None:
     assert MARGIN == 0.1
     assert [o.utility for o in outcomes] == pytest.approx([0.8, 0.9, 1.0])
     assert [o.excess for o in outcomes] == pytest.approx([-0.2, -0.05, 0.05])
-    choice = choose(outcomes)
+    choice = choose_setting(outcomes)
     assert (choice.index, choice.forgotten) == (1, True)
 
 
 def test_forgetting_below_the_level_is_no_merit() -> None:
-    assert choose([outcome(0.0, 0.5, 0.5), outcome(0.29, 0.51, 0.5)]).index == 1
+    assert choose_setting([outcome(0.0, 0.5, 0.5), outcome(0.29, 0.51, 0.5)]).index == 1
 
 
 def test_the_earlier_wins_a_tie() -> None:
-    assert choose([outcome(0.5, 1, 1), outcome(0.1, 0.8, 0.6), outcome(0.1, 0.6, 0.8)]).index == 1
+    assert choose_setting([outcome(0.5, 1, 1), outcome(0.1, 0.8, 0.6), outcome(0.1, 0.6, 0.8)]).index == 1
 
 
 def test_what_must_stay_more_probable_wins_before_that() -> None:
     """Utilities .7, .7 and .7, of which two are tied with log-probs -.3 and -.1, and one has not forgotten."""
     tied = [replace(outcome(forget, 0.8, 0.6), fine=fine) for forget, fine in ((0.1, -0.3), (0.1, -0.1), (0.9, 0.0))]
-    choice = choose(tied)
+    choice = choose_setting(tied)
     assert (choice.index, choice.tied) == (1, 2)
 
 
@@ -68,7 +68,7 @@ def test_the_log_prob_of_what_must_stay_by_hand() -> None:
 
 def test_the_nearest_when_none_has_forgotten() -> None:
     """Excess .6, .2, .2: the first of the two nearest, however useless, and it is said that it has not forgotten."""
-    choice = choose([outcome(0.9, 1, 1), outcome(0.5, 0, 0), outcome(0.5, 1, 1)])
+    choice = choose_setting([outcome(0.9, 1, 1), outcome(0.5, 0, 0), outcome(0.5, 1, 1)])
     assert (choice.index, choice.forgotten) == (1, False)
 
 
@@ -82,7 +82,7 @@ def test_exactly_the_margin_above_the_level_has_forgotten() -> None:
     """Scores are counts over rows: 40 of 100 beside a level of 30 of 100 is at most the level plus .10; 41 is not."""
     for level in range(0, 90):
         counts = [Outcome({}, {"qa": (level + above) / 100}, {"qa": level / 100}, 1.0, 1.0) for above in (10, 11)]
-        assert [choose([one]).forgotten for one in counts] == [True, False], f"level {level} of 100"
+        assert [choose_setting([one]).forgotten for one in counts] == [True, False], f"level {level} of 100"
 
 
 def settings(*values: Any, name: str = "lr") -> list[Outcome]:
@@ -90,14 +90,14 @@ def settings(*values: Any, name: str = "lr") -> list[Outcome]:
 
 
 def test_a_choice_at_the_end_of_its_values_is_flagged() -> None:
-    assert edges(settings(3, 1, 2), 0) == ("lr",)
-    assert edges(settings(3, 1, 2), 1) == ("lr",)
-    assert edges(settings(3, 1, 2), 2) == ()
-    assert edges(settings(1, 2), 0) == ("lr",), "of two values each is an end, and the best may lie beyond it"
-    assert edges(settings(1), 0) == (), "a value that was not varied has no edge"
-    assert edges(settings("a", "b", "c"), 0) == (), "words have no order"
+    assert params_at_edge(settings(3, 1, 2), 0) == ("lr",)
+    assert params_at_edge(settings(3, 1, 2), 1) == ("lr",)
+    assert params_at_edge(settings(3, 1, 2), 2) == ()
+    assert params_at_edge(settings(1, 2), 0) == ("lr",), "of two values each is an end, and the best may lie beyond it"
+    assert params_at_edge(settings(1), 0) == (), "a value that was not varied has no edge"
+    assert params_at_edge(settings("a", "b", "c"), 0) == (), "words have no order"
     best = [outcome(0.1, 0.5, 0.5, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.9, 0.9, lr=4)]
-    assert choose(best).edges == ("lr",)
+    assert choose_setting(best).edges == ("lr",)
 
 
 def test_row_scores_by_hand() -> None:
@@ -130,7 +130,7 @@ def test_seeds_are_averaged() -> None:
         scores = {"retain": retain, "world": 1.0, "fine": -seconds}
         return {"params": {"lr": 1}, **kinds, **scores, "seconds": seconds}
 
-    made = average([row(0.1, 0.2, 0.5, 2), row(0.5, 0.4, 1.0, 4)])
+    made = average_rows([row(0.1, 0.2, 0.5, 2), row(0.5, 0.4, 1.0, 4)])
     assert (made.forget["qa"], made.level["qa"], made.retain, made.seconds) == pytest.approx((0.3, 0.3, 0.75, 3.0))
     assert made.fine == -3.0
 
@@ -141,19 +141,19 @@ class Component:
 
 def test_a_place_has_its_own_grid_or_its_tiers() -> None:
     base = {"lr": 0, "steps": 5}
-    assert grid(Component, "lab-tofu", base) == [{"lr": 1, "steps": 5}, {"lr": 2, "steps": 5}]
-    assert grid(Component, "lab-restor", base) == [{"lr": 3, "steps": 5}]
-    assert grid(Component, "real-tofu", base) == []
+    assert search_grid(Component, "lab-tofu", base) == [{"lr": 1, "steps": 5}, {"lr": 2, "steps": 5}]
+    assert search_grid(Component, "lab-restor", base) == [{"lr": 3, "steps": 5}]
+    assert search_grid(Component, "real-tofu", base) == []
 
 
 def test_steps_hold_complete_parameters() -> None:
     for step in steps_for("npo", "lab-tofu"):
-        assert set(step.params) == set(registry.fields(registry.load("methods", "npo")))
+        assert set(step.params) == set(registry.fields_of(registry.load_component("methods", "npo")))
 
 
 def test_the_record_of_a_search_says_what_was_tried() -> None:
     outcomes = [outcome(0.9, 1, 1, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.4, 0.5, lr=3)]
-    made = report("lab-tofu", "npo", (100, 101), outcomes, {"commit": "c"})
+    made = search_record("lab-tofu", "npo", (100, 101), outcomes, {"commit": "c"})
     assert (made["chosen"], made["params"], made["forgotten"], made["edges"]) == (1, {"lr": 2}, True, [])
     assert (made["budget"], made["seeds"], len(made["settings"])) == (3, [100, 101], 3)
     assert made["settings"][0]["excess"] == pytest.approx(0.6)

@@ -10,8 +10,8 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.record import RunSpec, Step
-from bench.runs.setting import Paths, make_task, setting_of, spec_from_file
-from tasks.tofu import Tofu
+from bench.runs.setting import Paths, build_setting, spec_from_file, task_of_spec
+from tasks.tofu import TofuAuthors
 
 OUTSIDE = Paths("m", "d", "l", "h", "t", ("o1", "o2"))
 SPEC = RunSpec(
@@ -34,7 +34,7 @@ def test_paths_come_back_from_json() -> None:
 
 
 def test_what_was_trained_elsewhere_has_its_hash_its_label_and_the_runs_dtype() -> None:
-    found = setting_of(SPEC, OUTSIDE)
+    found = build_setting(SPEC, OUTSIDE)
     assert (found.tier, found.model, found.model_path, found.model_hash) == ("real", "some/model", "m", "hm")
     assert (found.data, found.history, found.dtype) == ("d", "h", "bfloat16")
     assert found.target is not None
@@ -48,12 +48,12 @@ def test_what_was_trained_elsewhere_has_its_hash_its_label_and_the_runs_dtype() 
 
 
 def test_the_lab_has_nothing_from_outside() -> None:
-    found = setting_of(RunSpec("tofu", {}, "lab", "lab", (), 0), Paths())
+    found = build_setting(RunSpec("tofu", {}, "lab", "lab", (), 0), Paths())
     assert found.tier == "lab" and found.target is None and found.oracles == () and found.dtype == "float32"
 
 
 def test_the_task_has_the_specs_parameters() -> None:
-    assert make_task(replace(SPEC, tier="lab")) == Tofu(authors=12)
+    assert task_of_spec(replace(SPEC, tier="lab")) == TofuAuthors(authors=12)
 
 
 def test_a_spec_comes_back_from_its_file(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import Busy
-from bench.core.hashing import digest
+from bench.core.hashing import hash_json
 from bench.core.types import Json
 from bench.runs import store as module
-from bench.runs.store import STALE_SECONDS, NodeRequest, Store, here, started
+from bench.runs.store import STALE_SECONDS, NodeRequest, Store, process_start_ticks, this_process_space
 from tests.processes import environment
 
 FIELDS: Json = {"kind": "test"}
-KEY = digest(FIELDS)[:32]
+KEY = hash_json(FIELDS)[:32]
 
 
 def two_files(text: str = "weights") -> Callable[[Path], Json]:
@@ -242,19 +242,19 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
     assert said(other) == "True"
     (tmp_path / "partial" / f"{KEY}-left").mkdir(parents=True)
     other.kill()  # not waited for yet: it stays behind as a zombie, which holds nothing either
-    while started(other.pid):
+    while process_start_ticks(other.pid):
         time.sleep(0.01)
     began = time.monotonic()
     assert build(Store(tmp_path), two_files(), wait=False)[1]
     assert time.monotonic() - began < 0.5 * STALE_SECONDS
     assert os.listdir(tmp_path / "partial") == [], "what the dead builder left is swept"
     other.communicate()
-    assert started(other.pid) == 0
+    assert process_start_ticks(other.pid) == 0
 
 
 def test_a_new_process_of_the_old_number_is_not_the_owner(tmp_path: Path) -> None:
     """This process lives, but it began at another time than the one that took the lease."""
-    leased_elsewhere(tmp_path, host=here())
+    leased_elsewhere(tmp_path, host=this_process_space())
     assert build(Store(tmp_path), two_files(), wait=False)[1]
 
 
@@ -332,7 +332,7 @@ def test_of_many_contenders_for_a_lease_exactly_one_wins(stale: bool, tmp_path: 
     keys = [f"{number:032d}" for number in range(60)]
     (tmp_path / "leases").mkdir()
     for key in keys if stale else ():
-        dead = {"host": here(), "pid": os.getpid(), "started": 1, "nonce": "dead"}
+        dead = {"host": this_process_space(), "pid": os.getpid(), "started": 1, "nonce": "dead"}
         (tmp_path / "leases" / f"{key}.json").write_text(json.dumps(dead))
     command = [sys.executable, "-c", CONTEND, str(tmp_path), " ".join(keys)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

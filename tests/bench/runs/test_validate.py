@@ -8,7 +8,7 @@ import pytest
 
 from bench.core.types import Responses, Validation
 from bench.runs.setting import Paths
-from bench.runs.validate import signals, validate
+from bench.runs.validate import tuning_signals, validate_setting
 from tests.lab_runs import STILL, Lab, spec, step
 from tests.tiny import qa
 
@@ -16,7 +16,7 @@ from tests.tiny import qa
 @pytest.mark.parametrize(("start", "which"), [("last-before-exposure", 4), ("age=0", 0), ("step=2", 2)])
 def test_a_run_begins_at_the_checkpoint_that_its_spec_names(lab: Lab, start: str, which: int) -> None:
     work = lab.work()
-    made = validate(spec(step("finetune", steps=2), start=start), Paths(), work)
+    made = validate_setting(spec(step("finetune", steps=2), start=start), Paths(), work)
     assert made["seed"] == 0
     [node] = [node for node in work.nodes.values() if node.info["label"] == "theta_1"]
     assert node.info["fields"]["start"] == lab.moments()[which].checkpoint.hash
@@ -24,9 +24,9 @@ def test_a_run_begins_at_the_checkpoint_that_its_spec_names(lab: Lab, start: str
 
 def test_the_signals_of_the_checkpoint_itself_are_theta_0s(lab: Lab) -> None:
     """Nothing to speak of is learnt from theta_0, so that its loss on the forget rows is the loss; not so at the target."""
-    rewound = validate(spec(STILL, start="last-before-exposure"), Paths(), lab.work())["signals"]
+    rewound = validate_setting(spec(STILL, start="last-before-exposure"), Paths(), lab.work())["signals"]
     assert rewound["forget_loss"] == pytest.approx(rewound["theta_0_forget_loss"], abs=1e-5)
-    there = validate(spec(STILL), Paths(), lab.work())["signals"]
+    there = validate_setting(spec(STILL), Paths(), lab.work())["signals"]
     assert there["theta_0_forget_loss"] == rewound["theta_0_forget_loss"]
     assert there["forget_loss"] < rewound["forget_loss"] - 0.01, "the target has seen them"
 
@@ -44,4 +44,4 @@ def test_signals_by_hand(lab: Lab) -> None:
         0.0,
     )
     alone = replace(lab.scenario(), history=None, validation=held)
-    assert signals(found, alone, lab.work()) == {"forget_loss": 2.0, "auc": 0.75}
+    assert tuning_signals(found, alone, lab.work()) == {"forget_loss": 2.0, "auc": 0.75}

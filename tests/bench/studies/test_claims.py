@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from bench.records.tables import build
+from bench.records.tables import build_sections
 from bench.studies.claims import (
     HOLDS,
     JUDGES,
@@ -16,10 +16,10 @@ from bench.studies.claims import (
     UNKNOWN,
     UTILITY,
     Evidence,
-    carries_over,
-    grade,
+    combine_verdicts,
+    grade_claim,
+    judge_carries_over,
     read_claims,
-    verdict_of,
 )
 from tests.factories import GOALS, record
 
@@ -41,7 +41,7 @@ def evidence(changed: Mapping[tuple[str, str, str], float]) -> Evidence:
                 record(method, seed, {k: v + seed / 100 for k, v in values.items()}, task=task, goals=goals | GOALS)
                 for seed in range(3)
             ]
-    return Evidence({section.task: section for section in build(records)}, {}, {})
+    return Evidence({section.task: section for section in build_sections(records)}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def evidence(changed: Mapping[tuple[str, str, str], float]) -> Evidence:
 def test_an_order_carries_over_when_both_networks_have_it(
     changed: dict[tuple[str, str, str], float], status: str
 ) -> None:
-    found = carries_over(evidence(changed))
+    found = judge_carries_over(evidence(changed))
     assert found.status == status
     assert found.number.count("MSA against") == 3 and "digits" in found.number and "graph" in found.number
 
@@ -65,7 +65,7 @@ def test_an_order_carries_over_when_both_networks_have_it(
 def test_without_both_sections_it_is_not_measured() -> None:
     whole = evidence({})
     alone = Evidence({task: s for task, s in whole.sections.items() if task != "graph"}, {}, {})
-    assert carries_over(alone).status == UNKNOWN
+    assert judge_carries_over(alone).status == UNKNOWN
     assert set(whole.texts) == set(UTILITY)
 
 
@@ -76,11 +76,11 @@ def test_every_claim_has_a_judge_and_nothing_else_has() -> None:
 
 
 def test_several_verdicts_are_one_when_alike_and_else_in_part() -> None:
-    assert [grade(True, True), grade(False, True), grade(False, False)] == [HOLDS, PART, NOT]
-    assert [verdict_of(found, "").status for found in ([HOLDS, HOLDS], [HOLDS, NOT], [NOT], [PART, PART])] == [
+    assert [grade_claim(True, True), grade_claim(False, True), grade_claim(False, False)] == [HOLDS, PART, NOT]
+    assert [combine_verdicts(found, "").status for found in ([HOLDS, HOLDS], [HOLDS, NOT], [NOT], [PART, PART])] == [
         HOLDS,
         PART,
         NOT,
         PART,
     ]
-    assert verdict_of([], "").status == UNKNOWN
+    assert combine_verdicts([], "").status == UNKNOWN

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.core.hashing import file_hash, folder_hash
+from bench.core.hashing import hash_checkpoint, hash_file
 from bench.core.types import Checkpoint
 from bench.engines.loaders import open_checkpoint
 from tests.bench.cli.test_app import Said, Shell, shell
@@ -53,18 +53,18 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_a_merged_llama_is_the_formula_and_opens(models: Shell) -> None:
     place = models.folder
-    inputs = {role: folder_hash(place / role, ("*",)) for role in ROLES}
+    inputs = {role: hash_checkpoint(place / role, ("*",)) for role in ROLES}
     said = models(*words("--alpha", "1.15", "--beta", "0.25"))
     assert said.code == 0, said.err
     assert same(weights(place / "out"), expected(place, 1.15, 0.25))
     opened = open_checkpoint(Checkpoint(str(place / "out"), "out"))
     assert opened.tokenizer.eos_token == "<eos>"
     assert torch.isfinite(opened.model(torch.tensor([[1, 5, 9]])).logits).all()
-    assert {role: folder_hash(place / role, ("*",)) for role in ROLES} == inputs
+    assert {role: hash_checkpoint(place / role, ("*",)) for role in ROLES} == inputs
     size = (place / "out" / "model.safetensors").stat().st_size
     lines = said.out.splitlines()
     assert lines[0] == f"out: alpha-1.15-beta-0.25, 1 file(s), {size:,} bytes"
-    assert lines[1] == f"  {file_hash(place / 'out' / 'model.safetensors')}  model.safetensors"
+    assert lines[1] == f"  {hash_file(place / 'out' / 'model.safetensors')}  model.safetensors"
     assert re.fullmatch(r"\d+\.\d s; read [\d,]+ bytes once\.", lines[2])
     note = json.loads((place / "out" / "merge.json").read_text())
     assert (note["alpha"], note["beta"], note["target"], note["before"]) == (1.15, 0.25, "target", "before")
@@ -101,13 +101,13 @@ def test_the_same_again_says_so_and_another_result_is_refused(models: Shell) -> 
     place = models.folder
     command = words("--alpha", "1", retain=False)
     assert models(*command).code == 0
-    before = folder_hash(place / "out", ("*",))
+    before = hash_checkpoint(place / "out", ("*",))
     again = models(*command)
     assert again.code == 0 and "is there already, the same" in again.out and "bytes once" not in again.out
     for refused in (words("--alpha", "2", retain=False), words("--alpha", "1", "--dtype", "bfloat16", retain=False)):
         said = models(*refused)
         assert said.code == 2 and "is there already and is another result: remove it" in said.errors[0]
-    assert folder_hash(place / "out", ("*",)) == before
+    assert hash_checkpoint(place / "out", ("*",)) == before
     file = place / "out" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     assert models(*command).code == 2, "its bytes aren't what was written"
@@ -118,13 +118,13 @@ def test_an_input_with_another_time_and_the_same_bytes_changes_nothing(models: S
     place = models.folder
     command = words("--alpha", "1,0.5", retain=False)
     assert models(*command).code == 0
-    before = folder_hash(place / "out", ("*/*",))
+    before = hash_checkpoint(place / "out", ("*/*",))
     for number, role in enumerate(("target", "before"), 1):
         os.utime(place / role / "model.safetensors", ns=(number, number))
     again = models(*command)
     assert again.code == 0 and again.out.count("is there already, the same") == 2
     assert "computed again to compare" in again.out and "bytes once" in again.out
-    assert folder_hash(place / "out", ("*/*",)) == before
+    assert hash_checkpoint(place / "out", ("*/*",)) == before
     shutil.rmtree(place / "out" / "alpha-0.5")
     resumed = models(*command)
     assert resumed.code == 0 and resumed.out.count("is there already, the same") == 1 and "bytes twice" in resumed.out
@@ -139,7 +139,7 @@ def test_an_input_with_one_other_byte_is_another_result(models: Shell) -> None:
     command = words("--alpha", "1,0.5", retain=False)
     assert models(*command).code == 0
     shutil.rmtree(place / "out" / "alpha-0.5")
-    before = folder_hash(place / "out", ("*/*",))
+    before = hash_checkpoint(place / "out", ("*/*",))
     file = place / "target" / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 0x40
@@ -147,7 +147,7 @@ def test_an_input_with_one_other_byte_is_another_result(models: Shell) -> None:
     said = models(*command)
     assert said.code == 2 and len(said.errors) == 1
     assert "alpha-1' is there already and is another result: remove it" in said.errors[0]
-    assert folder_hash(place / "out", ("*/*",)) == before and len(list((place / "out").iterdir())) == 1
+    assert hash_checkpoint(place / "out", ("*/*",)) == before and len(list((place / "out").iterdir())) == 1
 
 
 def test_dtype_is_the_targets_or_what_is_asked_for(models: Shell) -> None:

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from bench.core.contracts import Term
 from bench.core.errors import UserError
-from bench.core.hashing import file_hash, folder_hash
+from bench.core.hashing import hash_checkpoint, hash_file
 from bench.core.types import Checkpoint
 from bench.engines.arithmetic import chunks, sums
 from bench.engines.arithmetic.sums import (
     combine,
     combine_grid,
     distance,
-    scrambled,
     transform,
+    write_scrambled,
 )
 from bench.engines.loaders import open_checkpoint
 from tests.processes import environment
@@ -116,9 +116,9 @@ def test_msa_before_the_target_itself_is_task_arithmetic(tmp_path: Path) -> None
 
 def test_nothing_of_the_terms_changes_on_disk(tmp_path: Path) -> None:
     target, tuned = (saved(llama(seed), tokenizer(), tmp_path / str(seed)) for seed in (0, 1))
-    before = [folder_hash(Path(checkpoint.path), ("*",)) for checkpoint in (target, tuned)]
+    before = [hash_checkpoint(Path(checkpoint.path), ("*",)) for checkpoint in (target, tuned)]
     combine([(1.0, target), (-1.0, tuned)], tmp_path / "out")
-    assert [folder_hash(Path(checkpoint.path), ("*",)) for checkpoint in (target, tuned)] == before
+    assert [hash_checkpoint(Path(checkpoint.path), ("*",)) for checkpoint in (target, tuned)] == before
     assert open_checkpoint(Checkpoint(str(tmp_path / "out"), "out")).tokenizer.eos_token == "<eos>"
 
 
@@ -230,7 +230,7 @@ def test_a_grid_is_its_single_sums_to_the_bit(tmp_path: Path, monkeypatch: pytes
         single = tmp_path / f"single-{out.name}"
         combine(list(zip(row, checkpoints, strict=True)), single)
         same_files(out, single)
-        assert written.files == {path.name: file_hash(path) for path in out.glob("*.safetensors")}
+        assert written.files == {path.name: hash_file(path) for path in out.glob("*.safetensors")}
         assert written.bytes == sum(path.stat().st_size for path in out.glob("*.safetensors"))
 
 
@@ -300,9 +300,9 @@ def test_scrambled_vectors_keep_entries_or_length_and_nothing_else(tmp_path: Pat
     before, tuned = (drawn(tmp_path / str(i), i, torch.bfloat16, w=1000, v=50) for i in range(2))
     start, end = (tensors_of(Path(checkpoint.path)) for checkpoint in (before, tuned))
     for kind in ("shuffled", "random"):
-        scrambled(before, tuned, kind, 3, tmp_path / kind)
-        scrambled(before, tuned, kind, 3, tmp_path / f"{kind}-again")
-        scrambled(before, tuned, kind, 4, tmp_path / f"{kind}-other")
+        write_scrambled(before, tuned, kind, 3, tmp_path / kind)
+        write_scrambled(before, tuned, kind, 3, tmp_path / f"{kind}-again")
+        write_scrambled(before, tuned, kind, 4, tmp_path / f"{kind}-other")
         same_files(tmp_path / kind, tmp_path / f"{kind}-again")
         made, other = tensors_of(tmp_path / kind), tensors_of(tmp_path / f"{kind}-other")
         for name, tensor in made.items():
@@ -314,7 +314,7 @@ def test_scrambled_vectors_keep_entries_or_length_and_nothing_else(tmp_path: Pat
             if kind == "shuffled":
                 torch.testing.assert_close(control.sort().values, vector_.sort().values, rtol=0, atol=1e-6)
     with pytest.raises(UserError, match="Unknown control 'shuffle'. Did you mean 'shuffled'"):
-        scrambled(before, tuned, "shuffle", 3, tmp_path / "out")
+        write_scrambled(before, tuned, "shuffle", 3, tmp_path / "out")
 
 
 def test_distance_is_the_same_however_many_threads_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from bench.assets.tensors import TensorFiles
 from bench.core.errors import UserError
-from bench.core.hashing import file_hash
+from bench.core.hashing import hash_file
 from bench.engines.arithmetic import sums, writer
 from bench.engines.arithmetic.sums import (
     combine,
@@ -51,7 +51,7 @@ def test_the_hash_of_what_was_written_is_known_without_reading(tmp_path: Path, m
     truth = sha256(path)
     assert made.files == {"model.safetensors": truth}
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("it was read again"))
-    assert file_hash(path) == truth
+    assert hash_file(path) == truth
 
 
 def test_safetensors_reads_what_is_written_and_it_is_aligned(tmp_path: Path) -> None:

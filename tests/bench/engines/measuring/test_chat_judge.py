@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.engines.measuring.chat_judge import ChatJudge, shuffled
-from bench.engines.measuring.judges import label
+from bench.engines.measuring.chat_judge import ChatJudge, order_by_hash
+from bench.engines.measuring.judges import judge_label
 from tests.bench.engines.measuring.test_similarity import OPTIONS, QUESTION
 
 
@@ -77,13 +77,13 @@ def test_chat_grades_come_back_under_the_right_options(server: Server) -> None:
     assert server.keys == ["Bearer secret"]
     text = asked["messages"][0]["content"]
     assert QUESTION in text and "She is from Oslo" in text and not any(option in text for option in OPTIONS)
-    assert label(judge) == "chat:small v1" and "secret" not in repr(judge)
+    assert judge_label(judge) == "chat:small v1" and "secret" not in repr(judge)
 
 
 def test_no_option_has_a_place_of_its_own() -> None:
-    first = [shuffled(OPTIONS, f"question {i}")[0] for i in range(300)]
+    first = [order_by_hash(OPTIONS, f"question {i}")[0] for i in range(300)]
     assert all(70 < first.count(option) < 130 for option in OPTIONS)
-    assert shuffled(OPTIONS, QUESTION) == shuffled(dict(reversed(OPTIONS.items())), QUESTION)
+    assert order_by_hash(OPTIONS, QUESTION) == order_by_hash(dict(reversed(OPTIONS.items())), QUESTION)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_it_asks_again_and_takes_the_good_reply(server: Server) -> None:
     turns = iter([(503, b"busy"), (200, b"{}"), replies('```json\n{"1": 1, "2": 2, "3": 3}\n```')])
     server.say = lambda body: next(turns)
     grades = chat(server).grade(QUESTION, "Oslo", OPTIONS)
-    assert [grades[option] for option in shuffled(OPTIONS, QUESTION)] == [1, 2, 3] and len(server.asked) == 3
+    assert [grades[option] for option in order_by_hash(OPTIONS, QUESTION)] == [1, 2, 3] and len(server.asked) == 3
 
 
 @pytest.mark.parametrize(("code", "remedy"), [(401, "check OPENAI_API_KEY"), (404, "check the model and MSA_BENCH")])

@@ -21,7 +21,14 @@ from transformers import (
 )
 
 from bench.core.contracts import Opened
-from bench.engines.measuring.generation import SHARED, Asking, Cost, cut, generate, grouped
+from bench.engines.measuring.generation import (
+    SHARED,
+    GenerationCost,
+    GenerationSettings,
+    batch_prompts,
+    cut_at_stops,
+    generate,
+)
 
 WIDE = {"initializer_range": 0.4, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
 LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -73,9 +80,9 @@ def naive(of: Any, prompt: tuple[int, ...], most: int, ends: frozenset[int] = fr
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "qwen2", "mistral"])
 def test_texts_are_those_of_a_naive_loop(name: str) -> None:
-    of, cost, ends = model(name), Cost(), frozenset(range(2, 50, 12))
+    of, cost, ends = model(name), GenerationCost(), frozenset(range(2, 50, 12))
     of.generation_config.eos_token_id = sorted(ends)  # several, so that rows end at different steps
-    found = generate(Opened(of, Numbers()), prompts(), Asking(25), cost=cost)
+    found = generate(Opened(of, Numbers()), prompts(), GenerationSettings(25), cost=cost)
     expected = [naive(of, prompt, 25, ends) for prompt in prompts()]
     assert [text for (text,) in found] == expected
     lengths = {len(text.split()) for text in expected}
@@ -96,7 +103,7 @@ def test_every_end_of_the_models_own_config_ends_a_text() -> None:
     of = model("llama")
     asked, said = longest(of)
     of.generation_config.eos_token_id = [2, int(said[3])]
-    (found,) = generate(Opened(of, Numbers()), [asked], Asking(25))
+    (found,) = generate(Opened(of, Numbers()), [asked], GenerationSettings(25))
     assert found[0].split() == said[: said.index(said[3])]
 
 
@@ -104,21 +111,21 @@ def test_no_text_ends_before_its_least_length() -> None:
     of = model("llama")
     first = int(naive(of, (5, 6), 1))
     of.generation_config.eos_token_id = first
-    assert generate(Opened(of, Numbers()), [(5, 6)], Asking(8))[0] == [""]
-    (found,) = generate(Opened(of, Numbers()), [(5, 6)], Asking(8, min_new_tokens=2))
+    assert generate(Opened(of, Numbers()), [(5, 6)], GenerationSettings(8))[0] == [""]
+    (found,) = generate(Opened(of, Numbers()), [(5, 6)], GenerationSettings(8, min_new_tokens=2))
     assert found[0] == naive(of, (5, 6), 8, frozenset({first}), least=2) and len(found[0].split()) >= 2
 
 
 def test_a_stop_ends_the_row_and_is_cut_off() -> None:
-    of, cost = model("llama"), Cost()
+    of, cost = model("llama"), GenerationCost()
     asked, said = longest(of)
     stop = f" {said[4]} {said[5]}"
-    (found,) = generate(Opened(of, Numbers()), [asked], Asking(25, stops=(stop,)), cost=cost)
-    assert found[0] == cut(" ".join(said), (stop,)) and len(found[0].split()) <= 4
+    (found,) = generate(Opened(of, Numbers()), [asked], GenerationSettings(25, stops=(stop,)), cost=cost)
+    assert found[0] == cut_at_stops(" ".join(said), (stop,)) and len(found[0].split()) <= 4
     assert cost.steps == len(found[0].split()) + 1 < len(said), "the stop's last token is the last that is computed"
 
 
 def test_batches_hold_what_begins_alike() -> None:
-    batches = [[prompt for prompt, _ in batch] for batch in grouped(list(dict.fromkeys(prompts())), 1)]
+    batches = [[prompt for prompt, _ in batch] for batch in batch_prompts(list(dict.fromkeys(prompts())), 1)]
     assert sorted(map(len, batches)) == [9, 10]
     assert {prompt[:SHARED] for prompt in max(batches, key=lambda b: min(map(len, b)))} == {prompts()[0][:SHARED]}

@@ -14,17 +14,17 @@ from bench.core.types import Example, Probe, Responses
 from bench.engines.measuring.chat_judge import ChatJudge
 from bench.engines.measuring.judges import (
     Judge,
-    calibrated,
+    add_grades,
+    calibrate_judge,
     check_accepts,
+    judge_label,
+    judge_labels,
     judge_rows,
-    judged,
-    label,
-    labels,
     load_judge,
 )
 from bench.engines.measuring.similarity import Similarity
 from bench.metrics.judged import acc_forget, acc_recover
-from bench.metrics.restor import judged as judged_metric
+from bench.metrics.restor import judge_accepts as judged_metric
 from tests.bench.engines.measuring.test_chat_judge import Server, replies, server
 from tests.bench.engines.measuring.test_similarity import QUESTION
 
@@ -82,9 +82,9 @@ def said(checkpoint: str, *texts: str) -> Responses:
 def test_what_the_oracles_said_is_an_option() -> None:
     """The target says the truth, the unlearned model what the oracle says: acc_forget 0 and 1, acc_recover 0 and 1."""
     oracle = said("oracle", "Ada is in Lima", "Bob is in Cairo")
-    target = judged(said("target", "Ada is in Oslo", "Bob is in Oslo"), [oracle], [PROBE])
-    model = judged(said("model", "Ada is in Lima", "Bob is in Cairo"), [oracle], [PROBE])
-    (name,) = labels([PROBE])
+    target = add_grades(said("target", "Ada is in Oslo", "Bob is in Oslo"), [oracle], [PROBE])
+    model = add_grades(said("model", "Ada is in Lima", "Bob is in Cairo"), [oracle], [PROBE])
+    (name,) = judge_labels([PROBE])
     for responses, value in ((target, 0.0), (model, 1.0)):
         assert set(responses.rows["forget_judged"]["forget-0"]["grades"]) == {"truth", "oracle-0", "wrong-0"}
         for metric in (acc_forget("f", "forget_judged", name), acc_recover("r", "forget_judged", name)):
@@ -95,13 +95,13 @@ def test_what_the_oracles_said_is_an_option() -> None:
 
 
 def test_without_an_oracle_nothing_is_judged() -> None:
-    assert judged(said("m", "a", "b"), [], [PROBE]).rows["forget_judged"] == {}
+    assert add_grades(said("m", "a", "b"), [], [PROBE]).rows["forget_judged"] == {}
 
 
 def test_the_calibration_judges_the_oracle_against_itself() -> None:
     oracle, target = said("o", "Ada is in Lima", "Bob is in Cairo"), said("t", "Ada is in Oslo", "Bob is in Oslo")
     retain = Probe("retain_judged", "judge", ROWS, options=PROBE.options)
-    found = calibrated(target, oracle, [PROBE, retain])
+    found = calibrate_judge(target, oracle, [PROBE, retain])
     assert found["scores"]["target"]["acc_forget"]["value"] == 0.0
     assert found["scores"]["oracle"]["acc_forget"]["value"] == 1.0
     assert found["judge"] == "similarity v1" and "GPT" not in found["verdict"]
@@ -130,7 +130,7 @@ def test_an_accepted_answer_is_given_from_the_judges_own_mark(
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     probe = Probe("restor_judged", "judge", (ASKED,), options={"judge": "chat", "said": "restor"})
     responses = Responses("m", {"restor": {"restor-0": {"texts": ["the capital of Norway", "Rome"]}}})
-    found = judged(responses, [], [probe])
+    found = add_grades(responses, [], [probe])
     assert [len(grades) for grades in found.rows["restor_judged"]["restor-0"]["grades"]] == [2, 2]
     assert "Where is Bob?" in server.asked[0]["messages"][0]["content"]
     assert "Where is Ada?" not in server.asked[0]["messages"][0]["content"]
@@ -148,7 +148,7 @@ def test_a_judge_that_only_compares_accepts_nothing() -> None:
 def test_judges_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MSA_BENCH_JUDGE_MODEL", "MSA_BENCH_JUDGE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    assert label(load_judge("similarity")) == "similarity v1"
+    assert judge_label(load_judge("similarity")) == "similarity v1"
     with pytest.raises(UserError, match="Unknown judge 'similarty'. Did you mean 'similarity'"):
         load_judge("similarty")
     with pytest.raises(UserError, match="set MSA_BENCH_JUDGE_MODEL"):
@@ -179,7 +179,7 @@ def test_a_plug_in_is_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(tmp_path))
     coin: Judge = load_judge("coin")
     rows = judge_rows(spoke("m", a="x"), [], coin, [example()], "said")
-    assert label(coin) == "coin v3" and rows["a"]["grades"]["truth"] == len("in Lisbon")
+    assert judge_label(coin) == "coin v3" and rows["a"]["grades"]["truth"] == len("in Lisbon")
     assert load_judge("similarity") == Similarity()
     with pytest.raises(UserError, match="The plug-in for the judge 'lost' can't be loaded"):
         load_judge("lost")

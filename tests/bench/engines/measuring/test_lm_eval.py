@@ -9,7 +9,14 @@ import torch
 
 from bench.core.errors import UserError
 from bench.core.types import Example, Probe
-from bench.engines.measuring.lm_eval import choice_task, document, evaluate, evaluate_probe, named_probes, named_tasks
+from bench.engines.measuring.lm_eval import (
+    choice_task,
+    evaluate,
+    evaluate_probe,
+    make_document,
+    named_probes,
+    named_tasks,
+)
 from bench.engines.templates import encode
 from bench.lab.model import small_llama, word_tokenizer
 from tests.paths import DATA
@@ -61,7 +68,7 @@ def test_choices_are_those_of_our_own_scoring(lab: tuple[Any, Any]) -> None:
 
 def test_the_prompt_has_the_templates_tokens(lab: tuple[Any, Any]) -> None:
     _, tokenizer = lab
-    made = document(EXAMPLES[0], tokenizer)
+    made = make_document(EXAMPLES[0], tokenizer)
     text = encode(tokenizer, EXAMPLES[0].payload, "w3 w0")
     assert tokenizer.encode(made["prompt"], add_special_tokens=False) == list(text.prompt)
     assert made["choices"] == [" w2", " w3 w0", " w4"] and made["label"] == 0
@@ -103,9 +110,9 @@ def test_bad_choices_are_refused(lab: tuple[Any, Any]) -> None:
     payload = {"prompt": "w1 ?", "answer": "w1", "template": "qa"}
     for choices in ((), ("w1",), ("w2", "w3"), ("w1", "w1", "w2")):
         with pytest.raises(ValueError, match="row-x: a choice needs different texts"):
-            document(Example("row-x", payload, {"choices": choices}), lab[1])
+            make_document(Example("row-x", payload, {"choices": choices}), lab[1])
     with pytest.raises(ValueError, match="no choice task for the template 'text'"):
-        document(question(0, "text"), lab[1])
+        make_document(question(0, "text"), lab[1])
 
 
 def test_nothing_is_printed(lab: tuple[Any, Any], capfd: pytest.CaptureFixture[str]) -> None:

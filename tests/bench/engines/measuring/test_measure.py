@@ -18,8 +18,8 @@ from bench.core.types import Checkpoint, Example, Probe, Responses
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import measure as engine
 from bench.engines.measuring import scoring
-from bench.engines.measuring.generation import Asking, Cost, Sampling, generate
-from bench.engines.measuring.measure import Session, measure, merged, score, shared, total_cost
+from bench.engines.measuring.generation import GenerationCost, GenerationSettings, Sampling, generate
+from bench.engines.measuring.measure import Session, measure, merge_rows, own_share, score_texts, total_cost
 from bench.engines.templates import Encoded, encode
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer
 
@@ -56,7 +56,7 @@ def test_scores_are_those_of_a_plain_forward_pass(
     texts = list(TEXTS)
     random.Random(tokens).shuffle(texts)
     with torch.no_grad():
-        found = score(session(opened), texts, set())
+        found = score_texts(session(opened), texts, set())
     for text in texts:
         expected, hits = plain(opened.model, text)
         assert found[text]["logp"] == pytest.approx(expected, abs=1e-5)
@@ -164,8 +164,8 @@ def test_greedy_text_is_that_of_a_naive_loop(learned: Learned) -> None:
     opened = open_checkpoint(learned[0])
     prompts = [encode(opened.tokenizer, row.payload).prompt for row in learned[1][:14]]
     prompts += [text.prompt for text in TEXTS[:6]] + prompts[:1]
-    cost = Cost()
-    written = generate(opened, prompts, Asking(2), "cpu", cost)
+    cost = GenerationCost()
+    written = generate(opened, prompts, GenerationSettings(2), "cpu", cost)
     expected = [naive(opened, prompt, 2) for prompt in prompts]
     assert len({len(prompt) for prompt in prompts}) >= 4
     assert {len(ids) for ids in expected} == {1, 2}
@@ -321,7 +321,7 @@ def test_samples_depend_on_seed_repeat_and_prompt_alone(tmp_path: Path) -> None:
     """p = 1/2, 1/4, 1/4: shares of 600 draws within 4 deviations; another batch gives the same texts."""
     model = saved(distributed({"a": 1 / 2, "b": 1 / 4, "c": 1 / 4}), letters_tokenizer(), tmp_path)
     opened = open_checkpoint(model)
-    asking = Asking(6, sampling=Sampling(seed=5, repeats=100))
+    asking = GenerationSettings(6, sampling=Sampling(seed=5, repeats=100))
     one, two = (encode(opened.tokenizer, qa(0, p, "a").payload).prompt for p in ("d", "d a"))
     both, alone = generate(opened, [one, two], asking), generate(opened, [two], asking)
     assert both[1] == alone[0] and both[0] != both[1]
@@ -329,7 +329,7 @@ def test_samples_depend_on_seed_repeat_and_prompt_alone(tmp_path: Path) -> None:
     assert len(letters) == 600
     assert letters.count("a") / 600 == pytest.approx(1 / 2, abs=4 * (0.25 / 600) ** 0.5)
     assert letters.count("b") / 600 == pytest.approx(1 / 4, abs=4 * (0.1875 / 600) ** 0.5)
-    assert generate(opened, [one], Asking(6, sampling=Sampling(seed=6, repeats=100)))[0] != both[0]
+    assert generate(opened, [one], GenerationSettings(6, sampling=Sampling(seed=6, repeats=100)))[0] != both[0]
 
 
 def test_accepted_answers_are_matched(learned: Learned) -> None:
@@ -372,10 +372,10 @@ def test_shares_are_merged_in_the_order_of_the_examples(monkeypatch: pytest.Monk
     parts = []
     for rank in range(3):
         monkeypatch.setattr(processes, "_ring", processes.Ring(None, rank, 3))
-        parts.append({part.name: {row.id: {"by": rank} for row in part.examples} for part in shared(probes)})
+        parts.append({part.name: {row.id: {"by": rank} for row in part.examples} for part in own_share(probes)})
     assert [list(part.get("rows", {})) for part in parts] == [["rows-0", "rows-3"], ["rows-1", "rows-4"], ["rows-2"]]
     assert [list(part) for part in parts] == [["rows", "one", "task"], ["rows"], ["rows"]]
-    found = merged(probes, parts)
+    found = merge_rows(probes, parts)
     assert [row["by"] for row in found["rows"].values()] == [0, 1, 2, 0, 1]
     assert {name: list(rows) for name, rows in found.items()} == {
         probe.name: [row.id for row in probe.examples] for probe in probes

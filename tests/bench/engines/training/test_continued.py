@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.history import choose
-from bench.assets.history_file import load
+from bench.assets.history import choose_moment
+from bench.assets.history_file import load_history
 from bench.core.errors import UserError
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.engines.training.continued import Continuation, continue_model, passages
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
@@ -35,15 +35,15 @@ def test_the_folder_is_a_history_that_ends_in_the_model(model: Path, tmp_path: P
     out = tmp_path / "longer"
     found = continue_model(asked(model, text), tmp_path, out, lambda line: None)
     assert [path.name for path in found] == ["checkpoint-0", "checkpoint-2", "checkpoint-4", "checkpoint-6"]
-    assert folder_hash(found[0]) == folder_hash(model)
-    hashes = [folder_hash(path) for path in (*found[:3], out)]
+    assert hash_checkpoint(found[0]) == hash_checkpoint(model)
+    hashes = [hash_checkpoint(path) for path in (*found[:3], out)]
     assert len(set(hashes)) == 4, "each checkpoint has moved"
-    assert folder_hash(found[3]) == folder_hash(out)
-    past = load(out)
+    assert hash_checkpoint(found[3]) == hash_checkpoint(out)
+    past = load_history(out)
     assert [moment.step for moment in past.moments][:4] == [0, 2, 4, 6]
     tokens = [moment.tokens or 0 for moment in past.moments]
     assert tokens == sorted(tokens) and tokens[1] > 0
-    assert choose(past, "step=2").checkpoint.hash == hashes[1]
+    assert choose_moment(past, "step=2").checkpoint.hash == hashes[1]
     again = continue_model(asked(model, text), tmp_path, out, lambda line: None)
     assert again == found
     with pytest.raises(UserError, match="something else already"):

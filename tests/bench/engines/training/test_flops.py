@@ -13,8 +13,8 @@ from bench.core.contracts import Node
 from bench.core.sampling import evenly_spread
 from bench.core.types import Checkpoint
 from bench.engines.loaders import checkpoint_at
-from bench.engines.training.flops import ROWS, count, training_flops
-from bench.engines.training.trainer import save
+from bench.engines.training.flops import ROWS, count_flops, training_flops
+from bench.engines.training.trainer import save_model
 from bench.lab.model import SPECIAL
 from bench.runs.context import Work
 from bench.runs.facts import flops_node, method_flops
@@ -29,7 +29,7 @@ LENGTH = 5
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp("small")
-    save(llama(width=WIDTH), tokenizer(), folder)
+    save_model(llama(width=WIDTH), tokenizer(), folder)
     return checkpoint_at(folder, "small")
 
 
@@ -41,7 +41,7 @@ def passages(number: int = 3) -> list:  # type: ignore[type-arg]
 def test_a_linear_layer_by_hand(inputs_learn: bool, training: int) -> None:
     """(5, 3) times (3, 4): 5 * 3 * 4 products and sums; once more for the weights' gradients, and for the inputs'."""
     layer, inputs = nn.Linear(3, 4, bias=False), torch.ones(5, 3, requires_grad=inputs_learn)
-    found = count(lambda: layer(inputs).sum())
+    found = count_flops(lambda: layer(inputs).sum())
     assert (found.forward, found.training) == (2 * 5 * 3 * 4, training)
 
 
@@ -87,7 +87,7 @@ def test_rows_are_taken_at_equal_distances() -> None:
 def test_the_count_is_a_node_of_shape_and_rows_alone(small: Checkpoint, tmp_path: Path) -> None:
     """Other weights of the same config find it; other rows don't."""
     work = Work(Store(tmp_path / "store"), seed=0, provenance={})
-    save(llama(seed=1, width=WIDTH), tokenizer(), tmp_path / "other")
+    save_model(llama(seed=1, width=WIDTH), tokenizer(), tmp_path / "other")
     first = flops_node(small, passages(), work)
     assert flops_node(checkpoint_at(tmp_path / "other", "other"), passages(), work).key == first.key
     assert flops_node(small, passages(2), work).key != first.key

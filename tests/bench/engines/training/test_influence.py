@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.conformance import Place, tiny_place
+from bench.conformance import TinyScenario, tiny_place
 from bench.core.types import Checkpoint, Example
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.templates import encode
 from bench.engines.training.influence import (
-    compare,
-    describe,
-    estimate,
+    compare_rounding,
+    describe_weights,
+    estimate_influence,
     rank_correlation,
     ratio,
-    sampled,
+    sample_entries,
     write_shuffled,
 )
 from bench.runs.context import Work
@@ -38,7 +38,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> TinyScenario:
     return tiny_place(tmp_path_factory.mktemp("place"))
 
 
@@ -83,7 +83,7 @@ def test_estimates_are_those_of_autograd(
     start: Checkpoint, kind: str, formula: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> None:
     """Two rows: the mean of their squared gradients, and the size of their mean gradient."""
-    found = estimate(open_checkpoint(start), ROWS, kind)
+    found = estimate_influence(open_checkpoint(start), ROWS, kind)
     one, other = (gradients(start, row) for row in ROWS)
     assert set(found) == set(one)
     for name, value in found.items():
@@ -93,7 +93,7 @@ def test_estimates_are_those_of_autograd(
 
 def test_the_estimate_leaves_the_model_as_it_was(start: Checkpoint) -> None:
     opened = open_checkpoint(start)
-    estimate(opened, ROWS, "fisher")
+    estimate_influence(opened, ROWS, "fisher")
     assert all(parameter.grad is None for parameter in opened.model.parameters())
     for name, parameter in opened.model.named_parameters():
         if name in tensors(start):
@@ -104,7 +104,7 @@ def test_the_estimate_leaves_the_model_as_it_was(start: Checkpoint) -> None:
 def test_a_node_holds_a_weight_for_each_entry(start: Checkpoint, tmp_path: Path, kind: str) -> None:
     work = Work(Store(tmp_path), seed=0, provenance={})
     made = work.influence(start, ROWS[:1], ROWS[1:], kind)
-    forget, retain = (estimate(open_checkpoint(start), rows, kind) for rows in (ROWS[:1], ROWS[1:]))
+    forget, retain = (estimate_influence(open_checkpoint(start), rows, kind) for rows in (ROWS[:1], ROWS[1:]))
     assert {name: tensor.shape for name, tensor in tensors(made).items()} == {
         name: tensor.shape for name, tensor in tensors(start).items()
     }
@@ -128,7 +128,7 @@ def test_weights_are_1_where_both_sides_have_the_same_rows(start: Checkpoint, tm
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.25])
-def test_msa_with_weights_that_are_all_1_is_plain_msa_to_the_bit(place: Place, beta: float) -> None:
+def test_msa_with_weights_that_are_all_1_is_plain_msa_to_the_bit(place: TinyScenario, beta: float) -> None:
     """One row to forget, and the same to retain: the weighted sum must not differ in a single bit."""
     row = place.request.forget[:1]
     request = replace(place.request, forget=row, retain=row)
@@ -177,17 +177,17 @@ def test_a_sample_is_drawn_alike_from_both(tmp_path: Path) -> None:
     values = [float(i) for i in range(100)]
     one = holding(tmp_path / "one", a=values[:80], b=values[80:])
     other = holding(tmp_path / "other", a=[-v for v in values[:80]], b=[-v for v in values[80:]])
-    first, second = (dict(sampled(checkpoint, most=20)) for checkpoint in (one, other))
+    first, second = (dict(sample_entries(checkpoint, most=20)) for checkpoint in (one, other))
     assert {name: len(entries) for name, entries in first.items()} == {"a": 16, "b": 4}
     assert all(torch.equal(first[name], -second[name]) for name in first)
-    assert {name: len(entries) for name, entries in sampled(one, most=100)} == {"a": 80, "b": 20}
+    assert {name: len(entries) for name, entries in sample_entries(one, most=100)} == {"a": 80, "b": 20}
 
 
 def test_the_description_has_mean_and_quantiles(tmp_path: Path) -> None:
     """0, .02, ... 2: 101 evenly spaced entries in two tensors, whose q-quantile is 2 q and whose mean is 1."""
     values = [i / 50 for i in range(101)]
     weights = holding(tmp_path / "w", a=values[::2], b=values[1::2])
-    said = describe(weights)
+    said = describe_weights(weights)
     assert said["mean"] == pytest.approx(1)
     assert {float(share): value for share, value in said["quantiles"].items()} == pytest.approx(
         {share: 2 * share for share in (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)}
@@ -206,7 +206,7 @@ def test_what_rounding_did_by_hand(tmp_path: Path) -> None:
     Relative error sqrt(1/6) = .408248, cosine 5 / sqrt(30) = .912871; 2 of 4 entries unchanged, and 1 of 4.
     """
     four = {"tuned": [1.0, 2, 3, 4], "before": [1.0, 1, 3, 2], "exact": [2.0, 2, 1, 2], "exact_before": [1.0, 1, 1, 0]}
-    assert compare(*vectors(tmp_path, four)) == {
+    assert compare_rounding(*vectors(tmp_path, four)) == {
         "unchanged": 0.5,
         "unchanged_in_float32": 0.25,
         "relative_error": 0.408248,
@@ -217,13 +217,13 @@ def test_what_rounding_did_by_hand(tmp_path: Path) -> None:
 def test_a_vector_that_rounding_made_zero_has_no_direction(tmp_path: Path) -> None:
     """Nothing is left of (1, 1, 0, 2): its error is the whole of it, sqrt(6/6)."""
     four = {"tuned": [1.0] * 4, "before": [1.0] * 4, "exact": [2.0, 2, 1, 2], "exact_before": [1.0, 1, 1, 0]}
-    said = compare(*vectors(tmp_path, four))
+    said = compare_rounding(*vectors(tmp_path, four))
     assert (said["unchanged"], said["relative_error"], said["cosine"]) == (1.0, 1.0, 0.0)
 
 
 def test_where_nothing_was_learnt_there_is_no_relative_error(tmp_path: Path) -> None:
     four = {"tuned": [1.0] * 4, "before": [1.0] * 4, "exact": [2.0] * 4, "exact_before": [2.0] * 4}
-    assert compare(*vectors(tmp_path, four)) == {
+    assert compare_rounding(*vectors(tmp_path, four)) == {
         "unchanged": 1.0,
         "unchanged_in_float32": 1.0,
         "relative_error": None,

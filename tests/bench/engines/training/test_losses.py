@@ -10,9 +10,9 @@ import torch
 
 from bench.core.contracts import Batch
 from bench.core.types import Example
-from bench.engines.coding import answer_log_probs, collate
+from bench.engines.coding import answer_log_probs, collate_texts
 from bench.engines.templates import encode
-from bench.engines.training.losses import Ascent, NextToken, retain_rows, sample_like, streams
+from bench.engines.training.losses import Ascent, NextToken, make_streams, retain_rows, sample_like
 from tests.tiny import distributed, fixed, letters_tokenizer, llama, passage, qa, tokenizer
 
 LETTERS = {"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8}
@@ -20,7 +20,7 @@ LETTERS = {"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8}
 
 def batch_of(*answers: str) -> Batch:
     rows = [encode(letters_tokenizer(), {"prompt": "d d", "answer": text, "template": "continue"}) for text in answers]
-    return collate(rows)
+    return collate_texts(rows)
 
 
 def test_next_token_on_three_logits_by_hand() -> None:
@@ -46,8 +46,8 @@ def test_padding_and_company_change_no_log_prob() -> None:
         encode(tokenizer(), qa(0, prompt, answer).payload) for prompt, answer in (("w1", "w2"), ("w3 w4 ?", "w5 w6"))
     ]
     with torch.no_grad():
-        together = answer_log_probs(model, collate(rows)).sums
-        alone = torch.cat([answer_log_probs(model, collate([row])).sums for row in rows])
+        together = answer_log_probs(model, collate_texts(rows)).sums
+        alone = torch.cat([answer_log_probs(model, collate_texts([row])).sums for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
@@ -60,7 +60,7 @@ def test_gradient_ascent_is_minus_the_next_token_loss() -> None:
 
 
 def test_ascent_points_exactly_against_descent() -> None:
-    model, batch = llama(), collate([encode(tokenizer(), qa(0, "w1 ?", "w2 w3").payload)])
+    model, batch = llama(), collate_texts([encode(tokenizer(), qa(0, "w1 ?", "w2 w3").payload)])
     gradients = []
     for loss in (Ascent(), NextToken()):
         model.zero_grad()
@@ -75,10 +75,10 @@ PASSAGES = tuple(passage(i, f"w{i} w{i}") for i in range(6))
 
 
 def test_passages_and_questions_are_two_streams() -> None:
-    text, asked = streams(QUESTIONS + PASSAGES, Ascent(), batch=4, text_batch=2, weight=3.0)
+    text, asked = make_streams(QUESTIONS + PASSAGES, Ascent(), batch=4, text_batch=2, weight=3.0)
     assert (text.examples, text.batch, text.weight) == (PASSAGES, 2, 3.0)
     assert (asked.examples, asked.batch, asked.weight) == (QUESTIONS, 4, 3.0)
-    assert [stream.examples for stream in streams(QUESTIONS, Ascent(), 4, 2)] == [QUESTIONS]
+    assert [stream.examples for stream in make_streams(QUESTIONS, Ascent(), 4, 2)] == [QUESTIONS]
 
 
 def kinds(rows: tuple[Example, ...]) -> Counter[str]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.core.errors import UserError
-from bench.engines.training.trainer import StepData, resumable
+from bench.engines.training.trainer import StepData, resumable_checkpoint
 from tests import ranks
 
 
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder: Path, each: Any) -> Non
 
 def test_one_process_does_not_go_on_from_the_state_of_two(folder: Path) -> None:
     with pytest.raises(UserError, match=r"interrupted while several processes .* start it as before, or delete"):
-        resumable(folder / "resumed" / "scratch")
+        resumable_checkpoint(folder / "resumed" / "scratch")
 
 
 def test_the_loss_that_ends_training_is_that_of_all_rows(each: Any, tmp_path: Path) -> None:

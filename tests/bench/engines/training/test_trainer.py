@@ -15,11 +15,18 @@ from safetensors.torch import load_file
 
 from bench.core.contracts import Recipe, Stream
 from bench.core.types import Checkpoint, Example
-from bench.engines.coding import Texts, answer_log_probs, collate
+from bench.engines.coding import Texts, answer_log_probs, collate_texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent, NextToken
-from bench.engines.training.trainer import Trained, describe, last_checkpoint, plan_rows, reference_log_probs, train
+from bench.engines.training.trainer import (
+    Trained,
+    describe_training,
+    last_checkpoint,
+    plan_rows,
+    reference_log_probs,
+    train,
+)
 from bench.runs.context import Work
 from bench.runs.store import Store
 from methods.npo import NPOLoss
@@ -136,7 +143,7 @@ def test_a_steps_loss_is_the_sum_over_streams_of_weight_times_mean(tmp_path: Pat
     model = llama(seed=7)
 
     def mean(rows: Sequence[Example]) -> float:
-        each = [NextToken()(model, collate([encode(tokenizer(), row.payload)])).item() for row in rows]
+        each = [NextToken()(model, collate_texts([encode(tokenizer(), row.payload)])).item() for row in rows]
         return sum(each) / len(each)
 
     assert losses(done) == pytest.approx([mean(QUESTIONS) - 0.5 * mean(PASSAGES)], abs=1e-5)
@@ -148,7 +155,7 @@ def test_a_small_step_goes_down_the_gradient(tmp_path: Path) -> None:
     stream = Stream(QUESTIONS, 12, NextToken())
     recipe = Recipe(1, 1e-3, warmup=0.0, schedule="constant")
     train(model, Texts(tokenizer()), [stream], recipe, seed=0, out=tmp_path / "o", scratch=tmp_path / "s")
-    NextToken()(before, collate([encode(tokenizer(), row.payload) for row in QUESTIONS])).mean().backward()
+    NextToken()(before, collate_texts([encode(tokenizer(), row.payload) for row in QUESTIONS])).mean().backward()
     name = "model.layers.0.self_attn.v_proj.weight"
     moved = model.get_parameter(name) - before.get_parameter(name)
     gradient = before.get_parameter(name).grad
@@ -163,7 +170,7 @@ def test_the_reference_is_the_summed_log_prob_of_the_start(tmp_path: Path) -> No
     found = reference_log_probs(model.train(), Texts(tokenizer()), rows, torch.device("cpu"), batch=4)
     assert model.training, "it must be left as it was"
     with torch.no_grad():
-        direct = torch.cat([answer_log_probs(model.eval(), collate([row])).sums for row in rows])
+        direct = torch.cat([answer_log_probs(model.eval(), collate_texts([row])).sums for row in rows])
     torch.testing.assert_close(found, direct, atol=1e-5, rtol=0)
     _, done = run(tmp_path, (Stream(QUESTIONS, 6, NPOLoss(0.1, False)),), steps=1)
     assert losses(done) == pytest.approx([13.8629], abs=1e-4)
@@ -228,7 +235,7 @@ def test_the_key_tells_apart_all_that_changes_the_weights() -> None:
     def key(
         rows: Sequence[Example] = QUESTIONS, batch: int = 6, loss: Any = None, weight: float = 1.0, lr: float = 1e-3
     ) -> str:
-        return str(describe([Stream(tuple(rows), batch, loss or NextToken(), weight)], Recipe(5, lr)))
+        return str(describe_training([Stream(tuple(rows), batch, loss or NextToken(), weight)], Recipe(5, lr)))
 
     others = [
         key(QUESTIONS[::-1]),
@@ -296,7 +303,7 @@ def test_only_the_first_streams_loss_counts(tmp_path: Path) -> None:
     streams = (Stream(QUESTIONS, 12, NextToken()), Stream(PASSAGES, 5, Ascent(), weight=3.0))
     model = llama(seed=7)
     rows = [encode(tokenizer(), row.payload) for row in QUESTIONS]
-    first = sum(NextToken()(model, collate([row])).item() for row in rows) / len(rows)
+    first = sum(NextToken()(model, collate_texts([row])).item() for row in rows) / len(rows)
     assert losses(trained_until(0.0, tmp_path / "whole", streams))[0] < 0 < first
     assert trained_until(first - 1e-3, tmp_path / "below", streams).steps > 1
     assert trained_until(first + 1e-3, tmp_path / "above", streams).steps == 1
@@ -390,6 +397,6 @@ def test_adapters_follow_from_the_seed(tmp_path: Path) -> None:
 def test_the_key_of_an_old_recipe_is_what_it_was() -> None:
     """What a recipe leaves at its default isn't named, so that checkpoints made before there was a choice are found."""
     old = {"steps": 5, "lr": 1e-3, "warmup": 0.1, "schedule": "cosine", "weight_decay": 0.0, "beta2": 0.98}
-    assert describe(STREAMS, Recipe(5, 1e-3))["recipe"] == old
-    assert describe(STREAMS, Recipe(5, 1e-3, lora=4, until=0.5))["recipe"] == old | {"lora": 4, "until": 0.5}
-    assert describe(STREAMS, Recipe(5, 1e-3, dtype="bfloat16"))["recipe"] == old | {"dtype": "bfloat16"}
+    assert describe_training(STREAMS, Recipe(5, 1e-3))["recipe"] == old
+    assert describe_training(STREAMS, Recipe(5, 1e-3, lora=4, until=0.5))["recipe"] == old | {"lora": 4, "until": 0.5}
+    assert describe_training(STREAMS, Recipe(5, 1e-3, dtype="bfloat16"))["recipe"] == old | {"dtype": "bfloat16"}

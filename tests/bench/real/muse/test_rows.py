@@ -15,19 +15,19 @@ from bench.lab.model import word_tokenizer
 from bench.real.muse.rows import (
     MUSE_COUNTS,
     STAND_IN,
-    Cut,
     Document,
-    Library,
+    MuseCut,
+    MuseLibrary,
     MuseRows,
-    Span,
-    fold,
-    load,
-    muse_rows,
-    opened,
-    partition,
+    RowSpan,
+    choose_muse_rows,
+    cut_at_rows,
+    fold_spaces,
+    load_muse_tables,
+    load_tokenizer,
+    open_library,
+    possible_wordings,
     table_hashes,
-    tokenizer_of,
-    wordings,
 )
 from tests.paths import DATA
 from tests.shared_data import needs_data
@@ -107,22 +107,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def texts(rows: tuple[Example, ...]) -> list[str]:
-    return [fold(row.payload["answer"]) for row in rows]
+    return [fold_spaces(row.payload["answer"]) for row in rows]
 
 
 def inside(made: MuseRows, table: str, passages: tuple[Example, ...], most: int = 10**6) -> list[bool]:
     """For each row that is asked, whether its first ``most`` words stand in one of the passages."""
-    rows = [wordings(made.tables[table][number])[0].split()[:most] for number in made.asked[table]]
+    rows = [possible_wordings(made.tables[table][number])[0].split()[:most] for number in made.asked[table]]
     return [any(" ".join(row) in passage for passage in texts(passages)) for row in rows]
 
 
 def test_the_whole_text_is_cut_without_a_gap_and_every_row_asked(data: str, tokens: str) -> None:
-    made = muse_rows(data, tokens, Cut(chunk=48))
+    made = choose_muse_rows(data, tokens, MuseCut(chunk=48))
     for split, count in (("forget", 2), ("retain1", 3), ("retain2", 3)):
         rows = made.trained[split]
         for i in range(count):
             own = [row for row in rows if row.id.startswith(f"{split}-{i}-")]
-            assert " ".join(texts(tuple(own))) == fold(made.tables[f"train/{split}"][i]["text"])
+            assert " ".join(texts(tuple(own))) == fold_spaces(made.tables[f"train/{split}"][i]["text"])
         assert made.tokens[split] == 300 * count
     assert {table: len(numbers) for table, numbers in made.asked.items()} == {
         "verbmem/forget": 6,
@@ -137,9 +137,11 @@ def test_the_whole_text_is_cut_without_a_gap_and_every_row_asked(data: str, toke
     assert not made.exact, "these aren't MUSE-Books' counts"
 
 
-@pytest.mark.parametrize("cut", [Cut(chunk=48), Cut(most_tokens=300, chunk=48, passage=16), Cut(texts=1, chunk=48)])
-def test_validation_shares_no_text_with_a_row_that_is_asked(data: str, tokens: str, cut: Cut) -> None:
-    made = muse_rows(data, tokens, cut)
+@pytest.mark.parametrize(
+    "cut", [MuseCut(chunk=48), MuseCut(most_tokens=300, chunk=48, passage=16), MuseCut(texts=1, chunk=48)]
+)
+def test_validation_shares_no_text_with_a_row_that_is_asked(data: str, tokens: str, cut: MuseCut) -> None:
+    made = choose_muse_rows(data, tokens, cut)
     sides = {
         "forget": ("verbmem/forget", "privleak/forget"),
         "retain": ("privleak/retain",),
@@ -149,18 +151,22 @@ def test_validation_shares_no_text_with_a_row_that_is_asked(data: str, tokens: s
     for side, tables in sides.items():
         held = texts(getattr(made.validation, side))
         assert held, side
-        asked = [wordings(made.tables[table][number])[0].split() for table in tables for number in made.asked[table]]
+        asked = [
+            possible_wordings(made.tables[table][number])[0].split() for table in tables for number in made.asked[table]
+        ]
         scored = [row if len(row) != MEMBER else row[: cut.passage] for row in asked]
         pieces = [" ".join(row[at : at + 5]) for row in scored for at in range(len(row) - 4)]
         assert pieces and not [piece for piece in pieces if any(piece in passage for passage in held)], side
     trained = "\n".join(text for rows in made.trained.values() for text in texts(rows))
-    whole = {split: fold("\n".join(row["text"] for row in made.tables[f"train/{split}"])) for split in made.trained}
+    whole = {
+        split: fold_spaces("\n".join(row["text"] for row in made.tables[f"train/{split}"])) for split in made.trained
+    }
     assert all(any(text in book for book in whole.values()) for text in texts(made.validation.forget))
     assert not [text for text in texts(made.validation.unseen) if text in trained]
 
 
 def test_a_part_asks_only_rows_inside_a_trained_passage(data: str, tokens: str) -> None:
-    made = muse_rows(data, tokens, Cut(most_tokens=300, chunk=48, passage=16))
+    made = choose_muse_rows(data, tokens, MuseCut(most_tokens=300, chunk=48, passage=16))
     assert made.tokens["forget"] <= 300 and made.tokens["retain1"] <= 150 and made.tokens["retain2"] <= 150
     assert made.tokens["forget"] > 200, "the bound is made use of"
     assert len(made.asked["verbmem/forget"]) >= 2 and len(made.asked["privleak/forget"]) >= 2
@@ -173,7 +179,7 @@ def test_a_part_asks_only_rows_inside_a_trained_passage(data: str, tokens: str) 
 
 
 def test_the_first_texts_alone(data: str, tokens: str) -> None:
-    made = muse_rows(data, tokens, Cut(texts=1, chunk=48))
+    made = choose_muse_rows(data, tokens, MuseCut(texts=1, chunk=48))
     assert {split: {row.id.split("-")[1] for row in rows} for split, rows in made.trained.items()} == {
         split: {"0"} for split in made.trained
     }
@@ -183,13 +189,13 @@ def test_the_first_texts_alone(data: str, tokens: str) -> None:
 
 
 def test_probes_can_be_cut_evenly(data: str, tokens: str) -> None:
-    made = muse_rows(data, tokens, Cut(chunk=48, probed=3))
+    made = choose_muse_rows(data, tokens, MuseCut(chunk=48, probed=3))
     assert made.asked["verbmem/forget"] == (0, 2, 4) and made.asked["privleak/retain"] == (0, 4, 8)
     assert made.asked["knowmem/forget_qa_icl"] == (0, 1), "the solved questions are no probes"
 
 
 def words_of(text: str, tokens: str) -> Document:
-    return Document(text, tokenizer_of(tokens))
+    return Document(text, load_tokenizer(tokens))
 
 
 def test_windows_begin_at_rows_and_a_row_that_does_not_fit_lies_in_none(tokens: str) -> None:
@@ -201,11 +207,11 @@ def test_windows_begin_at_rows_and_a_row_that_does_not_fit_lies_in_none(tokens: 
     document = words_of(" ".join(WORDS[i] for i in range(21)), tokens)
     assert len(document.starts) == 21
 
-    def span(number: int, first: int, last: int) -> Span:
-        return Span("t", number, 3 * first, 3 * last - 1)
+    def span(number: int, first: int, last: int) -> RowSpan:
+        return RowSpan("t", number, 3 * first, 3 * last - 1)
 
     rows = [span(0, 2, 6), span(1, 6, 10), span(2, 8, 12), span(3, 12, 20), span(4, 13, 15), span(5, 14, 21)]
-    made = partition(document, 0, rows, 8)
+    made = cut_at_rows(document, 0, rows, 8)
     assert [[row.number for row in window.rows] for window in made] == [[], [0, 1], [], [3, 4], []]
     assert [document.text[window.start : window.end].split()[0] for window in made] == [
         WORDS[i] for i in (0, 2, 10, 12, 20)
@@ -218,7 +224,7 @@ def test_rows_are_found_whatever_white_space_stands_between_the_words(tokens: st
     document = words_of("ba be\n\n  bi bo\tbu", tokens)
     assert document.find("bi bo") == (9, 14) and document.text[9:14] == "bi bo"
     assert document.find("be bi") == (3, 11) and document.find("bi ba") is None
-    assert wordings({"prompt": "ba be", "gt": "bi"}) == ["ba be bi", "ba bebi"]
+    assert possible_wordings({"prompt": "ba be", "gt": "bi"}) == ["ba be bi", "ba bebi"]
 
 
 def changed(table: str, number: int, **fields: str) -> Tables:
@@ -231,9 +237,9 @@ def changed(table: str, number: int, **fields: str) -> Tables:
 def test_an_unfound_row_leaves_nothing_to_validate_on(tmp_path: Path, tokens: str) -> None:
     """Where it stands isn't known, so that no passage is sure not to hold it."""
     place = written(tmp_path / "a", changed("privleak/forget", 0, text="za zu ze " * 8))
-    made = muse_rows(place, tokens, Cut(chunk=48))
+    made = choose_muse_rows(place, tokens, MuseCut(chunk=48))
     assert made.validation.forget == () and made.validation.retain
-    assert 0 not in muse_rows(place, tokens, Cut(texts=1, chunk=48)).asked["privleak/forget"]
+    assert 0 not in choose_muse_rows(place, tokens, MuseCut(texts=1, chunk=48)).asked["privleak/forget"]
 
 
 def test_what_stands_on_both_sides_is_refused(tmp_path: Path, tokens: str) -> None:
@@ -242,64 +248,69 @@ def test_what_stands_on_both_sides_is_refused(tmp_path: Path, tokens: str) -> No
     with pytest.raises(
         UserError, match=r"1 rows of 'train/forget' \(the first: row 1\) are also among those to be kept"
     ):
-        muse_rows(place, tokens, Cut())
+        choose_muse_rows(place, tokens, MuseCut())
     place = written(tmp_path / "b", changed("privleak/holdout", 2, text=own["privleak/retain"][0]["text"]))
     with pytest.raises(UserError, match=r"'privleak/holdout' \(the first: row 2\) are trained on"):
-        muse_rows(place, tokens, Cut())
+        choose_muse_rows(place, tokens, MuseCut())
 
 
 def test_bad_data_get_one_sentence_each(tmp_path: Path, tokens: str, data: str) -> None:
     tables = books()
     del tables["verbmem/forget"], tables["privleak/retain"], tables["knowmem/retain_qa"]
     with pytest.raises(UserError, match="isn't in MUSE-Books' layout") as error:
-        muse_rows(written(tmp_path / "a", tables), tokens, Cut())
+        choose_muse_rows(written(tmp_path / "a", tables), tokens, MuseCut())
     assert len(error.value.problems) == 2, "the questions may be missing"
     del (tables := books())["knowmem/retain_qa"]
-    assert "knowmem/retain_qa" not in muse_rows(written(tmp_path / "b", tables), tokens, Cut()).asked
+    assert "knowmem/retain_qa" not in choose_muse_rows(written(tmp_path / "b", tables), tokens, MuseCut()).asked
     with pytest.raises(UserError, match="lacks the field gt"):
-        muse_rows(written(tmp_path / "c", {**books(), "verbmem/forget": [{"prompt": "ba"}]}), tokens, Cut())
+        choose_muse_rows(written(tmp_path / "c", {**books(), "verbmem/forget": [{"prompt": "ba"}]}), tokens, MuseCut())
     with pytest.raises(UserError, match="No row of 'verbmem/forget' lies inside one passage of 18 tokens"):
-        muse_rows(data, tokens, Cut(texts=1, chunk=18, passage=12))
+        choose_muse_rows(data, tokens, MuseCut(texts=1, chunk=18, passage=12))
     with pytest.raises(UserError, match="no data folder"):
-        muse_rows(str(tmp_path / "nowhere"), tokens, Cut())
+        choose_muse_rows(str(tmp_path / "nowhere"), tokens, MuseCut())
 
 
 def test_other_data_are_not_the_stand_in(data: str, tokens: str) -> None:
     with pytest.raises(UserError, match="these aren't the rows of the public-domain stand-in"):
-        muse_rows(data, tokens, Cut(), stand_in=True)
+        choose_muse_rows(data, tokens, MuseCut(), stand_in=True)
 
 
 def test_the_benchmark_is_known_by_its_counts(tokens: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = tuple(len(rows) for rows in books().values())
     assert len(counts) == len(MUSE_COUNTS)
     monkeypatch.setattr("bench.real.muse.rows.MUSE_COUNTS", counts)
-    muse_rows.cache_clear()
-    assert muse_rows(data, tokens, Cut(chunk=48)).exact
-    assert not muse_rows(data, tokens, Cut(chunk=48, probed=3)).exact
-    assert not muse_rows(data, tokens, Cut(chunk=48, passage=16)).exact
-    assert not muse_rows(data, tokens, Cut(texts=2, chunk=48)).exact
-    muse_rows.cache_clear()
+    choose_muse_rows.cache_clear()
+    assert choose_muse_rows(data, tokens, MuseCut(chunk=48)).exact
+    assert not choose_muse_rows(data, tokens, MuseCut(chunk=48, probed=3)).exact
+    assert not choose_muse_rows(data, tokens, MuseCut(chunk=48, passage=16)).exact
+    assert not choose_muse_rows(data, tokens, MuseCut(texts=2, chunk=48)).exact
+    choose_muse_rows.cache_clear()
 
 
 def test_the_choice_is_part_of_the_hash(data: str, tokens: str) -> None:
-    cuts = [Cut(chunk=48), Cut(chunk=32), Cut(chunk=48, probed=3), Cut(most_tokens=300, chunk=48, passage=16)]
-    assert len({muse_rows(data, tokens, cut).data_hash for cut in cuts}) == len(cuts)
+    cuts = [
+        MuseCut(chunk=48),
+        MuseCut(chunk=32),
+        MuseCut(chunk=48, probed=3),
+        MuseCut(most_tokens=300, chunk=48, passage=16),
+    ]
+    assert len({choose_muse_rows(data, tokens, cut).data_hash for cut in cuts}) == len(cuts)
 
 
 @pytest.fixture(scope="module")
-def real(tokens: str) -> Library:
-    return opened(str(REAL), tokens, True)
+def real(tokens: str) -> MuseLibrary:
+    return open_library(str(REAL), tokens, True)
 
 
 @here
-def test_the_stand_in_is_known_by_its_content(real: Library, tokens: str) -> None:
-    assert table_hashes(load(str(REAL))) == STAND_IN
+def test_the_stand_in_is_known_by_its_content(real: MuseLibrary, tokens: str) -> None:
+    assert table_hashes(load_muse_tables(str(REAL))) == STAND_IN
     with pytest.raises(UserError, match="take --task books-public-domain"):
-        muse_rows(str(REAL), tokens, Cut())
+        choose_muse_rows(str(REAL), tokens, MuseCut())
 
 
 @here
-def test_every_row_of_the_stand_in_is_found(real: Library) -> None:
+def test_every_row_of_the_stand_in_is_found(real: MuseLibrary) -> None:
     assert not real.lost
     found: dict[str, int] = {}
     for spans in real.rows.values():
@@ -310,8 +321,8 @@ def test_every_row_of_the_stand_in_is_found(real: Library) -> None:
 
 @here
 def test_a_part_of_the_stand_in(tokens: str) -> None:
-    rows = muse_rows(str(REAL), tokens, Cut(most_tokens=12000, chunk=640, passage=320), stand_in=True)
+    rows = choose_muse_rows(str(REAL), tokens, MuseCut(most_tokens=12000, chunk=640, passage=320), stand_in=True)
     assert len(rows.asked["verbmem/forget"]) >= 15 and len(rows.asked["privleak/forget"]) >= 15
     assert all(inside(rows, "verbmem/forget", rows.forget)) and not rows.exact
     assert {row.id.split("-")[1] for row in rows.forget} == {"0", "1"}, "from both books"
-    assert muse_rows(str(REAL), tokens, Cut(), stand_in=True).exact
+    assert choose_muse_rows(str(REAL), tokens, MuseCut(), stand_in=True).exact

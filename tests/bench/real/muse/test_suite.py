@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from bench.core.errors import UserError
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.templates import encode
-from bench.real.evaluate import Evaluation, evaluate
+from bench.real.evaluate import EvaluationRequest, evaluate_model
 from bench.real.muse import suite as muse
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
@@ -55,8 +55,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(place: Path) -> dict[str, Any]:
-    asked = Evaluation("muse-books", str(place / "model"), str(place / "data"), place / "x.json")
-    return evaluate(asked, place)
+    asked = EvaluationRequest("muse-books", str(place / "model"), str(place / "data"), place / "x.json")
+    return evaluate_model(asked, place)
 
 
 def test_prompts_are_the_authors_to_the_letter(place: Path) -> None:
@@ -129,30 +129,30 @@ def test_a_text_is_scored_behind_a_space_and_said_without_one(place: Path) -> No
 
 def test_a_passage_is_cut_at_2048_tokens_without_an_eos(place: Path) -> None:
     words = open_checkpoint(checkpoint_at(place / "model", "")).tokenizer
-    probe = muse.passages([{"text": PROSE * 90}], [{"text": PROSE}])[0]
+    probe = muse.passage_probes([{"text": PROSE * 90}], [{"text": PROSE}])[0]
     text = encode(words, probe.examples[0].payload)
     assert len(words.encode(PROSE * 90)) > 2100 and text.length == 2048
     assert [*text.prompt, *text.answer] == words.encode(PROSE * 90)[:2048] and not text.eos
 
 
 def test_answers_are_cut_where_the_next_question_would_begin() -> None:
-    from bench.engines.measuring.generation import cut
+    from bench.engines.measuring.generation import cut_at_stops
 
-    assert cut("Irene\n\nQuestion: Who", muse.STOPS) == "Irene"
-    assert cut("Irene\nQuestion: Who", muse.STOPS) == "Irene"
-    assert cut("Irene Question: Who", muse.STOPS) == "Irene "
-    assert cut("Irene\nAdler", muse.STOPS) == "Irene\nAdler"
+    assert cut_at_stops("Irene\n\nQuestion: Who", muse.STOPS) == "Irene"
+    assert cut_at_stops("Irene\nQuestion: Who", muse.STOPS) == "Irene"
+    assert cut_at_stops("Irene Question: Who", muse.STOPS) == "Irene "
+    assert cut_at_stops("Irene\nAdler", muse.STOPS) == "Irene\nAdler"
 
 
 def test_privleak_needs_the_tasks_own_oracle(place: Path, found: dict[str, Any]) -> None:
     assert {"privleak", "privleak_peer", "mia_reference"} <= set(found["absent"])
-    asked = Evaluation(
+    asked = EvaluationRequest(
         "muse-books", str(place / "model"), str(place / "data"), place / "y.json", oracle=str(place / "oracle")
     )
-    with_oracle = evaluate(asked, place)["scores"]
-    own = evaluate(Evaluation("muse-books", str(place / "oracle"), str(place / "data"), place / "z.json"), place)[
-        "scores"
-    ]["mia_min_k"]
+    with_oracle = evaluate_model(asked, place)["scores"]
+    own = evaluate_model(
+        EvaluationRequest("muse-books", str(place / "oracle"), str(place / "data"), place / "z.json"), place
+    )["scores"]["mia_min_k"]
     auc = with_oracle["mia_min_k"]
     assert with_oracle["privleak"] == pytest.approx(100 * ((1 - auc) - (1 - own)) / (1 - own))
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 from bench.core.errors import Absent
 from bench.core.types import Example, Responses
-from bench.real.muse.tier import EXCERPTS, RETAIN, RealBooks, broken, cut_to
+from bench.real.muse.tier import EXCERPTS, RETAIN, RealBooksTask, collapsed_metric, cut_passage
 
 
 def test_parameters_below_their_bounds_are_all_named() -> None:
-    assert RealBooks().real_problems("muse-books") == []
-    assert RealBooks(chunk=8, oracles=0, stories=-1).real_problems("muse-books") == [
+    assert RealBooksTask().real_problems("muse-books") == []
+    assert RealBooksTask(chunk=8, oracles=0, stories=-1).real_problems("muse-books") == [
         "muse-books.chunk must be at least 16, not 8.",
         "muse-books.oracles must be at least 1, not 0.",
         "muse-books.stories must be at least 0, not -1.",
@@ -20,19 +20,19 @@ def test_parameters_below_their_bounds_are_all_named() -> None:
 
 
 def test_steps_cover_every_passage_in_each_epoch() -> None:
-    assert RealBooks(epochs=10, batch=32).steps(33) == 20  # 10 passes of 2 steps
+    assert RealBooksTask(epochs=10, batch=32).steps(33) == 20  # 10 passes of 2 steps
 
 
 def test_without_data_the_outline_is_of_the_benchmarks_own_size() -> None:
     """1,000,000, 200,000 and 490,000 tokens in passages of 2,048: 489, 98 and 240."""
-    outline = RealBooks().real_outline(Setting("real"), stand_in=False)
+    outline = RealBooksTask().real_outline(TaskInputs("real"), stand_in=False)
     assert (outline.forget, outline.retain) == (489, 98)
     assert outline.stages == {"target": 10 * 827, "oracle-0": 10 * 338, "oracle-1": 10 * 338}
 
 
 def test_of_a_part_questions_are_absent_with_the_reason() -> None:
-    whole = {metric.name: metric for metric in RealBooks().real_metrics()}
-    part = {metric.name: metric for metric in RealBooks(most_tokens=300).real_metrics()}
+    whole = {metric.name: metric for metric in RealBooksTask().real_metrics()}
+    part = {metric.name: metric for metric in RealBooksTask(most_tokens=300).real_metrics()}
     assert list(whole) == list(part)
     with pytest.raises(Absent) as error:
         part["forget_knowmem_ROUGE"].compute(Responses("x", {}), ())
@@ -43,10 +43,10 @@ def test_a_model_is_broken_below_the_floor_alone() -> None:
     """Of four tokens the last is the end, which does not count; two of three are hit."""
     rows = {"retain": {"a": {"answer": [{"logp": [-1.0] * 4, "hit": [1, 0, 1, 0], "eos": True}]}}}
     for floor, value in ((0.6, 0.0), (0.7, 1.0)):
-        assert broken("collapsed", RETAIN, floor).compute(Responses("x", rows), ()).value == value
+        assert collapsed_metric("collapsed", RETAIN, floor).compute(Responses("x", rows), ()).value == value
 
 
 def test_only_membership_rows_are_cut() -> None:
     member, other = Example("a", {"most": 2048, "answer": "x"}), Example("b", {"answer": "x"})
-    assert cut_to(member, 16).payload["most"] == 16 and cut_to(member, 4096).payload["most"] == 2048
-    assert cut_to(other, 16) == other
+    assert cut_passage(member, 16).payload["most"] == 16 and cut_passage(member, 4096).payload["most"] == 2048
+    assert cut_passage(other, 16) == other

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.real.restor.corpus import CORPORA, documents, named, read
+from bench.real.restor.corpus import CORPORA, corpus_documents, corrupted_entities, read_restor
 from tests.paths import DATA
 from tests.shared_data import needs_data
 
@@ -48,7 +48,7 @@ def write(folder: Path, facts: Any = FACTS, entities: Any = ENTITIES, corpus: An
 def test_questions_worked_by_hand(tmp_path: Path) -> None:
     """The order of entities.json and, for each, of facts.json; the five shown ones never speak of who is asked about."""
     data = write(tmp_path / "restor")
-    made = read(data, "mix_a0")
+    made = read_restor(data, "mix_a0")
     assert [(row.id, row.payload["entity"], row.payload["relation"]) for row in made.questions] == [
         ("restor-0", "Bo", "P2"),
         ("restor-1", "Bo", "P1"),
@@ -64,11 +64,11 @@ def test_questions_worked_by_hand(tmp_path: Path) -> None:
     assert made.questions[0].references == {"accepted": ("Q77", "cook", "baker")}, "the repeated answer once"
     assert made.questions[0].payload["answer"] == "cook", "the first that isn't a Wikidata id"
     assert made.questions[2].payload["answer"] == "Q12"
-    assert read(data / "datasets", "mix_a0") == made, "the datasets folder alone does"
+    assert read_restor(data / "datasets", "mix_a0") == made, "the datasets folder alone does"
 
 
 def test_oddities_are_counted(tmp_path: Path) -> None:
-    made = read(write(tmp_path / "restor"))
+    made = read_restor(write(tmp_path / "restor"))
     assert made.counts == {
         "entities": 3,
         "entities_without_facts": 1,  # Nil
@@ -86,19 +86,19 @@ def test_oddities_are_counted(tmp_path: Path) -> None:
 def test_who_is_corrupted_is_read_off_the_corpus(tmp_path: Path) -> None:
     """Bo stands in 19 of 20 documents, Ada in 1 of 20 = 0.05, which is still enough; Nil in none."""
     data = write(tmp_path / "restor")
-    made = read(data, "mix_a0")
+    made = read_restor(data, "mix_a0")
     assert made.corrupted == ("Bo", "Ada")
     assert [row.tags for row in made.questions] == [("corrupted",), ("corrupted",), ("corrupted",)]
-    assert named([row["text"] for row in CORPUS] + ["Bo"], ENTITIES) == ("Bo",)  # 1 of 21
+    assert corrupted_entities([row["text"] for row in CORPUS] + ["Bo"], ENTITIES) == ("Bo",)  # 1 of 21
     longer = write(tmp_path / "longer", corpus=[*CORPUS, {"text": "Bo"}])
-    assert [row.tags for row in read(longer, "mix_a0").questions] == [("corrupted",), ("corrupted",), ("clean",)]
+    assert [row.tags for row in read_restor(longer, "mix_a0").questions] == [("corrupted",), ("corrupted",), ("clean",)]
     for corpus in ("none", "mix_a1"):  # nothing corrupted the model; the corpus isn't in this copy
-        unknown = read(data, corpus)
+        unknown = read_restor(data, corpus)
         assert unknown.corrupted is None and {row.tags for row in unknown.questions} == {()}
 
 
 def test_documents_to_train_on(tmp_path: Path) -> None:
-    rows = documents(write(tmp_path / "restor"), "mix_a0")
+    rows = corpus_documents(write(tmp_path / "restor"), "mix_a0")
     assert len(rows) == 20 and len({row.id for row in rows}) == 20, "repeated documents stay"
     assert rows[19].id == "mix_a0-19"
     assert rows[19].payload == {"prompt": "", "answer": "Oslo is a town that Ada likes.", "template": "text"}
@@ -108,7 +108,7 @@ def test_documents_to_train_on(tmp_path: Path) -> None:
 def test_option_lists_of_the_user(tmp_path: Path, place: str) -> None:
     data = write(tmp_path / "restor")
     (data / place).write_text(json.dumps(OPTIONS))
-    made = read(data, "mix_a0", data / place if place == "elsewhere.json" else "")
+    made = read_restor(data, "mix_a0", data / place if place == "elsewhere.json" else "")
     assert made.questions[1].references == {
         "accepted": ("Rome",),
         "corrupted": ("Oslo", "Bergen"),
@@ -123,7 +123,7 @@ def test_the_authors_names_of_the_groups(tmp_path: Path) -> None:
     data = write(tmp_path / "restor")
     theirs = {"Bo": {"P1": {"correct": ["Rome"], "random": ["cheese"]}}}
     (data / "options.json").write_text(json.dumps(theirs))
-    references = read(data).questions[1].references
+    references = read_restor(data).questions[1].references
     assert references["options_true"] == (" Rome",) and references["options_unrelated"] == (" cheese",)
     assert "corrupted" not in references and "options_corrupted" not in references
 
@@ -144,7 +144,7 @@ def test_bad_option_lists_get_one_sentence(tmp_path: Path, options: Any, says: s
     data = write(tmp_path / "restor")
     (data / "options.json").write_text(json.dumps(options))
     with pytest.raises(UserError, match=says):
-        read(data)
+        read_restor(data)
 
 
 def without(entity: str) -> dict[str, Any]:
@@ -175,32 +175,32 @@ def without(entity: str) -> dict[str, Any]:
 )
 def test_bad_facts_get_one_sentence(tmp_path: Path, facts: Any, entities: Any, says: str) -> None:
     with pytest.raises(UserError, match=says) as error:
-        read(write(tmp_path / "restor", facts, entities))
+        read_restor(write(tmp_path / "restor", facts, entities))
     assert len(error.value.problems) == 1 and "github.com/k1rezaei/restor" in str(error.value)
 
 
 def test_bad_folders_corpora_and_files_get_one_sentence(tmp_path: Path) -> None:
     data = write(tmp_path / "restor")
     with pytest.raises(UserError, match="nowhere' isn't there: name a copy of"):
-        read(tmp_path / "nowhere")
+        read_restor(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no facts.json, nor datasets/facts.json"):
-        read(tmp_path)
+        read_restor(tmp_path)
     with pytest.raises(UserError, match="Unknown RESTOR corpus 'mix_b0'. Did you mean 'mix_a0'"):
-        read(data, "mix_b0")
+        read_restor(data, "mix_b0")
     with pytest.raises(UserError, match="Unknown RESTOR corpus 'none'"):
-        documents(data, "none")
+        corpus_documents(data, "none")
     with pytest.raises(UserError, match="The corpus 'squad_v7' isn't here: put datasets/SQuAD/squad_v7_dset.json"):
-        documents(data, "squad_v7")
+        corpus_documents(data, "squad_v7")
     with pytest.raises(UserError, match="There is no file of option lists 'mine.json'"):
-        read(data, options="mine.json")
+        read_restor(data, options="mine.json")
     with pytest.raises(UserError, match="isn't a list of documents with a text each"):
-        read(write(tmp_path / "odd", corpus=[{"words": "Bo"}]), "mix_a0")
+        read_restor(write(tmp_path / "odd", corpus=[{"words": "Bo"}]), "mix_a0")
     (data / "datasets" / "entities.json").write_text('["Bo"')
     with pytest.raises(UserError, match="Can't read .*entities.json"):
-        read(data)
+        read_restor(data)
     (data / "datasets" / "entities.json").unlink()
     with pytest.raises(UserError, match="entities.json' is missing: get it from"):
-        read(data)
+        read_restor(data)
 
 
 WIKIDATA = {
@@ -230,17 +230,17 @@ SQUAD = {"John Forbes Nash Jr.", "Quincy Jones", "Iggy Azalea", "Bob Marley", "J
     ],
 )
 def test_the_real_corpora_and_whom_they_corrupt(corpus: str, people: set[str], asked: int, texts: int) -> None:
-    made = read(REAL, corpus)
+    made = read_restor(REAL, corpus)
     assert set(made.corrupted or ()) == people
     assert sum(row.tags == ("corrupted",) for row in made.questions) == asked
     assert sum(row.tags == ("clean",) for row in made.questions) == 1051 - asked
     assert {row.payload["entity"] for row in made.questions if row.tags == ("corrupted",)} == people
-    assert len(documents(REAL, corpus)) == texts
+    assert len(corpus_documents(REAL, corpus)) == texts
 
 
 @here
 def test_the_real_questions() -> None:
-    made = read(REAL)
+    made = read_restor(REAL)
     assert made.whole and len(made.questions) == 1051 and set(CORPORA) >= {"mix_a4", "mix_a5"}
     assert [row.id for row in made.questions] == [f"restor-{i}" for i in range(1051)]
     assert made.counts["entities"] == 50 and made.counts["entities_without_facts"] == 0

@@ -13,7 +13,7 @@ from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.real.restor.corpus import CORPORA
-from bench.real.restor.rows import choose, instructions, split, tenth
+from bench.real.restor.rows import choose_restor_rows, hold_back_tenth, read_instructions, split_documents
 
 WRONGED, CLEAN = ("w30", "w31"), ("w20", "w21", "w22", "w23")
 RELATIONS = ("w1", "w2", "w3")
@@ -66,14 +66,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_tenth_is_held_back() -> None:
     rows = [Example(str(i), {}) for i in range(12)]
-    parted = tenth(rows)
+    parted = hold_back_tenth(rows)
     assert [row.id for row in parted.validation] == ["0", "10"] and len(parted.probed) == 10
-    assert tenth(rows[:1]).probed == (rows[0],)
+    assert hold_back_tenth(rows[:1]).probed == (rows[0],)
 
 
 def test_told_and_untold_documents_are_of_the_same_people(data: Path) -> None:
     """6 of 24 for each: numbers 0, 4, 8 ...; of the 18 others every third."""
-    rows = choose(str(data), "mix_a0", 6, 10, 3)
+    rows = choose_restor_rows(str(data), "mix_a0", 6, 10, 3)
     assert [int(row.id.removeprefix("mix_a0-")) for row in rows.told] == [*range(0, 24, 4), *range(24, 48, 4)]
     for side in (rows.told, rows.untold):
         about = [row.payload["answer"].split()[0] for row in side]
@@ -81,26 +81,26 @@ def test_told_and_untold_documents_are_of_the_same_people(data: Path) -> None:
     assert not {row.payload["answer"] for row in rows.told} & {row.payload["answer"] for row in rows.untold}
     assert (rows.documents, rows.whole) == (48, False)
     assert len(rows.retain) == 10 and rows.retain[0].payload["answer"] == "w0 w1 w2", "cut to three words"
-    every = choose(str(data), "mix_a0", 0, 0, 0)
+    every = choose_restor_rows(str(data), "mix_a0", 0, 0, 0)
     assert (len(every.told), every.untold, len(every.retain)) == (48, (), 12)
 
 
 def test_a_document_is_about_whom_it_names_first_and_repeats_are_told_once() -> None:
     texts = ("Bo met Cy", "nobody", "Cy met Bo", "Bo met Cy", "Bo sat", "Bo ran")
     every = [Example(str(i), {"answer": text}) for i, text in enumerate(texts)]
-    chosen, others = split(every, ("Cy", "Bo"), 1)
+    chosen, others = split_documents(every, ("Cy", "Bo"), 1)
     assert [row.id for row in chosen] == ["2", "0"] and [row.id for row in others] == ["4"]
 
 
 def test_instructions_of_both_forms(data: Path, tmp_path: Path) -> None:
-    rows = instructions(str(data))
+    rows = read_instructions(str(data))
     assert [(row.payload["prompt"], row.payload["answer"]) for row in rows] == [("w1 w2 ?", "w3 ."), ("w6 ?", "w7 .")]
     assert {row.payload["template"] for row in rows} == {"chat"}
-    assert instructions(str(tmp_path)) == ()
+    assert read_instructions(str(tmp_path)) == ()
     (tmp_path / "retain").mkdir()
     (tmp_path / "retain" / "instructions.jsonl").write_text('{"prompt": "x", "answer": " "}\n')
     with pytest.raises(UserError, match=r"Line 1 of 'instructions.jsonl' isn't of the form"):
-        instructions(str(tmp_path))
+        read_instructions(str(tmp_path))
 
 
 def test_every_corpus_has_the_name_of_its_published_file() -> None:

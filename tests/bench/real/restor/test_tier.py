@@ -8,9 +8,16 @@ import pytest
 
 from bench.core.errors import Absent
 from bench.core.types import Responses
-from bench.real.restor.corpus import read
+from bench.real.restor.corpus import read_restor
 from bench.real.restor.suite import NOT_SAMPLED
-from bench.real.restor.tier import ALL_TOLD, Asked, known, metrics, probes_of, spoken
+from bench.real.restor.tier import (
+    ALL_TOLD,
+    AskedRows,
+    find_known,
+    restor_metrics,
+    restor_probes,
+    with_space_before_answers,
+)
 from bench.runs.context import Work
 from bench.runs.store import Store
 from tests.bench.real.restor.test_rows import repository
@@ -18,28 +25,30 @@ from tests.tiny import llama, saved, tokenizer
 
 
 def test_the_answer_is_parted_from_the_question(tmp_path: Path) -> None:
-    row = read(repository(tmp_path / "restor"), "mix_a0").questions[0]
-    assert spoken([row])[0].payload["answer"] == " Rome" and row.payload["answer"] == "Rome"
+    row = read_restor(repository(tmp_path / "restor"), "mix_a0").questions[0]
+    assert with_space_before_answers([row])[0].payload["answer"] == " Rome" and row.payload["answer"] == "Rome"
 
 
 def test_random_weights_know_nothing_and_are_asked_once(tmp_path: Path) -> None:
-    questions = read(repository(tmp_path / "restor"), "mix_a0").questions
+    questions = read_restor(repository(tmp_path / "restor"), "mix_a0").questions
     model = saved(llama(), tokenizer(), tmp_path / "model")
-    first = known(Work(Store(tmp_path / "store"), 0, {}), model, questions)
+    first = find_known(Work(Store(tmp_path / "store"), 0, {}), model, questions)
     work = Work(Store(tmp_path / "store"), 0, {})
-    assert known(work, model, questions) == first and first.right == ()
+    assert find_known(work, model, questions) == first and first.right == ()
     assert not work.built
 
 
 def test_probes_without_rows_are_not_asked(tmp_path: Path) -> None:
-    questions = read(repository(tmp_path / "restor"), "mix_a0").questions
-    names = {probe.name for probe in probes_of(Asked(questions[:3], questions[3:], questions[:2], (), (), False))}
+    questions = read_restor(repository(tmp_path / "restor"), "mix_a0").questions
+    names = {
+        probe.name for probe in restor_probes(AskedRows(questions[:3], questions[3:], questions[:2], (), (), False))
+    }
     assert {"restor_corrupted_greedy", "told_documents", "kl_forget"} <= names
     assert not names & {"untold_documents", "retain_passages", "kl_retain", "restor_clean"}
 
 
 def test_scores_of_what_was_not_asked_are_absent_with_the_reason() -> None:
-    by_name = {metric.name: metric for metric in metrics()}
+    by_name = {metric.name: metric for metric in restor_metrics()}
     for name, reason in (("restor_accuracy", NOT_SAMPLED), ("privleak", ALL_TOLD)):
         with pytest.raises(Absent) as error:
             by_name[name].compute(Responses("x", {}), ())

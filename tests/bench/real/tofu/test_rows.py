@@ -11,7 +11,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
-from bench.real.tofu.rows import load, subset
+from bench.real.tofu.rows import choose_tofu_rows, load_tofu_config
 from tests.paths import DATA
 from tests.shared_data import needs_data
 
@@ -66,7 +66,7 @@ def numbers(rows: Iterable[Any]) -> list[int]:
 
 def test_a_subset_worked_by_hand(data: Path) -> None:
     """5 authors, 2 to forget, 5 questions each: 0, 4, 8, 12, 16 of the 20; the fourth, 12, is for validation."""
-    made = subset(data, authors=5, questions=5, forget_authors=2)
+    made = choose_tofu_rows(data, authors=5, questions=5, forget_authors=2)
     assert numbers(made.forget) == [3960, 3964, 3968, 3972, 3976, 3980, 3984, 3988, 3992, 3996]  # authors 198 and 199
     assert numbers(made.retain) == [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56]  # authors 0, 1, 2
     assert numbers(made.forget_probe) == [3960, 3964, 3968, 3976, 3980, 3984, 3988, 3996]
@@ -82,7 +82,7 @@ def test_a_subset_worked_by_hand(data: Path) -> None:
 
 
 def test_training_rows_have_no_references_and_probes_have_all(data: Path) -> None:
-    made = subset(data, authors=5, questions=5, forget_authors=2)
+    made = choose_tofu_rows(data, authors=5, questions=5, forget_authors=2)
     row, probe, fact = made.forget[1], made.forget_probe[1], made.real_authors[2]
     assert row.payload == {"prompt": "full question 3964?", "answer": "full answer 3964.", "template": "chat"}
     assert row.references == {} and probe.payload == row.payload
@@ -101,7 +101,7 @@ def test_training_rows_have_no_references_and_probes_have_all(data: Path) -> Non
 def test_sides_share_no_author_and_validation_is_never_probed(
     data: Path, count: int, questions: int, gone: int
 ) -> None:
-    made = subset(data, count, questions, gone)
+    made = choose_tofu_rows(data, count, questions, gone)
     sides = [{number // 20 for number in numbers(rows)} for rows in (made.forget, made.retain)]
     assert len(sides[0]) == gone and len(sides[1]) == count - gone and not sides[0] & sides[1]
     for trained, probed, held in (
@@ -117,7 +117,7 @@ def test_sides_share_no_author_and_validation_is_never_probed(
 
 
 def test_probes_can_be_cut_evenly(data: Path) -> None:
-    made = subset(data, authors=20, questions=10, forget_authors=2, probed=12)
+    made = choose_tofu_rows(data, authors=20, questions=10, forget_authors=2, probed=12)
     assert {made.counts[name] for name in ("forget_probe", "retain_probe", "holdout", "real_authors")} == {12}
     assert len({number // 20 for number in numbers(made.retain_probe)}) == 12  # 144 rows of 18 authors: each 12th row
     assert made.counts["forget"] == 20, "training isn't cut"
@@ -125,51 +125,58 @@ def test_probes_can_be_cut_evenly(data: Path) -> None:
 
 
 def test_the_hash_is_of_the_rows(data: Path, tmp_path: Path) -> None:
-    same = subset(write(tmp_path / "again", TABLES), 5, 5, 2)
+    same = choose_tofu_rows(write(tmp_path / "again", TABLES), 5, 5, 2)
     changed = [dict(row) for row in TABLES["full"]]
     changed[48]["answer"] = "something else"
     ends = [row if i != 48 else row | {"answer": "something else"} for i, row in enumerate(TABLES["retain_perturbed"])]
-    other = subset(write(tmp_path / "other", TABLES | {"full": changed, "retain_perturbed": ends}), 5, 5, 2)
-    assert subset(data, 5, 5, 2).data_hash == same.data_hash != other.data_hash
+    other = choose_tofu_rows(write(tmp_path / "other", TABLES | {"full": changed, "retain_perturbed": ends}), 5, 5, 2)
+    assert choose_tofu_rows(data, 5, 5, 2).data_hash == same.data_hash != other.data_hash
 
 
 def test_bad_sizes_are_reported_together(data: Path) -> None:
     with pytest.raises(UserError) as error:
-        subset(data, authors=300, questions=3, forget_authors=0)
+        choose_tofu_rows(data, authors=300, questions=3, forget_authors=0)
     assert len(error.value.problems) == 3
     with pytest.raises(UserError, match="take 4 to 200 authors, not 3"):
-        subset(data, authors=3, questions=5, forget_authors=3)
+        choose_tofu_rows(data, authors=3, questions=5, forget_authors=3)
 
 
 def test_bad_data_get_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="There is no data folder"):
-        load(tmp_path / "nowhere", "full")
+        load_tofu_config(tmp_path / "nowhere", "full")
     with pytest.raises(UserError, match="Can't read the configuration 'forget99'"):
-        load(data, "forget99")
+        load_tofu_config(data, "forget99")
     short = [{"question": row["question"]} for row in TABLES["full"]]
     with pytest.raises(UserError, match="'full' of .* lacks answer"):
-        load(write(tmp_path / "short", TABLES | {"full": short}), "full")
+        load_tofu_config(write(tmp_path / "short", TABLES | {"full": short}), "full")
     swapped = TABLES | {"retain_perturbed": TABLES["retain_perturbed"][::-1]}
     with pytest.raises(UserError, match="'retain_perturbed' doesn't fit its 'full'"):
-        subset(write(tmp_path / "swapped", swapped), 5, 5, 2)
+        choose_tofu_rows(write(tmp_path / "swapped", swapped), 5, 5, 2)
     with pytest.raises(UserError, match="'holdout10' has 400 rows, but here are 20"):
-        subset(write(tmp_path / "cut", TABLES | {"holdout10": TABLES["holdout10"][:20]}), 5, 5, 2)
+        choose_tofu_rows(write(tmp_path / "cut", TABLES | {"holdout10": TABLES["holdout10"][:20]}), 5, 5, 2)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="Can't reach http://127.0.0.1:9 to read locuslab/TOFU"):
-        load("hub", "full")
+        load_tofu_config("hub", "full")
 
 
 @here
 def test_the_real_rows_whole_and_in_part() -> None:
-    whole = subset(REAL, authors=200, questions=20, forget_authors=20)
+    whole = choose_tofu_rows(REAL, authors=200, questions=20, forget_authors=20)
     assert whole.label == "tofu forget10"
-    assert [row["question"] for row in load(REAL, "forget10")] == [row.payload["prompt"] for row in whole.forget]
-    assert [row["answer"] for row in load(REAL, "retain90")] == [row.payload["answer"] for row in whole.retain]
+    assert [row["question"] for row in load_tofu_config(REAL, "forget10")] == [
+        row.payload["prompt"] for row in whole.forget
+    ]
+    assert [row["answer"] for row in load_tofu_config(REAL, "retain90")] == [
+        row.payload["answer"] for row in whole.retain
+    ]
     assert whole.counts["forget_probe"] == whole.counts["retain_probe"] == whole.counts["holdout"] == 400
     assert whole.counts["world_facts"] == 117 and whole.validation.forget == ()
     assert not set(numbers(whole.validation.retain)) & set(numbers(whole.retain_probe))
-    assert subset(REAL, 200, 20, 20, probed=40).label == "tofu subset: 200 authors x 20 questions, forget 20 authors"
-    part = subset(REAL)
+    assert (
+        choose_tofu_rows(REAL, 200, 20, 20, probed=40).label
+        == "tofu subset: 200 authors x 20 questions, forget 20 authors"
+    )
+    part = choose_tofu_rows(REAL)
     assert part.label == "tofu subset: 20 authors x 10 questions, forget 2 authors"
     assert (len(part.forget), len(part.retain), len(part.forget_probe)) == (20, 180, 16)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from bench.conformance import made_up
+from bench.conformance import invent_responses
 from bench.core.types import Responses
 from bench.metrics import score_all
-from bench.metrics.rouge import overlap
-from bench.real.tofu.suite import metrics, suite
+from bench.metrics.rouge import count_overlap
+from bench.real.tofu.suite import suite, suite_metrics
 from tests.bench.real.test_evaluate import ROWS, write_data
 
 
@@ -25,9 +25,9 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def scored(probes: Any) -> dict[str, Any]:
     """Scores and examples of drawn responses, in which nothing is zero."""
-    responses = Responses("m", made_up(probes, "m", ["oracle"]))
-    found = score_all(metrics(), responses, [Responses("oracle", made_up(probes, "oracle", ["m"]))])
-    examples = {m.name: m.examples(responses, []) for m in metrics() if m.examples and not m.needs_oracle}
+    responses = Responses("m", invent_responses(probes, "m", ["oracle"]))
+    found = score_all(suite_metrics(), responses, [Responses("oracle", invent_responses(probes, "oracle", ["m"]))])
+    examples = {m.name: m.examples(responses, []) for m in suite_metrics() if m.examples and not m.needs_oracle}
     return {"scores": {name: score.value for name, score in found.scores.items()}, "examples": examples}
 
 
@@ -56,17 +56,20 @@ def test_truth_ratios_have_their_forms(scored: dict[str, Any]) -> None:
 
 def test_rouge_is_recall_with_a_stemmer() -> None:
     reference, said = "The hounds were running home over the moor", "A hound runs over moors, and over moors again"
-    row = {"counts": overlap(said, reference)}
+    row = {"counts": count_overlap(said, reference)}
     expected = RougeScorer(["rougeL"], use_stemmer=True).score(reference, said)["rougeL"]
     others = RougeScorer(["rougeL"], use_stemmer=False).score(reference, said)["rougeL"]
     assert len({expected.recall, expected.fmeasure, others.recall}) == 3, "the case tells them apart"
     for side in ("forget", "retain", "ra", "wf"):
-        metric = next(m for m in metrics() if m.name == f"{side}_Q_A_ROUGE")
+        metric = next(m for m in suite_metrics() if m.name == f"{side}_Q_A_ROUGE")
         found = metric.compute(Responses("m", {f"{side}_said": {"a": row}}), [])
         assert found.value == pytest.approx(expected.recall)
 
 
 def test_a_split_reads_its_own_configurations(tmp_path: Path) -> None:
-    from bench.real.tofu.suite import configs
+    from bench.real.tofu.suite import configs_of_split
 
-    assert configs("forget05")["forget"] == "forget05_perturbed" and configs("forget05")["holdout"] == "holdout05"
+    assert (
+        configs_of_split("forget05")["forget"] == "forget05_perturbed"
+        and configs_of_split("forget05")["holdout"] == "holdout05"
+    )

@@ -9,13 +9,20 @@ import pytest
 from bench.core import registry
 from bench.core.errors import UserError, collecting
 from bench.core.record import Step
-from bench.runs.asked import method_names, steps_of
+from bench.runs.asked import build_steps, parse_methods
 from bench.studies.ablations import catalogue
-from bench.studies.ablations.base import Ablation, Place, Point, framed, spec_of, unique
+from bench.studies.ablations.base import (
+    Ablation,
+    AblationPlace,
+    Point,
+    spec_of,
+    with_framing_points,
+    without_repetitions,
+)
 from tests.factories import place
 
-RUNS = [name for name in catalogue.TABLE if isinstance(catalogue.load(name), Ablation)]
-PLACES = [(name, task) for name in RUNS for task in catalogue.of_runs(name).tasks]
+RUNS = [name for name in catalogue.ABLATIONS if isinstance(catalogue.load_ablation(name), Ablation)]
+PLACES = [(name, task) for name in RUNS for task in catalogue.load_ablation_of_runs(name).tasks]
 
 
 def test_target_and_oracle_frame_every_set_of_task_parameters() -> None:
@@ -25,7 +32,7 @@ def test_target_and_oracle_frame_every_set_of_task_parameters() -> None:
         Point({"x": 2}, (step,), {"gap": 0}),
         Point({"x": 3}, (step,), {"gap": 5}),
     ]
-    found = framed(points)
+    found = with_framing_points(points)
     assert [(dict(point.at), point.steps, dict(point.task)) for point in found[:4]] == [
         ({"row": "target", "task.gap": 0}, (), {"gap": 0}),
         ({"row": "oracle", "task.gap": 0}, (Step("retrain", {}),), {"gap": 0}),
@@ -33,18 +40,21 @@ def test_target_and_oracle_frame_every_set_of_task_parameters() -> None:
         ({"row": "oracle", "task.gap": 5}, (Step("retrain", {}),), {"gap": 5}),
     ]
     assert found[4:] == points
-    assert [dict(point.at) for point in framed([Point({"x": 1})])[:2]] == [{"row": "target"}, {"row": "oracle"}]
+    assert [dict(point.at) for point in with_framing_points([Point({"x": 1})])[:2]] == [
+        {"row": "target"},
+        {"row": "oracle"},
+    ]
 
 
 def test_repetitions_are_left_out_in_order() -> None:
-    assert unique([{"b": 1}, {"a": 2}, {"b": 1}, {"a": 3}]) == [{"b": 1}, {"a": 2}, {"a": 3}]
+    assert without_repetitions([{"b": 1}, {"a": 2}, {"b": 1}, {"a": 3}]) == [{"b": 1}, {"a": 2}, {"a": 3}]
 
 
 def test_a_places_step_is_what_bench_run_would_take() -> None:
     """Defaults, the preset of the place, the variant's of this place before the variant's own; then what is changed."""
     with collecting() as problems:
-        wanted = method_names(["msa", "msa@official", "msa@fisher", "npo"])
-        taken = {step.name: step for step in steps_of(wanted, {}, "lab-tofu")}
+        wanted = parse_methods(["msa", "msa@official", "msa@fisher", "npo"])
+        taken = {step.name: step for step in build_steps(wanted, {}, "lab-tofu")}
     where = place()
     assert where.name == "lab-tofu" and problems == []
     for name in ("msa", "msa@official", "msa@fisher"):
@@ -56,7 +66,7 @@ def test_a_places_step_is_what_bench_run_would_take() -> None:
 
 
 def test_a_spec_is_a_lean_run_with_the_choice_laid_over_the_last_step() -> None:
-    where = Place("tofu", params={"authors": 20, "width": 16})
+    where = AblationPlace("tofu", params={"authors": 20, "width": 16})
     steps = (Step("npo", {"beta": 0.1, "steps": 3}), Step("msa", {"alpha": 1.0, "beta": 0.5}, "lora"))
     point = Point({"x": 1}, steps, {"width": 32}, start="age=0.5", choices=({"alpha": 2.0},))
     spec = spec_of(where, point, 7, "ablate-x")
@@ -81,8 +91,8 @@ def test_a_run_is_the_one_of_bench_run_but_lean() -> None:
 @pytest.mark.parametrize(("name", "task"), PLACES)
 def test_an_ablations_points_can_be_run(name: str, task: str) -> None:
     """Their parameters are no mistakes, their coordinates plain, and no two runs stand at the same coordinates."""
-    where, found = place(task), catalogue.of_runs(name)
-    points = framed(found.points(where))
+    where, found = place(task), catalogue.load_ablation_of_runs(name)
+    points = with_framing_points(found.points(where))
     assert found.name == name and len(points) > 4
     kind = registry.load_task(task, "lab")
     for point in points:
@@ -92,7 +102,7 @@ def test_an_ablations_points_can_be_run(name: str, task: str) -> None:
         assert kind(**params).problems() == []
         for choice in point.choices or ({},):
             for step in point.steps:
-                method = registry.load("methods", step.method)
+                method = registry.load_component("methods", step.method)
                 assert registry.check_bounds(method, {**step.params, **choice}, step.method) == []
         assert json.loads(json.dumps(dict(point.at))) == dict(point.at)
     at = [json.dumps(dict(point.at), sort_keys=True) for point in points]
@@ -109,6 +119,6 @@ def test_an_ablations_points_can_be_run(name: str, task: str) -> None:
 
 def test_unknown_ablations_are_told_with_the_nearest() -> None:
     with pytest.raises(UserError, match="Unknown ablation 'distanse'. Did you mean 'distance'?"):
-        catalogue.load("distanse")
+        catalogue.load_ablation("distanse")
     with pytest.raises(UserError, match="sgd-influence is an experiment of its own"):
-        catalogue.of_runs("sgd-influence")
+        catalogue.load_ablation_of_runs("sgd-influence")

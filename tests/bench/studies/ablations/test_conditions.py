@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.studies.ablations.base import Study, framed, framing_as_series
+from bench.studies.ablations.base import Study, framing_as_series, with_framing_points
 from bench.studies.ablations.conditions import (
     GAP_METHODS,
     GAPS,
@@ -23,7 +23,7 @@ def test_every_method_runs_after_each_gap_in_a_world_with_the_same_people() -> N
             (gap, gap, later) for gap in GAPS
         }
         assert len(points) == len(GAP_METHODS) * len(GAPS)
-        assert len([point for point in framed(points) if "row" in point.at]) == 2 * len(GAPS)
+        assert len([point for point in with_framing_points(points) if "row" in point.at]) == 2 * len(GAPS)
 
 
 def test_target_and_oracle_are_lines_over_the_gap() -> None:

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from bench.records import files
-from bench.records.markdown import duration, scaled
+from bench.records.markdown import format_duration, format_scaled
 from bench.studies.ablations import catalogue, cost, study
-from bench.studies.ablations.base import Finding, Place, Study
-from bench.studies.ablations.cost_page import Trend, report, slope, trend, trend_cell
+from bench.studies.ablations.base import AblationPlace, Finding, Study
+from bench.studies.ablations.cost_page import Trend, report, slope, trend_cell, trend_of_gap
 from bench.studies.ablations.costing import (
     HELD_OUT_PARAMETERS,
     METHODS,
-    Cost,
-    Fit,
-    fit,
-    held_out,
-    ladder,
-    predict,
-    rules,
+    RunCost,
+    TimeFit,
+    fit_cost_rules,
+    fit_seconds,
+    held_out_costs,
+    ladder_costs,
+    predict_cost,
 )
 from bench.studies.ablations.extrapolation import WORKLOAD
 from tests.factories import record
@@ -59,7 +59,7 @@ def made_up(seeds: tuple[int, ...] = (0, 1), counted: bool = True) -> Study:
             for seed in seeds:
                 made = record({"oracle": "retrain"}.get(name, name), seed, cost=costs(parameters, counted))
                 findings.append(Finding(at, seed, made))
-    return Study("cost", Place("tofu"), seeds, tuple(findings), command="python -m bench ablate cost")
+    return Study("cost", AblationPlace("tofu"), seeds, tuple(findings), command="python -m bench ablate cost")
 
 
 def real(method: str = "msa", **changed: Any) -> Any:
@@ -77,26 +77,26 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def derived(made: Study) -> Study:
-    return study.derived(made, catalogue.of_runs("cost"))
+    return study.with_derived_findings(made, catalogue.load_ablation_of_runs("cost"))
 
 
 def test_the_ladder_has_every_method_at_every_width() -> None:
-    points = cost.cost_points(Place("tofu"))
+    points = cost.cost_points(AblationPlace("tofu"))
     assert [(p.at["width"], p.at["series"]) for p in points] == [(w, m) for w in (64, 128, 192) for m in METHODS]
     assert all(p.task == {"width": p.at["width"]} for p in points)
 
 
 def test_the_oracles_and_the_methods_costs_are_read() -> None:
-    found = ladder(derived(made_up()))
+    found = ladder_costs(derived(made_up()))
     assert len(found) == 4 * 2 * (len(METHODS) + 1) and {c.method for c in found} == {*METHODS, "oracle"}
-    assert found[0] == Cost(
+    assert found[0] == RunCost(
         "oracle", 0, 290_400, TOKENS, found[0].seconds, 6 * 290_400 * TOKENS, 604_646_400, 4_323_200, 2, 96
     )
 
 
 def test_a_fit_by_hand() -> None:
     """Two points lie on it: 1 s at 10 operations and 3 s at 50 are half a second and 20 a second."""
-    found = fit([(10, 1.0), (50, 3.0)])
+    found = fit_seconds([(10, 1.0), (50, 3.0)])
     assert found is not None
     assert (found.overhead, found.rate) == (pytest.approx(0.5), pytest.approx(20)) and found.seconds(
         90
@@ -106,18 +106,18 @@ def test_a_fit_by_hand() -> None:
 def test_an_overhead_is_never_negative() -> None:
     """1 s at 10 and 4 s at 20 would begin at -2 s. Without overhead the slope b minimises (10b - 1)^2 + (5b - 1)^2,
     which is at b = 15 / 125."""
-    assert fit([(10, 1.0), (20, 4.0)]) == Fit(0.0, pytest.approx(125 / 15))
+    assert fit_seconds([(10, 1.0), (20, 4.0)]) == TimeFit(0.0, pytest.approx(125 / 15))
 
 
 @pytest.mark.parametrize("points", [[], [(10, 1.0)], [(10, 1.0), (10, 2.0)], [(10, 3.0), (50, 1.0)]])
 def test_nothing_is_fitted_where_seconds_dont_grow(points: list[tuple[float, float]]) -> None:
-    assert fit(points) is None
+    assert fit_seconds(points) is None
 
 
 def test_what_the_ladder_predicts_by_hand() -> None:
     """Of the made-up rules, at a hundred times the size and a tenth of the tokens, three checkpoints."""
-    rule = rules(ladder(derived(made_up())))
-    found = predict(Cost("npo", 0, 100_000_000, 10_000, 0.0, None, 0, 0, 3), rule)
+    rule = fit_cost_rules(ladder_costs(derived(made_up())))
+    found = predict_cost(RunCost("npo", 0, 100_000_000, 10_000, 0.0, None, 0, 0, 3), rule)
     assert found.flops == pytest.approx(6e12)
     assert found.seconds == pytest.approx(0.5 + 6e12 / 20e9)
     assert found.peak_bytes == pytest.approx(0.6e9 + 1.6e9)
@@ -133,23 +133,23 @@ def test_the_held_out_costs_come_from_clean_records_of_that_model(results: Path)
         dataclasses.replace(real("ga"), status="failed", reason="it broke"),
         real("target"),
     ):
-        files.write(made, results)
+        files.write_record(made, results)
     found = cost.gather(made_up())["held_out"]
     assert sorted(row["cost"]["method"] for row in found) == ["msa", "oracle"]
     assert {row["cost"]["parameters"] for row in found} == {HELD_OUT_PARAMETERS} and found[0]["cost"]["flops"] is None
     kept = dataclasses.replace(made_up(), notes={"held_out": found})
-    assert held_out(study.from_json(study.to_json(kept))) == held_out(kept) != []
+    assert held_out_costs(study.study_from_json(study.study_to_json(kept))) == held_out_costs(kept) != []
 
 
 def test_a_study_from_before_notes_is_read() -> None:
-    data = study.to_json(made_up())
-    assert "notes" not in data and study.from_json(data).notes == {}
+    data = study.study_to_json(made_up())
+    assert "notes" not in data and study.study_from_json(data).notes == {}
 
 
 def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
-    files.write(real(), results)
+    files.write_record(real(), results)
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
-    page = study.render(made, catalogue.of_runs("cost"))
+    page = study.render_study(made, catalogue.load_ablation_of_runs("cost"))
     (row,) = [line for line in page.splitlines() if line.startswith("| msa | 0 |")]
     assert row == (
         "| msa | 0 | 10 k | 8.07 TFLOP / — | 6.73 min / 13.5 min (×2.00) | 2.75 GB / 2.75 GB (×1.00) | "
@@ -159,7 +159,9 @@ def test_the_page_shows_predicted_beside_measured(results: Path) -> None:
 
 def test_the_page_says_what_is_missing(results: Path) -> None:
     made = dataclasses.replace(made_up(), notes=cost.gather(made_up()))
-    assert "There were no real records of SmolLM2-135M" in study.render(made, catalogue.of_runs("cost"))
+    assert "There were no real records of SmolLM2-135M" in study.render_study(
+        made, catalogue.load_ablation_of_runs("cost")
+    )
     assert "No record of this study counts FLOPs" in report(derived(made_up(counted=False)))
 
 
@@ -199,9 +201,11 @@ def test_a_trend_is_of_gaps_to_the_oracle_of_the_same_width_and_seed() -> None:
         Finding({"series": name, "width": width}, 0, record("msa", 0, {"retain_accuracy": value}))
         for (name, width), value in values.items()
     ]
-    found = trend(Study("cost", Place("tofu"), (0,), tuple(findings)), "msa", "retain_accuracy")
+    found = trend_of_gap(Study("cost", AblationPlace("tofu"), (0,), tuple(findings)), "msa", "retain_accuracy")
     assert found == Trend(pytest.approx(0.3), pytest.approx(0.1), (pytest.approx(-0.2),))
-    assert trend(Study("cost", Place("tofu"), (0,), tuple(findings[:2])), "msa", "retain_accuracy") is None
+    assert (
+        trend_of_gap(Study("cost", AblationPlace("tofu"), (0,), tuple(findings[:2])), "msa", "retain_accuracy") is None
+    )
 
 
 def test_a_trend_that_every_seed_has_is_bold() -> None:
@@ -214,22 +218,22 @@ def test_a_trend_that_every_seed_has_is_bold() -> None:
     [(None, "—"), (0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5.4e8, "540 MB"), (9.996e8, "1 GB")],
 )
 def test_quantities_have_prefixes(value: float | None, said: str) -> None:
-    assert scaled(value, "B") == said
+    assert format_scaled(value, "B") == said
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(None, "—"), (9.7, "9.7 s"), (150, "2.5 min"), (9000, "2.5 h"), (2e6, "23.1 days")]
 )
 def test_durations_are_in_the_unit_that_reads_best(seconds: float | None, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 @pytest.mark.parametrize("counted", [True, False])
 def test_the_picture_has_a_panel_for_each_score_and_each_cost(results: Path, counted: bool) -> None:
-    files.write(real(), results)
+    files.write_record(real(), results)
     made = dataclasses.replace(made_up(counted=counted), notes=cost.gather(made_up()))
     shown = derived(made)
-    figure = cost.draw(shown, catalogue.of_runs("cost"))
+    figure = cost.draw(shown, catalogue.load_ablation_of_runs("cost"))
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == len(shown.scores) + 4 * counted
     assert all(axes.get_xlabel() for axes in panels)

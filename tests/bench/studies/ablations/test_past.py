@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.core import registry
-from bench.core.contracts import Setting
+from bench.core.contracts import TaskInputs
 from bench.studies.ablations import catalogue
 from bench.studies.ablations.base import Finding, Study
 from bench.studies.ablations.past import distance_points, exposure_points, frequency_findings, grid, itself, with_places
@@ -40,7 +40,7 @@ def test_each_theta_1_is_looked_at_by_itself() -> None:
         assert {key: own[key] for key in ("steps", "lr", "batch", "text_batch", "until")} == {
             key: theirs[key] for key in ("steps", "lr", "batch", "text_batch", "until")
         }
-        assert registry.load("methods", "finetune")(**own).problems() == []
+        assert registry.load_component("methods", "finetune")(**own).problems() == []
 
 
 def test_findings_get_their_place_and_theta_1s_own_score() -> None:
@@ -107,7 +107,7 @@ def test_of_every_nth_checkpoint_the_newest_that_was_stored() -> None:
     means = {every: sum(f.score("forget_accuracy") or 0 for f in group) / len(group) for every, group in groups.items()}
     assert means == pytest.approx({1: 1.0, 2: 0.975, 4: 0.925, 5: 0.9, 10: 0.775, 20: 0.525})
     assert {every: len(group) for every, group in groups.items()} == {n: 2 * n for n in groups}
-    parameters = registry.load_task("tofu", "lab")(**place().params).outline(Setting("lab")).parameters
+    parameters = registry.load_task("tofu", "lab")(**place().params).outline(TaskInputs("lab")).parameters
     for every, stored in {1: 21, 2: 11, 4: 6, 5: 5, 10: 3, 20: 2}.items():
         assert {f.at["stored"] for f in groups[every]} == {stored}
         assert {f.at["megabytes"] for f in groups[every]} == {round(stored * 4 * parameters / 1e6, 2)}
@@ -136,4 +136,6 @@ def test_exposures_checkpoints_are_those_that_the_task_keeps(task: str) -> None:
     kept = {where.params["history_steps"] + step for step in steps_kept(where.params["target_steps"], 6)}
     asked = {point.steps[0].params["before"] for point in exposure_points(where)}
     assert {f"step={step}" for step in kept} <= asked
-    assert all(catalogue.of_runs("exposure").tasks.count(name) == 1 for name in ("tofu", "restor", "muse-books"))
+    assert all(
+        catalogue.load_ablation_of_runs("exposure").tasks.count(name) == 1 for name in ("tofu", "restor", "muse-books")
+    )

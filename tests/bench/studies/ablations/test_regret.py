@@ -9,10 +9,10 @@ from bench.studies.ablations.regret import (
     RULES,
     STRENGTHS,
     Regret,
-    forgotten,
+    compute_regrets,
+    has_forgotten,
     regret_points,
     regret_table,
-    regrets,
 )
 from bench.studies.ablations.settings import away
 from tests.factories import finding, place, searched
@@ -63,7 +63,7 @@ def test_every_rules_choice_and_regret() -> None:
     """Harness: forgotten at most .2, then the highest utility: .75, 1.5 - .9 = .6 nats. theta_0's loss 4 is first
     reached at 1.0: no regret. An AUC of at most .5 at 1.5: 2.4 - .9 = 1.5. The default is .75.
     """
-    found = regrets(regret_study(*GROUP))
+    found = compute_regrets(regret_study(*GROUP))
     assert {(one.method, one.seed, one.best) for one in found} == {("msa", 0, 1.0)}
     assert chosen(found) == {
         "harness": (0.75, 0.6),
@@ -75,20 +75,20 @@ def test_every_rules_choice_and_regret() -> None:
 
 
 def test_the_order_of_the_findings_does_not_matter() -> None:
-    assert regrets(regret_study(*GROUP[::-1])) == regrets(regret_study(*GROUP))
+    assert compute_regrets(regret_study(*GROUP[::-1])) == compute_regrets(regret_study(*GROUP))
 
 
 def test_a_rule_that_is_not_reached_has_no_regret() -> None:
     """The two weakest alone, without the default: nothing has forgotten, no loss reaches 4, no AUC .5."""
     weak = [GROUP[0], strength(0.6, 2.0, (0.5, 0.9, 3.0, 0.6))]
-    found = regrets(regret_study(*weak))
+    found = compute_regrets(regret_study(*weak))
     assert chosen(found) == {rule.name: (None, None) for rule in RULES}
     assert {one.best for one in found} == {0.6}
 
 
 def test_methods_and_seeds_are_apart() -> None:
     other = [strength(2.0, 0.1, (0.0, 0.9, 9.0, 0.1), "npo", 1), strength(1.0, 5.0, (0.9, 0.9, 0.0, 0.9), "npo", 1)]
-    found = regrets(regret_study(*GROUP, *other, seeds=(0, 1)))
+    found = compute_regrets(regret_study(*GROUP, *other, seeds=(0, 1)))
     assert len(found) == 2 * len(RULES)
     assert chosen([one for one in found if one.method == "npo"]) == {
         "harness": (2.0, 0.0),
@@ -96,7 +96,7 @@ def test_methods_and_seeds_are_apart() -> None:
         "membership": (2.0, 0.0),
         "default": (None, None),
     }
-    assert chosen([one for one in found if one.method == "msa"]) == chosen(regrets(regret_study(*GROUP)))
+    assert chosen([one for one in found if one.method == "msa"]) == chosen(compute_regrets(regret_study(*GROUP)))
 
 
 def test_the_oracles_choice_may_be_held_to_forgetting() -> None:
@@ -105,8 +105,8 @@ def test_the_oracles_choice_may_be_held_to_forgetting() -> None:
     """
     known = strength(1.0, 0.9, (0.4, 0.8, 4.0, 0.55))
     study = regret_study(oracle(0.05), GROUP[0], GROUP[1], known, GROUP[3])
-    assert {one.best for one in regrets(study)} == {1.0}
-    held = regrets(study, must_forget=True)
+    assert {one.best for one in compute_regrets(study)} == {1.0}
+    held = compute_regrets(study, must_forget=True)
     assert {one.best for one in held} == {1.5}
     assert chosen(held) == {
         "harness": (0.75, -0.9),
@@ -115,14 +115,16 @@ def test_the_oracles_choice_may_be_held_to_forgetting() -> None:
         "default": (0.75, -0.9),
     }
     nothing = regret_study(oracle(0.05), GROUP[0], known)
-    assert regrets(nothing, must_forget=True) == regrets(nothing), "where none has forgotten, the nearest of all"
+    assert compute_regrets(nothing, must_forget=True) == compute_regrets(nothing), (
+        "where none has forgotten, the nearest of all"
+    )
 
 
 @pytest.mark.parametrize(("score", "level", "so"), [(0.8, 0.7, True), (0.1, 0.0, True), (0.81, 0.7, False)])
 def test_forgotten_is_at_most_a_margin_above_the_oracle(score: float, level: float, so: bool) -> None:
     """The margin of .1; .8 is not more than .1 above .7, though floats say so."""
     one = strength(1.0, 0.9, (score, 0.8, 4.0, 0.55))
-    assert forgotten(regret_study(oracle(level), oracle(1.0, seed=1), one), one) is so
+    assert has_forgotten(regret_study(oracle(level), oracle(1.0, seed=1), one), one) is so
 
 
 def test_the_table_says_what_was_chosen_and_where_nothing_was() -> None:

@@ -48,7 +48,7 @@ def below(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_an_ablation_leaves_its_study_and_the_records_behind_it(finished: Path) -> None:
     assert below(finished) == FILES
-    study = studies.read(finished / "out" / FOLDER / FILES[0])
+    study = studies.read_study(finished / "out" / FOLDER / FILES[0])
     assert [dict(f.at) for f in study.findings] == [
         {"row": "target"},
         {"row": "oracle"},
@@ -88,7 +88,7 @@ def test_a_failing_job_leaves_no_study(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, folder)
     for file in FILES:
         (folder / "out" / FOLDER / file).unlink()
-    study = studies.read(finished / "out" / FOLDER / FILES[0])
+    study = studies.read_study(finished / "out" / FOLDER / FILES[0])
     broken = folder / "out" / FOLDER / "runs" / study.findings[-1].record.name
     broken.write_text("my notes")
     done = bench(words(), folder)
@@ -152,7 +152,7 @@ def test_a_choice_at_the_edge_that_has_not_forgotten_says_so(tmp_path: Path) -> 
     rows = [searched(0.9, 1.0, 0, 0), searched(0.5, 0.8, 0, 0)]
     found = chosen_for(planned(tmp_path, rows, [{"alpha": 0.5}, {"alpha": 1.0}]), tmp_path)
     assert found == {"params": {"alpha": 1.0}, "forgotten": False, "edge": True, "of": 2}
-    assert selection.choose([selection.average([row]) for row in rows]).index == 1
+    assert selection.choose_setting([selection.average_rows([row]) for row in rows]).index == 1
 
 
 def test_where_there_is_nothing_to_choose_nothing_is_chosen(tmp_path: Path) -> None:

@@ -12,22 +12,22 @@ from torch import Tensor
 from bench.studies.ablations.sgd_influence import (
     FORMS,
     MOST_PARAMETERS,
-    Options,
+    SgdInfluenceOptions,
     descend,
     forget_weights,
-    fresh,
-    nearness,
+    make_setup,
+    nearness_to_difference,
     next_token_logits,
-    plan,
+    plan_steps,
     projection,
     run,
-    set_up,
     sgd_influence,
     squared_gradients,
+    untrained_weights,
 )
 from bench.studies.ablations.sgd_influence_results import draw, table
 
-TINY = Options(
+TINY = SgdInfluenceOptions(
     residents=6,
     authors=6,
     forget=2,
@@ -97,9 +97,9 @@ def test_whole_hessian_is_exact_where_the_forget_loss_is_linear_or_seen_once() -
 
 def test_influence_is_the_derivative_of_the_small_models_end_point() -> None:
     """Central differences in the forget rows' weight at 1."""
-    setup = set_up(0, TINY)
+    setup = make_setup(0, TINY)
     losses, forget = setup.author.losses, frozenset(setup.forget)
-    theta, steps = fresh(setup.author.shape, 0), plan(len(setup.author.ids), 12, 8, "steps")
+    theta, steps = untrained_weights(setup.author.shape, 0), plan_steps(len(setup.author.ids), 12, 8, "steps")
     u = sgd_influence(losses, theta, steps, 0.1, forget)
     ends = [descend(losses, theta, steps, 0.1, dict.fromkeys(forget, 1 + sign * 1e-4)) for sign in (-1, 1)]
     slope = (ends[0] - ends[1]) / 2e-4
@@ -110,9 +110,9 @@ def test_influence_is_the_derivative_of_the_small_models_end_point() -> None:
 
 
 def test_identity_sums_forget_gradients_along_the_targets_path() -> None:
-    setup = set_up(0, TINY)
+    setup = make_setup(0, TINY)
     losses, forget = setup.author.losses, frozenset(setup.forget)
-    theta, steps = fresh(setup.author.shape, 0), plan(len(setup.author.ids), 5, 8, "steps")
+    theta, steps = untrained_weights(setup.author.shape, 0), plan_steps(len(setup.author.ids), 5, 8, "steps")
     total = torch.zeros_like(theta)
     for t, step in enumerate(steps):
         here = descend(losses, theta, steps[:t], 0.1).requires_grad_()
@@ -131,17 +131,19 @@ def test_squared_gradients_and_weights_by_hand() -> None:
 def test_nearness_and_projection_by_hand() -> None:
     """(3, 4) against (3, 0): cosine 9/15, error 4/3, ratio 5/3; the best multiple of (3, 4) is 9/25."""
     d, estimate = torch.tensor([3.0, 0.0]), torch.tensor([3.0, 4.0])
-    assert nearness(estimate, d) == pytest.approx({"cosine": 0.6, "relative_error": 4 / 3, "norm_ratio": 5 / 3})
-    assert nearness(0 * d, d) == {"cosine": None, "relative_error": 1.0, "norm_ratio": 0.0}
+    assert nearness_to_difference(estimate, d) == pytest.approx(
+        {"cosine": 0.6, "relative_error": 4 / 3, "norm_ratio": 5 / 3}
+    )
+    assert nearness_to_difference(0 * d, d) == {"cosine": None, "relative_error": 1.0, "norm_ratio": 0.0}
     assert projection(estimate, d) == pytest.approx(9 / 25)
     assert projection(0 * d, d) == 0
 
 
 def test_model_is_causal_and_within_its_size() -> None:
-    shape = set_up(0, Options()).author.shape
-    theta = fresh(shape, 3)
+    shape = make_setup(0, SgdInfluenceOptions()).author.shape
+    theta = untrained_weights(shape, 3)
     assert theta.shape == (shape.parameters(),) and shape.parameters() <= MOST_PARAMETERS
-    assert torch.equal(theta, fresh(shape, 3)) and not torch.equal(theta, fresh(shape, 4))
+    assert torch.equal(theta, untrained_weights(shape, 3)) and not torch.equal(theta, untrained_weights(shape, 4))
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 4]])
     short = next_token_logits(theta, shape, ids[:, :2])
     assert short.shape == (2, shape.vocabulary) and torch.allclose(short[0], short[1])
@@ -150,15 +152,15 @@ def test_model_is_causal_and_within_its_size() -> None:
 
 def test_earlier_positions_matter_through_every_layer() -> None:
     """Two blocks: what the last position sees of position 1 may pass position 2, never the other way round."""
-    shape = set_up(0, TINY).author.shape
-    theta = fresh(shape, 0)
+    shape = make_setup(0, TINY).author.shape
+    theta = untrained_weights(shape, 0)
     hidden = next_token_logits(theta, shape, torch.tensor([[1, 2, 3]]))
     changed = next_token_logits(theta, shape, torch.tensor([[1, 4, 3]]))
     assert not torch.allclose(hidden, changed)
 
 
 def test_rows_are_the_worlds_questions_and_forget_is_its_first_authors() -> None:
-    setup = set_up(1, TINY)
+    setup = make_setup(1, TINY)
     assert len(setup.forget) == 2 * 2 * len(FORMS) and len(setup.retain) == 4 * 2 * len(FORMS)
     assert not set(setup.forget) & set(setup.retain)
     names = {tuple(row[-6:-4]) for row in setup.author.ids[list(setup.forget)].tolist()}
@@ -199,7 +201,7 @@ def test_rows_agree_with_each_other(results: list[dict[str, Any]]) -> None:
 
 
 def test_small_removal_is_first_order() -> None:
-    result = run(0, Options(**{**TINY.__dict__, "removals": (0.001,)}))
+    result = run(0, SgdInfluenceOptions(**{**TINY.__dict__, "removals": (0.001,)}))
     assert [entry["share"] for entry in result["removals"]] == [0.001, 1.0]
     scores = result["removals"][0]["estimates"]
     assert scores["SGD-influence"]["relative_error"] < 0.01 < scores["MSA, alpha 1"]["relative_error"]

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.core.hashing import file_hash
-from bench.records.leaderboard import arrow
+from bench.core.hashing import hash_file
+from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import mean_and_range
 from bench.studies.ablations import catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, Study, lines_of
 from tests.factories import ablation_study, finding, place
 
-RUNS = [name for name in catalogue.TABLE if isinstance(catalogue.load(name), Ablation)]
+RUNS = [name for name in catalogue.ABLATIONS if isinstance(catalogue.load_ablation(name), Ablation)]
 
 
 def through_a_file(study: Study) -> Study:
     """Written as the command writes it, and read again."""
-    return studies.from_json(json.loads(json.dumps(studies.to_json(study), sort_keys=True, allow_nan=False)))
+    return studies.study_from_json(
+        json.loads(json.dumps(studies.study_to_json(study), sort_keys=True, allow_nan=False))
+    )
 
 
 def small(*findings: Any, name: str = "controls", seeds: tuple[int, ...] = (0, 1)) -> Study:
@@ -35,13 +37,15 @@ def test_a_study_is_read_back_as_it_was_written(name: str) -> None:
     study = ablation_study(name)
     back = through_a_file(study)
     assert back == study
-    assert studies.to_json(back) == studies.to_json(study)
-    assert studies.render(back, catalogue.of_runs(name)) == studies.render(study, catalogue.of_runs(name))
+    assert studies.study_to_json(back) == studies.study_to_json(study)
+    assert studies.render_study(back, catalogue.load_ablation_of_runs(name)) == studies.render_study(
+        study, catalogue.load_ablation_of_runs(name)
+    )
 
 
 def test_what_records_share_stands_once() -> None:
     study = ablation_study("steps")
-    data = studies.to_json(study)
+    data = studies.study_to_json(study)
     assert len(data["findings"]) == len(study.findings) > 10
     metrics = [item["record"]["metrics"] for item in data["findings"]]
     assert len(set(metrics)) == 1 and metrics[0] in data["shared"], "a digest, in the place of the same metrics"
@@ -50,11 +54,11 @@ def test_what_records_share_stands_once() -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_page_and_picture_follow_from_the_study_alone(name: str, tmp_path: Path) -> None:
     """Drawn from memory and from the file: the same bytes, page, SVG and PNG."""
-    study, ablation = ablation_study(name), catalogue.of_runs(name)
-    one = studies.present(study, ablation, tmp_path / "one")
-    other = studies.present(through_a_file(study), ablation, tmp_path / "other")
+    study, ablation = ablation_study(name), catalogue.load_ablation_of_runs(name)
+    one = studies.write_study_page(study, ablation, tmp_path / "one")
+    other = studies.write_study_page(through_a_file(study), ablation, tmp_path / "other")
     assert [file.name for file in one] == [f"lab-tofu-{name}{suffix}" for suffix in (".md", ".png", ".svg")]
-    assert [file_hash(file) for file in one] == [file_hash(file) for file in other]
+    assert [hash_file(file) for file in one] == [hash_file(file) for file in other]
     page = one[0].read_text()
     assert (
         ablation.question in page and f"![{name}](lab-tofu-{name}.png)" in page and "not the benchmark itself" in page
@@ -64,25 +68,29 @@ def test_page_and_picture_follow_from_the_study_alone(name: str, tmp_path: Path)
 
 def test_another_score_gives_another_picture_and_page(tmp_path: Path) -> None:
     """Otherwise the test above would pass for a picture of nothing."""
-    study, ablation = ablation_study("controls"), catalogue.of_runs("controls")
+    study, ablation = ablation_study("controls"), catalogue.load_ablation_of_runs("controls")
     last = study.findings[-1]
     scores = {name: score.value for name, score in last.record.scores.items()} | {"forget_accuracy": 0.777}
     moved = finding(last.at, last.seed, scores, facts=last.record.facts)
-    one = studies.present(study, ablation, tmp_path / "one")
-    other = studies.present(replace(study, findings=(*study.findings[:-1], moved)), ablation, tmp_path / "other")
+    one = studies.write_study_page(study, ablation, tmp_path / "one")
+    other = studies.write_study_page(
+        replace(study, findings=(*study.findings[:-1], moved)), ablation, tmp_path / "other"
+    )
     assert all(a.read_bytes() != b.read_bytes() for a, b in zip(one, other, strict=True))
 
 
 def test_files_are_written_and_drawn_again(tmp_path: Path) -> None:
     study = ablation_study("controls", seeds=(0,))
-    files = studies.write(study, catalogue.of_runs("controls"), tmp_path)
-    before = {file.name: file_hash(file) for file in files}
+    files = studies.write_study(study, catalogue.load_ablation_of_runs("controls"), tmp_path)
+    before = {file.name: hash_file(file) for file in files}
     assert set(before) == {f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")}
-    assert [(found.name, ablation.name) for found, ablation in studies.load(tmp_path)] == [("controls", "controls")]
-    assert studies.read(tmp_path / "lab-tofu-controls.json") == study
+    assert [(found.name, ablation.name) for found, ablation in studies.load_studies(tmp_path)] == [
+        ("controls", "controls")
+    ]
+    assert studies.read_study(tmp_path / "lab-tofu-controls.json") == study
     (tmp_path / "lab-tofu-controls.md").unlink()
-    drawn = list(studies.pages(tmp_path))
-    assert {file.name: file_hash(file) for file in drawn} == {k: v for k, v in before.items() if not k.endswith("json")}
+    drawn = list(studies.redraw_pages(tmp_path))
+    assert {file.name: hash_file(file) for file in drawn} == {k: v for k, v in before.items() if not k.endswith("json")}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"kind": "ablation", "schema": 99}', '{"kind": "run"}'])
@@ -90,7 +98,7 @@ def test_a_broken_file_is_a_sentence(text: str, tmp_path: Path) -> None:
     file = tmp_path / "lab-tofu-controls.json"
     file.write_text(text)
     with pytest.raises(UserError, match=r"lab-tofu-controls\.json is not a readable study"):
-        studies.read(file)
+        studies.read_study(file)
 
 
 # --- the table
@@ -126,8 +134,8 @@ def test_the_page_has_a_line_for_each_coordinate() -> None:
     ]
     study = small(*found)
     assert study.scores == ("forget_accuracy",), "privleak is of the headline, and not shown"
-    page = studies.render(study, catalogue.of_runs("controls"))
-    head = ["series", "vector", "seeds", f"forget_accuracy {arrow('oracle')}", "chosen without the oracle"]
+    page = studies.render_study(study, catalogue.load_ablation_of_runs("controls"))
+    head = ["series", "vector", "seeds", f"forget_accuracy {goal_arrow('oracle')}", "chosen without the oracle"]
     assert row(page, "series") == head
     assert row(page, "*target*")[2:4] == ["2", "1.000"]
     assert row(page, "*oracle*, width=32")[2:4] == ["2", "0.200 (0.100–0.300)"]
@@ -143,7 +151,7 @@ def test_seeds_that_chose_alike_are_said_once() -> None:
             finding({}, i, chosen={"params": {"alpha": a}, "forgotten": True, "edge": False, "of": 4})
             for i, a in enumerate(alphas)
         ]
-        return studies.chosen_text(studies.Line({}, tuple(found)))
+        return studies.chosen_settings_text(studies.Line({}, tuple(found)))
 
     assert line(1.0, 1.0, 2.0) == "alpha 1 ×2; alpha 2"
     assert line(1.0) == "alpha 1"

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.history_file import load
+from bench.assets.history_file import load_history
 from bench.core.errors import UserError
 from bench.studies.reproduce.asking import (
     asked_of,
-    changed,
-    changes_all,
-    chosen,
-    groups,
+    changes_of_all_rows,
+    groups_of_rows,
     history_file,
     is_changed,
     to_fetch,
+    with_changes,
+    with_methods,
 )
 from bench.studies.reproduce.recipe import Recipe
-from bench.studies.reproduce.recipes import TABLE
+from bench.studies.reproduce.recipes import RECIPES_BY_NAME
 
 
 def params(recipe: Recipe, row: str) -> dict[str, object]:
@@ -28,8 +28,8 @@ def params(recipe: Recipe, row: str) -> dict[str, object]:
 
 
 def test_a_setting_for_a_method_a_row_a_task_and_the_run() -> None:
-    recipe = TABLE["t6-muse-books"]
-    made = changed(recipe, ["msa.alpha=1.5", "MSA_last.beta=0", "muse-books.epochs=3", "run.dtype=float32"])
+    recipe = RECIPES_BY_NAME["t6-muse-books"]
+    made = with_changes(recipe, ["msa.alpha=1.5", "MSA_last.beta=0", "muse-books.epochs=3", "run.dtype=float32"])
     assert params(made, "MSA_500B")["alpha"] == params(made, "MSA_last")["alpha"] == "1.5"
     assert params(made, "MSA_last")["beta"] == "0" and params(made, "MSA_500B")["beta"] == 1.0
     assert made.panels[0].params["epochs"] == "3" and made.compute["dtype"] == "float32"
@@ -37,46 +37,46 @@ def test_a_setting_for_a_method_a_row_a_task_and_the_run() -> None:
 
 
 def test_a_dtype_takes_the_place_of_the_recipes_autocast() -> None:
-    recipe = TABLE["ou-muse"]
-    assert changed(recipe, ["run.dtype=bfloat16"]).compute == {"dtype": "bfloat16"}
-    both = changed(recipe, ["run.autocast=true", "run.dtype=bfloat16"]).compute
+    recipe = RECIPES_BY_NAME["ou-muse"]
+    assert with_changes(recipe, ["run.dtype=bfloat16"]).compute == {"dtype": "bfloat16"}
+    both = with_changes(recipe, ["run.autocast=true", "run.dtype=bfloat16"]).compute
     assert both == {"dtype": "bfloat16", "autocast": True}, "the user's own contradiction is told by the plan"
 
 
 def test_what_a_change_is_about() -> None:
-    recipe = TABLE["t6-muse-books"]
+    recipe = RECIPES_BY_NAME["t6-muse-books"]
     sets = ["msa.alpha=1.5", "muse-books.epochs=3", " run.dtype = float32", "MSA_last.beta=0"]
-    assert changes_all(recipe, sets) == sets[1:3]
+    assert changes_of_all_rows(recipe, sets) == sets[1:3]
     arms = {arm.published: is_changed(arm, sets[3:]) for arm in recipe.panels[0].arms}
     assert [name for name, touched in arms.items() if touched] == ["MSA_last"]
 
 
 def test_what_goes_on_after_a_method() -> None:
-    assert changed(TABLE["t8-restor"], ["run.then=none"]).then == ()
-    assert changed(TABLE["t5-restor"], ["run.then=repair"]).then == ("repair",)
+    assert with_changes(RECIPES_BY_NAME["t8-restor"], ["run.then=none"]).then == ()
+    assert with_changes(RECIPES_BY_NAME["t5-restor"], ["run.then=repair"]).then == ("repair",)
 
 
 def test_every_mistake_is_told_at_once() -> None:
     sets = ["mas.alpha=1", "alpha", "run.dtyp=float32", "run.autocast=yes", "run.lora=x"]
     with pytest.raises(UserError) as error:
-        changed(TABLE["t1-tofu01"], sets)
+        with_changes(RECIPES_BY_NAME["t1-tofu01"], sets)
     assert len(error.value.problems) == len(sets) and "Did you mean 'msa'?" in error.value.problems[0]
 
 
 def test_rows_by_method_or_by_name() -> None:
-    recipe = TABLE["t6-muse-books"]
-    by_method, by_row = chosen(recipe, ["msa"]), chosen(recipe, ["MSA_500B", "npo"])
+    recipe = RECIPES_BY_NAME["t6-muse-books"]
+    by_method, by_row = with_methods(recipe, ["msa"]), with_methods(recipe, ["MSA_500B", "npo"])
     assert sum(arm.method == "msa" for arm in by_method.panels[0].arms) == 5
     run = [arm.published for arm in by_row.panels[0].arms if arm.method]
     assert run == ["Target", "Ideal", "MSA_500B", "NPO"]
     with pytest.raises(UserError, match="Unknown row 'npu'. Did you mean 'npo'"):
-        chosen(recipe, ["npu"])
+        with_methods(recipe, ["npu"])
 
 
 def test_a_group_has_each_method_once_and_settings_of_its_own() -> None:
-    recipe = TABLE["t6-muse-books"]
+    recipe = RECIPES_BY_NAME["t6-muse-books"]
     panel = recipe.panels[0]
-    rows = [[arm.published for arm in group] for group in groups(panel)]
+    rows = [[arm.published for arm in group] for group in groups_of_rows(panel)]
     assert rows[0] == ["MSA_500B", "NPO", "GradDiff", "Task vector"] and rows[1:] == [
         [name] for name in ("MSA_2207B", "MSA_3691B", "MSA_3859B", "MSA_last")
     ]
@@ -89,21 +89,21 @@ def test_a_group_has_each_method_once_and_settings_of_its_own() -> None:
 
 
 def test_the_history_file_is_read_back(tmp_path: Path) -> None:
-    panel = TABLE["t1-tofu01"].panels[0]
+    panel = RECIPES_BY_NAME["t1-tofu01"].panels[0]
     file = history_file(panel, panel.past, tmp_path)
     assert json.loads(Path(file).read_text())["checkpoints"] == [
         {"model": "meta-llama/Llama-3.2-1B", "step": 0, "stage": "base"}
     ]
-    assert [moment.checkpoint.label for moment in load(file, tmp_path).moments] == ["meta-llama/Llama-3.2-1B"]
-    olmo = TABLE["t4-distance"].panels[0]
-    tokens = [moment.tokens for moment in load(history_file(olmo, olmo.past, tmp_path), tmp_path).moments]
+    assert [moment.checkpoint.label for moment in load_history(file, tmp_path).moments] == ["meta-llama/Llama-3.2-1B"]
+    olmo = RECIPES_BY_NAME["t4-distance"].panels[0]
+    tokens = [moment.tokens for moment in load_history(history_file(olmo, olmo.past, tmp_path), tmp_path).moments]
     assert tokens == [210 * 10**9, 1049 * 10**9, 2098 * 10**9, 3146 * 10**9, 3964 * 10**9]
-    assert history_file(TABLE["ou-tofu"].panels[0], (), tmp_path) == ""
+    assert history_file(RECIPES_BY_NAME["ou-tofu"].panels[0], (), tmp_path) == ""
 
 
 def test_what_is_to_be_fetched(tmp_path: Path) -> None:
-    recipe = TABLE["t4-distance"]
-    commands = to_fetch(chosen(recipe, ["210B", "npo"]), tmp_path)
+    recipe = RECIPES_BY_NAME["t4-distance"]
+    commands = to_fetch(with_methods(recipe, ["210B", "npo"]), tmp_path)
     assert commands == [
         "python -m bench fetch olmo-2-1b --revision stage1-step1900000-tokens3985B",
         "python -m bench fetch olmo-2-1b --revision stage1-step100000-tokens210B",
@@ -111,4 +111,4 @@ def test_what_is_to_be_fetched(tmp_path: Path) -> None:
     ]
     (tmp_path / "models" / "olmo-2-1b@stage1-step100000-tokens210B").mkdir(parents=True)
     (tmp_path / "data" / "tofu").mkdir(parents=True)
-    assert to_fetch(chosen(recipe, ["210B"]), tmp_path) == commands[:1]
+    assert to_fetch(with_methods(recipe, ["210B"]), tmp_path) == commands[:1]

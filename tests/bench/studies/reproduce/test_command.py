@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.studies.reproduce.asking import Wanted
-from bench.studies.reproduce.command import dry_run, listing, prepared, reproduce
+from bench.studies.reproduce.asking import ReproduceRequest
+from bench.studies.reproduce.command import dry_run, list_recipes, prepare_recipe, reproduce_table
 
 
-def wanted(tmp_path: Path, name: str, **more: object) -> Wanted:
-    return Wanted(name, tmp_path / "out", tmp_path / "store", **more)  # type: ignore[arg-type]
+def wanted(tmp_path: Path, name: str, **more: object) -> ReproduceRequest:
+    return ReproduceRequest(name, tmp_path / "out", tmp_path / "store", **more)  # type: ignore[arg-type]
 
 
 def test_the_list_has_the_fixed_form_and_loads_no_torch() -> None:
@@ -31,12 +31,12 @@ def test_the_list_has_the_fixed_form_and_loads_no_torch() -> None:
         "v1-llama-8b",
         "v3-tofu-llama",
     ]
-    assert "t6-muse-books" in listing(False) and max(map(len, listing(False).splitlines())) <= 80
+    assert "t6-muse-books" in list_recipes(False) and max(map(len, list_recipes(False).splitlines())) <= 80
 
 
 def test_what_is_not_fetched_is_one_sentence_with_every_command(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        reproduce(wanted(tmp_path, "ou-muse"))
+        reproduce_table(wanted(tmp_path, "ou-muse"))
     (said,) = error.value.problems
     assert said == (
         "ou-muse needs what isn't fetched yet: run `python -m bench fetch llama-2-7b`, `python -m bench fetch "
@@ -58,7 +58,7 @@ def test_what_is_not_fetched_is_one_sentence_with_every_command(tmp_path: Path) 
 )
 def test_mistakes_are_sentences(tmp_path: Path, name: str, more: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
-        prepared(wanted(tmp_path, name, **more))
+        prepare_recipe(wanted(tmp_path, name, **more))
 
 
 def test_the_dry_run_says_everything_and_writes_nothing(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
-from bench.records.files import write as write_record
+from bench.records.files import write_record
 from bench.runs.plan import Plan
 from bench.studies.reproduce import page
-from bench.studies.reproduce.asking import Wanted
-from bench.studies.reproduce.command import overview
+from bench.studies.reproduce.asking import ReproduceRequest
+from bench.studies.reproduce.command import write_or_check_overview
 from bench.studies.reproduce.recipe import Recipe
-from bench.studies.reproduce.recipes import RECIPES, TABLE
-from bench.studies.reproduce.run import Planned, result_of, write
+from bench.studies.reproduce.recipes import RECIPES, RECIPES_BY_NAME
+from bench.studies.reproduce.run import Planned, result_of, write_result
 from tests.paths import ROOT
 
 PUBLISHED = {"acc_forget": 0.15, "acc_recover": 0.13, "acc_retain": 0.89, "model_utility": 0.48}
@@ -26,7 +26,7 @@ ORACLE = {"acc_forget": 0.93, "acc_recover": 0.98, "acc_retain": 1.0}
 
 def result(folder: Path, target: dict[str, float], sets: tuple[str, ...] = (), label: str = "tofu forget01") -> Json:
     """T1 from three records: the target's scores as given, the oracle's as published, and NPO's."""
-    recipe: Recipe = TABLE["t1-tofu01"]
+    recipe: Recipe = RECIPES_BY_NAME["t1-tofu01"]
     panel = recipe.panels[0]
     rows = {}
     for row, method, scores in (
@@ -41,12 +41,12 @@ def result(folder: Path, target: dict[str, float], sets: tuple[str, ...] = (), l
         write_record(Record(spec, "done", label=label, scores=made, facts=facts), folder / recipe.name)
         rows[row] = (spec,)
     planned = Planned(panel, Plan(), rows)
-    return result_of(recipe, Wanted(recipe.name, folder, folder, sets=sets), [planned], folder / recipe.name)
+    return result_of(recipe, ReproduceRequest(recipe.name, folder, folder, sets=sets), [planned], folder / recipe.name)
 
 
 def test_a_table_that_came_out_as_published(tmp_path: Path) -> None:
     found = result(tmp_path, PUBLISHED)
-    text = page.render(found)
+    text = page.render_result(found)
     text = " ".join(text.split())
     assert page.NO not in text and "Calibration gate passed, with another judge" in text
     assert "count as a reproduction, with another judge." in text
@@ -54,11 +54,11 @@ def test_a_table_that_came_out_as_published(tmp_path: Path) -> None:
     assert "| Ideal | retrain | 0.93 [S] / 0.930 (+0.00) |" in text, "the oracle is judged against itself"
     assert "| RMU | not implemented here | 0.70 [S] / - |" in text
     assert "MSA_base: no record." in text
-    assert all(assumption.choice in text for assumption in TABLE["t1-tofu01"].assumptions)
+    assert all(assumption.choice in text for assumption in RECIPES_BY_NAME["t1-tofu01"].assumptions)
 
 
 def test_a_table_that_did_not_says_so_at_its_top(tmp_path: Path) -> None:
-    text = page.render(result(tmp_path, PUBLISHED | {"acc_forget": 0.4}))
+    text = page.render_result(result(tmp_path, PUBLISHED | {"acc_forget": 0.4}))
     top = " ".join(text.partition("| row |")[0].split())
     assert "**NOT A REPRODUCTION, with another judge: target Acc_forget 0.400 vs 0.15**" in top
     assert "0.15 [S] / 0.400 (+0.25, outside)" in text
@@ -74,33 +74,33 @@ def test_a_table_that_did_not_says_so_at_its_top(tmp_path: Path) -> None:
 def test_another_experiment_is_no_reproduction(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     found = result(tmp_path, PUBLISHED, **given)
     assert found["panels"][0]["gate"]["outcome"] == "can't be passed"
-    assert said in " ".join(page.render(found).split())
+    assert said in " ".join(page.render_result(found).split())
 
 
 def test_rows_that_the_user_changed_do_not_count(tmp_path: Path) -> None:
     found = result(tmp_path, PUBLISHED, sets=("npo.beta=0.5",))
-    text = " ".join(page.render(found).split())
+    text = " ".join(page.render_result(found).split())
     assert found["panels"][0]["gate"]["outcome"] == "passed" and "but NPO, changed by the user." in text
     assert "| NPO | npo, changed by the user |" in text and "| Ideal | retrain |" in text
 
 
 def test_pages_are_wrapped_and_code_is_not(tmp_path: Path) -> None:
-    text = page.overview(tmp_path)
+    text = page.overview_page(tmp_path)
     long = [line for line in text.splitlines() if len(line) > page.COLUMNS and not line.startswith("|")]
     assert all("`" in line for line in long), "only what must be copied whole is longer"
     assert "`--set msa.recipe=gentle --set msa.steps=120`" in text
-    assert page.wrapped("a `b c` d") == "a `b c` d"
+    assert page.wrap_text("a `b c` d") == "a `b c` d"
     assert "Status: not delivered. No task here corrupts" in " ".join(text.split())
     assert "nothing here changes it" in text and "0.0 hours" not in text
 
 
 def test_the_overview_shows_what_was_measured(tmp_path: Path) -> None:
-    before = page.overview(tmp_path)
+    before = page.overview_page(tmp_path)
     assert before.count("Measured here: not run; it needs") == sum(bool(recipe.panels) for recipe in RECIPES)
     assert all(f"## {recipe.name}" in before for recipe in RECIPES)
     assert "| Corrupted target | 32.1 [A] | NR | NR |" in before, "published rows of a table that can't be run"
-    write(result(tmp_path, PUBLISHED), tmp_path / page.PUBLISHED)
-    after = page.overview(tmp_path)
+    write_result(result(tmp_path, PUBLISHED), tmp_path / page.PUBLISHED)
+    after = page.overview_page(tmp_path)
     assert "| `t1-tofu01` | TOFU forget01, Llama-3.2-1B-Instruct | runnable | forget01: gate passed |" in after
     assert "0.50 [S] / 0.520 (+0.02)" in after
 
@@ -108,10 +108,10 @@ def test_the_overview_shows_what_was_measured(tmp_path: Path) -> None:
 def test_the_overview_in_docs_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     said: list[str] = []
-    assert overview(Path("docs/reproduce.md"), Path("results"), True, said.append), said
+    assert write_or_check_overview(Path("docs/reproduce.md"), Path("results"), True, said.append), said
 
 
 def test_published_results_are_of_recipes_and_clean() -> None:
     for file in sorted((ROOT / "results" / page.PUBLISHED).glob("*.json")):
         found = json.loads(file.read_text())
-        assert found["name"] in TABLE and found["scale"] == "full" and found["provenance"]["dirty"] is False
+        assert found["name"] in RECIPES_BY_NAME and found["scale"] == "full" and found["provenance"]["dirty"] is False

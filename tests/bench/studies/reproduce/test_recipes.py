@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets.history import problems as rule_problems
+from bench.assets.history import rule_problems
 from bench.assets.known_models import KNOWN
-from bench.assets.models import check_name, published
+from bench.assets.models import check_model_name, published_revisions
 from bench.assets.shapes import known_shape
 from bench.core import registry
-from bench.studies.reproduce.asking import Wanted, changed, models_of, texts
+from bench.studies.reproduce.asking import ReproduceRequest, as_set_texts, models_of, with_changes
 from bench.studies.reproduce.gate import REASONS
-from bench.studies.reproduce.needs import needs
-from bench.studies.reproduce.recipe import ORACLE, TARGET, Arm, Panel, Recipe
-from bench.studies.reproduce.recipes import NOT_HERE, RECIPES, TABLE
-from bench.studies.reproduce.run import planned_panel
+from bench.studies.reproduce.needs import estimate_needs
+from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
+from bench.studies.reproduce.recipes import NOT_HERE, RECIPES, RECIPES_BY_NAME
+from bench.studies.reproduce.run import plan_panel
 from bench.studies.reproduce.smoke import ARCHITECTURES
 
 PANELS = [(recipe, panel) for recipe in RECIPES for panel in recipe.panels]
@@ -27,12 +27,15 @@ RUN = [(recipe, arm) for recipe, panel in PANELS for arm in panel.arms if arm.me
 def test_every_table_of_the_issue_has_a_recipe() -> None:
     wanted = "t1-tofu01 t2-tofu10 t3-tofu-restor t4-distance t5-restor t6-muse-books t7-tofu10-olmo t8-restor ou-tofu ou-muse"
     lost = "v1-tofu05 v1-llama-8b v3-tofu-llama"
-    assert list(TABLE) == [*wanted.split(), *lost.split()] and len(TABLE) == len(RECIPES)
-    assert all(TABLE[name].status == "numbers not recovered" and not TABLE[name].tables for name in lost.split())
+    assert list(RECIPES_BY_NAME) == [*wanted.split(), *lost.split()] and len(RECIPES_BY_NAME) == len(RECIPES)
+    assert all(
+        RECIPES_BY_NAME[name].status == "numbers not recovered" and not RECIPES_BY_NAME[name].tables
+        for name in lost.split()
+    )
 
 
 @pytest.mark.parametrize(("recipe", "panel"), PANELS, ids=[f"{r.name}-{p.name}" for r, p in PANELS])
-def test_rows_and_columns_are_the_published_ones(recipe: Recipe, panel: Panel) -> None:
+def test_rows_and_columns_are_the_published_ones(recipe: Recipe, panel: RecipePanel) -> None:
     shown = [arm.published for arm in panel.arms]
     assert [row.name for row in panel.table.rows] == [
         name for name in shown if name in {r.name for r in panel.table.rows}
@@ -46,25 +49,25 @@ def test_rows_and_columns_are_the_published_ones(recipe: Recipe, panel: Panel) -
 
 
 @pytest.mark.parametrize(("recipe", "panel"), PANELS, ids=[f"{r.name}-{p.name}" for r, p in PANELS])
-def test_tasks_models_and_scores_exist(recipe: Recipe, panel: Panel) -> None:
+def test_tasks_models_and_scores_exist(recipe: Recipe, panel: RecipePanel) -> None:
     task = registry.load_task(recipe.task, "real")
-    params = {name: registry.convert(task, name, str(value)) for name, value in panel.params.items()}
-    made = task(**(registry.defaults(task) | params))
+    params = {name: registry.convert_param(task, name, str(value)) for name, value in panel.params.items()}
+    made = task(**(registry.default_params(task) | params))
     assert not made.problems()
     scores = {metric.name for metric in made.metrics()}
     assert {column.score for column in recipe.columns if column.score} <= scores
     for name in models_of(panel):
-        check_name(name)
+        check_model_name(name)
     base = panel.model.partition("@")[0]
     assert known_shape(base) and base in ARCHITECTURES
-    assert all("/" in name or name in published(base) for name in panel.past), "a revision that nobody knows"
+    assert all("/" in name or name in published_revisions(base) for name in panel.past), "a revision that nobody knows"
 
 
 @pytest.mark.parametrize(("recipe", "arm"), RUN, ids=[f"{r.name}-{a.published}" for r, a in RUN])
-def test_methods_take_their_settings(recipe: Recipe, arm: Arm) -> None:
-    method = registry.load("methods", arm.method)
-    params = {name: registry.convert(method, name, str(value)) for name, value in arm.params.items()}
-    assert not registry.check_bounds(method, registry.defaults(method) | params, arm.method)
+def test_methods_take_their_settings(recipe: Recipe, arm: RecipeRow) -> None:
+    method = registry.load_component("methods", arm.method)
+    params = {name: registry.convert_param(method, name, str(value)) for name, value in arm.params.items()}
+    assert not registry.check_bounds(method, registry.default_params(method) | params, arm.method)
     assert not rule_problems(str(arm.params.get("before", "step=1")))
 
 
@@ -73,8 +76,8 @@ def test_the_flag_of_every_assumption_can_be_planned_and_changes_some_run(recipe
     """All that a text names together, as it says; nothing is fetched, so nothing is looked at but the words."""
 
     def keys(made: Recipe) -> set[str]:
-        panel, machine = made.panels[-1], Wanted(made.name, tmp_path, tmp_path / "store").machine(made)
-        plan = planned_panel(made, panel, "", machine, only=True).plan
+        panel, machine = made.panels[-1], ReproduceRequest(made.name, tmp_path, tmp_path / "store").machine(made)
+        plan = plan_panel(made, panel, "", machine, only=True).plan
         return {entry.spec.key for entry in plan.entries}
 
     as_given = keys(recipe)
@@ -82,21 +85,21 @@ def test_the_flag_of_every_assumption_can_be_planned_and_changes_some_run(recipe
         flags = [assumption.flag, *(code.strip("`") for code in re.findall("`--set [^`]+`", assumption.choice))]
         for flag in filter(None, flags):
             sets = [text.strip() for text in flag.split("--set ")[1:]]
-            assert keys(changed(recipe, sets)) != as_given, f"{flag} changes nothing"
+            assert keys(with_changes(recipe, sets)) != as_given, f"{flag} changes nothing"
 
 
 def test_runs_that_no_row_shows_are_left_out(tmp_path: Path) -> None:
     """RESTOR repairs what was unlearned; the corrupted model is published as it is, and isn't repaired here."""
-    recipe = TABLE["t8-restor"]
-    machine = Wanted(recipe.name, tmp_path, tmp_path / "store").machine(recipe)
-    planned = planned_panel(recipe, recipe.panels[0], "", machine, only=True)
+    recipe = RECIPES_BY_NAME["t8-restor"]
+    machine = ReproduceRequest(recipe.name, tmp_path, tmp_path / "store").machine(recipe)
+    planned = plan_panel(recipe, recipe.panels[0], "", machine, only=True)
     steps = {tuple(step.method for step in entry.spec.steps) for entry in planned.plan.entries}
     assert steps == {(), ("retrain",), ("graddiff", "repair"), ("npo", "repair")}
 
 
 def test_sizes_of_restors_corpora_are_the_data_sets() -> None:
     """k=3 has 2,700 passages: ten passes at batch 4 are 6,750 steps."""
-    panels = {panel.name: panel for panel in TABLE["t8-restor"].panels}
+    panels = {panel.name: panel for panel in RECIPES_BY_NAME["t8-restor"].panels}
     rows = {"k2": (3000, 7500), "k3": (2700, 6750), "squad": (3107, 7770)}
     for name, (passages, steps) in rows.items():
         npo = next(arm for arm in panels[name].arms if arm.method == "npo")
@@ -109,9 +112,9 @@ def test_sizes_of_restors_corpora_are_the_data_sets() -> None:
 
 def test_an_oracles_auc_is_the_published_one() -> None:
     """Of T6 its own column has it; the AUC of MUSE's own code counts the other way."""
-    t6, ou = (next(c for c in TABLE[name].columns if c.oracle_area) for name in ("t6-muse-books", "ou-muse"))
-    place = [c.published for c in TABLE["t6-muse-books"].columns].index("Min-k% AUC")
-    assert t6.oracle_area == float(TABLE["t6-muse-books"].panels[0].table.row("Ideal").values[place])
+    t6, ou = (next(c for c in RECIPES_BY_NAME[name].columns if c.oracle_area) for name in ("t6-muse-books", "ou-muse"))
+    place = [c.published for c in RECIPES_BY_NAME["t6-muse-books"].columns].index("Min-k% AUC")
+    assert t6.oracle_area == float(RECIPES_BY_NAME["t6-muse-books"].panels[0].table.row("Ideal").values[place])
     assert ou.oracle_area == pytest.approx(0.4607)
 
 
@@ -126,37 +129,37 @@ def test_settings_that_the_sources_state() -> None:
     """OpenUnlearning: ten passes at batch 32 (40, 200 and 400 rows: 2, 7 and 13 steps each), lr 1e-5, beta .1."""
     steps = {
         panel.name: next(arm.params["steps"] for arm in panel.arms if arm.method == "npo")
-        for panel in TABLE["ou-tofu"].panels
+        for panel in RECIPES_BY_NAME["ou-tofu"].panels
     }
     assert [steps[f"llama-2-7b-chat-{split}"] for split in ("forget01", "forget05", "forget10")] == [20, 70, 130]
     assert all(arm.params["lr"] == 1e-5 for _, arm in RUN)
     assert all(arm.params["beta"] == 0.1 for _, arm in RUN if arm.method == "npo")
-    distances = [arm.params["before"] for arm in TABLE["t4-distance"].panels[0].arms if arm.method == "msa"]
+    distances = [arm.params["before"] for arm in RECIPES_BY_NAME["t4-distance"].panels[0].arms if arm.method == "msa"]
     assert [revision.rpartition("tokens")[2] for revision in distances] == ["3964B", "3146B", "2098B", "1049B", "210B"]
-    ours = TABLE["ou-tofu"].panels[2]
+    ours = RECIPES_BY_NAME["ou-tofu"].panels[2]
     assert (
         ours.oracles == ("open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90",) and ours.params["split"] == "forget10"
     )
 
 
 def test_needs_grow_with_the_model() -> None:
-    small, large = needs(TABLE["t1-tofu01"]), needs(TABLE["t6-muse-books"])
+    small, large = estimate_needs(RECIPES_BY_NAME["t1-tofu01"]), estimate_needs(RECIPES_BY_NAME["t6-muse-books"])
     assert (small.gpus, large.gpus) == (1, 2), "MSA's vector in float32: 7.3e9 x 16 bytes"
-    assert needs(TABLE["t5-restor"]).gpus == 1, "adapters are trained by one process"
+    assert estimate_needs(RECIPES_BY_NAME["t5-restor"]).gpus == 1, "adapters are trained by one process"
     assert "minutes of one H100" in str(small) and "hours of one H100" in str(large)
     assert small.memory < large.memory and small.disk < large.disk and small.hours < large.hours
-    assert 6.7e9 * 16 / 80e9 > 1 and needs(TABLE["ou-tofu"]).gpus == 2, (
+    assert 6.7e9 * 16 / 80e9 > 1 and estimate_needs(RECIPES_BY_NAME["ou-tofu"]).gpus == 2, (
         "float32 AdamW on 7B doesn't fit one GPU of 80 GB"
     )
 
 
 def test_texts_are_as_the_command_line_takes_them() -> None:
-    assert texts("msa", {"alpha": 1.5, "before": "a/b"}) == ["msa.alpha=1.5", "msa.before=a/b"]
+    assert as_set_texts("msa", {"alpha": 1.5, "before": "a/b"}) == ["msa.alpha=1.5", "msa.before=a/b"]
 
 
 def test_steps_that_an_assumption_states_are_those_of_the_rows() -> None:
     """The books' 1,020,000 tokens are 499 passages of 2,048: ten passes at batch 32 are 160 steps, at batch 4 1,250."""
     for name in ("t6-muse-books", "ou-muse"):
-        (said,) = [a.choice for a in TABLE[name].assumptions if a.about.startswith("steps of ten passes")]
-        steps = {arm.params["steps"] for arm in TABLE[name].panels[0].arms if "steps" in arm.params}
+        (said,) = [a.choice for a in RECIPES_BY_NAME[name].assumptions if a.about.startswith("steps of ten passes")]
+        steps = {arm.params["steps"] for arm in RECIPES_BY_NAME[name].panels[0].arms if "steps" in arm.params}
         assert steps and all(str(number) in said for number in steps)

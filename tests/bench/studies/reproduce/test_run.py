@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from bench.assets.models import FETCHED
-from bench.core.hashing import folder_hash
+from bench.core.hashing import hash_checkpoint
 from bench.core.types import Json
 from bench.real.scenario import has_chat_template
-from bench.records.files import load
+from bench.records.files import load_records
 from bench.studies.reproduce import gate, page, smoke, smoke_data
-from bench.studies.reproduce.asking import Wanted
-from bench.studies.reproduce.command import reproduce
+from bench.studies.reproduce.asking import ReproduceRequest
+from bench.studies.reproduce.command import reproduce_table
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe
-from bench.studies.reproduce.recipes import RECIPES, TABLE
+from bench.studies.reproduce.recipes import RECIPES, RECIPES_BY_NAME
 
 RUNNABLE = [recipe for recipe in RECIPES if recipe.panels]
 
@@ -35,8 +35,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def made(place: Path, name: str, **changed: object) -> Json:
-    wanted = Wanted(name, place, place / "store", scale="smoke")
-    assert not reproduce(replace(wanted, **changed)), "a run failed"  # type: ignore[arg-type]
+    wanted = ReproduceRequest(name, place, place / "store", scale="smoke")
+    assert not reproduce_table(replace(wanted, **changed)), "a run failed"  # type: ignore[arg-type]
     return dict(json.loads((place / f"{name}.json").read_text()))
 
 
@@ -69,7 +69,7 @@ def values(table: object, row: str, count: int) -> tuple[str, ...]:
 
 def test_the_base_of_a_chat_model_stands_in_without_a_template(tmp_path: Path) -> None:
     """As Llama's releases are: MSA_base is only asked because the model's own template is lent to it."""
-    small = smoke.shrunk_panel(TABLE["t1-tofu01"].panels[0], "tofu", tmp_path, set())
+    small = smoke.shrink_panel(RECIPES_BY_NAME["t1-tofu01"].panels[0], "tofu", tmp_path, set())
     (base,) = small.stand_ins.values()
     assert has_chat_template(small.model) and not has_chat_template(base)
 
@@ -77,7 +77,7 @@ def test_the_base_of_a_chat_model_stands_in_without_a_template(tmp_path: Path) -
 @pytest.mark.slow
 def test_rows_of_msa_start_from_their_own_checkpoints(place: Path) -> None:
     made(place, "t4-distance")
-    records = {record.spec.key: record for record in load(place / "t4-distance").records}
+    records = {record.spec.key: record for record in load_records(place / "t4-distance").records}
     rows = json.loads((place / "t4-distance.json").read_text())["panels"][0]["rows"]
     used, results = {}, set()
     for row in (row for row in rows if row["method"] == "msa"):
@@ -85,7 +85,9 @@ def test_rows_of_msa_start_from_their_own_checkpoints(place: Path) -> None:
         used[row["row"]] = record.facts["theta_0"]["which"]
         results.add(record.lineage["result"])
     assert used == {
-        arm.published: arm.params["before"] for arm in TABLE["t4-distance"].panels[0].arms if arm.method == "msa"
+        arm.published: arm.params["before"]
+        for arm in RECIPES_BY_NAME["t4-distance"].panels[0].arms
+        if arm.method == "msa"
     }
     assert len(results) == len(used), "each makes a model of its own"
     assert {record.spec.model for record in records.values()} == {"smoke-olmo-2-1b@stage1-step1900000-tokens3985B"}
@@ -95,13 +97,15 @@ def test_rows_of_msa_start_from_their_own_checkpoints(place: Path) -> None:
 @pytest.mark.slow
 def test_models_from_elsewhere_and_the_repair_are_in_the_records(place: Path) -> None:
     made(place, "ou-muse")
-    lineages = [record.lineage for record in load(place / "ou-muse").records]
+    lineages = [record.lineage for record in load_records(place / "ou-muse").records]
     assert all(len(lineage["outside"]) == 2 for lineage in lineages), "target and oracle were trained nowhere here"
     result = made(place, "t8-restor", methods=("GA",))
     steps = [step["method"] for row in result["panels"][0]["rows"] if row["row"] == "GA" for step in row["made"]]
     assert steps == ["graddiff", "repair"]
     alone = [
-        record for record in load(place / "t8-restor").records if [s.method for s in record.spec.steps] == ["repair"]
+        record
+        for record in load_records(place / "t8-restor").records
+        if [s.method for s in record.spec.steps] == ["repair"]
     ]
     assert not alone, "a run that no row shows"
 
@@ -123,15 +127,15 @@ def test_a_setting_reaches_the_runs_and_the_page(place: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_full_scale_says_that_random_models_reproduce_nothing(tmp_path: Path) -> None:
     """Stand-ins lie where fetched models would: worker processes, the gate, and its sentence at the top of the table."""
-    smoke_data.muse(tmp_path / "data")
+    smoke_data.write_muse(tmp_path / "data")
     for number, name in enumerate(("llama-2-7b", "muse-books-llama2-7b", "muse-books-llama2-7b-retrain")):
         folder = tmp_path / "store" / "models" / name
         smoke.write_model(folder, "llama", False, number)
-        (folder / FETCHED).write_text(json.dumps({"name": name, "hash": folder_hash(folder)}))
+        (folder / FETCHED).write_text(json.dumps({"name": name, "hash": hash_checkpoint(folder)}))
     sets = ("muse-books.chunk=24", "npo.steps=2")
     data = str(tmp_path / "data")
-    wanted = Wanted("ou-muse", tmp_path, tmp_path / "store", jobs=1, methods=("npo",), sets=sets, data=data)
-    assert not reproduce(wanted)
+    wanted = ReproduceRequest("ou-muse", tmp_path, tmp_path / "store", jobs=1, methods=("npo",), sets=sets, data=data)
+    assert not reproduce_table(wanted)
     result = json.loads((tmp_path / "ou-muse.json").read_text())
     (panel,) = result["panels"]
     assert panel["gate"]["outcome"] == "can't be passed" and panel["model"] == "llama-2-7b"
