@@ -51,13 +51,13 @@ from bench.api import (
     Recipe,
     Request,
     Scenario,
-    Setting,
     Stream,
     Task,
+    TaskInputs,
     Validation,
     accuracy,
+    combinations_of,
     descent,
-    product,
 )
 
 
@@ -69,7 +69,7 @@ class Shrink(Method):
     """How much of each weight is taken away."""
 
     summary = "weights scaled down"
-    space = {"lab": product(share=(0.01, 0.05, 0.1))}
+    space = {"lab": combinations_of(share=(0.01, 0.05, 0.1))}
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         return ctx.combine([(1 - self.share, request.target)], "shrink")
@@ -91,7 +91,7 @@ class Capitals(Task):
     def metrics(self):
         return (accuracy("forget_accuracy", "forget", goal="oracle"), accuracy("retain_accuracy", "retain", goal="up"))
 
-    def prepare(self, work, setting: Setting) -> Scenario:
+    def prepare(self, work, setting: TaskInputs) -> Scenario:
         forget, retain = rows("forget", ("rome", "lima")), rows("retain", ("oslo", "bern", "cairo"))
         before = setting.before
 
@@ -114,7 +114,7 @@ class Capitals(Task):
             headline=("forget_accuracy", "retain_accuracy"),
         )
 
-    def outline(self, setting: Setting) -> Outline:
+    def outline(self, setting: TaskInputs) -> Outline:
         return Outline(1000, 5.0, {"target": 2 * self.steps}, 2, 3, 5)
 '''
 METRIC = '''
@@ -138,18 +138,18 @@ ELSEWHERE = replace(SHORTEST, tasks=("tofu",))
 THEIR_TEST = """
 import pytest
 from dataclasses import replace
-from bench.api import Example, Probe, Score, Setting
+from bench.api import Example, Probe, Score, TaskInputs
 from bench.conformance import check_method, check_metric, check_task
 from bench.core import registry
 from bench.metrics.catalogue import plugged_metrics
 
-assert registry.table("methods")["shrink"] == "shrinking:Shrink"
-assert registry.table("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
-assert registry.table("tasks")["capitals"] == {"real": "shrinking:Capitals"}
-check_method(registry.load("methods", "shrink"), share=0.5)
-check_task(registry.load_task("capitals", "real"), Setting("real"))
+assert registry.components("methods")["shrink"] == "shrinking:Shrink"
+assert registry.components("methods")["msa"] == "methods.msa:MSA", "a plug-in can't take one of our names"
+assert registry.components("tasks")["capitals"] == {"real": "shrinking:Capitals"}
+check_method(registry.load_component("methods", "shrink"), share=0.5)
+check_task(registry.load_task("capitals", "real"), TaskInputs("real"))
 probe = Probe("forget_questions", "logprob", tuple(Example(f"a{i}", {"prompt": "", "answer": "b"}) for i in range(9)))
-metric = registry.load("metrics", "shortest")
+metric = registry.load_component("metrics", "shortest")
 check_metric(metric, [probe])
 assert {m.name for m in plugged_metrics("tofu")} == {"shortest", "elsewhere", "kl_forget"}
 assert [m.name for m in plugged_metrics("muse-books", ["kl_forget"])] == ["shortest"]

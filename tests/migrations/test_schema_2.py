@@ -15,7 +15,6 @@ from bench.core.types import Json
 from bench.records.files import load_records, read_record, write_record
 from bench.runs.asked import Asked
 from bench.runs.plan import make_plan
-from bench.runs.store import Store
 from tests.factories import record
 from tests.migrations.schema_2 import UNSAID, migrate, renewed_record, renewed_study
 
@@ -34,7 +33,7 @@ def of_schema_1(new: Record, also: dict[str, Any], unsaid: tuple[str, ...] = ())
 @pytest.fixture
 def planned(tmp_path: Path) -> Record:
     """A record of tofu's lab with the spec that a command makes of it today."""
-    plan = make_plan(Asked("tofu", ("ga",), seeds=(0,)), tmp_path / "out", Store(tmp_path / "store"))
+    plan = make_plan(Asked("tofu", ("ga",), seeds=(0,)), Machine(tmp_path / "out", tmp_path / "store"))
     return replace(record(), spec=plan.entries[-1].spec)
 
 

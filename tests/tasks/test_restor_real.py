@@ -260,7 +260,7 @@ def test_what_is_wrong_is_said_while_the_plan_is_made(model: Path, data: Path, t
     ]
     assert len(Restor(corpus="mix", oracle="none", documents=-1).problems()) == 3
     with pytest.raises(UserError, match=r"restor.known has no meaning in the lab tier.*leave it out, or name a model"):
-        make_plan(Asked("restor", ("msa",), ("restor.known=false",)), tmp_path, Store(tmp_path / "s"))
+        make_plan(Asked("restor", ("msa",), ("restor.known=false",)), Machine(tmp_path, tmp_path / "s"))
     with pytest.raises(
         UserError, match=r"restor.width has no meaning in the real tier.*leave it out, or leave out --m"
     ):

@@ -30,10 +30,10 @@ def test_bytes_and_precision_follow_the_dtype_and_autocast() -> None:
     ]
 
 
-def test_a_spec_without_compute_keeps_its_key() -> None:
-    """Specs from before there was a choice say nothing of it; one that says it is another run, back and forth."""
+def test_a_spec_says_of_compute_what_is_not_as_usual() -> None:
+    """A spec that says something is another run, back and forth."""
     usual = RunSpec("tofu", {}, "real", "m", (), 0)
-    assert "compute" not in usual.to_json() and RunSpec.from_json(usual.to_json()) == usual
+    assert usual.to_json()["compute"] == {} and RunSpec.from_json(usual.to_json()) == usual
     other = replace(usual, compute=Compute(autocast=True))
     assert other.to_json()["compute"] == {"autocast": True} and other.key != usual.key
     assert RunSpec.from_json(json.loads(json.dumps(other.to_json()))) == other

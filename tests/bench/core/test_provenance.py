@@ -16,7 +16,7 @@ from bench.core.provenance import CODE, PACKAGES, installed_version
 from tests.paths import OFFLINE, ROOT
 from tests.processes import environment
 
-ASK = "import json, sys; from bench.core.provenance import provenance; print(json.dumps(provenance(*sys.argv[1:])))"
+ASK = "import json, sys; from bench.core.provenance import get_provenance; print(json.dumps(get_provenance(*sys.argv[1:])))"
 WHO = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 

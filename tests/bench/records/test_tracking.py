@@ -256,9 +256,9 @@ def test_what_fails_in_the_middle_ends_its_run_and_the_next_one_is_whole(tmp_pat
 
 def test_none_takes_the_same_path_without_wandb_and_the_other_kind_imports_it_late() -> None:
     code = (
-        "import sys; from pathlib import Path; from bench.records.tracking import Guarded, open_tracker\n"
+        "import sys; from pathlib import Path; from bench.records.tracking import GuardedTracker, open_tracker\n"
         "open_tracker('wandb', Path('w')).close()\n"
-        "tracker = open_tracker('none', Path('w')); assert isinstance(tracker, Guarded)\n"
+        "tracker = open_tracker('none', Path('w')); assert isinstance(tracker, GuardedTracker)\n"
         "tracker.record(None, None, {}); tracker.report(Path('x'), []); tracker.close()\n"
         "print([name for name in ('wandb', 'torch') if name in sys.modules], Path('w').exists())"
     )

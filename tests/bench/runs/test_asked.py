@@ -65,8 +65,8 @@ def test_the_lab_takes_no_word_of_how_it_computes() -> None:
 
 
 def test_understanding_needs_nothing_from_outside() -> None:
-    found = understand(Asked("tofu", ("msa",), ("tofu.width=32",), model="never/fetched", data="/nowhere"))
-    assert found.params["width"] == 32 and [len(row) for row in found.rows] == [0, 1, 1]
+    found = understand(Asked("tofu", ("msa",), ("tofu.authors=32",), model="never/fetched", data="/nowhere"))
+    assert found.params["authors"] == 32 and [len(row) for row in found.rows] == [0, 1, 1]
     with collecting() as problems:
         assert understand(Asked("nosuch", ("msa",))).task is None
         assert problems.pop().startswith("Unknown task 'nosuch'")

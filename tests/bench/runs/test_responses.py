@@ -35,7 +35,18 @@ def scenario(*probes: Probe) -> Scenario:
     def nothing() -> Any:
         raise AssertionError("nobody trains here")
 
-    return Scenario("by hand", nothing, (), None, (), (), Validation(), probes, (), ())
+    return Scenario(
+        target=nothing,
+        oracles=(),
+        history=None,
+        label="by hand",
+        forget=(),
+        retain=(),
+        validation=Validation(),
+        probes=probes,
+        metrics=(),
+        oracle_rows=(),
+    )
 
 
 def context(folder: Path) -> Work:

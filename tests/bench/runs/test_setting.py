@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.core.compute import Compute
 from bench.core.errors import UserError
 from bench.core.record import RunSpec, Step
 from bench.runs.setting import Paths, build_setting, spec_from_file, task_of_spec
-from tasks.tofu import TofuAuthors
+from tasks.tofu import LabTofu
 
 OUTSIDE = Paths("m", "d", "l", "h", "t", ("o1", "o2"))
 SPEC = RunSpec(
@@ -23,7 +24,7 @@ SPEC = RunSpec(
     3,
     data="hub",
     hashes={"model": "hm", "target": "ht", "oracle-0": "h0", "oracle-1": "h1"},
-    compute={"dtype": "bfloat16"},
+    compute=Compute(dtype="bfloat16"),
 )
 
 
@@ -53,7 +54,7 @@ def test_the_lab_has_nothing_from_outside() -> None:
 
 
 def test_the_task_has_the_specs_parameters() -> None:
-    assert task_of_spec(replace(SPEC, tier="lab")) == TofuAuthors(authors=12)
+    assert task_of_spec(replace(SPEC, tier="lab")) == LabTofu(authors=12)
 
 
 def test_a_spec_comes_back_from_its_file(tmp_path: Path) -> None:

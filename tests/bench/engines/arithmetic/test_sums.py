@@ -247,15 +247,15 @@ MEMORY = """
 import sys
 from pathlib import Path
 from bench.engines.arithmetic import sums, writer
-from bench.core.machine import peak
+from bench.core.machine import peak_memory
 from bench.core.types import Checkpoint
 
 sums.SHARD_BYTES = 30_000_000
 terms = [(c, Checkpoint(p, p)) for c, p in zip((1.0, -1.15, 0.25, 0.9), sys.argv[2:])]
 sums.combine(terms[:1], Path(sys.argv[1] + "-first"))  # code and threads are loaded
-start = peak()
+start = peak_memory()
 sums.combine(terms, Path(sys.argv[1]))
-print(peak() - start)
+print(peak_memory() - start)
 """
 
 

@@ -7,12 +7,13 @@ import pytest
 from bench.core.contracts import TaskInputs
 from bench.core.errors import Absent
 from bench.core.types import Example, Responses
-from bench.real.muse.tier import EXCERPTS, RETAIN, RealBooksTask, collapsed_metric, cut_passage
+from bench.real.muse.tier import EXCERPTS, RETAIN, collapsed_metric, cut_passage
+from tasks.muse_books import RealMuseBooks
 
 
 def test_parameters_below_their_bounds_are_all_named() -> None:
-    assert RealBooksTask().real_problems("muse-books") == []
-    assert RealBooksTask(chunk=8, oracles=0, stories=-1).real_problems("muse-books") == [
+    assert RealMuseBooks().problems() == []
+    assert RealMuseBooks(chunk=8, oracles=0, stories=-1).problems() == [
         "muse-books.chunk must be at least 16, not 8.",
         "muse-books.oracles must be at least 1, not 0.",
         "muse-books.stories must be at least 0, not -1.",
@@ -20,19 +21,19 @@ def test_parameters_below_their_bounds_are_all_named() -> None:
 
 
 def test_steps_cover_every_passage_in_each_epoch() -> None:
-    assert RealBooksTask(epochs=10, batch=32).steps(33) == 20  # 10 passes of 2 steps
+    assert RealMuseBooks(epochs=10, batch=32).schedule(33)[1].steps == 20  # 10 passes of 2 steps
 
 
 def test_without_data_the_outline_is_of_the_benchmarks_own_size() -> None:
     """1,000,000, 200,000 and 490,000 tokens in passages of 2,048: 489, 98 and 240."""
-    outline = RealBooksTask().real_outline(TaskInputs("real"), stand_in=False)
+    outline = RealMuseBooks().outline(TaskInputs("real"))
     assert (outline.forget, outline.retain) == (489, 98)
     assert outline.stages == {"target": 10 * 827, "oracle-0": 10 * 338, "oracle-1": 10 * 338}
 
 
 def test_of_a_part_questions_are_absent_with_the_reason() -> None:
-    whole = {metric.name: metric for metric in RealBooksTask().real_metrics()}
-    part = {metric.name: metric for metric in RealBooksTask(most_tokens=300).real_metrics()}
+    whole = {metric.name: metric for metric in RealMuseBooks().metrics()}
+    part = {metric.name: metric for metric in RealMuseBooks(most_tokens=300).metrics()}
     assert list(whole) == list(part)
     with pytest.raises(Absent) as error:
         part["forget_knowmem_ROUGE"].compute(Responses("x", {}), ())
