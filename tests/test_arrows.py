@@ -176,8 +176,11 @@ except SystemExit as end:
 """
 """Runs the command line and demands that it ends well."""
 COMPONENTS = {
-    "methods": "from bench.core import registry\nfor name in registry.components('methods'):
-    registry.load_component('methods', name)",
+    "methods": """
+from bench.core import registry
+for name in registry.components('methods'):
+    registry.load_component('methods', name)
+""",
     "tasks": """
 from bench.core import registry
 for name, tiers in registry.components('tasks').items():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
+from bench.core.machine import Machine
 from bench.core.record import Record
 from bench.core.types import Json
 from bench.records.files import load_records, read_record, write_record

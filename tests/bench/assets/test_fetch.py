@@ -32,8 +32,8 @@ Q4 = "smollm2-135m-instruct-q4"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OTHERS = REVISION[::-1]
 """The commit of the hub's other repositories."""
-FETCH = "import sys; from pathlib import Path; from bench.core.errors import UserError; from bench.assets.fetch
-import fetch_model as fetch\n"
+FETCH = "import sys; from pathlib import Path; from bench.core.errors import UserError\n"
+FETCH += "from bench.assets.fetch import fetch_model as fetch\n"
 FETCH += "try: fetch(sys.argv[1], Path(sys.argv[2]), print, *sys.argv[3:])\n"
 FETCH += "except UserError as error: sys.exit(str(error))"
 
@@ -181,8 +181,8 @@ def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path
 
 def test_a_hub_lists_its_revisions(hub: Hub) -> None:
     hub.revisions = ("main", "step1000", "step2000")
-    code = "from bench.cli.listing import list_history; from pathlib import Path; print(list_history('some/model',
-    '', '', Path('x')))"
+    code = "from pathlib import Path; from bench.cli.listing import list_history; "
+    code += "print(list_history('some/model', '', '', Path('x')))"
     env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["step1000", "step2000"], done.stderr

@@ -159,8 +159,8 @@ def test_the_leaderboard_is_made_without_torch(tmp_path: Path) -> None:
         files.write_record(one, tmp_path)
     code = (
         "import sys, pathlib, bench.records.leaderboard as l, bench.records.files as r, bench.records.plots as p;"
-        f"d = r.load(pathlib.Path({str(tmp_path)!r})); l.render(d.records, d.broken);"
-        f"p.draw(d.records[:3], pathlib.Path({str(tmp_path)!r}) / 'plots');"
+        f"d = r.load_records(pathlib.Path({str(tmp_path)!r})); l.render_leaderboard(d.records, d.broken);"
+        f"p.draw_plots(d.records[:3], pathlib.Path({str(tmp_path)!r}) / 'plots');"
         "print([m for m in ('torch', 'transformers', 'wandb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

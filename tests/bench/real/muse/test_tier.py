@@ -14,8 +14,8 @@ from tasks.muse_books import RealMuseBooks
 def test_parameters_below_their_bounds_are_all_named() -> None:
     assert RealMuseBooks().problems() == []
     assert RealMuseBooks(chunk=8, oracles=0, stories=-1).problems() == [
-        "muse-books.chunk must be at least 16, not 8.",
         "muse-books.oracles must be at least 1, not 0.",
+        "muse-books.chunk must be at least 16, not 8.",
         "muse-books.stories must be at least 0, not -1.",
     ]
 
