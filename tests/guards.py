@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Generator
@@ -14,8 +15,12 @@ import pytest
 from tests.paths import OFFLINE
 from tests.shared_data import shared, skipped_for_data
 
-BEFORE = {name: os.environ.get(name) for name in network_guard.DISCOURAGED}
-"""What this process was given of the variables that a test without network must not follow."""
+GIVEN = "MSA_BENCH_NETWORK_GIVEN"
+"""Environment variable: what pytest was given of the variables that a test without network must not follow, as JSON."""
+BEFORE: dict[str, str | None] = json.loads(
+    os.environ.setdefault(GIVEN, json.dumps({name: os.environ.get(name) for name in network_guard.DISCOURAGED}))
+)
+"""These variables; xdist's workers start with those of a guarded process and are told the first ones."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

