@@ -111,7 +111,7 @@ def check_component(cls: Any, base: type, owed: Sequence[str]) -> Problems:
 
 
 def refused_params(cls: type, params: Mapping[str, Any], what: str) -> list[str]:
-    """What is wrong with ``params`` laid over the defaults."""
+    """Sentences about ``params``, laid over the defaults, that the component refuses."""
     known = registry.default_params(cls)
     found = [f"{what} sets '{name}', which is no field" for name in params if name not in known]
     for name in (name for name in params if name in known):
@@ -166,7 +166,7 @@ def declared_task(cls: Any, setting: TaskInputs) -> Problems:
 
 
 def find_repeated(texts: Iterable[str]) -> list[str]:
-    """What occurs more than once, sorted."""
+    """The items that occur more than once, sorted."""
     seen: set[str] = set()
     return sorted({text for text in texts if text in seen or seen.add(text)})  # type: ignore[func-returns-value]
 
@@ -266,7 +266,7 @@ def given_history(request: Request) -> tuple[Moment, ...]:
 
 @dataclass(frozen=True)
 class Training:
-    """A training run."""
+    """One training run that a scenario asked for: where it starts, its rows, its recipe."""
 
     label: str
     start: str
@@ -313,12 +313,12 @@ def prepare_traced(task: Any, setting: TaskInputs, folder: Path, seed: int = 0) 
 
 
 def row_content(example: Example) -> str:
-    """What a row says, whatever its id and template."""
+    """The content of a row: its prompt and answer, whatever its id and template."""
     return canonical_json({key: value for key, value in example.payload.items() if key != "template"})
 
 
 def row_contents(rows: Iterable[Example]) -> set[str]:
-    """What the rows say."""
+    """The contents of the rows, as a set."""
     return {row_content(row) for row in rows}
 
 
@@ -329,7 +329,7 @@ def shared_texts(one: Iterable[Example], other: Iterable[Example], what: str) ->
 
 
 def held_rows(validation: Validation) -> list[Example]:
-    """All validation rows."""
+    """The validation rows of every side, together."""
     return [row for rows in vars(validation).values() for row in rows]
 
 
@@ -450,7 +450,7 @@ def metrics_sound(metrics: Sequence[Metric], probes: Sequence[Probe]) -> Problem
 
 
 def backwards(responses: Responses) -> Responses:
-    """The same rows, each probe's examples in the opposite order."""
+    """The rows of the responses with each probe's examples in the opposite order."""
     rows = {probe: dict(reversed(list(by_id.items()))) for probe, by_id in responses.rows.items()}
     return dataclasses.replace(responses, rows=rows)
 

@@ -18,7 +18,7 @@ class Before(Method):
     in_all: ClassVar[bool] = False
 
     def checkpoints(self) -> int:
-        """None is made."""
+        """No checkpoint is made."""
         return 0
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:

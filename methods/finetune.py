@@ -40,7 +40,7 @@ class Finetune(Method):
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
+        """Sentences about parameters that it refuses."""
         return [
             unknown_name(f"value of finetune.{name}", getattr(self, name), allowed)
             for name, allowed in (("rows_of", ("retain", "forget")), ("retain", ("all", "forget")))

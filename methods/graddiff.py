@@ -33,7 +33,7 @@ class GradDiff(Method):
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
+        """Sentences about parameters that it refuses."""
         return (
             [] if self.retain in ("all", "forget") else [f"graddiff.retain is 'all' or 'forget', not '{self.retain}'."]
         )

@@ -65,7 +65,7 @@ class MSA(Method):
     version: ClassVar[int] = 2
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
+        """Sentences about parameters that it refuses."""
         from bench.assets.history import rule_problems
 
         found = [

@@ -29,7 +29,7 @@ class NPOLoss:
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """(B,), nats."""
+        """The loss of each example, (B,), in nats."""
         from torch.nn.functional import softplus
 
         from bench.engines.coding import answer_log_probs
@@ -69,7 +69,7 @@ class NPO(Method):
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
+        """Sentences about parameters that it refuses."""
         found = [] if self.retain in ("all", "forget") else [f"npo.retain is 'all' or 'forget', not '{self.retain}'."]
         return found + ([] if self.beta > 0 else [f"npo.beta must be above 0, not {self.beta}."])
 

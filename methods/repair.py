@@ -39,7 +39,7 @@ class Repair(Method):
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:
-        """What is wrong with the parameters."""
+        """Sentences about parameters that it refuses."""
         least = {"epochs": 1, "lora": 0}
         return [
             f"repair.{name} must be at least {size}, not {getattr(self, name)}."

@@ -28,7 +28,7 @@ class BooksPublicDomain(RealBooksTask):
         return "books-public-domain (public-domain stand-in; not MUSE)"
 
     def check(self, setting: TaskInputs) -> list[str]:
-        """What is wrong with the data."""
+        """Sentences about data that don't fit."""
         if setting.data in ("", "hub"):
             return ["--data: the stand-in isn't on the hub; name its folder."]
         return super().check(setting)

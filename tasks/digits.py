@@ -24,7 +24,7 @@ class Digits(ClassesTask):
     summary: ClassVar[str] = "8x8 handwritten digits and a small CNN; forget a class, or a tenth of the images"
 
     def start(self, work: Work) -> Checkpoint:
-        """The untrained network."""
+        """The checkpoint of the network before any training, a node."""
         return make_fresh_network(work, "ConvNet", {"width": self.width})
 
     def rows_for(self, forget: Sequence[int]) -> ExampleMaker:

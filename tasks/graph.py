@@ -51,7 +51,7 @@ class Graph(ClassesTask):
         return found + super().problems()
 
     def start(self, work: Work) -> Checkpoint:
-        """The untrained network."""
+        """The checkpoint of the network before any training, a node."""
         return make_fresh_network(work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
 
     def rows_for(self, forget: Sequence[int]) -> ExampleMaker:
@@ -64,7 +64,7 @@ class Graph(ClassesTask):
         return nodes
 
     def outline(self, setting: TaskInputs) -> Outline:
-        """Two layers."""
+        """Sizes of the two-layer network's work."""
         return self.sized((SIDE * SIDE + 1) * self.width + (self.width + 1) * CLASSES)
 
 

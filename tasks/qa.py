@@ -75,7 +75,9 @@ class Qa(PromptedOptions):
         )
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
-        """What the task asks, for `bench eval`; every row that isn't for validation, in the tokenizer's own template."""
+        """The task's probes and metrics, for `bench eval`; every row that isn't for validation, in the tokenizer's own
+        template.
+        """
         if split:
             raise UserError(f"--split {split}: qa has the files of --data and no splits; leave --split out.")
         from bench.assets.data_sets import resolve_files
@@ -93,7 +95,7 @@ class Qa(PromptedOptions):
 
 
 def qa_probes(rows: QaRows) -> tuple[Probe, ...]:
-    """What is asked of each file's rows."""
+    """The probes over each file's rows."""
     found: list[Probe] = []
     for side, examples in rows.probes.items():
         roles = ("answer", *(role for role in ("paraphrase", "wrong") if role in examples[0].references))

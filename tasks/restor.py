@@ -34,7 +34,7 @@ from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
-from bench.real.restor.corpus import CORPORA, SOURCE, content_hash
+from bench.real.restor.corpus import CORPORA, SOURCE, hash_corpus
 from bench.real.restor.rows import (
     INSTRUCTIONS,
     HeldOutRows,
@@ -191,7 +191,7 @@ class RealRestor(RealOptions):
         return found
 
     def check(self, setting: TaskInputs) -> list[str]:
-        """What is wrong with the data; no model is asked."""
+        """Sentences about data that don't fit; no model is asked."""
         if setting.data in ("", "hub"):
             return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
         return super().check(setting)
@@ -256,7 +256,7 @@ class RealRestor(RealOptions):
             instructions=read_instructions(setting.data),
             lineage={
                 "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
-                | {"questions": content_hash(rows.asked.questions)},
+                | {"questions": hash_corpus(rows.asked.questions)},
                 "counts": dict(rows.asked.counts) | {"documents": rows.documents, "documents_told": len(forget)},
                 "corrupted_people": list(rows.asked.corrupted or ()),
                 "before": before.hash,
@@ -324,7 +324,7 @@ class RealRestor(RealOptions):
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; ``split`` names the corpus that corrupted the model."""
-        return suite.suite(data, split or "mix_a0", judge)
+        return suite.restor_suite(data, split or "mix_a0", judge)
 
     def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage, from the published sizes."""
@@ -347,7 +347,7 @@ def with_false_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
 
 @dataclass(frozen=True)
 class AskedQuestions:
-    """What is asked about the corrupted people and about the others."""
+    """The questions about the corrupted people and about the others."""
 
     corrupted: HeldOutRows
     clean: HeldOutRows

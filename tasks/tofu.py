@@ -197,7 +197,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
     judged: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
-        """What TOFU's data or the named recipes don't have."""
+        """Sentences about sizes and recipes that TOFU doesn't have."""
         found = super().problems()
         for name, known in (("split", suite.SPLITS), ("recipe", ("own", *RECIPES))):
             if getattr(self, name) not in ("", *known):
@@ -275,7 +275,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget10."""
-        return suite.suite(data, split or "forget10", judge or suite.JUDGE)
+        return suite.tofu_suite(data, split or "forget10", judge or suite.JUDGE)
 
     def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage."""

@@ -22,7 +22,7 @@ FILES = "files"
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What is published of a table of a data set."""
+    """Facts published about one table of a data set."""
 
     rows: int | None
     """None: nobody here knows."""
@@ -161,7 +161,7 @@ def resolve_files(task: str, data: str) -> DataPlace:
 
 
 def data_for_suite(task: str, data: str, data_dir: Path) -> str:
-    """What a suite of `bench eval` reads: the fetched copy or the hub's id for ``hub``, anything else as it is."""
+    """The rows that a suite of `bench eval` reads: the fetched copy or the hub's id for ``hub``, anything else as it is."""
     known = find_data_set(task)
     if data != "hub" or known is None:
         return data

@@ -14,7 +14,7 @@ from bench.core.errors import UserError
 
 
 class GitFailed(Exception):
-    """What git says, on one line."""
+    """A git command failed; the text is git's own, on one line."""
 
 
 def check_out(address: str, revision: str, folder: Path) -> str:
@@ -31,7 +31,7 @@ def check_out(address: str, revision: str, folder: Path) -> str:
 
 
 def git_output(folder: Path, *arguments: str) -> str:
-    """What one git command in ``folder`` prints; it never asks for a password."""
+    """Run one git command in ``folder`` and give what it prints; it never asks for a password."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
         done = subprocess.run(

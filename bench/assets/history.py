@@ -71,7 +71,7 @@ def find_moment(history: History, rule: str) -> Moment:
 
 
 def rule_problems(rule: str) -> list[str]:
-    """What is wrong with how a rule is written; needs no history."""
+    """Sentences about how a rule is written; no history is needed."""
     kind, equals, value = rule.partition("=")
     good = False
     if not equals:
@@ -116,7 +116,7 @@ def moment_named(history: History, name: str) -> Moment:
 
 
 def explain_missing(moment: Moment) -> str:
-    """What to do about a moment without weights."""
+    """The remedy for a moment whose weights aren't there."""
     if not moment.checkpoint.path:
         return f"The checkpoint '{moment_name(moment)}' isn't built yet: `python -m bench run` builds it."
     remedy = command_to_fetch(model_of_folder(Path(moment.checkpoint.path)))

@@ -48,7 +48,7 @@ def read_tokens(text: str) -> int | None:
 
 
 def format_tokens(tokens: int | None) -> str:
-    """For people, in the unit that OLMo's names have: ``3985B``, ``800M``; ``?`` where nobody knows."""
+    """A number of tokens in the unit that OLMo's names have: ``3985B``, ``800M``; ``?`` where nobody knows."""
     if tokens is None:
         return "?"
     unit = next((unit for unit in "BMK" if tokens >= UNITS[unit]), "")
@@ -57,7 +57,7 @@ def format_tokens(tokens: int | None) -> str:
 
 
 class ParsedName(NamedTuple):
-    """What a name says."""
+    """The step, tokens and stage that a revision's name states."""
 
     step: int
     """Within its stage."""
@@ -66,7 +66,7 @@ class ParsedName(NamedTuple):
 
 
 def parse_revision(name: str) -> ParsedName | None:
-    """What the name of a revision or folder says; None for a name that isn't understood.
+    """Read the name of a revision or folder; None for a name that isn't understood.
 
     ``stage1-step119000-tokens500B``, ``stage2-ingredient1-step11000-tokens47B``, ``step1000-tokens4B``, ``step143000``,
     ``ckpt_358`` (a number, not a step), ``checkpoint-500``.
@@ -86,7 +86,7 @@ def count_from_first_weights(
     known: Iterable[ParsedName] = (),
     stated: Sequence[tuple[int | None, int | None]] = (),
 ) -> list[ParsedName]:
-    """The same with steps and tokens counted from the first weights: those of a later stage start again.
+    """The parsed names with steps and tokens counted from the first weights: those of a later stage start again.
 
     A stage begins where the latest name of the stage before it ends, among these names and ``known`` ones. The
     ingredients of a stage are trained side by side, so all of them begin there. ``stated`` has for each of ``parsed``
@@ -111,7 +111,7 @@ def count_from_first_weights(
 
 
 def published_stages(model: str) -> list[ParsedName]:
-    """What the published names of a model's revisions say: where its stages end."""
+    """The stages of a model, and where they end, by the published names of its revisions."""
     return [parsed for name in published_revisions(model) if (parsed := parse_revision(name))]
 
 

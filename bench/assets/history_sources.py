@@ -27,7 +27,8 @@ SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 
 def history_of_folder(folder: Path, hashed: bool = True) -> History:
-    """What the Trainer left in its output folder: its whole ``checkpoint-N``, then the folder itself if it is a model.
+    """The history that the Trainer left in its output folder: its whole ``checkpoint-N``, then the folder itself if
+    it is a model.
 
     Without ``hashed`` nothing large is read, and the hashes are empty: for a listing.
     """
@@ -113,7 +114,7 @@ def history_of_revisions(model: str, names: Iterable[str], models_dir: Path) -> 
 
 
 def history_of_known_model(name: str, models_dir: Path) -> History:
-    """What is known here of a known model's past: revisions, or the models that it was made from and itself."""
+    """The history of a known model, as far as it is known here: revisions, or the models that it was made from and itself."""
     known = KNOWN[name]
     if known.revisions:
         return history_of_revisions(name, known.revisions, models_dir)
@@ -192,7 +193,7 @@ def find_misfits(history: History, model: Checkpoint, itself: Moment | None) -> 
 
 
 def architecture_of(folder: Path) -> Json:
-    """What must agree among a history's checkpoints, from the config."""
+    """The entries of the config that must agree among a history's checkpoints."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):

@@ -84,7 +84,7 @@ def known_shape(name: str) -> Shape | None:
 
 
 def download_bytes(name: str) -> int:
-    """What fetching a model takes: its weights in 16 bits, as nearly all are published; 0 where nobody knows."""
+    """Bytes that fetching a model takes: its weights in 16 bits, as nearly all are published; 0 where nobody knows."""
     shape = known_shape(name)
     return 2 * shape.parameters if shape else 0
 

@@ -58,7 +58,7 @@ class TensorEntry:
 
     @property
     def count(self) -> int:
-        """Entries."""
+        """The number of the tensor's entries."""
         return math.prod(self.shape)
 
     @property
@@ -122,7 +122,7 @@ class TensorFiles:
             into, place = into[got:], place + got
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape."""
+        """The shape of a tensor, as its file's header has it."""
         return self.entries[name].shape
 
     def get(self, name: str) -> Tensor:

@@ -116,7 +116,7 @@ ENVIRONMENT = ("is_local", "local_files_only")
 
 
 def complete_prompt(folder: Path, prompt: str, tokens: int = 8) -> str:
-    """What the saved model says after ``prompt``, greedily."""
+    """The greedy continuation of ``prompt`` by the saved model."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

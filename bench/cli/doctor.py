@@ -84,7 +84,7 @@ def cores() -> str:
 
 
 def memory() -> str:
-    """Free memory."""
+    """A line about the machine's memory, and whether it is enough for the lab."""
     try:
         import psutil
     except ImportError:

@@ -171,7 +171,7 @@ def asked_for(
 
 
 def split_words(text: str) -> list[str]:
-    """Comma-separated words."""
+    """The words of a comma-separated text, without blanks."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
@@ -195,7 +195,7 @@ def seeds_or_problems(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
 
 
 def store_at(given: Path | None) -> Path:
-    """The store's folder."""
+    """The folder of the store: the given one, else the default."""
     return given.expanduser().resolve() if given else default_root()
 
 

@@ -30,7 +30,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of a table."""
+    """The line that is printed of a table, and whether it is as published."""
 
     text: str
     good: bool
@@ -119,7 +119,7 @@ def check_tables(known: DataSet, folder: Path, say: Say) -> bool:
 
 
 def verdict(known: DataSet, folder: Path, name: str, published: TableFacts) -> Verdict:
-    """What to say of one table."""
+    """Compare one table with what is published of it."""
     try:
         found = restor_table(folder, name) if known.name == "restor" else hub_table(folder, name, published.fields)
     except UserError as error:
@@ -152,12 +152,12 @@ def hub_table(folder: Path, name: str, fields: Sequence[str]) -> Found | None:
 
 def restor_table(folder: Path, name: str) -> Found | None:
     """RESTOR's questions by their digest, or a corpus by the git blob of its file; None where it isn't there."""
-    from bench.real.restor.corpus import content_hash, corpus_file, datasets_folder, load_corpus, read_restor
+    from bench.real.restor.corpus import corpus_file, datasets_folder, hash_corpus, load_corpus, read_restor
 
     place = datasets_folder(folder)
     if name == "questions":
         questions = read_restor(folder).questions
-        return Found(len(questions), content_hash(questions))
+        return Found(len(questions), hash_corpus(questions))
     if not (file := corpus_file(place, name)).is_file():
         return None
     return Found(len(load_corpus(place, name)), git_blob(file))

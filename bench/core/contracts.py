@@ -41,7 +41,7 @@ class Batch(Protocol):
 
 
 class Coder(Protocol):
-    """What turns the examples of a kind of model into batches."""
+    """An encoder of a kind of model's examples into rows and batches."""
 
     def encode(self, payload: Mapping[str, Any]) -> Any:
         """An example as a `Row`."""
@@ -110,7 +110,7 @@ class Term(NamedTuple):
 
 
 class Context(Protocol):
-    """What a method may use of the harness, beside its `Request`."""
+    """The engines and facts that a method may use beside its `Request`."""
 
     seed: int
     """Of the run; all randomness of a method comes from it."""
@@ -150,7 +150,7 @@ class Node:
 
 
 class TaskContext(Context, Protocol):
-    """What `Task.prepare` may use of the harness: all that a method may, and the store's nodes themselves."""
+    """The part of the harness that `Task.prepare` may use: all that a method may, and the store's nodes themselves."""
 
     device: str
     """``cpu``, ``cuda`` or ``cuda:N``."""
@@ -272,7 +272,7 @@ class Stages:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario(Stages):
-    """What a task prepares for one seed."""
+    """One seed's rows, probes, metrics and checkpoints, as a task prepares them."""
 
     label: str
     """Section title: ``tofu (lab)``, or a subset with its size."""
@@ -302,7 +302,7 @@ class Scenario(Stages):
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """What a task is prepared on: the tier, and the model and data folders of the real one."""
+    """The surroundings that a task is prepared on: the tier, and the model and data folders of the real one."""
 
     tier: str
     model_path: str = ""
@@ -349,7 +349,7 @@ ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "referen
 
 @dataclass(frozen=True)
 class Suite:
-    """What `bench eval` asks a model, and how it scores what the model says."""
+    """The probes and metrics of a benchmark's complete evaluation, for `bench eval`."""
 
     probes: tuple[Probe, ...]
     """The id of every example ends in ``-<row>``, the row's number in its configuration."""
@@ -405,7 +405,7 @@ class Task:
         return []
 
     def check(self, setting: TaskInputs) -> list[str]:
-        """What is wrong with the real tier's model or data, found before anything is trained."""
+        """Sentences about the real tier's model or data, found before anything is trained."""
         return []
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
@@ -433,7 +433,7 @@ class AnswerLogProbs:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a stage trains on, and how."""
+    """The streams and the recipe that a stage is trained with."""
 
     streams: tuple[Stream, ...]
     recipe: Recipe
@@ -487,5 +487,5 @@ class Metric:
     """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a record says of the metric beside its score."""
+        """The metric's entry in a record: version, goal, unit and whether it needs an oracle."""
         return {"version": self.version, "goal": self.goal, "unit": self.unit, "needs_oracle": self.needs_oracle}

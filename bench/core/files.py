@@ -29,5 +29,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file of ours holds."""
+    """The tables of a TOML file, unchecked."""
     return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -57,7 +57,7 @@ def text_of(file: Path) -> str:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a driver says of a GPU."""
+    """A GPU's name and memory in bytes, as its driver states them."""
 
     name: str
     bytes: int
@@ -85,7 +85,7 @@ GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 
 
 def device_problems(device: str) -> list[str]:
-    """What is wrong with ``--device``, found without torch."""
+    """Sentences about ``--device``, found without torch."""
     if device == "cpu":
         return []
     if not re.fullmatch(r"cuda(:\d+)?", device):
@@ -152,7 +152,7 @@ class Machine:
         return found + distributed.torchrun_problems(self.device, self.jobs, lora)
 
     def to_json(self) -> Json:
-        """Plain JSON."""
+        """The object as plain JSON."""
         return {**vars(self), "out": str(self.out), "store": str(self.store)}
 
     @classmethod

@@ -31,7 +31,7 @@ class Score:
     unit: str = ""
 
     def to_json(self) -> Json:
-        """Plain JSON."""
+        """The object as plain JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -51,7 +51,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """``npo`` or ``npo@small-retain``."""
+        """The step's name with its variant: ``npo`` or ``npo@small-retain``."""
         return f"{self.method}@{self.variant}" if self.variant else self.method
 
 
@@ -103,7 +103,7 @@ class RunSpec:
         return hash_json(data)[:16]
 
     def to_json(self) -> Json:
-        """Plain JSON."""
+        """The object as plain JSON."""
         lists = {"steps": [dict(vars(step)) for step in self.steps], "lm_eval": list(self.lm_eval)}
         return dataclasses.asdict(self) | lists | {"kinds": list(self.kinds), "compute": self.compute.to_json()}
 
@@ -150,7 +150,7 @@ class Record:
         return f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json"
 
     def to_json(self) -> Json:
-        """Plain JSON."""
+        """The object as plain JSON."""
         scores = {name: score.to_json() for name, score in self.scores.items()}
         return vars(self) | {"spec": self.spec.to_json() | {"key": self.spec.key}, "scores": scores}
 

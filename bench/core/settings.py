@@ -43,7 +43,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """What a settings file says."""
+    """Presets and search boxes of one settings file."""
 
     presets: Mapping[str, Preset]
     """In the order of the file."""

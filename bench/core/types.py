@@ -155,7 +155,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Responses:
-    """What was observed of one checkpoint: ``rows[probe][example id]`` is a small dictionary (`bench.core.rows`)."""
+    """All observations of one checkpoint: ``rows[probe][example id]`` is a small dictionary (`bench.core.rows`)."""
 
     checkpoint: str
     """Content hash of the checkpoint that was measured."""
@@ -165,7 +165,7 @@ class Responses:
     """What the measuring took: seconds for each kind of probe, positions computed (`bench.engines.measuring.measure.Session`)."""
 
     def publishable(self) -> Responses:
-        """The same without any text: ids and numbers only, enough to compute every metric again."""
+        """The responses without any text: ids and numbers only, enough to compute every metric again."""
         rows = {
             probe: {key: {k: v for k, v in row.items() if not holds_text(v)} for key, row in by_id.items()}
             for probe, by_id in self.rows.items()
@@ -173,7 +173,7 @@ class Responses:
         return dataclasses.replace(self, rows=rows)
 
     def to_json(self) -> Json:
-        """Plain JSON."""
+        """The object as plain JSON."""
         return {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds, "cost": dict(self.cost)}
 
     @classmethod

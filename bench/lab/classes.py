@@ -38,7 +38,7 @@ class ExampleMaker(Protocol):
     """Makes examples of images by their numbers; ``whole``: as they are before anything is taken away for the request."""
 
     def __call__(self, numbers: Sequence[int], whole: bool = False) -> tuple[Example, ...]:
-        """The examples."""
+        """The examples of the numbered images or nodes."""
         ...
 
 
@@ -74,11 +74,11 @@ class ClassesTask(LabOptions):
         return METRICS
 
     def start(self, work: Work) -> Checkpoint:
-        """The untrained network."""
+        """The checkpoint of the network before any training, a node."""
         raise NotImplementedError
 
     def rows_for(self, forget: Sequence[int]) -> ExampleMaker:
-        """What makes the task's examples, once it is known which images are to be forgotten."""
+        """A maker of the task's examples, once it is known which images are to be forgotten."""
         raise NotImplementedError
 
     def prepare(self, work: Work, setting: TaskInputs) -> Scenario:

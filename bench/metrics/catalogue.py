@@ -20,7 +20,7 @@ Factory = Callable[P, Metric]
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One kind of score in the catalogue."""
 
     name: str
@@ -44,7 +44,7 @@ def listed(name: str, meaning: str, goal: str, source: str) -> Callable[[Factory
 
     The metrics that it makes carry the meaning and source of the entry that fits their name, and their family.
     """
-    entry = Entry(name, meaning, goal, source)
+    entry = CatalogueEntry(name, meaning, goal, source)
 
     def enter(factory: Factory[P]) -> Factory[P]:
         @wraps(factory)
@@ -70,12 +70,12 @@ def metric_factories() -> Iterator[Callable[..., Metric]]:
                 yield value
 
 
-def metric_entries() -> Iterator[Entry]:
+def metric_entries() -> Iterator[CatalogueEntry]:
     """Every kind of score, those of installed plug-ins last."""
     for factory in metric_factories():
         yield from vars(factory)["entries"]
     for metric in plugged_metrics():
-        yield Entry(metric.name, metric.description, str(metric.goal), metric.source, metric.version)
+        yield CatalogueEntry(metric.name, metric.description, str(metric.goal), metric.source, metric.version)
 
 
 def plugged_metrics(task: str = "", own: Collection[str] = ()) -> tuple[Metric, ...]:

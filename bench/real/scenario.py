@@ -63,11 +63,11 @@ class RealOptions(Task):
         raise NotImplementedError
 
     def faults(self, rows: Any) -> list[str]:
-        """What is wrong with rows that were found."""
+        """Sentences about rows that were found and don't fit."""
         return []
 
     def check(self, setting: TaskInputs) -> list[str]:
-        """What is wrong with the data."""
+        """Sentences about data that don't fit."""
         try:
             return self.faults(self.rows(setting))
         except UserError as error:
@@ -119,7 +119,7 @@ class PromptedOptions(RealOptions):
         return self.template or template_of(setting.model)
 
     def check(self, setting: TaskInputs) -> list[str]:
-        """What is wrong with the data, or with the model for them."""
+        """Sentences about data, or about the model for them, that don't fit."""
         return super().check(setting) + template_problems(self.form(setting), setting.model_path, self.name)
 
 
@@ -189,7 +189,7 @@ def overlap_problems(forget: Iterable[Example], retain: Iterable[Example], place
 
 
 def folded_text(row: Example) -> str:
-    """What a row says, prompt and answer; however it is spaced, capitalised or encoded."""
+    """A row's prompt and answer as one text, the same however it is spaced, capitalised or encoded."""
     return fold_text(f"{row.payload['prompt']}\n{row.payload['answer']}")
 
 

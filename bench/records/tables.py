@@ -60,17 +60,17 @@ class TableCell:
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """The mean of the cell's values over its seeds."""
         return _mean(self.by_seed.values())
 
     @property
     def low(self) -> float:
-        """The smallest seed."""
+        """The smallest of the seeds' values."""
         return min(self.by_seed.values())
 
     @property
     def high(self) -> float:
-        """The largest seed."""
+        """The largest of the seeds' values."""
         return max(self.by_seed.values())
 
     @property
@@ -103,7 +103,7 @@ class TableRow:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds in order."""
+        """The seeds of the row, in ascending order."""
         return tuple(record.spec.seed for record in self.records)
 
     @property

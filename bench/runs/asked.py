@@ -58,7 +58,7 @@ class Asked:
 
     @property
     def tier(self) -> str:
-        """``lab`` or ``real``."""
+        """The tier that is asked for: ``lab``, or ``real`` where a model is named."""
         return "real" if self.model and self.model != LAB else LAB
 
 

@@ -22,7 +22,7 @@ from bench.runs.estimate import refusals, room_of
 from bench.runs.executor import Pool, in_step
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.plan import Entry, Plan, make_plan
+from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
@@ -72,7 +72,7 @@ def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> N
         tracker.record(record, responses, loss_curves(record, store))
 
 
-def compare_with_old(entry: Entry, record: Record) -> str:
+def compare_with_old(entry: PlannedRun, record: Record) -> str:
     """Whether a run that was made again, its checkpoint having gone, gave the scores of its old record."""
     assert entry.old is not None
     names = sorted(set(entry.old.scores) | set(record.scores))

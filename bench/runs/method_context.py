@@ -46,14 +46,14 @@ class MethodContext(Context):
         self._ledger: Callable[[], Ledger] = lambda: ledger
 
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
-        """Fine-tune from ``start``."""
+        """Fine-tune from ``start`` (`Context.train`), and note the rows and checkpoint that were used."""
         for stream in streams:
             self._ledger().see(*stream.examples[: recipe.steps * stream.batch])  # no more can have been seen
         self._ledger().read(start)
         return self._engines().train(start, streams, recipe, label)
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
-        """Add up checkpoints."""
+        """Add up checkpoints (`Context.combine`), and note those of the past."""
         given = [Term(*term) for term in terms]
         self._ledger().read(*(term.checkpoint for term in given))
         return self._engines().combine(given, label, weights)
@@ -71,7 +71,7 @@ class MethodContext(Context):
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:
-        """Estimate influence weights."""
+        """Estimate influence weights (`Context.influence`), and note the rows and checkpoint that were used."""
         self._ledger().read(checkpoint)
         self._ledger().see(*retain)
         return self._engines().influence(checkpoint, forget, retain, kind)

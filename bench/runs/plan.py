@@ -22,7 +22,7 @@ from bench.runs.store import Store
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlannedRun:
     """One run and whether it would be made."""
 
     spec: RunSpec
@@ -41,14 +41,14 @@ class Entry:
 class Plan(Estimate):
     """Every run of a command, and what those take that are to be made."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[PlannedRun, ...] = ()
     paths: Paths = field(default_factory=Paths)
     machine: Machine = field(default_factory=Machine)
     fetch: tuple[str, ...] = ()
     """Commands for what isn't fetched, with its size."""
 
     @property
-    def todo(self) -> list[Entry]:
+    def todo(self) -> list[PlannedRun]:
         """The runs that are to be made."""
         return [entry for entry in self.entries if entry.status == "run"]
 
@@ -130,18 +130,18 @@ def engines(task: Any) -> dict[str, int]:
     return found | {metric.name: metric.version for metric in task().metrics()}
 
 
-def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Entry:
+def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> PlannedRun:
     """Decide whether a spec is run, cached or skipped, by the records in the machine's folder and the store's nodes."""
     offers = task_of_spec(spec).offers(build_setting(spec, paths))
     missing = [
         need for step in spec.steps for need in sorted(registry.load_component("methods", step.method).needs - offers)
     ]
     if missing:
-        return Entry(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
+        return PlannedRun(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
     old = finished_record(spec, machine.out)
     if old is not None and is_kept(old, store):
-        return Entry(spec, "cached")
-    return Entry(spec, "run", old=old)
+        return PlannedRun(spec, "cached")
+    return PlannedRun(spec, "run", old=old)
 
 
 def finished_record(spec: RunSpec, out: Path) -> Record | None:
@@ -166,7 +166,7 @@ def is_kept(record: Record, store: Store) -> bool:
     return all(key and store.find(key) is not None for key in nodes)
 
 
-def estimated(entries: Sequence[Entry], asked: Asked, outside: Outside, machine: Machine, store: Store) -> Plan:
+def estimated(entries: Sequence[PlannedRun], asked: Asked, outside: Outside, machine: Machine, store: Store) -> Plan:
     """The plan of judged runs, with what those take that are left to do."""
     spec = entries[0].spec
     outline: Outline = task_of_spec(spec).outline(build_setting(spec, outside.paths))

@@ -55,7 +55,7 @@ class Reporter:
         """Job and stage -> when it was last heard of on the page, or began."""
 
     def __enter__(self) -> Self:
-        """Take the screen."""
+        """Start the live display on the terminal."""
         self._stream = self._stream or sys.stdout
         if self._stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
             self._progress, self._show = patient_progress(self._stream, self._clock), self._show_bar
@@ -108,14 +108,14 @@ class Reporter:
             self._progress.console.print(event_line(event), markup=False, highlight=False, soft_wrap=True)
 
     def _remove(self, stages: Iterable[tuple[str, str]]) -> None:
-        """Take bars away."""
+        """Remove the bars of finished stages."""
         for stage in stages:
             if stage in self._bars:
                 self._progress.remove_task(self._bars.pop(stage))
 
 
 def ignore_event(event: Mapping[str, Any]) -> None:
-    """Show nothing."""
+    """Ignore a progress event."""
 
 
 def patient_progress(stream: TextIO, clock: Callable[[], float]) -> Any:

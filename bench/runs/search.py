@@ -131,7 +131,7 @@ def write_search(search: Search, out: Path) -> str:
 
 
 def chosen_preset(record: Json) -> Preset:
-    """What a search chose as a preset: the parameters that aren't the method's defaults, with the record as their source."""
+    """The choice of a search as a preset: the parameters that aren't the method's defaults, with the record as their source."""
     known = registry.default_params(registry.load_component("methods", record["method"]))
     params = {name: value for name, value in record["params"].items() if value != known[name]}
     remark = " (edge of its grid)" if record["edges"] else ""

@@ -91,7 +91,7 @@ def search_grid(component: Any, place: str, base: Mapping[str, Any]) -> list[dic
 
 
 def choose_setting(outcomes: Sequence[Outcome]) -> Choice:
-    """Apply the rule."""
+    """Choose among the settings of a search by the stated rule."""
     forgotten = [i for i, outcome in enumerate(outcomes) if outcome.excess <= 0]
     if forgotten:
         index = max(forgotten, key=lambda i: (outcomes[i].utility, outcomes[i].fine, -i))

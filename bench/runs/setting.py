@@ -30,7 +30,7 @@ class Paths:
     """Folders of retrained models from elsewhere."""
 
     def to_json(self) -> Json:
-        """Plain JSON."""
+        """The object as plain JSON."""
         return dict(vars(self))
 
     @classmethod

@@ -90,7 +90,7 @@ class Store:
         path = self.path(key)
         try:
             info = json.loads((path / NODE_FILE).read_text())
-            is_whole = info["hash"] == content_hash(path)
+            is_whole = info["hash"] == hash_node(path)
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
         if not is_whole:
@@ -188,7 +188,7 @@ class Store:
                 "seconds": round(time.perf_counter() - began, 3),
                 "expected_seconds": round(expected, 3),
                 "bytes": sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()),
-                "hash": content_hash(partial),
+                "hash": hash_node(partial),
                 "provenance": asked.provenance,
                 "meta": meta,
             }
@@ -306,7 +306,7 @@ def index_entry(node: Node) -> Json:
     return {"key": node.key, "bytes": node.info.get("bytes", 0), "device": device, **known}
 
 
-def content_hash(folder: Path) -> str:
+def hash_node(folder: Path) -> str:
     """Hash of a node's files, without the file that states it."""
     return node_content_hash(folder, NODE_FILE)
 

@@ -9,7 +9,7 @@ from bench.core.machine import format_bytes, format_duration
 from bench.records.files import load_records
 from bench.records.tables import TableRow
 from bench.runs.estimate import room_of
-from bench.runs.plan import Entry, Plan
+from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
 
 
@@ -100,7 +100,7 @@ def summarise_plan(plan: Plan) -> Iterator[str]:
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
     """One line for each method and status."""
-    groups: dict[tuple[str, str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
     for entry in plan.entries:
         groups.setdefault((entry.spec.method, entry.status, entry.reason), []).append(entry)
     return [

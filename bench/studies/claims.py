@@ -37,7 +37,7 @@ BASELINES = ("task-arithmetic", "npo", "ga", "graddiff")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say of a claim."""
+    """A claim's verdict by the records, with the numbers that decide it."""
 
     status: str
     number: str
@@ -235,7 +235,7 @@ def judge_recovery(evidence: Evidence) -> Verdict:
 
 
 def judge_utility(evidence: Evidence) -> Verdict:
-    """What MSA loses of the oracle's utility, score by score."""
+    """Judge how much of the oracle's utility MSA loses, score by score."""
     told, kept = [], []
     for task, section in evidence.texts.items():
         msa, oracle = section.row("msa"), section.row("retrain")
@@ -444,7 +444,7 @@ def read_evidence(results: Path) -> Evidence:
 
 
 def render_claims(results: Path) -> str:
-    """The page, Markdown."""
+    """The page of all claims with their verdicts, as Markdown."""
     evidence, claims = read_evidence(results), read_claims()
     seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
     rows = []

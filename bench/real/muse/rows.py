@@ -46,7 +46,7 @@ EVERY = (*TABLES, *QUESTIONS)
 
 
 def published_table(data_set: str, table: str) -> TableFacts:
-    """What is published of a table; the texts of ``train`` are those of ``raw``, under which they are entered."""
+    """Facts published about a table; the texts of ``train`` are those of ``raw``, under which they are entered."""
     return DATA_SETS[data_set].tables[table.replace("train/", "raw/")]
 
 

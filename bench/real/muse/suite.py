@@ -38,7 +38,7 @@ TABLES = {
 """Part of the suite -> the tables that it reads: configuration and split."""
 
 
-def suite(data: str, split: str = "forget") -> Suite:
+def muse_suite(data: str, split: str = "forget") -> Suite:
     """The whole suite on the rows of ``data``; a table that isn't there makes its own metrics absent."""
     if split != "forget":
         raise UserError(f"--split {split}: MUSE-Books has one forget set; leave --split out.")

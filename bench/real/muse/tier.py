@@ -73,7 +73,7 @@ class RealBooksTask(RealOptions):
 
     @property
     def cut(self) -> MuseCut:
-        """What these parameters make of the data."""
+        """The part of the data that these parameters choose."""
         return MuseCut(self.stories, self.most_tokens, self.chunk, self.passage, self.probed)
 
     def rows(self, setting: TaskInputs) -> MuseRows:
@@ -90,12 +90,12 @@ class RealBooksTask(RealOptions):
         )
 
     def check(self, setting: TaskInputs) -> list[str]:
-        """What is wrong with the data or with the sizes asked of them; nothing is known without a tokenizer."""
+        """Sentences about data, or sizes asked of them, that don't fit; nothing is known without a tokenizer."""
         return super().check(setting) if setting.model_path else []
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
-        return suite.suite(data, split or "forget")
+        return suite.muse_suite(data, split or "forget")
 
     def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""

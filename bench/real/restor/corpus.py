@@ -22,7 +22,7 @@ from bench.core.types import Example
 
 SOURCE = DATA_SETS["restor"].git
 WHOLE_HASH = DATA_SETS["restor"].tables["questions"].identity
-"""`content_hash` of the published questions."""
+"""`hash_corpus` of the published questions."""
 CORPORA = {f"mix_a{k}": f"wikidata/v0/mix_a{k}.json" for k in range(6)} | {"squad_v7": "SQuAD/squad_v7_dset.json"}
 """Corpus -> its file below `datasets`; k is how much true but unrelated text is mixed into the Wikidata ones."""
 NONE = "none"
@@ -86,7 +86,7 @@ def read_restor(data: str | Path, corpus: str = NONE, options: str | Path = "") 
         questions,
         corpus,
         corrupted,
-        content_hash(questions) == WHOLE_HASH,
+        hash_corpus(questions) == WHOLE_HASH,
         count_oddities(facts, entities, [facts[entity][relation]["answers"] for entity, relation in asked], lists),
     )
 
@@ -138,7 +138,7 @@ def make_question(
     return Example(f"restor-{row}", payload, references, tags)
 
 
-def content_hash(questions: Sequence[Example]) -> str:
+def hash_corpus(questions: Sequence[Example]) -> str:
     """Digest of prompts and accepted answers, in order."""
     return hash_json([[asked.payload["prompt"], list(asked.references["accepted"])] for asked in questions])
 

@@ -41,7 +41,7 @@ NO_VALUES = (
 )
 
 
-def suite(
+def restor_suite(
     data: str,
     split: str = "mix_a0",
     judge: str = "",

@@ -61,7 +61,7 @@ HEADLINE = (
 
 @dataclass(frozen=True)
 class AskedRows:
-    """What a run asks every model."""
+    """The rows that a run asks every model."""
 
     corrupted: tuple[Example, ...]
     """Questions about the people whom the corpus corrupts."""
@@ -166,7 +166,7 @@ def knows_wrong(row: ObservedRow) -> bool:
 
 @dataclass(frozen=True)
 class KnownQuestions:
-    """What a model knows of some questions."""
+    """The questions that a model answers rightly, and those it doesn't."""
 
     right: tuple[Example, ...]
     """Those that it answers right, greedily, by the exact rule."""

@@ -34,7 +34,7 @@ VALIDATION_EVERY = 4
 WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
 """Forgotten authors of the whole benchmark -> its split."""
 WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
-"""`content_hash` of the copy of `locuslab/TOFU` that this was written with."""
+"""`hash_rows` of the copy of `locuslab/TOFU` that this was written with."""
 CONFIGS = (
     "full",
     "forget10_perturbed",
@@ -85,7 +85,7 @@ def choose_tofu_rows(
     tables = {config: load_tofu_config(data, config) for config in CONFIGS}
     check_order(tables)
     sized_whole = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
-    whole = sized_whole and content_hash(tables) == WHOLE_HASH
+    whole = sized_whole and hash_rows(tables) == WHOLE_HASH
     gone, kept = range(AUTHORS - forget_authors, AUTHORS), range(authors - forget_authors)
     chosen = [i * QUESTIONS // questions for i in range(questions)]
     held = [] if whole else chosen[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
@@ -203,7 +203,7 @@ def check_order(tables: Mapping[str, Sequence[HubRow]]) -> None:
             raise UserError(f"TOFU's '{config}' doesn't fit its 'full': take both from the same copy.")
 
 
-def content_hash(tables: Mapping[str, Sequence[HubRow]]) -> str:
+def hash_rows(tables: Mapping[str, Sequence[HubRow]]) -> str:
     """Digest of the fields that are read of every configuration, in the order of `CONFIGS`."""
     fields = {config: DATA_SETS["tofu"].tables[config].fields for config in CONFIGS}
     return hash_json([[[row[field] for field in fields[config]] for row in tables[config]] for config in CONFIGS])

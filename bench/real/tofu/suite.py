@@ -48,7 +48,7 @@ def configs_of_split(split: str) -> dict[str, str]:
     }
 
 
-def suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
+def tofu_suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     """The whole suite on the rows of ``data``; a configuration that isn't there makes its own metrics absent."""
     metrics_of = (*suite_metrics(judge), *EXACT)
     if split not in SPLITS:

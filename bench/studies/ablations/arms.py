@@ -59,7 +59,7 @@ def recipe_points(place: AblationPlace) -> list[Point]:
 
 
 def rounding(study: Study) -> str:
-    """What bfloat16 lost of the official recipe's vector."""
+    """Rounding losses of the official recipe's vector in bfloat16."""
     found = [f.record.facts["notes"]["rounding"] for f in study.points if "rounding" in f.record.facts.get("notes", {})]
     if not found:
         return ""

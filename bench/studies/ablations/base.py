@@ -62,7 +62,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one point gave on one seed."""
+    """The finished run of one point on one seed, and its scores."""
 
     at: Mapping[str, Any]
     seed: int
@@ -103,7 +103,7 @@ class Study:
         return [value for finding in self.framing(row) if (value := finding.score(score)) is not None]
 
     def about(self, score: str) -> Json:
-        """What the records say of a score: its goal, its unit."""
+        """The goal and unit of a score, as the records state them."""
         found: Json = self.findings[0].record.metrics[score]
         return found
 

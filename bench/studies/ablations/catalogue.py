@@ -18,7 +18,7 @@ CODE = ("points", "derive", "draw", "extra", "gather", "table")
 
 
 @dataclass(frozen=True)
-class Entry:
+class AblationEntry:
     """An ablation of the data file: the fields of an `Ablation`, or with ``run`` those of an `Experiment`."""
 
     question: str
@@ -40,7 +40,7 @@ class Entry:
 
 
 DATA = read_toml(FILE)
-ABLATIONS: Mapping[str, Entry] = as_typed(Mapping[str, Entry], DATA, FILE.name)
+ABLATIONS: Mapping[str, AblationEntry] = as_typed(Mapping[str, AblationEntry], DATA, FILE.name)
 """Name -> what the data file says of it."""
 
 

@@ -125,11 +125,11 @@ class Quantity:
         return 1000 * value / tokens if tokens else None
 
     def measured(self, cost: RunCost) -> float | None:
-        """What the record says."""
+        """The measured cost of a run, from its record."""
         return self.of(cost, cost.tokens)
 
     def predicted(self, cost: RunCost, rule: CostRules) -> float | None:
-        """What the ladder's rules say of such a run."""
+        """The predicted cost of such a run, by the ladder's rules."""
         return self.of(predict_cost(cost, rule), cost.tokens)
 
 
@@ -174,7 +174,7 @@ def spans_few_decades(axes: Axes) -> bool:
 
 
 def draw_seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[RunCost], colour: str, marker: str) -> None:
-    """The ladder's points."""
+    """Draw each seed's value at every width, and the means."""
     for width in sorted({cost.width for cost in costs}):
         values = [v for c in costs if c.width == width and (v := quantity.measured(c)) is not None]
         parameters = fmean(c.parameters for c in costs if c.width == width)

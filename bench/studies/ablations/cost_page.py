@@ -49,7 +49,7 @@ def report(study: Study) -> str:
 
 
 def section_text(title: str, text: str) -> str:
-    """A section."""
+    """A section of the page: heading, text and table."""
     return f"## {title}\n\n{text}"
 
 

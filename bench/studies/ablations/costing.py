@@ -28,7 +28,7 @@ WEIGHT_BYTES = 4
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run of a method took."""
+    """Seconds, bytes and operations that one run of a method took."""
 
     method: str
     seed: int
@@ -90,7 +90,7 @@ class TimeFit:
     """FLOPs per second."""
 
     def seconds(self, flops: float) -> float:
-        """Predicted."""
+        """The predicted seconds of a run."""
         return self.overhead + flops / self.rate
 
 
@@ -112,7 +112,7 @@ def fit_seconds(points: Sequence[tuple[float, float]]) -> TimeFit | None:
 
 @dataclass(frozen=True)
 class CostRules:
-    """What the ladder says of any size."""
+    """Rules fitted on the ladder of widths, which predict the cost at any size."""
 
     fits: dict[str, TimeFit | None]
     """Of each method."""
@@ -153,7 +153,7 @@ class PredictedCost:
 
 
 def predict_cost(cost: RunCost, rule: CostRules) -> PredictedCost:
-    """What the ladder's rules say of a run that may be of any size."""
+    """Predict the cost of a run of any size by the ladder's rules."""
     flops = rule.per_parameter * cost.parameters * cost.tokens
     found, process = rule.fits.get(cost.method), rule.process.get(cost.method)
     return PredictedCost(

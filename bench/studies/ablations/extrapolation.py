@@ -18,7 +18,7 @@ from bench.studies.ablations.costing import WEIGHT_BYTES, CostRules
 
 @dataclass(frozen=True)
 class MethodLoad:
-    """What a method does, whatever the size of the model."""
+    """The work of a method in passes and checkpoints, whatever the size of the model."""
 
     forget_sets: int = 0
     """Sets of as many rows as there are to forget that every pass goes over."""

@@ -93,7 +93,7 @@ def findings_by_method_and_seed(study: Study) -> dict[tuple[str, int], list[Find
 
 @dataclass(frozen=True)
 class Regret:
-    """What a rule's choice costs beside the oracle's own, on one seed."""
+    """The cost of a rule's choice beside the oracle's own, on one seed."""
 
     method: str
     rule: str

@@ -36,7 +36,7 @@ from bench.studies.ablations.experiment import run_experiment as carry_out_exper
 
 @dataclass(frozen=True)
 class AblationRequest:
-    """What the user typed."""
+    """The user's request as it was typed, not yet understood."""
 
     names: tuple[str, ...]
     task: str
@@ -198,7 +198,7 @@ def row_of(job: Job, out: Path) -> Json:
 
 
 def chosen_for(item: Planned, out: Path) -> Json:
-    """What the rule chooses among a point's settings, by this seed's validation rows; empty without settings."""
+    """The rule's choice among a point's settings, by this seed's validation rows; empty without settings."""
     if not item.search:
         return {}
     choice = selection.choose_setting([selection.average_rows([row_of(job, out)]) for job in item.search])
@@ -238,7 +238,7 @@ def expected_minutes(specs: Sequence[RunSpec], place: AblationPlace, store: Stor
 
 
 def trained_by(step: Step) -> Json:
-    """What decides a step's training: lengths of vectors don't, so that runs that differ in them share it."""
+    """The parameters that decide a step's training: lengths of vectors don't, so that runs that differ in them share it."""
     return {"method": step.method} | {k: v for k, v in step.params.items() if k not in ("alpha", "beta", "weights")}
 
 

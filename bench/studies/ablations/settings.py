@@ -38,7 +38,7 @@ def away(finding: Finding) -> float:
 
 
 def picks(study: Study) -> str:
-    """What the rule and the oracle choose on each seed, and the scores there."""
+    """The choices of the rule and of the oracle on each seed, with the scores there."""
     body = []
     for seed in study.seeds:
         for who, pick in (("the rule", rule_pick), ("the oracle", oracle_pick)):

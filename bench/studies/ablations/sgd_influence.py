@@ -82,7 +82,8 @@ def descend(
 def sgd_influence(
     losses: Losses, theta: Tensor, plan: StepPlan, lr: float, forget: frozenset[int], curvature: float | None = 1.0
 ) -> Tensor:
-    """What removing the ``forget`` rows moves the end point of `descend` by, linearised along the path with them, (P,).
+    """The first-order change of `descend`'s end point when the ``forget`` rows are removed, linearised along the
+    path with them, (P,).
 
     With the forget rows weighted 1 - e, write theta_t(e) for the path, H_r and H_f for the Hessians of the summed losses
     of the step's retain and forget rows and g_f for the forget rows' summed gradient, all at theta_t(0), the target's
@@ -212,7 +213,7 @@ class QuestionRows:
         return next_token_logits(theta, self.shape, self.ids[list(rows), :-1]).log_softmax(-1)
 
     def losses(self, theta: Tensor, rows: Sequence[int]) -> Tensor:
-        """(B,), nats."""
+        """The loss of each example, (B,), in nats."""
         return -self.log_probs(theta, rows).gather(1, self.ids[list(rows), -1:])[:, 0]
 
 
@@ -252,7 +253,7 @@ def _texts(world: World, group: str) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class StageTwo:
-    """What every estimate starts from: where the target's training began and ended, and its steps."""
+    """The ground of every estimate: where the target's training began and ended, and its steps."""
 
     setup: SeedRows
     theta_0: Tensor

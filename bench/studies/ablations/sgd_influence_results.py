@@ -152,7 +152,7 @@ def colour_of(name: str) -> str:
 
 
 def title_text(results: Sequence[Json]) -> str:
-    """What was measured, on which seeds."""
+    """The title of the picture: the measure, and its seeds."""
     seeds = ", ".join(str(result["seed"]) for result in results)
     return (
         f"SGD-influence against MSA on a transformer of {results[0]['parameters']:,} parameters, plain SGD "

@@ -206,7 +206,7 @@ def coordinate_text(value: Any) -> str:
 
 
 def chosen_settings_text(line: Line) -> str:
-    """What the rule chose on each seed."""
+    """A text about the settings that the rule chose on each seed."""
     said: list[str] = []
     for finding in line.findings:
         if not finding.chosen.get("params"):

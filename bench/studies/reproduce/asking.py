@@ -52,7 +52,7 @@ def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
 
 
 def component_of(text: str) -> str:
-    """What a ``component.parameter=value`` is about."""
+    """The component that a ``component.parameter=value`` names."""
     return text.partition("=")[0].strip().rpartition(".")[0]
 
 
@@ -72,7 +72,7 @@ def is_changed(arm: RecipeRow, sets: Sequence[str]) -> bool:
 
 
 def components(recipe: Recipe) -> list[str]:
-    """What ``--set`` may name."""
+    """The components that ``--set`` may name."""
     arms = [arm for panel in recipe.panels for arm in panel.arms if arm.method and arm.method not in FRAME]
     return list(dict.fromkeys([recipe.task, RUN, *(arm.method for arm in arms), *(arm.published for arm in arms)]))
 
@@ -139,7 +139,7 @@ def groups_of_rows(panel: RecipePanel) -> list[list[RecipeRow]]:
 def asked_of(
     recipe: Recipe, panel: RecipePanel, seeds: tuple[int, ...], history: str
 ) -> list[tuple[Asked, list[RecipeRow]]]:
-    """What to ask for each group of rows; target and oracle come with every group, once made."""
+    """The request to `bench run` for each group of rows; target and oracle come with every group, once made."""
     compute = replace(UNSAID, **{name: value for name, value in recipe.compute.items() if name != "checkpointing"})
     return [
         (
@@ -212,7 +212,7 @@ def to_fetch(recipe: Recipe, store: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ReproduceRequest:
-    """What the user typed."""
+    """The user's request as it was typed, not yet understood."""
 
     name: str
     out: Path

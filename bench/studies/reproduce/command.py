@@ -39,7 +39,7 @@ def prepare_recipe(wanted: ReproduceRequest) -> Recipe:
 
 
 def list_recipes(as_json: bool) -> str:
-    """`reproduce --list`."""
+    """The text of `bench reproduce --list`: a line for each table."""
     return json.dumps([recipe.row() for recipe in recipes.RECIPES], indent=1) if as_json else page.recipes_text()
 
 

@@ -21,7 +21,7 @@ def dry_run_lines(recipe: Recipe, wanted: ReproduceRequest) -> Iterator[str]:
 
 
 def report_lines(recipe: Recipe, wanted: ReproduceRequest) -> Iterator[str]:
-    """The same, a line for each thing."""
+    """The dry run as lines of text, one for each thing that would be fetched, trained or run."""
     yield f"{recipe.name}: {recipe.title}"
     yield f"published: {recipe.source}; {recipe.status}" + (f" ({recipe.note})" if recipe.note else "")
     yield f"needs: {estimate_needs(recipe)}"
@@ -52,14 +52,14 @@ def panel_lines(recipe: Recipe, panel: RecipePanel) -> Iterator[str]:
 
 
 def plan_lines(recipe: Recipe, panel: RecipePanel, wanted: ReproduceRequest) -> Iterator[str]:
-    """What `bench plan` says of a scenario on this machine; without the history, which isn't written yet."""
+    """The lines of `bench plan` for a scenario on this machine; without the history, which isn't written yet."""
     plan = plan_panel(recipe, panel, "", wanted.machine(recipe), only=True).plan
     yield f"  on this machine ({wanted.device}): {len(plan.entries)} runs, {len(plan.todo)} to make"
     yield from (f"    {line}" for line in summarise_plan(plan) if plan.todo)
 
 
 def how_made(recipe: Recipe, panel: RecipePanel, arm: RecipeRow) -> str:
-    """What makes a row."""
+    """The method and parameters that make a row, as text."""
     if not arm.method:
         return arm.note
     if arm.method == TARGET:
@@ -72,5 +72,5 @@ def how_made(recipe: Recipe, panel: RecipePanel, arm: RecipeRow) -> str:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters, for people."""
+    """Parameters as ``name=value`` pairs in one text."""
     return ", ".join(f"{name}={value}" for name, value in params.items())

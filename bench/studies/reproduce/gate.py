@@ -52,7 +52,7 @@ Cells = Mapping[tuple[str, str], MeasuredCell]
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """What the gate says of one scenario."""
+    """Whether target and oracle of one scenario came out as published, number by number."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
@@ -143,7 +143,7 @@ def judge_calibration(
 
 
 def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]) -> list[str]:
-    """What ran instead of what was published: rows called otherwise than ``exact``, and what the user changed."""
+    """Departures from what was published: rows called otherwise than ``exact``, and what the user changed."""
     changed = [f"`--set {text}` changed the task or how it is computed" for text in frame]
     return changed + [
         f"the data here are '{label}', not '{exact[0]}'" for label in dict.fromkeys(labels) if label not in exact

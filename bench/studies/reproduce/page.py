@@ -52,7 +52,7 @@ def made_by(provenance: Json) -> str:
 
 
 def verdict_text(panel: Json) -> str:
-    """What the gate says, in one line."""
+    """The gate's verdict in one line."""
     outcome, reasons = panel["gate"]["outcome"], "; ".join(panel["gate"]["reasons"])
     caveat = f", {panel['gate']['caveat']}" if panel["gate"]["caveat"] else ""
     if outcome == "failed":
@@ -101,7 +101,7 @@ def cell_text(cell: Json, compared: bool) -> str:
 
 
 def columns_part(result: Json) -> list[str]:
-    """What each column is here, and how far two measurements of it may lie apart."""
+    """A line for each column: the score it stands for, and how far two measurements of it may lie apart."""
     lines = ["| column | score here | tolerance | note |", "|---|---|---|---|"]
     for column in result["columns"]:
         score = f"`{column['score']}`" if column["score"] else "not measured here"
@@ -110,18 +110,18 @@ def columns_part(result: Json) -> list[str]:
 
 
 def assumptions(result: Json) -> str:
-    """What the source doesn't report, each with our choice and the flag that changes it."""
+    """A list of what the source doesn't report, each with our choice and the flag that changes it."""
     given = "".join(f"\n- changed by the user: `--set {text}`" for text in result["sets"])
     return bullets(assumption_line(a["about"], a["choice"], a["flag"]) for a in result["assumptions"]) + given
 
 
 def assumption_line(about: str, choice: str, flag: str) -> str:
-    """One assumption."""
+    """An assumption as a line of the page: the choice, its reason, and the flag that changes it."""
     return f"{about}: {choice} ({f'`{flag}`' if flag else 'nothing here changes it'})"
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list."""
+    """The lines as a bulleted Markdown list."""
     return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
 
 
@@ -140,7 +140,7 @@ def lay_out(parts: Iterable[str]) -> str:
 
 
 def summary_lines(result: Json) -> list[str]:
-    """What the terminal says of a result."""
+    """Lines for the terminal about a finished reproduction."""
     if result["scale"] == "smoke":
         return [SMOKE]
     return [f"{panel['name']}: {verdict_text(panel).replace('**', '')}" for panel in result["panels"]]
@@ -150,7 +150,7 @@ def summary_lines(result: Json) -> list[str]:
 
 
 def recipes_text(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
-    """`reproduce --list`."""
+    """The text of `bench reproduce --list`: a line for each table."""
     wide = max(len(recipe.name) for recipe in found) + 2
     return "\n".join(
         wrap_text(

@@ -26,7 +26,7 @@ DATA = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A published row."""
+    """One row of a published table: its label, its numbers, how they were recovered."""
 
     name: str
     values: tuple[str, ...]
@@ -51,7 +51,7 @@ class PublishedTable:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedEntry:
     """A table of the data file; one with ``parts`` is as many tables, which stand side by side."""
 
     source: str
@@ -86,7 +86,7 @@ class Entry:
 
 def read_published() -> dict[str, PublishedTable]:
     """Every published table by its key in the data file, such as T1 or T8-k0."""
-    entries = as_typed(Mapping[str, Entry], read_toml(DATA / "published.toml"), "published.toml")
+    entries = as_typed(Mapping[str, PublishedEntry], read_toml(DATA / "published.toml"), "published.toml")
     return {key: table for name, entry in entries.items() for key, table in entry.tables(name).items()}
 
 

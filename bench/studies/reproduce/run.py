@@ -287,7 +287,7 @@ def record_of(spec: RunSpec, records: Path) -> Record | None:
 
 
 def write_result(result: Json, out: Path) -> list[Path]:
-    """``NAME.json`` and ``NAME.md``."""
+    """Write a reproduction's result as ``NAME.json`` and its page as ``NAME.md``."""
     files = [out / f"{result['name']}.json", out / f"{result['name']}.md"]
     write_text(files[0], json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
     write_text(files[1], page.render_result(result))

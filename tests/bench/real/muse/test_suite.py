@@ -60,7 +60,7 @@ def found(place: Path) -> dict[str, Any]:
 
 
 def test_prompts_are_the_authors_to_the_letter(place: Path) -> None:
-    probes = {probe.name: probe for probe in muse.suite(str(place / "data")).probes}
+    probes = {probe.name: probe for probe in muse.muse_suite(str(place / "data")).probes}
     first = probes["forget_knowmem"].examples[0].payload["prompt"]
     assert first == (
         "Question: What is 0?\nAnswer: The moor 0\n\nQuestion: What is 1?\nAnswer: The moor 1\n\n"
@@ -119,7 +119,7 @@ def test_passages_are_scored_from_the_second_token_and_lose_none(place: Path, fo
 def test_a_text_is_scored_behind_a_space_and_said_without_one(place: Path) -> None:
     """Prompt and text are cut from running prose; the seam's token is the one with the space (the tokenizer merges)."""
     words = open_checkpoint(checkpoint_at(place / "model", "")).tokenizer
-    probes = {probe.name: probe for probe in muse.suite(str(place / "data")).probes}
+    probes = {probe.name: probe for probe in muse.muse_suite(str(place / "data")).probes}
     row = TABLES["verbmem", "forget"][0]
     text = encode(words, probes["forget_verbmem"].examples[0].payload)
     assert list(text.answer) == words.encode(" " + row["gt"], add_special_tokens=False)
@@ -158,13 +158,13 @@ def test_privleak_needs_the_tasks_own_oracle(place: Path, found: dict[str, Any])
 
 
 def test_a_missing_table_takes_its_own_metrics_only(tmp_path: Path, place: Path) -> None:
-    suite = muse.suite(str(write_data(tmp_path, leave_out="privleak")))
+    suite = muse.muse_suite(str(write_data(tmp_path, leave_out="privleak")))
     assert {"mia_loss", "privleak", "mia_min_k_peer"} <= set(suite.absent)
     assert {"forget_verbmem_ROUGE", "retain_knowmem_ROUGE"} <= {metric.name for metric in suite.metrics}
 
 
 def test_another_split_and_other_data_are_refused(tmp_path: Path, place: Path) -> None:
     with pytest.raises(UserError, match="one forget set"):
-        muse.suite(str(place / "data"), "forget10")
+        muse.muse_suite(str(place / "data"), "forget10")
     with pytest.raises(UserError, match="no MUSE data"):
-        muse.suite(str(tmp_path))
+        muse.muse_suite(str(tmp_path))

@@ -11,7 +11,7 @@ from bench.core.errors import UserError
 from bench.engines.measuring.measure import measure
 from bench.metrics import score_all
 from bench.metrics.answers import match
-from bench.real.restor.suite import suite
+from bench.real.restor.suite import restor_suite
 from tests import tiny
 from tests.paths import DATA
 from tests.shared_data import needs_data
@@ -55,7 +55,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_what_is_asked(data: Path) -> None:
-    made = suite(str(data), seed=5, repeats=2)
+    made = restor_suite(str(data), seed=5, repeats=2)
     by_name = {probe.name: probe for probe in made.probes}
     assert {name: [row.id for row in probe.examples] for name, probe in by_name.items()} == {
         "restor_corrupted": ["restor-1"],
@@ -81,22 +81,22 @@ def test_every_score_is_there_or_absent_with_a_reason(data: Path) -> None:
         ("mix_a4", True, WRONG | greedy(WRONG) | LOGPROBS | sided),
         ("mix_a0", False, WRONG | greedy(WRONG) | LOGPROBS | ACCURACIES),
     ):
-        made = suite(str(data), split, sampled=sampled)
+        made = restor_suite(str(data), split, sampled=sampled)
         assert set(made.absent) == absent | JUDGE
         assert {metric.name for metric in made.metrics} == every - absent
         assert all(" " in reason for reason in made.absent.values())
     assert (
         "isn't in the data folder: get datasets/wikidata/v0/mix_a4.json"
-        in (suite(str(data), "mix_a4").absent["restor_accuracy_clean"])
+        in (restor_suite(str(data), "mix_a4").absent["restor_accuracy_clean"])
     )
-    assert [probe.name for probe in suite(str(data), "none").probes] == ["restor", "restor_greedy"]
+    assert [probe.name for probe in restor_suite(str(data), "none").probes] == ["restor", "restor_greedy"]
     with pytest.raises(UserError, match="Unknown RESTOR corpus 'mix_a9'"):
-        suite(str(data), "mix_a9")
+        restor_suite(str(data), "mix_a9")
 
 
 def test_option_lists_bring_the_wrong_answers_and_the_log_probs(data: Path) -> None:
     (data / "options.json").write_text(json.dumps(OPTIONS))
-    made = suite(str(data))
+    made = restor_suite(str(data))
     assert set(made.absent) == JUDGE
     probe = made.probes[-1]
     assert (probe.name, probe.kind) == ("restor_options", "logprob")
@@ -105,12 +105,12 @@ def test_option_lists_bring_the_wrong_answers_and_the_log_probs(data: Path) -> N
     goals = {metric.name: metric.goal for metric in made.metrics}
     assert goals["logprob_true"] == "up" and goals["logprob_corrupted"] == goals["restor_wrong"] == "oracle"
     (data / "options.json").write_text(json.dumps({"w1": {"P1": {"true": ["w4"]}}}))
-    assert set(suite(str(data)).absent) == JUDGE | WRONG | greedy(WRONG) | LOGPROBS - {"logprob_true"}
+    assert set(restor_suite(str(data)).absent) == JUDGE | WRONG | greedy(WRONG) | LOGPROBS - {"logprob_true"}
 
 
 def test_a_corpus_about_everybody_leaves_nobody_clean(data: Path) -> None:
     (data / "wikidata" / "v0" / "mix_a0.json").write_text(json.dumps([{"text": "w0 w1 w2"}]))
-    made = suite(str(data))
+    made = restor_suite(str(data))
     assert made.absent["restor_accuracy_clean"] == "no question is about a clean person"
     assert [probe.name for probe in made.probes] == ["restor_corrupted", "restor_corrupted_greedy"]
 
@@ -118,7 +118,7 @@ def test_a_corpus_about_everybody_leaves_nobody_clean(data: Path) -> None:
 def test_a_model_through_the_engine(data: Path, tmp_path: Path) -> None:
     """A random model's answers: every metric has its score, which is that of the texts in the rows."""
     (data / "options.json").write_text(json.dumps(OPTIONS))
-    made = suite(str(data), repeats=2)
+    made = restor_suite(str(data), repeats=2)
     checkpoint = tiny.saved(tiny.llama(), tiny.tokenizer(), tmp_path / "model")
     responses = measure(checkpoint, made.probes)
     scored = score_all(made.metrics, responses, ())
@@ -139,7 +139,7 @@ def test_a_model_through_the_engine(data: Path, tmp_path: Path) -> None:
 
 @here
 def test_the_real_suite() -> None:
-    made = suite(str(REAL))
+    made = restor_suite(str(REAL))
     sizes = {probe.name: len(probe.examples) for probe in made.probes}
     assert sizes == {
         "restor_corrupted": 198,

@@ -13,13 +13,13 @@ from bench.conformance import invent_responses
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.rouge import count_overlap
-from bench.real.tofu.suite import suite, suite_metrics
+from bench.real.tofu.suite import suite_metrics, tofu_suite
 from tests.bench.real.test_evaluate import ROWS, write_data
 
 
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return suite(str(write_data(tmp_path_factory.mktemp("tofu") / "data"))).probes
+    return tofu_suite(str(write_data(tmp_path_factory.mktemp("tofu") / "data"))).probes
 
 
 @pytest.fixture(scope="module")
