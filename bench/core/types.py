@@ -163,6 +163,8 @@ class Responses:
     seconds: float = 0.0
     cost: Mapping[str, float] = field(default_factory=dict)
     """What the measuring took: seconds for each kind of probe, positions computed (`bench.engines.measuring.measure.Session`)."""
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Probe -> the reason why its rows can't be scored: the model gave no finite numbers there."""
 
     def publishable(self) -> Responses:
         """The responses without any text: ids and numbers only, enough to compute every metric again."""
@@ -174,12 +176,15 @@ class Responses:
 
     def to_json(self) -> Json:
         """The object as plain JSON."""
-        return {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds, "cost": dict(self.cost)}
+        data = {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds, "cost": dict(self.cost)}
+        return data | ({"broken": dict(self.broken)} if self.broken else {})
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
-        return cls(data["checkpoint"], data["rows"], data.get("seconds", 0.0), data.get("cost", {}))
+        return cls(
+            data["checkpoint"], data["rows"], data.get("seconds", 0.0), data.get("cost", {}), data.get("broken", {})
+        )
 
 
 def holds_text(value: Any) -> bool:

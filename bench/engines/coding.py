@@ -6,7 +6,7 @@ more: `bench.core.contracts` has the protocols. A loader (`bench.engines.loaders
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.contracts import AnswerLogProbs, Batch
-from bench.engines.templates import Encoded, encode
+from bench.core.errors import UserError
+from bench.engines.templates import Encoded, encode, name_of
 
 
 def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:
@@ -55,15 +56,34 @@ def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -
     )
 
 
+def embedding_rows(model: Any) -> int:
+    """Rows of a language model's embedding: the token ids that it knows are those below."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def check_ids(tokenizer: Any, ids: Iterable[int], rows: int) -> None:
+    """`UserError` for a token id that has no row in an embedding of so many rows."""
+    if (largest := max(ids, default=0)) >= rows:
+        raise UserError(
+            f"Token {tokenizer.convert_ids_to_tokens(largest)!r} of the tokenizer '{name_of(tokenizer)}' has the number "
+            f"{largest}, and the model's embedding has {rows} rows: take the tokenizer that the model was trained with."
+        )
+
+
 @dataclass(frozen=True)
 class Texts:
     """The coder of texts: a tokenizer and the templates of `bench.engines.templates`."""
 
     tokenizer: Any
+    rows: int | None = None
+    """Rows of the model's embedding, where ids are to be checked against them."""
 
-    def encode(self, payload: Mapping[str, Any]) -> Encoded:
-        """Token ids of a payload with its own answer."""
-        return encode(self.tokenizer, payload)
+    def encode(self, payload: Mapping[str, Any], answer: str | None = None) -> Encoded:
+        """Token ids of a payload with its own answer, or with another one; `UserError` for one the model doesn't know."""
+        text = encode(self.tokenizer, payload, answer)
+        if self.rows is not None:
+            check_ids(self.tokenizer, (*text.prompt, *text.answer), self.rows)
+        return text
 
     def collate(self, rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
         """Rows as one batch, padded on the right."""

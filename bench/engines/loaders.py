@@ -49,26 +49,6 @@ def marks(checkpoint: Checkpoint) -> tuple[str, str]:
     return checkpoint.hash, str(Path(checkpoint.path).resolve())
 
 
-def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
-    """A causal language model of transformers, from safetensors only, and its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    from bench.engines.coding import Texts
-
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.path,
-        dtype=getattr(torch, checkpoint.dtype),
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation="sdpa",
-    )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.tokenizer or checkpoint.path, trust_remote_code=False)
-    return Opened(model.to(device).eval(), tokenizer, Texts(tokenizer))
-
-
 def estimate_tokens(payload: Mapping[str, Any]) -> float:
     """Roughly the tokens of a text that isn't tokenised yet: a word is taken as 1.3, and the template as four words."""
     return 1.3 * (len(f"{payload['prompt']} {payload['answer']}".split()) + 4)
@@ -90,7 +70,7 @@ class Loader:
 
 
 LOADERS = {
-    "causal-lm": Loader("bench.engines.loaders:open_causal_lm", estimate_tokens),
+    "causal-lm": Loader("bench.engines.causal_lm:open_causal_lm", estimate_tokens),
     "classifier": Loader("bench.lab.networks:open_network"),
 }
 """By the name that a checkpoint gives; a new kind of model adds its own."""

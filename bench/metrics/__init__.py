@@ -46,7 +46,9 @@ def score_all(metrics: Sequence[Metric], responses: Responses, oracles: Sequence
 
 
 def rows_of(responses: Responses, probe: str) -> dict[str, Any]:
-    """The rows of a probe by example id; `Absent` when the probe was not asked."""
+    """The rows of a probe by example id; `Absent` when it was not asked, or the model gave no finite numbers there."""
+    if reason := responses.broken.get(probe):
+        raise Absent(reason)
     if probe not in responses.rows:
         raise Absent(f"the probe '{probe}' was not asked")
     return dict(responses.rows[probe])

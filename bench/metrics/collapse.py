@@ -27,10 +27,13 @@ def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     """1 when half or more of the texts generated for ``probe`` are degenerate or ``utility`` < ``floor``, else 0.
 
     Degenerate: empty, looping for half of its words, or 20 words and more of which less than a fifth differ. Goal
-    down. Without ``utility`` or without texts the flag is absent, not 0.
+    down. Without ``utility`` or without texts the flag is absent, not 0. A model whose logits are no finite numbers
+    somewhere is broken.
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        if responses.broken:
+            return Score(1.0, 1)
         counts = [row["counts"] for row in rows_of(responses, probe).values() if "counts" in row]
         if not counts:
             raise Absent(f"no text was generated for the probe '{probe}'")

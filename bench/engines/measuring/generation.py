@@ -8,7 +8,8 @@ they share; the mask and the positions come from their lengths, never from token
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from bench.core.contracts import Opened
+from bench.core.errors import UserError
 from bench.engines.measuring.scoring import common_prefix, has_window, parameters_of
+from bench.engines.positions import plain_reach
+from bench.engines.templates import answer_end
 
 ROWS = 64
 """Rows of a batch."""
@@ -65,6 +69,8 @@ class GenerationCost:
     """Prompt positions computed, padding included."""
     steps: int = 0
     """Tokens generated, of unfinished and of not yet dropped rows."""
+    broken: set[Prompt] = field(default_factory=set)
+    """Prompts at which the model's logits were no numbers."""
 
 
 @dataclass
@@ -75,6 +81,8 @@ class LiveRow:
     tokens: list[int] = field(default_factory=list)
     draws: torch.Generator | None = None
     done: bool = False
+    broken: bool = False
+    """Whether the model had no number for its next token."""
 
 
 def generate(
@@ -86,15 +94,26 @@ def generate(
 ) -> list[list[str]]:
     """The texts after each prompt, special tokens dropped and cut at the stops: one, or `Sampling.repeats`.
 
-    Each distinct prompt is computed once. Ends of sequence are those of the model's generation config (else the
-    tokenizer's); nothing else of that config is used.
+    Each distinct prompt is computed once. A text ends at the ids of `ends_of`; nothing else of the generation config is
+    used. Texts that would get other positions in a batch (`bench.engines.positions`), and those of a model without a
+    cache of keys and values, are written one by one. A prompt at which the model's logits are no numbers is named in
+    ``cost.broken``, and its text is not one to be scored.
     """
-    repeats = asking.sampling.repeats if asking.sampling else 1
+    repeats, spent = asking.sampling.repeats if asking.sampling else 1, cost or GenerationCost()
     written: dict[tuple[Prompt, int], str] = {}
-    for batch in batch_prompts(list(dict.fromkeys(prompts)), repeats):
-        for row in run_batch(opened, batch, asking, device, cost or GenerationCost()):
-            text = opened.tokenizer.decode(row.tokens, skip_special_tokens=True)
-            written[row.key] = cut_at_stops(text, asking.stops)
+    reach = plain_reach(opened.model) if takes_cache(opened.model) else 0
+    together = [prompt for prompt in dict.fromkeys(prompts) if len(prompt) + asking.max_new_tokens <= reach]
+    rows = [
+        row for batch in batch_prompts(together, repeats) for row in run_batch(opened, batch, asking, device, spent)
+    ]
+    for prompt in dict.fromkeys(prompts):
+        if len(prompt) + asking.max_new_tokens > reach:
+            rows += [write_alone(opened, (prompt, k), asking, device, spent) for k in range(repeats)]
+    for row in rows:
+        text = opened.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        written[row.key] = cut_at_stops(text, asking.stops)
+        if row.broken:
+            spent.broken.add(row.key[0])
     return [[written[prompt, repeat] for repeat in range(repeats)] for prompt in prompts]
 
 
@@ -116,10 +135,49 @@ def batch_prompts(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tupl
 
 
 def ends_of(opened: Opened) -> frozenset[int]:
-    """Tokens at which a text ends."""
+    """Tokens at which a text ends: the generation config's, the tokenizer's eos, and the end of a chat template's turn.
+
+    They are those at which an answer ends in training and in scoring (`bench.engines.templates.encode`).
+    """
     given = getattr(opened.model.generation_config, "eos_token_id", None)
-    given = opened.tokenizer.eos_token_id if given is None else given
-    return frozenset(given if isinstance(given, list | tuple) else [] if given is None else [given])
+    listed = given if isinstance(given, list | tuple) else [given]
+    ends = {*listed, opened.tokenizer.eos_token_id} - {None}
+    with suppress(UserError):  # a chat template that nobody asks with may be broken
+        ends |= set(answer_end(opened.tokenizer)[-1:])
+    return frozenset(ends)
+
+
+def takes_cache(model: Any) -> bool:
+    """Whether a model keeps keys and values, and nothing that padding or a shared beginning would change."""
+    return "past_key_values" in parameters_of(model) and not getattr(model, "_is_stateful", False)
+
+
+@torch.no_grad()
+def write_alone(
+    opened: Opened, key: tuple[Prompt, int], asking: GenerationSettings, device: str, cost: GenerationCost
+) -> LiveRow:
+    """Generate one text without a cache: every token from a plain pass over all that stands before it."""
+    ends, row = ends_of(opened), LiveRow(key, draws=generator(asking.sampling, key))
+    for step in range(asking.max_new_tokens):
+        whole = [*key[0], *row.tokens]
+        logits = opened.model(input_ids=torch.tensor([whole], device=device), use_cache=False).logits[:, -1]
+        cost.prefill, cost.steps = cost.prefill + len(whole), cost.steps + 1
+        chosen = choose_tokens(logits, [row], asking, ends if step < asking.min_new_tokens else frozenset())
+        take_token(row, chosen[0], ends, opened.tokenizer, asking.stops)
+        if row.done:
+            break
+    return row
+
+
+def take_token(row: LiveRow, token: int | None, ends: Collection[int], tokenizer: Any, stops: Sequence[str]) -> None:
+    """Add a token to a row's text, and end it where the token or a stop says so, or where there is no token to be had."""
+    if token is None:
+        row.broken = row.done = True
+    elif token in ends:
+        row.done = True
+    else:
+        row.tokens.append(token)
+        row.done = ends_in_stop(tokenizer, row.tokens, stops)
 
 
 @torch.no_grad()
@@ -134,11 +192,7 @@ def run_batch(
     for step in range(asking.max_new_tokens):
         chosen = choose_tokens(logits, live, asking, ends if step < asking.min_new_tokens else frozenset())
         for row, token in zip(live, chosen, strict=True):
-            if token in ends:
-                row.done = True
-            else:
-                row.tokens.append(token)
-                row.done = ends_in_stop(opened.tokenizer, row.tokens, asking.stops)
+            take_token(row, token, ends, opened.tokenizer, asking.stops)
         keep = [i for i, row in enumerate(live) if not row.done]
         if not keep or step == asking.max_new_tokens - 1:
             break
@@ -194,18 +248,20 @@ def generator(sampling: Sampling | None, key: tuple[Prompt, int]) -> torch.Gener
 
 def choose_tokens(
     logits: Tensor, live: Sequence[LiveRow], asking: GenerationSettings, barred: frozenset[int]
-) -> list[int]:
-    """Choose the next token of each row; ``barred`` ones are not to be had yet."""
+) -> list[int | None]:
+    """Choose the next token of each row; ``barred`` ones are not to be had yet. None where the logits are no numbers."""
     logits = logits.float()
     if barred:
         logits = logits.clone()
         logits[:, list(barred)] = -torch.inf
     if asking.sampling is None:
-        return [int(token) for token in logits.argmax(-1)]
+        best = logits.argmax(-1, keepdim=True)  # of a row with a NaN it is the NaN's place
+        return [int(at) if ok else None for at, ok in zip(best, logits.gather(-1, best).isfinite(), strict=True)]
     shares = (logits / asking.sampling.temperature).softmax(-1).double().cumsum(-1).cpu()
     drawn = torch.stack([torch.rand(1, generator=row.draws, dtype=torch.float64) for row in live])
     last = shares.shape[-1] - 1
-    return [int(token) for token in torch.searchsorted(shares, drawn * shares[:, -1:]).clamp(max=last)[:, 0]]
+    found = torch.searchsorted(shares, drawn * shares[:, -1:]).clamp(max=last)[:, 0]
+    return [int(at) if ok else None for at, ok in zip(found, shares[:, -1].isfinite(), strict=True)]
 
 
 def ends_in_stop(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from bench.assets.hub import require_hub
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Example, Probe
-from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
+from bench.engines.templates import chat_text
 
 BATCH = 32
 """Requests scored at once."""
@@ -123,11 +123,7 @@ def prompt_text(payload: Mapping[str, Any], tokenizer: Any) -> tuple[str, str]:
     if payload["template"] == "qa":
         return f"{tokenizer.bos_token or ''}Q: {payload['prompt']} A:", " "
     if payload["template"] == "chat":
-        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": payload["prompt"]}]
-        text = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, date_string=DATE_STRING
-        )
-        return str(text), ""
+        return chat_text(tokenizer, payload["prompt"]), ""
     raise ValueError(f"no choice task for the template {payload['template']!r}; there are qa and chat")
 
 

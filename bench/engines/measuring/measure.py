@@ -7,6 +7,7 @@ taken in float32 whatever the model's dtype.
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections import defaultdict
@@ -20,10 +21,11 @@ from torch import Tensor
 from bench.core import distributed
 from bench.core.contracts import Opened
 from bench.core.types import Checkpoint, Example, Probe, Responses
+from bench.engines.coding import Texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import GenerationCost, GenerationSettings, generate
-from bench.engines.templates import Encoded, encode
+from bench.engines.templates import Encoded
 from bench.metrics.answers import match
 from bench.metrics.rouge import count_overlap
 
@@ -31,6 +33,7 @@ Report = Callable[[int, int], None]
 Rows = dict[str, dict[str, dict[str, Any]]]
 CLASS_ROWS = 256
 """Images or nodes that go through a classifier together."""
+NO_NUMBERS = "the model has broken down: its logits are no finite numbers"
 LEAST_VARIANCE = 1e-6
 """Of the log-probs under the vocabulary distribution, in min-k++ (Zhang et al. 2024, arXiv 2404.02936)."""
 
@@ -63,9 +66,16 @@ class Session:
     """The model that `reference` probes ask in this one's place."""
     trees: bool | None = None
     """Whether texts may share a row; None: not tried yet."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Probe -> the reason why what it was answered is no number, so that its rows can't be scored."""
     cost: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """``positions`` computed for log-probs, padding included, and ``distinct`` ones among them; ``prompt_positions``
     and ``row_steps`` of generation; ``seconds_<kind>``."""
+
+    def spoil(self, probe: Probe, reason: str = NO_NUMBERS) -> None:
+        """Take back the rows of a probe: the model has broken down there, and no score is to be made of them."""
+        self.rows[probe.name] = {}
+        self.broken.setdefault(probe.name, reason)
 
     def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.TreeRow]]:
         """Lay out ``texts`` in batches."""
@@ -110,11 +120,16 @@ def measure(
         if asked:
             run(session, asked)
             session.cost[f"seconds_{kind}"] = round(time.perf_counter() - start, 3)
+        for probe in asked:
+            if not all(map(holds_finite, rows[probe.name].values())):
+                session.spoil(probe)
         done += len(asked)
         report(done, len(probes))
-    each = distributed.gather((rows, dict(session.cost)))
-    rows, cost = merge_rows(whole, [part for part, _ in each]), total_cost([spent for _, spent in each])
-    return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost)
+    each = distributed.gather((rows, dict(session.cost), session.broken))
+    broken = {name: reason for *_, part in each for name, reason in part.items()}
+    rows, cost = merge_rows(whole, [part[0] for part in each]), total_cost([part[1] for part in each])
+    rows |= {name: {} for name in broken}
+    return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost, broken)
 
 
 def own_share(probes: Sequence[Probe]) -> list[Probe]:
@@ -157,7 +172,7 @@ def run_logprob(session: Session, probes: Sequence[Probe]) -> None:
     Options, for the role ``answer``: ``vocabulary`` adds mean and deviation of the log-prob under the vocabulary
     distribution, ``zlib`` the compressed length of the answer's text in bytes.
     """
-    items = [item for probe in probes for item in texts_of(session.opened.tokenizer, probe)]
+    items = [item for probe in probes for item in texts_of(session.opened.coder, probe)]
     spread = {item.encoded for item in items if item.asks("vocabulary")}
     found = score_texts(session, [item.encoded for item in items], spread)
     for item in items:
@@ -169,18 +184,18 @@ def run_logprob(session: Session, probes: Sequence[Probe]) -> None:
         session.rows[item.probe.name][item.example].setdefault(item.role, []).append(entry)
 
 
-def texts_of(tokenizer: Any, probe: Probe) -> Iterator[Item]:
+def texts_of(coder: Texts, probe: Probe) -> Iterator[Item]:
     """Every text that a logprob probe scores, in order."""
     for example in probe.examples:
         for role in probe.roles:
             texts = (example.payload["answer"],) if role == "answer" else example.references.get(role, ())
             for text in texts:
-                yield Item(probe, example.id, role, encode(tokenizer, example.payload, text))
+                yield Item(probe, example.id, role, coder.encode(example.payload, text))
 
 
-def own_texts(tokenizer: Any, probes: Sequence[Probe]) -> list[Item]:
+def own_texts(coder: Texts, probes: Sequence[Probe]) -> list[Item]:
     """The payload's own answer of every example."""
-    return [Item(p, example.id, "", encode(tokenizer, example.payload)) for p in probes for example in p.examples]
+    return [Item(p, example.id, "", coder.encode(example.payload)) for p in probes for example in p.examples]
 
 
 def score_texts(
@@ -233,6 +248,15 @@ def seven_digits(values: Tensor) -> list[float]:
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
+def holds_finite(value: Any) -> bool:
+    """Whether every number in a row, however deep, is finite."""
+    if isinstance(value, Mapping):
+        return all(map(holds_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(holds_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def run_classes(session: Session, probes: Sequence[Probe]) -> None:
     """Log-prob of every class, and of the right one as of a one-token answer: what metrics of answers read."""
     coder, model = session.opened.coder, session.opened.model
@@ -256,7 +280,7 @@ def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
     """KL(other || this model) of the next-token distribution at every answer position, in nats."""
     if not session.others:
         return
-    items = own_texts(session.opened.tokenizer, probes)
+    items = own_texts(session.opened.coder, probes)
     plan = session.plan([item.encoded for item in items])
     for other in session.others:
         theirs = open_checkpoint(other, session.device).model
@@ -278,7 +302,7 @@ def run_reference(session: Session, probes: Sequence[Probe]) -> None:
         return
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
     asked = Session(open_checkpoint(session.reference, session.device), session.device, rows, (), None)
-    items = own_texts(asked.opened.tokenizer, probes)
+    items = own_texts(asked.opened.coder, probes)
     found = score_texts(asked, [item.encoded for item in items], set())
     for name, value in asked.cost.items():
         session.cost[name] += value
@@ -293,7 +317,7 @@ def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:
     One text at a time, as the gradients of a batch's texts can't be told apart. The eos is left out, as in the peer;
     tied tensors count once, and no gradient stays on the model.
     """
-    items = own_texts(session.opened.tokenizer, probes)
+    items = own_texts(session.opened.coder, probes)
     found: dict[Encoded, float] = {}
     for text in dict.fromkeys(item.encoded for item in items):
         kept = replace(text, answer=text.answer[:-1], eos=False) if text.eos else text
@@ -308,7 +332,7 @@ def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:
 def gradient_norm(model: Any, text: Encoded, device: str) -> float:
     """The mean over parameter tensors of the norm of the loss's gradient."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    seen = scoring.forward_rows(model, [scoring.single(text)], device)
+    seen = scoring.forward_rows(model, [scoring.row_alone(model, text)], device)
     labels = torch.tensor(text.answer, device=seen.logits.device)
     loss = torch.nn.functional.cross_entropy(seen.logits[seen.at[0]], labels)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -328,13 +352,16 @@ def run_generate(session: Session, probes: Sequence[Probe]) -> None:
         asked.setdefault(GenerationSettings.of(probe.max_new_tokens, probe.options), []).append(probe)
     for asking, together in asked.items():
         rows = [(probe, example) for probe in together for example in probe.examples]
-        prompts = [encode(session.opened.tokenizer, example.payload).prompt for _, example in rows]
+        prompts = [session.opened.coder.encode(example.payload).prompt for _, example in rows]
         cost = GenerationCost()
         texts = generate(session.opened, prompts, asking, session.device, cost)
         session.cost["prompt_positions"] += cost.prefill
         session.cost["row_steps"] += cost.steps
-        for (probe, example), said in zip(rows, texts, strict=True):
-            session.rows[probe.name][example.id] = said_row(session.opened.tokenizer, probe, example, said)
+        for (probe, example), prompt, said in zip(rows, prompts, texts, strict=True):
+            if prompt in cost.broken:
+                session.spoil(probe)
+            if probe.name not in session.broken:
+                session.rows[probe.name][example.id] = said_row(session.opened.tokenizer, probe, example, said)
 
 
 def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) -> dict[str, Any]:
@@ -369,7 +396,8 @@ def run_lm_eval(session: Session, probes: Sequence[Probe]) -> None:
         try:
             found = evaluate_probe(session.opened.model, session.opened.tokenizer, probe, session.device)
         except FloatingPointError:
-            found = {}  # a model that broke down has no answers: its score is absent, not the first choice's
+            session.spoil(probe)
+            continue
         session.rows[probe.name] = found
 
 

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import UserError
+from bench.engines.coding import embedding_rows
+from bench.engines.positions import plain_reach
 from bench.engines.templates import Encoded
 
 LOGITS_BYTES = 128_000_000
@@ -52,17 +54,20 @@ class TreeRow:
         """Whether some token doesn't follow the one before it in the row."""
         return any(parent != i - 1 for i, parent in enumerate(self.parents))
 
-    def add(self, text: Encoded, shared: int, path: list[int]) -> list[int]:
-        """Hang ``text`` from the first ``shared`` nodes of the previous text's ``path``; returns its own path."""
-        tokens = (*text.prompt, *text.answer)[:-1]
-        nodes = path[:shared]
-        for token in tokens[shared:]:
+    def add(self, text: Encoded, shared: int = 0, path: Sequence[int] = (), whole: bool = False) -> list[int]:
+        """Hang ``text`` from the first ``shared`` nodes of the previous text's ``path``; returns its own path.
+
+        A ``whole`` text has its last token in the row too, which predicts nothing.
+        """
+        tokens = (*text.prompt, *text.answer)
+        nodes = list(path[:shared])
+        for token in tokens[shared : None if whole else -1]:
             self.parents.append(nodes[-1] if nodes else -1)
             self.depths.append(len(nodes))
             nodes.append(len(self.ids))
             self.ids.append(token)
         self.texts.append(text)
-        self.paths.append(nodes[len(text.prompt) - 1 :])
+        self.paths.append(nodes[len(text.prompt) - 1 : len(tokens) - 1])
         self.predicting.update(dict.fromkeys(self.paths[-1]))
         return nodes
 
@@ -123,10 +128,15 @@ def batch_rows(rows: Iterable[TreeRow], vocabulary: int) -> Iterator[list[TreeRo
 
 
 def plan_batches(model: Any, texts: Iterable[Encoded], trees: bool = True) -> list[list[TreeRow]]:
-    """The batches in which ``texts`` go through ``model``; without ``trees`` each text is a row of its own."""
-    distinct = [text for text in dict.fromkeys(texts) if text.answer]
-    rows = tree_rows(distinct, budget_of(model)) if trees else (single(text) for text in distinct)
-    return list(batch_rows(rows, model.config.vocab_size))
+    """The batches in which ``texts`` go through ``model``; without ``trees`` each text is a row of its own.
+
+    A text whose positions would change with the texts beside it is a batch of its own (`bench.engines.positions`).
+    """
+    distinct, reach = [text for text in dict.fromkeys(texts) if text.answer], plain_reach(model)
+    beside = [text for text in distinct if text.length <= reach]
+    rows = tree_rows(beside, budget_of(model)) if trees else (row_alone(model, text) for text in beside)
+    alone = [[row_alone(model, text)] for text in distinct if text.length > reach]
+    return [*batch_rows(rows, embedding_rows(model)), *alone]
 
 
 def check_length(config: Any, tokens: int) -> None:
@@ -140,10 +150,10 @@ def check_length(config: Any, tokens: int) -> None:
         )
 
 
-def single(text: Encoded) -> TreeRow:
-    """A row of one text."""
+def row_alone(model: Any, text: Encoded) -> TreeRow:
+    """A row of one text; the whole of it where the model's positions depend on its length."""
     row = TreeRow()
-    row.add(text, 0, [])
+    row.add(text, whole=text.length > plain_reach(model))
     return row
 
 
@@ -202,17 +212,22 @@ def ends_of(parents: Sequence[int]) -> list[int]:
 def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
     """Whether ``model`` gives the same log-probs in a tree as text by text, tried on the first texts that share a row.
 
-    Models with a window, a recurrence or a mask of their own may not; they are scored text by text.
+    Models with a window, a recurrence or a mask of their own may not, or raise an error of their own; they are scored
+    text by text.
     """
     if has_window(model.config) or "position_ids" not in parameters_of(model):
         return False
-    distinct = [text for text in dict.fromkeys(texts) if text.answer]
+    reach = plain_reach(model)
+    distinct = [text for text in dict.fromkeys(texts) if text.answer and text.length <= reach]
     row = next((row for row in tree_rows(distinct, budget_of(model)) if row.branches), None)
     if row is None:
         return True
-    shared = answer_logps(forward_rows(model, [row], device))
+    try:
+        shared = answer_logps(forward_rows(model, [row], device))
+    except Exception:  # whatever a model's own code makes of a mask that it doesn't know
+        return False
     tried = [*row.texts[:1], *row.texts[-2:]]  # the last ones have the most branches before them
-    alone = {text: answer_logps(forward_rows(model, [single(text)], device))[text] for text in tried}
+    alone = {text: answer_logps(forward_rows(model, [row_alone(model, text)], device))[text] for text in tried}
     apart = max(float((shared[text] - alone[text]).abs().max()) for text in tried)
     return apart <= TREE_TOLERANCE.get(model.dtype, 0.1)
 

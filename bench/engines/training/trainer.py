@@ -29,6 +29,7 @@ from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import UserError
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
+from bench.engines.positions import plain_reach
 from bench.engines.training.sharding import SHARDS, load_state, save_state, shard_model, whole_state
 
 transformers_logging.disable_progress_bar()
@@ -227,6 +228,7 @@ def train(
     began = time.perf_counter()
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
     check_processes(model, use_cpu)
+    check_reach(model, [row.length for rows in encoded for row in rows])
     if checkpointing:
         cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})  # the Trainer's name for it changes
     data = StepData(streams, recipe.steps, seed, micro and micro * distributed.world())
@@ -328,6 +330,15 @@ def check_processes(model: nn.Module, use_cpu: bool) -> None:
         raise UserError(
             "Training in one process runs on one device: give it one GPU (CUDA_VISIBLE_DEVICES), or start one process "
             "a GPU with `torchrun --nproc-per-node N -m bench run ...`."
+        )
+
+
+def check_reach(model: Any, lengths: Sequence[int]) -> None:
+    """`UserError` for a text so long that its positions would depend on the texts beside it in a batch."""
+    if max(lengths) > (reach := plain_reach(model)):
+        raise UserError(
+            f"A text of {max(lengths)} tokens can't be trained on: beyond {reach} tokens this model's positions (dynamic or "
+            "longrope) depend on the longest text of a batch; take shorter rows, or a model with plain positions."
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.core.errors import UserError
 from bench.core.types import Checkpoint
 from bench.engines.loaders import Sealed, checkpoint_at, open_checkpoint, seal
 from tests.tiny import bits, llama, saved, tokenizer
@@ -91,5 +92,5 @@ def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
     weights = tmp_path / "x" / "model.safetensors"
     torch.save(llama(0).state_dict(), tmp_path / "x" / "pytorch_model.bin")
     weights.unlink()
-    with pytest.raises(OSError, match=r"model\.safetensors"):
+    with pytest.raises(UserError, match=r"model\.safetensors"):
         open_checkpoint(checkpoint)

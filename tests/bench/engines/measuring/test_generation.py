@@ -37,7 +37,7 @@ LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 class Numbers:
     """A tokenizer whose words are the ids."""
 
-    eos_token_id = 2
+    eos_token_id, chat_template = 2, None
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         return " ".join(map(str, ids))

@@ -18,7 +18,7 @@ from bench.engines.measuring.scoring import (
     common_prefix,
     forward_rows,
     plan_batches,
-    single,
+    row_alone,
     takes_trees,
     tree_rows,
 )
@@ -106,7 +106,7 @@ def test_a_tree_says_what_single_texts_say(seed: int) -> None:
             for t, v in answer_logps(forward_rows(model, batch, "cpu")).items()
         }
         for t in texts:
-            alone = answer_logps(forward_rows(model, [single(t)], "cpu"))[t]
+            alone = answer_logps(forward_rows(model, [row_alone(model, t)], "cpu"))[t]
             ids = torch.tensor([[*t.prompt, *t.answer]])
             plain = model(ids).logits[0, len(t.prompt) - 1 : -1].log_softmax(-1)
             expected = plain[torch.arange(len(t.answer)), torch.tensor(t.answer)]

@@ -1,0 +1,199 @@
+"""Opening a causal language model and its tokenizer: what a folder can have wrong is one sentence, never a random weight.
+
+Everything that transformers reports or raises on opening becomes a `UserError`: our sentence first, the library's
+reason behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers.utils import logging
+
+from bench.assets.tensors import INDEX
+from bench.core.contracts import Opened
+from bench.core.errors import UserError
+from bench.core.types import Checkpoint
+from bench.engines.coding import Texts, embedding_rows
+from bench.engines.positions import forget_longer_texts
+
+T = TypeVar("T")
+TRIED_TOKENS = 24
+"""Tokens of the text that both ways of attention are tried with."""
+ATTENTION_TOLERANCE = {torch.float32: 1e-2}
+"""How far their log-probs may lie apart, in nats; other dtypes: 0.5."""
+_tried: set[str] = set()
+"""Configurations whose attention was tried in this process."""
+
+
+def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
+    """A causal language model of transformers, from safetensors only, and its tokenizer.
+
+    The attention is the best one that the architecture supports. Raises `UserError` where a weight would be missing,
+    left over or of another size, where the architecture isn't a causal one of the library's own, and where model or
+    tokenizer can't be read.
+    """
+    tokenizer = open_tokenizer(Path(checkpoint.tokenizer or checkpoint.path))
+    model = load_weights(Path(checkpoint.path), getattr(torch, checkpoint.dtype)).to(device).eval()
+    forget_longer_texts(model)
+    check_attention(model, Path(checkpoint.path).name)
+    return Opened(model, tokenizer, Texts(tokenizer, embedding_rows(model)))
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder; `UserError` where it can't be read."""
+    remedy = "save it again with `save_pretrained`, which writes a tokenizer.json"
+    return explain(
+        lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+        f"The tokenizer of '{folder.name}' can't be opened: {remedy}",
+    )
+
+
+def load_weights(folder: Path, dtype: torch.dtype) -> Any:
+    """The model in a folder, every tensor of it from the folder's files; `UserError` where one isn't."""
+    config = read_architecture(folder)
+    logging.disable_progress_bar()
+    quiet, before = logging.ERROR + 10, logging.get_verbosity()
+    logging.set_verbosity(quiet)  # the library prints its loading report; ours is the sentence
+    try:
+        with with_whole_index(folder) as place:
+            model, report = explain(
+                lambda: AutoModelForCausalLM.from_pretrained(
+                    place,
+                    config=config,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                ),
+                f"The model in '{folder.name}' can't be opened: copy or save the whole folder again",
+            )
+    finally:
+        logging.set_verbosity(before)
+    check_report(folder.name, type(model).__name__, report)
+    return model
+
+
+@contextmanager
+def with_whole_index(folder: Path) -> Iterator[Path]:
+    """The folder, or a passing one of links with an index that transformers reads where it would miss ``metadata``."""
+    index = folder / INDEX
+    if (
+        (folder / "model.safetensors").is_file()
+        or not index.is_file()
+        or "metadata" in (read := json.loads(index.read_text()))
+    ):
+        yield folder
+        return
+    with TemporaryDirectory(prefix="msa-bench-index-") as made:
+        for file in folder.iterdir():
+            (Path(made) / file.name).symlink_to(file.resolve())
+        (Path(made) / INDEX).unlink()
+        (Path(made) / INDEX).write_text(json.dumps({"metadata": {}, **read}))
+        yield Path(made)
+
+
+@torch.no_grad()
+def check_attention(model: Any, name: str) -> None:
+    """`UserError` where the library's attention gives other logits than its plain one; tried once for a configuration.
+
+    Such a model has no right values here: one of the library's two ways is wrong, and nobody says which.
+    """
+    used, config = model.config._attn_implementation, model.config.to_json_string()
+    if used == "eager" or config in _tried:
+        return
+    ids = torch.arange(TRIED_TOKENS, device=model.device)[None] % embedding_rows(model)
+    fast = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+    model.set_attn_implementation("eager")
+    plain = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+    model.set_attn_implementation(used)
+    apart = float((fast - plain).abs().max())
+    if apart > ATTENTION_TOLERANCE.get(model.dtype, 0.5):
+        raise UserError(
+            f"'{name}' ({model.config.model_type}) can't be measured: this version of transformers computes it in two ways, "
+            f"{used} and eager attention, and they are {apart:.2g} nats apart; another version may have mended it."
+        )
+    _tried.add(config)
+
+
+def read_architecture(folder: Path) -> Any:
+    """The folder's config; `UserError` unless it is of a causal language model that the library knows itself."""
+    config = explain(
+        lambda: AutoConfig.from_pretrained(folder, trust_remote_code=False),
+        f"The architecture of '{folder.name}' can't be opened with this version of transformers and without code of the "
+        "model's own: take a model of a family that transformers has, or a newer transformers",
+    )
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"'{folder.name}' is an encoder-decoder ({kind}): only causal language models are supported, which write "
+            "on from a prompt."
+        )
+    bidirectional = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or bidirectional:
+        raise UserError(
+            f"'{folder.name}' ({kind}) is no causal language model: take a model that transformers opens as "
+            "AutoModelForCausalLM and that sees only what stands before a token."
+        )
+    return config
+
+
+def check_report(name: str, kind: str, report: dict[str, Any]) -> None:
+    """`UserError` with the first tensor that is of another size, missing or left over in the library's loading report."""
+    if mismatched := sorted(report["mismatched_keys"]):
+        tensor, stored, expected = mismatched[0]
+        raise UserError(
+            f"Tensor '{tensor}' of '{name}' has the shape {tuple(stored)}, and by its config.json it has "
+            f"{tuple(expected)}: the config is another model's, or the vocabulary was resized after it was written; take "
+            "the config.json that was saved with the weights."
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"'{name}' lacks {count(missing)} of {kind}, the first is '{missing[0]}': a file wasn't copied, or the names "
+            "were changed when a wrapped model was saved; such weights would start at random, so save or copy the whole "
+            "model again." + describe_surplus(report["unexpected_keys"])
+        )
+    if surplus := sorted(report["unexpected_keys"]):
+        raise UserError(
+            f"'{name}' holds {count(surplus)} that {kind} has no place for by its config.json, the first is "
+            f"'{surplus[0]}': the config is another model's, or a head or adapter was saved with it; take the config.json "
+            "that was saved with the weights, or save the plain model again."
+        )
+    if report["error_msgs"]:
+        raise UserError(f"'{name}' can't be read whole ({first_line(report['error_msgs'][0])}): copy it again.")
+
+
+def describe_surplus(names: Any) -> str:
+    """A further sentence about the names that were found in the place of those that are missing."""
+    return f" Its files hold '{min(names)}' in their place." if names else ""
+
+
+def count(names: list[str]) -> str:
+    """How many tensors: ``1 tensor``, ``3 tensors``."""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
+
+
+def explain(open_it: Callable[[], T], sentence: str) -> T:
+    """The value of ``open_it``; what a library raises there becomes a `UserError`, the sentence first, the reason behind it."""
+    try:
+        return open_it()
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # anything at all: files of strangers meet dozens of parsers here
+        raise UserError(f"{sentence} ({type(error).__name__}: {first_line(error)}).") from error
+
+
+def first_line(error: object) -> str:
+    """The first line of what a library says, without a full stop and without folders of this machine."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    words = [Path(word.strip("'\"`")).name if word.strip("'\"`").startswith("/") else word for word in line.split()]
+    return " ".join(words)[:200].rstrip(".")
