@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
 from bench.core.record import Record
-from bench.records.files import BrokenFile, load_records
+from bench.records.files import BrokenFile
 from bench.records.markdown import format_number, markdown_table
 from bench.records.tables import (
     ATTACKS,
@@ -80,12 +79,6 @@ def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) 
         names = [f"`{file.path}`: {_plain(file.reason)}" for file in broken]
         parts += ["## Files left out", _list("No readable records; they are left as they are:", names)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def is_leaderboard_current(results: Path, page: Path) -> bool:
-    """Whether ``page`` is what the records below ``results`` make today; False when it is stale or missing."""
-    loaded = load_records(results)
-    return page.is_file() and page.read_text(encoding="utf-8") == render_leaderboard(loaded.records, loaded.broken)
 
 
 def goal_arrow(goal: Goal) -> str:
