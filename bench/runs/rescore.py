@@ -42,46 +42,29 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         oracles = [kept(key) for key in record.lineage["oracle_responses"]]
         values = oracle_values(metrics, oracles)
         between = noise_floors(metrics, values)
-        stale = stale_parts(record, metrics, values, again.absent)
-        same = again.same and between == record.floors and not stale
+        about = {metric.name: metric.to_json() for metric in metrics}
+        now = {
+            "the noise floors are": (record.floors, between),
+            "the oracles' values are": (record.facts.get("oracle_values"), values),
+            "goals and versions of the metrics are": (dict(record.metrics), about),
+            "the absent scores are": (dict(record.absent), again.absent),
+        }
+        stale = [part for part, (stored, made) in now.items() if stored != made]
+        same = again.same and not stale
         good = good and same
         if not again.same:
             say(str(again))
-        if between != record.floors:
-            say(f"{record.name}: the noise floors are stored otherwise than they are now")
         for part in stale:
             say(f"{record.name}: {part} stored otherwise than they are now")
         if write_back and not same:
             scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
-            about = {metric.name: metric.to_json() for metric in metrics}
             facts = {**record.facts, "oracle_values": values}
-            write_record(
-                replace(
-                    record,
-                    scores=scored.scores,
-                    absent=scored.absent,
-                    metrics=about,
-                    floors=between,
-                    facts=facts,
-                ),
-                source,
-            )
+            changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
+            write_record(replace(changed, floors=between, facts=facts), source)
     say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
     if loaded.broken:
         say(f"{len(loaded.broken)} files could not be read and are left out: mend or remove them")
     return good and not loaded.broken
-
-
-def stale_parts(
-    record: Record, metrics: Sequence[Any], values: Mapping[str, Sequence[float]], absent: Mapping[str, str]
-) -> list[str]:
-    """The parts of a record that decide losses and ranks beside its scores, and would be others now."""
-    now = {
-        "the oracles' values are": (record.facts.get("oracle_values"), values),
-        "goals and versions of the metrics are": (dict(record.metrics), {m.name: m.to_json() for m in metrics}),
-        "the absent scores are": (dict(record.absent), absent),
-    }
-    return [part for part, (kept, made) in now.items() if kept != made]
 
 
 def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from bench.core.contracts import Recipe, Stream
 from bench.core.types import Checkpoint
@@ -28,8 +27,3 @@ def stage_two(
         return replace(first, path=str(node.path), hash=made, label=label, dtype=work.fitted(recipe).dtype)
 
     return build
-
-
-def lasting(build: Callable[[], Any]) -> Callable[[], Any]:
-    """``build``, called at most once."""
-    return cache(build)
