@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TypeVar
 
+from bench.core.files import read_toml
 from bench.core.record import Record
 from bench.records.files import BrokenFile
 from bench.records.markdown import format_number, markdown_table
@@ -32,36 +34,8 @@ ROWS_A_TABLE = 8
 """Columns of the table of all scores, in which the methods stand side by side."""
 NOTHING = "–"
 
-TIERS = {
-    "lab": (
-        "Lab tier",
-        "Everything here is made on the spot: a small model trained from nothing, on a small invented world or (digits, "
-        "graph) on scikit-learn's bundled images, with its target, oracles and history. A lab row is not TOFU, RESTOR or "
-        "MUSE-Books; it has the shape of that benchmark, so that methods can be compared in minutes. No number here stands "
-        "beside a published one.",
-    ),
-    "real": (
-        "Real tier",
-        "Real models on the benchmarks' own rows. A section on less than the whole benchmark is named a subset, "
-        "with its size, and its numbers are not those of the benchmark.",
-    ),
-}
-
-READING = f"""\
-**How to read it.** A cell is the mean over seeds with the smallest and the largest seed, `mean (min–max)`, or one
-number where all seeds agree; *seeds* is how many there are, and a cell with fewer says so (`n=2`). With a single seed
-the brackets `[low, high]` are the 95% bootstrap interval over examples instead. The arrow says where a score should go:
-↑ up, ↓ down, →oracle toward the oracle's value on the same seed (forgetting more than the oracle counts against a
-method as forgetting less does), →0 toward 0.
-
-**Rows.** *target* is the model before unlearning; *retrain* is the oracle, trained on the same schedule without the
-forget set. The *noise floor* is how far two oracles of one seed lie apart: a smaller difference means nothing.
-
-**Ranks.** *ranks* stands for the score columns from left to right. A beats B on a score if it is nearer the goal on
-every one of at least {SEEDS_TO_RANK} common seeds and on average by more than the noise floor; the rank is 1 + the
-number of methods that beat it, so several can be first. Bold is the best mean among the methods that are first and did
-not collapse, where not all are first. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost
-its utility): its other scores are worth little. Methods stand in the order of their names."""
+TEXTS = read_toml(Path(__file__).with_suffix(".toml"))
+"""How to read the page, and the title and meaning of each tier."""
 
 
 def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) -> str:
@@ -69,12 +43,12 @@ def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) 
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
     sections = build_sections(records)
     if sections:
-        parts.append(READING)
+        parts.append(TEXTS["reading"].format(seeds=SEEDS_TO_RANK))
     else:
         parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
     for tier, group in groupby(sections, key=lambda section: section.tier):
-        title, meaning = TIERS.get(tier, (f"Tier {tier}", ""))
-        parts += [f"## {title}", meaning, *(part for section in group for part in _section(section))]
+        about = TEXTS["tiers"].get(tier, {"title": f"Tier {tier}", "meaning": ""})
+        parts += [f"## {about['title']}", about["meaning"], *(part for section in group for part in _section(section))]
     if broken:
         names = [f"`{file.path}`: {_plain(file.reason)}" for file in broken]
         parts += ["## Files left out", _list("No readable records; they are left as they are:", names)]
