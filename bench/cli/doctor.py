@@ -32,13 +32,9 @@ def examine(store: Path) -> tuple[list[str], bool]:
     for module, use in MODULES["optional"].items():
         lines.append(f"{module} {installed(module) or 'missing'} (optional: {use})")
     lines += [cores(), memory(), gpu(), disk(store)]
-    lines.append(
-        f"hub: {'offline (HF_HUB_OFFLINE is set)' if os.environ.get('HF_HUB_OFFLINE') else 'used when asked for'}"
-    )
-    lines.append(
-        f"W&B: {'key in the environment' if os.environ.get('WANDB_API_KEY') else 'offline unless you logged in'}"
-    )
-    return lines, ok
+    hub = "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "used when asked for"
+    login = "key in the environment" if os.environ.get("WANDB_API_KEY") else "offline unless you logged in"
+    return [*lines, f"hub: {hub}", f"W&B: {login}"], ok
 
 
 def installed(module: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from typer import Option, echo
 
+from bench.core.compute import Compute
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.machine import Machine, default_root
@@ -122,7 +123,6 @@ def asked_for(
     micro: Micro = 0,
 ) -> Any:
     """The options as one `bench.runs.asked.Asked`."""
-    from bench.core.compute import Compute
     from bench.runs.asked import Asked
 
     numbers, problems = seeds_or_problems(seeds)

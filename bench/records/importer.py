@@ -260,13 +260,7 @@ def privleak_without_oracle(area: float) -> float:
 def metric_entry(name: str) -> Json:
     """The record's entry about a score's metric: version 0, which no metric of ours has."""
     compares = any(fnmatchcase(name, pattern) for pattern in NAMES["comparing"])
-    return {
-        "version": 0,
-        "goal": goal_of(name),
-        "unit": unit_of(name),
-        "needs_oracle": compares,
-        "source": SOURCE,
-    }
+    return {"version": 0, "goal": goal_of(name), "unit": unit_of(name), "needs_oracle": compares, "source": SOURCE}
 
 
 def goal_of(name: str) -> str | float:

@@ -10,21 +10,10 @@ from typing import TypeVar
 
 from bench.core.files import read_toml
 from bench.core.record import Record
+from bench.records import tables
 from bench.records.files import BrokenFile
 from bench.records.markdown import format_number, markdown_table
-from bench.records.tables import (
-    ATTACKS,
-    ORACLE,
-    SAW,
-    SEEDS_TO_RANK,
-    TARGET,
-    Goal,
-    ScoreColumn,
-    Section,
-    TableCell,
-    TableRow,
-    build_sections,
-)
+from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
 
@@ -43,7 +32,7 @@ def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) 
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
     sections = build_sections(records)
     if sections:
-        parts.append(TEXTS["reading"].format(seeds=SEEDS_TO_RANK))
+        parts.append(TEXTS["reading"].format(seeds=tables.SEEDS_TO_RANK))
     else:
         parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
     for tier, group in groupby(sections, key=lambda section: section.tier):
@@ -100,7 +89,7 @@ def _section(section: Section) -> list[str]:
 
 def _privacy(section: Section) -> list[str]:
     """The AUC of every membership attack, where there are more than the headline shows."""
-    columns = [column for name in ATTACKS for column in section.columns if column.name == name]
+    columns = [column for name in tables.ATTACKS for column in section.columns if column.name == name]
     if not set(columns) - set(section.headline):
         return []
     said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
@@ -147,8 +136,8 @@ def _used(section: Section) -> str:
     lines = []
     for row in section.rows:
         costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
-        lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in SAW.values()), *costs])
-    return markdown_table(["", *SAW, "tokens trained", "seconds"], lines, "--:")
+        lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *costs])
+    return markdown_table(["", *tables.SAW, "tokens trained", "seconds"], lines, "--:")
 
 
 def _advantages(section: Section) -> str:
@@ -162,12 +151,12 @@ def _advantages(section: Section) -> str:
 
 def _lacks(section: Section) -> str:
     """Sentences on what the table needs and hasn't: the rows that frame it, the noise floor, enough seeds for ranks."""
-    framing = [f"{name} is missing." for name in (TARGET, ORACLE) if section.row(name) is None]
+    framing = [f"{name} is missing." for name in (tables.TARGET, tables.ORACLE) if section.row(name) is None]
     methods = [row for row in section.rows if row.is_method]
     if not section.floors:
         framing.append("There is no noise floor, which takes two oracles of one seed, so nothing is ranked.")
     elif len(methods) > 1 and not any(row.ranks for row in methods):
-        framing.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds that the methods have in common.")
+        framing.append(f"Nothing is ranked: that takes {tables.SEEDS_TO_RANK} seeds that the methods have in common.")
     return " ".join(framing)
 
 
@@ -185,7 +174,7 @@ def _footnotes(section: Section) -> str:
     settings = []
     for row in section.rows:
         source = f" (from {_plain(row.fact('source'))})" if row.fact("source") else ""
-        if row.method != TARGET:
+        if row.method != tables.TARGET:
             settings.append(f"{_plain(row.name)}: {_plain(row.params) or 'no parameters'}{source}")
     versions = ", ".join(f"{_plain(column.name)} v{column.version}" for column in section.columns)
     parts = [

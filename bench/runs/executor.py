@@ -30,6 +30,7 @@ from bench.core.record import Record, RunSpec
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.store import Store
 
 if TYPE_CHECKING:
     from bench.runs.context import Work
@@ -228,8 +229,6 @@ class Worker:
     """Does jobs one after another, over one store."""
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
-        from bench.runs.store import Store
-
         self.machine, self.paths, self.report = config.machine, config.paths, report
         self.store, self.out = Store(self.machine.store), self.machine.out
 

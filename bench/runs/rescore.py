@@ -9,20 +9,17 @@ from typing import Any
 
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records.files import load_records, write_record
-from bench.records.publish import choose_records, response_keys, write_published
+from bench.metrics import score_all
+from bench.records.files import load_records, read_responses, responses_path, write_record
+from bench.records.publish import choose_records, rescore_record, response_keys, write_published
+from bench.runs.facts import noise_floors, oracle_values
 from bench.runs.responses import load_responses
+from bench.runs.runner import all_metrics
 from bench.runs.store import Store
 
 
 def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
     """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
-    from bench.metrics import score_all
-    from bench.records.files import read_responses, responses_path
-    from bench.records.publish import rescore_record
-    from bench.runs.facts import noise_floors, oracle_values
-    from bench.runs.runner import all_metrics
-
     store, good = Store(store_root), True
 
     def kept(key: str) -> Responses:

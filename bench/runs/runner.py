@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.assets.history import choose_moment
 from bench.core import registry
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
@@ -181,8 +182,6 @@ def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) ->
 
 def start_checkpoint(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
     """The checkpoint of the history that a run begins at in the target's place."""
-    from bench.assets.history import choose_moment
-
     if scenario.history is None:
         raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
     moment = choose_moment(scenario.history(), spec.start)

@@ -11,6 +11,7 @@ from bench.core import registry
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.machine import Machine
+from bench.core.provenance import get_provenance
 from bench.core.record import Step
 from bench.core.settings import Preset, settings_file, write_preset
 from bench.core.types import Json
@@ -144,8 +145,6 @@ def write_choice(record: Json) -> str:
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
     """This process's provenance, which built the grid; dirty when a run's is, and every commit that took part."""
-    from bench.core.provenance import get_provenance
-
     here = get_provenance()
     commits = sorted({str(here["commit"]), *(commit for row in made for commit in row["commits"])})
     dirty = here["dirty"] is not False or any(row["dirty"] for row in made)
