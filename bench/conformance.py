@@ -30,7 +30,7 @@ from bench.engines.training.losses import descent
 from bench.metrics import score_all
 from bench.metrics.rouge import count_overlap
 from bench.runs.context import Work
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.store import Store
 
 NEEDS = frozenset({"history", "retain", "instructions"})
@@ -238,7 +238,7 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     given = [place.request.target, *(moment.checkpoint for moment in given_history(place.request))]
     results: list[Checkpoint] = []
     for name in ("first", "second"):
-        result = method.unlearn(place.request, for_method(place.work(name), Ledger(set(), set())))
+        result = method.unlearn(place.request, MethodContext(place.work(name), Ledger(set(), set())))
         if not isinstance(result, Checkpoint):
             yield f"unlearn returned a {type(result).__name__}, not a Checkpoint"
             return

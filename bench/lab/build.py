@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, fact_questions, fact_statements
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
+from bench.runs.stages import stage_two
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
@@ -109,11 +110,11 @@ class LabOptions(Task):
         ``schedule`` says how so many rows are taught from the history's last checkpoint; ``gap_lr`` is the peak learning
         rate of the later training.
         """
-        past = lasting(
-            lambda: build_history_from(
-                work, start(), pretraining, self.history_points, self.exposed, schedule(target.rows)
-            )
-        )
+
+        @cache
+        def past() -> History:
+            rows = schedule(target.rows)
+            return build_history_from(work, start(), pretraining, self.history_points, self.exposed, rows)
 
         def last() -> Checkpoint:
             return past().last.checkpoint

@@ -9,7 +9,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
+from bench.runs.stages import stage_two
 
 TEMPLATES = ("chat", "base")
 Build = Callable[[], Checkpoint]
@@ -132,12 +132,13 @@ def history_of(setting: TaskInputs, work: Work) -> Callable[[], History]:
     """The model's past as the user has named it, up to the model as it was given; without one the model alone."""
     before, models = setting.before, work.store.root / "models"
 
+    @cache
     def build() -> History:
         if setting.history:
             return end_at_model(load_history(setting.history, models), before)
         return History((Moment(before, 0, 0, "released"),))
 
-    return lasting(build)
+    return build
 
 
 def count_parameters(setting: TaskInputs) -> int:

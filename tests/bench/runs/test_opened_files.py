@@ -19,7 +19,7 @@ from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.estimate import known_rate, room_of
 from bench.runs.plan import make_plan
-from bench.runs.store import INDEX, Store
+from bench.runs.store import INDEX, NodeRequest, Store
 
 FOREIGN = 60
 """Nodes of other runs."""
@@ -45,7 +45,8 @@ def foreign_nodes(store: Store, count: int = FOREIGN) -> None:
     """Small published nodes that say how long they trained."""
     for number in range(count):
         meta = {"tokens": 500, "parameters": 1000, "train_seconds": 2.0}
-        store.build({"foreign": number}, lambda folder, meta=meta: meta, "foreign", {"device": "cpu"})
+        asked = NodeRequest({"foreign": number}, "foreign", {"device": "cpu"})
+        store.build(asked, lambda folder, meta=meta: meta)
 
 
 def trained(store: Store, start: Checkpoint) -> Work:
