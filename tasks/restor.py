@@ -44,7 +44,7 @@ from bench.real.restor.rows import (
     hold_back_tenth,
     read_instructions,
 )
-from bench.real.scenario import RealOptions, count_parameters, overlap_problems
+from bench.real.scenario import RealOptions, count_parameters, overlap_problems, with_space_before_answers
 from bench.runs.context import Work
 
 FACTS = 10
@@ -247,7 +247,7 @@ class RealRestor(RealOptions):
             validation=Validation(
                 told.validation,
                 pages.validation,
-                restor_run.with_space_before_answers(corrupted.validation + clean.validation),
+                with_space_before_answers(corrupted.validation + clean.validation),
                 untold.validation,
             ),
             probes=restor_run.restor_probes(asked),

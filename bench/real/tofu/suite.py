@@ -15,7 +15,7 @@ from bench.core.errors import Absent, UserError, unknown_name
 from bench.core.types import Example, Probe
 from bench.engines.measuring.judges import judge_label, load_judge
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import (
@@ -148,8 +148,7 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget"),
     extraction_strength("extraction_strength", "forget"),
     *ATTACKS,
-    *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain", "world")),
-    *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain", "world")),
+    *distances("forget", "retain", "world"),
     collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
 )
 
