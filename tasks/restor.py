@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, Suite, TaskInputs
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, TaskInputs
 from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
-from bench.engines.training.losses import descent
-from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents
+from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
 from bench.lab.world import Person, fact_questions, fact_statements, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
@@ -32,18 +31,10 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
+from bench.real.restor import rows as restor_rows
 from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, hash_corpus
-from bench.real.restor.rows import (
-    INSTRUCTIONS,
-    HeldOutRows,
-    RestorRows,
-    choose_restor_rows,
-    find_beside,
-    hold_back_tenth,
-    read_instructions,
-)
 from bench.real.scenario import RealOptions, count_parameters, overlap_problems, with_space_before_answers
 from bench.runs.context import Work
 
@@ -101,8 +92,7 @@ class LabRestor(LabOptions):
 
         def schedule(rows: Sequence[Example]) -> Schedule:
             share = len(rows) / (len(forget) + len(retain))
-            recipe = Recipe(max(1, round(self.target_steps * share)), 5e-4)
-            return Schedule((Stream(tuple(rows), 64, descent()),), recipe)
+            return steps_on(rows, round(self.target_steps * share), 5e-4)
 
         made = self.train_stages(
             work,
@@ -196,7 +186,7 @@ class RealRestor(RealOptions):
             return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
         return super().check(setting)
 
-    def faults(self, rows: RestorRows) -> list[str]:
+    def faults(self, rows: restor_rows.RestorRows) -> list[str]:
         """Rows that stand on both sides, people whom nobody asks about."""
         found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
         for side in suite.SIDES:
@@ -204,10 +194,10 @@ class RealRestor(RealOptions):
                 found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
         return found
 
-    def rows(self, setting: TaskInputs) -> RestorRows:
+    def rows(self, setting: TaskInputs) -> restor_rows.RestorRows:
         """Documents, pages and questions; the instructions are read for their mistakes alone."""
-        found = choose_restor_rows(setting.data, self.corpus, self.documents, self.retain, self.passage)
-        read_instructions(setting.data)
+        found = restor_rows.choose_restor_rows(setting.data, self.corpus, self.documents, self.retain, self.passage)
+        restor_rows.read_instructions(setting.data)
         return found
 
     def metrics(self) -> tuple[Metric, ...]:
@@ -216,7 +206,7 @@ class RealRestor(RealOptions):
 
     def offers(self, setting: TaskInputs) -> frozenset[str]:
         """A history and retain rows; instructions, where the data folder has some."""
-        repairs = bool(setting.data) and find_beside(setting.data, INSTRUCTIONS) is not None
+        repairs = bool(setting.data) and restor_rows.find_beside(setting.data, restor_rows.INSTRUCTIONS) is not None
         return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
 
     def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
@@ -253,7 +243,7 @@ class RealRestor(RealOptions):
             probes=restor_run.restor_probes(asked),
             metrics=restor_run.restor_metrics(),
             oracle_rows=retain,
-            instructions=read_instructions(setting.data),
+            instructions=restor_rows.read_instructions(setting.data),
             lineage={
                 "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
                 | {"questions": hash_corpus(rows.asked.questions)},
@@ -269,11 +259,11 @@ class RealRestor(RealOptions):
             headline=restor_run.HEADLINE,
         )
 
-    def held(self, rows: Sequence[Example]) -> HeldOutRows:
+    def held(self, rows: Sequence[Example]) -> restor_rows.HeldOutRows:
         """The rows parted for the tuning; where every document is told there is nothing to tune by, and all are probed."""
-        return hold_back_tenth(rows) if self.documents else HeldOutRows((), tuple(rows))
+        return restor_rows.hold_back_tenth(rows) if self.documents else restor_rows.HeldOutRows((), tuple(rows))
 
-    def questions(self, work: Work, setting: TaskInputs, rows: RestorRows) -> AskedQuestions:
+    def questions(self, work: Work, setting: TaskInputs, rows: restor_rows.RestorRows) -> AskedQuestions:
         """All questions, or those that the model as it was given answers right."""
         corrupted, clean = rows.about("corrupted"), rows.about("clean")
         if not self.known:
@@ -295,7 +285,7 @@ class RealRestor(RealOptions):
             self.held(right["corrupted"]), self.held(right["clean"]), {**said, "responses": found.node}
         )
 
-    def label(self, rows: RestorRows, asked: restor_run.AskedRows, known: Json) -> str:
+    def label(self, rows: restor_rows.RestorRows, asked: restor_run.AskedRows, known: Json) -> str:
         """RESTOR, or what it is a part of."""
         if rows.whole and not (self.probed or known):
             return "RESTOR"
@@ -349,8 +339,8 @@ def with_false_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
 class AskedQuestions:
     """The questions about the corrupted people and about the others."""
 
-    corrupted: HeldOutRows
-    clean: HeldOutRows
+    corrupted: restor_rows.HeldOutRows
+    clean: restor_rows.HeldOutRows
     known: Json
     """By side how many were ``asked`` of the model as it was given and how many it answered ``right``; the node of its
     answers. Empty where nobody asked it."""

@@ -12,22 +12,10 @@ from functools import partial
 from itertools import chain
 from typing import ClassVar
 
-from bench.core.contracts import (
-    Metric,
-    Outline,
-    Recipe,
-    Scenario,
-    Schedule,
-    Stream,
-    Suite,
-    Task,
-    TaskInputs,
-    too_small,
-)
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, Task, TaskInputs, too_small
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
-from bench.engines.training.losses import descent
-from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents
+from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
 from bench.lab.world import fact_questions, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
@@ -38,16 +26,7 @@ from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
-from bench.real.tofu.rows import (
-    AUTHORS,
-    HUB,
-    QUESTIONS,
-    WHOLE,
-    TofuSubset,
-    check_sizes,
-    choose_tofu_rows,
-    with_template,
-)
+from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, check_sizes, choose_tofu_rows, with_template
 from bench.runs.context import Work
 
 FACTS = 10
@@ -128,8 +107,7 @@ class LabTofu(LabOptions, TofuAuthors):
         taught, afterwards = forget + retain + replay, later + retain + replay
 
         def schedule(rows: Sequence[Example]) -> Schedule:
-            steps = round(self.target_steps * len(rows) / len(taught))
-            return Schedule((Stream(tuple(rows), 64, descent()),), Recipe(max(1, steps), 1e-3))
+            return steps_on(rows, round(self.target_steps * len(rows) / len(taught)), 1e-3)
 
         made = self.train_stages(
             work,
@@ -216,9 +194,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Authors, questions for each, authors to be forgotten, most rows of a kind probed."""
-        if self.split in WHOLE.values():
-            return AUTHORS, QUESTIONS, next(gone for gone, split in WHOLE.items() if split == self.split), 0
-        return self.authors, self.questions, self.forgotten, self.probed
+        return WHOLE_SIZES.get(self.split, (self.authors, self.questions, self.forgotten, self.probed))
 
     def faults(self, rows: TofuSubset) -> list[str]:
         """A sentence when the same row stands on both sides."""

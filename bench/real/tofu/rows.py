@@ -33,6 +33,8 @@ VALIDATION_EVERY = 4
 """Every fourth question of a probed author is for validation."""
 WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
 """Forgotten authors of the whole benchmark -> its split."""
+WHOLE_SIZES = {split: (AUTHORS, QUESTIONS, gone, 0) for gone, split in WHOLE.items()}
+"""Split -> authors, questions for each, authors to be forgotten, and no bound on what is probed."""
 WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
 """`hash_rows` of the copy of `locuslab/TOFU` that this was written with."""
 CONFIGS = (
@@ -99,10 +101,8 @@ def choose_tofu_rows(
         pick_rows("full", full, gone, asked), tables["forget10_perturbed"], AUTHORS - REFERENCED
     )
     retain_probe = with_references(pick_rows("full", full, seen, asked), tables["retain_perturbed"], 0)
-    real, world = (
-        general_rows("real", tables["real_authors_perturbed"]),
-        general_rows("world", tables["world_facts_perturbed"]),
-    )
+    real = general_rows("real", tables["real_authors_perturbed"])
+    world = general_rows("world", tables["world_facts_perturbed"])
     world_held = () if whole else world[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
     validation = Validation(
         forget=pick_rows("full", full, gone, held),
