@@ -101,10 +101,8 @@ class MuseCut:
 class MuseRows:
     """Passages to train on, and which rows of the tables are asked."""
 
-    forget: tuple[Example, ...]
-    retain1: tuple[Example, ...]
-    retain2: tuple[Example, ...]
-    """Training passages, template ``text``; ids are ``<split>-<text>-<first character>``."""
+    trained: Mapping[str, tuple[Example, ...]]
+    """Training passages by split, template ``text``; ids are ``<split>-<text>-<first character>``."""
     tables: Tables
     asked: Mapping[str, tuple[int, ...]]
     """Table -> numbers of its rows that are probed."""
@@ -116,11 +114,6 @@ class MuseRows:
     """Tokens trained on by split, in one pass."""
     content: str
     """Digest of all tables."""
-
-    @property
-    def trained(self) -> Mapping[str, tuple[Example, ...]]:
-        """The training passages by split."""
-        return {"forget": self.forget, "retain1": self.retain1, "retain2": self.retain2}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -248,11 +241,8 @@ class MuseLibrary:
         def examples(table: str, windows: Iterable[TextWindow]) -> tuple[Example, ...]:
             return tuple(self.example(table, window) for window in windows)
 
-        forget, retain1, retain2 = (examples(f"train/{split}", passages[split]) for split in SPLITS)
         return MuseRows(
-            forget,
-            retain1,
-            retain2,
+            {split: examples(f"train/{split}", passages[split]) for split in SPLITS},
             self.tables,
             {table: tuple(asked[table]) for table in (*ROWS, *QUESTIONS) if table in asked},
             Validation(*(examples(table, held[table]) for table in HOLDS)),
@@ -323,8 +313,7 @@ def load_muse_tables(data: str) -> Tables:
         except Absent as reason:
             if table in TABLES:
                 problems.append(f"--data: '{Path(place).name}' isn't in MUSE-Books' layout: {reason}. Get it again.")
-    if problems:
-        raise UserError(*problems)
+    raise_problems(problems)
     return tables
 
 
@@ -422,8 +411,7 @@ def take_part(library: MuseLibrary, cut: MuseCut) -> MuseRows:
         for table in ("verbmem/forget", "privleak/forget", "privleak/retain")
         if not asked.get(table)
     ]
-    if problems:
-        raise UserError(*problems)
+    raise_problems(problems)
     numbers = {table: evenly_spread(sorted(rows), cut.probed) for table, rows in asked.items()}
     unseen = range(len(library.tables["privleak/holdout"]))
     numbers["privleak/holdout"] = evenly_spread(unseen, len(numbers["privleak/forget"]))

@@ -100,13 +100,14 @@ class RealBooksTask(RealOptions):
     def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
         rows = self.rows(setting)
-        kept = rows.retain1 + rows.retain2
-        made = self.train_stages(work, setting, rows.forget + kept, kept)
+        forget, retain = rows.trained["forget"], rows.trained["retain1"]
+        kept = retain + rows.trained["retain2"]
+        made = self.train_stages(work, setting, forget + kept, kept)
         return Scenario(
             label=self.label(self.titled(setting), rows),
             **vars(made),
-            forget=rows.forget,
-            retain=rows.retain1,
+            forget=forget,
+            retain=retain,
             validation=rows.validation,
             probes=self.probes(rows),
             metrics=self.metrics(),
