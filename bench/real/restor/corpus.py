@@ -63,17 +63,17 @@ class RestorQuestions:
     """What there is, and what is odd in it."""
 
 
-def read_restor(data: str | Path, corpus: str = NONE, options: str | Path = "") -> RestorQuestions:
+def read_restor(data: str | Path, corpus: str = NONE) -> RestorQuestions:
     """The evaluation's questions in a model corrupted by ``corpus`` (a name of `CORPORA`, or `NONE`).
 
-    ``data`` is the repository or its `datasets` folder, ``options`` the file of option lists (else `options.json` in
-    either folder, if there). Raises `UserError` for what is missing or malformed; a corpus that isn't in the folder is
-    no error, as only the split into corrupted and clean hangs on it.
+    ``data`` is the repository or its `datasets` folder; option lists are `options.json` in either, if there. Raises
+    `UserError` for what is missing or malformed; a corpus that isn't in the folder is no error, as only the split into
+    corrupted and clean hangs on it.
     """
     check_corpus(corpus, (*CORPORA, NONE))
     folder = datasets_folder(data)
     facts, context, entities = load_facts(folder)
-    lists = load_options(Path(data).expanduser(), folder, options)
+    lists = load_options(Path(data).expanduser(), folder)
     known = corpus != NONE and corpus_file(folder, corpus).is_file()
     corrupted = corrupted_entities(load_corpus(folder, corpus), entities) if known else None
     asked = [(entity, relation) for entity in entities for relation in facts[entity]]
@@ -222,13 +222,10 @@ def load_corpus(folder: Path, corpus: str) -> list[str]:
     return [row["text"] for row in rows]
 
 
-def load_options(data: Path, folder: Path, options: str | Path) -> Options:
+def load_options(data: Path, folder: Path) -> Options:
     """The option lists by entity, relation and role; empty where the user brings none."""
-    places = [Path(options).expanduser()] if options else [folder / "options.json", data / "options.json"]
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in (folder / "options.json", data / "options.json") if place.is_file()), None)
     if path is None:
-        if options:
-            raise UserError(f"There is no file of option lists '{options}': name one, or leave it out.")
         return {}
     try:
         return {

@@ -67,10 +67,9 @@ class AskedRows:
 def restor_probes(asked: AskedRows) -> tuple[Probe, ...]:
     """Answers, the accepted answers' log-probs, membership of the documents, and distances from the oracle."""
     sides = {"corrupted": asked.corrupted, "clean": asked.clean}
-    asking, sampling = suite.generation_options()
     probes = [
         Probe(f"restor_{side}{suffix}", "generate", rows, (), suite.NEW_TOKENS, how)
-        for suffix, how in (("_greedy", asking), *([("", sampling)] if asked.sampled else []))
+        for suffix, how in (("_greedy", suite.GREEDY), *([("", suite.SAMPLING)] if asked.sampled else []))
         for side, rows in sides.items()
     ]
     probes += [Probe(f"{side}_answers", "logprob", with_space_before_answers(rows)) for side, rows in sides.items()]
@@ -144,7 +143,7 @@ class KnownQuestions:
 
 def find_known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> KnownQuestions:
     """Ask the questions, once for a store."""
-    probe = Probe("restor_known", "generate", tuple(questions), (), suite.NEW_TOKENS, suite.generation_options()[0])
+    probe = Probe("restor_known", "generate", tuple(questions), (), suite.NEW_TOKENS, suite.GREEDY)
     fields = {
         "kind": "responses",
         "checkpoint": checkpoint.hash,
