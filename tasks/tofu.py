@@ -13,7 +13,7 @@ from itertools import chain
 from typing import ClassVar
 
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, Task, TaskInputs, too_small
-from bench.core.errors import UserError, unknown_name
+from bench.core.errors import unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
 from bench.lab.world import fact_questions, make_world
@@ -26,7 +26,7 @@ from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
-from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, check_sizes, choose_tofu_rows, with_template
+from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, choose_tofu_rows, size_problems, with_template
 from bench.runs.context import Work
 
 FACTS = 10
@@ -184,12 +184,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
             found.append(f"tofu.split={self.split} is the whole benchmark: leave out {' and '.join(sizes)}.")
         if self.recipe != "own" and (trained := self.changed(TRAINED)):
             found.append(f"tofu.recipe={self.recipe} has its own {' and '.join(trained)}: leave them out.")
-        if not found:
-            try:
-                check_sizes(*self.sizes[:3])
-            except UserError as error:
-                found += error.problems
-        return found
+        return found or size_problems(*self.sizes[:3])
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:

@@ -83,7 +83,7 @@ def choose_tofu_rows(
     all. The choice is the same for every seed.
     Raises `UserError` for sizes that TOFU doesn't have.
     """
-    check_sizes(authors, questions, forget_authors)
+    raise_problems(size_problems(authors, questions, forget_authors))
     tables = {config: load_tofu_config(data, config) for config in CONFIGS}
     check_order(tables)
     sized_whole = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
@@ -146,8 +146,8 @@ def with_template(rows: TofuSubset, template: str) -> TofuSubset:
     return replace(rows, validation=held, **made)
 
 
-def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
-    """One `UserError` with every size that TOFU can't give."""
+def size_problems(authors: int, questions: int, forget_authors: int) -> list[str]:
+    """A sentence for every size that TOFU can't give."""
     problems = []
     if not 1 <= forget_authors <= REFERENCED:
         problems.append(
@@ -163,7 +163,7 @@ def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
             f"TOFU has {QUESTIONS} questions an author, of which every fourth is for validation: "
             f"take {VALIDATION_EVERY} to {QUESTIONS}, not {questions}."
         )
-    raise_problems(problems)
+    return problems
 
 
 def load_tofu_config(data: str | Path, config: str) -> list[HubRow]:
