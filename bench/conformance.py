@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log
@@ -26,6 +27,7 @@ from bench.core.errors import Absent
 from bench.core.hashing import canonical_json, hash_checkpoint, hash_json
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
+from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.training.losses import descent
 from bench.metrics import score_all
 from bench.metrics.rouge import count_overlap
@@ -167,8 +169,7 @@ def declared_task(cls: Any, setting: TaskInputs) -> Problems:
 
 def find_repeated(texts: Iterable[str]) -> list[str]:
     """The items that occur more than once, sorted."""
-    seen: set[str] = set()
-    return sorted({text for text in texts if text in seen or seen.add(text)})  # type: ignore[func-returns-value]
+    return sorted(text for text, count in Counter(texts).items() if count > 1)
 
 
 # What a method does
@@ -201,7 +202,6 @@ def tiny_rows(side: str, first: int, count: int = 6) -> tuple[Example, ...]:
 
 def tiny_checkpoint(folder: Path, seed: int = 0, width: int = 16, label: str = "") -> Checkpoint:
     """A two-layer Llama with random weights over the tiny world's words, written to ``folder``."""
-    from bench.engines.loaders import checkpoint_at
     from bench.engines.training.trainer import save_model
     from bench.lab.model import small_llama, word_tokenizer
 
@@ -232,10 +232,9 @@ def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> TinyScenario:
 
 def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     """Two runs of ``method`` in two stores: a sound checkpoint, the same bits, the given files as they were."""
-    from bench.engines.loaders import open_checkpoint
-
     place = tiny_place(folder, cls.needs)
-    given = [place.request.target, *(moment.checkpoint for moment in given_history(place.request))]
+    past = place.request.history.moments if place.request.history else ()
+    given = [place.request.target, *(moment.checkpoint for moment in past)]
     results: list[Checkpoint] = []
     for name in ("first", "second"):
         result = method.unlearn(place.request, for_method(place.work(name), Ledger(set(), set())))
@@ -254,11 +253,6 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     model = open_checkpoint(first).model
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         yield "the unlearned weights are not finite"
-
-
-def given_history(request: Request) -> tuple[Moment, ...]:
-    """The moments of the request's history, if it has one."""
-    return request.history.moments if request.history else ()
 
 
 # What a task prepares

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bench.assets.data_sets import resolve_files
 from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskInputs
 from bench.core.errors import UserError
 from bench.core.types import Probe
@@ -80,8 +81,6 @@ class Qa(PromptedOptions):
         """
         if split:
             raise UserError(f"--split {split}: qa has the files of --data and no splits; leave --split out.")
-        from bench.assets.data_sets import resolve_files
-
         rows = read_qa_rows(resolve_files("qa", data).path, "chat")
         return Suite(qa_probes(rows), METRICS, facts={"benchmark": rows.label, "rows": dict(rows.counts)})
 

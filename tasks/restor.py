@@ -351,10 +351,7 @@ Ask = Callable[..., tuple[Example, ...]]
 
 
 def lab_restor_probes(
-    ask: Ask,
-    wronged: Sequence[Person],
-    clean: Sequence[Person],
-    newcomers: Sequence[Person],
+    ask: Ask, wronged: Sequence[Person], clean: Sequence[Person], newcomers: Sequence[Person]
 ) -> tuple[Probe, ...]:
     """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else.
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.core.contracts import Method, Metric, Task
 from bench.core.errors import UserError, unknown_name
+from bench.core.hashing import hash_file
 from bench.core.typed_toml import named_object
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
@@ -102,8 +103,6 @@ def plugin_code(kind: str, name: str, component: Any) -> dict[str, str]:
     """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
     if name in own_table(kind):
         return {}
-    from bench.core.hashing import hash_file
-
     in_module = components(kind)[name] if kind == "metrics" else ""
     source = inspect.getsourcefile(sys.modules[in_module.partition(":")[0]] if in_module else component)
     return {f"code of {name}": hash_file(Path(source))} if source else {}
