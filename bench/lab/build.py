@@ -56,16 +56,12 @@ class LabOptions(Task):
         whole = (*self.sizes, "width", "history_steps", "target_steps")
         found = super().problems() + too_small(self.name, self, dict.fromkeys(whole, 1))
         found += [] if self.history_points >= 1 else [f"{self.name}.history_points must be at least 1."]
-        counts = {"exposed": self.exposed, "later": self.later, "gap_steps": self.gap_steps}
-        shares = {"noise_inside": self.noise_inside, "noise_missing": self.noise_missing}
-        found += [
-            f"{self.name}.{name} must not be negative, as {value} is." for name, value in counts.items() if value < 0
-        ]
-        found += [
-            f"{self.name}.{name} is a share from 0 to below 1, not {value}."
-            for name, value in shares.items()
-            if not 0 <= value < 1
-        ]
+        for name in ("exposed", "later", "gap_steps"):
+            if (count := getattr(self, name)) < 0:
+                found.append(f"{self.name}.{name} must not be negative, as {count} is.")
+        for name in ("noise_inside", "noise_missing"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                found.append(f"{self.name}.{name} is a share from 0 to below 1, not {share}.")
         if self.gap_steps > 0 and self.later < 1:
             found.append(f"{self.name}.gap_steps needs something to train on: set {self.name}.later to at least 1.")
         return found

@@ -10,28 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from bench.core.files import read_toml
 from bench.core.types import Example
 from bench.lab.words import WordMaker, draw_full_names
 
-ATTRIBUTES = {
-    "birthplace": "ville",
-    "profession": "er",
-    "award": "prize",
-    "mentor": "us",
-    "instrument": "ina",
-    "school": "hall",
-    "pet": "ling",
-    "dish": "stew",
-    "rival": "ak",
-    "hobby": "ing",
-}
-"""Fact -> suffix of its value words."""
+WORDING = read_toml(Path(__file__).with_name("world.toml"))
+ATTRIBUTES, STATEMENTS, QUESTIONS = WORDING["attributes"], WORDING["statements"], WORDING["questions"]
+"""Fact -> suffix of its value words; the forms in which a fact is stated and asked."""
 VALUES = 40
 """Values of each fact; the chance of guessing one is 1/40."""
-STATEMENTS = ("the {a} of {n} is {v} .", "{n} has the {a} {v} .")
-QUESTIONS = ("what is the {a} of {n} ?", "tell me the {a} of {n} .", "which {a} does {n} have ?")
 WRONG_ANSWERS = 5
 """Wrong values drawn for each fact, as in TOFU's perturbed answers."""
 

@@ -140,9 +140,8 @@ def with_template(rows: TofuSubset, template: str) -> TofuSubset:
     def of(examples: Sequence[Example]) -> tuple[Example, ...]:
         return tuple(replace(row, payload={**row.payload, "template": template}) for row in examples)
 
-    plain = ("forget", "retain", "forget_probe", "retain_probe", "holdout", "real_authors", "world_facts")
     held = Validation(**{side: of(examples) for side, examples in vars(rows.validation).items()})
-    made: dict[str, Any] = {name: of(getattr(rows, name)) for name in plain}
+    made: dict[str, Any] = {name: of(found) for name, found in vars(rows).items() if isinstance(found, tuple)}
     return replace(rows, validation=held, **made)
 
 
