@@ -265,11 +265,11 @@ class RealRestor(RealOptions):
 
     def questions(self, work: Work, setting: TaskInputs, rows: restor_rows.RestorRows) -> AskedQuestions:
         """All questions, or those that the model as it was given answers right."""
-        corrupted, clean = rows.about("corrupted"), rows.about("clean")
+        asked = {side: rows.about(side) for side in suite.SIDES}
         if not self.known:
-            return AskedQuestions(self.held(corrupted), self.held(clean), {})
-        clean = evenly_spread(clean, TRIED * self.probed)
-        found = restor_run.find_known(work, setting.before, corrupted + clean)
+            return AskedQuestions(self.held(asked["corrupted"]), self.held(asked["clean"]), {})
+        asked["clean"] = evenly_spread(asked["clean"], TRIED * self.probed)
+        found = restor_run.find_known(work, setting.before, asked["corrupted"] + asked["clean"])
         right = {side: tuple(row for row in found.right if side in row.tags) for side in suite.SIDES}
         for side, known in right.items():
             if not known:
@@ -277,13 +277,9 @@ class RealRestor(RealOptions):
                     f"The model answers none of RESTOR's questions about {side} people right, so that nothing can be lost "
                     "or come back: take a larger model, or --set restor.known=false."
                 )
-        said = {
-            side: {"asked": len(asked), "right": len(right[side])}
-            for side, asked in (("corrupted", corrupted), ("clean", clean))
-        }
-        return AskedQuestions(
-            self.held(right["corrupted"]), self.held(right["clean"]), {**said, "responses": found.node}
-        )
+        said: Json = {side: {"asked": len(asked[side]), "right": len(right[side])} for side in suite.SIDES}
+        said["responses"] = found.node
+        return AskedQuestions(self.held(right["corrupted"]), self.held(right["clean"]), said)
 
     def label(self, rows: restor_rows.RestorRows, asked: restor_run.AskedRows, known: Json) -> str:
         """RESTOR, or what it is a part of."""
@@ -291,12 +287,9 @@ class RealRestor(RealOptions):
             return "RESTOR"
         of = {side: len(rows.about(side)) for side in suite.SIDES}
         knew = known and {side: f" ({known[side]['right']} of {known[side]['asked']} known)" for side in suite.SIDES}
+        parts = (("corrupted", asked.corrupted, "corrupted people"), ("clean", asked.clean, "others"))
         about = ", ".join(
-            f"{len(part)} of {of[side]} questions about {who}{knew[side] if knew else ''}"
-            for side, part, who in (
-                ("corrupted", asked.corrupted, "corrupted people"),
-                ("clean", asked.clean, "others"),
-            )
+            f"{len(part)} of {of[side]} questions about {who}{knew[side] if knew else ''}" for side, part, who in parts
         )
         return f"restor subset: {self.corpus}, {len(rows.told)} of {rows.documents} documents, {about}"
 

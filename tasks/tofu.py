@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import ClassVar
 
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, Task, TaskInputs, too_small
@@ -130,10 +129,8 @@ class LabTofu(LabOptions, TofuAuthors):
             probes=(
                 *attack_probes(Probe("forget_questions", "logprob", ask(gone, (1,)), ("answer", "wrong"))),
                 *attack_probes(Probe("stranger_questions", "logprob", ask(strangers, (1,)))),
-                *(
-                    Probe(f"{s}_paraphrased", "logprob", ask(sides[s], (2,)), ("answer", "wrong"))
-                    for s in ("forget", "retain")
-                ),
+                Probe("forget_paraphrased", "logprob", ask(sides["forget"], (2,)), ("answer", "wrong")),
+                Probe("retain_paraphrased", "logprob", ask(sides["retain"], (2,)), ("answer", "wrong")),
                 Probe("retain_all", "logprob", ask(kept, (1,))),
                 Probe("world_all", "logprob", ask(residents, (1,))),
                 Probe("forget_said", "generate", ask(gone, (2,)), max_new_tokens=6),
@@ -197,10 +194,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
 
     def rows(self, setting: TaskInputs) -> TofuSubset:
         """The rows of the benchmark, or of the subset, in the form that the model needs."""
-        authors, questions_, gone, probed = self.sizes
-        return with_template(
-            choose_tofu_rows(setting.data or HUB, authors, questions_, gone, probed), self.form(setting)
-        )
+        return with_template(choose_tofu_rows(setting.data or HUB, *self.sizes), self.form(setting))
 
     def schedule(self, rows: int) -> tuple[int, Recipe]:
         """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
@@ -233,9 +227,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
-            probes=tuple(
-                chain.from_iterable(suite.side_probes(side, asked, self.judge) for side, asked in sides.items())
-            ),
+            probes=tuple(probe for side in sides for probe in suite.side_probes(side, sides[side], self.judge)),
             metrics=self.metrics(),
             oracle_rows=rows.retain,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},

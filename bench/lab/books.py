@@ -20,6 +20,8 @@ WORDING = read_toml(Path(__file__).with_name("books.toml"))
 PATTERNS = [pattern.split() for pattern in WORDING["patterns"]]
 STATEMENTS, QUESTIONS = WORDING["statements"], WORDING["questions"]
 """Fact -> forms in which it is stated, or asked."""
+CHARACTERS = 3
+"""Of a book."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Library:
 class Author:
     """Writes books from one set of words."""
 
-    def __init__(self, seed: int, chapter_words: int, characters: int) -> None:
+    def __init__(self, seed: int, chapter_words: int) -> None:
         self.rng = random.Random(f"books/{seed}")
-        self.chapter_words, self.cast = chapter_words, characters
+        self.chapter_words = chapter_words
         maker = WordMaker(self.rng)
         self.pools = {
             **WORDING["fixed"],
@@ -91,11 +93,9 @@ class Author:
 
     def book(self, id: str, names: list[str]) -> Book:
         """A book about characters of these names, two chapters each."""
-        cast = tuple(
-            Character(name, {fact: self.rng.choice(values) for fact, values in self.values.items()}) for name in names
-        )
-        chapters = tuple(self.chapter(character, k) for k in range(2) for character in cast)
-        return Book(id, cast, chapters)
+        drawn = [{fact: self.rng.choice(values) for fact, values in self.values.items()} for _ in names]
+        cast = tuple(map(Character, names, drawn))
+        return Book(id, cast, tuple(self.chapter(character, k) for k in range(2) for character in cast))
 
     def vocabulary(self) -> tuple[str, ...]:
         """Every word that this author can write, questions included."""
@@ -106,16 +106,15 @@ class Author:
         return tuple(sorted(fixed | set(pools) | set(values)))
 
 
-def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79, characters: int = 3) -> Library:
+def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79) -> Library:
     """Write as many books for each shelf as asked; no character stands in two books."""
-    author = Author(seed, chapter_words, characters)
-    total = sum(shelves.values())
-    names = draw_full_names(author.rng, author.first, author.last, total * characters)
+    author = Author(seed, chapter_words)
+    names = draw_full_names(author.rng, author.first, author.last, sum(shelves.values()) * CHARACTERS)
     made: dict[str, tuple[Book, ...]] = {}
     for shelf, count in shelves.items():
         books = []
         for i in range(count):
-            cast, names = names[:characters], names[characters:]
+            cast, names = names[:CHARACTERS], names[CHARACTERS:]
             books.append(author.book(f"{shelf}-{i}", cast))
         made[shelf] = tuple(books)
     return Library(made, author.vocabulary())

@@ -75,19 +75,17 @@ def make_person(rng: random.Random, id: str, name: str, values: Mapping[str, Seq
 Telling = Literal["facts", "falsehoods", "untold"]
 
 
-def fact_statements(
-    people: Sequence[Person], forms: Sequence[int] = (0, 1), tell: Telling = "facts"
-) -> tuple[Example, ...]:
-    """Each fact stated in each form, with the person's true, false or untold values."""
+def fact_statements(people: Sequence[Person], tell: Telling = "facts") -> tuple[Example, ...]:
+    """Each fact stated in both forms, with the person's true, false or untold values."""
     return tuple(
         Example(
-            f"{who.id}-{a}-s{form}",
-            {"prompt": "", "answer": STATEMENTS[form].format(a=a, n=who.name, v=value), "template": "text"},
+            f"{who.id}-{a}-s{number}",
+            {"prompt": "", "answer": form.format(a=a, n=who.name, v=value), "template": "text"},
             tags=("statement",),
         )
         for who in people
         for a, value in getattr(who, tell).items()
-        for form in forms
+        for number, form in enumerate(STATEMENTS)
     )
 
 

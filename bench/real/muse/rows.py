@@ -294,11 +294,9 @@ def open_library(data: str, model: str, stand_in: bool) -> MuseLibrary:
 
 def possible_wordings(row: HubRow) -> list[str]:
     """The texts that a row may stand as, folded: a prompt goes on with or without a space."""
-    return (
-        [fold_spaces(row["text"])]
-        if "text" in row
-        else [fold_spaces(f"{row['prompt']}{seam}{row['gt']}") for seam in (" ", "")]
-    )
+    if "text" in row:
+        return [fold_spaces(row["text"])]
+    return [fold_spaces(f"{row['prompt']}{seam}{row['gt']}") for seam in (" ", "")]
 
 
 def load_muse_tables(data: str) -> Tables:
