@@ -304,15 +304,20 @@ def load_muse_tables(data: str) -> Tables:
     place = HUB if data in ("", "hub") else data
     tables: Tables = {}
     problems = []
-    for table, fields in FIELDS.items():
-        config, split = table.split("/")
+    for table in EVERY:
         try:
-            tables[table] = read_rows(place, config, split, fields)
+            tables[table] = rows_of_table(place, table)
         except Absent as reason:
             if table in TABLES:
                 problems.append(f"--data: '{Path(place).name}' isn't in MUSE-Books' layout: {reason}. Get it again.")
     raise_problems(problems)
     return tables
+
+
+def rows_of_table(place: str, table: str) -> list[HubRow]:
+    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.read_rows`)."""
+    config, split = table.split("/")
+    return read_rows(place, config, split, FIELDS[table])
 
 
 def table_hashes(tables: Tables) -> dict[str, str]:

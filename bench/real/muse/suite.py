@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.assets.data_sets import DATA_SETS
-from bench.assets.hub_tables import HubRow, read_rows
+from bench.assets.hub_tables import HubRow
 from bench.core.contracts import Metric, Suite
 from bench.core.errors import Absent, UserError
 from bench.core.types import Example, Probe
 from bench.metrics.membership import attack_probes, attacks, auc, privleak
 from bench.metrics.probability import exact_memorization, extraction_strength
 from bench.metrics.rouge import rouge_l
+from bench.real.muse.rows import rows_of_table
 from bench.real.scenario import with_space_before_answers
 
 CONTINUATION = 128
@@ -57,12 +57,6 @@ def muse_suite(data: str, split: str = "forget") -> Suite:
         raise UserError(f"'{data}' is no MUSE data: {next(iter(absent.values()))}. Name a folder in MUSE's layout.")
     metrics = tuple(metric for metrics in BY_PART.values() for metric in metrics if metric.name not in absent)
     return Suite(tuple(probes), metrics, absent, {"benchmark": "MUSE-Books", "rows": counts})
-
-
-def rows_of_table(data: str, table: str) -> list[HubRow]:
-    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.read_rows`)."""
-    config, split = table.split("/")
-    return read_rows(data, config, split, DATA_SETS["muse-books"].tables[table].fields)
 
 
 def verbatim_probes(rows: Sequence[HubRow]) -> list[Probe]:

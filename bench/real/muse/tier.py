@@ -202,9 +202,7 @@ def collapsed_metric(name: str, utility: Metric, floor: float) -> Metric:
         found = score_part(utility, responses, oracles)
         return Score(float(found.value < floor), found.n)
 
-    return Metric(
-        name, compute, "down", description="1 where utility is below a floor", source="own", family="collapse"
-    )
+    return Metric(name, compute, "down", description="1 where utility is below a floor", source="own")
 
 
 RETAIN = token_hits("retain_passage_hits", "retain", goal="up")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
+from bench.assets.git import git_blob
 from bench.core.errors import UserError, unknown_name
 from bench.core.hashing import hash_json
 from bench.core.types import Example
@@ -209,6 +210,11 @@ def restor_faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[s
 def corpus_file(folder: Path, corpus: str) -> Path:
     """The file of a corpus below `datasets`."""
     return folder / CORPORA[corpus]
+
+
+def is_published(data: str | Path, corpus: str) -> bool:
+    """Whether the corpus in the data folder is the published one, byte for byte."""
+    return git_blob(corpus_file(datasets_folder(data), corpus)) == DATA_SETS["restor"].tables[corpus].identity
 
 
 def load_corpus(folder: Path, corpus: str) -> list[str]:
