@@ -23,6 +23,7 @@ from bench.metrics.truth import forget_quality
 from bench.real.qa import QaRows, read_qa_rows
 from bench.real.scenario import PromptedOptions, count_parameters
 from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
+from bench.real.tofu.suite import HEADLINE as TOFU_HEADLINE
 from bench.runs.context import Work
 
 BROKEN = 0.05
@@ -118,15 +119,4 @@ METRICS: tuple[Metric, ...] = (
     *distances("forget", "retain"),
     collapsed("collapsed", "forget_said", utility=NAMED["retain_Q_A_Prob"], floor=BROKEN),
 )
-HEADLINE = (
-    "forget_Q_A_Prob",
-    "forget_Q_A_ROUGE",
-    "forget_quality",
-    "retain_Q_A_Prob",
-    "retain_Q_A_ROUGE",
-    "extraction_strength",
-    "mia_min_k",
-    "privleak",
-    "kl_forget",
-    "kl_retain",
-)
+HEADLINE = tuple(name for name in TOFU_HEADLINE if name != "model_utility")

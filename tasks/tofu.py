@@ -233,7 +233,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
-            headline=REAL_HEADLINE,
+            headline=suite.HEADLINE,
         )
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
@@ -277,20 +277,6 @@ HEADLINE = (
     "world_accuracy",
     "forget_quality",
     "mia_loss",
-    "privleak",
-    "kl_forget",
-    "kl_retain",
-)
-
-REAL_HEADLINE = (
-    "forget_Q_A_Prob",
-    "forget_Q_A_ROUGE",
-    "forget_quality",
-    "retain_Q_A_Prob",
-    "retain_Q_A_ROUGE",
-    "model_utility",
-    "extraction_strength",
-    "mia_min_k",
     "privleak",
     "kl_forget",
     "kl_retain",

@@ -27,8 +27,6 @@ FORGET = ("class", "tenth")
 ORACLES = 3
 """One more than two, which takes seconds: so an oracle's own row has two others, whose distance is the noise."""
 MOST_LATER = 300
-CLASSIFIER_KINDS = frozenset({"classes"})
-"""Kinds of probes that these models answer."""
 
 
 class ExampleMaker(Protocol):
@@ -52,7 +50,7 @@ class ClassesTask(LabOptions):
     target_steps: int = 300
     """Optimiser steps of the target; the oracles' are scaled by their rows."""
 
-    answers: ClassVar[frozenset[str]] = CLASSIFIER_KINDS
+    answers: ClassVar[frozenset[str]] = frozenset({"classes"})
     data: ClassVar[str] = "scikit-learn's digits"
     rate: ClassVar[float] = 2e-3
     """Peak learning rate of every stage."""

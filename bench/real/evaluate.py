@@ -67,14 +67,13 @@ def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
         rows = values_by_row(metric, ours, oracles) if metric.name in scored.scores else {}
         if rows:
             examples[metric.name] = rows
+    sizes = {name: score.n for name, score in scored.scores.items()}
     result: Json = {
         "scores": {name: score.value for name, score in sorted(scored.scores.items())},
         "absent": dict(sorted({**suite.absent, **scored.absent}.items())),
         "examples": examples,
         "cost": measuring_cost(ours, time.process_time() - began),
-        "provenance": evaluation_provenance(
-            asked, suite, found, {name: score.n for name, score in scored.scores.items()}
-        ),
+        "provenance": evaluation_provenance(asked, suite, found, sizes),
     }
     write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_responses(ours, asked.out.with_name(f"{asked.out.stem}.responses.json.gz"))

@@ -174,9 +174,8 @@ class RealBooksTask(RealOptions):
         kept = counts["retain1"] + counts["retain2"]
         stages = self.stages(self.epochs * (counts["forget"] + kept), self.epochs * kept)
         mean = sum(tokens.values()) / sum(counts.values())
-        return Outline(
-            count_parameters(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values())
-        )
+        probed = 3 * sum(asked.values())
+        return Outline(count_parameters(setting), mean, stages, counts["forget"], counts["retain1"], probed)
 
 
 def cut_passage(example: Example, passage: int) -> Example:

@@ -71,17 +71,10 @@ def tofu_suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     for metric in metrics_of:
         if unread := [side for side in SIDES.get(metric.name, ()) if side in missing]:
             absent[metric.name] = missing[unread[0]]
-    return Suite(
-        tuple(probes),
-        tuple(metric for metric in metrics_of if metric.name not in absent),
-        absent,
-        {
-            "benchmark": "TOFU",
-            "split": split,
-            "rows": counts,
-            "judge": f"{judge_label(load_judge(judge))}, not calibrated here",
-        },
-    )
+    scored = tuple(metric for metric in metrics_of if metric.name not in absent)
+    judged_by = f"{judge_label(load_judge(judge))}, not calibrated here"
+    facts = {"benchmark": "TOFU", "split": split, "rows": counts, "judge": judged_by}
+    return Suite(tuple(probes), scored, absent, facts)
 
 
 def suite_example(config: str, number: int, row: HubRow) -> Example:
@@ -188,3 +181,17 @@ SIDES: dict[str, tuple[str, ...]] = {
     "collapsed": ("forget", "retain", "ra", "wf"),
 }
 """Metric -> the sides that it reads."""
+HEADLINE = (
+    "forget_Q_A_Prob",
+    "forget_Q_A_ROUGE",
+    "forget_quality",
+    "retain_Q_A_Prob",
+    "retain_Q_A_ROUGE",
+    "model_utility",
+    "extraction_strength",
+    "mia_min_k",
+    "privleak",
+    "kl_forget",
+    "kl_retain",
+)
+"""Columns of the leaderboard."""
