@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -197,3 +197,8 @@ def folded_text(row: Example) -> str:
 def fold_text(text: str) -> str:
     """The text in one Unicode form, lower case, with single spaces: alike is the same."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def with_space_before_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """The rows with their answer parted from the prompt by a space, as it is in the examples or the prose before it."""
+    return tuple(replace(row, payload={**row.payload, "answer": f" {row.payload['answer']}"}) for row in rows)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.conformance import tiny_checkpoint, tiny_rows
+from bench.conformance import tiny_rows
 from bench.core.contracts import Recipe, Stream
 from bench.core.machine import Machine
 from bench.core.types import Checkpoint
@@ -20,6 +20,7 @@ from bench.runs.context import Work
 from bench.runs.estimate import known_rate, room_of
 from bench.runs.plan import make_plan
 from bench.runs.store import INDEX, NodeRequest, Store
+from tests.tiny import llama, saved, tokenizer
 
 FOREIGN = 60
 """Nodes of other runs."""
@@ -57,7 +58,7 @@ def trained(store: Store, start: Checkpoint) -> Work:
 
 
 def test_a_cached_node_is_opened_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, start = Store(tmp_path / "store"), tiny_checkpoint(tmp_path / "start")
+    store, start = Store(tmp_path / "store"), saved(llama(), tokenizer(), tmp_path / "start")
     foreign_nodes(store)
     with opened(monkeypatch, store.root) as files:
         work = trained(store, start)
