@@ -37,12 +37,10 @@ class AblationPlace:
 
     def step(self, method: str, variant: str = "", **changed: Any) -> Step:
         """A method at this place's default setting, with a variant's and then the given parameters laid over it."""
-        from bench.core.registry import name_variant, preset_params
-
         kind = registry.load_component("methods", method)
-        params = preset_params(kind, self.name, variant)
+        params = registry.preset_params(kind, self.name, variant)
         assert params is not None, f"{method} has no variant {variant}"
-        return Step(method, params | changed, name_variant(kind, params | changed, variant))
+        return Step(method, params | changed, registry.name_variant(kind, params | changed, variant))
 
 
 @dataclass(frozen=True)

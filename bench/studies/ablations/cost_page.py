@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.records.markdown import format_duration, format_scaled, markdown_table
+from bench.records.markdown import format_duration, format_number, format_scaled, markdown_table
 from bench.runs.estimate import BYTES_PER_PARAMETER
 from bench.studies.ablations.base import Study
 from bench.studies.ablations.costing import (
@@ -102,8 +102,6 @@ def nearness_section(study: Study) -> str:
 
 def trend_cell(found: Trend) -> str:
     """``0.21 → 0.12 (−0.06 [−0.08, −0.05])``."""
-    from bench.records.markdown import format_number
-
     change = signed_text(fmean(found.slopes))
     if len(found.slopes) > 1:
         change += f" [{signed_text(min(found.slopes))}, {signed_text(max(found.slopes))}]"

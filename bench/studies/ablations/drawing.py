@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.records.leaderboard import goal_arrow
+from bench.records.plots import COLOURS, MARKERS, TIERS
 from bench.studies.ablations.base import FRAME, Ablation, Study, lines_of
 
 if TYPE_CHECKING:
@@ -45,12 +46,8 @@ def new_figure(
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in panels[count:]:
         spare.set_axis_off()
-    tier = "lab tier: not the benchmark itself" if study.place.tier == "lab" else "real tier"
-    n = len(study.seeds)
-    figure.suptitle(
-        f"{study.name}: {study.place.task} ({tier}), {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}",
-        fontsize=10,
-    )
+    n, what = len(study.seeds), f"{study.name}: {study.place.task} ({TIERS[study.place.tier]})"
+    figure.suptitle(f"{what}, {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}", fontsize=10)
     return figure, panels[:count]
 
 
@@ -65,8 +62,6 @@ def draw_framing(axes: Axes, study: Study, score: str) -> None:
 
 def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
     """Colour and marker of each series, in order of appearance."""
-    from bench.records.plots import COLOURS, MARKERS
-
     found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(found)}
 
@@ -85,16 +80,8 @@ def draw_series(
         at = [float(names.index(str(line.at[ablation.x]))) for line in rows]
     means = [fmean(line.values(score)) for line in rows]
     numeric = not has_text_axis(study, ablation)
-    axes.plot(
-        at,
-        means,
-        color=colour,
-        marker=marker,
-        markersize=4.5,
-        linewidth=1.4 if numeric else 0,
-        label=series or None,
-        zorder=3,
-    )
+    look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.4 if numeric else 0}
+    axes.plot(at, means, **look, label=series or None, zorder=3)
     low, high = [min(line.values(score)) for line in rows], [max(line.values(score)) for line in rows]
     if numeric and len(at) > 1:
         axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
@@ -132,6 +119,5 @@ def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=min(5, len(entries)), frameon=False
-        )
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(5, len(entries)), "frameon": False}
+        figure.legend(list(entries.values()), list(entries), **place)

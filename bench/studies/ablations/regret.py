@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.types import Json
 from bench.records.markdown import markdown_table, mean_and_range
+from bench.records.plots import COLOURS, MARKERS
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study
@@ -140,13 +141,8 @@ def regret_table(study: Study) -> str:
     free = "The oracle's choice is the strength with the smallest such KL, whatever is still known:"
     held = f"The oracle's choice is the one with the smallest KL of those that have forgotten (to within {selection.MARGIN}):"
     rules = "\n".join(f"- {rule.name}: {rule.meaning}." for rule in RULES)
-    tables = [
-        free,
-        table_of_regrets(compute_regrets(study)),
-        held,
-        table_of_regrets(compute_regrets(study, must_forget=True)),
-    ]
-    return "\n\n".join([intro, *tables, rules])
+    by_distance, forgotten = (table_of_regrets(compute_regrets(study, must)) for must in (False, True))
+    return "\n\n".join([intro, free, by_distance, held, forgotten, rules])
 
 
 def table_of_regrets(found: Sequence[Regret]) -> str:
@@ -196,8 +192,6 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
 
 def rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
     """Each rule with its colour and marker."""
-    from bench.records.plots import COLOURS, MARKERS
-
     return [(rule, {"color": COLOURS[i], "marker": MARKERS[i]}) for i, rule in enumerate(RULES)]
 
 
