@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, linear_regression
 
 from bench.records.markdown import format_duration, format_number, format_scaled, markdown_table
 from bench.runs.estimate import BYTES_PER_PARAMETER
@@ -84,11 +84,7 @@ def trend_of_gap(study: Study, method: str, score: str) -> Trend | None:
 
 def slope(gaps: dict[float, float]) -> float:
     """Least squares against the logarithm of the width, for each doubling."""
-    x = [math.log2(width) for width in gaps]
-    middle, level = fmean(x), fmean(gaps.values())
-    return sum((a - middle) * (gap - level) for a, gap in zip(x, gaps.values(), strict=True)) / sum(
-        (a - middle) ** 2 for a in x
-    )
+    return linear_regression([math.log2(width) for width in gaps], list(gaps.values())).slope
 
 
 def nearness_section(study: Study) -> str:
