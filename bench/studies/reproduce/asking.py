@@ -44,9 +44,8 @@ def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
         elif owner == RUN:
             recipe = with_computing(recipe, name, value.strip(), text, problems)
         else:
-            recipe = replace(
-                recipe, panels=tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
-            )
+            panels = tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
+            recipe = replace(recipe, panels=panels)
     raise_problems(problems)
     return recipe
 
@@ -116,10 +115,9 @@ def with_methods(recipe: Recipe, methods: Sequence[str]) -> Recipe:
     def kept(arm: RecipeRow) -> bool:
         return arm.method in FRAME or not arm.method or bool({arm.method, arm.published} & set(methods))
 
-    panels = (replace(panel, arms=tuple(filter(kept, panel.arms))) for panel in recipe.panels)
-    return replace(
-        recipe, panels=tuple(panel for panel in panels if any(a.method not in ("", *FRAME) for a in panel.arms))
-    )
+    panels = [replace(panel, arms=tuple(filter(kept, panel.arms))) for panel in recipe.panels]
+    left = [panel for panel in panels if any(arm.method not in ("", *FRAME) for arm in panel.arms)]
+    return replace(recipe, panels=tuple(left))
 
 
 def groups_of_rows(panel: RecipePanel) -> list[list[RecipeRow]]:
@@ -231,10 +229,8 @@ class ReproduceRequest:
 
     def machine(self, recipe: Recipe) -> Machine:
         """Where the recipe's runs are made."""
-        checkpointing = bool(recipe.compute.get("checkpointing", False))
-        return Machine(
-            self.out / recipe.name, self.store, self.jobs, self.device, checkpointing=checkpointing, track=self.track
-        )
+        out, checkpointing = self.out / recipe.name, bool(recipe.compute.get("checkpointing", False))
+        return Machine(out, self.store, self.jobs, self.device, checkpointing=checkpointing, track=self.track)
 
     @property
     def command(self) -> str:

@@ -12,22 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.studies.reproduce.published import NR, PublishedTable
+from bench.core.files import read_toml
+from bench.studies.reproduce.published import DATA, NR, PublishedTable
 from bench.studies.reproduce.recipe import ORACLE, TARGET, RecipeColumn, RecipeRow
 
 Z = 1.96
 """Standard errors in a 95% interval."""
 UTILITY, DECADES = 0.02, 1.0
-REASONS = {
-    "share": "half of the last digit, and the 95% sampling error of a share of n examples, at least one of them",
-    "area": "the same, n being the examples of the smaller side",
-    "index": f"half of the last digit and {UTILITY}: twice what retrained models of one recipe differ by in "
-    "OpenUnlearning's table (.59 to .60)",
-    "p-value": f"a factor of {10**DECADES:.0f}: two published values of the same target, 1.66e-21 and 3.91e-22, lie a "
-    "factor of 4 apart",
-    "percent of the oracle": "half of the last digit, and the sampling error of the AUC behind it, in percent of 1 minus "
-    "the oracle's published AUC; the oracle's own 0 can't vary and isn't compared",
-}
+TEXTS = read_toml(DATA / "tolerances.toml")
+REASONS = {kind: text.format(utility=UTILITY, factor=10**DECADES) for kind, text in TEXTS.items()}
 BY_DEFINITION = {"p-value": "1.0", "percent of the oracle": "0"}
 """What the oracle scores against itself: no measurement."""
 OTHER_JUDGE = "with another judge"
@@ -137,9 +130,8 @@ def judge_calibration(
         blank += lacking
     if off or blank:
         return GateVerdict("failed", (*off, *blank), tuple(checks), caveat)
-    return GateVerdict(
-        "passed", ("target and oracle came out as published, within the tolerances",), tuple(checks), caveat
-    )
+    passed = "target and oracle came out as published, within the tolerances"
+    return GateVerdict("passed", (passed,), tuple(checks), caveat)
 
 
 def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]) -> list[str]:

@@ -86,9 +86,8 @@ def methods_of(panel: RecipePanel) -> Iterator[Any]:
     for arm in panel.arms:
         if arm.method not in ("", TARGET, ORACLE):
             method = registry.load_component("methods", arm.method)
-            yield method(
-                **{name: registry.convert_param(method, name, str(value)) for name, value in arm.params.items()}
-            )
+            params = {name: registry.convert_param(method, name, str(value)) for name, value in arm.params.items()}
+            yield method(**params)
 
 
 def shape_of(panel: RecipePanel) -> Shape:

@@ -37,7 +37,7 @@ from bench.studies.reproduce.asking import (
     to_fetch,
 )
 from bench.studies.reproduce.gate import BY_DEFINITION, GateVerdict, MeasuredCell
-from bench.studies.reproduce.published import NR
+from bench.studies.reproduce.published import NR, PublishedTable
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipeColumn, RecipePanel, RecipeRow
 
 SCHEMA = 1
@@ -162,16 +162,12 @@ def result_of(recipe: Recipe, wanted: ReproduceRequest, planned: Sequence[Planne
     """All that the page says, as JSON."""
     return {
         "schema": SCHEMA,
-        "name": recipe.name,
-        "title": recipe.title,
-        "source": recipe.source,
-        "status": recipe.status,
-        "note": recipe.note,
+        **{field: getattr(recipe, field) for field in ("name", "title", "source", "status", "note")},
         "scale": wanted.scale,
         "command": wanted.command,
         "sets": list(wanted.sets),
         "seeds": list(recipe.seeds),
-        "replaced": list(smoke.REPLACED) if wanted.scale == "smoke" else [],
+        "replaced": smoke.SMOKE.replaced_texts() if wanted.scale == "smoke" else [],
         "assumptions": [asdict(assumption) for assumption in recipe.assumptions],
         "columns": [asdict(column) | {"tolerance": gate.REASONS[column.kind]} for column in recipe.columns],
         "panels": [panel_result(recipe, each, wanted, records) for each in planned],
@@ -204,7 +200,7 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: ReproduceRequest, rec
         "model": panel.model if wanted.scale == "full" else Path(panel.model).name,
         "gate": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(verdict).items()},
         "rows": [
-            row_result(recipe, panel, arm, made.get(arm.published, []), cells)
+            row_result(recipe, table, arm, made.get(arm.published, []), cells)
             | {"changed": is_changed(arm, wanted.sets)}
             for arm in panel.arms
         ],
@@ -212,13 +208,11 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: ReproduceRequest, rec
 
 
 def row_result(
-    recipe: Recipe, panel: RecipePanel, arm: RecipeRow, records: Sequence[Record | None], cells: gate.Cells
+    recipe: Recipe, table: PublishedTable, arm: RecipeRow, records: Sequence[Record | None], cells: gate.Cells
 ) -> Json:
     """One row: how it was made, and its cells."""
-    published = {row.name: row for row in panel.table.rows}
-    row = published.get(arm.published)
-    texts = row.values if row else (NR,) * len(recipe.columns)
-    tags = row.tags if row else (NR,) * len(recipe.columns)
+    unknown = (NR,) * len(recipe.columns)
+    texts, tags = next(((row.values, row.tags) for row in table.rows if row.name == arm.published), (unknown, unknown))
     steps = next((record.spec.steps for record in records if record), ())
     return {
         "row": arm.published,
