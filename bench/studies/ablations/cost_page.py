@@ -36,20 +36,19 @@ def between(values: Sequence[float], unit: str) -> str:
 def report(study: Study) -> str:
     """The parts under the table of scores."""
     costs = ladder_costs(study)
-    parts = [section_text("Does size help?", nearness_section(study))]
+    parts = [_section_text("Does size help?", nearness_section(study))]
     if not costs:
         return "\n\n".join([*parts, TEXTS["uncounted"]])
     rule = fit_cost_rules(costs)
     parts += [
-        section_text("What each method costs on the ladder", measured_table(study, costs)),
-        section_text(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
-        section_text("Larger models, extrapolated", extrapolation_section(rule)),
+        _section_text("What each method costs on the ladder", measured_table(study, costs)),
+        _section_text(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
+        _section_text("Larger models, extrapolated", extrapolation_section(rule)),
     ]
     return "\n\n".join(parts)
 
 
-def section_text(title: str, text: str) -> str:
-    """A section of the page: heading, text and table."""
+def _section_text(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 

@@ -31,7 +31,7 @@ def draw_score_panels(
         draw_framing(axes, study, score)
         for series, (colour, marker) in styles.items():
             draw_series(axes, study, ablation, series, score, colour, marker)
-        label_axes(axes, study, ablation, score)
+        _label_axes(axes, study, ablation, score)
 
 
 def new_figure(
@@ -76,10 +76,10 @@ def draw_series(
         rows.sort(key=lambda line: float(line.at[ablation.x]))
         at: list[float] = [float(line.at[ablation.x]) for line in rows]
     else:
-        names = category_names(study, ablation)
+        names = _category_names(study, ablation)
         at = [float(names.index(str(line.at[ablation.x]))) for line in rows]
     means = [fmean(line.values(score)) for line in rows]
-    numeric = not has_text_axis(study, ablation)
+    numeric = not _has_text_axis(study, ablation)
     look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.4 if numeric else 0}
     axes.plot(at, means, **look, label=series or None, zorder=3)
     low, high = [min(line.values(score)) for line in rows], [max(line.values(score)) for line in rows]
@@ -89,25 +89,22 @@ def draw_series(
         axes.vlines(at, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=2)
 
 
-def category_names(study: Study, ablation: Ablation) -> list[str]:
-    """The values of a text axis in order of appearance."""
+def _category_names(study: Study, ablation: Ablation) -> list[str]:
     return list(dict.fromkeys(str(finding.at[ablation.x]) for finding in study.points if ablation.x in finding.at))
 
 
-def has_text_axis(study: Study, ablation: Ablation) -> bool:
-    """Whether the axis holds texts."""
+def _has_text_axis(study: Study, ablation: Ablation) -> bool:
     return any(isinstance(finding.at.get(ablation.x), str) for finding in study.points)
 
 
-def label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
-    """Labels of the axes."""
+def _label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
     axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}", fontsize=9)
     axes.set_ylabel(study.about(score)["unit"])
     axes.set_xlabel(ablation.x_label)
     if ablation.log_x:
         axes.set_xscale("log")
-    if has_text_axis(study, ablation):
-        names = category_names(study, ablation)
+    if _has_text_axis(study, ablation):
+        names = _category_names(study, ablation)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axes.set_xlim(-0.5, len(names) - 0.5)
 

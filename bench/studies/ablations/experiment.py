@@ -35,7 +35,7 @@ class Experiment:
     run: str
     """Its function of the seed, ``module:name`` in this folder: looked up by the processes that run it, as it loads torch."""
     draw: Callable[[list[Json]], Any]
-    """A figure of matplotlib."""
+    """A figure of matplotlib, made in `bench.records.plots.plot_style`."""
     table: Callable[[list[Json]], str]
     """Markdown."""
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")

@@ -180,7 +180,7 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
         axes.set_xlabel(f"{method}: {name}")
         axes.set_ylabel("KL forget + retain ↓ [nats]")
     for i, method in enumerate(STRENGTHS):
-        for j, (rule, style) in enumerate(rule_styles()):
+        for j, (rule, style) in enumerate(_rule_styles()):
             nats = [one.nats for one in found if (one.method, one.rule) == (method, rule.name)]
             costs = [value for value in nats if value is not None]
             last.plot([i + 0.16 * (j - 1.5)] * len(costs), costs, **style, linestyle="none", ms=5)
@@ -190,15 +190,14 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
     return figure
 
 
-def rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
-    """Each rule with its colour and marker."""
+def _rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
     return [(rule, {"color": COLOURS[i], "marker": MARKERS[i]}) for i, rule in enumerate(RULES)]
 
 
 def draw_choices(axes: Axes, group: Sequence[Finding]) -> None:
     """One seed's distances over strength in grey, and on them what each rule chooses."""
     axes.plot([f.at["strength"] for f in group], [away(f) for f in group], color="#BBBBBB", zorder=1)
-    for rule, style in rule_styles():
+    for rule, style in _rule_styles():
         index = rule.choose(group)
         if index is not None:
             found = group[index]

@@ -145,7 +145,7 @@ def render_study(study: Study, ablation: Ablation) -> str:
         head.append("chosen without the oracle")
     body = []
     for line in lines_of(shown):
-        cells = [coordinate_text(line.at.get(column)) for column in columns]
+        cells = [_coordinate_text(line.at.get(column)) for column in columns]
         if line.at.get("row") in FRAME:
             cells[0] = f"*{line.at['row']}*" + "".join(
                 f", {key.removeprefix('task.')}={value}" for key, value in line.at.items() if key.startswith("task.")
@@ -177,8 +177,7 @@ def columns_shown(study: Study, ablation: Ablation) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if any(name in finding.at for finding in study.points)]
 
 
-def coordinate_text(value: Any) -> str:
-    """A coordinate for the table."""
+def _coordinate_text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -109,7 +109,7 @@ def judge_calibration(
     caveat = OTHER_JUDGE if any(column.judged for column in columns) else ""
     reasons = list(other)
     if unpublished := [arm.method for arm in framing if not numbers_of(table, arm.published)]:
-        reasons.append(f"no numbers of {' and '.join(map(role_name, unpublished))} were published or recovered")
+        reasons.append(f"no numbers of {' and '.join(map(_role_name, unpublished))} were published or recovered")
     if reasons:
         return GateVerdict("can't be passed", tuple(reasons), caveat=caveat)
     off, blank, checks = list[str](), list[str](), list[str]()
@@ -120,13 +120,13 @@ def judge_calibration(
             if text == NR or not column.score or (arm.method == ORACLE and column.kind in BY_DEFINITION):
                 continue
             if found is None:
-                lacking.append(f"{role_name(arm.method)} {column.published} wasn't measured, and {text} was published")
+                lacking.append(f"{_role_name(arm.method)} {column.published} wasn't measured, and {text} was published")
                 continue
-            said = f"{role_name(arm.method)} {column.published} {measured_text(found.value)} vs {text}"
-            checks.append(f"{said}, tolerance {tolerance_text(column, tolerance(column, text, found.n))}")
+            said = f"{_role_name(arm.method)} {column.published} {measured_text(found.value)} vs {text}"
+            checks.append(f"{said}, tolerance {_tolerance_text(column, tolerance(column, text, found.n))}")
             off += [] if is_within(column, text, found) else [said]
         if len(checks) == before:
-            lacking = [f"nothing of {role_name(arm.method)} was measured that was published"]
+            lacking = [f"nothing of {_role_name(arm.method)} was measured that was published"]
         blank += lacking
     if off or blank:
         return GateVerdict("failed", (*off, *blank), tuple(checks), caveat)
@@ -142,8 +142,7 @@ def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]
     ]
 
 
-def tolerance_text(column: RecipeColumn, width: float) -> str:
-    """A tolerance for people."""
+def _tolerance_text(column: RecipeColumn, width: float) -> str:
     return f"a factor of {10**width:.0f}" if column.kind == "p-value" else measured_text(width)
 
 
@@ -152,8 +151,7 @@ def numbers_of(table: PublishedTable, name: str) -> set[str]:
     return {text for row in table.rows if row.name == name for text in row.values} - {NR}
 
 
-def role_name(method: str) -> str:
-    """Target or oracle, for people."""
+def _role_name(method: str) -> str:
     return "target" if method == TARGET else "oracle"
 
 

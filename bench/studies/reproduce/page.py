@@ -163,7 +163,7 @@ def recipes_text(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
 def overview_page(results: Path) -> str:
     """Every recipe: status, hardware, command, published rows that we lack, and what was measured here."""
     measured = {recipe.name: published_result(results, recipe) for recipe in RECIPES}
-    lines = [[f"`{r.name}`", r.title, r.status, short_status(r, measured[r.name])] for r in RECIPES]
+    lines = [[f"`{r.name}`", r.title, r.status, _short_status(r, measured[r.name])] for r in RECIPES]
     parts = [
         "# Published tables as one command each",
         "Written by `python -m bench reproduce --page`; do not edit. `python -m bench reproduce NAME` runs a table, "
@@ -182,8 +182,7 @@ def published_result(results: Path, recipe: Recipe) -> Json | None:
     return dict(json.loads(file.read_text())) if file.is_file() else None
 
 
-def short_status(recipe: Recipe, result: Json | None) -> str:
-    """One cell: whether there is a result."""
+def _short_status(recipe: Recipe, result: Json | None) -> str:
     if not recipe.panels:
         return recipe.status
     if result is None:
