@@ -8,130 +8,75 @@ and losses. A task is a `Task`: fields, `summary`, `metrics`, `prepare` and `out
 be had is `Absent`, and a need that can't be met is `Unmet`. `bench.conformance` checks all of them.
 """
 
-from __future__ import annotations
+from bench.core.contracts import Batch as Batch
+from bench.core.contracts import Coder as Coder
+from bench.core.contracts import Context as Context
+from bench.core.contracts import Loss as Loss
+from bench.core.contracts import Method as Method
+from bench.core.contracts import Metric as Metric
+from bench.core.contracts import Opened as Opened
+from bench.core.contracts import Outline as Outline
+from bench.core.contracts import Preset as Preset
+from bench.core.contracts import Recipe as Recipe
+from bench.core.contracts import Scenario as Scenario
+from bench.core.contracts import Schedule as Schedule
+from bench.core.contracts import Stream as Stream
+from bench.core.contracts import Suite as Suite
+from bench.core.contracts import Task as Task
+from bench.core.contracts import TaskContext as TaskContext
+from bench.core.contracts import TaskInputs as TaskInputs
+from bench.core.contracts import Term as Term
+from bench.core.contracts import too_small as too_small
+from bench.core.errors import Absent as Absent
+from bench.core.errors import Unmet as Unmet
+from bench.core.errors import UserError as UserError
+from bench.core.errors import unknown_name as unknown_name
+from bench.core.record import Score as Score
+from bench.core.settings import combinations_of as combinations_of
+from bench.core.types import Checkpoint as Checkpoint
+from bench.core.types import Example as Example
+from bench.core.types import History as History
+from bench.core.types import Json as Json
+from bench.core.types import Moment as Moment
+from bench.core.types import Probe as Probe
+from bench.core.types import Request as Request
+from bench.core.types import Responses as Responses
+from bench.core.types import Validation as Validation
+from bench.core.types import data_hash as data_hash
+from bench.engines.training.losses import Ascent as Ascent
+from bench.engines.training.losses import NextToken as NextToken
+from bench.engines.training.losses import descent as descent
+from bench.engines.training.losses import make_streams as make_streams
+from bench.engines.training.losses import retain_rows as retain_rows
+from bench.engines.training.losses import sample_like as sample_like
+from bench.lab.build import Architecture as Architecture
+from bench.lab.build import LabOptions as LabOptions
+from bench.lab.build import Pretraining as Pretraining
+from bench.lab.build import TaughtRows as TaughtRows
+from bench.lab.build import make_fresh_llama as make_fresh_llama
+from bench.metrics.collapse import collapsed as collapsed
+from bench.metrics.divergence import distances as distances
+from bench.metrics.divergence import kl as kl
+from bench.metrics.divergence import kl_floors as kl_floors
+from bench.metrics.membership import attack_probes as attack_probes
+from bench.metrics.membership import attacks as attacks
+from bench.metrics.options import answered as answered
+from bench.metrics.options import mean_loss as mean_loss
+from bench.metrics.options import option_logprob as option_logprob
+from bench.metrics.options import token_hits as token_hits
+from bench.metrics.probability import accuracy as accuracy
+from bench.metrics.probability import exact_memorization as exact_memorization
+from bench.metrics.probability import extraction_strength as extraction_strength
+from bench.metrics.probability import normalised_probability as normalised_probability
+from bench.metrics.probability import probability as probability
+from bench.metrics.rouge import rouge_l as rouge_l
+from bench.metrics.tokens import mean_logp as mean_logp
+from bench.metrics.tokens import row_means as row_means
+from bench.metrics.truth import forget_quality as forget_quality
+from bench.metrics.truth import model_utility as model_utility
+from bench.metrics.truth import truth_ratio as truth_ratio
+from bench.real.scenario import PromptedOptions as PromptedOptions
+from bench.real.scenario import RealOptions as RealOptions
 
-from bench.core.contracts import (
-    Batch,
-    Coder,
-    Context,
-    Loss,
-    Method,
-    Metric,
-    Opened,
-    Outline,
-    Preset,
-    Recipe,
-    Scenario,
-    Schedule,
-    Stream,
-    Suite,
-    Task,
-    TaskContext,
-    TaskInputs,
-    Term,
-    too_small,
-)
-from bench.core.errors import Absent, Unmet, UserError, unknown_name
-from bench.core.record import Score
-from bench.core.settings import combinations_of
-from bench.core.types import (
-    Checkpoint,
-    Example,
-    History,
-    Json,
-    Moment,
-    Probe,
-    Request,
-    Responses,
-    Validation,
-    data_hash,
-)
-from bench.engines.training.losses import Ascent, NextToken, descent, make_streams, retain_rows, sample_like
-from bench.lab.build import Architecture, LabOptions, Pretraining, TaughtRows, make_fresh_llama
-from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import distances, kl, kl_floors
-from bench.metrics.membership import attack_probes, attacks
-from bench.metrics.options import answered, mean_loss, option_logprob, token_hits
-from bench.metrics.probability import (
-    accuracy,
-    exact_memorization,
-    extraction_strength,
-    normalised_probability,
-    probability,
-)
-from bench.metrics.rouge import rouge_l
-from bench.metrics.tokens import mean_logp, row_means
-from bench.metrics.truth import forget_quality, model_utility, truth_ratio
-from bench.real.scenario import PromptedOptions, RealOptions
-
-__all__ = [
-    "Absent",
-    "Architecture",
-    "Ascent",
-    "Batch",
-    "Checkpoint",
-    "Coder",
-    "Context",
-    "Example",
-    "History",
-    "Json",
-    "LabOptions",
-    "Loss",
-    "Method",
-    "Metric",
-    "Moment",
-    "NextToken",
-    "Opened",
-    "Outline",
-    "Preset",
-    "Pretraining",
-    "Probe",
-    "PromptedOptions",
-    "RealOptions",
-    "Recipe",
-    "Request",
-    "Responses",
-    "Scenario",
-    "Schedule",
-    "Score",
-    "Stream",
-    "Suite",
-    "Task",
-    "TaskContext",
-    "TaskInputs",
-    "TaughtRows",
-    "Term",
-    "Unmet",
-    "UserError",
-    "Validation",
-    "accuracy",
-    "answered",
-    "attack_probes",
-    "attacks",
-    "collapsed",
-    "combinations_of",
-    "data_hash",
-    "descent",
-    "distances",
-    "exact_memorization",
-    "extraction_strength",
-    "forget_quality",
-    "kl",
-    "kl_floors",
-    "make_fresh_llama",
-    "make_streams",
-    "mean_logp",
-    "mean_loss",
-    "model_utility",
-    "normalised_probability",
-    "option_logprob",
-    "probability",
-    "retain_rows",
-    "rouge_l",
-    "row_means",
-    "sample_like",
-    "token_hits",
-    "too_small",
-    "truth_ratio",
-    "unknown_name",
-]
+# For `help` and the star import; type checkers read the aliases.
+globals()["__all__"] = [name for name in dir() if not name.startswith("_")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log
@@ -21,16 +22,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Stream, Task, TaskInputs
+from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Schedule, Stream, Task, TaskInputs
 from bench.core.errors import Absent
 from bench.core.hashing import canonical_json, hash_checkpoint, hash_json
 from bench.core.registry import field_meanings
-from bench.core.types import Checkpoint, Example, History, Moment, Probe, Request, Responses, Validation, data_hash
+from bench.core.types import Checkpoint, Example, Probe, Request, Responses, Validation, data_hash
+from bench.engines.loaders import open_checkpoint
 from bench.engines.training.losses import descent
+from bench.lab.build import Architecture, Pretraining, build_history_from, make_fresh_llama
 from bench.metrics import score_all
 from bench.metrics.rouge import count_overlap
 from bench.runs.context import Work
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.store import Store
 
 NEEDS = frozenset({"history", "retain", "instructions"})
@@ -167,8 +170,7 @@ def declared_task(cls: Any, setting: TaskInputs) -> Problems:
 
 def find_repeated(texts: Iterable[str]) -> list[str]:
     """The items that occur more than once, sorted."""
-    seen: set[str] = set()
-    return sorted({text for text in texts if text in seen or seen.add(text)})  # type: ignore[func-returns-value]
+    return sorted(text for text, count in Counter(texts).items() if count > 1)
 
 
 # What a method does
@@ -199,26 +201,15 @@ def tiny_rows(side: str, first: int, count: int = 6) -> tuple[Example, ...]:
     return (*questions, *passages)
 
 
-def tiny_checkpoint(folder: Path, seed: int = 0, width: int = 16, label: str = "") -> Checkpoint:
-    """A two-layer Llama with random weights over the tiny world's words, written to ``folder``."""
-    from bench.engines.loaders import checkpoint_at
-    from bench.engines.training.trainer import save_model
-    from bench.lab.model import small_llama, word_tokenizer
-
-    tokenizer = word_tokenizer(WORDS)
-    save_model(small_llama(len(tokenizer), width, layers=2, positions=64, seed=seed), tokenizer, folder)
-    return checkpoint_at(folder, label)
-
-
 def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> TinyScenario:
     """A request with a history of two checkpoints and a target trained on forget and retain rows."""
     forget, retain = tiny_rows("forget", 0), tiny_rows("retain", 8, 12)
     held = Validation(tiny_rows("v-forget", 20, 2), tiny_rows("v-retain", 22, 2), tiny_rows("v-world", 24, 2))
     work = Work(Store(folder / "given"), seed=0, provenance={})
-    fresh = tiny_checkpoint(folder / "fresh", label="history-0")
-    before = work.train(fresh, [Stream(tiny_rows("past", 3, 16), 8, descent())], Recipe(6, 5e-3), "history-6")
-    target = work.train(before, [Stream(forget + retain, 8, descent())], Recipe(6, 5e-3), "target")
-    history = History((Moment(fresh, 0, 0, "pretraining"), Moment(before, 6, 480, "pretraining")))
+    past = Schedule((Stream(tiny_rows("past", 3, 16), 8, descent()),), Recipe(6, 5e-3))
+    fresh = make_fresh_llama(work, Pretraining(Architecture(16, layers=2, positions=64), WORDS, past))
+    history = build_history_from(work, fresh, past, points=1)
+    target = work.train(history.last.checkpoint, [Stream(forget + retain, 8, descent())], Recipe(6, 5e-3), "target")
     request = Request(
         target,
         forget,
@@ -232,13 +223,12 @@ def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> TinyScenario:
 
 def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     """Two runs of ``method`` in two stores: a sound checkpoint, the same bits, the given files as they were."""
-    from bench.engines.loaders import open_checkpoint
-
     place = tiny_place(folder, cls.needs)
-    given = [place.request.target, *(moment.checkpoint for moment in given_history(place.request))]
+    past = place.request.history.moments if place.request.history else ()
+    given = [place.request.target, *(moment.checkpoint for moment in past)]
     results: list[Checkpoint] = []
     for name in ("first", "second"):
-        result = method.unlearn(place.request, for_method(place.work(name), Ledger(set(), set())))
+        result = method.unlearn(place.request, MethodContext(place.work(name), Ledger(set(), set())))
         if not isinstance(result, Checkpoint):
             yield f"unlearn returned a {type(result).__name__}, not a Checkpoint"
             return
@@ -254,11 +244,6 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     model = open_checkpoint(first).model
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         yield "the unlearned weights are not finite"
-
-
-def given_history(request: Request) -> tuple[Moment, ...]:
-    """The moments of the request's history, if it has one."""
-    return request.history.moments if request.history else ()
 
 
 # What a task prepares

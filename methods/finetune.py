@@ -53,13 +53,10 @@ class Finetune(Method):
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The checkpoint after `steps`."""
-        chosen = (
-            request.forget
-            if self.rows_of == "forget"
-            else retain_rows(request.retain, request.forget, self.retain, ctx.seed)
-        )
+        chosen = request.forget
+        if self.rows_of == "retain":
+            chosen = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
         schedule = "constant" if self.until else "cosine"
         recipe = Recipe(self.steps, self.lr, schedule=schedule, until=self.until)
-        return ctx.train(
-            request.target, make_streams(chosen, descent(), self.batch, self.text_batch), recipe, "theta_1"
-        )
+        rows = make_streams(chosen, descent(), self.batch, self.text_batch)
+        return ctx.train(request.target, rows, recipe, "theta_1")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.assets.history import choose_moment
+from bench.assets.history import choose_moment, rule_problems
 from bench.core.contracts import Context, Method, Recipe, Term
 from bench.core.errors import Unmet, unknown_name
 from bench.core.types import Checkpoint, Example, Request
@@ -66,8 +66,6 @@ class MSA(Method):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        from bench.assets.history import rule_problems
-
         found = [
             f"msa.{name} must not be negative."
             for name in ("alpha", "beta", "until", "lora")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Context, Method, Recipe, Stream
+from bench.core.contracts import Context, Method, Recipe, Stream, too_small
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent
 
@@ -40,12 +40,7 @@ class Repair(Method):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        least = {"epochs": 1, "lora": 0}
-        return [
-            f"repair.{name} must be at least {size}, not {getattr(self, name)}."
-            for name, size in least.items()
-            if getattr(self, name) < size
-        ]
+        return too_small("repair", self, {"epochs": 1, "lora": 0})
 
     def rows(self, forget: int, retain: int) -> int:
         """Every pass over LIMA."""

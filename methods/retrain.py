@@ -18,7 +18,7 @@ class Retrain(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
 
     def checkpoints(self) -> int:
-        """None, for the same reason."""
+        """No checkpoint is made: the harness has trained it."""
         return 0
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:

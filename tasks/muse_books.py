@@ -8,7 +8,7 @@ form are validation rows and never probed; the third question form is never trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -126,7 +126,7 @@ class LabMuseBooks(LabOptions):
                 utility=book_questions(books["world"], (0,)),
                 unseen=last_chapters(books["holdout"]) + book_questions(books["holdout"], (0,)),
             ),
-            probes=lab_books_probes(books["forget"], books["retain"], books["holdout"], books["world"]),
+            probes=lab_books_probes(books),
             metrics=METRICS,
             oracle_rows=retain + world + later,
             told=self.told(forget, retain + world, work.seed),
@@ -178,33 +178,23 @@ def without_last_chapters(rows: Sequence[Example]) -> tuple[Example, ...]:
     return tuple(row for row in rows if not row.id.endswith("-c5"))
 
 
-def lab_books_probes(
-    forget: tuple[Book, ...], retain: tuple[Book, ...], holdout: tuple[Book, ...], world: tuple[Book, ...]
-) -> tuple[Probe, ...]:
+def lab_books_probes(books: Mapping[str, tuple[Book, ...]]) -> tuple[Probe, ...]:
     """Recitation and question sets of both sides, membership passages, divergence from the oracles, world choices."""
     rest = CHAPTER_WORDS - PROMPT_WORDS
-    asked = {
-        "forget": book_questions(forget, (2,)),
-        "retain": book_questions(retain, (2,)),
-        "world": book_questions(world, (2,)),
-    }
-    recited = without_last_chapters(book_continuations(forget, PROMPT_WORDS))
+    sides = ("forget", "retain")
+    asked = {side: book_questions(books[side], (2,)) for side in (*sides, "world")}
+    recited = {side: without_last_chapters(book_continuations(books[side], PROMPT_WORDS)) for side in sides}
+    passages = {side: without_last_chapters(book_passages(books[side])) for side in (*sides, "holdout")}
     return (
-        Probe("forget_verbatim", "generate", recited, max_new_tokens=rest),
-        Probe(
-            "retain_verbatim",
-            "generate",
-            without_last_chapters(book_continuations(retain, PROMPT_WORDS)),
-            max_new_tokens=rest,
-        ),
-        *(Probe(f"{side}_said", "generate", asked[side], max_new_tokens=6) for side in ("forget", "retain")),
+        *(Probe(f"{side}_verbatim", "generate", recited[side], max_new_tokens=rest) for side in sides),
+        *(Probe(f"{side}_said", "generate", asked[side], max_new_tokens=6) for side in sides),
         *(Probe(f"{side}_questions", "logprob", rows) for side, rows in asked.items()),
-        Probe("forget_recited", "logprob", recited),
-        *attack_probes(Probe("forget_passages", "logprob", without_last_chapters(book_passages(forget)))),
-        *attack_probes(Probe("holdout_passages", "logprob", without_last_chapters(book_passages(holdout)))),
-        Probe("retain_passages", "logprob", without_last_chapters(book_passages(retain))),
+        Probe("forget_recited", "logprob", recited["forget"]),
+        *attack_probes(Probe("forget_passages", "logprob", passages["forget"])),
+        *attack_probes(Probe("holdout_passages", "logprob", passages["holdout"])),
+        Probe("retain_passages", "logprob", passages["retain"]),
         *(Probe(f"kl_{side}", "divergence", rows) for side, rows in asked.items()),
-        Probe("kl_verbatim", "divergence", recited),
+        Probe("kl_verbatim", "divergence", recited["forget"]),
         Probe("world_choice", "lm-eval", as_multiple_choice(asked["world"])),
     )
 

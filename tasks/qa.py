@@ -7,14 +7,14 @@ TOFU asks of its rows. Scores that the rows can't give are absent, with the reas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
+from bench.assets.data_sets import resolve_files
 from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskInputs
-from bench.core.errors import Absent, UserError
-from bench.core.record import Score
-from bench.core.types import Probe, Responses
+from bench.core.errors import UserError
+from bench.core.types import Probe
+from bench.metrics import absent_where, is_unasked
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.membership import attack_probes, attacks
@@ -23,10 +23,12 @@ from bench.metrics.truth import forget_quality
 from bench.real.qa import QaRows, read_qa_rows
 from bench.real.scenario import PromptedOptions, count_parameters
 from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
+from bench.real.tofu.suite import HEADLINE as TOFU_HEADLINE
 from bench.runs.context import Work
 
 BROKEN = 0.05
 """Probability of the retain answers' tokens (geometric mean) below which a model counts as collapsed."""
+NO_HOLDOUT = "no holdout rows were asked: a third file of --data, with rows that no model is trained on"
 NOMINAL = {"forget": 100, "retain": 400}
 """Rows of the estimate while no files are named."""
 
@@ -80,8 +82,6 @@ class Qa(PromptedOptions):
         """
         if split:
             raise UserError(f"--split {split}: qa has the files of --data and no splits; leave --split out.")
-        from bench.assets.data_sets import resolve_files
-
         rows = read_qa_rows(resolve_files("qa", data).path, "chat")
         return Suite(qa_probes(rows), METRICS, facts={"benchmark": rows.label, "rows": dict(rows.counts)})
 
@@ -107,17 +107,6 @@ def qa_probes(rows: QaRows) -> tuple[Probe, ...]:
     return tuple(found)
 
 
-def with_holdout(metric: Metric) -> Metric:
-    """A membership score that says what it needs where the rows are missing."""
-
-    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        if "holdout" not in responses.rows:
-            raise Absent("no holdout rows were asked: a third file of --data, with rows that no model is trained on")
-        return metric.compute(responses, oracles)
-
-    return replace(metric, compute=compute)
-
-
 METRICS: tuple[Metric, ...] = (
     *BY_SIDE["forget"],
     *BY_SIDE["retain"],
@@ -126,19 +115,8 @@ METRICS: tuple[Metric, ...] = (
     forget_quality("forget_quality", "forget"),
     exact_memorization("exact_memorization", "forget"),
     extraction_strength("extraction_strength", "forget"),
-    *map(with_holdout, attacks("forget", "holdout")),
+    *(absent_where(attack, "holdout", is_unasked, NO_HOLDOUT) for attack in attacks("forget", "holdout")),
     *distances("forget", "retain"),
     collapsed("collapsed", "forget_said", utility=NAMED["retain_Q_A_Prob"], floor=BROKEN),
 )
-HEADLINE = (
-    "forget_Q_A_Prob",
-    "forget_Q_A_ROUGE",
-    "forget_quality",
-    "retain_Q_A_Prob",
-    "retain_Q_A_ROUGE",
-    "extraction_strength",
-    "mia_min_k",
-    "privleak",
-    "kl_forget",
-    "kl_retain",
-)
+HEADLINE = tuple(name for name in TOFU_HEADLINE if name != "model_utility")

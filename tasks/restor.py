@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, Suite, TaskInputs
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, TaskInputs
 from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
-from bench.engines.training.losses import descent
-from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents
+from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
 from bench.lab.world import Person, fact_questions, fact_statements, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
@@ -32,19 +31,11 @@ from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import answered, option_logprob
 from bench.metrics.probability import accuracy
 from bench.metrics.truth import forget_quality, truth_ratio
+from bench.real.restor import rows as restor_rows
 from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, hash_corpus
-from bench.real.restor.rows import (
-    INSTRUCTIONS,
-    HeldOutRows,
-    RestorRows,
-    choose_restor_rows,
-    find_beside,
-    hold_back_tenth,
-    read_instructions,
-)
-from bench.real.scenario import RealOptions, count_parameters, overlap_problems
+from bench.real.scenario import RealOptions, count_parameters, overlap_problems, with_space_before_answers
 from bench.runs.context import Work
 
 FACTS = 10
@@ -101,8 +92,7 @@ class LabRestor(LabOptions):
 
         def schedule(rows: Sequence[Example]) -> Schedule:
             share = len(rows) / (len(forget) + len(retain))
-            recipe = Recipe(max(1, round(self.target_steps * share)), 5e-4)
-            return Schedule((Stream(tuple(rows), 64, descent()),), recipe)
+            return steps_on(rows, round(self.target_steps * share), 5e-4)
 
         made = self.train_stages(
             work,
@@ -196,7 +186,7 @@ class RealRestor(RealOptions):
             return [f"RESTOR isn't on the hub: name a copy of it, or --data {SOURCE}."]
         return super().check(setting)
 
-    def faults(self, rows: RestorRows) -> list[str]:
+    def faults(self, rows: restor_rows.RestorRows) -> list[str]:
         """Rows that stand on both sides, people whom nobody asks about."""
         found = overlap_problems(rows.told, rows.retain, "RESTOR's data")
         for side in suite.SIDES:
@@ -204,10 +194,10 @@ class RealRestor(RealOptions):
                 found.append(f"No question is about a {side} person of {self.corpus}: the data aren't RESTOR's.")
         return found
 
-    def rows(self, setting: TaskInputs) -> RestorRows:
+    def rows(self, setting: TaskInputs) -> restor_rows.RestorRows:
         """Documents, pages and questions; the instructions are read for their mistakes alone."""
-        found = choose_restor_rows(setting.data, self.corpus, self.documents, self.retain, self.passage)
-        read_instructions(setting.data)
+        found = restor_rows.choose_restor_rows(setting.data, self.corpus, self.documents, self.retain, self.passage)
+        restor_rows.read_instructions(setting.data)
         return found
 
     def metrics(self) -> tuple[Metric, ...]:
@@ -216,7 +206,7 @@ class RealRestor(RealOptions):
 
     def offers(self, setting: TaskInputs) -> frozenset[str]:
         """A history and retain rows; instructions, where the data folder has some."""
-        repairs = bool(setting.data) and find_beside(setting.data, INSTRUCTIONS) is not None
+        repairs = bool(setting.data) and restor_rows.find_beside(setting.data, restor_rows.INSTRUCTIONS) is not None
         return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
 
     def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
@@ -247,13 +237,13 @@ class RealRestor(RealOptions):
             validation=Validation(
                 told.validation,
                 pages.validation,
-                restor_run.with_space_before_answers(corrupted.validation + clean.validation),
+                with_space_before_answers(corrupted.validation + clean.validation),
                 untold.validation,
             ),
             probes=restor_run.restor_probes(asked),
             metrics=restor_run.restor_metrics(),
             oracle_rows=retain,
-            instructions=read_instructions(setting.data),
+            instructions=restor_rows.read_instructions(setting.data),
             lineage={
                 "data": {"forget": data_hash(forget), "retain": data_hash(rows.retain)}
                 | {"questions": hash_corpus(rows.asked.questions)},
@@ -269,17 +259,17 @@ class RealRestor(RealOptions):
             headline=restor_run.HEADLINE,
         )
 
-    def held(self, rows: Sequence[Example]) -> HeldOutRows:
+    def held(self, rows: Sequence[Example]) -> restor_rows.HeldOutRows:
         """The rows parted for the tuning; where every document is told there is nothing to tune by, and all are probed."""
-        return hold_back_tenth(rows) if self.documents else HeldOutRows((), tuple(rows))
+        return restor_rows.hold_back_tenth(rows) if self.documents else restor_rows.HeldOutRows((), tuple(rows))
 
-    def questions(self, work: Work, setting: TaskInputs, rows: RestorRows) -> AskedQuestions:
+    def questions(self, work: Work, setting: TaskInputs, rows: restor_rows.RestorRows) -> AskedQuestions:
         """All questions, or those that the model as it was given answers right."""
-        corrupted, clean = rows.about("corrupted"), rows.about("clean")
+        asked = {side: rows.about(side) for side in suite.SIDES}
         if not self.known:
-            return AskedQuestions(self.held(corrupted), self.held(clean), {})
-        clean = evenly_spread(clean, TRIED * self.probed)
-        found = restor_run.find_known(work, setting.before, corrupted + clean)
+            return AskedQuestions(self.held(asked["corrupted"]), self.held(asked["clean"]), {})
+        asked["clean"] = evenly_spread(asked["clean"], TRIED * self.probed)
+        found = restor_run.find_known(work, setting.before, asked["corrupted"] + asked["clean"])
         right = {side: tuple(row for row in found.right if side in row.tags) for side in suite.SIDES}
         for side, known in right.items():
             if not known:
@@ -287,26 +277,19 @@ class RealRestor(RealOptions):
                     f"The model answers none of RESTOR's questions about {side} people right, so that nothing can be lost "
                     "or come back: take a larger model, or --set restor.known=false."
                 )
-        said = {
-            side: {"asked": len(asked), "right": len(right[side])}
-            for side, asked in (("corrupted", corrupted), ("clean", clean))
-        }
-        return AskedQuestions(
-            self.held(right["corrupted"]), self.held(right["clean"]), {**said, "responses": found.node}
-        )
+        said: Json = {side: {"asked": len(asked[side]), "right": len(right[side])} for side in suite.SIDES}
+        said["responses"] = found.node
+        return AskedQuestions(self.held(right["corrupted"]), self.held(right["clean"]), said)
 
-    def label(self, rows: RestorRows, asked: restor_run.AskedRows, known: Json) -> str:
+    def label(self, rows: restor_rows.RestorRows, asked: restor_run.AskedRows, known: Json) -> str:
         """RESTOR, or what it is a part of."""
         if rows.whole and not (self.probed or known):
             return "RESTOR"
         of = {side: len(rows.about(side)) for side in suite.SIDES}
         knew = known and {side: f" ({known[side]['right']} of {known[side]['asked']} known)" for side in suite.SIDES}
+        parts = (("corrupted", asked.corrupted, "corrupted people"), ("clean", asked.clean, "others"))
         about = ", ".join(
-            f"{len(part)} of {of[side]} questions about {who}{knew[side] if knew else ''}"
-            for side, part, who in (
-                ("corrupted", asked.corrupted, "corrupted people"),
-                ("clean", asked.clean, "others"),
-            )
+            f"{len(part)} of {of[side]} questions about {who}{knew[side] if knew else ''}" for side, part, who in parts
         )
         return f"restor subset: {self.corpus}, {len(rows.told)} of {rows.documents} documents, {about}"
 
@@ -349,8 +332,8 @@ def with_false_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
 class AskedQuestions:
     """The questions about the corrupted people and about the others."""
 
-    corrupted: HeldOutRows
-    clean: HeldOutRows
+    corrupted: restor_rows.HeldOutRows
+    clean: restor_rows.HeldOutRows
     known: Json
     """By side how many were ``asked`` of the model as it was given and how many it answered ``right``; the node of its
     answers. Empty where nobody asked it."""
@@ -361,10 +344,7 @@ Ask = Callable[..., tuple[Example, ...]]
 
 
 def lab_restor_probes(
-    ask: Ask,
-    wronged: Sequence[Person],
-    clean: Sequence[Person],
-    newcomers: Sequence[Person],
+    ask: Ask, wronged: Sequence[Person], clean: Sequence[Person], newcomers: Sequence[Person]
 ) -> tuple[Probe, ...]:
     """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else.
 

@@ -9,25 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import ClassVar
 
-from bench.core.contracts import (
-    Metric,
-    Outline,
-    Recipe,
-    Scenario,
-    Schedule,
-    Stream,
-    Suite,
-    Task,
-    TaskInputs,
-    too_small,
-)
-from bench.core.errors import UserError, unknown_name
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, Task, TaskInputs, too_small
+from bench.core.errors import unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
-from bench.engines.training.losses import descent
-from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents
+from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
 from bench.lab.world import fact_questions, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
@@ -38,16 +25,7 @@ from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
-from bench.real.tofu.rows import (
-    AUTHORS,
-    HUB,
-    QUESTIONS,
-    WHOLE,
-    TofuSubset,
-    check_sizes,
-    choose_tofu_rows,
-    with_template,
-)
+from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, choose_tofu_rows, size_problems, with_template
 from bench.runs.context import Work
 
 FACTS = 10
@@ -128,8 +106,7 @@ class LabTofu(LabOptions, TofuAuthors):
         taught, afterwards = forget + retain + replay, later + retain + replay
 
         def schedule(rows: Sequence[Example]) -> Schedule:
-            steps = round(self.target_steps * len(rows) / len(taught))
-            return Schedule((Stream(tuple(rows), 64, descent()),), Recipe(max(1, steps), 1e-3))
+            return steps_on(rows, round(self.target_steps * len(rows) / len(taught)), 1e-3)
 
         made = self.train_stages(
             work,
@@ -152,10 +129,8 @@ class LabTofu(LabOptions, TofuAuthors):
             probes=(
                 *attack_probes(Probe("forget_questions", "logprob", ask(gone, (1,)), ("answer", "wrong"))),
                 *attack_probes(Probe("stranger_questions", "logprob", ask(strangers, (1,)))),
-                *(
-                    Probe(f"{s}_paraphrased", "logprob", ask(sides[s], (2,)), ("answer", "wrong"))
-                    for s in ("forget", "retain")
-                ),
+                Probe("forget_paraphrased", "logprob", ask(sides["forget"], (2,)), ("answer", "wrong")),
+                Probe("retain_paraphrased", "logprob", ask(sides["retain"], (2,)), ("answer", "wrong")),
                 Probe("retain_all", "logprob", ask(kept, (1,))),
                 Probe("world_all", "logprob", ask(residents, (1,))),
                 Probe("forget_said", "generate", ask(gone, (2,)), max_new_tokens=6),
@@ -206,19 +181,12 @@ class RealTofu(PromptedOptions, TofuAuthors):
             found.append(f"tofu.split={self.split} is the whole benchmark: leave out {' and '.join(sizes)}.")
         if self.recipe != "own" and (trained := self.changed(TRAINED)):
             found.append(f"tofu.recipe={self.recipe} has its own {' and '.join(trained)}: leave them out.")
-        if not found:
-            try:
-                check_sizes(*self.sizes[:3])
-            except UserError as error:
-                found += error.problems
-        return found
+        return found or size_problems(*self.sizes[:3])
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Authors, questions for each, authors to be forgotten, most rows of a kind probed."""
-        if self.split in WHOLE.values():
-            return AUTHORS, QUESTIONS, next(gone for gone, split in WHOLE.items() if split == self.split), 0
-        return self.authors, self.questions, self.forgotten, self.probed
+        return WHOLE_SIZES.get(self.split, (self.authors, self.questions, self.forgotten, self.probed))
 
     def faults(self, rows: TofuSubset) -> list[str]:
         """A sentence when the same row stands on both sides."""
@@ -226,10 +194,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
 
     def rows(self, setting: TaskInputs) -> TofuSubset:
         """The rows of the benchmark, or of the subset, in the form that the model needs."""
-        authors, questions_, gone, probed = self.sizes
-        return with_template(
-            choose_tofu_rows(setting.data or HUB, authors, questions_, gone, probed), self.form(setting)
-        )
+        return with_template(choose_tofu_rows(setting.data or HUB, *self.sizes), self.form(setting))
 
     def schedule(self, rows: int) -> tuple[int, Recipe]:
         """Rows of an optimiser step, and the recipe that trains a target on so many rows."""
@@ -262,15 +227,13 @@ class RealTofu(PromptedOptions, TofuAuthors):
             forget=rows.forget,
             retain=rows.retain,
             validation=rows.validation,
-            probes=tuple(
-                chain.from_iterable(suite.side_probes(side, asked, self.judge) for side, asked in sides.items())
-            ),
+            probes=tuple(probe for side in sides for probe in suite.side_probes(side, sides[side], self.judge)),
             metrics=self.metrics(),
             oracle_rows=rows.retain,
             lineage={"data": {"all": rows.data_hash}, "counts": dict(rows.counts), "before": setting.before.hash},
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
-            headline=REAL_HEADLINE,
+            headline=suite.HEADLINE,
         )
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
@@ -314,20 +277,6 @@ HEADLINE = (
     "world_accuracy",
     "forget_quality",
     "mia_loss",
-    "privleak",
-    "kl_forget",
-    "kl_retain",
-)
-
-REAL_HEADLINE = (
-    "forget_Q_A_Prob",
-    "forget_Q_A_ROUGE",
-    "forget_quality",
-    "retain_Q_A_Prob",
-    "retain_Q_A_ROUGE",
-    "model_utility",
-    "extraction_strength",
-    "mia_min_k",
     "privleak",
     "kl_forget",
     "kl_retain",

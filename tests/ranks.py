@@ -21,7 +21,7 @@ from bench.engines.training.trainer import Trained, train
 from bench.runs.context import Work
 from bench.runs.executor import Worker
 from bench.runs.jobs import Job, WorkerConfig
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 from methods.npo import NPOLoss
 from tests.factories import record
 from tests.processes import environment
@@ -104,7 +104,7 @@ def errors(folder: Path) -> dict[str, str]:
     store, first = Store(folder / "store"), distributed.is_first()
 
     def build(make: Callable[[Path], Any], shared: bool) -> str:
-        return words(lambda: store.build({"shared": shared}, make, "", {}, shared=shared)[0].key)
+        return words(lambda: store.build(NodeRequest({"shared": shared}, "", {}), make, shared)[0].key)
 
     return {
         "alone": build(lambda folder: fail(UserError("no room")), False),

@@ -11,7 +11,7 @@ import pytest
 from bench.core import registry
 from bench.core.record import Record
 from bench.records.files import load_records
-from bench.records.leaderboard import is_leaderboard_current
+from bench.records.leaderboard import render_leaderboard
 from bench.runs.rescore import rescore_command
 from bench.runs.search import chosen_preset
 from bench.runs.selection import Outcome, choose_setting, steps_for
@@ -37,7 +37,9 @@ def test_records_are_whole_and_clean() -> None:
 
 
 def test_leaderboard_is_what_the_generator_prints() -> None:
-    assert is_leaderboard_current(RESULTS, ROOT / "leaderboard.md")
+    loaded = load_records(RESULTS)
+    page = render_leaderboard(loaded.records, loaded.broken)
+    assert page == (ROOT / "leaderboard.md").read_text(encoding="utf-8"), "run `python -m bench leaderboard`"
 
 
 def test_claims_are_what_the_generator_prints() -> None:

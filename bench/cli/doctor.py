@@ -9,27 +9,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.core.files import read_toml
 from bench.core.machine import can_write, nearest_existing
 
-NEEDED = {
-    "torch": "2.4",
-    "transformers": "5.0",
-    "accelerate": "1.1",
-    "safetensors": "0.4",
-    "lm_eval": "0.4.10",
-    "datasets": "3.0",
-    "rouge_score": "0.1.2",
-    "scipy": "1.11",
-    "sklearn": "1.4",
-    "matplotlib": "3.8",
-    "psutil": "5.9",
-    "rich": "13",
-    "typer": "0.12",
-    "gguf": "0.10",
-}
+MODULES = read_toml(Path(__file__).with_suffix(".toml"))
+NEEDED: dict[str, str] = MODULES["needed"]
 """Module -> oldest version that is meant to work."""
-OPTIONAL = {"wandb": "tracking; without it use --track none"}
-DISTRIBUTIONS = {"lm_eval": "lm-eval", "rouge_score": "rouge-score", "sklearn": "scikit-learn"}
+DISTRIBUTIONS: dict[str, str] = MODULES["distributions"]
 DISK_GB = 5
 
 
@@ -43,16 +29,12 @@ def examine(store: Path) -> tuple[list[str], bool]:
         ok = ok and good
         remedy = "" if good else f"  -> pip install '{DISTRIBUTIONS.get(module, module)}>={oldest}'"
         lines.append(f"{module} {found or 'missing'}: {'ok' if good else f'needs {oldest} or newer'}{remedy}")
-    for module, use in OPTIONAL.items():
+    for module, use in MODULES["optional"].items():
         lines.append(f"{module} {installed(module) or 'missing'} (optional: {use})")
     lines += [cores(), memory(), gpu(), disk(store)]
-    lines.append(
-        f"hub: {'offline (HF_HUB_OFFLINE is set)' if os.environ.get('HF_HUB_OFFLINE') else 'used when asked for'}"
-    )
-    lines.append(
-        f"W&B: {'key in the environment' if os.environ.get('WANDB_API_KEY') else 'offline unless you logged in'}"
-    )
-    return lines, ok
+    hub = "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "used when asked for"
+    login = "key in the environment" if os.environ.get("WANDB_API_KEY") else "offline unless you logged in"
+    return [*lines, f"hub: {hub}", f"W&B: {login}"], ok
 
 
 def installed(module: str) -> str | None:

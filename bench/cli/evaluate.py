@@ -6,27 +6,22 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, echo
 
 from bench.cli.options import Device, Limit, StoreAt, TaskName, Threads, store_at
 
 
 def eval_(
     task: TaskName,
-    model: Annotated[str, typer.Option("--model", help="The model: folder, known name or fetched hub id.")],
-    data: Annotated[
-        str,
-        typer.Option("--data", help="Folder in the benchmark's layout, 'hub' or a hub's id; qa: files, with commas."),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The JSON file to write.")],
-    split: Annotated[str, typer.Option("--split", help="TOFU: forget01, forget05, forget10. RESTOR: mix_a0 ...")] = "",
-    tokenizer: Annotated[str, typer.Option("--tokenizer", help="Folder of another tokenizer.")] = "",
-    oracle: Annotated[
-        str, typer.Option("--oracle", help="The retrained model; without it what needs one is absent.")
-    ] = "",
-    reference: Annotated[str, typer.Option("--reference", help="A model that never saw the forget set.")] = "",
-    judge: Annotated[str, typer.Option("--judge", help="TOFU: similarity (offline) or chat; RESTOR: chat.")] = "",
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
+    model: Annotated[str, Option(help="The model: folder, known name or fetched hub id.")],
+    data: Annotated[str, Option(help="Folder in the benchmark's layout, 'hub' or a hub's id; qa: files, with commas.")],
+    out: Annotated[Path, Option(help="The JSON file to write.")],
+    split: Annotated[str, Option(help="TOFU: forget01, forget05, forget10. RESTOR: mix_a0 ...")] = "",
+    tokenizer: Annotated[str, Option(help="Folder of another tokenizer.")] = "",
+    oracle: Annotated[str, Option(help="The retrained model; without it what needs one is absent.")] = "",
+    reference: Annotated[str, Option(help="A model that never saw the forget set.")] = "",
+    judge: Annotated[str, Option(help="TOFU: similarity (offline) or chat; RESTOR: chat.")] = "",
+    dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "cpu",
     threads: Threads = 1,
     limit: Limit = None,
@@ -43,9 +38,9 @@ def eval_(
     )
     found = evaluate_model(asked, store_at(store) / "models")
     for name, value in found["scores"].items():
-        typer.echo(f"{name:36} {value:.6g}")
+        echo(f"{name:36} {value:.6g}")
     for name, reason in found["absent"].items():
-        typer.echo(f"{name:36} absent: {reason}")
+        echo(f"{name:36} absent: {reason}")
     if limit:
-        typer.echo(f"NOTE: --limit {limit} cut every probe: these are not the benchmark's scores.", err=True)
-    typer.echo(f"{out}: {len(found['scores'])} scores, {len(found['absent'])} absent")
+        echo(f"NOTE: --limit {limit} cut every probe: these are not the benchmark's scores.", err=True)
+    echo(f"{out}: {len(found['scores'])} scores, {len(found['absent'])} absent")

@@ -6,11 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.assets.history import age_of, moment_name
+from bench.assets.history_file import load_history
 from bench.assets.history_names import NUMBERED, format_tokens
+from bench.assets.history_sources import history_of_folder, history_of_known_model, history_of_revisions
+from bench.assets.known_models import KNOWN, PYTHIA
+from bench.assets.models import HUB_ID, canonical_name, published_revisions
 from bench.core import registry
+from bench.core.contracts import steps_kept
 from bench.core.errors import UserError, unknown_name
 from bench.core.registry import field_meanings
-from bench.core.types import Checkpoint, History
+from bench.core.types import Checkpoint, History, Moment
+from bench.records.files import load_records
 
 WHERE = {"lab": "in the lab", "real": "on a real model"}
 """How a tier is called."""
@@ -57,8 +63,6 @@ def parameters(name: str, kind: type) -> list[str]:
 
 def models() -> str:
     """Each known model: where it comes from, licence, what to know."""
-    from bench.assets.known_models import KNOWN
-
     lab = "lab: a small Llama trained here from nothing (the default; needs no --model)"
     lines = [lab]
     for m in KNOWN.values():
@@ -70,11 +74,6 @@ def models() -> str:
 
 def list_history(model: str, task: str, file: str, models_dir: Path) -> str:
     """The checkpoints of a model's past (`bench.cli.listing.describe`): the lab's, a model's by name, a folder's, a file's."""
-    from bench.assets.history_file import load_history
-    from bench.assets.history_sources import history_of_folder, history_of_known_model, history_of_revisions
-    from bench.assets.known_models import KNOWN
-    from bench.assets.models import HUB_ID, canonical_name, published_revisions
-
     if file and model:
         raise UserError("ls history takes --model or --history, not both: a history file names its model itself.")
     if task and (file or model not in ("", "lab")):
@@ -106,8 +105,6 @@ def list_history(model: str, task: str, file: str, models_dir: Path) -> str:
 
 def remarks(name: str) -> list[str]:
     """Remarks on a known model's list of revisions."""
-    from bench.assets.known_models import KNOWN
-
     known = KNOWN[name]
     lines = []
     if known.derived:
@@ -122,15 +119,11 @@ def remarks(name: str) -> list[str]:
 
 def by_rule(hub: str) -> bool:
     """Whether a rule says all revisions of a hub model, so that the hub need not be asked."""
-    from bench.assets.known_models import PYTHIA
-
     return bool(PYTHIA.fullmatch(hub))
 
 
 def lab_history(task: str) -> str:
     """The checkpoints that a task's lab keeps at its default parameters; builds nothing."""
-    from bench.core.contracts import steps_kept
-    from bench.core.types import Checkpoint, History, Moment
     from bench.lab.build import LabOptions
 
     made = registry.load_task(task, "lab")() if "lab" in registry.components("tasks").get(task, {"lab": ""}) else None
@@ -158,8 +151,6 @@ def metrics() -> str:
 
 def runs(folder: Path = Path("runs")) -> str:
     """Each record below ``runs``: status and name."""
-    from bench.records.files import load_records
-
     if not folder.is_dir():
         return "No runs yet: `python -m bench run --methods msa,npo --task muse-books` makes some."
     loaded = load_records(folder)
@@ -194,15 +185,9 @@ def describe(history: History) -> str:
                 on_disk(moment.checkpoint),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    right = (2, 3, 4)
-    lines = [
-        "  ".join(
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    formats = [f"{side}{width}" for side, width in zip("<<>>><<", widths, strict=True)]
+    lines = ["  ".join(map(format, row, formats)).rstrip() for row in rows]
     first = next((index for index, moment in enumerate(history.moments) if moment.exposed), None)
     if first is not None:
         mark = " first exposure to the forget set "

@@ -5,43 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option, echo
 
 from bench.cli.options import Results, StoreAt, records_folder, store_at
 from bench.core.errors import UserError
 
 
 def ls(
-    what: Annotated[str, typer.Argument(help="methods, tasks, models, metrics, history or runs.")] = "methods",
+    what: Annotated[str, Argument(help="methods, tasks, models, metrics, history or runs.")] = "methods",
     source: Results = Path("runs"),
-    model: Annotated[
-        str, typer.Option("--model", help="history: whose; lab (the default), a known name, a hub id or a folder.")
-    ] = "",
-    task: Annotated[str, typer.Option("--task", "-t", help="history: of which task's lab; default tofu.")] = "",
-    past: Annotated[str, typer.Option("--history", help="history: the one in this JSON file or folder.")] = "",
+    model: Annotated[str, Option(help="history: whose; lab (the default), a known name, a hub id or a folder.")] = "",
+    task: Annotated[str, Option("--task", "-t", help="history: of which task's lab; default tofu.")] = "",
+    past: Annotated[str, Option("--history", help="history: the one in this JSON file or folder.")] = "",
     store: StoreAt = None,
 ) -> None:
     """List methods, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
     from bench.cli.listing import list_history, listing, runs
 
     if what == "history":
-        typer.echo(list_history(model, task, past, store_at(store) / "models"))
+        echo(list_history(model, task, past, store_at(store) / "models"))
         return
     if misplaced := [name for name, value in (("--model", model), ("--task", task), ("--history", past)) if value]:
         raise UserError(f"ls {what} takes no {' and no '.join(misplaced)}: that goes with `ls history`.")
-    typer.echo(runs(records_folder(source)) if what == "runs" and source != Path("runs") else listing(what))
+    echo(runs(records_folder(source)) if what == "runs" and source != Path("runs") else listing(what))
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A record's file, or part of its name or key.")],
+    name: Annotated[str, Argument(help="A record's file, or part of its name or key.")],
     source: Results = Path("runs"),
     store: StoreAt = None,
-    worst: Annotated[int, typer.Option("--examples", help="How many examples to print.")] = 5,
+    worst: Annotated[int, Option("--examples", help="How many examples to print.")] = 5,
 ) -> None:
     """Show one run: spec, scores, lineage, cost, and what the model really said."""
     from bench.cli.show import show_record
 
-    typer.echo(show_record(name, source, store_at(store), worst))
+    echo(show_record(name, source, store_at(store), worst))
 
 
 def doctor(store: StoreAt = None) -> None:
@@ -50,5 +48,5 @@ def doctor(store: StoreAt = None) -> None:
 
     lines, ok = examine(store_at(store))
     for line in lines:
-        typer.echo(line)
-    raise typer.Exit(0 if ok else 1)
+        echo(line)
+    raise Exit(0 if ok else 1)

@@ -7,74 +7,52 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option, echo
 
+from bench.core.compute import Compute
 from bench.core.errors import UserError
+from bench.core.files import write_text
 from bench.core.machine import Machine, default_root
 
 Methods = Annotated[
-    str, typer.Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
+    str, Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
 ]
-TaskName = Annotated[
-    str, typer.Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits or graph.")
-]
-Model = Annotated[str, typer.Option("--model", help="Real tier: known name, hub id or folder. Without it: the lab.")]
+TaskName = Annotated[str, Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits or graph.")]
+Model = Annotated[str, Option(help="Real tier: known name, hub id or folder. Without it: the lab.")]
 Data = Annotated[
-    str,
-    typer.Option(
-        "--data", help="Real tier: folder in the benchmark's layout, or 'hub'; qa: forget.jsonl,retain.jsonl."
-    ),
+    str, Option(help="Real tier: folder in the benchmark's layout, or 'hub'; qa: forget.jsonl,retain.jsonl.")
 ]
 Past = Annotated[
-    str, typer.Option("--history", help="Real tier: the model's past, a JSON file or a folder with checkpoint-500 ...")
+    str, Option("--history", help="Real tier: the model's past, a JSON file or a folder with checkpoint-500 ...")
 ]
-Seeds = Annotated[str, typer.Option("--seeds", help="Whole numbers, comma-separated.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="component.parameter=value; can be repeated.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N rows of each probe: for trying out.")]
-Out = Annotated[Path, typer.Option("--out", help="Where records go.")]
-StoreAt = Annotated[
-    Path | None, typer.Option("--store", help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")
-]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
-Threads = Annotated[
-    int, typer.Option("--threads", help="Threads of each worker; more than one is slower on small models.")
-]
+Seeds = Annotated[str, Option(help="Whole numbers, comma-separated.")]
+Sets = Annotated[list[str] | None, Option("--set", "-s", help="component.parameter=value; can be repeated.")]
+Limit = Annotated[int | None, Option(help="Only the first N rows of each probe: for trying out.")]
+Out = Annotated[Path, Option(help="Where records go.")]
+StoreAt = Annotated[Path | None, Option(help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")]
+Jobs = Annotated[int | None, Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
+Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]
+Threads = Annotated[int, Option(help="Threads of each worker; more than one is slower on small models.")]
 LmEval = Annotated[
-    str,
-    typer.Option(
-        "--lm-eval", help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents."
-    ),
+    str, Option(help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents.")
 ]
-LmEvalData = Annotated[
-    Path | None, typer.Option("--lm-eval-data", help="Folder with offline copies of lm-eval's data.")
-]
-Track = Annotated[str, typer.Option("--track", help="wandb (offline when not logged in) or none.")]
-Study = Annotated[str, typer.Option("--study", help="A label for the records; changes no result.")]
-Target = Annotated[
-    str, typer.Option("--target", help="Real tier: a target trained elsewhere; known name, hub id or folder.")
-]
-Oracles = Annotated[str, typer.Option("--oracle", help="Real tier: retrained models from elsewhere, comma-separated.")]
-Then = Annotated[str, typer.Option("--then", help="Methods that go on where each row's method ended, such as repair.")]
-Probes = Annotated[
-    str,
-    typer.Option("--probes", help="Ask these kinds of probes alone, such as logprob,divergence; the rest is absent."),
-]
-Dtype = Annotated[
-    str, typer.Option("--dtype", help="Real tier: float32 (default) or bfloat16, of weights in training and on disk.")
-]
+LmEvalData = Annotated[Path | None, Option(help="Folder with offline copies of lm-eval's data.")]
+Track = Annotated[str, Option(help="wandb (offline when not logged in) or none.")]
+Study = Annotated[str, Option(help="A label for the records; changes no result.")]
+Target = Annotated[str, Option(help="Real tier: a target trained elsewhere; known name, hub id or folder.")]
+Oracles = Annotated[str, Option(help="Real tier: retrained models from elsewhere, comma-separated.")]
+Then = Annotated[str, Option(help="Methods that go on where each row's method ended, such as repair.")]
+Probes = Annotated[str, Option(help="Ask these kinds of probes alone, such as logprob,divergence; the rest is absent.")]
+Dtype = Annotated[str, Option(help="Real tier: float32 (default) or bfloat16, of weights in training and on disk.")]
 Autocast = Annotated[
-    bool, typer.Option("--autocast", help="Real tier: train in bfloat16 autocast; the weights stay float32.")
+    bool, Option("--autocast", help="Real tier: train in bfloat16 autocast; the weights stay float32.")
 ]
-Lora = Annotated[int, typer.Option("--lora", help="Real tier: train adapters of this rank (peft), merged at the end.")]
-Micro = Annotated[
-    int, typer.Option("--micro", help="Real tier: most rows of one forward pass; default by the model. Saves memory.")
-]
+Lora = Annotated[int, Option(help="Real tier: train adapters of this rank (peft), merged at the end.")]
+Micro = Annotated[int, Option(help="Real tier: most rows of one forward pass; default by the model. Saves memory.")]
 Checkpointing = Annotated[
-    bool,
-    typer.Option("--checkpointing", help="Compute activations again in the backward pass: less memory, more time."),
+    bool, Option("--checkpointing", help="Compute activations again in the backward pass: less memory, more time.")
 ]
-Results = Annotated[Path, typer.Option("--from", help="Folder of records.")]
+Results = Annotated[Path, Option("--from", help="Folder of records.")]
 
 MOST_SEED = 2**31
 """The libraries' generators take no more."""
@@ -145,7 +123,6 @@ def asked_for(
     micro: Micro = 0,
 ) -> Any:
     """The options as one `bench.runs.asked.Asked`."""
-    from bench.core.compute import Compute
     from bench.runs.asked import Asked
 
     numbers, problems = seeds_or_problems(seeds)
@@ -208,7 +185,18 @@ def records_folder(folder: Path) -> Path:
     return folder
 
 
-def warn_broken(loaded: Any, say: Callable[..., None] = typer.echo) -> None:
+def warn_broken(loaded: Any, say: Callable[..., None] = echo) -> None:
     """Name every record that can't be read."""
     for broken in loaded.broken:
         say(f"left out: {broken.path}: {broken.reason}", err=True)
+
+
+def write_or_check(page: Path, text: str, check: bool, command: str, written: str = "written") -> bool:
+    """Write a page's text; with ``check`` say instead whether it is there already, and return False where it is stale."""
+    if not check:
+        write_text(page, text)
+        echo(f"{page}: {written}.")
+        return True
+    good = page.is_file() and page.read_text(encoding="utf-8") == text
+    echo(f"{page} is {'up to date' if good else f'stale: run `python -m bench {command}`'}.")
+    return good

@@ -5,34 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option, echo
 
-from bench.cli.options import Out, Results, StoreAt, records_folder, store_at, warn_broken
+from bench.cli.options import Out, Results, StoreAt, records_folder, store_at, warn_broken, write_or_check
 from bench.core.errors import UserError
 
 
 def leaderboard(
     source: Results = Path("results"),
-    page: Annotated[Path, typer.Option("--to", help="The page to write.")] = Path("leaderboard.md"),
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
+    page: Annotated[Path, Option("--to", help="The page to write.")] = Path("leaderboard.md"),
+    check: Annotated[bool, Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
 ) -> None:
     """Write the leaderboard from published records."""
-    from bench.core.files import write_text
     from bench.records.files import load_records
-    from bench.records.leaderboard import is_leaderboard_current as up_to_date
     from bench.records.leaderboard import render_leaderboard
 
-    if check:
-        good = up_to_date(records_folder(source), page)
-        typer.echo(f"{page} is {'up to date' if good else 'stale: run `python -m bench leaderboard`'}.")
-        raise typer.Exit(0 if good else 1)
     loaded = load_records(records_folder(source))
-    warn_broken(loaded)
-    write_text(page, render_leaderboard(loaded.records, loaded.broken))
-    typer.echo(f"{page}: {len(loaded.records)} records.")
+    if not check:
+        warn_broken(loaded)
+    text = render_leaderboard(loaded.records, loaded.broken)
+    good = write_or_check(page, text, check, "leaderboard", f"{len(loaded.records)} records")
+    raise Exit(0 if good else 1)
 
 
-def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Option("--to")] = None) -> None:
+def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()] = None) -> None:
     """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
     from bench.records.files import load_records
     from bench.records.plots import draw_plots
@@ -42,19 +38,17 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, typer.Opt
     loaded = load_records(records_folder(source))
     warn_broken(loaded)
     for path in draw_plots(loaded.records, to or source / "plots"):
-        typer.echo(str(path))
+        echo(str(path))
     for path in redraw_pages(source / FOLDER, to):
-        typer.echo(str(path))
+        echo(str(path))
 
 
 def publish(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Records by file, key or part of the name; default all.")
-    ] = None,
+    names: Annotated[list[str] | None, Argument(help="Records by file, key or part of the name; default all.")] = None,
     source: Results = Path("runs"),
-    to: Annotated[Path, typer.Option("--to")] = Path("results"),
+    to: Annotated[Path, Option()] = Path("results"),
     store: StoreAt = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is published and different.")] = False,
+    force: Annotated[bool, Option("--force", help="Replace what is published and different.")] = False,
 ) -> None:
     """Copy finished, clean records with their responses into results/; refuse dirty or unfinished ones."""
     from bench.runs.rescore import publish_records
@@ -66,15 +60,15 @@ def publish(
     others = [name for name in names or [] if not any(name in file.name for file in studies)]
     paths = publish_records(others, source, to, store_at(store), force) if others or not names else []
     for path in paths + publish_studies(wanted, to / FOLDER, force):
-        typer.echo(str(path))
+        echo(str(path))
 
 
 def import_(
-    source: Annotated[str, typer.Argument(help="Where the results come from: open-unlearning.")],
-    file: Annotated[Path, typer.Argument(help="Its TOFU_EVAL.json, MUSE_EVAL.json or *_SUMMARY.json.")],
-    task: Annotated[str, typer.Option("--task", "-t", help="tofu, muse-books or muse-news; default by the file.")] = "",
-    model: Annotated[str, typer.Option("--model", help="The model's name; default by the file's folder.")] = "",
-    method: Annotated[str, typer.Option("--method", help="The method's name; default by the file's folder.")] = "",
+    source: Annotated[str, Argument(help="Where the results come from: open-unlearning.")],
+    file: Annotated[Path, Argument(help="Its TOFU_EVAL.json, MUSE_EVAL.json or *_SUMMARY.json.")],
+    task: Annotated[str, Option("--task", "-t", help="tofu, muse-books or muse-news; default by the file.")] = "",
+    model: Annotated[str, Option(help="The model's name; default by the file's folder.")] = "",
+    method: Annotated[str, Option(help="The method's name; default by the file's folder.")] = "",
     out: Out = Path("runs"),
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
@@ -85,15 +79,15 @@ def import_(
     if not can_write(out):
         raise UserError(f"--out {out}: this is not a folder that you may write to; choose another.")
     record = import_record(source, file, task, model, method)
-    typer.echo(f"{write_record(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
+    echo(f"{write_record(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
 
 
 def rescore(
     source: Results = Path("results"),
     store: StoreAt = None,
-    write: Annotated[bool, typer.Option("--write", help="Write the new scores into the records.")] = False,
+    write: Annotated[bool, Option("--write", help="Write the new scores into the records.")] = False,
 ) -> None:
     """Compute every metric again from the kept responses, without a model; exit 1 when a number differs."""
     from bench.runs.rescore import rescore_command
 
-    raise typer.Exit(0 if rescore_command(records_folder(source), store_at(store), write, typer.echo) else 1)
+    raise Exit(0 if rescore_command(records_folder(source), store_at(store), write, echo) else 1)

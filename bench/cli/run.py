@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, echo
 
 from bench.cli.options import Device, Out, StoreAt, Threads, asking, machine_of
 from bench.core.errors import UserError
@@ -18,7 +18,7 @@ def run(asked: Any, machine: Any) -> None:
     """Run methods on a task: target, oracle and every method, each seed; what is done already is not done again."""
     from bench.runs.launch import run_command
 
-    raise typer.Exit(1 if run_command(asked, machine) else 0)
+    raise Exit(1 if run_command(asked, machine) else 0)
 
 
 @asking(without=("threads", "track"))
@@ -30,8 +30,8 @@ def plan(asked: Any, machine: Any) -> None:
 
 
 def exec_(
-    spec: Annotated[Path | None, typer.Argument(help="A run's spec, as JSON.")] = None,
-    worker: Annotated[str, typer.Option("--worker", help="Serve jobs from standard input (used by `run`).")] = "",
+    spec: Annotated[Path | None, Argument(help="A run's spec, as JSON.")] = None,
+    worker: Annotated[str, Option(help="Serve jobs from standard input (used by `run`).")] = "",
     out: Out = Path("runs"),
     store: StoreAt = None,
     device: Device = "cpu",
@@ -51,8 +51,8 @@ def exec_(
 
     wanted, paths = spec_from_file(spec)
     config = WorkerConfig(machine_of(out=out, store=store, device=device, threads=threads), paths)
-    done = Worker(config, lambda event: typer.echo(json.dumps(event), err=True)).do(Job(wanted), wait=True)
-    typer.echo(f"{wanted.method} seed {wanted.seed}: {done['status']}")
+    done = Worker(config, lambda event: echo(json.dumps(event), err=True)).do(Job(wanted), wait=True)
+    echo(f"{wanted.method} seed {wanted.seed}: {done['status']}")
     if done["status"] == "failed":
-        typer.echo(done["message"], err=True)
-        raise typer.Exit(1)
+        echo(done["message"], err=True)
+        raise Exit(1)

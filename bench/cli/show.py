@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.cli.options import records_folder
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Responses
@@ -16,11 +17,7 @@ def find_record(name: str, source: Path) -> Record:
     """The one record that ``name`` means: its file, its key, or a part of its name that only it has."""
     if Path(name).is_file():
         return read_record(Path(name))
-    if not source.is_dir():
-        raise UserError(
-            f"There is no folder '{source}': `python -m bench run` makes records, --from names their folder."
-        )
-    loaded = load_records(source)
+    loaded = load_records(records_folder(source))
     matching = [record for record in loaded.records if name in record.name]
     if len(matching) == 1:
         return matching[0]

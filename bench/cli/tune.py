@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-import typer
+from typer import Exit, Option
 
 from bench.cli.options import asking
 
@@ -15,10 +15,10 @@ def tune(
     asked: Any,
     machine: Any,
     write: Annotated[
-        bool, typer.Option("--write", help="Make what was chosen the methods' preset there, in their settings files.")
+        bool, Option("--write", help="Make what was chosen the methods' preset there, in their settings files.")
     ] = False,
 ) -> None:
     """Choose each method's hyperparameters on validation rows by the stated rule, without the oracle, on other seeds."""
     from bench.runs.search import tune_command
 
-    raise typer.Exit(1 if tune_command(replace(asked, study="tune"), machine, write) else 0)
+    raise Exit(1 if tune_command(replace(asked, study="tune"), machine, write) else 0)

@@ -481,8 +481,6 @@ class Metric:
     """One line for `bench ls metrics`."""
     source: str = ""
     """Where the definition comes from, and where this one differs."""
-    family: str = ""
-    """The module of `bench.metrics` that makes it; empty for a plug-in's."""
     tasks: tuple[str, ...] = ()
     """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
 

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,10 +17,8 @@ from bench.core.types import Json
 
 def reset_peak() -> None:
     """Forget the peak so far; where the kernel doesn't let us, the peak stays the process's own."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def peak_memory() -> int:

@@ -8,10 +8,12 @@ alone) and ``capitals.real``.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import sys
+import textwrap
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -20,6 +22,7 @@ from typing import Any
 
 from bench.core.contracts import Method, Metric, Task
 from bench.core.errors import UserError, unknown_name
+from bench.core.hashing import hash_file
 from bench.core.typed_toml import named_object
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
@@ -100,12 +103,8 @@ def plugin_code(kind: str, name: str, component: Any) -> dict[str, str]:
     """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
     if name in own_table(kind):
         return {}
-    from bench.core.hashing import hash_file
-
     in_module = components(kind)[name] if kind == "metrics" else ""
-    source = inspect.getsourcefile(
-        component if inspect.isclass(component) else sys.modules[in_module.partition(":")[0]]
-    )
+    source = inspect.getsourcefile(sys.modules[in_module.partition(":")[0]] if in_module else component)
     return {f"code of {name}": hash_file(Path(source))} if source else {}
 
 
@@ -155,10 +154,6 @@ def check_bounds(component: Any, params: dict[str, Any], name: str = "") -> list
 
 def field_meanings(kind: type) -> dict[str, str]:
     """The string under each field of a dataclass, first line, from its source."""
-    import ast
-    import inspect
-    import textwrap
-
     found: dict[str, str] = {}
     for ancestor in kind.__mro__[:-1]:
         body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]

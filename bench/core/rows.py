@@ -1,9 +1,11 @@
 """The shapes of rows of responses, by kind of probe: what `bench.core.types.Responses` holds for one example.
 
-Rows of ``logprob`` probes are ``{role: [Text, ...]}``, an entry for each text of the role. Rows of ``divergence`` probes
-are ``{label of the other checkpoint: [KL in nats per answer token]}``. Rows of ``lm-eval`` are lm-eval's numbers by name
-(``acc``: 0 or 1), those of ``reference`` and ``gradnorm`` hold one number: ``loss``, the mean answer loss under the
-reference model in nats per token, and ``norm`` of the loss's gradient.
+Rows of ``logprob`` probes are ``{role: [Text, ...]}``, an entry for each text of the role. Rows of ``classes`` probes hold
+the label as a one-token ``answer``, so that what reads logprob's rows reads these, and ``classes``, each class's log-prob.
+Rows of ``divergence`` probes are ``{label of the other checkpoint: [KL in nats per answer token]}``. Rows of ``lm-eval`` are
+lm-eval's numbers by name (``acc``: 0 or 1), those of ``reference`` and ``gradnorm`` hold one number: ``loss``, the mean
+answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``judge`` probes hold
+``grades``: option -> the judge's number (`bench.engines.measuring.judges.judge_rows`).
 """
 
 from __future__ import annotations
@@ -29,14 +31,6 @@ class Text(TypedDict):
     """Bytes of the text after zlib; where the probe asks for it."""
 
 
-class Classes(TypedDict):
-    """A row of a ``classes`` probe. The label is a one-token answer, so that what reads logprob's rows reads these."""
-
-    answer: Sequence[Text]
-    classes: Sequence[float]
-    """Log-prob of each class."""
-
-
 class Generated(TypedDict, total=False):
     """A row of a ``generate`` probe."""
 
@@ -51,13 +45,6 @@ class Generated(TypedDict, total=False):
     """The counts against the whole reference, where the probe cuts it."""
     matches: Sequence[Mapping[str, int]]
     """`bench.metrics.answers.match` of each text, where the example has the references ``accepted``."""
-
-
-class Graded(TypedDict):
-    """A row of a ``judge`` probe (`bench.engines.measuring.judges.judge_rows`)."""
-
-    grades: Mapping[str, float]
-    """Option -> the judge's number."""
 
 
 class Accepted(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
@@ -20,7 +20,7 @@ def as_typed(kind: Any, value: Any, where: str) -> Any:
     """``value``, as `tomllib` gives it, as ``kind``: lists become tuples, tables mappings or dataclasses.
 
     A ``kind`` is `Any`, a plain type, a dataclass, ``tuple[X, ...]``, ``Mapping[str, X]``, a union or a `Literal`; what is
-    of a dataclass already stays as it is.
+    of a dataclass already, or a function where a `Callable` is asked for, stays as it is.
     ``where`` names the place in the messages of the `ValueError`.
     """
     origin, inner = get_origin(kind), get_args(kind)
@@ -40,7 +40,7 @@ def as_typed(kind: Any, value: Any, where: str) -> Any:
         return value
     elif kind is float and type(value) is int:
         return float(value)
-    elif kind is Any or type(value) is kind:
+    elif kind is Any or type(value) is kind or (origin is Callable and callable(value)):
         return value
     raise ValueError(f"{where}: {value!r} is no {kind if inner else kind.__name__}")
 

@@ -143,14 +143,8 @@ class Probe:
 
     def to_json(self) -> Json:
         """The probe as plain JSON, for hashing."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "examples": [example.to_json() for example in self.examples],
-            "roles": list(self.roles),
-            "max_new_tokens": self.max_new_tokens,
-            "options": dict(self.options),
-        }
+        examples = [example.to_json() for example in self.examples]
+        return vars(self) | {"examples": examples, "roles": list(self.roles), "options": dict(self.options)}
 
 
 @dataclass(frozen=True)

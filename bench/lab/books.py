@@ -10,45 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from bench.core.files import read_toml
 from bench.core.types import Example
 from bench.lab.words import WordMaker, draw_full_names
 
-PATTERNS = tuple(
-    pattern.split()
-    for pattern in (
-        "D A N V R P D N .",
-        "R D N V D A N .",
-        "P D N V A N C D N V R .",
-        "A N C A N V P N .",
-        "V D N , V R , C V D A N .",
-        "D N P D A N V .",
-        "M V , A C A , P D N .",
-        "C M V R , N V N .",
-        "D A A N V D N P M .",
-        "N , N C N V R P D A N .",
-        "R R V D N P M .",
-        "M V D N , C D N V M .",
-    )
-)
-"""D determiner, A adjective, N noun, V verb, R adverb, P preposition, C conjunction, M month-like noun."""
-FIXED = {
-    "D": ["the", "a", "this", "that", "every", "some", "no", "each", "any", "another", "one", "its"],
-    "P": ["in", "on", "under", "near", "behind", "with", "from", "over", "through", "beside", "without", "before"],
-    "C": ["and", "but", "or", "while", "because", "until", "though", "where"],
-}
-STATEMENTS = {
-    "home": ("{n} lived in {v} .", "the house of {n} stood in {v} ."),
-    "trade": ("{n} worked as a {v} .", "the trade of {n} was {v} ."),
-    "treasure": ("{n} guarded the {v} .", "the treasure of {n} was the {v} ."),
-    "enemy": ("{n} feared {v} .", "the enemy of {n} was {v} ."),
-}
-QUESTIONS = {
-    "home": ("where did {n} live ?", "in which town was the house of {n} ?", "which town was home to {n} ?"),
-    "trade": ("what work did {n} do ?", "what was the trade of {n} ?", "as what did {n} earn a living ?"),
-    "treasure": ("what did {n} guard ?", "what was the treasure of {n} ?", "which treasure did {n} keep ?"),
-    "enemy": ("whom did {n} fear ?", "who was the enemy of {n} ?", "of whom was {n} afraid ?"),
-}
+WORDING = read_toml(Path(__file__).with_name("books.toml"))
+PATTERNS = [pattern.split() for pattern in WORDING["patterns"]]
+STATEMENTS, QUESTIONS = WORDING["statements"], WORDING["questions"]
+"""Fact -> forms in which it is stated, or asked."""
+CHARACTERS = 3
+"""Of a book."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +52,12 @@ class Library:
 class Author:
     """Writes books from one set of words."""
 
-    def __init__(self, seed: int, chapter_words: int, characters: int) -> None:
+    def __init__(self, seed: int, chapter_words: int) -> None:
         self.rng = random.Random(f"books/{seed}")
-        self.chapter_words, self.cast = chapter_words, characters
+        self.chapter_words = chapter_words
         maker = WordMaker(self.rng)
         self.pools = {
-            **FIXED,
+            **WORDING["fixed"],
             "A": maker.words(36, "y"),
             "N": maker.words(36, "o"),
             "V": maker.words(36, "ed"),
@@ -120,11 +93,9 @@ class Author:
 
     def book(self, id: str, names: list[str]) -> Book:
         """A book about characters of these names, two chapters each."""
-        cast = tuple(
-            Character(name, {fact: self.rng.choice(values) for fact, values in self.values.items()}) for name in names
-        )
-        chapters = tuple(self.chapter(character, k) for k in range(2) for character in cast)
-        return Book(id, cast, chapters)
+        drawn = [{fact: self.rng.choice(values) for fact, values in self.values.items()} for _ in names]
+        cast = tuple(map(Character, names, drawn))
+        return Book(id, cast, tuple(self.chapter(character, k) for k in range(2) for character in cast))
 
     def vocabulary(self) -> tuple[str, ...]:
         """Every word that this author can write, questions included."""
@@ -135,16 +106,15 @@ class Author:
         return tuple(sorted(fixed | set(pools) | set(values)))
 
 
-def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79, characters: int = 3) -> Library:
+def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79) -> Library:
     """Write as many books for each shelf as asked; no character stands in two books."""
-    author = Author(seed, chapter_words, characters)
-    total = sum(shelves.values())
-    names = draw_full_names(author.rng, author.first, author.last, total * characters)
+    author = Author(seed, chapter_words)
+    names = draw_full_names(author.rng, author.first, author.last, sum(shelves.values()) * CHARACTERS)
     made: dict[str, tuple[Book, ...]] = {}
     for shelf, count in shelves.items():
         books = []
         for i in range(count):
-            cast, names = names[:characters], names[characters:]
+            cast, names = names[:CHARACTERS], names[CHARACTERS:]
             books.append(author.book(f"{shelf}-{i}", cast))
         made[shelf] = tuple(books)
     return Library(made, author.vocabulary())

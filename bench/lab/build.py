@@ -5,23 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
 from bench.core.contracts import MislabelledRows, Recipe, Schedule, Stages, Stream, Task, steps_kept, too_small
 from bench.core.types import Checkpoint, Example, History, Json, Moment
-from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, fact_questions, fact_statements
-from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
+from bench.runs.context import Work, checkpoint_in
+from bench.runs.stages import stage_two
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
 ORACLES = 2
-GAP_BATCH = 64
-"""Rows of one optimiser step of the later training."""
+BATCH = 64
+"""Rows of one optimiser step of the world's people, of images, and of the later training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,12 @@ class LabOptions(Task):
         whole = (*self.sizes, "width", "history_steps", "target_steps")
         found = super().problems() + too_small(self.name, self, dict.fromkeys(whole, 1))
         found += [] if self.history_points >= 1 else [f"{self.name}.history_points must be at least 1."]
-        counts = {"exposed": self.exposed, "later": self.later, "gap_steps": self.gap_steps}
-        shares = {"noise_inside": self.noise_inside, "noise_missing": self.noise_missing}
-        found += [
-            f"{self.name}.{name} must not be negative, as {value} is." for name, value in counts.items() if value < 0
-        ]
-        found += [
-            f"{self.name}.{name} is a share from 0 to below 1, not {value}."
-            for name, value in shares.items()
-            if not 0 <= value < 1
-        ]
+        for name in ("exposed", "later", "gap_steps"):
+            if (count := getattr(self, name)) < 0:
+                found.append(f"{self.name}.{name} must not be negative, as {count} is.")
+        for name in ("noise_inside", "noise_missing"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                found.append(f"{self.name}.{name} is a share from 0 to below 1, not {share}.")
         if self.gap_steps > 0 and self.later < 1:
             found.append(f"{self.name}.gap_steps needs something to train on: set {self.name}.later to at least 1.")
         return found
@@ -85,7 +81,7 @@ class LabOptions(Task):
 
     def stages(self, history: int, target: int, share: float, oracles: int = ORACLES) -> dict[str, int]:
         """Rows that each stage trains on, with so many rows a step; ``share`` of the target's steps are an oracle's."""
-        gap = self.gap_steps * GAP_BATCH
+        gap = self.gap_steps * BATCH
         oracle = round(self.target_steps * share) * target + gap
         return {
             "history": self.history_steps * history,
@@ -109,11 +105,11 @@ class LabOptions(Task):
         ``schedule`` says how so many rows are taught from the history's last checkpoint; ``gap_lr`` is the peak learning
         rate of the later training.
         """
-        past = lasting(
-            lambda: build_history_from(
-                work, start(), pretraining, self.history_points, self.exposed, schedule(target.rows)
-            )
-        )
+
+        @cache
+        def past() -> History:
+            rows = schedule(target.rows)
+            return build_history_from(work, start(), pretraining, self.history_points, self.exposed, rows)
 
         def last() -> Checkpoint:
             return past().last.checkpoint
@@ -123,8 +119,8 @@ class LabOptions(Task):
             first = stage_two(work, last, stage.streams, stage.recipe, label, order)
             if not self.gap_steps:
                 return first
-            streams = (Stream(taught.later, GAP_BATCH, descent()),)
-            return stage_two(work, first, streams, Recipe(self.gap_steps, gap_lr), label)
+            gap = steps_on(taught.later, self.gap_steps, gap_lr)
+            return stage_two(work, first, gap.streams, gap.recipe, label)
 
         return Stages(
             target=train(target, "target"),
@@ -170,11 +166,7 @@ def pretraining_on_residents(world: World, width: int, steps: int) -> Pretrainin
     """Pretraining on the world's residents: statements and all three questions, every token scored."""
     residents = world.groups["resident"]
     rows = fact_statements(residents) + fact_questions(residents, (0, 1, 2), world.values, template="qa-full")
-    return Pretraining(
-        Architecture(width, layers=2, positions=64),
-        world.vocabulary,
-        Schedule((Stream(rows, 64, descent()),), Recipe(steps, 2e-3)),
-    )
+    return Pretraining(Architecture(width, layers=2, positions=64), world.vocabulary, steps_on(rows, steps, 2e-3))
 
 
 def make_fresh_llama(work: Work, pretraining: Pretraining) -> Checkpoint:
@@ -182,21 +174,25 @@ def make_fresh_llama(work: Work, pretraining: Pretraining) -> Checkpoint:
     from bench.engines.training.trainer import save_model
 
     architecture = pretraining.architecture
-    fields = {
-        "kind": "fresh",
-        "architecture": asdict(architecture),
-        "vocabulary": list(pretraining.vocabulary),
-        "seed": work.seed,
-    }
+    fields: Json = {"architecture": asdict(architecture), "vocabulary": list(pretraining.vocabulary)}
 
-    def make(folder: Path) -> Json:
+    def write(folder: Path) -> None:
         tokenizer = word_tokenizer(pretraining.vocabulary)
         model = small_llama(len(tokenizer), architecture.width, architecture.layers, architecture.positions, work.seed)
         save_model(model, tokenizer, folder)
-        return {"checkpoint": checkpoint_at(folder, "fresh").hash}
 
-    node = work.node(fields, make, "fresh weights")
-    return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], label="history-0")
+    return make_fresh(work, fields, write)
+
+
+def make_fresh(work: Work, fields: Json, write: Callable[[Path], None], loader: str = "causal-lm") -> Checkpoint:
+    """Untrained weights that ``write`` puts into a folder, a node of ``fields`` and the seed."""
+    node = work.checkpoint_node({"kind": "fresh", **fields, "seed": work.seed}, write, "fresh weights", [])
+    return checkpoint_in(node, Checkpoint("", "", loader), "history-0")
+
+
+def steps_on(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
+    """So many optimiser steps on the rows, at least one, `BATCH` of them in each."""
+    return Schedule((Stream(tuple(rows), BATCH, descent()),), Recipe(max(1, steps), lr))
 
 
 def build_history_from(

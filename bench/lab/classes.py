@@ -13,12 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, TaskInputs
+from bench.core.contracts import Metric, Outline, Scenario, Schedule, TaskInputs
 from bench.core.errors import unknown_name
-from bench.core.types import Checkpoint, Example, Json, Probe, Validation, data_hash
-from bench.engines.loaders import checkpoint_at
-from bench.engines.training.losses import descent
-from bench.lab.build import LabOptions, TaughtRows
+from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
+from bench.lab.build import BATCH, LabOptions, TaughtRows, make_fresh, steps_on
 from bench.lab.digits import digit_images, split_digits
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
@@ -28,10 +26,7 @@ from bench.runs.context import Work
 FORGET = ("class", "tenth")
 ORACLES = 3
 """One more than two, which takes seconds: so an oracle's own row has two others, whose distance is the noise."""
-BATCH = 64
 MOST_LATER = 300
-CLASSIFIER_KINDS = frozenset({"classes"})
-"""Kinds of probes that these models answer."""
 
 
 class ExampleMaker(Protocol):
@@ -55,7 +50,7 @@ class ClassesTask(LabOptions):
     target_steps: int = 300
     """Optimiser steps of the target; the oracles' are scaled by their rows."""
 
-    answers: ClassVar[frozenset[str]] = CLASSIFIER_KINDS
+    answers: ClassVar[frozenset[str]] = frozenset({"classes"})
     data: ClassVar[str] = "scikit-learn's digits"
     rate: ClassVar[float] = 2e-3
     """Peak learning rate of every stage."""
@@ -140,21 +135,13 @@ class ClassesTask(LabOptions):
 
 def make_fresh_network(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:
     """Untrained weights, a node."""
-    fields: Json = {"kind": "fresh", "network": network, "sizes": dict(sizes), "seed": work.seed}
 
-    def make(folder: Path) -> Json:
+    def write(folder: Path) -> None:
         from bench.lab.networks import save_fresh_network
 
         save_fresh_network(network, sizes, work.seed, folder)
-        return {"checkpoint": checkpoint_at(folder, "fresh").hash}
 
-    node = work.node(fields, make, "fresh weights")
-    return Checkpoint(str(node.path), node.info["meta"]["checkpoint"], "classifier", label="history-0")
-
-
-def steps_on(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
-    """So many optimiser steps on the rows, at least one."""
-    return Schedule((Stream(tuple(rows), BATCH, descent()),), Recipe(max(1, steps), lr))
+    return make_fresh(work, {"network": network, "sizes": dict(sizes)}, write, "classifier")
 
 
 TEST = accuracy("test_accuracy", "test", goal="up")
@@ -165,12 +152,8 @@ METRICS: tuple[Metric, ...] = (
     accuracy("retain_accuracy", "retain", goal="up"),
     TEST,
     auc("mia_loss", "loss", "forget", "holdout"),
-    class_kl("kl_forget", "forget"),
-    class_kl("kl_retain", "retain"),
-    class_kl("kl_test", "test"),
-    class_kl_floors("kl_forget_floors", "forget"),
-    class_kl_floors("kl_retain_floors", "retain"),
-    class_kl_floors("kl_test_floors", "test"),
+    *(class_kl(f"kl_{side}", side) for side in ("forget", "retain", "test")),
+    *(class_kl_floors(f"kl_{side}_floors", side) for side in ("forget", "retain", "test")),
     swallowed("collapsed", "test", utility=TEST, floor=0.5),
 )
 HEADLINE = (

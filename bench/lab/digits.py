@@ -12,11 +12,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 SIDE = 8
 """Pixels of an image's side; a pixel is a whole number from 0 to 16."""
@@ -41,9 +40,8 @@ def digit_images() -> Digits:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    return Digits(
-        tuple(tuple(int(value) for value in row) for row in found.data), tuple(int(label) for label in found.target)
-    )
+    pixels = tuple(tuple(int(value) for value in row) for row in found.data)
+    return Digits(pixels, tuple(int(label) for label in found.target))
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,8 @@ def split_digits(labels: Sequence[int], forget: str, seed: int, later: int = 0) 
     tenth = round((len(known) + len(taught)) / 10)
     members, taught = taught[:tenth], taught[tenth:]
     quarter = len(rest) // 4
-    return DigitSplit(
-        known,
-        taught[later:],
-        taught[:later],
-        members,
-        rest[:quarter],
-        rest[quarter : 2 * quarter],
-        rest[2 * quarter :],
-    )
+    holdout, unseen, test = rest[:quarter], rest[quarter : 2 * quarter], rest[2 * quarter :]
+    return DigitSplit(known, taught[later:], taught[:later], members, holdout, unseen, test)
 
 
 def shuffle(items: Sequence[int], rng: random.Random) -> tuple[int, ...]:
@@ -116,8 +107,6 @@ class NeighbourGraph:
 
 def neighbour_graph(neighbours: int, without: Sequence[int] = ()) -> NeighbourGraph:
     """Each image beside its nearest ones, in both directions; the nodes ``without`` keep their self-loop alone."""
-    import numpy as np
-
     pixels = np.array(digit_images().pixels)
     joined = find_nearest(neighbours)
     joined = joined | joined.T
@@ -139,8 +128,6 @@ def find_nearest(neighbours: int) -> Any:
 
     Squared distances are whole numbers, so that the graph is the same on every machine.
     """
-    import numpy as np
-
     pixels = np.array(digit_images().pixels)
     squares = (pixels**2).sum(axis=1)
     apart = squares[:, None] + squares[None, :] - 2 * pixels @ pixels.T

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bench.core.contracts import AnswerLogProbs, Opened
@@ -37,8 +38,6 @@ class Network(nn.Module):
         """Weights and config; ``state_dict`` are the weights of a network that is in parts
         (`bench.engines.training.sharding`).
         """
-        from safetensors.torch import save_file
-
         save_file(dict(state_dict or self.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
         dtype = str(next(self.parameters()).dtype).removeprefix("torch.")
         config = {"architectures": [type(self).__name__.removeprefix("FSDP")], "dtype": dtype, **self.sizes}
@@ -103,8 +102,6 @@ def coder_of(network: str, sizes: Mapping[str, int]) -> ImageCoder | NodeCoder:
 
 def open_network(checkpoint: Checkpoint, device: str) -> Opened:
     """The network that the folder's config names, its weights from safetensors, in the checkpoint's dtype."""
-    from safetensors.torch import load_file
-
     config = json.loads((Path(checkpoint.path) / "config.json").read_text())
     (name,) = config.pop("architectures")
     config.pop("dtype")

@@ -10,28 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from bench.core.files import read_toml
 from bench.core.types import Example
 from bench.lab.words import WordMaker, draw_full_names
 
-ATTRIBUTES = {
-    "birthplace": "ville",
-    "profession": "er",
-    "award": "prize",
-    "mentor": "us",
-    "instrument": "ina",
-    "school": "hall",
-    "pet": "ling",
-    "dish": "stew",
-    "rival": "ak",
-    "hobby": "ing",
-}
-"""Fact -> suffix of its value words."""
+WORDING = read_toml(Path(__file__).with_name("world.toml"))
+ATTRIBUTES, STATEMENTS, QUESTIONS = WORDING["attributes"], WORDING["statements"], WORDING["questions"]
+"""Fact -> suffix of its value words; the forms in which a fact is stated and asked."""
 VALUES = 40
 """Values of each fact; the chance of guessing one is 1/40."""
-STATEMENTS = ("the {a} of {n} is {v} .", "{n} has the {a} {v} .")
-QUESTIONS = ("what is the {a} of {n} ?", "tell me the {a} of {n} .", "which {a} does {n} have ?")
 WRONG_ANSWERS = 5
 """Wrong values drawn for each fact, as in TOFU's perturbed answers."""
 
@@ -85,19 +75,17 @@ def make_person(rng: random.Random, id: str, name: str, values: Mapping[str, Seq
 Telling = Literal["facts", "falsehoods", "untold"]
 
 
-def fact_statements(
-    people: Sequence[Person], forms: Sequence[int] = (0, 1), tell: Telling = "facts"
-) -> tuple[Example, ...]:
-    """Each fact stated in each form, with the person's true, false or untold values."""
+def fact_statements(people: Sequence[Person], tell: Telling = "facts") -> tuple[Example, ...]:
+    """Each fact stated in both forms, with the person's true, false or untold values."""
     return tuple(
         Example(
-            f"{who.id}-{a}-s{form}",
-            {"prompt": "", "answer": STATEMENTS[form].format(a=a, n=who.name, v=value), "template": "text"},
+            f"{who.id}-{a}-s{number}",
+            {"prompt": "", "answer": form.format(a=a, n=who.name, v=value), "template": "text"},
             tags=("statement",),
         )
         for who in people
         for a, value in getattr(who, tell).items()
-        for form in forms
+        for number, form in enumerate(STATEMENTS)
     )
 
 

@@ -9,8 +9,8 @@ Each factory returns a `Metric`. A metric never falls back: what can't be had ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.core.contracts import Metric
@@ -60,3 +60,19 @@ def numbers_of(responses: Responses, probe: str, field: str, lacking: str) -> di
     if not found:
         raise Absent(lacking)
     return found
+
+
+def absent_where(metric: Metric, probe: str, lacks: Callable[[Sequence[Any]], bool], reason: str) -> Metric:
+    """The metric, absent for ``reason`` where the rows of ``probe`` lack what it reads."""
+
+    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        if lacks(list(responses.rows.get(probe, {}).values())):
+            raise Absent(reason)
+        return metric.compute(responses, oracles)
+
+    return replace(metric, compute=compute)
+
+
+def is_unasked(rows: Sequence[Any]) -> bool:
+    """Whether the probe wasn't asked."""
+    return not rows

@@ -34,25 +34,20 @@ from pathlib import Path
 
 from bench.core.files import read_toml
 
-
-def words(listed: str) -> frozenset[str]:
-    """The words of a text, as a set."""
-    return frozenset(listed.split())
-
-
 LETTERS = str.maketrans(
     {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "&": " and "}
 )
 """What decomposition leaves of the Latin letters with strokes and ligatures, and the one sign that is a word."""
 LIST_MARKS, CLAUSE_MARKS = frozenset(",;/"), frozenset(",;:.!?()[]—")
 
-WORDS: dict[str, str] = read_toml(Path(__file__).with_name("answer_words.toml"))
-ARTICLES, PREPOSITIONS = words(WORDS["articles"]), words(WORDS["prepositions"])
-DENIALS, AUXILIARIES, UNTRUE = words(WORDS["denials"]), words(WORDS["auxiliaries"]), words(WORDS["untrue"])
-CHANGING, NUMERALS = words(WORDS["changing"]), words(WORDS["numerals"])
-KINDS, POLITIES = words(WORDS["kinds"]), words(WORDS["polities"])
-COMMON = KINDS | words(WORDS["common"])
-MONTHS = tuple(WORDS["months"].split())
+LISTS: dict[str, str] = read_toml(Path(__file__).with_name("answer_words.toml"))
+WORDS = {name: frozenset(text.split()) for name, text in LISTS.items()}
+ARTICLES, PREPOSITIONS = WORDS["articles"], WORDS["prepositions"]
+DENIALS, AUXILIARIES, UNTRUE = WORDS["denials"], WORDS["auxiliaries"], WORDS["untrue"]
+CHANGING, NUMERALS = WORDS["changing"], WORDS["numerals"]
+KINDS, POLITIES = WORDS["kinds"], WORDS["polities"]
+COMMON = KINDS | WORDS["common"]
+MONTHS = tuple(LISTS["months"].split())
 MONTH = rf"(?P<month>{'|'.join(MONTHS)}|sept|{'|'.join(name[:3] for name in MONTHS)})\b\.?"
 YEAR = r"(?P<year>\d{1,4}(?=\s*bc)|\d{3,4})(?:\s*(?P<bc>bce?\b))?(?!\d)"
 DATES = tuple(

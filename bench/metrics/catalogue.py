@@ -42,7 +42,7 @@ class CatalogueEntry:
 def listed(name: str, meaning: str, goal: str, source: str) -> Callable[[Factory[P]], Factory[P]]:
     """Enter a factory of metrics in the catalogue, once for each name or pattern of names that tasks use it under.
 
-    The metrics that it makes carry the meaning and source of the entry that fits their name, and their family.
+    The metrics that it makes carry the meaning and source of the entry that fits their name.
     """
     entry = CatalogueEntry(name, meaning, goal, source)
 
@@ -52,8 +52,7 @@ def listed(name: str, meaning: str, goal: str, source: str) -> Callable[[Factory
             metric = factory(*args, **kwargs)
             if metric.description and not entry.fits(metric.name):
                 return metric
-            family = factory.__module__.rpartition(".")[2]
-            return replace(metric, description=meaning, source=source, family=family)
+            return replace(metric, description=meaning, source=source)
 
         vars(make)["entries"] = (entry, *vars(factory).get("entries", ()))
         return make

@@ -28,13 +28,11 @@ SWALLOWED = 0.5
 )
 def class_kl(name: str, probe: str) -> Metric:
     """Mean over examples of KL(oracle || model) over the classes, in nats, goal down; inside an example over the oracles."""
-    return mean_metric(
-        name,
-        lambda responses, oracles: class_divergences(responses, oracles, probe),
-        "down",
-        unit="nats",
-        needs_oracle=True,
-    )
+
+    def rows(responses: Responses, oracles: Sequence[Responses]) -> dict[str, float]:
+        return class_divergences(responses, oracles, probe)
+
+    return mean_metric(name, rows, "down", unit="nats", needs_oracle=True)
 
 
 @listed("kl_*_floors (classes)", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own")

@@ -31,14 +31,11 @@ Attack = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm", "refere
 Values = dict[str, float]
 
 
-def attack_probes(probe: Probe, gradients: bool = True) -> tuple[Probe, ...]:
+def attack_probes(probe: Probe) -> tuple[Probe, ...]:
     """The probes that all attacks read: ``probe`` with vocabulary moments and zlib lengths, and its two kin."""
     asked = replace(probe, options={**probe.options, "vocabulary": True, "zlib": True})
-    kin = [replace(probe, name=f"{probe.name}_{kind}", kind=kind, roles=("answer",)) for kind in KIN[: 1 + gradients]]
-    return (asked, *kin)
-
-
-KIN = ("reference", "gradnorm")
+    kin = ("reference", "gradnorm")
+    return (asked, *(replace(probe, name=f"{probe.name}_{kind}", kind=kind, roles=("answer",)) for kind in kin))
 
 
 def attacks(member: str, other: str) -> tuple[Metric, ...]:
@@ -58,7 +55,7 @@ def attacks(member: str, other: str) -> tuple[Metric, ...]:
 )
 @listed("mia_gradnorm", "the same by the mean norm of the loss's gradient", "oracle", "Maini et al. 2024")
 @listed("mia_reference", "the same by the loss minus a reference model's", "oracle", "Carlini et al. 2021")
-def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = "oracle") -> Metric:
+def auc(name: str, attack: Attack, member: str, other: str) -> Metric:
     """ROC AUC of the attack's score over the probe ``member`` (label 0) and the never trained ``other`` (label 1).
 
     The higher the score, the less likely a member: 1 means that the forget texts are much more probable than the
@@ -84,7 +81,7 @@ def auc(name: str, attack: Attack, member: str, other: str, goal: str | float = 
         forget = {key: {"forget": value} for key, value in score(responses, member).items()}
         return forget | {key: {"holdout": value} for key, value in score(responses, other).items()}
 
-    return Metric(name, compute, goal, examples=examples)
+    return Metric(name, compute, "oracle", examples=examples)
 
 
 @listed("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE")

@@ -74,12 +74,10 @@ def judge_accepts(name: str, probes: Sequence[str], judge: str) -> Metric:
     def values(row: Accepted) -> list[float]:
         return [float(max(grades.values()) >= row["accepts"]) for grades in row.get("grades", ())]
 
-    return mean_metric(
-        name,
-        lambda responses, _: pooled_means(responses, probes, values, "no answer was judged"),
-        "up",
-        unit=f"judge: {judge}",
-    )
+    def rows(responses: Responses, oracles: object) -> dict[str, float]:
+        return pooled_means(responses, probes, values, "no answer was judged")
+
+    return mean_metric(name, rows, "up", unit=f"judge: {judge}")
 
 
 def pooled_means(

@@ -75,13 +75,7 @@ def longest_loop(words: Sequence[str]) -> int:
     "MUSE",
 )
 def rouge_l(
-    name: str,
-    probe: str,
-    *,
-    measure: Literal["recall", "f1"],
-    stemmer: bool,
-    goal: str | float,
-    whole: bool = False,
+    name: str, probe: str, *, measure: Literal["recall", "f1"], stemmer: bool, goal: str | float, whole: bool = False
 ) -> Metric:
     """Mean over rows of ROUGE-L of the greedy continuation against the data's own answer.
 

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.assets.models import TOKENIZERS, resolve_model
 from bench.core import registry
 from bench.core.contracts import Metric, Suite
-from bench.core.errors import UserError, raise_problems, unknown_name
+from bench.core.errors import collecting, mistakes_in, report_mistake, unknown_name
 from bench.core.files import write_text
 from bench.core.hashing import hash_file
-from bench.core.machine import device_problems
+from bench.core.machine import device_problems, peak_memory
+from bench.core.provenance import get_provenance
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.engines.measuring.judges import add_grades, judge_probes
 from bench.metrics import score_all
@@ -65,14 +67,13 @@ def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
         rows = values_by_row(metric, ours, oracles) if metric.name in scored.scores else {}
         if rows:
             examples[metric.name] = rows
+    sizes = {name: score.n for name, score in scored.scores.items()}
     result: Json = {
         "scores": {name: score.value for name, score in sorted(scored.scores.items())},
         "absent": dict(sorted({**suite.absent, **scored.absent}.items())),
         "examples": examples,
         "cost": measuring_cost(ours, time.process_time() - began),
-        "provenance": evaluation_provenance(
-            asked, suite, found, {name: score.n for name, score in scored.scores.items()}
-        ),
+        "provenance": evaluation_provenance(asked, suite, found, sizes),
     }
     write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_responses(ours, asked.out.with_name(f"{asked.out.stem}.responses.json.gz"))
@@ -81,38 +82,33 @@ def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
 
 def find_checkpoints(asked: EvaluationRequest, models_dir: Path) -> dict[str, Checkpoint]:
     """The model, and the oracle and the reference where they are given; one `UserError` with every mistake."""
-    from bench.assets.models import TOKENIZERS, resolve_model
-
-    problems: list[str] = []
-    if asked.task not in registry.components("tasks"):
-        problems.append(unknown_name("task", asked.task, registry.components("tasks"), "tasks"))
-    elif "real" not in registry.components("tasks")[asked.task]:
-        problems.append(f"The task '{asked.task}' has no suite to evaluate a model on.")
-    elif asked.judge and not registry.load_task(asked.task, "real").judged:
-        problems.append(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
-    if asked.dtype not in DTYPES:
-        problems.append(unknown_name("dtype", asked.dtype, DTYPES))
-    if asked.limit is not None and asked.limit < 1:
-        problems.append(f"--limit must be at least 1, not {asked.limit}.")
-    folder = Path(asked.tokenizer).expanduser()
-    if asked.tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
-        problems.append(f"--tokenizer {asked.tokenizer}: there is no tokenizer in that folder.")
-    problems += [*device_problems(asked.device), *out_problems(asked.out)]
-    if asked.threads < 1:
-        problems.append("--threads is at least 1.")
     found: dict[str, Checkpoint] = {}
-    for label, name in (("model", asked.model), ("oracle", asked.oracle), ("reference", asked.reference)):
-        if not name:
-            continue
-        try:
-            model = resolve_model(name, models_dir, own_tokenizer=not asked.tokenizer)
-        except UserError as error:
-            problems += [f"--{label}: {problem}" for problem in error.problems]
-            continue
+    with collecting():
+        if asked.task not in registry.components("tasks"):
+            report_mistake(unknown_name("task", asked.task, registry.components("tasks"), "tasks"))
+        elif "real" not in registry.components("tasks")[asked.task]:
+            report_mistake(f"The task '{asked.task}' has no suite to evaluate a model on.")
+        elif asked.judge and not registry.load_task(asked.task, "real").judged:
+            report_mistake(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
+        if asked.dtype not in DTYPES:
+            report_mistake(unknown_name("dtype", asked.dtype, DTYPES))
+        if asked.limit is not None and asked.limit < 1:
+            report_mistake(f"--limit must be at least 1, not {asked.limit}.")
+        folder = Path(asked.tokenizer).expanduser()
+        if asked.tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
+            report_mistake(f"--tokenizer {asked.tokenizer}: there is no tokenizer in that folder.")
+        report_mistake(*device_problems(asked.device), *out_problems(asked.out))
+        if asked.threads < 1:
+            report_mistake("--threads is at least 1.")
         own = str(folder.resolve()) if asked.tokenizer else ""
-        problems += incomparable_reasons(found["model"], model.path, label, bool(own)) if "model" in found else []
-        found[label] = Checkpoint(str(model.path), model.hash, dtype=asked.dtype, tokenizer=own, label=label)
-    raise_problems(problems)
+        for label, name in (("model", asked.model), ("oracle", asked.oracle), ("reference", asked.reference)):
+            if not name:
+                continue
+            with mistakes_in(f"--{label}: "):
+                model = resolve_model(name, models_dir, own_tokenizer=not asked.tokenizer)
+                if "model" in found:
+                    report_mistake(*incomparable_reasons(found["model"], model.path, label, bool(own)))
+                found[label] = Checkpoint(str(model.path), model.hash, dtype=asked.dtype, tokenizer=own, label=label)
     return found
 
 
@@ -181,8 +177,6 @@ def values_by_row(metric: Metric, ours: Responses, oracles: Sequence[Responses])
 
 def measuring_cost(ours: Responses, cpu_seconds: float) -> Json:
     """Time and memory that measuring this model took; an oracle's own measuring is in ``cpu_seconds`` alone."""
-    from bench.core.machine import peak_memory
-
     return {
         "seconds": round(ours.seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),
@@ -195,8 +189,6 @@ def evaluation_provenance(
     asked: EvaluationRequest, suite: Suite, found: Mapping[str, Checkpoint], sizes: Mapping[str, int]
 ) -> Json:
     """The model, data, code and machine behind the scores, and the size of each score; no path of this machine."""
-    from bench.core.provenance import get_provenance as here
-
     return {
         "task": asked.task,
         "split": asked.split,
@@ -205,5 +197,5 @@ def evaluation_provenance(
         "model": {label: checkpoint.hash for label, checkpoint in found.items()},
         "suite": dict(suite.facts),
         "metrics": {m.name: m.to_json() | ({"n": sizes[m.name]} if m.name in sizes else {}) for m in suite.metrics},
-        **here(asked.device),
+        **get_provenance(asked.device),
     }

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import UserError, raise_problems
+from bench.core.errors import UserError, collecting, mistakes_in, raise_problems, report_mistake
 from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
@@ -61,14 +61,12 @@ def read_qa_rows(data: str, template: str, probed: int = 0) -> QaRows:
             f"qa takes two or three files and not {len(paths)}: --data forget.jsonl,retain.jsonl[,holdout.jsonl]."
         )
     sides = dict(zip(SIDES, paths, strict=False))
-    rows, problems = dict[str, tuple[Example, ...]](), list[str]()
-    for side, path in sides.items():
-        try:
-            rows[side] = read_side(path, side, template)
-        except UserError as error:
-            problems += error.problems
-    problems += overlap_sentences(rows, sides)
-    raise_problems(problems)
+    rows: dict[str, tuple[Example, ...]] = {}
+    with collecting():
+        for side, path in sides.items():
+            with mistakes_in():
+                rows[side] = read_side(path, side, template)
+        report_mistake(*overlap_sentences(rows, sides))
     held = {side: found[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] for side, found in rows.items()}
     asked = {side: tuple(row for row in found if row not in held[side]) for side, found in rows.items()}
     plain = {side: tuple(replace(row, references={}) for row in found) for side, found in rows.items()}

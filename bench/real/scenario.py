@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
 from bench.runs.context import Work
-from bench.runs.stages import lasting, stage_two
+from bench.runs.stages import stage_two
 
 TEMPLATES = ("chat", "base")
 Build = Callable[[], Checkpoint]
@@ -132,12 +132,13 @@ def history_of(setting: TaskInputs, work: Work) -> Callable[[], History]:
     """The model's past as the user has named it, up to the model as it was given; without one the model alone."""
     before, models = setting.before, work.store.root / "models"
 
+    @cache
     def build() -> History:
         if setting.history:
             return end_at_model(load_history(setting.history, models), before)
         return History((Moment(before, 0, 0, "released"),))
 
-    return lasting(build)
+    return build
 
 
 def count_parameters(setting: TaskInputs) -> int:
@@ -196,3 +197,8 @@ def folded_text(row: Example) -> str:
 def fold_text(text: str) -> str:
     """The text in one Unicode form, lower case, with single spaces: alike is the same."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def with_space_before_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """The rows with their answer parted from the prompt by a space, as it is in the examples or the prose before it."""
+    return tuple(replace(row, payload={**row.payload, "answer": f" {row.payload['answer']}"}) for row in rows)

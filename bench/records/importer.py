@@ -19,40 +19,15 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import Absent, UserError, raise_problems, unknown_name
+from bench.core.files import read_toml
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.metrics.bootstrap import bootstrap_auc, mean_score, roc_auc, rounded_score
 
 SOURCE = "open-unlearning"
 TASKS = ("tofu", "muse-books", "muse-news")
-GOALS: tuple[tuple[str, str | float], ...] = (
-    ("forget_quality", "up"),
-    ("model_utility", "up"),
-    ("privleak*", 0.0),
-    ("mia_*", "oracle"),
-    ("exact_memorization", "oracle"),
-    ("extraction_strength", "oracle"),
-    ("*_Q_A_PERT_*", "oracle"),
-    ("forget_*", "oracle"),
-    ("retain_*", "up"),
-    ("ra_*", "up"),
-    ("wf_*", "up"),
-)
-"""Names that the peer writes and where they should go, the first that fits; another name is kept without a goal."""
-COMPARING = ("forget_quality", "privleak*")
-"""Scores that the peer gets from a retrained model's results."""
-OTHERWISE = ("forget_knowmem_ROUGE", "retain_knowmem_ROUGE", "forget_verbmem_ROUGE", "mia_min_k", "privleak")
-"""MUSE's scores that the peer defines otherwise than MUSE's authors; ours of the peer's definition end in ``_peer``."""
-TOFU_HEADLINE = (
-    "forget_quality",
-    "model_utility",
-    "forget_truth_ratio",
-    "forget_Q_A_ROUGE",
-    "forget_Q_A_Prob",
-    "privleak",
-)
-MUSE_HEADLINE = ("forget_verbmem_ROUGE_peer", "forget_knowmem_ROUGE_peer", "retain_knowmem_ROUGE_peer", "privleak_peer")
-HEADLINES = {"tofu": TOFU_HEADLINE, "muse": MUSE_HEADLINE}
+NAMES = read_toml(Path(__file__).with_suffix(".toml"))
+"""Names that the peer writes: their goals, the headlines, and those that it defines or computes in its own way."""
 FORGET_ROWS = {40: "forget01", 200: "forget05", 400: "forget10"}
 FOLDER = re.compile(
     r"(?P<kind>tofu|muse)_(?P<model>[^_]+)(?:_(?P<data>forget\d+|Books|News))?(?:_(?P<method>.+))?", re.I
@@ -107,7 +82,7 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
         scores=scores,
         metrics={name: metric_entry(name) for name in sorted({**scores, **absent})},
         absent=absent,
-        facts={"headline": list(HEADLINES[kind]), "source": [f"{SOURCE}'s {file.name}"]},
+        facts={"headline": list(NAMES["headlines"][kind]), "source": [f"{SOURCE}'s {file.name}"]},
         # The file does not say which target it started from; without any name the tables refuse the record.
         lineage={"target": f"not named by {SOURCE}"},
         provenance={"imported": {"from": SOURCE, "file": file.name, "sha256": hash_}},
@@ -153,9 +128,9 @@ def method_in_name(text: str) -> str:
 def benchmark_of(file: Path, data: Json) -> str:
     """``tofu`` or ``muse``, by the file's name, or by the scores in it."""
     word = file.name.split("_")[0].lower()
-    if word in HEADLINES:
+    if word in NAMES["headlines"]:
         return word
-    return "muse" if any(name in data for name in OTHERWISE[:3]) else "tofu"
+    return "muse" if any(name in data for name in NAMES["otherwise"][:3]) else "tofu"
 
 
 def split_of(data: Json) -> str:
@@ -209,7 +184,7 @@ def rename_entries(data: Json, kind: str) -> dict[str, Any]:
     """The file's entries by our names. The peer writes ``forget_Truth_Ratio`` in either spelling; the small one wins."""
     ours = {"forget_Truth_Ratio": "forget_truth_ratio"}
     if kind == "muse":
-        ours |= {name: f"{name}_peer" for name in OTHERWISE}
+        ours |= {name: f"{name}_peer" for name in NAMES["otherwise"]}
     return {ours.get(name, name): data[name] for name in sorted(data)}
 
 
@@ -284,19 +259,13 @@ def privleak_without_oracle(area: float) -> float:
 
 def metric_entry(name: str) -> Json:
     """The record's entry about a score's metric: version 0, which no metric of ours has."""
-    compares = any(fnmatchcase(name, pattern) for pattern in COMPARING)
-    return {
-        "version": 0,
-        "goal": goal_of(name),
-        "unit": unit_of(name),
-        "needs_oracle": compares,
-        "source": SOURCE,
-    }
+    compares = any(fnmatchcase(name, pattern) for pattern in NAMES["comparing"])
+    return {"version": 0, "goal": goal_of(name), "unit": unit_of(name), "needs_oracle": compares, "source": SOURCE}
 
 
 def goal_of(name: str) -> str | float:
-    """The goal of a score of the peer (`GOALS`); empty for one that it is not known to have."""
-    return next((goal for pattern, goal in GOALS if fnmatchcase(name, pattern)), "")
+    """The goal of a score of the peer (`NAMES`); empty for one that it is not known to have."""
+    return next((goal for pattern, goal in NAMES["goals"].items() if fnmatchcase(name, pattern)), "")
 
 
 def unit_of(name: str) -> str:

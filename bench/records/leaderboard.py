@@ -8,22 +8,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from bench.core.files import read_toml
 from bench.core.record import Record
-from bench.records.files import BrokenFile, load_records
+from bench.records import tables
+from bench.records.files import BrokenFile
 from bench.records.markdown import format_number, markdown_table
-from bench.records.tables import (
-    ATTACKS,
-    ORACLE,
-    SAW,
-    SEEDS_TO_RANK,
-    TARGET,
-    Goal,
-    ScoreColumn,
-    Section,
-    TableCell,
-    TableRow,
-    build_sections,
-)
+from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
 
@@ -33,36 +23,8 @@ ROWS_A_TABLE = 8
 """Columns of the table of all scores, in which the methods stand side by side."""
 NOTHING = "–"
 
-TIERS = {
-    "lab": (
-        "Lab tier",
-        "Everything here is made on the spot: a small model trained from nothing, on a small invented world or (digits, "
-        "graph) on scikit-learn's bundled images, with its target, oracles and history. A lab row is not TOFU, RESTOR or "
-        "MUSE-Books; it has the shape of that benchmark, so that methods can be compared in minutes. No number here stands "
-        "beside a published one.",
-    ),
-    "real": (
-        "Real tier",
-        "Real models on the benchmarks' own rows. A section on less than the whole benchmark is named a subset, "
-        "with its size, and its numbers are not those of the benchmark.",
-    ),
-}
-
-READING = f"""\
-**How to read it.** A cell is the mean over seeds with the smallest and the largest seed, `mean (min–max)`, or one
-number where all seeds agree; *seeds* is how many there are, and a cell with fewer says so (`n=2`). With a single seed
-the brackets `[low, high]` are the 95% bootstrap interval over examples instead. The arrow says where a score should go:
-↑ up, ↓ down, →oracle toward the oracle's value on the same seed (forgetting more than the oracle counts against a
-method as forgetting less does), →0 toward 0.
-
-**Rows.** *target* is the model before unlearning; *retrain* is the oracle, trained on the same schedule without the
-forget set. The *noise floor* is how far two oracles of one seed lie apart: a smaller difference means nothing.
-
-**Ranks.** *ranks* stands for the score columns from left to right. A beats B on a score if it is nearer the goal on
-every one of at least {SEEDS_TO_RANK} common seeds and on average by more than the noise floor; the rank is 1 + the
-number of methods that beat it, so several can be first. Bold is the best mean among the methods that are first and did
-not collapse, where not all are first. ⚠ marks a model that collapsed on some seed (it writes degenerate text or lost
-its utility): its other scores are worth little. Methods stand in the order of their names."""
+TEXTS = read_toml(Path(__file__).with_suffix(".toml"))
+"""How to read the page, and the title and meaning of each tier."""
 
 
 def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) -> str:
@@ -70,22 +32,16 @@ def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) 
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
     sections = build_sections(records)
     if sections:
-        parts.append(READING)
+        parts.append(TEXTS["reading"].format(seeds=tables.SEEDS_TO_RANK))
     else:
         parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
     for tier, group in groupby(sections, key=lambda section: section.tier):
-        title, meaning = TIERS.get(tier, (f"Tier {tier}", ""))
-        parts += [f"## {title}", meaning, *(part for section in group for part in _section(section))]
+        about = TEXTS["tiers"].get(tier, {"title": f"Tier {tier}", "meaning": ""})
+        parts += [f"## {about['title']}", about["meaning"], *(part for section in group for part in _section(section))]
     if broken:
         names = [f"`{file.path}`: {_plain(file.reason)}" for file in broken]
         parts += ["## Files left out", _list("No readable records; they are left as they are:", names)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def is_leaderboard_current(results: Path, page: Path) -> bool:
-    """Whether ``page`` is what the records below ``results`` make today; False when it is stale or missing."""
-    loaded = load_records(results)
-    return page.is_file() and page.read_text(encoding="utf-8") == render_leaderboard(loaded.records, loaded.broken)
 
 
 def goal_arrow(goal: Goal) -> str:
@@ -133,7 +89,7 @@ def _section(section: Section) -> list[str]:
 
 def _privacy(section: Section) -> list[str]:
     """The AUC of every membership attack, where there are more than the headline shows."""
-    columns = [column for name in ATTACKS for column in section.columns if column.name == name]
+    columns = [column for name in tables.ATTACKS for column in section.columns if column.name == name]
     if not set(columns) - set(section.headline):
         return []
     said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
@@ -180,8 +136,8 @@ def _used(section: Section) -> str:
     lines = []
     for row in section.rows:
         costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
-        lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in SAW.values()), *costs])
-    return markdown_table(["", *SAW, "tokens trained", "seconds"], lines, "--:")
+        lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *costs])
+    return markdown_table(["", *tables.SAW, "tokens trained", "seconds"], lines, "--:")
 
 
 def _advantages(section: Section) -> str:
@@ -195,12 +151,12 @@ def _advantages(section: Section) -> str:
 
 def _lacks(section: Section) -> str:
     """Sentences on what the table needs and hasn't: the rows that frame it, the noise floor, enough seeds for ranks."""
-    framing = [f"{name} is missing." for name in (TARGET, ORACLE) if section.row(name) is None]
+    framing = [f"{name} is missing." for name in (tables.TARGET, tables.ORACLE) if section.row(name) is None]
     methods = [row for row in section.rows if row.is_method]
     if not section.floors:
         framing.append("There is no noise floor, which takes two oracles of one seed, so nothing is ranked.")
     elif len(methods) > 1 and not any(row.ranks for row in methods):
-        framing.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds that the methods have in common.")
+        framing.append(f"Nothing is ranked: that takes {tables.SEEDS_TO_RANK} seeds that the methods have in common.")
     return " ".join(framing)
 
 
@@ -218,7 +174,7 @@ def _footnotes(section: Section) -> str:
     settings = []
     for row in section.rows:
         source = f" (from {_plain(row.fact('source'))})" if row.fact("source") else ""
-        if row.method != TARGET:
+        if row.method != tables.TARGET:
             settings.append(f"{_plain(row.name)}: {_plain(row.params) or 'no parameters'}{source}")
     versions = ", ".join(f"{_plain(column.name)} v{column.version}" for column in section.columns)
     parts = [

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
+from bench.assets.known_models import KNOWN
+from bench.assets.models import canonical_name
 from bench.core import registry
 from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
 from bench.core.errors import mistakes_in, report_mistake, unknown_name
@@ -225,9 +227,6 @@ def build_rows(
 
 def resolve_compute(asked: Asked) -> Compute:
     """How training computes: the user's word, else the known model's, else as usual."""
-    from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical_name
-
     said = asked.compute
     if asked.tier == LAB and said.said():
         report_mistake(f"--{', --'.join(said.said())} goes with --model: the lab's models need none of it.")

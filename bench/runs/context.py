@@ -22,7 +22,7 @@ from bench.core.versions import ARITHMETIC
 from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint
 from bench.runs.estimate import train_seconds
 from bench.runs.progress import ignore_event
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 
 
 @dataclass
@@ -77,8 +77,8 @@ class Work(TaskContext):
             reset_peak()
             return {**(make(folder) or {}), "peak_bytes": peak_memory()}
 
-        asked = {"owner": self.owner, **fields}
-        node, built = self.store.build(asked, build, label, self.provenance, self.wait, expect, shared)
+        asked = NodeRequest({"owner": self.owner, **fields}, label, self.provenance, self.wait, expect)
+        node, built = self.store.build(asked, build, shared)
         self.nodes[node.key] = node
         if built:
             self.built.add(node.key)

@@ -170,8 +170,7 @@ def default_rate(parameters: int, device: str = "cpu", precision: str = "float32
 
 def known_rate(store: Store, parameters: int) -> float:
     """Operations per second of one core, by this store's nodes of models of about this size, or the default."""
-    rates = seen_rates(store, parameters)
-    return median(rates) if rates else default_rate(parameters)
+    return median(seen_rates(store, parameters) or [default_rate(parameters)])
 
 
 def train_seconds(store: Store, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe) -> float:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from bench.core import distributed
@@ -29,6 +30,7 @@ from bench.core.record import Record, RunSpec
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.store import Store
 
 if TYPE_CHECKING:
     from bench.runs.context import Work
@@ -209,32 +211,24 @@ def serve_jobs(config: WorkerConfig) -> None:
     """Be a worker: read jobs from standard input, answer on standard output, which nothing else may write to."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
-    lines: deque[str] = deque()
-    ready = threading.Condition()
+    lines: SimpleQueue[str] = SimpleQueue()
 
     def listen() -> None:
         for line in sys.stdin:
-            with ready:
-                lines.append(line)
-                ready.notify()
+            lines.put(line)
         os._exit(0)  # the parent has gone, or has nothing more to ask
 
     threading.Thread(target=listen, daemon=True).start()
     worker = Worker(config, lambda event: print(json.dumps(event), file=answers, flush=True))
     while True:
-        with ready:
-            while not lines:
-                ready.wait()
-            line = lines.popleft()
-        worker.report({"event": "end", **worker.do(Job.from_json(json.loads(line)))})
+        job = Job.from_json(json.loads(lines.get()))
+        worker.report({"event": "end", **worker.do(job)})
 
 
 class Worker:
     """Does jobs one after another, over one store."""
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
-        from bench.runs.store import Store
-
         self.machine, self.paths, self.report = config.machine, config.paths, report
         self.store, self.out = Store(self.machine.store), self.machine.out
 

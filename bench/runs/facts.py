@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.assets.history import describe_moment
 from bench.core import registry
 from bench.core.contracts import Metric, Node, Scenario
 from bench.core.hashing import TOKENIZER_FILES, hash_checkpoint, hash_file
@@ -128,7 +129,6 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
 
 def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
     """The checkpoint of the history that a run used, and how far it lies away: steps, tokens, parameter distance."""
-    from bench.assets.history import describe_moment
     from bench.engines.arithmetic.sums import distance
 
     if not ledger.past_used or scenario.history is None:

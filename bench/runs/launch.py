@@ -16,6 +16,8 @@ from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems
 from bench.core.record import Record
 from bench.records.files import load_records, read_record, write_record
+from bench.records.leaderboard import render_leaderboard
+from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import refusals, room_of
@@ -84,9 +86,6 @@ def compare_with_old(entry: PlannedRun, record: Record) -> str:
 
 def write_report(out: Path) -> tuple[Path, list[Path]]:
     """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
-    from bench.records.leaderboard import render_leaderboard
-    from bench.records.plots import draw_plots
-
     loaded = load_records(out)
     for broken in loaded.broken:
         print(f"left out: {broken.path}: {broken.reason}")

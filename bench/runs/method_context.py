@@ -83,8 +83,3 @@ class MethodContext(Context):
     def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
         """Build a folder once."""
         return self._engines().cached(fields, build, label)
-
-
-def for_method(work: Work, ledger: Ledger) -> MethodContext:
-    """A method's context over ``work``; ``ledger`` is written while the method works."""
-    return MethodContext(work, ledger)

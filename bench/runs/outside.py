@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.assets.data_sets import find_data_set, resolve_data
+from bench.assets.history import hash_history
+from bench.assets.history_file import load_history
+from bench.assets.history_sources import end_at_model
+from bench.assets.known_models import KNOWN
+from bench.assets.models import canonical_name, check_model_name, command_to_fetch, folder_name, resolve_model
+from bench.assets.shapes import download_bytes
 from bench.core.errors import UserError, mistakes_in, report_mistake
+from bench.core.hashing import hash_tree
+from bench.core.machine import format_bytes
+from bench.core.types import Checkpoint
 from bench.runs.asked import LAB, Asked
 from bench.runs.setting import Paths
 
@@ -34,8 +44,6 @@ def look_outside(asked: Asked, models: Path, takes_files: bool = False, only: bo
     found = OutsideSearch(models, only)
     if asked.tier == LAB:
         return Outside(paths=Paths(lm_eval=lm_eval), hashes=found.hashes | hash_lm_eval(asked))
-    from bench.assets.models import canonical_name
-
     name, model = found.model(asked.model, "model") or (canonical_name(asked.model), "")
     data = found.data(asked, takes_files)
     target = found.model(asked.target, "target", "--target: ") if asked.target else None
@@ -58,8 +66,6 @@ class OutsideSearch:
 
     def model(self, given: str, role: str, option: str = "") -> tuple[str, str] | None:
         """Name and folder of a model, whose hash is kept under ``role``; None where it isn't here."""
-        from bench.assets.models import canonical_name, resolve_model
-
         try:
             found = resolve_model(given, self.models)
         except UserError as error:
@@ -73,8 +79,6 @@ class OutsideSearch:
 
     def data(self, asked: Asked, takes_files: bool) -> str:
         """Where the data lie; ``hub`` where they aren't here."""
-        from bench.assets.data_sets import find_data_set, resolve_data
-
         try:
             rows = resolve_data(asked.task, asked.data, takes_files, self.models.parent / "data")
         except UserError as error:
@@ -90,11 +94,6 @@ class OutsideSearch:
 
     def history(self, source: str, model: str) -> str:
         """Where the model's past lies; without the model only the past's own mistakes are looked for."""
-        from bench.assets.history import hash_history
-        from bench.assets.history_file import load_history
-        from bench.assets.history_sources import end_at_model
-        from bench.core.types import Checkpoint
-
         with mistakes_in(f"--history {source}: "):
             past = load_history(source, self.models)
             if model:
@@ -106,9 +105,6 @@ class OutsideSearch:
 
 def isnt_fetched(name: str, models: Path) -> bool:
     """Whether this names a model that could be fetched and isn't."""
-    from bench.assets.known_models import KNOWN
-    from bench.assets.models import canonical_name, check_model_name, folder_name
-
     try:
         check_model_name(canonical_name(name))
     except UserError:
@@ -119,18 +115,12 @@ def isnt_fetched(name: str, models: Path) -> bool:
 
 def command_to_fetch_model(name: str) -> str:
     """The command that fetches a model, with its size where that is known."""
-    from bench.assets.models import canonical_name, command_to_fetch
-    from bench.assets.shapes import download_bytes
-    from bench.core.machine import format_bytes
-
     size = download_bytes(name)
     return f"{command_to_fetch(canonical_name(name))} ({format_bytes(size) if size else 'nobody here knows its size'})"
 
 
 def command_to_fetch_data(task: str) -> str:
     """The command that fetches a task's data."""
-    from bench.assets.models import command_to_fetch
-
     return f"{command_to_fetch(task)} (some MB of text)"
 
 
@@ -153,8 +143,6 @@ def check_lm_eval(asked: Asked, answers: frozenset[str]) -> None:
 
 def hash_lm_eval(asked: Asked) -> dict[str, str]:
     """The hash of lm-eval's offline data, where tasks of it are asked."""
-    from bench.core.hashing import hash_tree
-
     folder = Path(asked.lm_eval_data)
     return {"lm_eval": hash_tree(folder)} if asked.lm_eval and asked.lm_eval_data and folder.is_dir() else {}
 

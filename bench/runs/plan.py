@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.core import registry
+from bench.core import registry, versions
 from bench.core.contracts import ALL_KINDS, Outline
 from bench.core.errors import UserError, collecting, report_mistake
 from bench.core.machine import Machine
@@ -124,8 +124,6 @@ def with_versions(spec: RunSpec) -> RunSpec:
 
 def engines(task: Any) -> dict[str, int]:
     """Versions of the engines, and of each of the task's metrics."""
-    from bench.core import versions
-
     found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
     return found | {metric.name: metric.version for metric in task().metrics()}
 

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Literal, Self, TextIO, TypedDict, cast
 
 PATIENCE_SECONDS = 2.0
@@ -64,9 +63,7 @@ class Reporter:
             self._show = self._show_line
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give it back, whatever happened."""
         self._show = None
         if self._progress is not None:

@@ -9,20 +9,17 @@ from typing import Any
 
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records.files import load_records, write_record
-from bench.records.publish import choose_records, response_keys, write_published
+from bench.metrics import score_all
+from bench.records.files import load_records, read_responses, responses_path, write_record
+from bench.records.publish import choose_records, rescore_record, response_keys, write_published
+from bench.runs.facts import noise_floors, oracle_values
 from bench.runs.responses import load_responses
+from bench.runs.runner import all_metrics
 from bench.runs.store import Store
 
 
 def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
     """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
-    from bench.metrics import score_all
-    from bench.records.files import read_responses, responses_path
-    from bench.records.publish import rescore_record
-    from bench.runs.facts import noise_floors, oracle_values
-    from bench.runs.runner import all_metrics
-
     store, good = Store(store_root), True
 
     def kept(key: str) -> Responses:
@@ -42,46 +39,29 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         oracles = [kept(key) for key in record.lineage["oracle_responses"]]
         values = oracle_values(metrics, oracles)
         between = noise_floors(metrics, values)
-        stale = stale_parts(record, metrics, values, again.absent)
-        same = again.same and between == record.floors and not stale
+        about = {metric.name: metric.to_json() for metric in metrics}
+        now = {
+            "the noise floors are": (record.floors, between),
+            "the oracles' values are": (record.facts.get("oracle_values"), values),
+            "goals and versions of the metrics are": (dict(record.metrics), about),
+            "the absent scores are": (dict(record.absent), again.absent),
+        }
+        stale = [part for part, (stored, made) in now.items() if stored != made]
+        same = again.same and not stale
         good = good and same
         if not again.same:
             say(str(again))
-        if between != record.floors:
-            say(f"{record.name}: the noise floors are stored otherwise than they are now")
         for part in stale:
             say(f"{record.name}: {part} stored otherwise than they are now")
         if write_back and not same:
             scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
-            about = {metric.name: metric.to_json() for metric in metrics}
             facts = {**record.facts, "oracle_values": values}
-            write_record(
-                replace(
-                    record,
-                    scores=scored.scores,
-                    absent=scored.absent,
-                    metrics=about,
-                    floors=between,
-                    facts=facts,
-                ),
-                source,
-            )
+            changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
+            write_record(replace(changed, floors=between, facts=facts), source)
     say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
     if loaded.broken:
         say(f"{len(loaded.broken)} files could not be read and are left out: mend or remove them")
     return good and not loaded.broken
-
-
-def stale_parts(
-    record: Record, metrics: Sequence[Any], values: Mapping[str, Sequence[float]], absent: Mapping[str, str]
-) -> list[str]:
-    """The parts of a record that decide losses and ranks beside its scores, and would be others now."""
-    now = {
-        "the oracles' values are": (record.facts.get("oracle_values"), values),
-        "goals and versions of the metrics are": (dict(record.metrics), {m.name: m.to_json() for m in metrics}),
-        "the absent scores are": (dict(record.absent), absent),
-    }
-    return [part for part, (kept, made) in now.items() if kept != made]
 
 
 def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.assets.history import choose_moment
 from bench.core import registry
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
@@ -14,19 +15,9 @@ from bench.core.types import Checkpoint, Json, Request, Validation, without_refe
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
+from bench.runs import facts
 from bench.runs.context import Work
-from bench.runs.facts import (
-    collect_facts,
-    count_flops,
-    describe_theta_0,
-    measure_cost,
-    merged_provenance,
-    node_of,
-    noise_floors,
-    oracle_values,
-    trace_lineage,
-)
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.responses import grade_node, judge_facts, measure_node
 from bench.runs.setting import Paths, build_setting, task_of_spec
 
@@ -107,11 +98,13 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     found = grade_node(measure_node(result, scenario, oracles, spec.limit, work), asked, scenario, work)
     against = [other.responses for other in others]
     scored = score_all(scenario.metrics, found.responses, against)
-    values = oracle_values(scenario.metrics, against)
+    values = facts.oracle_values(scenario.metrics, against)
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
-    about = collect_facts(spec, scenario, ledger, work) | describe_theta_0(scenario, target, ledger) | judged
-    past = trace_lineage(scenario, target, oracles, ledger, work)
-    spent = measure_cost(own, found, work, estimate) | count_flops(own, scenario, target, work)
+    about = (
+        facts.collect_facts(spec, scenario, ledger, work) | facts.describe_theta_0(scenario, target, ledger) | judged
+    )
+    past = facts.trace_lineage(scenario, target, oracles, ledger, work)
+    spent = facts.measure_cost(own, found, work, estimate) | facts.count_flops(own, scenario, target, work)
     return Record(
         spec=spec,
         status="done",
@@ -119,17 +112,17 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         scores=scored.scores,
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
-        floors=noise_floors(scenario.metrics, values),
+        floors=facts.noise_floors(scenario.metrics, values),
         facts=about | {"oracle_values": values},
         lineage=past
         | {
             "result": result.hash,
-            "result_node": node_of(result, work),
+            "result_node": facts.node_of(result, work),
             "responses": found.node.key,
             "oracle_responses": [other.node.key for other in others],
         },
         cost=spent,
-        provenance=merged_provenance(work),
+        provenance=facts.merged_provenance(work),
     )
 
 
@@ -161,7 +154,7 @@ def unlearn(
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
         with seal([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
-            result = component(**step.params).unlearn(request, for_method(work, ledger))
+            result = component(**step.params).unlearn(request, MethodContext(work, ledger))
         ledger.read(result)
     return result
 
@@ -189,8 +182,6 @@ def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) ->
 
 def start_checkpoint(spec: RunSpec, scenario: Scenario, ledger: Ledger) -> Checkpoint:
     """The checkpoint of the history that a run begins at in the target's place."""
-    from bench.assets.history import choose_moment
-
     if scenario.history is None:
         raise Unmet("it begins at a checkpoint from before the forget set was seen, and this task has none")
     moment = choose_moment(scenario.history(), spec.start)

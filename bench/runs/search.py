@@ -11,9 +11,11 @@ from bench.core import registry
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.machine import Machine
+from bench.core.provenance import get_provenance
 from bench.core.record import Step
 from bench.core.settings import Preset, settings_file, write_preset
 from bench.core.types import Json
+from bench.runs import selection
 from bench.runs.asked import Asked
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.launch import carry_out, check_fits
@@ -87,8 +89,6 @@ def tune_problems(asked: Asked, write: bool = False) -> list[str]:
 
 def searches_of(plan: Plan, asked: Asked) -> list[Search]:
     """The searches of all methods that were asked for."""
-    from bench.runs import selection
-
     base = plan.entries[0].spec
     place = f"{base.tier}-{base.task}"
     methods = dict.fromkeys(step.method for entry in plan.entries for step in entry.spec.steps)
@@ -112,8 +112,6 @@ def searches_of(plan: Plan, asked: Asked) -> list[Search]:
 
 def write_search(search: Search, out: Path) -> str:
     """Apply the rule to a finished search, write its record, and say what it chose."""
-    from bench.runs import selection
-
     found = [json.loads(row_file(out, job.spec).read_text()) for job in search.jobs]
     n = len(search.seeds)
     outcomes = [selection.average_rows(found[i : i + n]) for i in range(0, len(found), n)]
@@ -147,8 +145,6 @@ def write_choice(record: Json) -> str:
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
     """This process's provenance, which built the grid; dirty when a run's is, and every commit that took part."""
-    from bench.core.provenance import get_provenance
-
     here = get_provenance()
     commits = sorted({str(here["commit"]), *(commit for row in made for commit in row["commits"])})
     dirty = here["dirty"] is not False or any(row["dirty"] for row in made)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from bench.core.contracts import Recipe, Stream
 from bench.core.types import Checkpoint
-from bench.runs.context import Work
+from bench.runs.context import Work, checkpoint_in
 
 ORDER = 1_000_003
 """Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
@@ -24,12 +22,6 @@ def stage_two(
     def build() -> Checkpoint:
         first = start()
         node = work.train_node(first, streams, recipe, label, seed=work.seed + ORDER * order)
-        made = node.info["meta"]["checkpoint"]
-        return replace(first, path=str(node.path), hash=made, label=label, dtype=work.fitted(recipe).dtype)
+        return checkpoint_in(node, first, label, work.fitted(recipe).dtype)
 
     return build
-
-
-def lasting(build: Callable[[], Any]) -> Callable[[], Any]:
-    """``build``, called at most once."""
-    return cache(build)

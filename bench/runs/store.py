@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,28 +99,15 @@ class Store:
         self.checked[key] = Node(key, path, info)
         return self.checked[key]
 
-    def build(
-        self,
-        fields: Json,
-        make: Make,
-        label: str,
-        provenance: Json,
-        wait: bool = True,
-        expect: Callable[[], float] | None = None,
-        shared: bool = False,
-    ) -> tuple[Node, bool]:
-        """The node of ``fields``, and whether it was built now. ``make`` fills an empty folder.
+    def build(self, asked: NodeRequest, make: Make, shared: bool = False) -> tuple[Node, bool]:
+        """The node that is ``asked`` for, and whether it was built now. ``make`` fills an empty folder.
 
-        Raises `Busy` when another process is building it and ``wait`` is false. Of several processes under torchrun
+        Raises `Busy` when another process is building it and nobody is to wait. Of several processes under torchrun
         all call this; ``make`` runs on every one of them if it is ``shared``, else on the first.
         """
-        asked = NodeRequest(fields, label, provenance, wait, expect)
         if self.closed and not self.has(asked.key):
-            raise Busy(label)
-
-        def here(make: Make) -> tuple[Node, bool]:
-            return self.build_here(asked, make)
-
+            raise Busy(asked.label)
+        here = partial(self.build_here, asked)
         if distributed.world() == 1:
             return here(make)
         if self.alone:  # the others don't know of it
@@ -176,34 +164,34 @@ class Store:
     def publish(self, asked: NodeRequest, make: Make) -> Node:
         """Build into a temporary folder and publish it by rename; when somebody was quicker, theirs is the node."""
         key = asked.key
-        partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
-        partial.mkdir(parents=True)
+        unfinished = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
+        unfinished.mkdir(parents=True)
         expected = asked.expect() if asked.expect else 0.0
         began = time.perf_counter()
         try:
-            meta = make(partial) or {}
+            meta = make(unfinished) or {}
             info = {
                 "fields": asked.fields,
                 "label": asked.label,
                 "seconds": round(time.perf_counter() - began, 3),
                 "expected_seconds": round(expected, 3),
-                "bytes": sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()),
-                "hash": hash_node(partial),
+                "bytes": sum(file.stat().st_size for file in unfinished.rglob("*") if file.is_file()),
+                "hash": hash_node(unfinished),
                 "provenance": asked.provenance,
                 "meta": meta,
             }
-            write_text(partial / NODE_FILE, json.dumps(info, indent=1))
+            write_text(unfinished / NODE_FILE, json.dumps(info, indent=1))
             path = self.path(key)
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                partial.rename(path)
+                unfinished.rename(path)
                 self.checked[key] = Node(key, path, info)
                 self.enter([self.checked[key]] if (self.root / INDEX).exists() else self.every_node())
             except OSError:
                 if self.find(key) is None:
                     raise
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(self.scratch(key), ignore_errors=True)
         return self.checked[key]
 

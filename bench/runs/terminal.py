@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bench.core.machine import format_bytes, format_duration
 from bench.records.files import load_records
-from bench.records.tables import TableRow
+from bench.records.leaderboard import goal_arrow
+from bench.records.markdown import format_number
+from bench.records.tables import TableRow, build_sections
 from bench.runs.estimate import room_of
 from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
@@ -17,10 +19,6 @@ def print_table(plan: Plan, out: Path) -> None:
     """The headline scores of this command's runs, mean over seeds, on the terminal: a line for each score."""
     from rich.console import Console
     from rich.table import Table
-
-    from bench.records.leaderboard import goal_arrow
-    from bench.records.markdown import format_number
-    from bench.records.tables import build_sections
 
     keys = {entry.spec.key for entry in plan.entries}
     console = Console(highlight=False)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.core import registry
+from bench.core import registry, versions
 from bench.core.contracts import Scenario
 from bench.core.errors import UserError
 from bench.core.record import RunSpec
 from bench.core.types import Checkpoint, Json, Probe, Responses
+from bench.runs import selection
 from bench.runs.context import Work
 from bench.runs.facts import merged_provenance
 from bench.runs.jobs import Job
@@ -34,9 +35,6 @@ def is_current(out: Path, job: Job) -> bool:
 
 def row_versions(spec: RunSpec) -> Json:
     """Versions that a row of a search depends on beside its spec: the rule's, the method's and the engines' versions."""
-    from bench.core import versions
-    from bench.runs import selection
-
     method = registry.load_component("methods", spec.steps[-1].method)
     return {
         "rule": selection.VERSION,
@@ -47,8 +45,6 @@ def row_versions(spec: RunSpec) -> Json:
 
 def validate_setting(spec: RunSpec, paths: Paths, work: Work) -> Json:
     """One setting of a search: unlearn and ask the validation rows. No oracle is built, so none can take part."""
-    from bench.runs import selection
-
     scenario = prepare(spec, paths, work)
     if not scenario.validation.forget or not scenario.validation.unseen:
         raise UserError(

@@ -106,15 +106,14 @@ def combine_verdicts(statuses: Sequence[str], said: str) -> Verdict:
     return Verdict(statuses[0] if alike else PART, said)
 
 
-def score_by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
-    """A score by seed."""
+def _score_by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
     return {f.seed: value for f in findings if (value := f.score(score)) is not None}
 
 
 def scores_by_coordinate(study: Study, column: str, score: str, series: str = "") -> dict[Any, dict[int, float]]:
     """A score by seed at each value of a column, in the study's order; with ``series`` of that line alone."""
     lines = [line for line in lines_of(study) if column in line.at and series in ("", line.at.get("series"))]
-    return {line.at[column]: score_by_seed(line.findings, score) for line in lines}
+    return {line.at[column]: _score_by_seed(line.findings, score) for line in lines}
 
 
 FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
@@ -134,7 +133,7 @@ def judge_far_checkpoints(evidence: Evidence) -> Verdict:
 
 def judge_reach(study: Study, task: str) -> Verdict:
     """How far back on one task, from the last checkpoint as long as every seed is good."""
-    known, best = (score_by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
+    known, best = (_score_by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
     forget, utility = (scores_by_coordinate(study, "age", scores[task], FIXED) for scores in (FORGET, UTILITY))
     ages = sorted(forget, reverse=True)
     kept = utility[ages[0]]
@@ -145,24 +144,22 @@ def judge_reach(study: Study, task: str) -> Verdict:
 
     good = list(takewhile(holds, ages))
     if not good:
-        return Verdict(
-            NOT, f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed"
-        )
+        said = f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed"
+        return Verdict(NOT, said)
     oldest = good[-1]
     whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
-    return Verdict(
-        grade_claim(oldest <= 0.5 and whole, oldest < 1),
+    said = (
         f"{task}: back to {oldest:.0%} of pretraining (utility {mean_with_range(utility[oldest])}, "
-        f"from the last one {mean_with_range(kept)}, "
-        f"oracle {mean_with_range(best)})",
+        f"from the last one {mean_with_range(kept)}, oracle {mean_with_range(best)})"
     )
+    return Verdict(grade_claim(oldest <= 0.5 and whole, oldest < 1), said)
 
 
 def judge_frequency(study: Study) -> Verdict:
     """Whether a quarter of the checkpoints is as good as all of them."""
     values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
     floors = {f.seed: f.record.floors["kl_forget"] for f in study.framing("oracle")}
-    first = {score: score_by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
+    first = {score: _score_by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
     told, good = [], []
     for every in (10, 20):
         worse, lost = [], []  # of each place and seed, against that seed's newest checkpoint
@@ -302,9 +299,8 @@ def judge_weights_help(study: Study) -> Verdict:
     last = max(float(f.at["age"]) for f in study.points)
 
     def cell(kind: str) -> dict[int, float]:
-        return score_by_seed(
-            [f for f in study.points if f.at["series"] == kind and f.at["age"] == last], "retain_accuracy"
-        )
+        findings = [f for f in study.points if f.at["series"] == kind and f.at["age"] == last]
+        return _score_by_seed(findings, "retain_accuracy")
 
     plain, shuffled = cell("uniform"), cell("shuffled-fisher")
     told, wins = [], []
@@ -371,9 +367,8 @@ def judge_carries_over(evidence: Evidence) -> Verdict:
     networks = {task: section for task, section in evidence.sections.items() if task in NETWORKS}
     told, carried = [], []
     for what, scores, baseline in ORDERS:
-        values = {
-            task: [scores_of_method(s, scores[task], m) for m in ("msa", baseline)] for task, s in networks.items()
-        }
+        both = ("msa", baseline)
+        values = {task: [scores_of_method(s, scores[task], m) for m in both] for task, s in networks.items()}
         if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
             return MISSING
         texts = {task: s for task, s in evidence.texts.items() if scores_of_method(s, scores[task], baseline)}

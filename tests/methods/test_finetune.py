@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from bench.conformance import TinyScenario, tiny_place
 from bench.core.types import Checkpoint
 from bench.runs.asked import parse_methods
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from methods.finetune import Finetune
 from methods.msa import MSA
 
@@ -31,7 +31,7 @@ def before(place: TinyScenario) -> Checkpoint:
 def seen(place: TinyScenario, method: Finetune, store: str) -> set[str]:
     """Retain rows that a run was given."""
     ledger = Ledger({row.id for row in place.request.retain}, set())
-    method.unlearn(place.request, for_method(place.work(store), ledger))
+    method.unlearn(place.request, MethodContext(place.work(store), ledger))
     return ledger.retain_seen
 
 
@@ -44,7 +44,7 @@ def test_it_trains_on_all_retain_rows_or_on_as_many_as_there_are_to_forget(place
 def test_it_learns_the_rows(place: TinyScenario) -> None:
     """From the target, and no arithmetic after it: what comes out is what training gave."""
     work = place.work("learns")
-    made = Finetune(steps=3, lr=5e-3).unlearn(place.request, for_method(work, Ledger(set(), set())))
+    made = Finetune(steps=3, lr=5e-3).unlearn(place.request, MethodContext(work, Ledger(set(), set())))
     [node] = work.nodes.values()
     assert made.path == str(node.path) and node.info["fields"]["start"] == place.request.target.hash
     name = "model.norm.weight"
@@ -57,11 +57,11 @@ def test_on_forget_rows_from_theta_0_it_is_msas_theta_1(place: TinyScenario, unt
     """The same node of the store: nothing is trained twice, with fixed steps as with a bound on the loss."""
     shared: dict[str, Any] = {"steps": 3, "lr": 5e-3, "until": until}
     work = place.work(f"shared-{until}")
-    MSA(**shared).unlearn(place.request, for_method(work, Ledger(set(), set())))
+    MSA(**shared).unlearn(place.request, MethodContext(work, Ledger(set(), set())))
     [theta_1] = [node for node in work.nodes.values() if node.info["label"] == "theta_1"]
     work.built.clear()
     rewound = replace(place.request, target=before(place))
-    made = Finetune(rows_of="forget", **shared).unlearn(rewound, for_method(work, Ledger(set(), set())))
+    made = Finetune(rows_of="forget", **shared).unlearn(rewound, MethodContext(work, Ledger(set(), set())))
     assert made.path == str(theta_1.path) and not work.built
 
 

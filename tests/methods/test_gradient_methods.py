@@ -13,7 +13,7 @@ from bench.core.types import Checkpoint, Example
 from bench.engines.coding import collate_texts
 from bench.engines.templates import encode
 from bench.engines.training.losses import NextToken
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from methods.ga import GradientAscent
 from methods.graddiff import GradDiff
 from methods.retrain import Retrain
@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> TinyScenario:
 def loss_curve(place: TinyScenario, method: Any, store: str) -> list[float]:
     """The first losses of the method's one training run."""
     work = place.work(store)
-    method.unlearn(place.request, for_method(work, Ledger(set(), set())))
+    method.unlearn(place.request, MethodContext(work, Ledger(set(), set())))
     (node,) = [node for node in work.nodes.values() if node.info["fields"]["kind"] == "train"]
     return [point["loss"] for point in node.info["meta"]["curve"]]
 
@@ -63,7 +63,7 @@ def test_gradient_ascent_sees_nothing_but_the_forget_rows(place: TinyScenario) -
 
 def test_gradient_ascent_raises_the_forget_loss(place: TinyScenario) -> None:
     result = GradientAscent(steps=5, lr=3e-3).unlearn(
-        place.request, for_method(place.work("raise"), Ledger(set(), set()))
+        place.request, MethodContext(place.work("raise"), Ledger(set(), set()))
     )
     for template in ("qa", "text"):
         rows = place.request.forget
@@ -74,13 +74,13 @@ def test_the_retain_budget_bounds_the_rows(place: TinyScenario) -> None:
     """12 questions and 2 passages to retain; MSA's budget allows as many as are forgotten: 6 and 2."""
     for budget, count in (("all", 14), ("forget", 8)):
         ledger = Ledger({row.id for row in place.request.retain}, set())
-        GradDiff(steps=1, retain=budget).unlearn(place.request, for_method(place.work(f"budget-{budget}"), ledger))
+        GradDiff(steps=1, retain=budget).unlearn(place.request, MethodContext(place.work(f"budget-{budget}"), ledger))
         assert len(ledger.retain_seen) == count
 
 
 def test_task_arithmetic_walks_away_from_the_forget_set(place: TinyScenario) -> None:
     """alpha -1 would be the fine-tuned model itself, alpha 0 the target; above 0 the forget rows get less likely."""
-    ctx = for_method(place.work("walk"), Ledger(set(), set()))
+    ctx = MethodContext(place.work("walk"), Ledger(set(), set()))
     shared = {"steps": 6, "lr": 5e-3}
     tuned, still, away = (TaskArithmetic(alpha=a, **shared).unlearn(place.request, ctx) for a in (-1.0, 0.0, 0.5))
     losses = [mean_loss(each, place.request.forget, "qa") for each in (tuned, still, away)]
@@ -101,9 +101,9 @@ def test_the_ledger_notes_what_was_used(place: TinyScenario) -> None:
     assert place.request.history is not None
     past = {moment.checkpoint.hash for moment in place.request.history.moments}
     ledger = Ledger({row.id for row in place.request.retain}, past)
-    MSA(steps=1, beta=0.5).unlearn(place.request, for_method(place.work("ledger"), ledger))
+    MSA(steps=1, beta=0.5).unlearn(place.request, MethodContext(place.work("ledger"), ledger))
     assert ledger.past_used == {place.request.history.last.checkpoint.hash}
     assert len(ledger.retain_seen) == 8
     nothing = Ledger({row.id for row in place.request.retain}, past)
-    GradientAscent(steps=1).unlearn(place.request, for_method(place.work("nothing"), nothing))
+    GradientAscent(steps=1).unlearn(place.request, MethodContext(place.work("nothing"), nothing))
     assert (nothing.past_used, nothing.retain_seen) == (set(), set())

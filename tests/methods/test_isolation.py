@@ -161,12 +161,12 @@ def test_the_same_ways_lead_to_what_is_not_sealed(built: Built, registered: None
 
 def test_asking_for_the_oracles_own_training_gives_another_node(built: Built) -> None:
     """The same start, rows and recipe as the oracle's, asked by a method, are not answered from the task's cache."""
-    from bench.runs.method_context import for_method
+    from bench.runs.method_context import MethodContext
 
     work = built.trace.work
     fields = next(node for node in work.nodes.values() if node.info["label"] == "oracle-0").info["fields"]
     asked: list[str] = []
-    own = for_method(work, Ledger(set(), set()))
+    own = MethodContext(work, Ledger(set(), set()))
     own.cached(
         {name: value for name, value in fields.items() if name != "owner"}, lambda path: asked.append("built"), "x"
     )

@@ -16,7 +16,7 @@ from bench.conformance import TinyScenario, tiny_place
 from bench.core.contracts import Recipe, Stream, Term
 from bench.core.errors import Unmet, UserError
 from bench.core.types import Checkpoint, Example, History, Moment
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from methods.msa import MSA
 from methods.task_arithmetic import TaskArithmetic
 
@@ -89,7 +89,7 @@ class Watched:
 
 
 def watched(place: TinyScenario, store: str) -> Any:
-    return Watched(for_method(place.work(store), Ledger(set(), set())))
+    return Watched(MethodContext(place.work(store), Ledger(set(), set())))
 
 
 def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from bench.engines.coding import answer_log_probs, collate_texts
 from bench.engines.measuring.measure import measure
 from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from methods.npo import NPO, NPOLoss
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, tokenizer
 
@@ -115,7 +115,7 @@ def test_it_lowers_the_forget_answers_and_the_retain_rows_hold_the_others(tmp_pa
 
     def unlearnt(weight: float) -> Checkpoint:
         method = NPO(steps=6, lr=5e-3, batch=6, text_batch=2, retain_weight=weight)
-        return method.unlearn(place.request, for_method(place.work(f"weight-{weight}"), Ledger(set(), set())))
+        return method.unlearn(place.request, MethodContext(place.work(f"weight-{weight}"), Ledger(set(), set())))
 
     target, held, free = means(place.request.target), means(unlearnt(3.0)), means(unlearnt(0.0))
     assert held[0] < target[0] - 0.1 and free[0] < target[0] - 0.1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.conformance import tiny_place
 from bench.core.contracts import Recipe
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from methods.repair import Repair
 
 
@@ -15,7 +15,7 @@ def test_it_trains_adapters_on_the_instructions_alone(tmp_path: Path) -> None:
     place = tiny_place(tmp_path, Repair.needs)
     assert len(place.request.instructions) == 6 and place.request.retain == ()
     work, ledger = place.work("repair"), Ledger(set(), set())
-    made = Repair(batch=4).unlearn(place.request, for_method(work, ledger))
+    made = Repair(batch=4).unlearn(place.request, MethodContext(work, ledger))
     assert made.hash != place.request.target.hash and ledger.notes == {"repaired_on": 6}
     (node,) = work.nodes.values()
     fields = node.info["fields"]

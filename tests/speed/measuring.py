@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from bench.core import machine
-from bench.core.contracts import Opened, Recipe, Stream
+from bench.core.contracts import Opened, Recipe, Stream, Suite
 from bench.core.errors import UserError
 from bench.core.files import write_text
 from bench.core.types import Checkpoint, Example, Json, Probe
@@ -45,8 +45,8 @@ from bench.lab.words import WordMaker
 from bench.metrics.membership import loss, loss_per_byte, min_k, min_k_plus_plus
 from bench.metrics.probability import hit_share, right_tail, text_probability
 from bench.metrics.tokens import Text, mean
-from bench.real.muse import suite as muse
-from bench.real.tofu import suite as tofu
+from bench.real.muse.suite import muse_suite
+from bench.real.tofu.suite import NEW_TOKENS, configs_of_split, tofu_suite
 from tests.paths import DATA
 
 BATCH = 32
@@ -67,7 +67,7 @@ KINDS = {
     "gradient norms": ("gradnorm",),
 }
 """Column of the table -> kinds of probes that it is about; ``both`` asks the two before it in one call of `measure`."""
-SUITES: Mapping[str, Any] = {"tofu": tofu, "muse-books": muse}
+SUITES: Mapping[str, Callable[..., Suite]] = {"tofu": tofu_suite, "muse-books": muse_suite}
 FOLDERS = {"tofu": "tofu", "muse-books": "books-public-domain"}
 """Suite -> folder of its rows in the data folder."""
 LAYERS, VOCABULARY, LONGEST = 3, 2000, 4096
@@ -548,9 +548,7 @@ def run(options: Options) -> Json:
 def probes_of(suite: str, folder: Path, rows: int) -> list[Probe]:
     """The suite's probes, cut; divergence needs an oracle and is no part of this."""
     kinds = {kind for names in KINDS.values() for kind in names}
-    return [
-        measure.first_examples(probe, rows) for probe in SUITES[suite].suite(str(folder)).probes if probe.kind in kinds
-    ]
+    return [measure.first_examples(probe, rows) for probe in SUITES[suite](str(folder)).probes if probe.kind in kinds]
 
 
 def prepare(probes: Mapping[str, Sequence[Probe]], options: Options, scratch: Path) -> Bed:
@@ -559,7 +557,7 @@ def prepare(probes: Mapping[str, Sequence[Probe]], options: Options, scratch: Pa
     tokenizer = byte_pairs(text for probe in asked for example in probe.examples for text in texts_of(example))
     model, reference = (small_llama(len(tokenizer), options.width, LAYERS, LONGEST, seed=0) for _ in range(2))
     streams = [
-        Stream(tuple(taught(probe)), 8 if probe.max_new_tokens == tofu.NEW_TOKENS else 2, NextToken())
+        Stream(tuple(taught(probe)), 8 if probe.max_new_tokens == NEW_TOKENS else 2, NextToken())
         for probe in asked
         if probe.kind == "generate"
     ]
@@ -625,7 +623,7 @@ def generated(folder: Path, options: Options) -> Path:
         return row if general else row | {"paraphrased_answer": begin + phrase(1, 28)}
 
     tables: dict[tuple[str, str, str], Callable[[], Json]] = {}
-    for side, config in tofu.configs_of_split("forget10").items():
+    for side, config in configs_of_split("forget10").items():
         shape = partial(question, 6, 32) if side == "holdout" else partial(perturbed, side)
         tables["tofu", config, "train"] = shape
     for split in ("forget_qa", "forget_qa_icl", "retain_qa", "retain_qa_icl"):

@@ -101,10 +101,8 @@ class MuseCut:
 class MuseRows:
     """Passages to train on, and which rows of the tables are asked."""
 
-    forget: tuple[Example, ...]
-    retain1: tuple[Example, ...]
-    retain2: tuple[Example, ...]
-    """Training passages, template ``text``; ids are ``<split>-<text>-<first character>``."""
+    trained: Mapping[str, tuple[Example, ...]]
+    """Training passages by split, template ``text``; ids are ``<split>-<text>-<first character>``."""
     tables: Tables
     asked: Mapping[str, tuple[int, ...]]
     """Table -> numbers of its rows that are probed."""
@@ -116,11 +114,6 @@ class MuseRows:
     """Tokens trained on by split, in one pass."""
     content: str
     """Digest of all tables."""
-
-    @property
-    def trained(self) -> Mapping[str, tuple[Example, ...]]:
-        """The training passages by split."""
-        return {"forget": self.forget, "retain1": self.retain1, "retain2": self.retain2}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -248,11 +241,8 @@ class MuseLibrary:
         def examples(table: str, windows: Iterable[TextWindow]) -> tuple[Example, ...]:
             return tuple(self.example(table, window) for window in windows)
 
-        forget, retain1, retain2 = (examples(f"train/{split}", passages[split]) for split in SPLITS)
         return MuseRows(
-            forget,
-            retain1,
-            retain2,
+            {split: examples(f"train/{split}", passages[split]) for split in SPLITS},
             self.tables,
             {table: tuple(asked[table]) for table in (*ROWS, *QUESTIONS) if table in asked},
             Validation(*(examples(table, held[table]) for table in HOLDS)),
@@ -304,11 +294,9 @@ def open_library(data: str, model: str, stand_in: bool) -> MuseLibrary:
 
 def possible_wordings(row: HubRow) -> list[str]:
     """The texts that a row may stand as, folded: a prompt goes on with or without a space."""
-    return (
-        [fold_spaces(row["text"])]
-        if "text" in row
-        else [fold_spaces(f"{row['prompt']}{seam}{row['gt']}") for seam in (" ", "")]
-    )
+    if "text" in row:
+        return [fold_spaces(row["text"])]
+    return [fold_spaces(f"{row['prompt']}{seam}{row['gt']}") for seam in (" ", "")]
 
 
 def load_muse_tables(data: str) -> Tables:
@@ -316,16 +304,20 @@ def load_muse_tables(data: str) -> Tables:
     place = HUB if data in ("", "hub") else data
     tables: Tables = {}
     problems = []
-    for table, fields in FIELDS.items():
-        config, split = table.split("/")
+    for table in EVERY:
         try:
-            tables[table] = read_rows(place, config, split, fields)
+            tables[table] = rows_of_table(place, table)
         except Absent as reason:
             if table in TABLES:
                 problems.append(f"--data: '{Path(place).name}' isn't in MUSE-Books' layout: {reason}. Get it again.")
-    if problems:
-        raise UserError(*problems)
+    raise_problems(problems)
     return tables
+
+
+def rows_of_table(place: str, table: str) -> list[HubRow]:
+    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.read_rows`)."""
+    config, split = table.split("/")
+    return read_rows(place, config, split, FIELDS[table])
 
 
 def table_hashes(tables: Tables) -> dict[str, str]:
@@ -422,8 +414,7 @@ def take_part(library: MuseLibrary, cut: MuseCut) -> MuseRows:
         for table in ("verbmem/forget", "privleak/forget", "privleak/retain")
         if not asked.get(table)
     ]
-    if problems:
-        raise UserError(*problems)
+    raise_problems(problems)
     numbers = {table: evenly_spread(sorted(rows), cut.probed) for table, rows in asked.items()}
     unseen = range(len(library.tables["privleak/holdout"]))
     numbers["privleak/holdout"] = evenly_spread(unseen, len(numbers["privleak/forget"]))

@@ -7,16 +7,16 @@ membership compares ``privleak`` forget with holdout passages. The peer is open-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from bench.assets.data_sets import DATA_SETS
-from bench.assets.hub_tables import HubRow, read_rows
+from bench.assets.hub_tables import HubRow
 from bench.core.contracts import Metric, Suite
 from bench.core.errors import Absent, UserError
 from bench.core.types import Example, Probe
 from bench.metrics.membership import attack_probes, attacks, auc, privleak
 from bench.metrics.probability import exact_memorization, extraction_strength
 from bench.metrics.rouge import rouge_l
+from bench.real.muse.rows import rows_of_table
+from bench.real.scenario import with_space_before_answers
 
 CONTINUATION = 128
 """Tokens that are generated for, and taken of, a passage."""
@@ -59,12 +59,6 @@ def muse_suite(data: str, split: str = "forget") -> Suite:
     return Suite(tuple(probes), metrics, absent, {"benchmark": "MUSE-Books", "rows": counts})
 
 
-def rows_of_table(data: str, table: str) -> list[HubRow]:
-    """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.read_rows`)."""
-    config, split = table.split("/")
-    return read_rows(data, config, split, DATA_SETS["muse-books"].tables[table].fields)
-
-
 def verbatim_probes(rows: Sequence[HubRow]) -> list[Probe]:
     """Continuations of the forget passages: generated, and fed the right tokens behind a space, as the peer has it.
 
@@ -77,13 +71,8 @@ def verbatim_probes(rows: Sequence[HubRow]) -> list[Probe]:
     said = {"reference_tokens": CONTINUATION}
     return [
         Probe("forget_verbmem_said", "generate", examples, max_new_tokens=CONTINUATION, options=said),
-        Probe("forget_verbmem", "logprob", tuple(with_space_before_answer(example) for example in examples)),
+        Probe("forget_verbmem", "logprob", with_space_before_answers(examples)),
     ]
-
-
-def with_space_before_answer(example: Example) -> Example:
-    """The example with a space before its answer."""
-    return replace(example, payload={**example.payload, "answer": " " + example.payload["answer"]})
 
 
 def question_probes(side: str, rows: Sequence[HubRow], solved: Sequence[HubRow]) -> list[Probe]:

@@ -100,13 +100,14 @@ class RealBooksTask(RealOptions):
     def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
         """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
         rows = self.rows(setting)
-        kept = rows.retain1 + rows.retain2
-        made = self.train_stages(work, setting, rows.forget + kept, kept)
+        forget, retain = rows.trained["forget"], rows.trained["retain1"]
+        kept = retain + rows.trained["retain2"]
+        made = self.train_stages(work, setting, forget + kept, kept)
         return Scenario(
             label=self.label(self.titled(setting), rows),
             **vars(made),
-            forget=rows.forget,
-            retain=rows.retain1,
+            forget=forget,
+            retain=retain,
             validation=rows.validation,
             probes=self.probes(rows),
             metrics=self.metrics(),
@@ -173,9 +174,8 @@ class RealBooksTask(RealOptions):
         kept = counts["retain1"] + counts["retain2"]
         stages = self.stages(self.epochs * (counts["forget"] + kept), self.epochs * kept)
         mean = sum(tokens.values()) / sum(counts.values())
-        return Outline(
-            count_parameters(setting), mean, stages, counts["forget"], counts["retain1"], 3 * sum(asked.values())
-        )
+        probed = 3 * sum(asked.values())
+        return Outline(count_parameters(setting), mean, stages, counts["forget"], counts["retain1"], probed)
 
 
 def cut_passage(example: Example, passage: int) -> Example:
@@ -201,9 +201,7 @@ def collapsed_metric(name: str, utility: Metric, floor: float) -> Metric:
         found = score_part(utility, responses, oracles)
         return Score(float(found.value < floor), found.n)
 
-    return Metric(
-        name, compute, "down", description="1 where utility is below a floor", source="own", family="collapse"
-    )
+    return Metric(name, compute, "down", description="1 where utility is below a floor", source="own")
 
 
 RETAIN = token_hits("retain_passage_hits", "retain", goal="up")

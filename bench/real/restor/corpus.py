@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
+from bench.assets.git import git_blob
 from bench.core.errors import UserError, unknown_name
 from bench.core.hashing import hash_json
 from bench.core.types import Example
@@ -63,17 +64,17 @@ class RestorQuestions:
     """What there is, and what is odd in it."""
 
 
-def read_restor(data: str | Path, corpus: str = NONE, options: str | Path = "") -> RestorQuestions:
+def read_restor(data: str | Path, corpus: str = NONE) -> RestorQuestions:
     """The evaluation's questions in a model corrupted by ``corpus`` (a name of `CORPORA`, or `NONE`).
 
-    ``data`` is the repository or its `datasets` folder, ``options`` the file of option lists (else `options.json` in
-    either folder, if there). Raises `UserError` for what is missing or malformed; a corpus that isn't in the folder is
-    no error, as only the split into corrupted and clean hangs on it.
+    ``data`` is the repository or its `datasets` folder; option lists are `options.json` in either, if there. Raises
+    `UserError` for what is missing or malformed; a corpus that isn't in the folder is no error, as only the split into
+    corrupted and clean hangs on it.
     """
     check_corpus(corpus, (*CORPORA, NONE))
     folder = datasets_folder(data)
     facts, context, entities = load_facts(folder)
-    lists = load_options(Path(data).expanduser(), folder, options)
+    lists = load_options(Path(data).expanduser(), folder)
     known = corpus != NONE and corpus_file(folder, corpus).is_file()
     corrupted = corrupted_entities(load_corpus(folder, corpus), entities) if known else None
     asked = [(entity, relation) for entity in entities for relation in facts[entity]]
@@ -211,6 +212,11 @@ def corpus_file(folder: Path, corpus: str) -> Path:
     return folder / CORPORA[corpus]
 
 
+def is_published(data: str | Path, corpus: str) -> bool:
+    """Whether the corpus in the data folder is the published one, byte for byte."""
+    return git_blob(corpus_file(datasets_folder(data), corpus)) == DATA_SETS["restor"].tables[corpus].identity
+
+
 def load_corpus(folder: Path, corpus: str) -> list[str]:
     """The texts of a corpus, a document each."""
     path = corpus_file(folder, corpus)
@@ -222,13 +228,10 @@ def load_corpus(folder: Path, corpus: str) -> list[str]:
     return [row["text"] for row in rows]
 
 
-def load_options(data: Path, folder: Path, options: str | Path) -> Options:
+def load_options(data: Path, folder: Path) -> Options:
     """The option lists by entity, relation and role; empty where the user brings none."""
-    places = [Path(options).expanduser()] if options else [folder / "options.json", data / "options.json"]
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in (folder / "options.json", data / "options.json") if place.is_file()), None)
     if path is None:
-        if options:
-            raise UserError(f"There is no file of option lists '{options}': name one, or leave it out.")
         return {}
     try:
         return {

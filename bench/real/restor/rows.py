@@ -12,19 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.assets.data_sets import DATA_SETS
-from bench.assets.git import git_blob
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example
-from bench.real.restor.corpus import (
-    SOURCE,
-    RestorQuestions,
-    corpus_documents,
-    corpus_file,
-    datasets_folder,
-    read_restor,
-)
+from bench.real.restor.corpus import SOURCE, RestorQuestions, corpus_documents, is_published, read_restor
 
 RETAIN = ("retain/c4.jsonl", "retain/c4_sample.jsonl")
 INSTRUCTIONS = ("retain/lima.jsonl", "retain/instructions.jsonl")
@@ -60,10 +51,8 @@ def choose_restor_rows(data: str, corpus: str, most: int, retain: int, passage: 
     """
     asked, every = read_restor(data, corpus), corpus_documents(data, corpus)
     told, untold = split_documents(every, asked.corrupted or (), most) if most else (every, ())
-    published = git_blob(corpus_file(datasets_folder(data), corpus)) == DATA_SETS["restor"].tables[corpus].identity
-    return RestorRows(
-        asked, told, untold, retain_pages(data, retain, passage), len(every), asked.whole and published and not most
-    )
+    whole = asked.whole and is_published(data, corpus) and not most
+    return RestorRows(asked, told, untold, retain_pages(data, retain, passage), len(every), whole)
 
 
 def split_documents(

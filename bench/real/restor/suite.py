@@ -26,10 +26,10 @@ from bench.real.restor.corpus import CORPORA, NONE, ROLES, SOURCE, RestorQuestio
 
 NEW_TOKENS = 50
 """Longest answer, in tokens."""
-LEAST_TOKENS = 2
 TEMPERATURE = 1.0
-SEED, REPEATS = 32, 3
-"""The authors'."""
+GREEDY: Json = {"stops": ["\n"], "min_new_tokens": 2}
+SAMPLING: Json = GREEDY | {"sample": {"seed": 32, "repeats": 3, "temperature": TEMPERATURE}}
+"""Options of a probe that asks greedily, and of one that samples; seed and repetitions are the authors'."""
 SIDES = ("corrupted", "clean")
 JUDGED = "restor_accuracy_judged"
 OPTIONS_PROBE = "restor_options"
@@ -41,32 +41,18 @@ NO_VALUES = (
 )
 
 
-def restor_suite(
-    data: str,
-    split: str = "mix_a0",
-    judge: str = "",
-    *,
-    sampled: bool = True,
-    seed: int = SEED,
-    repeats: int = REPEATS,
-    options: str = "",
-) -> Suite:
+def restor_suite(data: str, split: str = "mix_a0", judge: str = "") -> Suite:
     """RESTOR on the copy of its repository at ``data``, asked of a model that the corpus ``split`` corrupted.
 
     ``split`` is a name of `bench.real.restor.corpus.CORPORA`, or ``none``; it decides which questions are the corrupted ones.
-    Each question is sampled ``repeats`` times from ``seed`` (the authors' seed and number of runs), and answered
-    greedily once; without ``sampled`` only that. ``options`` is a file of option lists, see `bench.real.restor.corpus`.
-    ``judge`` also has the sampled answers judged by a chat model, as the authors do.
+    Each question is sampled three times, and answered greedily once. ``judge`` also has the sampled answers judged by a
+    chat model, as the authors do.
     """
-    restor = read_restor(data, split, options)
+    restor = read_restor(data, split)
     sides = {side: tuple(row for row in restor.questions if side in row.tags) for side in SIDES}
     groups = {f"restor_{side}": rows for side, rows in sides.items() if rows} or {"restor": restor.questions}
-    asking, sampling = generation_options(seed, repeats)
     probes, metrics, absent = list[Probe](), list[Metric](), dict[str, str]()
-    for suffix, how in (("", sampling if sampled else None), ("_greedy", asking)):
-        if how is None:
-            absent |= dict.fromkeys(accuracy_names(suffix), NOT_SAMPLED)
-            continue
+    for suffix, how in (("", SAMPLING), ("_greedy", GREEDY)):
         probes += [Probe(name + suffix, "generate", rows, (), NEW_TOKENS, how) for name, rows in groups.items()]
         for name, (side, judgement) in accuracy_names(suffix).items():
             reason = why_absent(restor, side, judgement)
@@ -79,9 +65,7 @@ def restor_suite(
     if judge:
         check_accepts(judge)
         probes += [
-            Probe(
-                f"{name}_judged", "judge", rows, options={"judge": judge, "said": name + ("" if sampled else "_greedy")}
-            )
+            Probe(f"{name}_judged", "judge", rows, options={"judge": judge, "said": name})
             for name, rows in groups.items()
         ]
         metrics.append(judge_accepts(JUDGED, [f"{name}_judged" for name in groups], judge_label(load_judge(judge))))
@@ -89,12 +73,6 @@ def restor_suite(
         absent[JUDGED] = "no judge was asked: --judge chat has a chat model judge the answers, for users with a key"
     add_option_scores(restor.questions, probes, metrics, absent)
     return Suite(tuple(probes), tuple(metrics), absent, suite_facts(restor))
-
-
-def generation_options(seed: int = SEED, repeats: int = REPEATS) -> tuple[Json, Json]:
-    """Options of a probe that asks greedily, and of one that samples."""
-    asking: Json = {"stops": ["\n"], "min_new_tokens": LEAST_TOKENS}
-    return asking, asking | {"sample": {"seed": seed, "repeats": repeats, "temperature": TEMPERATURE}}
 
 
 def accuracy_names(suffix: str) -> dict[str, tuple[str, str]]:

@@ -6,42 +6,29 @@ told from paraphrases of them about the same people that weren't; distances are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.core import distributed
 from bench.core.contracts import Metric
-from bench.core.errors import Absent
 from bench.core.hashing import hash_json
-from bench.core.record import Score
-from bench.core.types import Checkpoint, Example, Json, Probe, Responses
+from bench.core.types import Checkpoint, Example, Json, Probe
 from bench.core.versions import MEASURE
+from bench.metrics import absent_where, is_unasked
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.options import mean_loss, option_logprob
 from bench.metrics.restor import matched
+from bench.real.restor import suite
 from bench.real.restor.corpus import ROLES
-from bench.real.restor.suite import (
-    LOGIT_GOALS,
-    NEW_TOKENS,
-    NO_VALUES,
-    NOT_SAMPLED,
-    OPTIONS_PROBE,
-    SIDES,
-    accuracy_names,
-    add_option_scores,
-    generation_options,
-    reason_without_lists,
-)
+from bench.real.scenario import with_space_before_answers
 from bench.records.files import read_responses, write_responses
 from bench.runs.context import Work
 from bench.runs.responses import RESPONSES_FILE, generation_hash, probe_for_key
 
-ObservedRow = Mapping[str, Any]
-"""What was observed of one example."""
 ALL_TOLD = "every document was told, so that none is left to compare with: tell only some of each person's"
 BROKEN = 0.02
 """Share of the clean questions answered right below which a model counts as collapsed: one in fifty."""
@@ -80,14 +67,13 @@ class AskedRows:
 def restor_probes(asked: AskedRows) -> tuple[Probe, ...]:
     """Answers, the accepted answers' log-probs, membership of the documents, and distances from the oracle."""
     sides = {"corrupted": asked.corrupted, "clean": asked.clean}
-    asking, sampling = generation_options()
     probes = [
-        Probe(f"restor_{side}{suffix}", "generate", rows, (), NEW_TOKENS, how)
-        for suffix, how in (("_greedy", asking), *([("", sampling)] if asked.sampled else []))
+        Probe(f"restor_{side}{suffix}", "generate", rows, (), suite.NEW_TOKENS, how)
+        for suffix, how in (("_greedy", suite.GREEDY), *([("", suite.SAMPLING)] if asked.sampled else []))
         for side, rows in sides.items()
     ]
     probes += [Probe(f"{side}_answers", "logprob", with_space_before_answers(rows)) for side, rows in sides.items()]
-    add_option_scores((*asked.corrupted, *asked.clean), probes, [], {})
+    suite.add_option_scores((*asked.corrupted, *asked.clean), probes, [], {})
     probes += attack_probes(Probe("told_documents", "logprob", asked.told))
     probes += attack_probes(Probe("untold_documents", "logprob", asked.untold))
     return tuple(
@@ -103,32 +89,29 @@ def restor_probes(asked: AskedRows) -> tuple[Probe, ...]:
     )
 
 
-def with_space_before_answers(rows: Sequence[Example]) -> tuple[Example, ...]:
-    """The questions with their answer parted from them by a space, as it is in the examples before them."""
-    return tuple(replace(row, payload={**row.payload, "answer": f" {row.payload['answer']}"}) for row in rows)
-
-
 def restor_metrics() -> tuple[Metric, ...]:
     """Every score of a run; what these data or this run can't give is absent, with the reason."""
     found = list[Metric]()
     for suffix in ("_greedy", ""):
-        for name, (side, judgement) in accuracy_names(suffix).items():
-            read_probes = [f"restor_{each}{suffix}" for each in SIDES if side in ("", each)]
+        for name, (side, judgement) in suite.accuracy_names(suffix).items():
+            read_probes = [f"restor_{each}{suffix}" for each in suite.SIDES if side in ("", each)]
             goal = "oracle" if judgement.startswith("wrong") else "up"
             metric = matched(name, read_probes, judgement, goal=goal)
             if judgement.startswith("wrong"):
-                metric = absent_where(metric, read_probes[0], lambda rows: not any(map(knows_wrong, rows)), NO_VALUES)
-            found.append(metric if suffix else absent_where(metric, read_probes[0], is_unasked, NOT_SAMPLED))
+                metric = absent_where(
+                    metric, read_probes[0], lambda rows: not any(map(knows_wrong, rows)), suite.NO_VALUES
+                )
+            found.append(metric if suffix else absent_where(metric, read_probes[0], is_unasked, suite.NOT_SAMPLED))
     sound = next(metric for metric in found if metric.name == "restor_accuracy_clean_greedy")
     return (
         *found,
-        *(option_logprob(f"logprob_answer_{side}", f"{side}_answers", "answer", goal="up") for side in SIDES),
+        *(option_logprob(f"logprob_answer_{side}", f"{side}_answers", "answer", goal="up") for side in suite.SIDES),
         *(
             absent_where(
-                option_logprob(f"logprob_{role}", OPTIONS_PROBE, f"options_{role}", goal=LOGIT_GOALS[role]),
-                OPTIONS_PROBE,
+                option_logprob(f"logprob_{role}", suite.OPTIONS_PROBE, f"options_{role}", goal=suite.LOGIT_GOALS[role]),
+                suite.OPTIONS_PROBE,
                 is_unasked,
-                reason_without_lists(role),
+                suite.reason_without_lists(role),
             )
             for role in ROLES
         ),
@@ -143,23 +126,7 @@ def restor_metrics() -> tuple[Metric, ...]:
     )
 
 
-def absent_where(metric: Metric, probe: str, lacks: Callable[[Sequence[ObservedRow]], bool], reason: str) -> Metric:
-    """The metric, absent for ``reason`` where the rows of ``probe`` lack what it reads."""
-
-    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        if lacks(list(responses.rows.get(probe, {}).values())):
-            raise Absent(reason)
-        return metric.compute(responses, oracles)
-
-    return replace(metric, compute=compute)
-
-
-def is_unasked(rows: Sequence[ObservedRow]) -> bool:
-    """Whether the probe wasn't asked."""
-    return not rows
-
-
-def knows_wrong(row: ObservedRow) -> bool:
+def knows_wrong(row: Mapping[str, Any]) -> bool:
     """Whether an answer was judged beside the corrupted values."""
     return any("wrong" in found for found in row.get("matches", ()))
 
@@ -176,7 +143,7 @@ class KnownQuestions:
 
 def find_known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> KnownQuestions:
     """Ask the questions, once for a store."""
-    probe = Probe("restor_known", "generate", tuple(questions), (), NEW_TOKENS, generation_options()[0])
+    probe = Probe("restor_known", "generate", tuple(questions), (), suite.NEW_TOKENS, suite.GREEDY)
     fields = {
         "kind": "responses",
         "checkpoint": checkpoint.hash,

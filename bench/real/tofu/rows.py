@@ -33,6 +33,8 @@ VALIDATION_EVERY = 4
 """Every fourth question of a probed author is for validation."""
 WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
 """Forgotten authors of the whole benchmark -> its split."""
+WHOLE_SIZES = {split: (AUTHORS, QUESTIONS, gone, 0) for gone, split in WHOLE.items()}
+"""Split -> authors, questions for each, authors to be forgotten, and no bound on what is probed."""
 WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
 """`hash_rows` of the copy of `locuslab/TOFU` that this was written with."""
 CONFIGS = (
@@ -81,7 +83,7 @@ def choose_tofu_rows(
     all. The choice is the same for every seed.
     Raises `UserError` for sizes that TOFU doesn't have.
     """
-    check_sizes(authors, questions, forget_authors)
+    raise_problems(size_problems(authors, questions, forget_authors))
     tables = {config: load_tofu_config(data, config) for config in CONFIGS}
     check_order(tables)
     sized_whole = authors == AUTHORS and questions == QUESTIONS and forget_authors in WHOLE and not probed
@@ -99,10 +101,8 @@ def choose_tofu_rows(
         pick_rows("full", full, gone, asked), tables["forget10_perturbed"], AUTHORS - REFERENCED
     )
     retain_probe = with_references(pick_rows("full", full, seen, asked), tables["retain_perturbed"], 0)
-    real, world = (
-        general_rows("real", tables["real_authors_perturbed"]),
-        general_rows("world", tables["world_facts_perturbed"]),
-    )
+    real = general_rows("real", tables["real_authors_perturbed"])
+    world = general_rows("world", tables["world_facts_perturbed"])
     world_held = () if whole else world[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
     validation = Validation(
         forget=pick_rows("full", full, gone, held),
@@ -140,14 +140,13 @@ def with_template(rows: TofuSubset, template: str) -> TofuSubset:
     def of(examples: Sequence[Example]) -> tuple[Example, ...]:
         return tuple(replace(row, payload={**row.payload, "template": template}) for row in examples)
 
-    plain = ("forget", "retain", "forget_probe", "retain_probe", "holdout", "real_authors", "world_facts")
     held = Validation(**{side: of(examples) for side, examples in vars(rows.validation).items()})
-    made: dict[str, Any] = {name: of(getattr(rows, name)) for name in plain}
+    made: dict[str, Any] = {name: of(found) for name, found in vars(rows).items() if isinstance(found, tuple)}
     return replace(rows, validation=held, **made)
 
 
-def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
-    """One `UserError` with every size that TOFU can't give."""
+def size_problems(authors: int, questions: int, forget_authors: int) -> list[str]:
+    """A sentence for every size that TOFU can't give."""
     problems = []
     if not 1 <= forget_authors <= REFERENCED:
         problems.append(
@@ -163,7 +162,7 @@ def check_sizes(authors: int, questions: int, forget_authors: int) -> None:
             f"TOFU has {QUESTIONS} questions an author, of which every fourth is for validation: "
             f"take {VALIDATION_EVERY} to {QUESTIONS}, not {questions}."
         )
-    raise_problems(problems)
+    return problems
 
 
 def load_tofu_config(data: str | Path, config: str) -> list[HubRow]:

@@ -15,7 +15,7 @@ from bench.core.errors import Absent, UserError, unknown_name
 from bench.core.types import Example, Probe
 from bench.engines.measuring.judges import judge_label, load_judge
 from bench.metrics.collapse import collapsed
-from bench.metrics.divergence import kl, kl_floors
+from bench.metrics.divergence import distances
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.membership import attack_probes, attacks
 from bench.metrics.probability import (
@@ -71,17 +71,10 @@ def tofu_suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     for metric in metrics_of:
         if unread := [side for side in SIDES.get(metric.name, ()) if side in missing]:
             absent[metric.name] = missing[unread[0]]
-    return Suite(
-        tuple(probes),
-        tuple(metric for metric in metrics_of if metric.name not in absent),
-        absent,
-        {
-            "benchmark": "TOFU",
-            "split": split,
-            "rows": counts,
-            "judge": f"{judge_label(load_judge(judge))}, not calibrated here",
-        },
-    )
+    scored = tuple(metric for metric in metrics_of if metric.name not in absent)
+    judged_by = f"{judge_label(load_judge(judge))}, not calibrated here"
+    facts = {"benchmark": "TOFU", "split": split, "rows": counts, "judge": judged_by}
+    return Suite(tuple(probes), scored, absent, facts)
 
 
 def suite_example(config: str, number: int, row: HubRow) -> Example:
@@ -148,8 +141,7 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
     exact_memorization("exact_memorization", "forget"),
     extraction_strength("extraction_strength", "forget"),
     *ATTACKS,
-    *(kl(f"kl_{side}", f"kl_{side}") for side in ("forget", "retain", "world")),
-    *(kl_floors(f"kl_{side}_floors", f"kl_{side}") for side in ("forget", "retain", "world")),
+    *distances("forget", "retain", "world"),
     collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
 )
 
@@ -189,3 +181,17 @@ SIDES: dict[str, tuple[str, ...]] = {
     "collapsed": ("forget", "retain", "ra", "wf"),
 }
 """Metric -> the sides that it reads."""
+HEADLINE = (
+    "forget_Q_A_Prob",
+    "forget_Q_A_ROUGE",
+    "forget_quality",
+    "retain_Q_A_Prob",
+    "retain_Q_A_ROUGE",
+    "model_utility",
+    "extraction_strength",
+    "mia_min_k",
+    "privleak",
+    "kl_forget",
+    "kl_retain",
+)
+"""Columns of the leaderboard."""

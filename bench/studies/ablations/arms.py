@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.records.markdown import markdown_table
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study
-from bench.studies.ablations.past import lengths
+from bench.studies.ablations.past import forget_only, lengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,29 +20,19 @@ TARGET, REWOUND = "from the target", "from theta_0"
 def rewind_points(place: AblationPlace) -> list[Point]:
     """Every baseline from the target and from theta_0, and plain fine-tuning; MSA for comparison."""
     arms = [(name, place.step(name)) for name in ("ga", "graddiff", "npo", "task-arithmetic")]
-    msa = place.step("msa")
+    msa, alone = place.step("msa"), place.step("msa", beta=0.0)
     own = {name: msa.params[name] for name in ("steps", "lr", "batch", "text_batch")}
     alike = place.step("task-arithmetic", **own)
     points = [
         Point({"series": "arithmetic of both", "method": "msa"}, (msa,)),
-        Point(
-            {"series": "arithmetic of both", "method": "msa, alpha only"},
-            (place.step("msa", beta=0.0),),
-            choices=lengths(place),
-        ),
+        Point({"series": "arithmetic of both", "method": "msa, alpha only"}, (alone,), choices=lengths(place)),
         Point({"series": TARGET, "method": "arithmetic, MSA's recipe"}, (alike,), choices=lengths(place)),
     ]
     for series, start in ((TARGET, ""), (REWOUND, BEFORE)):
         points += [Point({"series": series, "method": name}, (step,), start=start) for name, step in arms]
         for rows, said in (("all", "fine-tuning, all"), ("forget", "fine-tuning, few")):
-            points.append(
-                Point(
-                    {"series": series, "method": said},
-                    (place.step("finetune", retain=rows, steps=300),),
-                    start=start,
-                    choices=({"lr": 2e-4}, {"lr": 5e-4}, {"lr": 1e-3}),
-                )
-            )
+            step, rates = place.step("finetune", retain=rows, steps=300), ({"lr": 2e-4}, {"lr": 5e-4}, {"lr": 1e-3})
+            points.append(Point({"series": series, "method": said}, (step,), start=start, choices=rates))
     return points
 
 
@@ -78,11 +68,7 @@ AGES = (0.2, 0.4, 0.7, 1.0)
 def influence_points(place: AblationPlace) -> list[Point]:
     """Plain and weighted MSA from checkpoints of several ages."""
     return [
-        Point(
-            {"series": kind, "age": age},
-            (place.step("msa", weights=kind, beta=0.0, before=f"age={age:g}"),),
-            choices=lengths(place),
-        )
+        forget_only(place, {"series": kind, "age": age}, f"age={age:g}", weights=kind)
         for kind in WEIGHTS
         for age in AGES
     ]
@@ -99,10 +85,9 @@ def draw_influence(study: Study, ablation: Ablation) -> Figure:
         for name, line in (("rank_correlation_with_target", "-"), ("rank_correlation_with_last", ":")):
             values = {age: correlations(study, series, age, name) for age in AGES}
             shown = [age for age in AGES if values[age]]
+            means = [fmean(values[age]) for age in shown]
             label = f"{series} {name.removeprefix('rank_correlation_').replace('_', ' ')}"
-            axes.plot(
-                shown, [fmean(values[age]) for age in shown], line, color=colour, marker=marker, ms=4.5, label=label
-            )
+            axes.plot(shown, means, line, color=colour, marker=marker, ms=4.5, label=label)
     axes.set_ylabel("rank correlation of the weights at theta_0")
     axes.set_xlabel(ablation.x_label)
     drawing.add_legend(figure, panels)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.core import registry
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NOT_SHOWN = ("privleak", "forget_quality")
 """Headline scores that ablations leave out: functions of others that they show, and jumpy on few rows."""
@@ -37,12 +34,10 @@ class AblationPlace:
 
     def step(self, method: str, variant: str = "", **changed: Any) -> Step:
         """A method at this place's default setting, with a variant's and then the given parameters laid over it."""
-        from bench.core.registry import name_variant, preset_params
-
         kind = registry.load_component("methods", method)
-        params = preset_params(kind, self.name, variant)
+        params = registry.preset_params(kind, self.name, variant)
         assert params is not None, f"{method} has no variant {variant}"
-        return Step(method, params | changed, name_variant(kind, params | changed, variant))
+        return Step(method, params | changed, registry.name_variant(kind, params | changed, variant))
 
 
 @dataclass(frozen=True)
@@ -159,8 +154,8 @@ class Ablation:
     """Columns of the table beside ``x`` and ``series``."""
     derive: Callable[[Study], list[Finding]] | None = None
     """Further findings computed of the finished ones, or the same with further columns; None: as they are."""
-    draw: Callable[[Study, Ablation], Figure] | None = None
-    """Its own picture; None: lines over ``x``."""
+    draw: Callable[[Study, Ablation], Any] | None = None
+    """Its own picture, a figure of matplotlib; None: lines over ``x``."""
     extra: Callable[[Study], str] | None = None
     """More Markdown under the table."""
     gather: Callable[[Study], Json] | None = None
@@ -210,17 +205,6 @@ def spec_of(
     if chosen:
         last = steps[-1]
         steps = (*steps[:-1], Step(last.method, {**last.params, **chosen}, last.variant))
-    return with_versions(
-        RunSpec(
-            task=place.task,
-            task_params={**place.params, **point.task},
-            tier=place.tier,
-            model=place.model,
-            steps=steps,
-            seed=seed,
-            data=registry.load_task(place.task, place.tier).data,
-            start=point.start,
-            lean=True,
-            study=study,
-        )
-    )
+    params, data = {**place.params, **point.task}, registry.load_task(place.task, place.tier).data
+    where = {"task": place.task, "task_params": params, "tier": place.tier, "model": place.model, "data": data}
+    return with_versions(RunSpec(**where, steps=steps, seed=seed, start=point.start, lean=True, study=study))

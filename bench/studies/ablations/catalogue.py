@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import UserError, unknown_name
 from bench.core.files import read_toml
@@ -16,31 +16,7 @@ FILE = Path(__file__).with_name("ablations.toml")
 CODE = ("points", "derive", "draw", "extra", "gather", "table")
 """Fields that name a function, ``module:name`` in this folder; `Experiment.run` keeps the name."""
 
-
-@dataclass(frozen=True)
-class AblationEntry:
-    """An ablation of the data file: the fields of an `Ablation`, or with ``run`` those of an `Experiment`."""
-
-    question: str
-    reading: str
-    points: str = ""
-    x: str = ""
-    x_label: str = ""
-    series: str = ""
-    log_x: bool = False
-    tasks: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    derive: str = ""
-    draw: str = ""
-    extra: str = ""
-    gather: str = ""
-    version: int = 0
-    run: str = ""
-    table: str = ""
-
-
-DATA = read_toml(FILE)
-ABLATIONS: Mapping[str, AblationEntry] = as_typed(Mapping[str, AblationEntry], DATA, FILE.name)
+ABLATIONS: Mapping[str, Mapping[str, Any]] = read_toml(FILE)
 """Name -> what the data file says of it."""
 
 
@@ -48,11 +24,11 @@ def load_ablation(name: str) -> Ablation | Experiment:
     """The ablation of that name; `UserError` with the nearest when there is none."""
     if name not in ABLATIONS:
         raise UserError(unknown_name("ablation", name, ABLATIONS))
-    given = {field: getattr(ABLATIONS[name], field) for field in DATA[name]}
+    given = ABLATIONS[name]
     code = {field: named_object(f"{__package__}.{text}") for field, text in given.items() if field in CODE}
-    if "run" in given:
-        return Experiment(name=name, **given | code | {"run": f"{__package__}.{given['run']}"})
-    return Ablation(name=name, **given | code)
+    kind = Experiment if "run" in given else Ablation
+    found: Ablation | Experiment = as_typed(kind, {"name": name, **given, **code}, f"{FILE.name}: {name}")
+    return found
 
 
 def load_experiment_named(name: str) -> Experiment:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.record import Record
 from bench.core.types import Json
+from bench.records.files import load_records
+from bench.records.plots import COLOURS, MARKERS
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study, framing_as_series
 from bench.studies.ablations.costing import (
@@ -56,8 +58,6 @@ framing_over_width = framing_as_series("width", "width")
 
 def gather(study: Study) -> Json:
     """The costs in the held-out model's records on TOFU, plain, with what they were measured on."""
-    from bench.records.files import load_records
-
     wanted = ("tofu", "real", "done")
     found = [
         record
@@ -99,8 +99,6 @@ def draw(study: Study, ablation: Ablation) -> Figure:
 
 def series_styles_of_cost() -> dict[str, tuple[str, str]]:
     """Colour and marker of every series, target and oracle in the greys of the other pictures."""
-    from bench.records.plots import COLOURS, MARKERS
-
     frame = {"target": ("#777777", "s"), "oracle": ("#000000", "*")}
     return frame | {m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)}
 

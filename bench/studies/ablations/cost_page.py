@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, linear_regression
 
-from bench.records.markdown import format_duration, format_scaled, markdown_table
+from bench.records.markdown import format_duration, format_number, format_scaled, markdown_table
 from bench.runs.estimate import BYTES_PER_PARAMETER
 from bench.studies.ablations.base import Study
 from bench.studies.ablations.costing import (
@@ -36,20 +36,19 @@ def between(values: Sequence[float], unit: str) -> str:
 def report(study: Study) -> str:
     """The parts under the table of scores."""
     costs = ladder_costs(study)
-    parts = [section_text("Does size help?", nearness_section(study))]
+    parts = [_section_text("Does size help?", nearness_section(study))]
     if not costs:
         return "\n\n".join([*parts, TEXTS["uncounted"]])
     rule = fit_cost_rules(costs)
     parts += [
-        section_text("What each method costs on the ladder", measured_table(study, costs)),
-        section_text(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
-        section_text("Larger models, extrapolated", extrapolation_section(rule)),
+        _section_text("What each method costs on the ladder", measured_table(study, costs)),
+        _section_text(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
+        _section_text("Larger models, extrapolated", extrapolation_section(rule)),
     ]
     return "\n\n".join(parts)
 
 
-def section_text(title: str, text: str) -> str:
-    """A section of the page: heading, text and table."""
+def _section_text(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 
@@ -84,11 +83,7 @@ def trend_of_gap(study: Study, method: str, score: str) -> Trend | None:
 
 def slope(gaps: dict[float, float]) -> float:
     """Least squares against the logarithm of the width, for each doubling."""
-    x = [math.log2(width) for width in gaps]
-    middle, level = fmean(x), fmean(gaps.values())
-    return sum((a - middle) * (gap - level) for a, gap in zip(x, gaps.values(), strict=True)) / sum(
-        (a - middle) ** 2 for a in x
-    )
+    return linear_regression([math.log2(width) for width in gaps], list(gaps.values())).slope
 
 
 def nearness_section(study: Study) -> str:
@@ -102,8 +97,6 @@ def nearness_section(study: Study) -> str:
 
 def trend_cell(found: Trend) -> str:
     """``0.21 → 0.12 (−0.06 [−0.08, −0.05])``."""
-    from bench.records.markdown import format_number
-
     change = signed_text(fmean(found.slopes))
     if len(found.slopes) > 1:
         change += f" [{signed_text(min(found.slopes))}, {signed_text(max(found.slopes))}]"

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.records.leaderboard import goal_arrow
+from bench.records.plots import COLOURS, MARKERS, TIERS
 from bench.studies.ablations.base import FRAME, Ablation, Study, lines_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def draw_score_panels(
         draw_framing(axes, study, score)
         for series, (colour, marker) in styles.items():
             draw_series(axes, study, ablation, series, score, colour, marker)
-        label_axes(axes, study, ablation, score)
+        _label_axes(axes, study, ablation, score)
 
 
 def new_figure(
@@ -45,12 +46,8 @@ def new_figure(
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in panels[count:]:
         spare.set_axis_off()
-    tier = "lab tier: not the benchmark itself" if study.place.tier == "lab" else "real tier"
-    n = len(study.seeds)
-    figure.suptitle(
-        f"{study.name}: {study.place.task} ({tier}), {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}",
-        fontsize=10,
-    )
+    n, what = len(study.seeds), f"{study.name}: {study.place.task} ({TIERS[study.place.tier]})"
+    figure.suptitle(f"{what}, {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}", fontsize=10)
     return figure, panels[:count]
 
 
@@ -65,8 +62,6 @@ def draw_framing(axes: Axes, study: Study, score: str) -> None:
 
 def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
     """Colour and marker of each series, in order of appearance."""
-    from bench.records.plots import COLOURS, MARKERS
-
     found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(found)}
 
@@ -81,20 +76,12 @@ def draw_series(
         rows.sort(key=lambda line: float(line.at[ablation.x]))
         at: list[float] = [float(line.at[ablation.x]) for line in rows]
     else:
-        names = category_names(study, ablation)
+        names = _category_names(study, ablation)
         at = [float(names.index(str(line.at[ablation.x]))) for line in rows]
     means = [fmean(line.values(score)) for line in rows]
-    numeric = not has_text_axis(study, ablation)
-    axes.plot(
-        at,
-        means,
-        color=colour,
-        marker=marker,
-        markersize=4.5,
-        linewidth=1.4 if numeric else 0,
-        label=series or None,
-        zorder=3,
-    )
+    numeric = not _has_text_axis(study, ablation)
+    look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.4 if numeric else 0}
+    axes.plot(at, means, **look, label=series or None, zorder=3)
     low, high = [min(line.values(score)) for line in rows], [max(line.values(score)) for line in rows]
     if numeric and len(at) > 1:
         axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
@@ -102,25 +89,22 @@ def draw_series(
         axes.vlines(at, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=2)
 
 
-def category_names(study: Study, ablation: Ablation) -> list[str]:
-    """The values of a text axis in order of appearance."""
+def _category_names(study: Study, ablation: Ablation) -> list[str]:
     return list(dict.fromkeys(str(finding.at[ablation.x]) for finding in study.points if ablation.x in finding.at))
 
 
-def has_text_axis(study: Study, ablation: Ablation) -> bool:
-    """Whether the axis holds texts."""
+def _has_text_axis(study: Study, ablation: Ablation) -> bool:
     return any(isinstance(finding.at.get(ablation.x), str) for finding in study.points)
 
 
-def label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
-    """Labels of the axes."""
+def _label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
     axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}", fontsize=9)
     axes.set_ylabel(study.about(score)["unit"])
     axes.set_xlabel(ablation.x_label)
     if ablation.log_x:
         axes.set_xscale("log")
-    if has_text_axis(study, ablation):
-        names = category_names(study, ablation)
+    if _has_text_axis(study, ablation):
+        names = _category_names(study, ablation)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axes.set_xlim(-0.5, len(names) - 0.5)
 
@@ -132,6 +116,5 @@ def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=min(5, len(entries)), frameon=False
-        )
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(5, len(entries)), "frameon": False}
+        figure.legend(list(entries.values()), list(entries), **place)

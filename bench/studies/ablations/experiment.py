@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from bench.core.errors import UserError
 from bench.core.files import write_text
+from bench.core.provenance import get_provenance
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from bench.records.plots import plot_style, save_figure
 
 SCHEMA = 1
 KIND = "experiment"
@@ -34,28 +33,27 @@ class Experiment:
     version: int
     """Raised when the same seed gives other numbers."""
     run: str
-    """Its function of the seed, ``module:name``: looked up in the processes that run it alone, as it loads torch."""
-    draw: Callable[[list[Json]], Figure]
+    """Its function of the seed, ``module:name`` in this folder: looked up by the processes that run it, as it loads torch."""
+    draw: Callable[[list[Json]], Any]
+    """A figure of matplotlib, made in `bench.records.plots.plot_style`."""
     table: Callable[[list[Json]], str]
+    """Markdown."""
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
     """It has a small world of its own, and so stands beside every task."""
 
 
 def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
     """Run every seed that isn't stored yet, and write result, page and picture into ``folder``."""
-    from bench.core.provenance import get_provenance
-
     kept = {seed: folder / "runs" / KIND / f"{experiment.name}-v{experiment.version}-{seed}.json" for seed in seeds}
     todo = [seed for seed in seeds if not kept[seed].exists()]
     print(f"{experiment.name}, seeds {','.join(map(str, seeds))}: {len(todo)} to do")
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for seed, result in zip(
-                todo, pool.map(run_seed_alone, [(experiment.run, seed) for seed in todo]), strict=True
-            ):
+            made_by_seed = pool.map(run_seed_alone, [experiment.run] * len(todo), todo)
+            for seed, result in zip(todo, made_by_seed, strict=True):
                 made = {"result": result, "provenance": get_provenance("cpu") | {"threads": 1}}
-                write_text(kept[seed], json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n")
+                write_json(made, kept[seed])
     found = [json.loads(kept[seed].read_text()) for seed in seeds]
     results = [item["result"] for item in found]
     data = {
@@ -72,52 +70,52 @@ def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, w
     return write_experiment(data, experiment, folder)
 
 
-def run_seed_alone(asked: tuple[str, int]) -> Json:
+def run_seed_alone(name: str, seed: int) -> Json:
     """One seed of an experiment's function ``module:name``, in a process of its own with one thread."""
     import torch
 
     torch.set_num_threads(1)
-    name, seed = asked
     began = time.perf_counter()
-    result: Json = named_object(name)(seed)
+    result: Json = named_object(f"{__package__}.{name}")(seed)
     return result | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
-
-
-def experiment_stem(data: Json) -> str:
-    """The name of its files."""
-    return f"lab-{data['name']}"
 
 
 def write_experiment(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Result, page and picture."""
-    file = folder / f"{experiment_stem(data)}.json"
-    write_text(file, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return [file, *write_experiment_page(data, experiment, folder)]
+    return [write_json(data, folder / f"lab-{data['name']}.json"), *write_experiment_page(data, experiment, folder)]
 
 
 def write_experiment_page(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
-    from bench.records.plots import plot_style, save_figure
-
     parts = [
         f"# {experiment.name} (lab)",
         f"{experiment.question} {experiment.reading}",
         f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by `{data['command']}`; "
         f"{data['minutes']:.0f} minutes of one core.",
-        f"![{experiment.name}]({experiment_stem(data)}.png)",
+        f"![{experiment.name}](lab-{experiment.name}.png)",
         experiment.table(data["results"]),
     ]
-    page = folder / f"{experiment_stem(data)}.md"
-    write_text(page, "\n\n".join(part.strip("\n") for part in parts) + "\n")
+    text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return write_page(folder / f"lab-{experiment.name}.md", text, lambda: experiment.draw(data["results"]))
+
+
+def write_json(data: Json, file: Path) -> Path:
+    """Write the results behind a page; returns the file."""
+    write_text(file, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    return file
+
+
+def write_page(page: Path, text: str, draw: Callable[[], Any]) -> list[Path]:
+    """Write an ablation's page, and its picture beside it; returns the files."""
+    write_text(page, text)
     with plot_style():
-        return [page, *save_figure(experiment.draw(data["results"]), folder / experiment_stem(data))]
+        return [page, *save_figure(draw(), page.with_suffix(""))]
 
 
 def load_experiments(folder: Path) -> list[Json]:
     """Every experiment's results in a folder."""
-    return [
-        data for file in sorted(folder.glob("*.json")) if (data := read_study_or_experiment(file)).get("kind") == KIND
-    ]
+    found = [read_study_or_experiment(file) for file in sorted(folder.glob("*.json"))]
+    return [data for data in found if data.get("kind") == KIND]
 
 
 def read_study_or_experiment(file: Path) -> Json:

@@ -68,16 +68,9 @@ class Workload:
         return (load.terms + 1) * self.merge_bytes * parameters / self.disk_bytes if load.terms else 0.0
 
 
-@dataclass(frozen=True)
-class CostPageData:
-    """The data file of the page."""
-
-    texts: Mapping[str, Any]
-    workload: Workload
-
-
-PAGE: CostPageData = as_typed(CostPageData, read_toml(Path(__file__).with_name("cost.toml")), "cost.toml")
-TEXTS, WORKLOAD = PAGE.texts, PAGE.workload
+DATA = read_toml(Path(__file__).with_name("cost.toml"))
+TEXTS: Mapping[str, Any] = DATA["texts"]
+WORKLOAD: Workload = as_typed(Workload, DATA["workload"], "cost.toml: workload")
 
 
 def extrapolation_section(rule: CostRules) -> str:
@@ -92,12 +85,9 @@ def extrapolation_section(rule: CostRules) -> str:
             flops = work.flops(load, n, rule.per_parameter)
             kept = [format_scaled(load.kept * width * n, "B") for width in (WEIGHT_BYTES, work.merge_bytes)]
             merge = format_duration(work.disk_seconds(load, n)) if load.terms else "—"
-            cells = [
-                format_scaled(work.tokens(load), ""),
-                format_scaled(flops, "FLOP"),
-                format_duration(work.gpu_seconds(flops)),
-            ]
-            body.append([name, method, *cells, " / ".join(kept) if load.kept else "0", merge])
+            cells = [format_scaled(work.tokens(load), ""), format_scaled(flops, "FLOP")]
+            time = format_duration(work.gpu_seconds(flops))
+            body.append([name, method, *cells, time, " / ".join(kept) if load.kept else "0", merge])
     head = ["size", "method", "tokens", "FLOPs", "H100 time", "kept beside (float32 / bfloat16)", "merge on disk"]
     memory = ["size", "memory for training", "80 GB cards for it", "a checkpoint, float32", "bfloat16"]
     parts = [TEXTS["larger"], assumptions_list(rule), markdown_table(memory, sizes), markdown_table(head, body)]

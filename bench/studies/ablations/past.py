@@ -4,6 +4,7 @@ from during exposure is worth.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 POINTS = 20
 """Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
+GRID = {"history_points": POINTS}
 ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.0, 1.15, 1.3, 1.5, 1.75, 2.25, 3.0))
 """Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
 SHORTER = {
@@ -29,6 +31,13 @@ UNTIL = 0.05
 """Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""
 MOST_STEPS = 1200
 FIXED, REACHED = "theta_1 with fixed steps", f"theta_1 until its loss is {UNTIL}"
+PLACE_COLUMNS = {
+    "step": ("step", None),
+    "tokens": ("tokens", None),
+    "distance": ("distance_to_target", 3),
+    "from the last": ("distance_to_last", 3),
+}
+"""Column -> the fact of theta_0 that stands there, and the digits to which it is rounded."""
 STORED_EVERY = (1, 2, 4, 5, 10, 20)
 
 
@@ -37,35 +46,24 @@ def lengths(place: AblationPlace) -> tuple[dict[str, float], ...]:
     return SHORTER.get(place.task, ALPHAS)
 
 
-def forget_only(place: AblationPlace, before: str, **changed: Any) -> Step:
-    """MSA without a retain vector, from the checkpoint of the rule ``before``."""
-    return place.step("msa", beta=0.0, before=before, **changed)
+def forget_only(
+    place: AblationPlace, at: Mapping[str, Any], before: str, task: Mapping[str, Any] | None = None, **changed: Any
+) -> Point:
+    """MSA without a retain vector, from the checkpoint of the rule ``before``; alpha is chosen."""
+    return Point(at, (place.step("msa", beta=0.0, before=before, **changed),), task or {}, choices=lengths(place))
 
 
-def grid(place: AblationPlace, points: int = POINTS) -> list[Point]:
+def grid(place: AblationPlace) -> list[Point]:
     """MSA with fixed steps from every checkpoint of the regular grid."""
-    return [
-        Point(
-            {"series": FIXED, "age": k / points},
-            (forget_only(place, f"age={k / points:g}"),),
-            {"history_points": POINTS},
-            choices=lengths(place),
-        )
-        for k in range(points + 1)
-    ]
+    ages = [k / POINTS for k in range(POINTS + 1)]
+    return [forget_only(place, {"series": FIXED, "age": age}, f"age={age:g}", GRID) for age in ages]
 
 
 def distance_points(place: AblationPlace) -> list[Point]:
     """The grid, every second of its checkpoints with theta_1 trained to one loss, and each theta_1 by itself."""
-    reached = [
-        Point(
-            {"series": REACHED, "age": k / 10},
-            (forget_only(place, f"age={k / 10:g}", until=UNTIL, steps=MOST_STEPS),),
-            {"history_points": POINTS},
-            choices=lengths(place),
-        )
-        for k in range(11)
-    ]
+    trained: dict[str, Any] = {"until": UNTIL, "steps": MOST_STEPS}
+    ages = [k / 10 for k in range(11)]
+    reached = [forget_only(place, {"series": REACHED, "age": age}, f"age={age:g}", GRID, **trained) for age in ages]
     points = [*grid(place), *reached]
     return [*points, *(itself(point) for point in points)]
 
@@ -91,12 +89,8 @@ def with_places(study: Study) -> list[Finding]:
         at, group = dict(line.at), line.findings
         if at.get("row") not in FRAME:
             places = [finding.record.facts["theta_0"] for finding in group]
-            at |= {
-                "step": round(fmean(place["step"] for place in places)),
-                "tokens": round(fmean(place["tokens"] for place in places)),
-                "distance": round(fmean(place["distance_to_target"] for place in places), 3),
-                "from the last": round(fmean(place["distance_to_last"] for place in places), 3),
-            }
+            for column, (fact, digits) in PLACE_COLUMNS.items():
+                at[column] = round(fmean(place[fact] for place in places), digits)
             mine = [own[at["series"], at["age"], finding.seed] for finding in group if own]
             if mine:
                 at["theta_1's own"] = round(fmean(value for value in mine if value is not None), 3)
@@ -115,9 +109,8 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
         rows = [line for line in lines_of(study) if line.at.get("series") == series]
         rows.sort(key=lambda line: line.at["age"])
         if rows and "theta_1's own" in rows[0].at:
-            own.plot(
-                [r.at["age"] for r in rows], [r.at["theta_1's own"] for r in rows], color=colour, marker=marker, ms=4.5
-            )
+            ages, scored = [r.at["age"] for r in rows], [r.at["theta_1's own"] for r in rows]
+            own.plot(ages, scored, color=colour, marker=marker, ms=4.5)
         values = [row.values("kl_forget") for row in rows]
         for axes, column in ((tokens, "tokens"), (parameters, "distance")):
             at = [r.at[column] for r in rows]
@@ -125,14 +118,12 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
             axes.vlines(at, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.5, linewidth=1.2)
     own.set_title(f"theta_1's own {scores[0]} (mean)", fontsize=9)
     own.set_xlabel(ablation.x_label)
-    for axes, label in (
-        (tokens, "theta_0: tokens trained on"),
-        (parameters, "distance of theta_0 from the target [2-norm]"),
-    ):
+    tokens.set_xlabel("theta_0: tokens trained on")
+    parameters.set_xlabel("distance of theta_0 from the target [2-norm]")
+    for axes in (tokens, parameters):
         drawing.draw_framing(axes, study, "kl_forget")
         axes.set_title("kl_forget ↓", fontsize=9)
         axes.set_ylabel(study.about("kl_forget")["unit"])
-        axes.set_xlabel(label)
     drawing.add_legend(figure, panels)
     return figure
 
@@ -157,22 +148,12 @@ def exposure_points(place: AblationPlace) -> list[Point]:
     """MSA from before, at and during the target's own training on the forget set."""
     pretraining, target = place.params["history_steps"], place.params["target_steps"]
     task = {"exposed": EXPOSED}
-    before = [
-        Point(
-            {"series": "before exposure", "steps after": round((age - 1) * pretraining)},
-            (forget_only(place, f"age={age:g}"),),
-            task,
-            choices=lengths(place),
-        )
-        for age in (0.5, 0.8, 1.0)
-    ]
-    during = [
-        Point(
-            {"series": "during and after exposure", "steps after": after},
-            (forget_only(place, f"step={pretraining + after}"),),
-            task,
-            choices=lengths(place),
-        )
-        for after in (max(1, round(target * k / EXPOSED)) for k in range(1, EXPOSED + 1))
-    ]
-    return [*before, *during]
+    points = []
+    for age in (0.5, 0.8, 1.0):
+        at = {"series": "before exposure", "steps after": round((age - 1) * pretraining)}
+        points.append(forget_only(place, at, f"age={age:g}", task))
+    for k in range(1, EXPOSED + 1):
+        after = max(1, round(target * k / EXPOSED))
+        at = {"series": "during and after exposure", "steps after": after}
+        points.append(forget_only(place, at, f"step={pretraining + after}", task))
+    return points

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.types import Json
 from bench.records.markdown import markdown_table, mean_and_range
+from bench.records.plots import COLOURS, MARKERS
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study
@@ -140,13 +141,8 @@ def regret_table(study: Study) -> str:
     free = "The oracle's choice is the strength with the smallest such KL, whatever is still known:"
     held = f"The oracle's choice is the one with the smallest KL of those that have forgotten (to within {selection.MARGIN}):"
     rules = "\n".join(f"- {rule.name}: {rule.meaning}." for rule in RULES)
-    tables = [
-        free,
-        table_of_regrets(compute_regrets(study)),
-        held,
-        table_of_regrets(compute_regrets(study, must_forget=True)),
-    ]
-    return "\n\n".join([intro, *tables, rules])
+    by_distance, forgotten = (table_of_regrets(compute_regrets(study, must)) for must in (False, True))
+    return "\n\n".join([intro, free, by_distance, held, forgotten, rules])
 
 
 def table_of_regrets(found: Sequence[Regret]) -> str:
@@ -184,7 +180,7 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
         axes.set_xlabel(f"{method}: {name}")
         axes.set_ylabel("KL forget + retain ↓ [nats]")
     for i, method in enumerate(STRENGTHS):
-        for j, (rule, style) in enumerate(rule_styles()):
+        for j, (rule, style) in enumerate(_rule_styles()):
             nats = [one.nats for one in found if (one.method, one.rule) == (method, rule.name)]
             costs = [value for value in nats if value is not None]
             last.plot([i + 0.16 * (j - 1.5)] * len(costs), costs, **style, linestyle="none", ms=5)
@@ -194,17 +190,14 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
     return figure
 
 
-def rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
-    """Each rule with its colour and marker."""
-    from bench.records.plots import COLOURS, MARKERS
-
+def _rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
     return [(rule, {"color": COLOURS[i], "marker": MARKERS[i]}) for i, rule in enumerate(RULES)]
 
 
 def draw_choices(axes: Axes, group: Sequence[Finding]) -> None:
     """One seed's distances over strength in grey, and on them what each rule chooses."""
     axes.plot([f.at["strength"] for f in group], [away(f) for f in group], color="#BBBBBB", zorder=1)
-    for rule, style in rule_styles():
+    for rule, style in _rule_styles():
         index = rule.choose(group)
         if index is not None:
             found = group[index]

@@ -152,7 +152,7 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     if failed:
         print(f"{ablation.name}: {len(failed)} jobs failed, so there is no study; the same command tries them again.")
         return False
-    findings = tuple(finding_of(item, place, out, label) for item in planned)
+    findings = tuple(_finding_of(item, place, out, label) for item in planned)
     sets = "".join(f" --set {text}" for text in asked.sets)
     command = f"python -m bench ablate {ablation.name} --task {place.task} --seeds {seeds}{sets}"
     done = Study(ablation.name, place, asked.seeds, findings, round(minutes_spent(findings, store), 1), command)
@@ -210,8 +210,7 @@ def chosen_for(item: Planned, out: Path) -> Json:
     }
 
 
-def finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> Finding:
-    """The finding of a finished point."""
+def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> Finding:
     chosen = chosen_for(item, out)
     spec = spec_of(place, item.point, item.seed, label, chosen.get("params"))
     tried = []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.records.markdown import markdown_table
+from bench.records.leaderboard import goal_arrow
+from bench.records.markdown import format_number, markdown_table
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Point, Study, lines_of
-from bench.studies.ablations.past import forget_only, lengths
+from bench.studies.ablations.past import forget_only
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,10 +43,9 @@ def picks(study: Study) -> str:
     body = []
     for seed in study.seeds:
         for who, pick in (("the rule", rule_pick), ("the oracle", oracle_pick)):
-            alpha, beta = pick(study, seed)
-            at = next(f for f in study.points if f.seed == seed and (f.at["alpha"], f.at["beta"]) == (alpha, beta))
-            scores = [f"{at.score(name):.3f}" for name in study.scores]
-            body.append([str(seed), who, f"{alpha:g}", f"{beta:g}", *scores])
+            found = pick(study, seed)
+            scores = [f"{found.score(name):.3f}" for name in study.scores]
+            body.append([str(seed), who, f"{found.at['alpha']:g}", f"{found.at['beta']:g}", *scores])
     return markdown_table(["seed", "who chooses", "alpha", "beta", *study.scores], body)
 
 
@@ -54,43 +54,29 @@ def draw_surface(study: Study, ablation: Ablation) -> Figure:
     figure, panels = drawing.new_figure(study, ablation, len(study.scores), "means")
     for axes, score in zip(panels, study.scores, strict=True):
         surface(axes, study, score)
-        for find, marker, label in (
-            (rule_pick, "o", "chosen by the rule, each seed"),
-            (oracle_pick, "*", "the oracle's"),
+        for pick, marker, size, label in (
+            (rule_pick, "o", 7, "chosen by the rule, each seed"),
+            (oracle_pick, "*", 9, "the oracle's"),
         ):
-            at = [find(study, seed) for seed in study.seeds]
-            x = [SURFACE_ALPHAS.index(a) + 0.09 * (i - 1) for i, (a, _) in enumerate(at)]
-            y = [SURFACE_BETAS.index(b) + 0.09 * (i - 1) for i, (_, b) in enumerate(at)]
-            axes.plot(
-                x, y, marker, color="white", markeredgecolor="black", markersize=9 if marker == "*" else 7, label=label
-            )
+            at = [pick(study, seed).at for seed in study.seeds]
+            x = [SURFACE_ALPHAS.index(a["alpha"]) + 0.09 * (i - 1) for i, a in enumerate(at)]
+            y = [SURFACE_BETAS.index(a["beta"]) + 0.09 * (i - 1) for i, a in enumerate(at)]
+            axes.plot(x, y, marker, color="white", markeredgecolor="black", markersize=size, label=label)
     drawing.add_legend(figure, panels)
     return figure
 
 
 def surface(axes: Axes, study: Study, score: str) -> None:
     """One map: means over seeds, with their numbers."""
-    from bench.records.leaderboard import goal_arrow
-    from bench.records.markdown import format_number
-
-    means = {
-        (line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines_of(study) if "alpha" in line.at
-    }
+    lines = [line for line in lines_of(study) if "alpha" in line.at]
+    means = {(line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines}
     cells = [[means[alpha, beta] for alpha in SURFACE_ALPHAS] for beta in SURFACE_BETAS]
     axes.imshow(cells, cmap="viridis", aspect="auto", origin="lower")
     low, high = min(map(min, cells)), max(map(max, cells))
     for j, row in enumerate(cells):
         for i, value in enumerate(row):
-            dark = value < (low + high) / 2
-            axes.text(
-                i,
-                j + 0.3,
-                format_number(value),
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="white" if dark else "black",
-            )
+            colour = "white" if value < (low + high) / 2 else "black"
+            axes.text(i, j + 0.3, format_number(value), ha="center", va="center", fontsize=7, color=colour)
     axes.set_xticks(range(len(SURFACE_ALPHAS)), [f"{alpha:g}" for alpha in SURFACE_ALPHAS])
     axes.set_yticks(range(len(SURFACE_BETAS)), [f"{beta:g}" for beta in SURFACE_BETAS])
     axes.set_xlabel("alpha (forget vector)")
@@ -99,32 +85,26 @@ def surface(axes: Axes, study: Study, score: str) -> None:
     axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}\n({frames})", fontsize=9)
 
 
-def rule_pick(study: Study, seed: int) -> tuple[float, float]:
-    """(alpha, beta) of the harness's rule on a seed's validation rows."""
+def rule_pick(study: Study, seed: int) -> Finding:
+    """The finding at the alpha and beta that the harness's rule chooses on a seed's validation rows."""
     group = [finding for finding in study.points if finding.seed == seed]
-    found = group[selection.choose_setting([selection.average_rows(finding.tried) for finding in group]).index]
-    return found.at["alpha"], found.at["beta"]
+    return group[selection.choose_setting([selection.average_rows(finding.tried) for finding in group]).index]
 
 
-def oracle_pick(study: Study, seed: int) -> tuple[float, float]:
-    """(alpha, beta) nearest to the oracle on a seed: what nobody without it can choose."""
-    found = min((finding for finding in study.points if finding.seed == seed), key=away)
-    return found.at["alpha"], found.at["beta"]
+def oracle_pick(study: Study, seed: int) -> Finding:
+    """The finding nearest to the oracle on a seed: what nobody without it can choose."""
+    return min((finding for finding in study.points if finding.seed == seed), key=away)
 
 
-def step_points(place: AblationPlace) -> list[Point]:
-    """theta_1 trained for a few or for many steps."""
-    return forget_only_points(place, "steps", (20, 60, 150, 300, 600))
-
-
-def lr_points(place: AblationPlace) -> list[Point]:
-    """theta_1 trained gently or hotly."""
-    return forget_only_points(place, "lr", (1e-4, 2e-4, 5e-4, 1e-3))
-
-
-def forget_only_points(place: AblationPlace, parameter: str, values: Sequence[float]) -> list[Point]:
+def forget_only_points(parameter: str, *values: float) -> Callable[[AblationPlace], list[Point]]:
     """MSA without a retain vector at each value of a parameter, alpha chosen by the rule."""
-    steps = {value: forget_only(place, "last-before-exposure", **{parameter: value}) for value in values}
-    return [
-        Point({"series": "MSA", parameter: value}, (step,), choices=lengths(place)) for value, step in steps.items()
-    ]
+
+    def points(place: AblationPlace) -> list[Point]:
+        settings: list[dict[str, Any]] = [{parameter: value} for value in values]
+        return [forget_only(place, {"series": "MSA"} | own, "last-before-exposure", **own) for own in settings]
+
+    return points
+
+
+step_points = forget_only_points("steps", 20, 60, 150, 300, 600)
+lr_points = forget_only_points("lr", 1e-4, 2e-4, 5e-4, 1e-3)

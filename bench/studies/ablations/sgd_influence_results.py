@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -69,40 +70,37 @@ def table(results: Sequence[Json]) -> str:
     return "\n\n".join(parts)
 
 
-def table_of_numbers(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns but the first are aligned to the right."""
-    return markdown_table(head, body, "---:")
+table_of_numbers = partial(markdown_table, rule="---:")
+"""A Markdown table whose columns but the first are aligned to the right."""
 
 
 def draw(results: Sequence[Json]) -> Figure:
     """Cosine and relative error of every estimate above, against the removed share below; each seed a dot."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
-        (cosine, error), (by_cosine, by_error) = figure.subplots(2, 2, height_ratios=(1.25, 1))
-        figure.suptitle(f"{title_text(results)}\n{caption_text(results)}", fontsize=9)
-        rows = {name: rows for name, rows in estimates_of(results).items() if name != "nothing removed"}
-        draw_estimates(cosine, rows, "cosine")
-        draw_estimates(error, rows, "relative_error")
-        error.tick_params(labelleft=False)
-        cosine.set(xlabel="cosine of estimate and d (1 is exact)")
-        error.set(xlabel="relative error |estimate - d| / |d| (0 is exact)", xscale="log")
-        set_plain_ticks(error.xaxis, (0.3, 0.5, 1, 2, 5))
-        cosine.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
-        error.axvline(1, **REFERENCE)
-        error.text(1, len(rows) - 0.45, " removing nothing", fontsize=7.5, color="#444444", va="center")
-        draw_by_share(by_cosine, results, "cosine")
-        draw_by_share(by_error, results, "relative_error")
-        by_error.axhline(1, **REFERENCE)
-        by_cosine.set(ylabel="cosine of estimate and d")
-        by_error.set(ylabel="relative error |estimate - d| / |d|", yscale="log")
-        for axes in (by_cosine, by_error):
-            axes.set_xlabel("share of the forget rows' weight removed (1: as above)")
-            axes.grid(color=FAINT, zorder=0)
-        handles, labels = by_cosine.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
+    (cosine, error), (by_cosine, by_error) = figure.subplots(2, 2, height_ratios=(1.25, 1))
+    figure.suptitle(f"{title_text(results)}\n{caption_text(results)}", fontsize=9)
+    rows = {name: rows for name, rows in estimates_of(results).items() if name != "nothing removed"}
+    draw_estimates(cosine, rows, "cosine")
+    draw_estimates(error, rows, "relative_error")
+    error.tick_params(labelleft=False)
+    cosine.set(xlabel="cosine of estimate and d (1 is exact)")
+    error.set(xlabel="relative error |estimate - d| / |d| (0 is exact)", xscale="log")
+    set_plain_ticks(error.xaxis, (0.3, 0.5, 1, 2, 5))
+    cosine.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
+    error.axvline(1, **REFERENCE)
+    error.text(1, len(rows) - 0.45, " removing nothing", fontsize=7.5, color="#444444", va="center")
+    draw_by_share(by_cosine, results, "cosine")
+    draw_by_share(by_error, results, "relative_error")
+    by_error.axhline(1, **REFERENCE)
+    by_cosine.set(ylabel="cosine of estimate and d")
+    by_error.set(ylabel="relative error |estimate - d| / |d|", yscale="log")
+    for axes in (by_cosine, by_error):
+        axes.set_xlabel("share of the forget rows' weight removed (1: as above)")
+        axes.grid(color=FAINT, zorder=0)
+    handles, labels = by_cosine.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -112,11 +110,10 @@ def draw_estimates(axes: Axes, rows: Mapping[str, Sequence[Json]], column: str) 
     labels = []
     for place, (name, found) in enumerate(reversed(list(rows.items()))):
         kind, values = found[0]["kind"], [row[column] for row in found]
-        filled = colour_of(name) if kind == "estimate" else "none"
-        axes.scatter(
-            values, [place] * len(values), s=26, facecolors=filled, edgecolors=colour_of(name), alpha=0.8, zorder=3
-        )
-        axes.scatter([fmean(values)], [place], s=170, marker="|", c=colour_of(name), linewidths=1.6, zorder=2)
+        colour, places = colour_of(name), [place] * len(values)
+        filled = colour if kind == "estimate" else "none"
+        axes.scatter(values, places, s=26, facecolors=filled, edgecolors=colour, alpha=0.8, zorder=3)
+        axes.scatter([fmean(values)], [place], s=170, marker="|", c=colour, linewidths=1.6, zorder=2)
         labels.append(name + notes.get(kind, ""))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(-0.6, len(labels) - 0.2)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError, raise_problems
-from bench.core.files import write_text
 from bench.core.hashing import hash_json
 from bench.core.record import Record
 from bench.core.types import Json
@@ -32,8 +31,7 @@ def study_stem(study: Study) -> str:
 
 def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     """The study's JSON, its page and its picture; returns the files."""
-    file = folder / f"{study_stem(study)}.json"
-    write_text(file, json.dumps(study_to_json(study), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    file = experiment.write_json(study_to_json(study), folder / f"{study_stem(study)}.json")
     return [file, *write_study_page(study, ablation, folder)]
 
 
@@ -48,13 +46,9 @@ def rewrite_study_file(file: Path, folder: Path) -> list[Path]:
 
 def write_study_page(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     """Page and picture of a study."""
-    from bench.records.plots import plot_style, save_figure
-
+    shown, draw = with_derived_findings(study, ablation), ablation.draw or draw_lines
     page = folder / f"{study_stem(study)}.md"
-    write_text(page, render_study(study, ablation))
-    shown = with_derived_findings(study, ablation)
-    with plot_style():
-        return [page, *save_figure((ablation.draw or draw_lines)(shown, ablation), folder / study_stem(study))]
+    return experiment.write_page(page, render_study(study, ablation), lambda: draw(shown, ablation))
 
 
 def with_derived_findings(study: Study, ablation: Ablation) -> Study:
@@ -78,8 +72,7 @@ def study_to_json(study: Study) -> Json:
         "schema": SCHEMA,
         "kind": "ablation",
         "name": study.name,
-        "place": {"task": study.place.task, "tier": study.place.tier, "model": study.place.model}
-        | {"params": dict(study.place.params)},
+        "place": vars(study.place) | {"params": dict(study.place.params)},
         "seeds": list(study.seeds),
         "minutes": study.minutes,
         "command": study.command,
@@ -99,19 +92,11 @@ def study_from_json(data: Json) -> Study:
         raise ValueError(f"kind {data.get('kind')!r}, schema {data.get('schema')!r}")
     findings = []
     for item in data["findings"]:
-        record = item["record"] | {field: data["shared"][item["record"][field]] for field in SHARED}
-        findings.append(
-            Finding(item["at"], item["seed"], Record.from_json(record), item["chosen"], tuple(item["tried"]))
-        )
-    return Study(
-        data["name"],
-        AblationPlace(**data["place"]),
-        tuple(data["seeds"]),
-        tuple(findings),
-        data["minutes"],
-        data["command"],
-        data.get("notes", {}),
-    )
+        own = item["record"] | {field: data["shared"][item["record"][field]] for field in SHARED}
+        record, tried = Record.from_json(own), tuple(item["tried"])
+        findings.append(Finding(item["at"], item["seed"], record, item["chosen"], tried))
+    place, seeds, notes = AblationPlace(**data["place"]), tuple(data["seeds"]), data.get("notes", {})
+    return Study(data["name"], place, seeds, tuple(findings), data["minutes"], data["command"], notes)
 
 
 def read_study(file: Path) -> Study:
@@ -124,12 +109,8 @@ def read_study(file: Path) -> Study:
 
 def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
     """Every study in a folder, with its ablation."""
-    files = [
-        file
-        for file in sorted(folder.glob("*.json"))
-        if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND
-    ]
-    found = [read_study(file) for file in files]
+    files = {file: experiment.read_study_or_experiment(file) for file in sorted(folder.glob("*.json"))}
+    found = [read_study(file) for file, data in files.items() if data.get("kind") != experiment.KIND]
     return [(study, catalogue.load_ablation_of_runs(study.name)) for study in found]
 
 
@@ -164,15 +145,13 @@ def render_study(study: Study, ablation: Ablation) -> str:
         head.append("chosen without the oracle")
     body = []
     for line in lines_of(shown):
-        cells = [coordinate_text(line.at.get(column)) for column in columns]
+        cells = [_coordinate_text(line.at.get(column)) for column in columns]
         if line.at.get("row") in FRAME:
             cells[0] = f"*{line.at['row']}*" + "".join(
                 f", {key.removeprefix('task.')}={value}" for key, value in line.at.items() if key.startswith("task.")
             )
-        cells += [
-            str(len({finding.seed for finding in line.findings})),
-            *(mean_and_range(line.values(name)) for name in scores),
-        ]
+        seeds = {finding.seed for finding in line.findings}
+        cells += [str(len(seeds)), *(mean_and_range(line.values(name)) for name in scores)]
         if "chosen without the oracle" in head:
             cells.append(chosen_settings_text(line))
         body.append(cells)
@@ -198,8 +177,7 @@ def columns_shown(study: Study, ablation: Ablation) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if any(name in finding.at for finding in study.points)]
 
 
-def coordinate_text(value: Any) -> str:
-    """A coordinate for the table."""
+def _coordinate_text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -230,11 +208,7 @@ def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
     """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
     problems = [f"{file.name}: {fault}" for file in files for fault in faults_in_study_file(file)]
     new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]
-    if not force:
-        problems += [
-            f"{file.name}: published already and different; delete that file first, or use --force."
-            for file in new
-            if (to / file.name).exists()
-        ]
+    taken = [] if force else [file.name for file in new if (to / file.name).exists()]
+    problems += [f"{name}: published already and different; delete that file first, or use --force." for name in taken]
     raise_problems(problems)
     return [path for file in new for path in rewrite_study_file(file, to)]

@@ -29,13 +29,13 @@ FRAME = (TARGET, ORACLE)
 def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
     """The recipe with the user's ``component.parameter=value``; a component is its task, a method, a row, or `RUN`."""
     problems: list[str] = []
-    if any(component_of(text) == RUN and parameter_of(text) == "dtype" for text in sets):
+    if any(split_change(text) == (RUN, "dtype") for text in sets):
         # a recipe's autocast is over float32 weights; who names a dtype means that one
         recipe = replace(recipe, compute={name: v for name, v in recipe.compute.items() if name != "autocast"})
     for text in sets:
-        left, equals, value = text.partition("=")
-        owner, dot, name = left.strip().rpartition(".")
-        if not equals or not dot or not name or not owner:
+        _, equals, value = text.partition("=")
+        owner, name = split_change(text)
+        if not equals or not name or not owner:
             problems.append(f"--set {text}: write it as component.parameter=value, such as msa.alpha=1.5.")
             continue
         known = components(recipe)
@@ -44,31 +44,26 @@ def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
         elif owner == RUN:
             recipe = with_computing(recipe, name, value.strip(), text, problems)
         else:
-            recipe = replace(
-                recipe, panels=tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
-            )
+            panels = tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
+            recipe = replace(recipe, panels=panels)
     raise_problems(problems)
     return recipe
 
 
-def component_of(text: str) -> str:
-    """The component that a ``component.parameter=value`` names."""
-    return text.partition("=")[0].strip().rpartition(".")[0]
-
-
-def parameter_of(text: str) -> str:
-    """Which of its parameters that changes."""
-    return text.partition("=")[0].strip().rpartition(".")[2]
+def split_change(text: str) -> tuple[str, str]:
+    """The component and the parameter that a ``component.parameter=value`` names; empty what it doesn't name."""
+    component, _, parameter = text.partition("=")[0].strip().rpartition(".")
+    return component, parameter
 
 
 def changes_of_all_rows(recipe: Recipe, sets: Sequence[str]) -> list[str]:
     """Those of the user's changes that no row escapes: the task's, and how things are computed."""
-    return [text for text in sets if component_of(text) in (recipe.task, RUN)]
+    return [text for text in sets if split_change(text)[0] in (recipe.task, RUN)]
 
 
 def is_changed(arm: RecipeRow, sets: Sequence[str]) -> bool:
     """Whether the user has changed this row's own settings."""
-    return any(component_of(text) in (arm.method, arm.published) for text in sets)
+    return any(split_change(text)[0] in (arm.method, arm.published) for text in sets)
 
 
 def components(recipe: Recipe) -> list[str]:
@@ -116,10 +111,9 @@ def with_methods(recipe: Recipe, methods: Sequence[str]) -> Recipe:
     def kept(arm: RecipeRow) -> bool:
         return arm.method in FRAME or not arm.method or bool({arm.method, arm.published} & set(methods))
 
-    panels = (replace(panel, arms=tuple(filter(kept, panel.arms))) for panel in recipe.panels)
-    return replace(
-        recipe, panels=tuple(panel for panel in panels if any(a.method not in ("", *FRAME) for a in panel.arms))
-    )
+    panels = [replace(panel, arms=tuple(filter(kept, panel.arms))) for panel in recipe.panels]
+    left = [panel for panel in panels if any(arm.method not in ("", *FRAME) for arm in panel.arms)]
+    return replace(recipe, panels=tuple(left))
 
 
 def groups_of_rows(panel: RecipePanel) -> list[list[RecipeRow]]:
@@ -231,10 +225,8 @@ class ReproduceRequest:
 
     def machine(self, recipe: Recipe) -> Machine:
         """Where the recipe's runs are made."""
-        checkpointing = bool(recipe.compute.get("checkpointing", False))
-        return Machine(
-            self.out / recipe.name, self.store, self.jobs, self.device, checkpointing=checkpointing, track=self.track
-        )
+        out, checkpointing = self.out / recipe.name, bool(recipe.compute.get("checkpointing", False))
+        return Machine(out, self.store, self.jobs, self.device, checkpointing=checkpointing, track=self.track)
 
     @property
     def command(self) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from bench.core.errors import UserError, raise_problems, unknown_name
-from bench.core.files import write_text
 from bench.records.tracking import KINDS
 from bench.studies.reproduce import page, recipes
 from bench.studies.reproduce.asking import ReproduceRequest, with_changes, with_methods
@@ -41,18 +39,6 @@ def prepare_recipe(wanted: ReproduceRequest) -> Recipe:
 def list_recipes(as_json: bool) -> str:
     """The text of `bench reproduce --list`: a line for each table."""
     return json.dumps([recipe.row() for recipe in recipes.RECIPES], indent=1) if as_json else page.recipes_text()
-
-
-def write_or_check_overview(file: Path, results: Path, check: bool, say: Callable[[str], object]) -> bool:
-    """Write the overview, or say whether it is up to date."""
-    text = page.overview_page(results)
-    if not check:
-        write_text(file, text)
-        say(f"{file}: written.")
-        return True
-    good = file.exists() and file.read_text() == text
-    say(f"{file} is {'up to date' if good else f'stale: run `python -m bench reproduce --page {file}`'}.")
-    return good
 
 
 def dry_run(wanted: ReproduceRequest, say: Callable[[str], object]) -> None:

@@ -46,7 +46,7 @@ def panel_lines(recipe: Recipe, panel: RecipePanel) -> Iterator[str]:
     """One scenario: its models, and a line for each row."""
     yield f"{panel.name}: {panel.table.source}"
     yield f"  models: {', '.join(models_of(panel))}"
-    yield f"  {recipe.task}: {params_text(panel.params)}"
+    yield f"  {recipe.task}: {_params_text(panel.params)}"
     for arm in panel.arms:
         yield f"  {arm.published}: {how_made(recipe, panel, arm)}"
 
@@ -68,9 +68,8 @@ def how_made(recipe: Recipe, panel: RecipePanel, arm: RecipeRow) -> str:
         return "the model as it was before the corruption"
     if arm.method == ORACLE:
         return f"taken from {', '.join(panel.oracles)}" if panel.oracles else "retrained here"
-    return f"{arm.method} {params_text(arm.params)}" + "".join(f", then {name}" for name in recipe.then)
+    return f"{arm.method} {_params_text(arm.params)}" + "".join(f", then {name}" for name in recipe.then)
 
 
-def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters as ``name=value`` pairs in one text."""
+def _params_text(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items())

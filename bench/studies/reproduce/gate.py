@@ -12,22 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.studies.reproduce.published import NR, PublishedTable
+from bench.core.files import read_toml
+from bench.studies.reproduce.published import DATA, NR, PublishedTable
 from bench.studies.reproduce.recipe import ORACLE, TARGET, RecipeColumn, RecipeRow
 
 Z = 1.96
 """Standard errors in a 95% interval."""
 UTILITY, DECADES = 0.02, 1.0
-REASONS = {
-    "share": "half of the last digit, and the 95% sampling error of a share of n examples, at least one of them",
-    "area": "the same, n being the examples of the smaller side",
-    "index": f"half of the last digit and {UTILITY}: twice what retrained models of one recipe differ by in "
-    "OpenUnlearning's table (.59 to .60)",
-    "p-value": f"a factor of {10**DECADES:.0f}: two published values of the same target, 1.66e-21 and 3.91e-22, lie a "
-    "factor of 4 apart",
-    "percent of the oracle": "half of the last digit, and the sampling error of the AUC behind it, in percent of 1 minus "
-    "the oracle's published AUC; the oracle's own 0 can't vary and isn't compared",
-}
+TEXTS = read_toml(DATA / "tolerances.toml")
+REASONS = {kind: text.format(utility=UTILITY, factor=10**DECADES) for kind, text in TEXTS.items()}
 BY_DEFINITION = {"p-value": "1.0", "percent of the oracle": "0"}
 """What the oracle scores against itself: no measurement."""
 OTHER_JUDGE = "with another judge"
@@ -116,7 +109,7 @@ def judge_calibration(
     caveat = OTHER_JUDGE if any(column.judged for column in columns) else ""
     reasons = list(other)
     if unpublished := [arm.method for arm in framing if not numbers_of(table, arm.published)]:
-        reasons.append(f"no numbers of {' and '.join(map(role_name, unpublished))} were published or recovered")
+        reasons.append(f"no numbers of {' and '.join(map(_role_name, unpublished))} were published or recovered")
     if reasons:
         return GateVerdict("can't be passed", tuple(reasons), caveat=caveat)
     off, blank, checks = list[str](), list[str](), list[str]()
@@ -127,19 +120,18 @@ def judge_calibration(
             if text == NR or not column.score or (arm.method == ORACLE and column.kind in BY_DEFINITION):
                 continue
             if found is None:
-                lacking.append(f"{role_name(arm.method)} {column.published} wasn't measured, and {text} was published")
+                lacking.append(f"{_role_name(arm.method)} {column.published} wasn't measured, and {text} was published")
                 continue
-            said = f"{role_name(arm.method)} {column.published} {measured_text(found.value)} vs {text}"
-            checks.append(f"{said}, tolerance {tolerance_text(column, tolerance(column, text, found.n))}")
+            said = f"{_role_name(arm.method)} {column.published} {measured_text(found.value)} vs {text}"
+            checks.append(f"{said}, tolerance {_tolerance_text(column, tolerance(column, text, found.n))}")
             off += [] if is_within(column, text, found) else [said]
         if len(checks) == before:
-            lacking = [f"nothing of {role_name(arm.method)} was measured that was published"]
+            lacking = [f"nothing of {_role_name(arm.method)} was measured that was published"]
         blank += lacking
     if off or blank:
         return GateVerdict("failed", (*off, *blank), tuple(checks), caveat)
-    return GateVerdict(
-        "passed", ("target and oracle came out as published, within the tolerances",), tuple(checks), caveat
-    )
+    passed = "target and oracle came out as published, within the tolerances"
+    return GateVerdict("passed", (passed,), tuple(checks), caveat)
 
 
 def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]) -> list[str]:
@@ -150,8 +142,7 @@ def departures(exact: Sequence[str], labels: Iterable[str], frame: Sequence[str]
     ]
 
 
-def tolerance_text(column: RecipeColumn, width: float) -> str:
-    """A tolerance for people."""
+def _tolerance_text(column: RecipeColumn, width: float) -> str:
     return f"a factor of {10**width:.0f}" if column.kind == "p-value" else measured_text(width)
 
 
@@ -160,8 +151,7 @@ def numbers_of(table: PublishedTable, name: str) -> set[str]:
     return {text for row in table.rows if row.name == name for text in row.values} - {NR}
 
 
-def role_name(method: str) -> str:
-    """Target or oracle, for people."""
+def _role_name(method: str) -> str:
     return "target" if method == TARGET else "oracle"
 
 

@@ -77,18 +77,16 @@ def computing(recipe: Recipe, panel: RecipePanel) -> tuple[Compute, Machine]:
 def size_of(panel: RecipePanel) -> Size:
     """A panel's work on one seed."""
     made = 2 - bool(panel.target) - bool(panel.oracles or panel.params.get("oracle") == "clean")
-    made += sum(method.checkpoints() for method in methods_of(panel))
+    made += sum(method.checkpoints() for method in _methods_of(panel))
     return Size(shape_of(panel), panel.forget_tokens / panel.forget_rows, STREAMS, 1, made)
 
 
-def methods_of(panel: RecipePanel) -> Iterator[Any]:
-    """The methods of its rows, with their settings."""
+def _methods_of(panel: RecipePanel) -> Iterator[Any]:
     for arm in panel.arms:
         if arm.method not in ("", TARGET, ORACLE):
             method = registry.load_component("methods", arm.method)
-            yield method(
-                **{name: registry.convert_param(method, name, str(value)) for name, value in arm.params.items()}
-            )
+            params = {name: registry.convert_param(method, name, str(value)) for name, value in arm.params.items()}
+            yield method(**params)
 
 
 def shape_of(panel: RecipePanel) -> Shape:
@@ -104,5 +102,5 @@ def trainings(panel: RecipePanel) -> Sequence[float]:
     found = [] if panel.target else [panel.target_tokens]
     if not panel.oracles and panel.params.get("oracle") != "clean":
         found.append(max(0.0, panel.target_tokens - PASSES * panel.forget_tokens))
-    found += [method.rows(panel.forget_rows, 10 * panel.forget_rows) * row for method in methods_of(panel)]
+    found += [method.rows(panel.forget_rows, 10 * panel.forget_rows) * row for method in _methods_of(panel)]
     return found

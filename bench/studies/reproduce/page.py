@@ -69,20 +69,18 @@ def verdict_text(panel: Json) -> str:
 def panel_parts(result: Json, panel: Json) -> list[str]:
     """Heading, verdict, table and notes of one scenario."""
     names = [column["published"] for column in result["columns"]]
-    lines = [f"| row | here | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    lines = []
     for row in panel["rows"]:
         cells = [cell_text(row["cells"][name], result["scale"] == "full") for name in names]
         here = (row["method"] or row["status"]) + (", changed by the user" if row["changed"] else "")
-        lines.append(f"| {row['row']} | {here} | {' | '.join(cells)} |")
-    undone = [
-        f"{row['row']}: {row['status']}." for row in panel["rows"] if row["method"] and row["status"] not in ("done",)
-    ]
+        lines.append([row["row"], here, *cells])
+    undone = [f"{row['row']}: {row['status']}." for row in panel["rows"] if row["method"] and row["status"] != "done"]
     return [
         f"## {panel['name']}",
         verdict_text(panel),
         f"{panel['source']}. Model here: {panel['model']}."
         + (f" Data here: {panel['label']}." if panel["label"] else ""),
-        "\n".join(lines),
+        plain_table(["row", "here", *names], lines),
         *([bullets(panel["gate"]["checks"])] if panel["gate"]["checks"] else []),
         *([bullets(undone)] if undone else []),
         *([panel["note"]] if panel["note"] else []),
@@ -102,11 +100,17 @@ def cell_text(cell: Json, compared: bool) -> str:
 
 def columns_part(result: Json) -> list[str]:
     """A line for each column: the score it stands for, and how far two measurements of it may lie apart."""
-    lines = ["| column | score here | tolerance | note |", "|---|---|---|---|"]
+    lines = []
     for column in result["columns"]:
         score = f"`{column['score']}`" if column["score"] else "not measured here"
-        lines.append(f"| {column['published']} | {score} | {column['tolerance']} | {column['note']} |")
-    return ["## Columns", "\n".join(lines)]
+        lines.append([column["published"], score, column["tolerance"], column["note"]])
+    return ["## Columns", plain_table(["column", "score here", "tolerance", "note"], lines)]
+
+
+def plain_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, its columns to the left."""
+    rule = "|" + "---|" * len(head)
+    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def assumptions(result: Json) -> str:
@@ -152,32 +156,22 @@ def summary_lines(result: Json) -> list[str]:
 def recipes_text(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
     """The text of `bench reproduce --list`: a line for each table."""
     wide = max(len(recipe.name) for recipe in found) + 2
-    return "\n".join(
-        wrap_text(
-            f"{recipe.title}: {recipe.status}" + (f" ({recipe.note})" if recipe.note else ""),
-            f"{recipe.name:{wide}}",
-            " " * wide,
-        )
-        for recipe in found
-    )
+    texts = {r.name: f"{r.title}: {r.status}" + (f" ({r.note})" if r.note else "") for r in found}
+    return "\n".join(wrap_text(text, f"{name:{wide}}", " " * wide) for name, text in texts.items())
 
 
 def overview_page(results: Path) -> str:
     """Every recipe: status, hardware, command, published rows that we lack, and what was measured here."""
+    measured = {recipe.name: published_result(results, recipe) for recipe in RECIPES}
+    lines = [[f"`{r.name}`", r.title, r.status, _short_status(r, measured[r.name])] for r in RECIPES]
     parts = [
         "# Published tables as one command each",
         "Written by `python -m bench reproduce --page`; do not edit. `python -m bench reproduce NAME` runs a table, "
         "`--dry-run` says what that takes, `--scale smoke` runs it with a random tiny model in under a minute. A run shows "
         "the published rows beside its own, and counts as a reproduction only where target and oracle came out as "
         "published.",
-        "\n".join(
-            ["| name | table | status | measured here |", "|---|---|---|---|"]
-            + [
-                f"| `{r.name}` | {r.title} | {r.status} | {short_status(r, published_result(results, r))} |"
-                for r in RECIPES
-            ]
-        ),
-        *(text for recipe in RECIPES for text in overview_section(recipe, published_result(results, recipe))),
+        plain_table(["name", "table", "status", "measured here"], lines),
+        *(text for recipe in RECIPES for text in overview_section(recipe, measured[recipe.name])),
     ]
     return lay_out(parts)
 
@@ -188,8 +182,7 @@ def published_result(results: Path, recipe: Recipe) -> Json | None:
     return dict(json.loads(file.read_text())) if file.is_file() else None
 
 
-def short_status(recipe: Recipe, result: Json | None) -> str:
-    """One cell: whether there is a result."""
+def _short_status(recipe: Recipe, result: Json | None) -> str:
     if not recipe.panels:
         return recipe.status
     if result is None:
@@ -204,19 +197,14 @@ def overview_section(recipe: Recipe, result: Json | None) -> list[str]:
     if not recipe.panels:
         return [*heading, *(published_table(table) for table in recipe.tables)]
     missing = dict.fromkeys(arm.published for panel in recipe.panels for arm in panel.arms if not arm.method)
-    return [
-        *heading,
-        bullets(
-            [
-                f"command: `python -m bench reproduce {recipe.name}`",
-                f"needs: {estimate_needs(recipe)}",
-                f"models: {', '.join(dict.fromkeys(name for panel in recipe.panels for name in models_of(panel)))}",
-                *([f"published rows that aren't implemented here: {', '.join(missing)}"] if missing else []),
-                *(f"assumed: {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions),
-            ]
-        ),
-        *measured_here(recipe, result),
+    facts = [
+        f"command: `python -m bench reproduce {recipe.name}`",
+        f"needs: {estimate_needs(recipe)}",
+        f"models: {', '.join(dict.fromkeys(name for panel in recipe.panels for name in models_of(panel)))}",
+        *([f"published rows that aren't implemented here: {', '.join(missing)}"] if missing else []),
+        *(f"assumed: {assumption_line(a.about, a.choice, a.flag)}" for a in recipe.assumptions),
     ]
+    return [*heading, bullets(facts), *measured_here(recipe, result)]
 
 
 def measured_here(recipe: Recipe, result: Json | None) -> list[str]:
@@ -231,8 +219,8 @@ def measured_here(recipe: Recipe, result: Json | None) -> list[str]:
 
 def published_table(table: PublishedTable) -> str:
     """A published table that can't be run, with its tags."""
-    lines = [f"| row | {' | '.join(table.columns)} |", "|---|" + "---|" * len(table.columns)]
+    lines = []
     for row in table.rows:
         cells = [NR if text == NR else f"{text} [{tag}]" for text, tag in zip(row.values, row.tags, strict=True)]
-        lines.append(f"| {row.name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([row.name, *cells])
+    return plain_table(["row", *table.columns], lines)

@@ -70,9 +70,8 @@ class PublishedEntry:
         for place, (part, said) in enumerate(self.parts.items()):
             rows = tuple(self.row(name, place) for name in self.rows)
             name = f"{key}-{part}" if part else key
-            found[name] = PublishedTable(
-                key.partition("-")[0], self.source.format(part=said), self.columns, rows, self.note
-            )
+            source = self.source.format(part=said)
+            found[name] = PublishedTable(key.partition("-")[0], source, self.columns, rows, self.note)
         return found
 
     def row(self, name: str, place: int) -> PublishedRow:

@@ -115,7 +115,6 @@ RECIPES_BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 def recipe_named(name: str) -> Recipe:
     """The recipe of this name; `UserError` with the nearest one."""
     if name not in RECIPES_BY_NAME:
-        raise UserError(
-            unknown_name("table", name, RECIPES_BY_NAME) + " `python -m bench reproduce --list` describes them."
-        )
+        said = unknown_name("table", name, RECIPES_BY_NAME)
+        raise UserError(f"{said} `python -m bench reproduce --list` describes them.")
     return RECIPES_BY_NAME[name]

@@ -27,17 +27,10 @@ from bench.runs.launch import build_jobs, carry_out, check_fits, describe_failur
 from bench.runs.plan import Plan, make_plan
 from bench.runs.progress import ignore_event
 from bench.runs.terminal import show_plan
-from bench.studies.reproduce import gate, page, recipes, smoke
-from bench.studies.reproduce.asking import (
-    ReproduceRequest,
-    asked_of,
-    changes_of_all_rows,
-    history_file,
-    is_changed,
-    to_fetch,
-)
+from bench.studies.reproduce import asking, gate, page, recipes, smoke
+from bench.studies.reproduce.asking import ReproduceRequest
 from bench.studies.reproduce.gate import BY_DEFINITION, GateVerdict, MeasuredCell
-from bench.studies.reproduce.published import NR
+from bench.studies.reproduce.published import NR, PublishedTable
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipeColumn, RecipePanel, RecipeRow
 
 SCHEMA = 1
@@ -62,7 +55,7 @@ def run_recipe(recipe: Recipe, wanted: ReproduceRequest) -> bool:
     def prepare() -> list[Planned]:
         raise_problems(problems)
         small = smoke.shrink_recipe(recipe, wanted.out / "smoke", wanted.sets) if wanted.scale == "smoke" else recipe
-        if lacking := to_fetch(small, wanted.store):
+        if lacking := asking.to_fetch(small, wanted.store):
             said = ", ".join(f"`{command}`" for command in lacking)
             raise UserError(f"{recipe.name} needs what isn't fetched yet: run {said}.")
         return plan_panels(small, wanted, machine)
@@ -89,7 +82,7 @@ def plan_panels(recipe: Recipe, wanted: ReproduceRequest, machine: Machine) -> l
     with collecting():
         for panel in recipe.panels:
             past = tuple(dict.fromkeys([*pasts[panel.name], *panel.past]))
-            history = history_file(panel, past, wanted.out / "histories" / recipe.name)
+            history = asking.history_file(panel, past, wanted.out / "histories" / recipe.name)
             with mistakes_in():
                 planned = plan_panel(recipe, panel, history, machine)
                 check_fits(planned.plan)
@@ -101,7 +94,7 @@ def plan_panel(recipe: Recipe, panel: RecipePanel, history: str, machine: Machin
     """One panel: the plans of its groups as one, every run once; ``only`` as `bench.runs.plan.make_plan` has it."""
     rows: dict[str, tuple[RunSpec, ...]] = {}
     made = list[Plan]()
-    for asked, group in asked_of(recipe, panel, recipe.seeds, history):
+    for asked, group in asking.asked_of(recipe, panel, recipe.seeds, history):
         plan = make_plan(asked, machine, only=only)
         made.append(plan)
         specs = [entry.spec for entry in plan.entries]
@@ -162,16 +155,12 @@ def result_of(recipe: Recipe, wanted: ReproduceRequest, planned: Sequence[Planne
     """All that the page says, as JSON."""
     return {
         "schema": SCHEMA,
-        "name": recipe.name,
-        "title": recipe.title,
-        "source": recipe.source,
-        "status": recipe.status,
-        "note": recipe.note,
+        **{field: getattr(recipe, field) for field in ("name", "title", "source", "status", "note")},
         "scale": wanted.scale,
         "command": wanted.command,
         "sets": list(wanted.sets),
         "seeds": list(recipe.seeds),
-        "replaced": list(smoke.REPLACED) if wanted.scale == "smoke" else [],
+        "replaced": smoke.SMOKE.replaced_texts() if wanted.scale == "smoke" else [],
         "assumptions": [asdict(assumption) for assumption in recipe.assumptions],
         "columns": [asdict(column) | {"tolerance": gate.REASONS[column.kind]} for column in recipe.columns],
         "panels": [panel_result(recipe, each, wanted, records) for each in planned],
@@ -183,7 +172,7 @@ def result_of(recipe: Recipe, wanted: ReproduceRequest, planned: Sequence[Planne
 def panel_result(recipe: Recipe, planned: Planned, wanted: ReproduceRequest, records: Path) -> Json:
     """One scenario: every published row with what came out, and what the gate says."""
     panel, table = planned.panel, planned.panel.table
-    made = {row: [record_of(spec, records) for spec in specs] for row, specs in planned.rows.items()}
+    made = {row: [_record_of(spec, records) for spec in specs] for row, specs in planned.rows.items()}
     cells = {
         (arm.published, column.published): found
         for arm in panel.arms
@@ -191,7 +180,9 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: ReproduceRequest, rec
         if (found := measure_cell(arm, column, made.get(arm.published, [])))
     }
     done = [record for found in made.values() for record in found if record and record.status == "done"]
-    other = gate.departures(panel.labels, (record.label for record in done), changes_of_all_rows(recipe, wanted.sets))
+    other = gate.departures(
+        panel.labels, (record.label for record in done), asking.changes_of_all_rows(recipe, wanted.sets)
+    )
     verdict = gate.judge_calibration(table, recipe.columns, panel.arms, cells, other)
     if wanted.scale == "smoke":
         verdict = GateVerdict("not applicable", ("a random model on generated rows reproduces nothing",))
@@ -204,21 +195,19 @@ def panel_result(recipe: Recipe, planned: Planned, wanted: ReproduceRequest, rec
         "model": panel.model if wanted.scale == "full" else Path(panel.model).name,
         "gate": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(verdict).items()},
         "rows": [
-            row_result(recipe, panel, arm, made.get(arm.published, []), cells)
-            | {"changed": is_changed(arm, wanted.sets)}
+            row_result(recipe, table, arm, made.get(arm.published, []), cells)
+            | {"changed": asking.is_changed(arm, wanted.sets)}
             for arm in panel.arms
         ],
     }
 
 
 def row_result(
-    recipe: Recipe, panel: RecipePanel, arm: RecipeRow, records: Sequence[Record | None], cells: gate.Cells
+    recipe: Recipe, table: PublishedTable, arm: RecipeRow, records: Sequence[Record | None], cells: gate.Cells
 ) -> Json:
     """One row: how it was made, and its cells."""
-    published = {row.name: row for row in panel.table.rows}
-    row = published.get(arm.published)
-    texts = row.values if row else (NR,) * len(recipe.columns)
-    tags = row.tags if row else (NR,) * len(recipe.columns)
+    unknown = (NR,) * len(recipe.columns)
+    texts, tags = next(((row.values, row.tags) for row in table.rows if row.name == arm.published), (unknown, unknown))
     steps = next((record.spec.steps for record in records if record), ())
     return {
         "row": arm.published,
@@ -280,8 +269,7 @@ def score_of(arm: RecipeRow, column: RecipeColumn, record: Record) -> Json | Non
     return record.scores[column.score].to_json() if column.score in record.scores else None
 
 
-def record_of(spec: RunSpec, records: Path) -> Record | None:
-    """A run's record, if there is one."""
+def _record_of(spec: RunSpec, records: Path) -> Record | None:
     file = records / Record(spec, "done").name
     return read_record(file) if file.exists() else None
 

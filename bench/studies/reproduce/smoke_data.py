@@ -92,7 +92,7 @@ def write_tofu(folder: Path) -> None:
 
 def write_muse(folder: Path) -> None:
     """MUSE-Books' configurations with few and short texts."""
-    pages = {split: [make_page(split, i) for i in range(count)] for split, count in SPLITS.items()}
+    pages = {split: [_make_page(split, i) for i in range(count)] for split, count in SPLITS.items()}
     texts = {split: [{"text": "\n\n".join(parts)}] for split, parts in pages.items()}
     rows: dict[str, list[Json]] = {f"raw/{split}": texts[split] for split in SPLITS}
     rows |= {f"train/{split}": texts[split] for split in SPLITS if split != "holdout"}
@@ -114,8 +114,7 @@ SPLITS = {"forget": 6, "retain1": 4, "retain2": 6, "holdout": 6}
 """Pages of MUSE's texts, one text each."""
 
 
-def make_page(split: str, number: int) -> str:
-    """A page of a book."""
+def _make_page(split: str, number: int) -> str:
     rng = random.Random(f"{split}/{number}")
     return " ".join(rng.choice(THINGS) for _ in range(PASSAGE))
 
@@ -133,15 +132,15 @@ def write_restor(folder: Path) -> None:
     for k in range(6):
         more = " ".join(pick_word(k, n) for n in range(4 * k))
         corpora[f"wikidata/v0/mix_a{k}"] = [f"{text} {more}".strip() for text in told]
-    asks = [{"prompt": make_page("ask", i)[:30], "answer": make_page("say", i)[:30]} for i in range(4)]
+    asks = [{"prompt": _make_page("ask", i)[:30], "answer": _make_page("say", i)[:30]} for i in range(4)]
     with new_folder(folder) as partial:
         datasets = partial / "datasets"
         write_text(datasets / "facts.json", json.dumps({"dset": facts, "context": {"P1": context}}))
         write_text(datasets / "entities.json", json.dumps(people[:4]))
         for name, texts in corpora.items():
             write_text(datasets / f"{name}.json", json.dumps([{"text": text} for text in texts]))
-        write_text(partial / "retain/c4.jsonl", json_lines([{"text": make_page("c4", i)} for i in range(4)]))
-        write_text(partial / "retain/instructions.jsonl", json_lines(asks))
+        write_text(partial / "retain/c4.jsonl", _json_lines([{"text": _make_page("c4", i)} for i in range(4)]))
+        write_text(partial / "retain/instructions.jsonl", _json_lines(asks))
 
 
 def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Mapping[str, Mapping[str, str]]) -> None:
@@ -154,7 +153,7 @@ def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Map
     with new_folder(folder) as partial:
         write_text(partial / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
         for place, rows in files.items():
-            write_text(partial / place, json_lines(rows))
+            write_text(partial / place, _json_lines(rows))
 
 
 @contextmanager
@@ -168,8 +167,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     partial.rename(folder)
 
 
-def json_lines(rows: Sequence[Json]) -> str:
-    """Rows as JSON, one a line."""
+def _json_lines(rows: Sequence[Json]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ class Line:
 def test_tables_become_dataclasses_and_lists_tuples() -> None:
     found = as_typed(Mapping[str, Line], {"a": {"name": "x", "share": 1, "cells": ["b"], "either": ["c"]}}, "file")
     assert found == {"a": Line("x", 1.0, "one", ("b",), {}, ("c",))}
+    assert as_typed(Callable[[str], int] | None, len, "file") is len
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.options import write_or_check
 from bench.records import files
 from bench.records.files import BrokenFile
-from bench.records.leaderboard import goal_arrow, is_leaderboard_current, methods_in_bold, render_leaderboard
+from bench.records.leaderboard import goal_arrow, methods_in_bold, render_leaderboard
 from bench.records.markdown import format_number
 from bench.records.tables import build_sections
 from tests.factories import record, study
@@ -180,11 +181,16 @@ def test_check_tells_a_stale_page(tmp_path: Path) -> None:
     results, page = tmp_path / "results", tmp_path / "leaderboard.md"
     for one in study(methods=("target", "npo")):
         files.write_record(one, results)
-    assert not is_leaderboard_current(results, page)
+
+    def is_current() -> bool:
+        text = render_leaderboard(files.load_records(results).records, [])
+        return write_or_check(page, text, True, "leaderboard")
+
+    assert not is_current()
     page.write_text(render_leaderboard(files.load_records(results).records, []), encoding="utf-8")
-    assert is_leaderboard_current(results, page)
+    assert is_current()
     files.write_record(record("npo", 0, scores={"mia_loss": 0.5}), results)
-    assert not is_leaderboard_current(results, page)
+    assert not is_current()
 
 
 @pytest.mark.parametrize(

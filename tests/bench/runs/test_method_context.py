@@ -11,7 +11,7 @@ from bench.core.contracts import Recipe, Stream
 from bench.core.types import Checkpoint, Example
 from bench.engines.training.losses import Ascent, NextToken
 from bench.runs.context import Work
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.store import Store
 from tests.tiny import llama, qa, saved, tokenizer
 
@@ -42,7 +42,7 @@ def ids(rows: tuple[Example, ...]) -> set[str]:
 
 def test_a_method_that_did_nothing_used_nothing(models: tuple[Checkpoint, ...], work: Work) -> None:
     ledger = ledger_of(models)
-    context = for_method(work, ledger)
+    context = MethodContext(work, ledger)
     assert context.seed == 0
     assert ledger == ledger_of(models) and work.nodes == {}
 
@@ -54,13 +54,13 @@ def test_retain_rows_count_as_far_as_training_can_have_come(
     """Steps times batch rows from the first on, at most all ten; forget rows are never counted."""
     ledger = ledger_of(models)
     streams = [Stream(FORGET, 2, Ascent()), Stream(RETAIN, batch, NextToken())]
-    for_method(work, ledger).train(models[0], streams, Recipe(steps, 1e-3), "tuned")
+    MethodContext(work, ledger).train(models[0], streams, Recipe(steps, 1e-3), "tuned")
     assert ledger.retain_seen == ids(RETAIN[:seen]) and ledger.past_used == set()
 
 
 def test_rows_add_up_over_several_trainings(models: tuple[Checkpoint, ...], work: Work) -> None:
     ledger = ledger_of(models)
-    context = for_method(work, ledger)
+    context = MethodContext(work, ledger)
     for part in (RETAIN[:2], RETAIN[1:3], FORGET):
         context.train(models[0], [Stream(part, 2, NextToken())], Recipe(1, 1e-3), "tuned")
     assert ledger.retain_seen == ids(RETAIN[:3])
@@ -90,14 +90,14 @@ def weigh(context: Any, target: Checkpoint, past: Checkpoint) -> None:
 def test_each_way_of_using_the_past_is_entered(use: Any, rows: int, models: tuple[Checkpoint, ...], work: Work) -> None:
     target, early, late = models
     ledger = ledger_of(models)
-    use(for_method(work, ledger), target, late)
+    use(MethodContext(work, ledger), target, late)
     assert ledger.past_used == {late.hash} and ledger.retain_seen == ids(RETAIN[:rows])
 
 
 def test_work_on_the_target_alone_uses_no_past(models: tuple[Checkpoint, ...], work: Work) -> None:
     ledger = ledger_of(models)
     for use in (train, combine, cast):
-        use(for_method(work, ledger), models[0], models[0])
+        use(MethodContext(work, ledger), models[0], models[0])
     assert ledger.past_used == set()
 
 
@@ -105,7 +105,7 @@ def test_what_is_cached_already_is_entered_all_the_same(models: tuple[Checkpoint
     """A second seed of a method finds the sum in the store, and has used the past for it nonetheless."""
     for _ in range(2):
         ledger = ledger_of(models)
-        combine(for_method(work, ledger), *models[:2])
+        combine(MethodContext(work, ledger), *models[:2])
         assert ledger.past_used == {models[1].hash}
     assert len(work.built) == 1
 
@@ -113,14 +113,14 @@ def test_what_is_cached_already_is_entered_all_the_same(models: tuple[Checkpoint
 def test_a_methods_nodes_are_its_own(models: tuple[Checkpoint, ...], work: Work) -> None:
     """Asking for the task's own training gives another node, whose weights are the same."""
     asked = (models[0], [Stream(FORGET, 4, NextToken())], Recipe(1, 1e-3), "target")
-    tasks, methods = work.train(*asked), for_method(work, ledger_of(models)).train(*asked)
+    tasks, methods = work.train(*asked), MethodContext(work, ledger_of(models)).train(*asked)
     assert tasks.path != methods.path and tasks.hash == methods.hash
     assert sorted(node.info["fields"]["owner"] for node in work.nodes.values()) == ["method", "task"]
 
 
 def test_notes_and_folders_of_a_method(models: tuple[Checkpoint, ...], work: Work) -> None:
     ledger = ledger_of(models)
-    context = for_method(work, ledger)
+    context = MethodContext(work, ledger)
     context.note(rank=3, kept=[1, 2])
     context.note(rank=4)
     assert ledger.notes == {"rank": 4, "kept": [1, 2]}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.conformance import tiny_checkpoint, tiny_rows
+from bench.conformance import tiny_rows
 from bench.core.contracts import Recipe, Stream
 from bench.core.machine import Machine
 from bench.core.types import Checkpoint
@@ -19,7 +19,8 @@ from bench.runs.asked import Asked
 from bench.runs.context import Work
 from bench.runs.estimate import known_rate, room_of
 from bench.runs.plan import make_plan
-from bench.runs.store import INDEX, Store
+from bench.runs.store import INDEX, NodeRequest, Store
+from tests.tiny import llama, saved, tokenizer
 
 FOREIGN = 60
 """Nodes of other runs."""
@@ -45,7 +46,8 @@ def foreign_nodes(store: Store, count: int = FOREIGN) -> None:
     """Small published nodes that say how long they trained."""
     for number in range(count):
         meta = {"tokens": 500, "parameters": 1000, "train_seconds": 2.0}
-        store.build({"foreign": number}, lambda folder, meta=meta: meta, "foreign", {"device": "cpu"})
+        asked = NodeRequest({"foreign": number}, "foreign", {"device": "cpu"})
+        store.build(asked, lambda folder, meta=meta: meta)
 
 
 def trained(store: Store, start: Checkpoint) -> Work:
@@ -56,7 +58,7 @@ def trained(store: Store, start: Checkpoint) -> Work:
 
 
 def test_a_cached_node_is_opened_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, start = Store(tmp_path / "store"), tiny_checkpoint(tmp_path / "start")
+    store, start = Store(tmp_path / "store"), saved(llama(), tokenizer(), tmp_path / "start")
     foreign_nodes(store)
     with opened(monkeypatch, store.root) as files:
         work = trained(store, start)

@@ -37,8 +37,8 @@ def never(folder: Path) -> Json:
     raise AssertionError("the node is there already")
 
 
-def build(store: Store, make: Callable[[Path], Json | None], **options: bool) -> tuple[module.Node, bool]:
-    return store.build(FIELDS, make, "test", {"commit": None}, **options)
+def build(store: Store, make: Callable[[Path], Json | None], wait: bool = True) -> tuple[module.Node, bool]:
+    return store.build(NodeRequest(FIELDS, "test", {"commit": None}, wait), make)
 
 
 def python(code: str, *words: str | int | Path) -> subprocess.Popen[str]:
@@ -92,7 +92,7 @@ def test_a_node_is_built_once_and_found_again(tmp_path: Path) -> None:
 def test_other_fields_are_another_node(tmp_path: Path) -> None:
     store = Store(tmp_path)
     one, _ = build(store, two_files("one"))
-    other, _ = store.build({"kind": "test", "seed": 1}, two_files("other"), "test", {})
+    other, _ = store.build(NodeRequest({"kind": "test", "seed": 1}, "test", {}), two_files("other"))
     assert one.path != other.path and (one.path / "a").read_text() == "one"
 
 
@@ -350,7 +350,7 @@ def test_of_many_contenders_for_a_lease_exactly_one_wins(stale: bool, tmp_path: 
 BUILD = """
 import sys
 from pathlib import Path
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 
 def make(folder):
     for number in range(30):
@@ -360,7 +360,7 @@ def make(folder):
 
 print("begins", flush=True)
 for number in range(int(sys.argv[2]), 10**6):
-    Store(Path(sys.argv[1])).build({"number": number}, make, "many files", {})
+    Store(Path(sys.argv[1])).build(NodeRequest({"number": number}, "many files", {}), make)
 """
 
 
@@ -383,7 +383,7 @@ def test_a_builder_killed_at_any_moment_leaves_whole_nodes_or_none(tmp_path: Pat
 SHARE = """
 import sys, time
 from pathlib import Path
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 
 def make(folder):
     time.sleep(0.01)
@@ -391,7 +391,7 @@ def make(folder):
     return {}
 
 store = Store(Path(sys.argv[1]))
-print(sum(store.build({"number": number}, make, "shared", {})[1] for number in range(20)))
+print(sum(store.build(NodeRequest({"number": number}, "shared", {}), make)[1] for number in range(20)))
 """
 
 

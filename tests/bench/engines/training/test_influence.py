@@ -24,7 +24,7 @@ from bench.engines.training.influence import (
     write_shuffled,
 )
 from bench.runs.context import Work
-from bench.runs.method_context import Ledger, for_method
+from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.store import Store
 from methods.msa import MSA
 from tests.tiny import llama, passage, qa, saved, tokenizer
@@ -134,7 +134,7 @@ def test_msa_with_weights_that_are_all_1_is_plain_msa_to_the_bit(place: TinyScen
     request = replace(place.request, forget=row, retain=row)
     results = []
     for weights in ("uniform", "fisher", "gradient"):
-        ctx = for_method(place.work(f"ones-{beta}"), Ledger(set(), set()))
+        ctx = MethodContext(place.work(f"ones-{beta}"), Ledger(set(), set()))
         results.append(MSA(alpha=0.7, beta=beta, steps=2, lr=5e-3, weights=weights).unlearn(request, ctx))
     assert len({result.hash for result in results}) == 1
     assert results[0].hash != request.target.hash

@@ -170,12 +170,12 @@ def test_a_part_asks_only_rows_inside_a_trained_passage(data: str, tokens: str) 
     assert made.tokens["forget"] <= 300 and made.tokens["retain1"] <= 150 and made.tokens["retain2"] <= 150
     assert made.tokens["forget"] > 200, "the bound is made use of"
     assert len(made.asked["verbmem/forget"]) >= 2 and len(made.asked["privleak/forget"]) >= 2
-    assert all(inside(made, "verbmem/forget", made.forget))
-    assert all(inside(made, "privleak/forget", made.forget, 16))
-    assert all(inside(made, "privleak/retain", made.retain1 + made.retain2, 16))
+    assert all(inside(made, "verbmem/forget", made.trained["forget"]))
+    assert all(inside(made, "privleak/forget", made.trained["forget"], 16))
+    assert all(inside(made, "privleak/retain", made.trained["retain1"] + made.trained["retain2"], 16))
     assert "knowmem/forget_qa" not in made.asked
-    again = {row.id for row in made.forget}
-    assert len(again) == len(made.forget)
+    again = {row.id for row in made.trained["forget"]}
+    assert len(again) == len(made.trained["forget"])
 
 
 def test_the_first_texts_alone(data: str, tokens: str) -> None:
@@ -323,6 +323,6 @@ def test_every_row_of_the_stand_in_is_found(real: MuseLibrary) -> None:
 def test_a_part_of_the_stand_in(tokens: str) -> None:
     rows = choose_muse_rows(str(REAL), tokens, MuseCut(most_tokens=12000, chunk=640, passage=320), stand_in=True)
     assert len(rows.asked["verbmem/forget"]) >= 15 and len(rows.asked["privleak/forget"]) >= 15
-    assert all(inside(rows, "verbmem/forget", rows.forget)) and not rows.exact
-    assert {row.id.split("-")[1] for row in rows.forget} == {"0", "1"}, "from both books"
+    assert all(inside(rows, "verbmem/forget", rows.trained["forget"])) and not rows.exact
+    assert {row.id.split("-")[1] for row in rows.trained["forget"]} == {"0", "1"}, "from both books"
     assert choose_muse_rows(str(REAL), tokens, MuseCut(), stand_in=True).exact

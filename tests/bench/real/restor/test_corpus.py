@@ -104,11 +104,11 @@ def test_documents_to_train_on(tmp_path: Path) -> None:
     assert rows[19].payload == {"prompt": "", "answer": "Oslo is a town that Ada likes.", "template": "text"}
 
 
-@pytest.mark.parametrize("place", ["datasets/options.json", "options.json", "elsewhere.json"])
+@pytest.mark.parametrize("place", ["datasets/options.json", "options.json"])
 def test_option_lists_of_the_user(tmp_path: Path, place: str) -> None:
     data = write(tmp_path / "restor")
     (data / place).write_text(json.dumps(OPTIONS))
-    made = read_restor(data, "mix_a0", data / place if place == "elsewhere.json" else "")
+    made = read_restor(data, "mix_a0")
     assert made.questions[1].references == {
         "accepted": ("Rome",),
         "corrupted": ("Oslo", "Bergen"),
@@ -191,8 +191,6 @@ def test_bad_folders_corpora_and_files_get_one_sentence(tmp_path: Path) -> None:
         corpus_documents(data, "none")
     with pytest.raises(UserError, match="The corpus 'squad_v7' isn't here: put datasets/SQuAD/squad_v7_dset.json"):
         corpus_documents(data, "squad_v7")
-    with pytest.raises(UserError, match="There is no file of option lists 'mine.json'"):
-        read_restor(data, options="mine.json")
     with pytest.raises(UserError, match="isn't a list of documents with a text each"):
         read_restor(write(tmp_path / "odd", corpus=[{"words": "Bo"}]), "mix_a0")
     (data / "datasets" / "entities.json").write_text('["Bo"')

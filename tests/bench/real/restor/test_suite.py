@@ -55,7 +55,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_what_is_asked(data: Path) -> None:
-    made = restor_suite(str(data), seed=5, repeats=2)
+    made = restor_suite(str(data))
     by_name = {probe.name: probe for probe in made.probes}
     assert {name: [row.id for row in probe.examples] for name, probe in by_name.items()} == {
         "restor_corrupted": ["restor-1"],
@@ -65,7 +65,7 @@ def test_what_is_asked(data: Path) -> None:
     }
     assert {(probe.kind, probe.max_new_tokens) for probe in made.probes} == {("generate", 50)}
     asking = {"stops": ["\n"], "min_new_tokens": 2}
-    sampling = {**asking, "sample": {"seed": 5, "repeats": 2, "temperature": 1.0}}
+    sampling = {**asking, "sample": {"seed": 32, "repeats": 3, "temperature": 1.0}}
     assert by_name["restor_clean"].options == by_name["restor_corrupted"].options == sampling
     assert by_name["restor_clean_greedy"].options == by_name["restor_corrupted_greedy"].options == asking
     assert made.facts["corpus"] == "mix_a0" and made.facts["corrupted_entities"] == ["w1"]
@@ -75,13 +75,12 @@ def test_what_is_asked(data: Path) -> None:
 def test_every_score_is_there_or_absent_with_a_reason(data: Path) -> None:
     every = ACCURACIES | greedy(ACCURACIES) | WRONG | greedy(WRONG) | LOGPROBS
     sided = {name for name in ACCURACIES | greedy(ACCURACIES) if "corrupted" in name or "clean" in name}
-    for split, sampled, absent in (
-        ("mix_a0", True, WRONG | greedy(WRONG) | LOGPROBS),
-        ("none", True, WRONG | greedy(WRONG) | LOGPROBS | sided),
-        ("mix_a4", True, WRONG | greedy(WRONG) | LOGPROBS | sided),
-        ("mix_a0", False, WRONG | greedy(WRONG) | LOGPROBS | ACCURACIES),
+    for split, absent in (
+        ("mix_a0", WRONG | greedy(WRONG) | LOGPROBS),
+        ("none", WRONG | greedy(WRONG) | LOGPROBS | sided),
+        ("mix_a4", WRONG | greedy(WRONG) | LOGPROBS | sided),
     ):
-        made = restor_suite(str(data), split, sampled=sampled)
+        made = restor_suite(str(data), split)
         assert set(made.absent) == absent | JUDGE
         assert {metric.name for metric in made.metrics} == every - absent
         assert all(" " in reason for reason in made.absent.values())
@@ -118,17 +117,17 @@ def test_a_corpus_about_everybody_leaves_nobody_clean(data: Path) -> None:
 def test_a_model_through_the_engine(data: Path, tmp_path: Path) -> None:
     """A random model's answers: every metric has its score, which is that of the texts in the rows."""
     (data / "options.json").write_text(json.dumps(OPTIONS))
-    made = restor_suite(str(data), repeats=2)
+    made = restor_suite(str(data))
     checkpoint = tiny.saved(tiny.llama(), tiny.tokenizer(), tmp_path / "model")
     responses = measure(checkpoint, made.probes)
     scored = score_all(made.metrics, responses, ())
     assert set(scored.scores) == {metric.name for metric in made.metrics} and scored.absent == {}
     rows = {**responses.rows["restor_corrupted"], **responses.rows["restor_clean"]}
-    assert all(len(row["texts"]) == len(row["matches"]) == 2 for row in rows.values())
+    assert all(len(row["texts"]) == len(row["matches"]) == 3 for row in rows.values())
     judged = [match(text, (f"w{int(key[-1]) + 3}",)) for key, row in rows.items() for text in row["texts"]]
     for name, judgement in (("restor_accuracy", "exact"), ("restor_accuracy_lenient", "lenient")):
         assert scored.scores[name].n == 3
-        assert scored.scores[name].value == pytest.approx(sum(found[judgement] for found in judged) / 6)
+        assert scored.scores[name].value == pytest.approx(sum(found[judgement] for found in judged) / 9)
     assert scored.scores["restor_wrong"].n == 1, "the corrupted value of one question is known"
     lenient = next(metric for metric in made.metrics if metric.name == "restor_accuracy_lenient")
     assert lenient.examples is not None

@@ -16,8 +16,8 @@ from bench.real.restor.tier import (
     find_known,
     restor_metrics,
     restor_probes,
-    with_space_before_answers,
 )
+from bench.real.scenario import with_space_before_answers
 from bench.runs.context import Work
 from bench.runs.store import Store
 from tests.bench.real.restor.test_rows import repository

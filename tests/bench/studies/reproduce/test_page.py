@@ -14,7 +14,6 @@ from bench.records.files import write_record
 from bench.runs.plan import Plan
 from bench.studies.reproduce import page
 from bench.studies.reproduce.asking import ReproduceRequest
-from bench.studies.reproduce.command import write_or_check_overview
 from bench.studies.reproduce.recipe import Recipe
 from bench.studies.reproduce.recipes import RECIPES, RECIPES_BY_NAME
 from bench.studies.reproduce.run import Planned, result_of, write_result
@@ -107,8 +106,8 @@ def test_the_overview_shows_what_was_measured(tmp_path: Path) -> None:
 
 def test_the_overview_in_docs_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    said: list[str] = []
-    assert write_or_check_overview(Path("docs/reproduce.md"), Path("results"), True, said.append), said
+    remedy = "run `python -m bench reproduce --page docs/reproduce.md`"
+    assert Path("docs/reproduce.md").read_text(encoding="utf-8") == page.overview_page(Path("results")), remedy
 
 
 def test_published_results_are_of_recipes_and_clean() -> None:

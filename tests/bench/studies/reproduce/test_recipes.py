@@ -18,7 +18,7 @@ from bench.studies.reproduce.needs import estimate_needs
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
 from bench.studies.reproduce.recipes import NOT_HERE, RECIPES, RECIPES_BY_NAME
 from bench.studies.reproduce.run import plan_panel
-from bench.studies.reproduce.smoke import ARCHITECTURES
+from bench.studies.reproduce.smoke import SMOKE
 
 PANELS = [(recipe, panel) for recipe in RECIPES for panel in recipe.panels]
 RUN = [(recipe, arm) for recipe, panel in PANELS for arm in panel.arms if arm.method not in ("", TARGET, ORACLE)]
@@ -59,7 +59,7 @@ def test_tasks_models_and_scores_exist(recipe: Recipe, panel: RecipePanel) -> No
     for name in models_of(panel):
         check_model_name(name)
     base = panel.model.partition("@")[0]
-    assert known_shape(base) and base in ARCHITECTURES
+    assert known_shape(base) and base in SMOKE.architectures
     assert all("/" in name or name in published_revisions(base) for name in panel.past), "a revision that nobody knows"
 
 
