@@ -84,8 +84,11 @@ def class_settings(config: Json, given: Json) -> Json:
 
 
 def config_difference(one: Json, other: Json) -> ConfigDifference | None:
-    """The first setting that changes what the same weights mean and that isn't the same in both; None where none is."""
-    if not one or not other or list(leaves(one)) == list(leaves(other)):
+    """The first setting that changes what the same weights mean and that isn't the same in both; None where none is.
+
+    A config without ``model_type`` is none of transformers', and nobody here knows what its settings mean.
+    """
+    if not one.get("model_type") or not other.get("model_type") or list(leaves(one)) == list(leaves(other)):
         return None
     pair = [one, other]
     if one.get("model_type") == other.get("model_type"):
