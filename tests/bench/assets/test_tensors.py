@@ -42,7 +42,10 @@ def test_a_head_stored_beside_the_embedding_it_is_tied_to_is_dropped(tmp_path: P
         (lambda data: b"\xff" * 8 + data[8:], "is no whole safetensors file"),
         (lambda data: data[:8] + b"x" + data[9:], "has a damaged safetensors header.: copy or fetch"),
         (lambda data: data.replace(b"[3]", b"[4]"), "has a damaged safetensors header"),
-        (lambda data: data.replace(b'"F32"', b'"F4"\x20'), "The tensor 'w' of .* has the type F4, which can't be summed"),
+        (
+            lambda data: data.replace(b'"F32"', b'"F4"\x20'),
+            "The tensor 'w' of .* has the type F4, which can't be summed",
+        ),
     ],
 )
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, damage: object, sentence: str) -> None:

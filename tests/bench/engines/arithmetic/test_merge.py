@@ -189,7 +189,10 @@ def test_folders_of_weights_alone_and_sharded_do(models: Shell) -> None:
         (("--alpha", "1", "--beta", "1", "--dtype", "bf16"), "Unknown dtype 'bf16'. Did you mean 'bfloat16'?"),
         (("--alpha", "1", "--beta", "1", "--out", "target"), "The output 'target' is the input"),
         (("--alpha", "1", "--beta", "1", "--out", "target/new"), "The output 'target/new' lies in the input"),
-        (("--alpha", "1", "--beta", "1", "--out", "target/config.json"), "The output 'target/config.json' lies in the input"),
+        (
+            ("--alpha", "1", "--beta", "1", "--out", "target/config.json"),
+            "The output 'target/config.json' lies in the input",
+        ),
         (("--alpha", "1", "--beta", "1", "--before", "nowhere"), "There is no folder 'nowhere'"),
     ],
 )
@@ -207,7 +210,13 @@ def test_all_mistakes_are_told_together(models: Shell) -> None:
     (place / "forget-tuned" / "model.safetensors").rename(place / "forget-tuned" / "adapter_model.safetensors")
     said = models(*words("--alpha", "-1", "--beta", "1", "--dtype", "int8", retain=False))
     assert said.code == 2
-    for word in ("--alpha -1", "--beta goes with --retain-tuned", "int8", "a peft adapter only", "pickled weights only"):
+    for word in (
+        "--alpha -1",
+        "--beta goes with --retain-tuned",
+        "int8",
+        "a peft adapter only",
+        "pickled weights only",
+    ):
         assert sum(word in error for error in said.errors) == 1, word
     assert len(said.errors) == 5
 
