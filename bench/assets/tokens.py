@@ -34,6 +34,8 @@ class TokenTable:
 
     ids: Mapping[str, int]
     """With the added tokens."""
+    beside: Mapping[str, int]
+    """The added tokens as tokenizer_config.json has them, which some classes of transformers take instead."""
     flags: Mapping[str, tuple[bool, ...]]
     """Of the added tokens in tokenizer.json, in the order of `FLAGS`."""
     model: Json
@@ -65,6 +67,7 @@ def tokenizer_difference(one: Path, other: Path, names: tuple[str, str], only_to
     ours, theirs = read_tables(one, other)
     return (
         other_ids(ours.ids, theirs.ids, names, only_tokens)
+        or other_ids(ours.beside, theirs.beside, names, only_tokens=True)
         or other_flags(ours, theirs, names)
         or other_rules(ours, theirs)
         or ("" if only_tokens else other_frame(ours, theirs))
@@ -184,7 +187,7 @@ def make_table(tokenizer: Json, folder: Path) -> TokenTable:
     if isinstance(parts["post_processor"], dict) and parts["post_processor"].get("type") == "ByteLevel":
         parts["post_processor"] = None  # it moves offsets, and no id
     special = {key: content_of(settings.get(key)) for key in SPECIAL}
-    return TokenTable(ids, flags, model | scores, parts, {**settings, **special})
+    return TokenTable(ids, beside, flags, model | scores, parts, {**settings, **special})
 
 
 def simplify(part: Any) -> Any:

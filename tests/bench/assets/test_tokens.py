@@ -89,6 +89,16 @@ def test_a_token_that_only_the_settings_add_counts(pair: tuple[Path, Path]) -> N
     )
 
 
+def test_settings_that_number_an_added_token_otherwise_count(pair: tuple[Path, Path]) -> None:
+    """GPT2Tokenizer takes these, and not those of tokenizer.json."""
+    for folder, number in zip(pair, ("0", "1"), strict=True):
+        edit(
+            folder / "tokenizer_config.json",
+            lambda c, n=number: c.update(added_tokens_decoder={n: {"content": "<unk>"}}),
+        )
+    assert "token '<unk>' is number 0 in the one and 1 in the other" in tokenizer_difference(*pair, NAMES, True)
+
+
 def test_another_end_counts_for_answers_and_not_for_a_sum(pair: tuple[Path, Path]) -> None:
     edit(pair[1] / "tokenizer_config.json", lambda c: c.update(eos_token="a"))
     assert "'eos_token' is" in tokenizer_difference(*pair, NAMES)
