@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.assets.folders import INDEX, WHOLE, read_folder
 from bench.assets.known_models import KNOWN, PYTHIA, PYTHIA_REVISIONS, PYTHIA_STEP
-from bench.assets.tensors import read_header, read_index
 from bench.core.errors import UserError, unknown_name
 from bench.core.hashing import hash_checkpoint
 from bench.core.machine import default_root
@@ -23,7 +23,6 @@ FETCHED = "fetch.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]*")
 """A branch, tag or commit of a hub model: ``NAME@REVISION`` is that model as it was then."""
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -142,34 +141,13 @@ def read_fetched_hash(folder: Path) -> str:
 
 def check_model_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:
     """`UserError` unless the folder holds a whole model in safetensors, with its config and its tokenizer."""
-    if not any(folder.glob("*.safetensors")):
-        if any(any(folder.glob(pattern)) for pattern in PICKLES):
-            raise UserError(
-                f"The model '{name}' has pickled weights only, and those can run code when loaded: "
-                "save it again with `save_pretrained`, which writes safetensors."
-            )
-        raise UserError(f"The folder of '{name}' holds no *.safetensors: name a folder made by `save_pretrained`.")
-    missing = [file for file in ("config.json", *read_index(folder)) if not (folder / file).is_file()]
-    if missing:
-        raise UserError(f"The folder of '{name}' lacks {', '.join(missing)}: copy or fetch the whole model again.")
-    check_readable(folder, name)
+    read_folder(folder, name)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"The folder of '{name}' lacks config.json: copy or fetch the whole model again.")
+    if not any((folder / file).is_file() for file in (WHOLE, INDEX)):
+        raise UserError(
+            f"The folder of '{name}' lacks {INDEX}, and without it transformers finds no weights in files of other names "
+            f"than {WHOLE}: copy or fetch the whole model again."
+        )
     if own_tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
         raise UserError(f"The folder of '{name}' has no tokenizer: save the tokenizer into the same folder.")
-
-
-def check_readable(folder: Path, name: str) -> None:
-    """`UserError` for a config that is no JSON or weights that are cut short; reads headers only."""
-    try:
-        json.loads((folder / "config.json").read_text())
-    except ValueError:
-        raise UserError(
-            f"The config.json of '{name}' is not readable JSON: copy or fetch the whole model again."
-        ) from None
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            read_header(file)
-        except (UserError, OSError) as error:
-            reason = str(error).removesuffix(" copy it again.").rstrip(",;:")
-            raise UserError(
-                f"The weights '{file.name}' of '{name}' are damaged ({reason}): copy or fetch the whole model again."
-            ) from None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.assets.folders import read_config, read_index
+from bench.assets.headers import TensorEntry, read_header
 from bench.assets.models import canonical_name
-from bench.assets.tensors import HEAD, TensorEntry, read_config, read_header, read_index
+from bench.assets.tensors import HEAD
 from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.types import Checkpoint

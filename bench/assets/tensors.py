@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint folder, read by byte range: the headers are parsed here and nothing is ever mapped.
+"""The tensors of a checkpoint folder, read by byte range: nothing is ever mapped.
 
 A mapped file counts as resident memory page by page as it is read, which for four models is four models; plain reads
 into a buffer that is used again count once. Loads no torch.
@@ -6,65 +6,34 @@ into a buffer that is used again count once. Loads no torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.assets.configs import ties_head
+from bench.assets.folders import read_folder
+from bench.assets.headers import FLOATS, SIZES, TORCH
 from bench.core.errors import UserError, raise_problems
-from bench.core.types import Checkpoint, Json
+from bench.core.types import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""Types that are summed, with the bytes of one entry."""
-COPIED = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
-"""Types that are copied from the first term: positions, masks, counters."""
-SIZES = FLOATS | COPIED
-TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"} | {
-    name: f"{'u' if name[0] == 'U' else ''}int{8 * size}" for name, size in COPIED.items() if name != "BOOL"
-}
-"""The format's names of the types -> torch's."""
 CONSTANTS = re.compile(r"\.(rotary_emb\.(original_)?inv_freq|att(entio)?n\.masked_bias)$")
 """Floating-point buffers that follow from the config: copied from the first term, and others may lack them."""
-INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.weight"
-EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
-MOST_HEADER = 100_000_000
-"""Bytes; the format's own limit."""
-COMPARED = 1 << 20
-"""Bytes compared at a time."""
-PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """Where one tensor lies."""
-
-    file: str
-    dtype: str
-    """The format's name: ``BF16``, ``F32``, ``I64`` ..."""
-    shape: tuple[int, ...]
-    begin: int
-    """Byte of the file that it begins at."""
-
-    @property
-    def count(self) -> int:
-        """The number of the tensor's entries."""
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that it takes."""
-        return self.count * SIZES[self.dtype]
+HEADS = re.compile(r"(^|\.)(lm_head|embed_out|output|output_projection)\.weight$")
+EMBEDDINGS = re.compile(
+    r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|tokens_embed|embeddings|embed)\.weight$"
+)
+LAYER = re.compile(r"(^|\.)\d+\.")
+"""In the name of a tensor that is one of a layer's."""
+COMPARED = 1 << 19
+"""Entries compared at a time."""
 
 
 class TensorFiles:
@@ -77,32 +46,12 @@ class TensorFiles:
 
     def __init__(self, folder: Path, label: str = "") -> None:
         self._handles: dict[str, int] = {}
+        self._lock = threading.Lock()
         self.folder = folder
         self.label = label or folder.name
-        self.entries: dict[str, TensorEntry] = {}
-        self.files: list[Json] = []
-        self._lock = threading.Lock()
-        for file in weight_files(folder):
-            header, entries = read_header(folder / file)
-            for name, entry in entries.items():
-                if entry.dtype not in SIZES:
-                    raise UserError(
-                        f"{folder.name}/{file}: tensor '{name}' has the type {entry.dtype}, which can't be summed or "
-                        f"copied ({', '.join(SIZES)})."
-                    )
-            if twice := sorted(entries.keys() & self.entries.keys()):
-                raise UserError(
-                    f"'{folder.name}' holds the tensor '{twice[0]}' in two files, {self.entries[twice[0]].file} and "
-                    f"{file}: keep one set of weights in the folder."
-                )
-            about = (folder / file).stat()
-            seen = {"name": file, "bytes": about.st_size, "mtime_ns": about.st_mtime_ns}
-            self.files.append(seen | {"header": hashlib.sha256(header).hexdigest()})
-            self.entries.update(entries)
-        self.config = read_config(folder)
-        if "quantization_config" in self.config:
-            raise UserError(f"'{folder.name}' is quantised: save it in float32, bfloat16 or float16 first.")
-        if copy := self._tied_copy():
+        content = read_folder(folder, str(folder))
+        self.entries, self.files, self.config = content.entries, content.files, content.config
+        for copy in self._tied_copies():
             del self.entries[copy]
         self.names = sorted(self.entries)
 
@@ -150,23 +99,37 @@ class TensorFiles:
                     handle = self._handles[file] = os.open(self.folder / file, os.O_RDONLY)
         return handle
 
-    def _tied_copy(self) -> str:
-        """The head's name, if it is a separate copy of the embedding that the config ties it to."""
-        ties = {**self.config, **(self.config.get("text_config") or {})}.get("tie_word_embeddings") is True
+    def _tied_copies(self) -> list[str]:
+        """Names of tensors outside the layers that are copies of the embedding which the config ties the head to.
+
+        The head has another name in every family, so that it is known by its shape and its entries.
+        """
         embedding = next(filter(EMBEDDINGS.search, self.entries), "")
-        if not ties or HEAD not in self.entries or not embedding:
-            return ""
-        head, other = self.entries[HEAD], self.entries[embedding]
-        if (head.dtype, head.shape) != (other.dtype, other.shape):
-            return ""
-        one, two = bytearray(COMPARED), bytearray(COMPARED)
-        for begin in range(0, head.bytes, COMPARED):
-            size = min(COMPARED, head.bytes - begin)
-            for name, buffer in ((HEAD, one), (embedding, two)):
-                self.read(name, begin, memoryview(buffer)[:size])
-            if one[:size] != two[:size]:
-                return ""
-        return HEAD
+        if not embedding:
+            return []
+        shape = self.entries[embedding].shape
+        alike = [name for name, entry in self.entries.items() if entry.shape == shape and not LAYER.search(name)]
+        alike.remove(embedding)
+        return (
+            [name for name in alike if self._same_entries(embedding, name)] if alike and ties_head(self.config) else []
+        )
+
+    def _same_entries(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same numbers, once the wider type is rounded to the narrower."""
+        types = [self.entries[name].dtype for name in (one, other)]
+        if not FLOATS.keys() >= set(types):
+            return False
+        narrow = min(types, key=lambda dtype: (FLOATS[dtype], dtype))
+        for begin in range(0, self.entries[one].count, COMPARED):
+            count = min(COMPARED, self.entries[one].count - begin)
+            read: list[bytes] = []
+            for name, dtype in zip((one, other), types, strict=True):
+                buffer = bytearray(count * SIZES[dtype])
+                self.read(name, begin * SIZES[dtype], memoryview(buffer))
+                read.append(round_entries(buffer, dtype, narrow))
+            if read[0] != read[1]:
+                return False
+        return True
 
 
 @contextmanager
@@ -187,153 +150,11 @@ def open_tensor_files(checkpoints: Sequence[Checkpoint]) -> Iterator[list[Tensor
             reader.close()
 
 
-def weight_files(folder: Path) -> list[str]:
-    """Names of the files that hold the weights."""
-    if not folder.is_dir():
-        raise UserError(f"There is no folder '{folder}': give the folder of a checkpoint.")
-    if (folder / "model.safetensors").is_file():
-        return ["model.safetensors"]
-    if files := read_index(folder):
-        for file in files:
-            if Path(file).name != file or not (folder / file).is_file():
-                raise UserError(f"{folder.name}/{INDEX} names {file}, which isn't there: copy the missing files.")
-        return files
-    files = sorted(path.name for path in folder.glob("*.safetensors"))
-    if whole := [name for name in files if not name.startswith("adapter_")]:
-        return whole
-    remedy = "give a folder that holds *.safetensors."
-    if files:
-        remedy = (
-            "it holds a peft adapter only: merge it into its model first (peft's merge_and_unload, save_pretrained)."
-        )
-    elif any(next(folder.glob(pattern), None) for pattern in PICKLES):
-        remedy = "it holds pickles: convert them first (transformers' from_pretrained, then save_pretrained)."
-    raise UserError(f"No safetensors in '{folder.name}': weights are read from safetensors only; {remedy}")
+def round_entries(entries: bytearray, dtype: str, narrow: str) -> bytes:
+    """The bytes of floating-point entries in a type as wide or narrower, rounded to nearest even."""
+    if dtype == narrow:
+        return bytes(entries)
+    import torch
 
-
-def read_index(folder: Path) -> list[str]:
-    """The files that the folder's index of shards names, whether they are there or not; none without an index."""
-    index = folder / INDEX
-    if not index.is_file():
-        return []
-    try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{folder.name}/{INDEX} can't be read as an index of safetensors: copy it again.") from None
-
-
-def read_header(path: Path) -> tuple[bytes, dict[str, TensorEntry]]:
-    """A safetensors file's header as bytes, and its tensors; they must fill the rest of the file.
-
-    The file is 8 bytes with the header's length (little-endian), the header (JSON: name -> dtype, shape, and where its
-    bytes begin and end behind the header), then the bytes.
-    """
-    where = f"{path.parent.name}/{path.name}"
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MOST_HEADER):
-            raise UserError(f"{where} is no whole safetensors file ({size} bytes): it is truncated, copy it again.")
-        header = file.read(length)
-    damaged = UserError(f"{where} has a damaged safetensors header: copy it again.")
-    try:
-        described: dict[str, Any] = json.loads(header)
-        described.pop("__metadata__", None)
-        entries: dict[str, TensorEntry] = {}
-        spans: list[tuple[int, int, str]] = []
-        for name, about in described.items():
-            begin, end = map(int, about["data_offsets"])
-            spans.append((begin, end, name))
-            entries[name] = TensorEntry(
-                path.name, str(about["dtype"]), tuple(map(int, about["shape"])), 8 + length + begin
-            )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise damaged from None
-    last = 0
-    for begin, end, name in sorted(spans):
-        known = entries[name].dtype in SIZES
-        if begin != last or (known and entries[name].bytes != end - begin):
-            raise damaged
-        last = end
-    if 8 + length + last != size:
-        raise UserError(
-            f"{where} is {'truncated' if 8 + length + last > size else 'damaged'}: {size} bytes, "
-            f"and its header speaks of {8 + length + last}; copy it again."
-        )
-    return header, entries
-
-
-def read_config(folder: Path) -> Json:
-    """The folder's config.json; empty where there is none."""
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f"{folder.name}/config.json is no JSON: copy it again.") from None
-    return config if isinstance(config, dict) else {}
-
-
-def check_match(readers: Sequence[TensorFiles]) -> None:
-    """Raise `UserError` when a term's tensors have other names, shapes or tokens than the first term's."""
-    first = readers[0]
-    problems = [problem for reader in readers[1:] for problem in [describe_mismatch(first, reader)] if problem]
-    raise_problems(list(dict.fromkeys(problems)))
-
-
-def describe_mismatch(first: TensorFiles, other: TensorFiles) -> str:
-    """The first difference that forbids a sum, as a sentence; empty when there is none."""
-    one, two = (tensors_to_compare(reader) for reader in (first, other))
-    if odd := sorted(one.keys() ^ two.keys()):
-        tied = f" ('{HEAD}' is there when a model's head isn't tied to its embedding)" if odd == [HEAD] else ""
-        return (
-            f"'{first.label}' and '{other.label}' don't hold the same tensors: {len(odd)} differ, "
-            f"the first is '{odd[0]}'{tied}."
-        )
-    for name, entry in one.items():
-        if entry.shape != two[name].shape:
-            return (
-                f"Tensor '{name}' has shape {entry.shape} in '{first.label}' and {two[name].shape} in "
-                f"'{other.label}'. A resized embedding is the usual cause: use checkpoints with one vocabulary."
-            )
-        if (entry.dtype in FLOATS) != (two[name].dtype in FLOATS):
-            return (
-                f"Tensor '{name}' is {entry.dtype} in '{first.label}' and {two[name].dtype} in '{other.label}': "
-                "one of them is quantised or isn't the same model."
-            )
-    return describe_other_tokens(first, other)
-
-
-def tensors_to_compare(reader: TensorFiles) -> dict[str, TensorEntry]:
-    """The tensors that all terms must have, by name."""
-    return {name: reader.entries[name] for name in reader.names if not CONSTANTS.search(name)}
-
-
-def describe_other_tokens(first: TensorFiles, other: TensorFiles) -> str:
-    """A sentence about a token that has one id in the one tokenizer and another in the other; empty when none has."""
-    files = [reader.folder / "tokenizer.json" for reader in (first, other)]
-    if not all(file.is_file() for file in files):
-        return ""
-    one, two = (file.read_bytes() for file in files)
-    if one == two:
-        return ""
-    ids, others = token_ids(one), token_ids(two)
-    for token, number in ids.items():
-        if others.get(token, number) != number:
-            return (
-                f"Token {token!r} is number {number} in '{first.label}' and {others[token]} in '{other.label}': their "
-                "vocabularies differ, so that a row of the one embedding isn't that of the other."
-            )
-    return ""
-
-
-def token_ids(tokenizer: bytes) -> dict[str, int]:
-    """Token -> id of a tokenizer.json, without the added tokens; empty when it has no such table."""
-    try:
-        vocabulary = json.loads(tokenizer)["model"]["vocab"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    if isinstance(vocabulary, dict):
-        return vocabulary
-    return {pair[0]: number for number, pair in enumerate(vocabulary)}
+    held = torch.frombuffer(entries, dtype=getattr(torch, TORCH[dtype]))
+    return held.to(getattr(torch, TORCH[narrow])).view(torch.uint8).numpy().tobytes()

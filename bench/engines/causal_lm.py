@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
-from bench.assets.tensors import INDEX
+from bench.assets.folders import INDEX
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.core.types import Checkpoint

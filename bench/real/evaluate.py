@@ -18,7 +18,6 @@ from bench.core import registry
 from bench.core.contracts import Metric, Suite
 from bench.core.errors import collecting, mistakes_in, report_mistake, unknown_name
 from bench.core.files import write_text
-from bench.core.hashing import hash_file
 from bench.core.machine import device_problems, peak_memory
 from bench.core.provenance import get_provenance
 from bench.core.types import Checkpoint, Json, Probe, Responses
@@ -126,14 +125,23 @@ def out_problems(out: Path) -> list[str]:
 
 def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:
     """Reasons why another model's answers can't be compared token by token with the model's."""
-    sizes = [json.loads((Path(place) / "config.json").read_text()).get("vocab_size") for place in (model.path, other)]
+    from bench.assets.folders import read_config
+    from bench.assets.tokens import tokenizer_difference
+
+    configs = [read_config(Path(place)) for place in (model.path, other)]
+    sizes = [{**config, **(config.get("text_config") or {})}.get("vocab_size") for config in configs]
     if sizes[0] != sizes[1]:
         return [
             f"--{label}: it has a vocabulary of {sizes[1]} and the model one of {sizes[0]}; they can't be compared."
         ]
-    files = [Path(place) / "tokenizer.json" for place in (model.path, other)]
-    if not one_tokenizer and all(file.is_file() for file in files) and hash_file(files[0]) != hash_file(files[1]):
-        return [f"--{label}: its tokenizer is not the model's; name one for both with --tokenizer."]
+    if one_tokenizer:
+        return []
+    try:
+        found = tokenizer_difference(Path(model.path), other, ("the model's", f"the {label}'s"))
+    except UserError as error:
+        return [f"--{label}: {problem}" for problem in error.problems]
+    if found:
+        return [f"--{label}: its tokenizer is not the model's ({found}); name one for both with --tokenizer."]
     return []
 
 

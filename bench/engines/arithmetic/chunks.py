@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.assets.tensors import FLOATS, SIZES, TORCH, TensorFiles
+from bench.assets.headers import FLOATS, SIZES, TORCH
+from bench.assets.tensors import TensorFiles
 
 MOST_THREADS = 4
 TYPES = {name: getattr(torch, TORCH[name]) for name in FLOATS}

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bench.assets.tensors import SIZES, TensorFiles, check_match, open_tensor_files
+from bench.assets.headers import SIZES
+from bench.assets.sameness import check_match
+from bench.assets.tensors import TensorFiles, open_tensor_files
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.types import Checkpoint, Json
-from bench.engines.arithmetic.writer import DTYPES, check_places
+from bench.engines.arithmetic.writer import DTYPES, Written, check_places, left_behind, unwritable_places
 
 SAMPLED = 1 << 16
 """Entries of a tensor that are looked at, from its middle, for whether rounding left a difference."""
@@ -84,7 +86,7 @@ def merge_checkpoints(asked: MergeOptions, say: Callable[[str], None], warn: Cal
     roles = asked.roles
     checkpoints = [Checkpoint(str(folder), "", label=f"{role} ({folder.name})") for role, folder in roles.items()]
     outs = [asked.out] if len(points) == 1 else [asked.out / point.name for point in points]
-    problems += check_places(outs, roles.values())
+    problems += check_places(outs, roles.values()) or unwritable_places(outs)
     try:
         with open_tensor_files(checkpoints) as readers:
             check_match(readers)
@@ -103,13 +105,23 @@ def merge_checkpoints(asked: MergeOptions, say: Callable[[str], None], warn: Cal
     ]
     began = time.perf_counter()
     rows = [point.coefficients for point in points]
-    made = combine_grid(checkpoints, rows, outs, dtype=asked.dtype, notes=notes, keep_existing=True)
+    try:
+        made = combine_grid(checkpoints, rows, outs, dtype=asked.dtype, notes=notes, keep_existing=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {asked.out}: writing it failed ({error.strerror}); make room or choose another place, and the same call "
+            "goes on where it stopped."
+        ) from error
     seconds = time.perf_counter() - began
     for point, out, written in zip(points, outs, made, strict=True):
         state = "is there already, the same" if written.kept else f"{len(written.files)} file(s)"
         say(f"{out}: {point.name}, {state}, {written.bytes:,} bytes")
         for file, sha in written.files.items():
             say(f"  {sha}  {file}")
+    for text in dict.fromkeys(text for written in made for text in unsound_warnings(written)):
+        warn(text)
+    if left := left_behind(asked.target):
+        say(f"Left in the target's folder, since neither config, tokenizer, template nor code: {', '.join(left)}.")
     if resumed := sum(written.resumed for written in made):
         say(f"{resumed} file(s) had been finished by an interrupted call.")
     comparing, making = any(written.compared for written in made), not all(written.kept for written in made)
@@ -117,6 +129,15 @@ def merge_checkpoints(asked: MergeOptions, say: Callable[[str], None], warn: Cal
         say("An input has another time than when a result was made: computed again to compare, the same.")
     if comparing or making:
         say(f"{seconds:.1f} s; read {size:,} bytes {'twice' if comparing and making else 'once'}.")
+
+
+def unsound_warnings(written: Written) -> list[str]:
+    """Sentences about terms with entries that are no finite numbers."""
+    return [
+        f"warning: {label} has NaN or infinite entries in {len(names)} tensor(s), the first is '{names[0]}', and so has every "
+        "sum with it: train or copy that model again."
+        for label, names in sorted(written.unsound.items())
+    ]
 
 
 def parse_grid(asked: MergeOptions, problems: list[str]) -> list[Point]:
@@ -131,8 +152,6 @@ def parse_grid(asked: MergeOptions, problems: list[str]) -> list[Point]:
         )
     if asked.dtype and asked.dtype not in DTYPES:
         problems.append(unknown_name("dtype", asked.dtype, DTYPES))
-    if asked.out.exists() and not asked.out.is_dir():
-        problems.append(f"--out {asked.out}: this is a file; name a folder.")
     return [Point(alpha, beta) for alpha, beta in product(alphas, betas)]
 
 

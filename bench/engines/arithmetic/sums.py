@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bench.assets.tensors import CONSTANTS, FLOATS, SIZES, TensorFiles, check_match, open_tensor_files
+from bench.assets.headers import FLOATS, SIZES
+from bench.assets.sameness import check_match
+from bench.assets.tensors import CONSTANTS, TensorFiles, open_tensor_files
 from bench.core.contracts import Term
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.types import Checkpoint, Json
@@ -123,7 +125,8 @@ def combine_grid(
             unsure = [output for output in outputs if output.times_differ]
             check_recomputed(unsure, sums_of(unsure), terms[0])
         due = [output for output in outputs if not output.kept]
-        write_outputs(due, sums_of(due), terms[0], dtype)
+        sums = sums_of(due)
+        write_outputs(due, sums, terms[0], dtype, unsound=sums.unsound)
         return tuple(output.written() for output in outputs)
 
 
@@ -269,6 +272,8 @@ class Sums:
         """Names of the tensors that are summed in float64."""
         self.totals = [f"total {k}" for k in range(len(rows))]
         """Names of the sums' buffers."""
+        self.unsound: dict[str, set[str]] = {}
+        """Label of a term -> tensors of it with NaN or infinite entries, as far as they were read."""
 
     def __call__(self, buffers: Buffers, chunk: Chunk, which: Sequence[int]) -> Sequence[Tensor]:
         """The sums of the rows ``which``.
@@ -289,7 +294,15 @@ class Sums:
                     total.add_(multiply(entries, factor, entries))
                 else:
                     total.add_(multiply(entries, factor, buffers.like("product", entries)))
+        if not math.isfinite(float(totals[-1].sum())):  # an entry that is no number makes every sum none
+            self.find_unsound(buffers, chunk, dtype)
         return totals
+
+    def find_unsound(self, buffers: Buffers, chunk: Chunk, dtype: torch.dtype) -> None:
+        """Note the terms whose entries in this chunk aren't all finite."""
+        for reader in self.terms:
+            if not buffers.read_wide(reader, chunk, dtype, "looked at").isfinite().all():
+                self.unsound.setdefault(reader.label, set()).add(chunk.name)
 
     def factor(self, buffers: Buffers, weights: Tensor | None, coefficient: float, weighted: float) -> float | Tensor:
         """One coefficient, or one for each entry: computed in float64 and rounded to the sum's type."""
@@ -307,9 +320,17 @@ def multiply(entries: Tensor, factor: float | Tensor, into: Tensor) -> Tensor:
 
 
 def write_outputs(
-    outputs: Sequence[Output], kernel: Kernel, first: TensorFiles, dtype: str = "", whole: bool = False
+    outputs: Sequence[Output],
+    kernel: Kernel,
+    first: TensorFiles,
+    dtype: str = "",
+    whole: bool = False,
+    unsound: Mapping[str, Collection[str]] | None = None,
 ) -> None:
-    """Fill ``outputs``, all laid out alike, shard by shard, and publish them; ``first`` gives what is copied."""
+    """Fill ``outputs``, all laid out alike, shard by shard, and publish them; ``first`` gives what is copied.
+
+    ``unsound`` is what the kernel notes of its terms: label -> tensors with entries that are no finite numbers.
+    """
     chunk = 0 if whole else chunk_size(len(outputs))
     with under_way(outputs):
         for shard in outputs[0].shards if outputs else ():
@@ -321,6 +342,7 @@ def write_outputs(
                 for sink in sinks:
                     sink.close()
             for k, sink in zip(which, sinks, strict=True):
+                outputs[k].note_unsound(unsound or {})
                 outputs[k].finish(sink)
         for output in outputs:
             output.publish(first.folder, dtype)

@@ -12,14 +12,16 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.assets.tensors import SIZES, TensorEntry
+from bench.assets.folders import INDEX
+from bench.assets.headers import SIZES, TensorEntry
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file, hash_json, remember_hash
 from bench.core.types import Json
@@ -28,9 +30,18 @@ JOURNAL, LOCK = "journal.json", "lock"
 """In the folder while it is being written."""
 NOTE = "merge.json"
 """Beside the weights, where the caller gave a note: what they are, and the sha256 of each file."""
-INDEX = "model.safetensors.index.json"
-COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
-"""Config, generation config and tokenizer ..."""
+COMPANIONS = (
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "*.tiktoken",
+    "*.vocab",
+    "*.py",
+    "additional_chat_templates/*.jinja",
+)
+"""Config, generation config, tokenizer, templates and code ..."""
+WEIGHTS = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "*.ckpt")
 NO_COMPANIONS = ("*.index.json", "adapter_*", "node.json", "fetch.json", "trainer_state.json", NOTE)
 """... and what only tells of the folder that it lies in."""
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -39,6 +50,8 @@ SHA: Callable[[bytes], Any] = hashlib.sha256
 """Makes the hash of a shard; `tests.speed.arithmetic` measures a merge without."""
 MOST_EARLY = 1 << 24
 """Bytes of pieces that wait for their turn to be hashed."""
+MOST_NAME = 240
+"""Bytes of a folder's name, with room for ``.partial``."""
 ALIGNED = 8
 """Bytes; a header is padded to a multiple, as safetensors' own."""
 
@@ -74,6 +87,8 @@ class Written:
     """Whether it was there already."""
     compared: bool = False
     """Whether it had to be computed again to know that."""
+    unsound: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Label of a term -> names of its tensors with NaN or infinite entries, which the result has as well."""
 
 
 def plan_shards(entries: Mapping[str, tuple[str, tuple[int, ...]]], shard_bytes: int) -> tuple[Shard, ...]:
@@ -229,6 +244,8 @@ class Output:
         """Whether ``out`` is this result already."""
         self.times_differ = False
         """Whether ``out`` is this result unless an input has changed: its time has, its size and header haven't."""
+        self.unsound: dict[str, list[str]] = {}
+        """Label of a term -> tensors of it with NaN or infinite entries."""
         self.refusal = (
             f"'{self.out}' is there already and is another result: remove it, or choose another folder for the output."
         )
@@ -266,6 +283,7 @@ class Output:
         try:
             journal = json.loads((self.work / JOURNAL).read_text())
             finished = journal["done"] if self.identity and journal["identity"] == self.identity else {}
+            self.unsound = journal.get("unsound", {}) if finished else {}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return
         for shard in self.shards:
@@ -277,6 +295,11 @@ class Output:
         """Open the file that the pieces of ``shard`` go to."""
         return Sink(self.work, shard)
 
+    def note_unsound(self, found: Mapping[str, Collection[str]]) -> None:
+        """Keep which tensors of which terms aren't finite, beside what an interrupted call had found."""
+        for label, names in found.items():
+            self.unsound[label] = sorted({*self.unsound.get(label, ()), *names})
+
     def finish(self, sink: Sink) -> None:
         """Enter a shard that is whole and closed into the journal."""
         sha = sink.sha256()
@@ -286,7 +309,8 @@ class Output:
 
     def keep_journal(self) -> None:
         """Write the journal: which shards are finished, and what they were made from."""
-        write_without_sync(self.work / JOURNAL, json.dumps({"identity": self.identity, "done": self.done}, indent=1))
+        about = {"identity": self.identity, "done": self.done, "unsound": self.unsound}
+        write_without_sync(self.work / JOURNAL, json.dumps(about, indent=1))
 
     def publish(self, source: Path, dtype: str = "") -> Written:
         """Add index, note, config and tokenizer, and move everything into its place."""
@@ -298,6 +322,7 @@ class Output:
         copy_companions(source, self.work, dtype)
         if self.note is not None:
             about = {**self.note, "identity": self.identity, "timeless": self.timeless, "files": self.done}
+            about |= {"unsound": self.unsound} if self.unsound else {}
             write_without_sync(self.work / NOTE, json.dumps(about, indent=1) + "\n")
         (self.work / JOURNAL).unlink()
         (self.work / LOCK).unlink()
@@ -307,7 +332,7 @@ class Output:
     def written(self) -> Written:
         """The finished folder in numbers."""
         size = sum(shard.bytes for shard in self.shards)
-        return Written(self.out, dict(self.done), size, self.resumed, self.kept, self.times_differ)
+        return Written(self.out, dict(self.done), size, self.resumed, self.kept, self.times_differ, self.unsound)
 
     def check_existing(self) -> str:
         """The refusal of an ``out`` that isn't empty; empty, and ``kept`` is set, when it is this very result already.
@@ -327,6 +352,7 @@ class Output:
         if not unharmed or set(files) != {shard.file for shard in self.shards}:
             return self.refusal
         self.done, self.kept, self.times_differ = files, True, not same
+        self.unsound = note.get("unsound", {})
         return ""
 
     def release(self) -> None:
@@ -368,26 +394,51 @@ def check_places(places: Iterable[Path], inputs: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+def unwritable_places(places: Iterable[Path]) -> list[str]:
+    """Sentences about places where no folder can be made, found by making one in what is there of each."""
+    problems: list[str] = []
+    for place in places:
+        try:
+            there = next(path for path in (place.absolute(), *place.absolute().parents) if os.path.lexists(path))
+            long = next((part for part in place.parts if len(os.fsencode(part)) > MOST_NAME), "")
+            if not there.is_dir():
+                problems.append(f"--out {place}: '{there.name}' is no folder; name a folder to write.")
+            elif long:
+                problems.append(f"--out {place}: the name '{long[:20]}...' is too long; choose another one.")
+            else:
+                os.rmdir(tempfile.mkdtemp(prefix=".try-", dir=there if there != place.absolute() else there.parent))
+        except OSError as error:
+            problems.append(f"--out {place}: nothing can be written there ({error.strerror}); choose another place.")
+    return list(dict.fromkeys(problems))
+
+
 def companions(source: Path) -> list[Path]:
-    """Config, generation config and tokenizer of a folder, as far as they are there."""
+    """Config, generation config, tokenizer, templates and code of a folder, as far as they are there."""
     files = sorted({file for pattern in COMPANIONS for file in source.glob(pattern) if file.is_file()})
     return [file for file in files if not any(file.match(pattern) for pattern in NO_COMPANIONS)]
 
 
 def companions_of(source: Path) -> Json:
-    """Config, generation config and tokenizer of a folder: name -> sha256."""
-    return {file.name: hash_file(file) for file in companions(source)}
+    """The same files: place in the folder -> sha256."""
+    return {file.relative_to(source).as_posix(): hash_file(file) for file in companions(source)}
+
+
+def left_behind(source: Path) -> list[str]:
+    """Files and folders of a checkpoint that are neither weights nor copied with them."""
+    copied = {file.relative_to(source).parts[0] for file in companions(source)}
+    names = [path.name for path in sorted(source.iterdir()) if path.name not in copied and path.name[0] != "."]
+    return [name for name in names if not any(Path(name).match(pattern) for pattern in (*WEIGHTS, *NO_COMPANIONS))]
 
 
 def copy_companions(source: Path, out: Path, dtype: str = "") -> None:
-    """Copy config, generation config and tokenizer; the config names ``dtype`` where one is given."""
+    """Copy what belongs to the weights (`companions`); the config names ``dtype`` where one is given."""
     for file in companions(source):
+        place = out / file.relative_to(source)
+        place.parent.mkdir(exist_ok=True)
         if file.name == "config.json" and dtype:
-            write_without_sync(
-                out / file.name, json.dumps(with_dtype(json.loads(file.read_text()), dtype), indent=2) + "\n"
-            )
+            write_without_sync(place, json.dumps(with_dtype(json.loads(file.read_text()), dtype), indent=2) + "\n")
         else:
-            shutil.copyfile(file, out / file.name)
+            shutil.copyfile(file, place)
 
 
 def with_dtype(config: Json, dtype: str) -> Json:

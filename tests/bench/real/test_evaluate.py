@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import zlib
@@ -17,9 +18,10 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import UserError
+from bench.core.types import Checkpoint
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
-from bench.real.evaluate import EvaluationRequest, evaluate_model
+from bench.real.evaluate import EvaluationRequest, evaluate_model, incomparable_reasons
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
 CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")
@@ -228,7 +230,6 @@ def test_one_row_without_a_text_is_named(tmp_path: Path, place: Path) -> None:
 
 
 def test_broken_files_are_told_and_nothing_is_written(tmp_path: Path, place: Path) -> None:
-    import shutil
 
     data = write_data(tmp_path / "data")
     (data / "holdout10.json").write_text('{"question": "Who')
@@ -248,6 +249,19 @@ def test_models_that_do_not_compare_are_refused(tmp_path: Path, place: Path) -> 
     saved(subword_llama(other, 1), other, tmp_path / "other")
     with pytest.raises(UserError, match="--oracle: its tokenizer is not the model's|vocabulary of"):
         run(place, "x.json", oracle=str(tmp_path / "other"))
+
+
+def test_an_oracles_tokenizer_is_compared_by_what_it_does(tmp_path: Path, place: Path) -> None:
+    shutil.copytree(place / "oracle", tmp_path / "same")
+    words = json.loads((tmp_path / "same" / "tokenizer.json").read_text())
+    (tmp_path / "same" / "tokenizer.json").write_text(json.dumps(words, indent=4, sort_keys=True))
+    model = Checkpoint(str(place / "model"), "model")
+    assert incomparable_reasons(model, tmp_path / "same", "oracle", False) == []
+    words["added_tokens"][0]["lstrip"] = True
+    (tmp_path / "same" / "tokenizer.json").write_text(json.dumps(words))
+    (reason,) = incomparable_reasons(model, tmp_path / "same", "oracle", False)
+    assert reason.startswith("--oracle: its tokenizer is not the model's (the added token") and "--tokenizer" in reason
+    assert incomparable_reasons(model, tmp_path / "same", "oracle", True) == []
 
 
 def test_the_machine_is_looked_at_before_the_model(tmp_path: Path, place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.assets.models import check_model_folder
+from bench.assets.tensors import TensorFiles
 from bench.core.hashing import hash_checkpoint, hash_file
 from bench.core.types import Checkpoint
 from bench.engines.loaders import open_checkpoint
@@ -189,7 +192,10 @@ def test_folders_of_weights_alone_and_sharded_do(models: Shell) -> None:
         (("--alpha", "1", "--beta", "1", "--dtype", "bf16"), "Unknown dtype 'bf16'. Did you mean 'bfloat16'?"),
         (("--alpha", "1", "--beta", "1", "--out", "target"), "The output 'target' is the input"),
         (("--alpha", "1", "--beta", "1", "--out", "target/new"), "The output 'target/new' lies in the input"),
-        (("--alpha", "1", "--beta", "1", "--out", "target/config.json"), "this is a file; name a folder"),
+        (
+            ("--alpha", "1", "--beta", "1", "--out", "target/config.json"),
+            "The output 'target/config.json' lies in the input",
+        ),
         (("--alpha", "1", "--beta", "1", "--before", "nowhere"), "There is no folder 'nowhere'"),
     ],
 )
@@ -207,7 +213,13 @@ def test_all_mistakes_are_told_together(models: Shell) -> None:
     (place / "forget-tuned" / "model.safetensors").rename(place / "forget-tuned" / "adapter_model.safetensors")
     said = models(*words("--alpha", "-1", "--beta", "1", "--dtype", "int8", retain=False))
     assert said.code == 2
-    for word in ("--alpha -1", "--beta goes with --retain-tuned", "int8", "a peft adapter only", "it holds pickles"):
+    for word in (
+        "--alpha -1",
+        "--beta goes with --retain-tuned",
+        "int8",
+        "a peft adapter only",
+        "pickled weights only",
+    ):
         assert sum(word in error for error in said.errors) == 1, word
     assert len(said.errors) == 5
 
@@ -244,3 +256,79 @@ def test_vectors_that_rounding_swallowed_are_warned_of(models: Shell) -> None:
     assert few.code == many.code == 0
     assert re.search(r"warning: forget-tuned and before are bfloat16 and only (19|20)\.\d% of", few.err)
     assert "warning" not in many.err
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_term_that_is_no_number_is_said_with_its_tensor(models: Shell, role: str, wrong: float) -> None:
+    """Also by a second call, which finds the result there already."""
+    place = models.folder
+    tensors = weights(place / role)
+    tensors["model.norm.weight"][3] = wrong
+    save_file(tensors, place / role / "model.safetensors", metadata={"format": "pt"})
+    for _ in range(2):
+        said = models(*words("--alpha", "0.5,1", "--beta", "0.25"))
+        assert said.code == 0
+        assert said.err.count("warning") == 1, said.err
+        assert (
+            f"{role} ({role}) has NaN or infinite entries in 1 tensor(s), the first is 'model.norm.weight'" in said.err
+        )
+    assert not torch.isfinite(weights(place / "out" / "alpha-1-beta-0.25")["model.norm.weight"]).all()
+
+
+def test_sound_terms_are_not_warned_of_however_large(models: Shell) -> None:
+    """Entries whose sum is beyond float32 are finite all the same."""
+    for role in ROLES:
+        tensors = weights(models.folder / role)
+        tensors["model.norm.weight"].fill_(1e38 if role == "target" else 0)
+        save_file(tensors, models.folder / role / "model.safetensors", metadata={"format": "pt"})
+    said = models(*words("--alpha", "1", "--beta", "0.25"))
+    assert said.code == 0 and "warning" not in said.err
+    assert "unsound" not in (models.folder / "out" / "merge.json").read_text()
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(models: Shell) -> None:
+    (models.folder / "file").write_text("")
+    (models.folder / "link").symlink_to("nowhere")
+    for out, sentence in (
+        ("file", "'file' is no folder"),
+        ("file/x/y", "'file' is no folder"),
+        ("link", "'link' is no folder"),
+        ("/proc/out", "nothing can be written there"),
+        ("x" * 250, "is too long"),
+    ):
+        said = models(*words("--alpha", "1", "--beta", "1", out=out))
+        assert said.code == 2 and len(said.errors) == 1 and sentence in said.errors[0], said.err
+    assert models.written() == sorted([*ROLES, "file", "link"])
+
+
+def test_files_beside_the_weights_are_copied_or_named(models: Shell) -> None:
+    target = models.folder / "target"
+    (target / "additional_chat_templates").mkdir()
+    copied = (
+        "additional_chat_templates/rag.jinja",
+        "qwen.tiktoken",
+        "modeling_x.py",
+        "chat_template.json",
+        "merges.txt",
+    )
+    for name in (*copied, "README.md", "codes.bpe", "pytorch_model.bin"):
+        (target / name).write_text(f'"{name}"')
+    said = models(*words("--alpha", "1", "--beta", "1"))
+    assert said.code == 0, said.err
+    assert all((models.folder / "out" / name).read_text() == f'"{name}"' for name in copied)
+    assert "nor code: README.md, codes.bpe.\n" in said.out
+
+
+def test_terms_in_several_files_and_a_result_in_several_open_as_one(
+    models: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.engines.arithmetic.sums.SHARD_BYTES", 2000)
+    assert models(*words("--alpha", "1", "--beta", "0.25")).code == 0
+    check_model_folder(models.folder / "out", "out")
+    assert (models.folder / "out" / "model.safetensors.index.json").is_file()
+    again = models(
+        "msa", "--target", "out", "--before", "before", "--forget-tuned", "before", "--alpha", "1", "--out", "two"
+    )
+    assert again.code == 0, again.err
+    assert TensorFiles(models.folder / "two").names == TensorFiles(models.folder / "out").names
