@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.assets.models import TOKENIZERS, resolve_model
 from bench.core import registry
 from bench.core.contracts import Metric, Suite
-from bench.core.errors import collecting, mistakes_in, report_mistake, unknown_name
+from bench.core.errors import UserError, collecting, mistakes_in, report_mistake, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import device_problems, peak_memory
 from bench.core.provenance import get_provenance
