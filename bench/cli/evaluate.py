@@ -21,6 +21,9 @@ def eval_(
     oracle: Annotated[str, Option(help="The retrained model; without it what needs one is absent.")] = "",
     reference: Annotated[str, Option(help="A model that never saw the forget set.")] = "",
     judge: Annotated[str, Option(help="TOFU: similarity (offline) or chat; RESTOR: chat.")] = "",
+    template: Annotated[
+        str, Option(help="Ask a chat's questions otherwise: base, or chat-open-unlearning with its labels.")
+    ] = "",
     dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "cpu",
     threads: Threads = 1,
@@ -34,7 +37,7 @@ def eval_(
 
     rows = data_for_suite(task, data, store_at(store) / "data")
     asked = EvaluationRequest(
-        task, model, rows, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge
+        task, model, rows, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge, template
     )
     found = evaluate_model(asked, store_at(store) / "models")
     for name, value in found["scores"].items():

@@ -42,8 +42,21 @@ def show(
     echo(show_record(name, source, store_at(store), worst))
 
 
-def doctor(store: StoreAt = None) -> None:
-    """Say what this machine has and lacks, with the remedy."""
+def doctor(
+    model: Annotated[
+        str,
+        Option(help="A folder, known name or hub id: say how it is read, its first prompt token by token."),
+    ] = "",
+    store: StoreAt = None,
+) -> None:
+    """Say what this machine has and lacks, with the remedy; with --model, what a checkpoint is and who would refuse it."""
+    if model:
+        from bench.assets.models import resolve_model
+        from bench.real.examine import examine_model
+
+        for line in examine_model(resolve_model(model, store_at(store) / "models")):
+            echo(line)
+        return
     from bench.cli.doctor import examine
 
     lines, ok = examine(store_at(store))

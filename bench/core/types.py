@@ -159,6 +159,8 @@ class Responses:
     """What the measuring took: seconds for each kind of probe, positions computed (`bench.engines.measuring.measure.Session`)."""
     broken: Mapping[str, str] = field(default_factory=dict)
     """Probe -> the reason why its rows can't be scored: the model gave no finite numbers there."""
+    attention: str = ""
+    """The attention that the model was computed with (``sdpa``, ``eager``); empty for a model without."""
 
     def publishable(self) -> Responses:
         """The responses without any text: ids and numbers only, enough to compute every metric again."""
@@ -171,13 +173,19 @@ class Responses:
     def to_json(self) -> Json:
         """The object as plain JSON."""
         data = {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds, "cost": dict(self.cost)}
-        return data | ({"broken": dict(self.broken)} if self.broken else {})
+        data |= {"broken": dict(self.broken)} if self.broken else {}
+        return data | ({"attention": self.attention} if self.attention else {})
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
         return cls(
-            data["checkpoint"], data["rows"], data.get("seconds", 0.0), data.get("cost", {}), data.get("broken", {})
+            data["checkpoint"],
+            data["rows"],
+            data.get("seconds", 0.0),
+            data.get("cost", {}),
+            data.get("broken", {}),
+            data.get("attention", ""),
         )
 
 

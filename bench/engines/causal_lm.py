@@ -25,6 +25,9 @@ from bench.core.types import Checkpoint
 from bench.engines.coding import Texts, embedding_rows
 from bench.engines.positions import forget_longer_texts
 
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
 T = TypeVar("T")
 TRIED_TOKENS = 24
 """Tokens of the text that both ways of attention are tried with."""
@@ -60,25 +63,19 @@ def open_tokenizer(folder: Path) -> Any:
 def load_weights(folder: Path, dtype: torch.dtype) -> Any:
     """The model in a folder, every tensor of it from the folder's files; `UserError` where one isn't."""
     config = read_architecture(folder)
-    logging.disable_progress_bar()
-    quiet, before = logging.ERROR + 10, logging.get_verbosity()
-    logging.set_verbosity(quiet)  # the library prints its loading report; ours is the sentence
-    try:
-        with with_whole_index(folder) as place:
-            model, report = explain(
-                lambda: AutoModelForCausalLM.from_pretrained(
-                    place,
-                    config=config,
-                    dtype=dtype,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    ignore_mismatched_sizes=True,
-                    output_loading_info=True,
-                ),
-                f"The model in '{folder.name}' can't be opened: copy or save the whole folder again",
-            )
-    finally:
-        logging.set_verbosity(before)
+    with with_whole_index(folder) as place:
+        model, report = explain(
+            lambda: AutoModelForCausalLM.from_pretrained(
+                place,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            ),
+            f"The model in '{folder.name}' can't be opened: copy or save the whole folder again",
+        )
     check_report(folder.name, type(model).__name__, report)
     return model
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.assets.models import TOKENIZERS, resolve_model
+from bench.assets.tokens import has_own_tokenizer, tokenizer_difference
 from bench.core import registry
 from bench.core.contracts import Metric, Suite
 from bench.core.errors import UserError, collecting, mistakes_in, report_mistake, unknown_name
@@ -26,6 +27,8 @@ from bench.metrics import score_all
 from bench.records.files import write_responses
 
 DTYPES = ("float32", "bfloat16", "float16")
+CHAT_TEMPLATES = ("chat", "chat-open-unlearning", "base")
+"""Ways to ask a question of a chat suite (`bench.engines.templates`)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class EvaluationRequest:
     limit: int | None = None
     judge: str = ""
     """TOFU: another judge than the offline one. RESTOR: a judge beside the string rules."""
+    template: str = ""
+    """Of `CHAT_TEMPLATES`, in place of ``chat`` where the suite asks in that."""
 
 
 def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
@@ -58,6 +63,8 @@ def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
 
     torch.set_num_threads(asked.threads)
     suite: Suite = registry.load_task(asked.task, "real")().suite(asked.data, asked.split, asked.judge)
+    if asked.template:
+        suite = replace(suite, probes=ask_in(suite.probes, asked.template))
     began = time.process_time()
     ours, oracles = ask_models(suite.probes, found, asked)
     scored = score_all(suite.metrics, ours, oracles)
@@ -72,7 +79,7 @@ def evaluate_model(asked: EvaluationRequest, models_dir: Path) -> Json:
         "absent": dict(sorted({**suite.absent, **scored.absent}.items())),
         "examples": examples,
         "cost": measuring_cost(ours, time.process_time() - began),
-        "provenance": evaluation_provenance(asked, suite, found, sizes),
+        "provenance": evaluation_provenance(asked, suite, found, sizes) | {"attention": ours.attention},
     }
     write_text(asked.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_responses(ours, asked.out.with_name(f"{asked.out.stem}.responses.json.gz"))
@@ -91,6 +98,8 @@ def find_checkpoints(asked: EvaluationRequest, models_dir: Path) -> dict[str, Ch
             report_mistake(f"--judge {asked.judge}: the answers of '{asked.task}' aren't judged; leave it out.")
         if asked.dtype not in DTYPES:
             report_mistake(unknown_name("dtype", asked.dtype, DTYPES))
+        if asked.template not in ("", *CHAT_TEMPLATES):
+            report_mistake("--template: " + unknown_name("template", asked.template, CHAT_TEMPLATES))
         if asked.limit is not None and asked.limit < 1:
             report_mistake(f"--limit must be at least 1, not {asked.limit}.")
         folder = Path(asked.tokenizer).expanduser()
@@ -105,10 +114,20 @@ def find_checkpoints(asked: EvaluationRequest, models_dir: Path) -> dict[str, Ch
                 continue
             with mistakes_in(f"--{label}: "):
                 model = resolve_model(name, models_dir, own_tokenizer=not asked.tokenizer)
+                if own:
+                    report_mistake(*foreign_tokens(model.path, Path(own)))
                 if "model" in found:
                     report_mistake(*incomparable_reasons(found["model"], model.path, label, bool(own)))
                 found[label] = Checkpoint(str(model.path), model.hash, dtype=asked.dtype, tokenizer=own, label=label)
     return found
+
+
+def foreign_tokens(model: Path, tokenizer: Path) -> list[str]:
+    """Reasons why a tokenizer can't stand in for a model's own: a token with another id there."""
+    if not has_own_tokenizer(model):
+        return []
+    found = tokenizer_difference(model, tokenizer, ("the model's own", "that of --tokenizer"), only_tokens=True)
+    return [f"it has a tokenizer of its own, and --tokenizer is another one ({found}); leave it out."] if found else []
 
 
 def out_problems(out: Path) -> list[str]:
@@ -165,6 +184,23 @@ def ask_models(
     return add_grades(ours, [theirs], probes), [theirs]
 
 
+def ask_in(probes: Sequence[Probe], template: str) -> tuple[Probe, ...]:
+    """The probes with another template for the chat's; `UserError` where none asks in a chat."""
+    found, changed = [], 0
+    for probe in probes:
+        examples = tuple(
+            replace(row, payload={**row.payload, "template": template})
+            if row.payload.get("template") == "chat"
+            else row
+            for row in probe.examples
+        )
+        changed += examples != probe.examples or template == "chat"
+        found.append(replace(probe, examples=examples))
+    if not changed:
+        raise UserError(f"--template {template}: this benchmark doesn't ask in a chat; leave it out.")
+    return tuple(found)
+
+
 def without_attacks(probe: Probe) -> Probe:
     """The probe without the options that only an attack on the model itself reads."""
     kept = {name: value for name, value in probe.options.items() if name not in ("vocabulary", "zlib")}
@@ -201,6 +237,7 @@ def evaluation_provenance(
         "task": asked.task,
         "split": asked.split,
         "dtype": asked.dtype,
+        "template": asked.template or "the suite's",
         "limit": asked.limit,
         "model": {label: checkpoint.hash for label, checkpoint in found.items()},
         "suite": dict(suite.facts),

@@ -113,7 +113,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
         floors=facts.noise_floors(scenario.metrics, values),
-        facts=about | {"oracle_values": values},
+        facts=about | {"oracle_values": values, "attention": found.responses.attention},
         lineage=past
         | {
             "result": result.hash,

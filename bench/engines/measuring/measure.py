@@ -129,7 +129,8 @@ def measure(
     broken = {name: reason for *_, part in each for name, reason in part.items()}
     rows, cost = merge_rows(whole, [part[0] for part in each]), total_cost([part[1] for part in each])
     rows |= {name: {} for name in broken}
-    return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost, broken)
+    attention = getattr(getattr(session.opened.model, "config", None), "_attn_implementation", "")
+    return Responses(checkpoint.hash, rows, time.perf_counter() - began, cost, broken, attention)
 
 
 def own_share(probes: Sequence[Probe]) -> list[Probe]:
