@@ -145,7 +145,6 @@ def out_problems(out: Path) -> list[str]:
 def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:
     """Reasons why another model's answers can't be compared token by token with the model's."""
     from bench.assets.folders import read_config
-    from bench.assets.tokens import tokenizer_difference
 
     configs = [read_config(Path(place)) for place in (model.path, other)]
     sizes = [{**config, **(config.get("text_config") or {})}.get("vocab_size") for config in configs]
