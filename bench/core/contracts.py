@@ -173,6 +173,11 @@ class TaskContext(Context, Protocol):
         every process where the node is ``shared``, else on the first alone.
         """
 
+    def checkpoint_node(
+        self, fields: Json, write: Callable[[Path], None], label: str, used: Sequence[Checkpoint]
+    ) -> Node:
+        """The node of a checkpoint that ``write`` makes of others, none of which may be sealed."""
+
     def train_node(
         self,
         start: Checkpoint,
@@ -388,7 +393,7 @@ class Task:
         """Every score of the task; needs no scenario, so that scores can be computed again."""
         raise NotImplementedError
 
-    def prepare(self, work: Any, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
         raise NotImplementedError
 

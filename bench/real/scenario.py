@@ -18,11 +18,10 @@ from bench.assets.history_sources import end_at_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical_name
 from bench.assets.shapes import known_shape, parameters_in_folder
-from bench.core.contracts import Recipe, Stages, Stream, Task, TaskInputs, too_small
+from bench.core.contracts import Recipe, Stages, Stream, Task, TaskContext, TaskInputs, too_small
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
-from bench.runs.context import Work
 from bench.runs.stages import stage_two
 
 TEMPLATES = ("chat", "base")
@@ -78,7 +77,7 @@ class RealOptions(Task):
         return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
 
     def train_stages(
-        self, work: Work, setting: TaskInputs, target: Sequence[Example], oracle: Sequence[Example]
+        self, work: TaskContext, setting: TaskInputs, target: Sequence[Example], oracle: Sequence[Example]
     ) -> Stages:
         """History, target and oracles: those that the user has named, else trained from the model as it was given."""
         before = setting.before
@@ -128,9 +127,9 @@ def itself(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def history_of(setting: TaskInputs, work: Work) -> Callable[[], History]:
+def history_of(setting: TaskInputs, work: TaskContext) -> Callable[[], History]:
     """The model's past as the user has named it, up to the model as it was given; without one the model alone."""
-    before, models = setting.before, work.store.root / "models"
+    before, models = setting.before, work.models
 
     @cache
     def build() -> History:
