@@ -172,7 +172,8 @@ class RealTofu(PromptedOptions, TofuAuthors):
     split: str = ""
     """``forget01``, ``forget05`` or ``forget10``, the whole benchmark, all its rows probed; empty: a subset."""
     recipe: str = "own"
-    """How target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
+    """How target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` (5 epochs, 1e-5, 32 rows) or
+    ``msa`` (`RECIPES`)."""
     judge: str = suite.JUDGE
     """Who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
     probed: int = 40

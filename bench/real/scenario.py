@@ -86,9 +86,9 @@ class RealOptions(Task):
             batch, recipe = self.schedule(len(rows))
             return stage_two(work, lambda: before, (Stream(tuple(rows), batch, descent()),), recipe, label, order)
 
-        named = tuple(partial(itself, checkpoint) for checkpoint in setting.oracles)
+        named = tuple(partial(give_checkpoint, checkpoint) for checkpoint in setting.oracles)
         return Stages(
-            target=partial(itself, setting.target) if setting.target else train(target, "target"),
+            target=partial(give_checkpoint, setting.target) if setting.target else train(target, "target"),
             oracles=named or tuple(train(oracle, f"oracle-{i}", order=i) for i in range(self.oracles)),
             history=history_of(setting, work),
             reference=lambda: before,
@@ -122,7 +122,7 @@ class PromptedOptions(RealOptions):
         return super().check(setting) + template_problems(self.form(setting), setting.model_path, self.name)
 
 
-def itself(checkpoint: Checkpoint) -> Checkpoint:
+def give_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint: what is there already needs no building."""
     return checkpoint
 

@@ -155,10 +155,10 @@ def held_out_table(study: Study, rule: CostRules) -> str:
     for row in rows:
         expected = predict_cost(row, rule)
         pairs = [
-            beside(expected.flops, row.flops, lambda value: format_scaled(value, "FLOP")),
-            beside(expected.seconds, row.seconds, format_duration),
-            beside(expected.peak_bytes, row.peak_bytes, lambda value: format_scaled(value, "B")),
-            beside(expected.bytes_stored, row.bytes_stored, lambda value: format_scaled(value, "B")),
+            show_beside(expected.flops, row.flops, lambda value: format_scaled(value, "FLOP")),
+            show_beside(expected.seconds, row.seconds, format_duration),
+            show_beside(expected.peak_bytes, row.peak_bytes, lambda value: format_scaled(value, "B")),
+            show_beside(expected.bytes_stored, row.bytes_stored, lambda value: format_scaled(value, "B")),
         ]
         body.append([row.method, str(row.seed), format_scaled(row.tokens, ""), *pairs])
     head = ["method", "seed", "tokens trained", "FLOPs", "time", "peak memory", "stored"]
@@ -167,7 +167,7 @@ def held_out_table(study: Study, rule: CostRules) -> str:
     return f"{said}\n\n{of_what}\n\n{markdown_table(head, body)}"
 
 
-def beside(predicted: float | None, measured: float | None, show: Callable[[float | None], str]) -> str:
+def show_beside(predicted: float | None, measured: float | None, show: Callable[[float | None], str]) -> str:
     """``predicted / measured (×ratio)``."""
     ratio = f" (×{measured / predicted:.2f})" if predicted and measured is not None else ""
     return f"{show(predicted)} / {show(measured)}{ratio}"
