@@ -81,7 +81,8 @@ def tune_problems(asked: Asked, write: bool = False) -> list[str]:
     if write and there and (other := registry.load_task(asked.task, asked.tier).presets_of):
         found.append(f"--write: methods take their presets of {other} on {asked.task}; leave it out.")
     if write:
-        found += [sentence for name in asked.methods for sentence in shared_file_problems(name)]
+        named = registry.components("methods") if "all" in asked.methods else asked.methods
+        found += [sentence for name in named for sentence in shared_file_problems(name)]
     if reported := sorted(set(asked.seeds) & set(REPORTED)):
         found.append(
             f"--seeds: {reported} are reported, so nothing may be chosen on them; tune on others, such as 100,101."
@@ -96,12 +97,18 @@ def shared_file_problems(method: str) -> list[str]:
     beside = [name for name, place in known.items() if name != method and place.partition(":")[0] == module]
     if not beside:
         return []
-    kind = registry.load_component("methods", method)
-    others = [(name, registry.load_component("methods", name)) for name in beside]
-    file = settings_file(kind)
-    shared = [name for name, other in others if other is not kind and settings_file(other) == file]
+    shared = []
+    for name in beside:
+        with registry.leaving_out("methods", name):
+            kind, other = (registry.load_component("methods", each) for each in (method, name))
+            file = settings_file(kind)
+            shared += [name] if other is not kind and settings_file(other) == file else []
     remedy = "give it a module of its own, or leave out --write."
-    return [f"--write: {method} shares {file.parent.name}/{file.name} with {', '.join(shared)}: {remedy}"] if shared else []
+    return (
+        [f"--write: {method} shares {file.parent.name}/{file.name} with {', '.join(shared)}: {remedy}"]
+        if shared
+        else []
+    )
 
 
 def searches_of(plan: Plan, asked: Asked) -> list[Search]:
