@@ -462,6 +462,24 @@ class Opened:
     """The layers that low-rank adapters go on, as peft names them: all linear ones but the head."""
 
 
+class Judge:
+    """Compares answers by their facts; a plug-in derives from it (entry points ``msa_bench.judges``, made without arguments)."""
+
+    name: str
+    """Stands beside every score: ``similarity``, ``chat:<model>``."""
+    version: int
+    """Raised whenever the same answers may get other grades."""
+    accepts: float | None = None
+    """Grade from which a single answer counts as given; None: it only compares, and can't accept one alone."""
+
+    def grade(self, question: str, answer: str, options: Mapping[str, str]) -> dict[str, float]:
+        """Grade how well each option fits the ``answer`` of a model, by the option's name; the highest is the pick.
+
+        Only grades of one call compare. The names say nothing: a judge must not look at them.
+        """
+        raise NotImplementedError
+
+
 Scoring = Callable[[Responses, Sequence[Responses]], Score]
 """(responses of the measured checkpoint, responses of the oracles that are other checkpoints) -> Score."""
 
