@@ -8,6 +8,7 @@ documents of one of lm-eval's tasks, so that its content hash covers the data an
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import math
@@ -234,26 +235,24 @@ def card(folder: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-_managers: dict[str, Any] = {}
-
-
 def manager_of(name: str) -> Any:
-    """A task manager that knows ``name``: of its family's folder where there is one, else of all (10 to 20 seconds)."""
+    """A task manager that knows ``name``: of its family's folder where there is one, else of all."""
     import lm_eval.tasks
-    from lm_eval.tasks import TaskManager
 
     root = Path(lm_eval.tasks.__file__).parent
     for family in (name, name.split("_")[0]):
-        if (root / family).is_dir():
-            if family not in _managers:
-                with quiet():
-                    _managers[family] = TaskManager(include_path=root / family, include_defaults=False)
-            if name in _managers[family].task_index:
-                return _managers[family]
-    if "" not in _managers:
-        with quiet():
-            _managers[""] = TaskManager()
-    return _managers[""]
+        if (root / family).is_dir() and name in make_manager(root / family).task_index:
+            return make_manager(root / family)
+    return make_manager(None)
+
+
+@functools.cache
+def make_manager(folder: Path | None) -> Any:
+    """A task manager of one family's folder, or of all families (10 to 20 seconds)."""
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        return TaskManager(include_path=folder, include_defaults=folder is None)
 
 
 def index_of(name: str) -> Mapping[str, Any]:

@@ -18,22 +18,9 @@ from bench.core.record import Record
 from bench.core.types import Json
 from bench.records.files import load_records
 from bench.records.plots import COLOURS, MARKERS
-from bench.studies.ablations import drawing
+from bench.studies.ablations import costing, drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study, framing_as_series
-from bench.studies.ablations.costing import (
-    COSTED,
-    HELD_OUT,
-    HELD_OUT_PARAMETERS,
-    METHODS,
-    CostRules,
-    PredictedCost,
-    RunCost,
-    cost_of,
-    fit_cost_rules,
-    held_out_costs,
-    ladder_costs,
-    predict_cost,
-)
+from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, CostRules, RunCost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +62,7 @@ def held_out_row(record: Record) -> Json:
     method = "oracle" if record.spec.method == "retrain" else record.spec.method
     origin = {"record": record.name, "label": record.label, "commit": record.provenance.get("commit", "")}
     machine = {name: record.provenance.get(name) for name in ("threads", "devices")}
-    return {"cost": vars(cost_of(method, record, HELD_OUT_PARAMETERS))} | origin | machine
+    return {"cost": vars(costing.cost_of(method, record, costing.HELD_OUT_PARAMETERS))} | origin | machine
 
 
 # --- the picture
@@ -83,16 +70,16 @@ def held_out_row(record: Record) -> Json:
 
 def draw(study: Study, ablation: Ablation) -> Figure:
     """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
-    costs = ladder_costs(study)
+    costs = costing.ladder_costs(study)
     figure, panels = drawing.new_figure(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
     drawing.draw_score_panels(panels, study, ablation, series_styles_of_cost())
     for axes in panels[: len(study.scores)]:
         axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
         axes.minorticks_off()
     if costs:
-        rule = fit_cost_rules(costs)
+        rule = costing.fit_cost_rules(costs)
         for axes, quantity in zip(panels[len(study.scores) :], QUANTITIES, strict=True):
-            cost_panel(axes, quantity, costs, held_out_costs(study), rule)
+            cost_panel(axes, quantity, costs, costing.held_out_costs(study), rule)
     drawing.add_legend(figure, panels)
     return figure
 
@@ -115,7 +102,7 @@ class Quantity:
     reaches: bool
     """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
 
-    def of(self, found: RunCost | PredictedCost, tokens: int) -> float | None:
+    def of(self, found: RunCost | costing.PredictedCost, tokens: int) -> float | None:
         """The value of a run that trained on so many tokens; seconds are for each thousand of them."""
         value: float | None = getattr(found, self.field)
         if self.field != "seconds" or value is None:
@@ -128,7 +115,7 @@ class Quantity:
 
     def predicted(self, cost: RunCost, rule: CostRules) -> float | None:
         """The predicted cost of such a run, by the ladder's rules."""
-        return self.of(predict_cost(cost, rule), cost.tokens)
+        return self.of(costing.predict_cost(cost, rule), cost.tokens)
 
 
 QUANTITIES = (
@@ -151,7 +138,7 @@ def cost_panel(
         if not mine:
             continue
         draw_seeds_and_means(axes, quantity, mine, colour, marker)
-        last = HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
+        last = costing.HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
         draw_fitted_line(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
     for place, method in enumerate(method for method in COSTED if any(cost.method == method for cost in real)):
         colour, marker = series_styles_of_cost()[method]
