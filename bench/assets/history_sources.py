@@ -89,22 +89,13 @@ def history_of_revisions(model: str, names: Iterable[str], models_dir: Path) -> 
             "write a history file that says which is which."
         )
     placed = count_from_first_weights([parsed for _, parsed in understood], history_names.published_stages(model))
-    order = sorted(
-        zip((name for name, _ in understood), placed, strict=True),
-        key=lambda pair: (pair[1].step, history_names.stage_number(pair[1].stage), pair[0]),
-    )
-    return History(
-        tuple(
-            Moment(
-                checkpoint_of_model(f"{model}@{name}", name, models_dir),
-                parsed.step,
-                history_names.tokens_at(model, name, parsed),
-                parsed.stage,
-                revision=name,
-            )
-            for name, parsed in order
-        )
-    )
+    moments = []
+    for (name, _), at in zip(understood, placed, strict=True):
+        checkpoint = checkpoint_of_model(f"{model}@{name}", name, models_dir)
+        tokens = history_names.tokens_at(model, name, at)
+        moments.append(Moment(checkpoint, at.step, tokens, at.stage, revision=name))
+    moments.sort(key=lambda moment: (moment.step, history_names.stage_number(moment.stage), moment.revision))
+    return History(tuple(moments))
 
 
 def history_of_known_model(name: str, models_dir: Path) -> History:

@@ -16,7 +16,9 @@ from bench.core.errors import UserError, collecting, mistakes_in, raise_problems
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.types import Json
+from bench.records.tracking import KINDS
 from bench.runs.asked import Asked
+from bench.studies.reproduce import recipes
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
 
 RUN = "run"
@@ -24,6 +26,7 @@ RUN = "run"
 COMPUTE = {name: type(value) for name, value in {**vars(USUAL), "checkpointing": False}.items()}
 """Parameter of `RUN` -> its type."""
 FRAME = (TARGET, ORACLE)
+SCALES = ("full", "smoke")
 
 
 def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
@@ -235,3 +238,24 @@ class ReproduceRequest:
         words += ["--seeds", ",".join(map(str, self.seeds))] if self.seeds else []
         words += ["--methods", ",".join(self.methods)] if self.methods else []
         return shlex.join([*words, *(word for text in self.sets for word in ("--set", text))])
+
+
+def prepare_recipe(wanted: ReproduceRequest) -> Recipe:
+    """The recipe as the user wants it, at full scale; one `UserError` for all that stands against it."""
+    if not wanted.name:
+        raise UserError("Name a table, such as t1-tofu01; `python -m bench reproduce --list` has them.")
+    recipe = recipes.recipe_named(wanted.name)
+    problems = [*wanted.problems]
+    if wanted.scale not in SCALES:
+        problems.append("--scale: " + unknown_name("scale", wanted.scale, SCALES))
+    if wanted.track not in KINDS:
+        problems.append("--track: " + unknown_name("tracker", wanted.track, KINDS))
+    if not recipe.panels:
+        problems.append(
+            f"{recipe.name} can't be run here: {recipe.note}. `python -m bench reproduce --list` has others."
+        )
+    if wanted.data and wanted.scale == "smoke":
+        problems.append("--data goes with --scale full: at smoke scale the rows are generated.")
+    raise_problems(problems)
+    recipe = with_methods(with_changes(recipe, wanted.sets), wanted.methods)
+    return replace(recipe, seeds=wanted.seeds or recipe.seeds, data=wanted.data or recipe.data)
