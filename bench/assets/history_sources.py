@@ -137,18 +137,13 @@ def end_at_model(history: History, model: Checkpoint) -> History:
             )
         history = History((*history.before, itself, *(moment for moment in history.moments if moment.exposed)))
     wanted = hash_tokenizer(Path(model.path))
-    moments = [
-        dataclasses.replace(moment, checkpoint=dataclasses.replace(moment.checkpoint, tokenizer=model.path))
-        if moment.checkpoint.hash and hash_tokenizer(tokenizer_folder(moment.checkpoint)) != wanted
-        else moment
-        for moment in history.moments
-    ]
+    moments = []
+    for moment in history.moments:
+        own = moment.checkpoint
+        if own.hash and hash_tokenizer(Path(own.tokenizer or own.path)) != wanted:
+            moment = dataclasses.replace(moment, checkpoint=dataclasses.replace(own, tokenizer=model.path))
+        moments.append(moment)
     return History(tuple(moments))
-
-
-def tokenizer_folder(checkpoint: Checkpoint) -> Path:
-    """The folder of the tokenizer that a checkpoint is opened with."""
-    return Path(checkpoint.tokenizer or checkpoint.path)
 
 
 def find_misfits(history: History, model: Checkpoint, itself: Moment | None) -> list[str]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTHS = (64, 128, 192)
+STYLES = {"target": ("#777777", "s"), "oracle": ("#000000", "*")} | {
+    m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)
+}
+"""Colour and marker of every series, target and oracle in the greys of the other pictures."""
 RESULTS = Path("results")
 """Where the held-out model's records are read from, once, when the study is written."""
 
@@ -72,7 +76,7 @@ def draw(study: Study, ablation: Ablation) -> Figure:
     """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
     costs = costing.ladder_costs(study)
     figure, panels = drawing.new_figure(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
-    drawing.draw_score_panels(panels, study, ablation, series_styles_of_cost())
+    drawing.draw_score_panels(panels, study, ablation, STYLES)
     for axes in panels[: len(study.scores)]:
         axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
         axes.minorticks_off()
@@ -82,12 +86,6 @@ def draw(study: Study, ablation: Ablation) -> Figure:
             cost_panel(axes, quantity, costs, costing.held_out_costs(study), rule)
     drawing.add_legend(figure, panels)
     return figure
-
-
-def series_styles_of_cost() -> dict[str, tuple[str, str]]:
-    """Colour and marker of every series, target and oracle in the greys of the other pictures."""
-    frame = {"target": ("#777777", "s"), "oracle": ("#000000", "*")}
-    return frame | {m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)}
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def cost_panel(
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for method in COSTED:
-        colour, marker = series_styles_of_cost()[method]
+        colour, marker = STYLES[method]
         mine = [cost for cost in costs if cost.method == method]
         if not mine:
             continue
@@ -141,21 +139,17 @@ def cost_panel(
         last = costing.HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
         draw_fitted_line(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
     for place, method in enumerate(method for method in COSTED if any(cost.method == method for cost in real)):
-        colour, marker = series_styles_of_cost()[method]
+        colour, marker = STYLES[method]
         beside_point = 1.18 ** (place - 2)  # apart, so that none hides another
         mark_held_out(axes, quantity, [c for c in real if c.method == method], beside_point, rule, colour, marker)
     axes.set(xscale="log", yscale="log", ylabel=quantity.label)
     axes.set_xlabel("parameters" + (f" ({HELD_OUT}'s marks side by side)" if real else ""))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if spans_few_decades(axes) else (1.0,)))
+    low, high = axes.get_ylim()
+    few = high / low < 100  # so that its powers of ten alone would be few ticks
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(quantity.title + ("" if quantity.reaches else "\n(lines: the ladder's workload)"), fontsize=9)
-
-
-def spans_few_decades(axes: Axes) -> bool:
-    """Whether the axis spans less than two decades, so that its powers of ten alone would be few."""
-    low, high = axes.get_ylim()
-    return high / low < 100
 
 
 def draw_seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[RunCost], colour: str, marker: str) -> None:
