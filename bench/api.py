@@ -11,6 +11,7 @@ be had is `Absent`, and a need that can't be met is `Unmet`. `bench.conformance`
 from bench.core.contracts import Batch as Batch
 from bench.core.contracts import Coder as Coder
 from bench.core.contracts import Context as Context
+from bench.core.contracts import Judge as Judge
 from bench.core.contracts import Loss as Loss
 from bench.core.contracts import Method as Method
 from bench.core.contracts import Metric as Metric

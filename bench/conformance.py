@@ -16,6 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import get_annotations
 from math import isfinite, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ from typing import Any
 
 from bench.core import registry
 from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Schedule, Stream, Task, TaskInputs
-from bench.core.errors import Absent
+from bench.core.errors import Absent, UserError
 from bench.core.hashing import canonical_json, hash_checkpoint, hash_json
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, Probe, Request, Responses, Validation, data_hash
@@ -57,7 +58,10 @@ def check_method(cls: type, **params: Any) -> None:
 def check_declared(cls: type) -> None:
     """The declaration alone: the dataclass, its documentation, presets and search spaces."""
     raise_if_any(cls, [*check_component(cls, Method, METHOD_OWES)])
-    raise_if_any(cls, [*declared_method(cls)])
+    try:
+        raise_if_any(cls, [*declared_method(cls)])
+    except UserError as error:
+        raise_if_any(cls, error.problems)
 
 
 def check_task(cls: type, setting: TaskInputs = LAB, **params: Any) -> None:
@@ -78,7 +82,8 @@ def check_task(cls: type, setting: TaskInputs = LAB, **params: Any) -> None:
 def raise_if_any(cls: type, problems: Iterable[str]) -> None:
     """AssertionError with all of ``problems``, if there is one."""
     found = list(problems)
-    assert not found, f"{cls.__module__}.{cls.__qualname__}:\n" + "\n".join(f"- {problem}" for problem in found)
+    kind = cls if isinstance(cls, type) else type(cls)
+    assert not found, f"{kind.__module__}.{kind.__qualname__}:\n" + "\n".join(f"- {problem}" for problem in found)
 
 
 # What a component is
@@ -86,9 +91,13 @@ def raise_if_any(cls: type, problems: Iterable[str]) -> None:
 
 def check_component(cls: Any, base: type, owed: Sequence[str]) -> Problems:
     """A frozen dataclass derived from ``base``, whose fields have plain defaults and say what they mean."""
+    if not issubclass(type(cls), type):
+        yield f"it is an object of {type(cls).__name__}: give the class"
+        return
     own = {name for kind in cls.__mro__ if not issubclass(base, kind) for name in vars(kind)}
     yield from (f"it lacks '{name}'" for name in owed if name not in own)
-    plain = dataclasses.is_dataclass(cls)
+    annotated = any("ClassVar" not in str(kind) for kind in get_annotations(cls).values())
+    plain = dataclasses.is_dataclass(cls) and ("__dataclass_fields__" in vars(cls) or not annotated)
     if not plain:
         yield "it is not a dataclass: its hyperparameters must be fields"
         return
@@ -394,8 +403,8 @@ def declared_metric(metric: Metric) -> Problems:
     """Name, description, goal, version and unit."""
     if not metric.name or not metric.description.strip() or "\n" in metric.description:
         yield "it needs a name and a description of one line"
-    if metric.goal not in ("up", "down", "oracle") and not isinstance(metric.goal, int | float):
-        yield f"its goal is '{metric.goal}': it is up, down, oracle, or the number to approach"
+    if fault := registry.goal_fault(metric):
+        yield fault
     if type(metric.version) is not int or metric.version < 1:
         yield "version is a whole number from 1, raised when the same responses give another score"
     if not isinstance(metric.unit, str):

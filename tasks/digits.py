@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Outline, TaskInputs
+from bench.core.contracts import Outline, TaskContext, TaskInputs
 from bench.core.types import Checkpoint, Example
 from bench.lab.classes import ClassesTask, ExampleMaker, make_fresh_network
 from bench.lab.digits import CLASSES, digit_images
-from bench.runs.context import Work
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Digits(ClassesTask):
     name: ClassVar[str] = "digits"
     summary: ClassVar[str] = "8x8 handwritten digits and a small CNN; forget a class, or a tenth of the images"
 
-    def start(self, work: Work) -> Checkpoint:
+    def start(self, work: TaskContext) -> Checkpoint:
         """The checkpoint of the network before any training, a node."""
         return make_fresh_network(work, "ConvNet", {"width": self.width})
 

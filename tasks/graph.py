@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.core.contracts import Outline, TaskInputs
+from bench.core.contracts import Outline, TaskContext, TaskInputs
 from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Example
 from bench.lab.classes import ClassesTask, ExampleMaker, make_fresh_network
 from bench.lab.digits import CLASSES, SIDE, digit_images
-from bench.runs.context import Work
 
 EDGES = ("keep", "remove")
 MOST_NEIGHBOURS = 50
@@ -50,7 +49,7 @@ class Graph(ClassesTask):
             found.append(f"graph.neighbours is a number from 1 to {MOST_NEIGHBOURS}, not {self.neighbours}.")
         return found + super().problems()
 
-    def start(self, work: Work) -> Checkpoint:
+    def start(self, work: TaskContext) -> Checkpoint:
         """The checkpoint of the network before any training, a node."""
         return make_fresh_network(work, "GraphNet", {"width": self.width, "neighbours": self.neighbours})
 

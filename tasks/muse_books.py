@@ -14,7 +14,7 @@ from functools import partial
 from typing import ClassVar
 
 from bench.assets.data_sets import is_as_fetched
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, TaskInputs
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, TaskContext, TaskInputs
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
 from bench.lab.books import Book, book_continuations, book_passages, book_questions, write_library
@@ -27,7 +27,6 @@ from bench.metrics.options import mean_loss
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.real.muse.tier import RealBooksTask
-from bench.runs.context import Work
 
 CHAPTER_WORDS = 79
 PROMPT_WORDS = 31
@@ -68,7 +67,7 @@ class LabMuseBooks(LabOptions):
         """Every score of the lab."""
         return METRICS
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The lab's library, its checkpoints and its probes."""
         shelves = {
             "forget": self.forget_books,

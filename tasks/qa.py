@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.assets.data_sets import resolve_files
-from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskInputs
+from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskContext, TaskInputs
 from bench.core.errors import UserError
 from bench.core.types import Probe
 from bench.metrics import absent_where, is_unasked
@@ -24,7 +24,6 @@ from bench.real.qa import QaRows, read_qa_rows
 from bench.real.scenario import PromptedOptions, count_parameters
 from bench.real.tofu.suite import BY_SIDE, NAMED, NEW_TOKENS
 from bench.real.tofu.suite import HEADLINE as TOFU_HEADLINE
-from bench.runs.context import Work
 
 BROKEN = 0.05
 """Probability of the retain answers' tokens (geometric mean) below which a model counts as collapsed."""
@@ -56,7 +55,7 @@ class Qa(PromptedOptions):
         """Every score of the task; what the rows can't give is absent."""
         return METRICS
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The user's rows; the model as it was given is the last checkpoint before them."""
         rows = self.rows(setting)
         made = self.train_stages(work, setting, rows.forget + rows.retain, rows.retain)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, TaskInputs
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, TaskContext, TaskInputs
 from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
@@ -36,7 +36,6 @@ from bench.real.restor import suite
 from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, hash_corpus
 from bench.real.scenario import RealOptions, count_parameters, overlap_problems, with_space_before_answers
-from bench.runs.context import Work
 
 FACTS = 10
 RESIDENTS = 40
@@ -78,7 +77,7 @@ class LabRestor(LabOptions):
         """Every score of the lab."""
         return METRICS
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The lab's world, its checkpoints and its probes."""
         groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
@@ -209,7 +208,7 @@ class RealRestor(RealOptions):
         repairs = bool(setting.data) and restor_rows.find_beside(setting.data, restor_rows.INSTRUCTIONS) is not None
         return frozenset({"history", "retain"} | ({"instructions"} if repairs else set()))
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The benchmark's documents and questions; the model as it was given is the last checkpoint before them."""
         rows, before = self.rows(setting), setting.before
         told, untold, pages = (self.held(part) for part in (rows.told, rows.untold, rows.retain))
@@ -263,7 +262,7 @@ class RealRestor(RealOptions):
         """The rows parted for the tuning; where every document is told there is nothing to tune by, and all are probed."""
         return restor_rows.hold_back_tenth(rows) if self.documents else restor_rows.HeldOutRows((), tuple(rows))
 
-    def questions(self, work: Work, setting: TaskInputs, rows: restor_rows.RestorRows) -> AskedQuestions:
+    def questions(self, work: TaskContext, setting: TaskInputs, rows: restor_rows.RestorRows) -> AskedQuestions:
         """All questions, or those that the model as it was given answers right."""
         asked = {side: rows.about(side) for side in suite.SIDES}
         if not self.known:

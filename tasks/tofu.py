@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, Task, TaskInputs, too_small
+from bench.core.contracts import (
+    Metric,
+    Outline,
+    Recipe,
+    Scenario,
+    Schedule,
+    Suite,
+    Task,
+    TaskContext,
+    TaskInputs,
+    too_small,
+)
 from bench.core.errors import unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
@@ -26,7 +37,6 @@ from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
 from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, choose_tofu_rows, size_problems, with_template
-from bench.runs.context import Work
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -92,7 +102,7 @@ class LabTofu(LabOptions, TofuAuthors):
         """Every score of the lab."""
         return METRICS
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The generated world's authors."""
         groups = {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS, "later": self.later}
         world = make_world(work.seed, groups, FACTS)
@@ -162,7 +172,8 @@ class RealTofu(PromptedOptions, TofuAuthors):
     split: str = ""
     """``forget01``, ``forget05`` or ``forget10``, the whole benchmark, all its rows probed; empty: a subset."""
     recipe: str = "own"
-    """How target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` or ``msa`` (`RECIPES`)."""
+    """How target and oracles are trained; ``own`` (epochs, lr, batch), ``official`` (5 epochs, 1e-5, 32 rows) or
+    ``msa`` (`RECIPES`)."""
     judge: str = suite.JUDGE
     """Who judges the answers for the paper's acc_* scores: ``similarity``, ``chat`` or a plug-in."""
     probed: int = 40
@@ -207,7 +218,7 @@ class RealTofu(PromptedOptions, TofuAuthors):
         """Every score of TOFU."""
         return suite.suite_metrics(self.judge)
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """Rows of the benchmark; the model as it was given is the last checkpoint before the authors.
 
         It is the only one, unless the user has said more of its past.

@@ -110,6 +110,26 @@ def test_arrows_point_to_lower_floors_only() -> None:
     assert sorted(wrong) == []
 
 
+UPWARDS_BY_NAME = {"bench.engines.loaders -> bench.lab.networks"}
+"""Tables that name an object of a higher floor (``module:name``), to be loaded when a run needs it."""
+
+
+def test_texts_that_name_modules_point_to_lower_floors_too() -> None:
+    """``import_module("bench...")`` and tables of ``module:name``; our own components are reached so from everywhere."""
+    known, wrong = arrows(), set()
+    for module in known:
+        file = ROOT / module.replace(".", "/")
+        tree = ast.parse((file / "__init__.py" if file.is_dir() else file.with_suffix(".py")).read_text())
+        texts = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        named = {text.partition(":")[0] for text in texts if re.fullmatch(r"\w+(\.\w+)+(:\w+)?", text)} & known.keys()
+        wrong |= {
+            f"{module} -> {to}" for to in named if wing(module) != wing(to) and LEVEL[wing(module)] <= LEVEL[wing(to)]
+        }
+    assert wrong == UPWARDS_BY_NAME
+
+
 def test_every_module_of_bench_has_a_floor() -> None:
     assert {wing(module) for module in arrows() if module != "bench"} <= set(LEVEL)
 
@@ -260,6 +280,16 @@ def test_every_package_is_installed() -> None:
     }
     found = find_packages(str(ROOT), include=ABOUT["tool"]["setuptools"]["packages"]["find"]["include"])
     assert set(found) == packages
+
+
+def test_every_data_file_is_installed() -> None:
+    """A file beside the code that no pattern of package-data fits is missing from a wheel, and from no test in the checkout."""
+    patterns = ABOUT["tool"]["setuptools"]["package-data"]
+    for folder in ("bench", "methods", "tasks"):
+        files = [file for file in (ROOT / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+        found = {file for file in files if file.suffix not in (".py", ".pyc") and not file.name.startswith(".")}
+        assert found, folder
+        assert found <= {file for pattern in patterns[folder] for file in (ROOT / folder).glob(pattern)}
 
 
 def test_every_import_has_its_requirement() -> None:

@@ -69,6 +69,38 @@ def test_each_fault_of_a_declaration_is_a_sentence(name: str, value: Any, senten
     assert len(str(caught.value).splitlines()) == 2, "the class, and the one thing that is wrong"
 
 
+def test_an_object_is_no_method() -> None:
+    with pytest.raises(AssertionError, match="it is an object of Good: give the class"):
+        check_method(Good())  # type: ignore[arg-type]
+
+
+def test_fields_without_the_decorator_are_none() -> None:
+    class Bare(Good):
+        """Good."""
+
+        share: float = 0.5
+        """A share."""
+
+    with pytest.raises(AssertionError, match="it is not a dataclass"):
+        check_declared(Bare)
+
+
+def test_a_faulty_settings_file_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Written(Method):
+        """Good."""
+
+        summary: ClassVar[str] = "nothing"
+
+        def unlearn(self, request: Request, ctx: Any) -> Checkpoint:
+            return request.target
+
+    (tmp_path / "written.toml").write_text("lab = 3")
+    monkeypatch.setattr("bench.core.settings.settings_file", lambda kind: tmp_path / "written.toml")
+    with pytest.raises(AssertionError, match=r"- written.toml, \[lab\] must be a table"):
+        check_declared(Written)
+
+
 def test_faults_of_the_dataclass() -> None:
     @dataclass
     class Sloppy:

@@ -135,15 +135,13 @@ def resolve_data(task: str, data: str, takes_files: bool, data_dir: Path) -> Dat
             )
         return DataPlace(str(folder.resolve()), hash_tree(folder))
     known = find_data_set(task)
-    if known is None or (found := find_fetched_data(task, data_dir)) is None:
-        if known is not None and known.git:
-            raise UserError(
-                f"{task} is on no hub: run `{command_to_fetch(task)}` first, or name its folder with --data."
-            )
-        if known is not None and not known.hub:
-            raise UserError(f"{task} is on no hub: name its folder with --data.")
-        return DataPlace("hub")
-    return found
+    if known and (found := find_fetched_data(task, data_dir)):
+        return found
+    if known and known.git:
+        raise UserError(f"{task} is on no hub: run `{command_to_fetch(task)}` first, or name its folder with --data.")
+    if known and not known.hub:
+        raise UserError(f"{task} is on no hub: name its folder with --data.")
+    return DataPlace("hub")
 
 
 def resolve_files(task: str, data: str) -> DataPlace:

@@ -7,10 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-import uuid
 from pathlib import Path
 
 from bench.core.errors import UserError
+from bench.core.files import new_folder
 
 
 class GitFailed(Exception):
@@ -55,19 +55,14 @@ def clone_once(url: str, root: Path) -> Path:
     folder = root / re.sub(r"[^\w.@-]+", "--", "@".join(filter(None, (source.partition("://")[2].strip("/"), commit))))
     if folder.is_dir():
         return folder
-    partial = root / f".{folder.name}-{uuid.uuid4().hex[:8]}"
-    partial.mkdir(parents=True)
     try:
-        check_out(source, commit or "HEAD", partial)
-        if not folder.is_dir():
-            partial.rename(folder)
+        with new_folder(folder) as made:
+            check_out(source, commit or "HEAD", made)
     except (OSError, GitFailed) as error:
         raise UserError(
             f"The repository {source}{commit and f' at {commit}'} can't be fetched ({error}): check the name and the "
             "network, or bring a copy here and name its folder with --data."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

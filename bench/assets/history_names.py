@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from bench.assets.models import published_revisions, tokens_a_step
-from bench.core.errors import UserError
+from bench.core.errors import UserError, report_mistake
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -127,11 +127,11 @@ def stage_number(stage: str) -> int:
     return int(found[1]) if found else 0
 
 
-def counted(value: Any, where: str, found: list[str]) -> int | None:
-    """A number of tokens, as a number or as ``4B``."""
+def counted(value: Any, where: str) -> int | None:
+    """A number of tokens, as a number or as ``4B``; anything else is reported as a mistake."""
     if value is None:
         return None
     number = read_tokens(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
     if number is None:
-        found.append(f"{where}: its tokens are {json.dumps(value)}; write 500B, 4.2T, 800M or a whole number.")
+        report_mistake(f"{where}: its tokens are {json.dumps(value)}; write 500B, 4.2T, 800M or a whole number.")
     return number

@@ -7,15 +7,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.assets import history_names
 from bench.assets.history import moment_name
-from bench.assets.history_names import (
-    TRAINER,
-    count_from_first_weights,
-    parse_revision,
-    published_stages,
-    stage_number,
-    tokens_at,
-)
+from bench.assets.history_names import count_from_first_weights, parse_revision
 from bench.assets.known_models import KNOWN
 from bench.assets.models import TOKENIZERS, check_model_folder, folder_name, model_of_folder, read_fetched_hash
 from bench.core.errors import UserError, raise_problems
@@ -34,7 +28,7 @@ def history_of_folder(folder: Path, hashed: bool = True) -> History:
     """
     moments = []
     for path in folder.iterdir():
-        if (name := TRAINER.fullmatch(path.name)) and is_whole_model(path):
+        if (name := history_names.TRAINER.fullmatch(path.name)) and is_whole_model(path):
             step, tokens = read_trainer_state(path)
             moments.append(
                 Moment(checkpoint_in_folder(path, path.name, hashed, folder), step or int(name[1]), tokens, "training")
@@ -94,23 +88,14 @@ def history_of_revisions(model: str, names: Iterable[str], models_dir: Path) -> 
             f"No revision of '{model}' is named after its step (as step1000 or stage1-step1000-tokens4B are): "
             "write a history file that says which is which."
         )
-    placed = count_from_first_weights([parsed for _, parsed in understood], published_stages(model))
-    order = sorted(
-        zip((name for name, _ in understood), placed, strict=True),
-        key=lambda pair: (pair[1].step, stage_number(pair[1].stage), pair[0]),
-    )
-    return History(
-        tuple(
-            Moment(
-                checkpoint_of_model(f"{model}@{name}", name, models_dir),
-                parsed.step,
-                tokens_at(model, name, parsed),
-                parsed.stage,
-                revision=name,
-            )
-            for name, parsed in order
-        )
-    )
+    placed = count_from_first_weights([parsed for _, parsed in understood], history_names.published_stages(model))
+    moments = []
+    for (name, _), at in zip(understood, placed, strict=True):
+        checkpoint = checkpoint_of_model(f"{model}@{name}", name, models_dir)
+        tokens = history_names.tokens_at(model, name, at)
+        moments.append(Moment(checkpoint, at.step, tokens, at.stage, revision=name))
+    moments.sort(key=lambda moment: (moment.step, history_names.stage_number(moment.stage), moment.revision))
+    return History(tuple(moments))
 
 
 def history_of_known_model(name: str, models_dir: Path) -> History:
@@ -152,18 +137,13 @@ def end_at_model(history: History, model: Checkpoint) -> History:
             )
         history = History((*history.before, itself, *(moment for moment in history.moments if moment.exposed)))
     wanted = hash_tokenizer(Path(model.path))
-    moments = [
-        dataclasses.replace(moment, checkpoint=dataclasses.replace(moment.checkpoint, tokenizer=model.path))
-        if moment.checkpoint.hash and hash_tokenizer(tokenizer_folder(moment.checkpoint)) != wanted
-        else moment
-        for moment in history.moments
-    ]
+    moments = []
+    for moment in history.moments:
+        own = moment.checkpoint
+        if own.hash and hash_tokenizer(Path(own.tokenizer or own.path)) != wanted:
+            moment = dataclasses.replace(moment, checkpoint=dataclasses.replace(own, tokenizer=model.path))
+        moments.append(moment)
     return History(tuple(moments))
-
-
-def tokenizer_folder(checkpoint: Checkpoint) -> Path:
-    """The folder of the tokenizer that a checkpoint is opened with."""
-    return Path(checkpoint.tokenizer or checkpoint.path)
 
 
 def find_misfits(history: History, model: Checkpoint, itself: Moment | None) -> list[str]:
@@ -206,9 +186,11 @@ def moment_of_model(history: History, model: Checkpoint) -> Moment:
     last = history.last if history.before else None
     base, _, revision = model_of_folder(Path(model.path)).partition("@")
     if said := parse_revision(revision):
-        placed = count_from_first_weights([said], published_stages(base))[0]
+        placed = count_from_first_weights([said], history_names.published_stages(base))[0]
         where = dataclasses.replace(model, label=revision)
-        return Moment(where, placed.step, tokens_at(base, revision, placed), placed.stage, revision=revision)
+        return Moment(
+            where, placed.step, history_names.tokens_at(base, revision, placed), placed.stage, revision=revision
+        )
     step, tokens = read_trainer_state(Path(model.path))
     if step is None or (last and step < last.step):
         step, tokens = (last.step, None) if last else (0, None)

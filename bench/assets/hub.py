@@ -46,23 +46,18 @@ def list_hub_revisions(name: str) -> list[str]:
 @contextlib.contextmanager
 def explain_hub_errors(repo: str, revision: str | None = None, kind: RepositoryKind = "model") -> Iterator[None]:
     """The hub's refusals as `UserError`, each with its remedy."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     try:
         yield
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise UserError(f"The hub {kind} '{repo}' is gated: accept its terms there and run `hf auth login`.") from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         listed = f": `python -m bench ls history --model {repo}` lists them." if kind == "model" else "."
         raise UserError(f"The hub {kind} '{repo}' has no revision '{revision}'{listed}") from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise UserError(f"The hub has no public {kind} '{repo}': check the spelling, or `hf auth login`.") from error
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         raise UserError(f"The hub failed to send '{repo}' ({error}): try again later.") from error
 
 
@@ -100,25 +95,17 @@ def download_files(
         info: Any = huggingface_hub.HfApi().repo_info(
             repo, repo_type=kind, revision=revision, timeout=PROBE_SECONDS, files_metadata=True
         )
-        taken = [
-            file
-            for file in info.siblings or []
-            if any(fnmatch(file.rfilename, pattern) for pattern in patterns)
-            and (kind == "dataset" or "/" not in file.rfilename)
-        ]
-        if patterns == HUB_FILES and not any(file.rfilename.endswith(".safetensors") for file in taken):
+        offered = [file for file in info.siblings or [] if kind == "dataset" or "/" not in file.rfilename]
+        sizes = {f.rfilename: f.size for f in offered if any(fnmatch(f.rfilename, each) for each in patterns)}
+        if patterns == HUB_FILES and not any(name.endswith(".safetensors") for name in sizes):
             raise UserError(
                 f"The hub model '{wanted}' has no safetensors, and pickled weights are refused: take another."
             )
-        check_room(wanted, (file.size for file in taken), folder, report)
+        check_room(wanted, sizes.values(), folder, report)
         report(f"downloading {wanted} at {info.sha} from the hub")
         with contextlib.redirect_stderr(io.StringIO()):
             huggingface_hub.snapshot_download(
-                repo,
-                repo_type=kind,
-                revision=info.sha,
-                local_dir=folder,
-                allow_patterns=[file.rfilename for file in taken],
+                repo, repo_type=kind, revision=info.sha, local_dir=folder, allow_patterns=list(sizes)
             )
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     return str(info.sha)

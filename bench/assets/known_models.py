@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.files import read_toml
+from bench.core.typed_toml import as_typed
 from bench.core.types import Json
 
 PYTHIA = re.compile(r"EleutherAI/pythia-[\w.-]+")
@@ -65,19 +66,12 @@ class KnownModel:
 
 def model_from_table(name: str, about: Json) -> KnownModel:
     """A known model from its table in ``data/models.toml``; `source` and Pythia's revisions may be left out there."""
-    hub, wheel = about.get("hub", ""), about.get("wheel")
-    way_in = " (gated: accept its terms there, then `hf auth login`)" if about.get("gated") else ""
-    by_rule = PYTHIA_REVISIONS if PYTHIA.fullmatch(hub) else ()
-    stated = {field.name: about[field.name] for field in fields(KnownModel) if field.name in about}
-    made = {
-        "source": f"hub {hub}{way_in}",
-        **stated,
-        "wheel": Wheel(**wheel) if wheel else None,
-        "revisions": tuple(about.get("revisions", by_rule)),
-        "derived": tuple(about.get("derived", ())),
-        "past": tuple(about.get("past", ())),
-    }
-    return KnownModel(name, **made)
+    hub = about.get("hub", "")
+    way_in = " (gated: accept its terms there, then `hf auth login`)" if about.pop("gated", False) else ""
+    by_rule = list(PYTHIA_REVISIONS) if PYTHIA.fullmatch(hub) else []
+    table = {"name": name, "source": f"hub {hub}{way_in}", "revisions": by_rule, **about}
+    made: KnownModel = as_typed(KnownModel, table, f"models.toml: {name}")
+    return made
 
 
 KNOWN = {

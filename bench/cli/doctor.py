@@ -24,20 +24,20 @@ def examine(store: Path) -> tuple[list[str], bool]:
     ok = sys.version_info >= (3, 11)
     lines = [f"python {sys.version.split()[0]}: {'ok' if ok else 'needs 3.11 or newer'}"]
     for module, oldest in NEEDED.items():
-        found = installed(module)
-        good = found is not None and newer(found, oldest)
+        found = installed_version(module)
+        good = found is not None and is_new_enough(found, oldest)
         ok = ok and good
         remedy = "" if good else f"  -> pip install '{DISTRIBUTIONS.get(module, module)}>={oldest}'"
         lines.append(f"{module} {found or 'missing'}: {'ok' if good else f'needs {oldest} or newer'}{remedy}")
     for module, use in MODULES["optional"].items():
-        lines.append(f"{module} {installed(module) or 'missing'} (optional: {use})")
-    lines += [cores(), memory(), gpu(), disk(store)]
+        lines.append(f"{module} {installed_version(module) or 'missing'} (optional: {use})")
+    lines += [describe_cores(), describe_memory(), describe_gpu(), describe_disk(store)]
     hub = "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "used when asked for"
     login = "key in the environment" if os.environ.get("WANDB_API_KEY") else "offline unless you logged in"
     return [*lines, f"hub: {hub}", f"W&B: {login}"], ok
 
 
-def installed(module: str) -> str | None:
+def installed_version(module: str) -> str | None:
     """A module's version; None when it is not installed."""
     try:
         if importlib.util.find_spec(module) is None:
@@ -50,7 +50,7 @@ def installed(module: str) -> str | None:
         return "unknown"
 
 
-def newer(found: str, oldest: str) -> bool:
+def is_new_enough(found: str, oldest: str) -> bool:
     """Whether version ``found`` is at least ``oldest``."""
 
     def numbers(text: str) -> list[int]:
@@ -59,13 +59,13 @@ def newer(found: str, oldest: str) -> bool:
     return found == "unknown" or numbers(found) >= numbers(oldest)
 
 
-def cores() -> str:
+def describe_cores() -> str:
     """How many cores this process may use, and how busy they are."""
     usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     return f"cores: {usable} usable, load {load:.1f}{' (busy: timings will be long)' if load > usable else ''}"
 
 
-def memory() -> str:
+def describe_memory() -> str:
     """A line about the machine's memory, and whether it is enough for the lab."""
     try:
         import psutil
@@ -75,13 +75,13 @@ def memory() -> str:
     return f"memory: {free:.1f} GB free{'' if free > 2 else '  -> the lab needs about 1 GB a worker; use --jobs 1'}"
 
 
-def gpu() -> str:
+def describe_gpu() -> str:
     """Whether there is an NVIDIA GPU; asks the driver, not torch."""
     has = shutil.which("nvidia-smi") is not None
     return f"gpu: {'nvidia-smi found; use --device cuda' if has else 'none found; the lab needs none'}"
 
 
-def disk(store: Path) -> str:
+def describe_disk(store: Path) -> str:
     """Free disk where the store is, and whether it can be written."""
     free = shutil.disk_usage(nearest_existing(store)).free / 1e9
     wrong = "" if free > DISK_GB else f"less than {DISK_GB} GB"

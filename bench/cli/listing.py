@@ -33,11 +33,13 @@ def methods() -> str:
     """Each method: what it does, what it needs, its parameters with meaning and default, its presets with source."""
     lines: list[str] = []
     for name in registry.components("methods"):
-        kind = registry.load_component("methods", name)
-        needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
-        lines += [f"{name}: {kind.summary}", f"    needs {needs}"]
-        lines += parameters(name, kind)
-        lines += [f"    preset {key}: {dict(preset.params)} ({preset.source})" for key, preset in kind.presets.items()]
+        with registry.leaving_out("methods", name):
+            kind = registry.load_component("methods", name)
+            presets = kind.presets.items()
+            needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
+            lines += [f"{name}: {kind.summary}", f"    needs {needs}"]
+            lines += parameters(name, kind)
+            lines += [f"    preset {key}: {dict(preset.params)} ({preset.source})" for key, preset in presets]
     return "\n".join(lines)
 
 
@@ -45,10 +47,11 @@ def tasks() -> str:
     """Each task: what it is, its tiers, the parameters of each."""
     lines: list[str] = []
     for name, tiers in registry.components("tasks").items():
-        kinds = {tier: registry.load_task(name, tier) for tier in tiers}
-        lines += [f"{name}: {next(iter(kinds.values())).summary}", f"    tiers: {', '.join(tiers)}"]
-        for tier, kind in kinds.items():
-            lines += [f"    parameters {WHERE[tier]}:", *parameters(name, kind)]
+        with registry.leaving_out("tasks", name):
+            kinds = {tier: registry.load_task(name, tier) for tier in tiers}
+            lines += [f"{name}: {next(iter(kinds.values())).summary}", f"    tiers: {', '.join(tiers)}"]
+            for tier, kind in kinds.items():
+                lines += [f"    parameters {WHERE[tier]}:", *parameters(name, kind)]
     return "\n".join(lines)
 
 

@@ -66,11 +66,11 @@ def reproduce(
     check: Annotated[bool, Option("--check", help="--page: write nothing; exit 1 when it is stale.")] = False,
 ) -> None:
     """Make a published table again: its rows beside ours, and whether target and oracle came out as published."""
-    from bench.studies.reproduce import asking, command
+    from bench.studies.reproduce import asking
     from bench.studies.reproduce import page as overview
 
     if listed:
-        echo(command.list_recipes(as_json))
+        echo(overview.list_recipes(as_json))
         return
     if page:
         text = overview.overview_page(Path("results"))
@@ -91,6 +91,11 @@ def reproduce(
         problems=problems,
     )
     if dry_run:
-        command.dry_run(asked, echo)
+        from bench.studies.reproduce.dry import dry_run_lines
+
+        for line in dry_run_lines(asked):
+            echo(line)
         return
-    raise Exit(1 if command.reproduce_table(asked) else 0)
+    from bench.studies.reproduce.run import reproduce_table
+
+    raise Exit(1 if reproduce_table(asked) else 0)

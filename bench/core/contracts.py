@@ -173,6 +173,11 @@ class TaskContext(Context, Protocol):
         every process where the node is ``shared``, else on the first alone.
         """
 
+    def checkpoint_node(
+        self, fields: Json, write: Callable[[Path], None], label: str, used: Sequence[Checkpoint]
+    ) -> Node:
+        """The node of a checkpoint that ``write`` makes of others, none of which may be sealed."""
+
     def train_node(
         self,
         start: Checkpoint,
@@ -388,7 +393,7 @@ class Task:
         """Every score of the task; needs no scenario, so that scores can be computed again."""
         raise NotImplementedError
 
-    def prepare(self, work: Any, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """Data, probes and lazily built checkpoints for ``work.seed``."""
         raise NotImplementedError
 
@@ -455,6 +460,24 @@ class Opened:
     """Rows and batches of its examples (`bench.core.contracts.Coder`); it can't be trained without one."""
     adaptable: str | list[str] = "all-linear"
     """The layers that low-rank adapters go on, as peft names them: all linear ones but the head."""
+
+
+class Judge:
+    """Compares answers by their facts; a plug-in derives from it (entry points ``msa_bench.judges``, made without arguments)."""
+
+    name: str
+    """Stands beside every score: ``similarity``, ``chat:<model>``."""
+    version: int
+    """Raised whenever the same answers may get other grades."""
+    accepts: float | None = None
+    """Grade from which a single answer counts as given; None: it only compares, and can't accept one alone."""
+
+    def grade(self, question: str, answer: str, options: Mapping[str, str]) -> dict[str, float]:
+        """Grade how well each option fits the ``answer`` of a model, by the option's name; the highest is the pick.
+
+        Only grades of one call compare. The names say nothing: a judge must not look at them.
+        """
+        raise NotImplementedError
 
 
 Scoring = Callable[[Responses, Sequence[Responses]], Score]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 
 class UserError(Exception):
@@ -70,6 +72,12 @@ def raise_problems(problems: Sequence[str]) -> None:
     """Raise one `UserError` with all of ``problems``; nothing happens where there are none."""
     if problems:
         raise UserError(*problems)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a remark for the user on stderr, the first time that this process has it."""
+    print(f"NOTE: {text}", file=sys.stderr, flush=True)
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> str:

@@ -1,10 +1,13 @@
-"""Writing files whole (to a temporary name beside the place, then renamed into it), and reading tables of facts."""
+"""Writing files and folders whole (to a temporary name beside the place, then renamed into it), and reading tables of facts."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tomllib
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,22 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8; a reader sees the old file or the new one, never half of either."""
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its name at the end, unless another process has made that meanwhile.
+
+    A block that fails leaves nothing behind; what is left of a killed process is ``.NAME.partial-`` and a few letters.
+    """
+    partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if not folder.is_dir():
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ SCHEMA = 2
 """Version of the record's layout."""
 MIGRATE = "python -m tests.migrations.schema_2"
 """What brings a folder of records from schema 1 to 2."""
+WHERE = "from within a checkout of the repository; an installed package has no tests"
+"""Where that can be called."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Record:
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`; raises ValueError when the file is not such a record."""
         if data.get("schema") == 1:
-            raise ValueError(f"it is of schema 1, and `{MIGRATE} FOLDER` renews the records of a folder")
+            raise ValueError(f"it is of schema 1, and `{MIGRATE} FOLDER` renews the records of a folder ({WHERE})")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
         spec = dict(data["spec"])

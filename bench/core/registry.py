@@ -14,24 +14,46 @@ import importlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from bench.core.contracts import Method, Metric, Task
-from bench.core.errors import UserError, unknown_name
+from bench.core.errors import UserError, say_once, unknown_name
 from bench.core.hashing import hash_file
 from bench.core.typed_toml import named_object
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
+BASES: Mapping[str, type] = {"methods": Method, "tasks": Task, "metrics": Metric}
+GOALS = ("up", "down", "oracle")
+"""Goals of a metric beside a value to approach."""
 
 
 @lru_cache(maxsize=8)
-def plug_ins(group: str, path: tuple[str, ...]) -> dict[str, str]:
-    """Name -> ``module:Class`` of the plug-ins installed on ``path``, looked up once."""
-    return {point.name: point.value for point in entry_points(group=group)}
+def plug_ins(kind: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Name -> ``module:Class`` of the plug-ins installed on ``path``, looked up once; those with one of our names are said."""
+    found = {}
+    for point in entry_points(group=GROUPS[kind]):
+        name = point.name.partition(".")[0] if kind == "tasks" else point.name
+        if name in own_table(kind):
+            taken = f"'{name}' is the name of one of ours"
+            say_once(f"left out: The plug-in for '{name}' ({point.value}): {taken}.{package_of(kind, point.value)}")
+        else:
+            found[point.name] = point.value
+    return found
+
+
+def package_of(kind: str, place: str) -> str:
+    """A sentence that names the package whose entry point names ``place``, and the remedy; empty where none does."""
+    packages = [point.dist.name for point in entry_points(group=GROUPS[kind]) if point.value == place and point.dist]
+    return (
+        f" It is in the package {packages[0]} (entry point group {GROUPS[kind]}): correct or uninstall it."
+        if packages
+        else ""
+    )
 
 
 def own_table(kind: str) -> dict[str, Any]:
@@ -45,7 +67,7 @@ def components(kind: str) -> dict[str, Any]:
 
     Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` only those that are plugged in.
     """
-    theirs: dict[str, Any] = plug_ins(GROUPS[kind], tuple(sys.path))
+    theirs: dict[str, Any] = plug_ins(kind, tuple(sys.path))
     if kind == "tasks":
         tiers: dict[str, dict[str, str]] = {}
         for entry, place in theirs.items():
@@ -60,7 +82,7 @@ def load_component(kind: str, name: str) -> Any:
     known = components(kind)
     if name not in known:
         raise UserError(unknown_name(kind.removesuffix("s"), name, known, kind))
-    return load_named(name, known[name], Metric if kind == "metrics" else Method)
+    return load_named(kind, name, known[name])
 
 
 def load_task(name: str, tier: str) -> Any:
@@ -71,20 +93,58 @@ def load_task(name: str, tier: str) -> Any:
     if tier not in known[name]:
         remedy = "Leave out --model to run the lab." if tier == "real" else "Name a model with --model."
         raise UserError(f"{name} has no {tier} tier yet; it has: {', '.join(known[name])}. {remedy}")
-    return load_named(name, known[name][tier], Task)
+    return load_named("tasks", name, known[name][tier])
 
 
-def load_named(name: str, place: str, base: type) -> Any:
-    """The class derived from ``base``, or the object of it, at ``module:Name``; `UserError` where a plug-in has none."""
+def load_named(kind: str, name: str, place: str) -> Any:
+    """The class, or the metric, at ``module:Name``; `UserError` that says what is wrong with a plug-in."""
+    if name in own_table(kind):
+        return named_object(place)
     try:
         found = named_object(place)
+        fault = component_fault(kind, found)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"The plug-in for '{name}' ({place}) can't be loaded: {error}.") from error
-    if not (isinstance(found, base) or (isinstance(found, type) and issubclass(found, base))):
-        raise UserError(
-            f"The plug-in for '{name}' ({place}) can't be loaded: derive it from bench.api.{base.__name__}."
-        )
+        fault = str(error)
+    except Exception as error:  # whatever a plug-in's module does while it is imported
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        reason = " ".join(fault.split())
+        raise UserError(f"The plug-in for '{name}' ({place}) can't be loaded: {reason}.{package_of(kind, place)}")
     return found
+
+
+def component_fault(kind: str, found: Any) -> str:
+    """Why an object can't be a method, task or metric of a plug-in; empty where it can."""
+    base = BASES[kind]
+    if kind == "metrics":
+        return goal_fault(found) if isinstance(found, Metric) else "let its entry point name a bench.api.Metric"
+    if isinstance(found, base):
+        return f"its entry point names an object of {type(found).__name__}, let it name the class"
+    if not (isinstance(found, type) and issubclass(found, base)):
+        return f"derive it from bench.api.{base.__name__}"
+    if not isinstance(getattr(found, "summary", None), str):
+        return "it lacks `summary`, one line that says what it is"
+    bare = [name for name, default in default_params(found).items() if default is dataclasses.MISSING]
+    return f"its field '{bare[0]}' has no default" if bare else ""
+
+
+def goal_fault(metric: Metric) -> str:
+    """The sentence about a goal that there is not; empty where there is."""
+    if metric.goal in GOALS or (isinstance(metric.goal, int | float) and not isinstance(metric.goal, bool)):
+        return ""
+    return f"its goal is '{metric.goal}': it is up, down, oracle, or the number to approach"
+
+
+@contextmanager
+def leaving_out(kind: str, name: str) -> Iterator[None]:
+    """Say on stderr what is wrong with a plug-in, and go on without it; a `UserError` about one of ours is raised."""
+    try:
+        yield
+    except UserError as error:
+        if name in own_table(kind):
+            raise
+        for problem in error.problems:
+            say_once(f"left out: {problem}")
 
 
 def of_other_tier(task: str, tier: str, parameter: str) -> str:

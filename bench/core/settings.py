@@ -16,8 +16,8 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,21 +67,30 @@ def combinations_of(**values: Sequence[Any]) -> Settings:
 
 
 def settings_file(kind: type) -> Path:
-    """Where the settings of a method's class stand, or would: its own file's, else that of the class it inherits from."""
-    places: list[Path] = []
-    for ancestor in kind.__mro__:
-        source = getattr(sys.modules.get(ancestor.__module__), "__file__", None)
-        if source:
-            places.append(Path(source).parent / "settings" / f"{Path(source).stem}.toml")
-    return next((place for place in places if place.is_file()), places[0])
+    """Where the settings of a method's own class stand, or would: ``settings/MODULE.toml`` beside its module."""
+    module = Path(str(sys.modules[kind.__module__].__file__))
+    return module.parent / "settings" / f"{module.stem}.toml"
 
 
 @functools.cache
 def read_settings(kind: type) -> MethodSettings:
-    """Presets and search boxes of a method's class; none without a file. `UserError` with all that is wrong in it."""
-    file = settings_file(kind)
-    if not file.is_file():
-        return MethodSettings({}, {})
+    """Presets and search boxes of a method's class, over those of the classes that it derives from; none without a file.
+
+    `UserError` with all that is wrong in a file.
+    """
+    presets: dict[str, Preset] = {}
+    space: dict[str, Settings] = {}
+    owners = [each for each in reversed(kind.__mro__) if getattr(sys.modules.get(each.__module__), "__file__", None)]
+    for file in dict.fromkeys(map(settings_file, owners)):
+        if file.is_file():
+            found = read_settings_file(file, kind)
+            presets |= found.presets
+            space |= found.space
+    return MethodSettings(presets, space)
+
+
+def read_settings_file(file: Path, kind: type) -> MethodSettings:
+    """Presets and search boxes of one file; `UserError` with all in it that doesn't suit the fields of ``kind``."""
     try:
         tables = read_toml(file)
     except tomllib.TOMLDecodeError as error:
@@ -91,9 +100,11 @@ def read_settings(kind: type) -> MethodSettings:
     space: dict[str, Settings] = {}
     for name, table in tables.items():
         where = f"{file.name}, [{name}]"
-        problems += [unknown_name(f"key of {where}", key, KEYS) for key in table if key not in KEYS]
-        stated = tables.get(table.get("same", name), {})
-        if "params" in stated and "source" in stated:
+        if faults := table_faults(table, where, kind):
+            problems += faults
+            continue
+        stated = tables.get(table.get("same", name))
+        if isinstance(stated, dict) and "params" in stated and "source" in stated:
             presets[name] = Preset(stated["params"], stated["source"])
         elif "box" not in table:
             problems.append(f'{where} needs "params" and "source", or in "same" the name of a table that has them.')
@@ -103,29 +114,101 @@ def read_settings(kind: type) -> MethodSettings:
     return MethodSettings(presets, space)
 
 
+def table_faults(table: Any, where: str, kind: type) -> list[str]:
+    """Sentences about one table of a settings file: unknown keys, values of another form, what is no field of ``kind``."""
+    if not isinstance(table, dict):
+        return [f"{where} must be a table with {', '.join(KEYS)}, not {table!r}."]
+    found = [unknown_name(f"key of {where}", key, KEYS) for key in table if key not in KEYS]
+    found += [
+        f"{where}: {key} must be a text, not {table[key]!r}."
+        for key in ("source", "same")
+        if not isinstance(table.get(key, ""), str)
+    ]
+    params, boxes = table.get("params", {}), table.get("box", [])
+    if isinstance(params, dict):
+        found += value_faults({name: [value] for name, value in params.items()}, f"{where}: params", kind)
+    else:
+        found.append(f"{where}: params must be a table, not {params!r}.")
+    if not isinstance(boxes, list):
+        return [*found, f"{where}: box must be a list of tables, not {boxes!r}."]
+    for i, box in enumerate(boxes):
+        if isinstance(box, dict) and all(isinstance(values, list) for values in box.values()):
+            found += value_faults(box, f"{where}: box[{i}]", kind)
+        else:
+            found.append(f"{where}: box[{i}] must be a table of lists, not {box!r}.")
+    return found
+
+
+def value_faults(given: Mapping[str, Sequence[Any]], where: str, kind: Any) -> list[str]:
+    """Sentences about names that are no field of ``kind``, and about values of another type than the field's default."""
+    defaults = {field.name: field.default for field in fields(kind)}
+    found = [unknown_name(f"parameter of {where}", name, defaults) for name in given if name not in defaults]
+    for name in (name for name in given if name in defaults):
+        usual = type(defaults[name])
+        allowed = (int, float) if usual is float else (usual,)
+        found += [
+            f"{where}: {name} must be of the type {usual.__name__}, not {value!r}."
+            for value in given[name]
+            if type(value) not in allowed
+        ]
+    return found
+
+
 def write_preset(kind: type, place: str, params: Mapping[str, Any], source: str) -> Path:
-    """Put the preset of a place into the method's settings file, which keeps everything else; the file."""
+    """Put the preset of a place into the settings file of the method's own class; the file, made if there is none.
+
+    Everything else stays as it is written, comments too. `UserError` where the place's table is spread over the file in
+    such a way that it would have to be written anew.
+    """
     file = settings_file(kind)
-    tables = read_toml(file) if file.is_file() else {}
+    text = file.read_text(encoding="utf-8") if file.is_file() else HEADER
+    made = replace_preset(text, place, (f"params = {toml_value(params)}\n", f"source = {toml_value(source)}\n"))
+    tables = tomllib.loads(text)
     kept = {key: value for key, value in tables.get(place, {}).items() if key == "box"}
-    write_text(file, settings_text({**tables, place: {"params": dict(params), "source": source, **kept}}))
+    wanted = {**tables, place: {"params": dict(params), "source": source, **kept}}
+    if parsed_or_none(made) != wanted:
+        raise UserError(
+            f"The table [{place}] of {file} can't be changed where it stands: write all of it below one [{place}], then "
+            f"params = {toml_value(params)} and source = {toml_value(source)}."
+        )
+    write_text(file, made)
     read_settings.cache_clear()
     return file
 
 
-def settings_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """The text of a settings file: its one form, so that writing a preset changes nothing else of it."""
-    lines = [HEADER]
-    for name, table in tables.items():
-        lines.append(f"[{toml_key(name)}]")
-        for key in (key for key in KEYS if key in table):
-            if key == "box":
-                boxes = [f"    {toml_value(box)},\n" for box in table["box"]]
-                lines.append(f"box = [\n{''.join(boxes)}]")
-            else:
-                lines.append(f"{key} = {toml_value(table[key])}")
-        lines.append("")
-    return "\n".join(lines)
+def replace_preset(text: str, place: str, lines: Sequence[str]) -> str:
+    """The text of a settings file with ``lines`` for what the table of ``place`` has of params, source and same."""
+    kept: list[str] = []
+    inside = there = False
+    for statement, meaning in toml_statements(text):
+        if statement.lstrip().startswith("["):
+            inside = meaning == {place: {}}
+            there |= inside
+            kept += [statement, *(lines if inside else ())]
+        elif not (inside and meaning.keys() & {"params", "source", "same"}):
+            kept.append(statement)
+    if not there:
+        kept += ["\n", f"[{toml_key(place)}]\n", *lines]
+    return "".join(kept)
+
+
+def toml_statements(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every header, assignment, comment and empty line of a TOML text, each with what it means alone."""
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line if line.endswith("\n") else f"{line}\n"
+        meaning = parsed_or_none(statement)
+        if meaning is not None:
+            yield statement, meaning
+            statement = ""
+
+
+def parsed_or_none(text: str) -> dict[str, Any] | None:
+    """What a TOML text means; None where it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def toml_key(name: str) -> str:

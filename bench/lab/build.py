@@ -9,12 +9,22 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from bench.core.contracts import MislabelledRows, Recipe, Schedule, Stages, Stream, Task, steps_kept, too_small
+from bench.core.contracts import (
+    MislabelledRows,
+    Recipe,
+    Schedule,
+    Stages,
+    Stream,
+    Task,
+    TaskContext,
+    steps_kept,
+    too_small,
+)
 from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
 from bench.lab.world import World, fact_questions, fact_statements
-from bench.runs.context import Work, checkpoint_in
+from bench.runs.context import checkpoint_in
 from bench.runs.stages import stage_two
 
 HISTORY_POINTS = 10
@@ -91,7 +101,7 @@ class LabOptions(Task):
 
     def train_stages(
         self,
-        work: Work,
+        work: TaskContext,
         start: Callable[[], Checkpoint],
         pretraining: Schedule,
         schedule: Callable[[Sequence[Example]], Schedule],
@@ -169,7 +179,7 @@ def pretraining_on_residents(world: World, width: int, steps: int) -> Pretrainin
     return Pretraining(Architecture(width, layers=2, positions=64), world.vocabulary, steps_on(rows, steps, 2e-3))
 
 
-def make_fresh_llama(work: Work, pretraining: Pretraining) -> Checkpoint:
+def make_fresh_llama(work: TaskContext, pretraining: Pretraining) -> Checkpoint:
     """The untrained weights and the tokenizer, a node."""
     from bench.engines.training.trainer import save_model
 
@@ -184,7 +194,7 @@ def make_fresh_llama(work: Work, pretraining: Pretraining) -> Checkpoint:
     return make_fresh(work, fields, write)
 
 
-def make_fresh(work: Work, fields: Json, write: Callable[[Path], None], loader: str = "causal-lm") -> Checkpoint:
+def make_fresh(work: TaskContext, fields: Json, write: Callable[[Path], None], loader: str = "causal-lm") -> Checkpoint:
     """Untrained weights that ``write`` puts into a folder, a node of ``fields`` and the seed."""
     node = work.checkpoint_node({"kind": "fresh", **fields, "seed": work.seed}, write, "fresh weights", [])
     return checkpoint_in(node, Checkpoint("", "", loader), "history-0")
@@ -196,7 +206,7 @@ def steps_on(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
 
 
 def build_history_from(
-    work: Work,
+    work: TaskContext,
     start: Checkpoint,
     pretraining: Schedule,
     points: int = HISTORY_POINTS,
@@ -213,7 +223,7 @@ def build_history_from(
     return History(tuple(moments))
 
 
-def train_with_snapshots(work: Work, start: Moment, schedule: Schedule, points: int, label: str) -> list[Moment]:
+def train_with_snapshots(work: TaskContext, start: Moment, schedule: Schedule, points: int, label: str) -> list[Moment]:
     """Training from ``start`` with checkpoints at equal distances, the last one at its end; one node."""
     at = steps_kept(schedule.recipe.steps, points)
     node = work.train_node(start.checkpoint, schedule.streams, schedule.recipe, label, snapshots=at)

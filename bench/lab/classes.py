@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.core.contracts import Metric, Outline, Scenario, Schedule, TaskInputs
+from bench.core.contracts import Metric, Outline, Scenario, Schedule, TaskContext, TaskInputs
 from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
 from bench.lab.build import BATCH, LabOptions, TaughtRows, make_fresh, steps_on
@@ -21,7 +21,6 @@ from bench.lab.digits import digit_images, split_digits
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
 from bench.metrics.probability import accuracy, probability
-from bench.runs.context import Work
 
 FORGET = ("class", "tenth")
 ORACLES = 3
@@ -68,7 +67,7 @@ class ClassesTask(LabOptions):
         """Every score of the task."""
         return METRICS
 
-    def start(self, work: Work) -> Checkpoint:
+    def start(self, work: TaskContext) -> Checkpoint:
         """The checkpoint of the network before any training, a node."""
         raise NotImplementedError
 
@@ -76,7 +75,7 @@ class ClassesTask(LabOptions):
         """A maker of the task's examples, once it is known which images are to be forgotten."""
         raise NotImplementedError
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The scenario of the seed."""
         parts = split_digits(digit_images().labels, self.forget, work.seed, self.later)
         rows = self.rows_for(parts.forget)
@@ -133,7 +132,7 @@ class ClassesTask(LabOptions):
         return Outline(parameters, 1.0, stages, gone, kept, probed)
 
 
-def make_fresh_network(work: Work, network: str, sizes: Mapping[str, int]) -> Checkpoint:
+def make_fresh_network(work: TaskContext, network: str, sizes: Mapping[str, int]) -> Checkpoint:
     """Untrained weights, a node."""
 
     def write(folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import wraps
+from inspect import isfunction
 from typing import ParamSpec
 
 import bench.metrics
@@ -65,7 +66,7 @@ def metric_factories() -> Iterator[Callable[..., Metric]]:
     for module in sorted(module.name for module in pkgutil.iter_modules(bench.metrics.__path__)):
         family = importlib.import_module(f"bench.metrics.{module}")
         for value in vars(family).values():
-            if getattr(value, "__module__", "") == family.__name__ and hasattr(value, "entries"):
+            if isfunction(value) and value.__module__ == family.__name__ and "entries" in vars(value):
                 yield value
 
 
@@ -80,13 +81,20 @@ def metric_entries() -> Iterator[CatalogueEntry]:
 def plugged_metrics(task: str = "", own: Collection[str] = ()) -> tuple[Metric, ...]:
     """The metrics of installed plug-ins (entry points ``msa_bench.metrics``) that are for ``task``, or all of them.
 
-    A metric bears the name of its entry point; one that would take a name of ``own`` is left out.
+    A metric bears the name of its entry point; one that would take a name of ``own`` is left out, as is a broken one, and
+    stderr says so.
     """
     found = []
     for name in registry.components("metrics"):
-        metric = registry.load_component("metrics", name)
-        if not isinstance(metric, Metric):
-            raise UserError(f"The plug-in for '{name}' is no `Metric`: let its entry point name one.")
-        if name not in own and (not task or not metric.tasks or task in metric.tasks):
+        with registry.leaving_out("metrics", name):
+            metric = registry.load_component("metrics", name)
+            if task and metric.tasks and task not in metric.tasks:
+                continue
+            if name in own:
+                place = registry.components("metrics")[name]
+                raise UserError(
+                    f"The plug-in for '{name}' ({place}) can't score {task}, where '{name}' is the name of one of ours."
+                    + registry.package_of("metrics", place)
+                )
             found.append(replace(metric, name=name))
     return tuple(found)

@@ -18,11 +18,10 @@ from bench.assets.history_sources import end_at_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical_name
 from bench.assets.shapes import known_shape, parameters_in_folder
-from bench.core.contracts import Recipe, Stages, Stream, Task, TaskInputs, too_small
+from bench.core.contracts import Recipe, Stages, Stream, Task, TaskContext, TaskInputs, too_small
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
-from bench.runs.context import Work
 from bench.runs.stages import stage_two
 
 TEMPLATES = ("chat", "base")
@@ -78,7 +77,7 @@ class RealOptions(Task):
         return self.batch, Recipe(self.epochs * -(-rows // self.batch), self.lr)
 
     def train_stages(
-        self, work: Work, setting: TaskInputs, target: Sequence[Example], oracle: Sequence[Example]
+        self, work: TaskContext, setting: TaskInputs, target: Sequence[Example], oracle: Sequence[Example]
     ) -> Stages:
         """History, target and oracles: those that the user has named, else trained from the model as it was given."""
         before = setting.before
@@ -87,9 +86,9 @@ class RealOptions(Task):
             batch, recipe = self.schedule(len(rows))
             return stage_two(work, lambda: before, (Stream(tuple(rows), batch, descent()),), recipe, label, order)
 
-        named = tuple(partial(itself, checkpoint) for checkpoint in setting.oracles)
+        named = tuple(partial(give_checkpoint, checkpoint) for checkpoint in setting.oracles)
         return Stages(
-            target=partial(itself, setting.target) if setting.target else train(target, "target"),
+            target=partial(give_checkpoint, setting.target) if setting.target else train(target, "target"),
             oracles=named or tuple(train(oracle, f"oracle-{i}", order=i) for i in range(self.oracles)),
             history=history_of(setting, work),
             reference=lambda: before,
@@ -123,14 +122,14 @@ class PromptedOptions(RealOptions):
         return super().check(setting) + template_problems(self.form(setting), setting.model_path, self.name)
 
 
-def itself(checkpoint: Checkpoint) -> Checkpoint:
+def give_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint: what is there already needs no building."""
     return checkpoint
 
 
-def history_of(setting: TaskInputs, work: Work) -> Callable[[], History]:
+def history_of(setting: TaskInputs, work: TaskContext) -> Callable[[], History]:
     """The model's past as the user has named it, up to the model as it was given; without one the model alone."""
-    before, models = setting.before, work.store.root / "models"
+    before, models = setting.before, work.models
 
     @cache
     def build() -> History:

@@ -16,6 +16,7 @@ from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
 from bench.core.errors import mistakes_in, report_mistake, unknown_name
 from bench.core.record import Step
 from bench.core.registry import name_variant, preset_params
+from bench.core.settings import read_settings
 from bench.core.types import ProbeKind
 
 LAB = "lab"
@@ -140,9 +141,11 @@ def every_method() -> list[tuple[str, str]]:
     """The methods and variants of `--methods all`."""
     found: list[tuple[str, str]] = []
     for name in registry.components("methods"):
-        method = registry.load_component("methods", name)
-        if method.in_all:
-            found += [(name, variant) for variant in ("", *method.variants)]
+        with registry.leaving_out("methods", name):
+            method = registry.load_component("methods", name)
+            read_settings(method)
+            if method.in_all:
+                found += [(name, variant) for variant in ("", *method.variants)]
     return found
 
 

@@ -126,7 +126,7 @@ class Work(TaskContext):
 
         def make(folder: Path) -> Json:
             opened = open_checkpoint(replace(start, dtype=recipe.dtype), self.device)
-            model = adapted(opened, recipe.lora, seed) if recipe.lora else opened.model
+            model = add_adapters(opened, recipe.lora, seed) if recipe.lora else opened.model
             model.train()
             done = train(
                 model,
@@ -255,7 +255,7 @@ def checkpoint_in(node: Node, like: Checkpoint, label: str, dtype: str = "float3
     return replace(like, path=str(node.path), hash=made, label=label, dtype=dtype)
 
 
-def adapted(opened: Opened, rank: int, seed: int) -> Any:
+def add_adapters(opened: Opened, rank: int, seed: int) -> Any:
     """The model with fresh low-rank adapters, as wide as the rank, on `Opened.adaptable`; `train` merges them."""
     import torch
     from peft import LoraConfig, get_peft_model

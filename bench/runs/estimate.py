@@ -248,7 +248,7 @@ def estimate(
     elsewhere = {name.partition("-")[0] for name in given}
     left = {name: rows for name, rows in outline.stages.items() if name.partition("-")[0] not in elsewhere}
     stages = {name: seconds_for(outline, rows, rate) for name, rows in left.items()}
-    used = computes(compute, outline, bool(stages), todo)
+    used = list_computes(compute, outline, bool(stages), todo)
     if machine.world > 1 and any(each.lora for each in used):
         raise UserError(
             "Adapters are trained in one process, and here --lora, a method's or a task's recipe asks for them: "
@@ -264,7 +264,7 @@ def estimate(
     return Estimate(stages, seconds, worker, size, compute, not rates)
 
 
-def computes(compute: Compute, outline: Outline, stages: bool, todo: Sequence[RunSpec]) -> list[Compute]:
+def list_computes(compute: Compute, outline: Outline, stages: bool, todo: Sequence[RunSpec]) -> list[Compute]:
     """How each thing that is left is trained: the stages by their own recipe, a method's with its own adapters."""
     found, own = [], outline.recipe
     if stages:
@@ -337,7 +337,7 @@ def room_of(compute: Compute, machine: Machine, size: Size | None, store: Store)
     return Room(gpu.bytes, disk, held, f"the {gpu.name}") if gpu else Room(0, disk, held, "the GPU")
 
 
-def refusals(size: Size | None, compute: Compute, machine: Machine, room: Room) -> list[str]:
+def list_refusals(size: Size | None, compute: Compute, machine: Machine, room: Room) -> list[str]:
     """A sentence for memory and one for disk, where there isn't enough; none where nothing is known or the lab runs."""
     if size is None:
         return []
@@ -390,7 +390,7 @@ def flags(compute: Compute, machine: Machine) -> Iterator[Change]:
         yield Change(text, compute={"dtype": "bfloat16", "autocast": False}, lossy=1)
 
 
-def joined(changes: Sequence[Change]) -> Change:
+def join_changes(changes: Sequence[Change]) -> Change:
     """Several changes as one."""
     compute: dict[str, Any] = {}
     machine: dict[str, Any] = {}
@@ -404,7 +404,7 @@ def joined(changes: Sequence[Change]) -> Change:
 def proposals(compute: Compute, machine: Machine) -> Iterator[Change]:
     """Flags that may be added: the least change first, and what changes the weights after more GPUs."""
     offered = list(flags(compute, machine))
-    sets = [joined(few) for n in range(1, len(offered) + 1) for few in itertools.combinations(offered, n)]
+    sets = [join_changes(few) for n in range(1, len(offered) + 1) for few in itertools.combinations(offered, n)]
     yield from (change for change in sets if not change.lossy)
     if machine.device != "cpu" and machine.world == 1 and not compute.lora:  # one process alone trains adapters
         for gpus in WORLDS:

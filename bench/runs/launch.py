@@ -20,7 +20,7 @@ from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
-from bench.runs.estimate import refusals, room_of
+from bench.runs.estimate import list_refusals, room_of
 from bench.runs.executor import Pool, in_step
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
@@ -37,7 +37,7 @@ def check_fits(plan: Plan) -> Plan:
     """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
     if plan.todo:
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
-        raise_problems(refusals(plan.size, plan.compute, plan.machine, room))
+        raise_problems(list_refusals(plan.size, plan.compute, plan.machine, room))
     return plan
 
 

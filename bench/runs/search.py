@@ -80,11 +80,35 @@ def tune_problems(asked: Asked, write: bool = False) -> list[str]:
     there = asked.tier in registry.components("tasks").get(asked.task, {})
     if write and there and (other := registry.load_task(asked.task, asked.tier).presets_of):
         found.append(f"--write: methods take their presets of {other} on {asked.task}; leave it out.")
+    if write:
+        named = registry.components("methods") if "all" in asked.methods else asked.methods
+        found += [sentence for name in named for sentence in shared_file_problems(name)]
     if reported := sorted(set(asked.seeds) & set(REPORTED)):
         found.append(
             f"--seeds: {reported} are reported, so nothing may be chosen on them; tune on others, such as 100,101."
         )
     return found
+
+
+def shared_file_problems(method: str) -> list[str]:
+    """A sentence where the settings file of a plug-in's method is that of another method of its module as well."""
+    known = registry.components("methods")
+    module = known.get(method, "").partition(":")[0]
+    beside = [name for name, place in known.items() if name != method and place.partition(":")[0] == module]
+    if not beside:
+        return []
+    shared = []
+    for name in beside:
+        with registry.leaving_out("methods", name):
+            kind, other = (registry.load_component("methods", each) for each in (method, name))
+            file = settings_file(kind)
+            shared += [name] if other is not kind and settings_file(other) == file else []
+    remedy = "give it a module of its own, or leave out --write."
+    return (
+        [f"--write: {method} shares {file.parent.name}/{file.name} with {', '.join(shared)}: {remedy}"]
+        if shared
+        else []
+    )
 
 
 def searches_of(plan: Plan, asked: Asked) -> list[Search]:

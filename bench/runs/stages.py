@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from bench.core.contracts import Recipe, Stream
+from bench.core.contracts import Recipe, Stream, TaskContext
 from bench.core.types import Checkpoint
-from bench.runs.context import Work, checkpoint_in
+from bench.runs.context import checkpoint_in
 
 ORDER = 1_000_003
 """Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
 
 
 def stage_two(
-    work: Work, start: Callable[[], Checkpoint], streams: Sequence[Stream], recipe: Recipe, label: str, order: int = 0
+    work: TaskContext,
+    start: Callable[[], Checkpoint],
+    streams: Sequence[Stream],
+    recipe: Recipe,
+    label: str,
+    order: int = 0,
 ) -> Callable[[], Checkpoint]:
     """A checkpoint trained from ``start`` when it is first asked for; ``order`` varies the data order alone."""
 

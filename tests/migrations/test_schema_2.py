@@ -67,7 +67,9 @@ def test_a_folder_is_refused_and_then_renewed(planned: Record, tmp_path: Path) -
     old = tmp_path / "runs" / "lab" / "tofu" / "lab" / f"ga-{'0' * 16}.json"
     old.parent.mkdir(parents=True)
     old.write_text(json.dumps(of_schema_1(planned, REAL_OF_TOFU)))
-    with pytest.raises(UserError, match="schema 1, and `python -m tests.migrations.schema_2 FOLDER` renews"):
+    with pytest.raises(
+        UserError, match="schema 1, and `python -m tests.migrations.schema_2 FOLDER` renews.*checkout of the repo"
+    ):
         read_record(old)
     assert [broken.path for broken in load_records(tmp_path / "runs").broken] == [f"lab/tofu/lab/{old.name}"]
     assert migrate(tmp_path / "runs") == 1 and migrate(tmp_path / "runs") == 0

@@ -129,7 +129,7 @@ def read_and_write(folder: Path, out: Path) -> None:
                 got = os.preadv(handle, [buffer], taken[1])
             os.pwrite(output, buffer[:got], taken[1])
 
-    crew = [threading.Thread(target=serve) for _ in range(chunks.cores())]
+    crew = [threading.Thread(target=serve) for _ in range(chunks.count_cores())]
     for thread in crew:
         thread.start()
     for thread in crew:
@@ -241,7 +241,7 @@ def compare(parameters: float, folder: Path, repeats: int, say: Callable[[str], 
     goals = {"ratio": SLOWER, "grown_bytes": largest * len(NAMES)}
     return {
         "parameters": count,
-        "threads": chunks.cores(),
+        "threads": chunks.count_cores(),
         "repeats": repeats,
         "sides": sides,
         "goals": goals,

@@ -107,7 +107,7 @@ def run_in_threads(
     give_up: Callable[[], None] = lambda: None,
     threads: int = 0,
 ) -> None:
-    """Do ``work(buffers, number, chunk)`` for every chunk, each thread taking the next one; 0 threads: `cores`.
+    """Do ``work(buffers, number, chunk)`` for every chunk, each thread taking the next one; 0 threads: `count_cores`.
 
     The first failure is raised when all have stopped; ``give_up`` wakes those that wait for one another. One thread is
     the caller's, in which torch may use as many as it likes.
@@ -127,7 +127,7 @@ def run_in_threads(
             failures.append(failure)
             give_up()
 
-    threads = threads or cores()
+    threads = threads or count_cores()
     if threads == 1:
         serve()
     else:
@@ -141,7 +141,7 @@ def run_in_threads(
         raise failures[0]
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Threads to use: as many as torch may use in the caller's thread, up to `MOST_THREADS`."""
     return max(1, min(MOST_THREADS, torch.get_num_threads()))
 

@@ -26,19 +26,9 @@ from bench.core.contracts import Term
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.types import Checkpoint, Json
 from bench.core.versions import ARITHMETIC
+from bench.engines.arithmetic import writer
 from bench.engines.arithmetic.chunks import TYPES, Buffers, Chunk, cut_into_chunks, run_in_threads
-from bench.engines.arithmetic.writer import (
-    DTYPES,
-    HashOnly,
-    Output,
-    Shard,
-    Sink,
-    Written,
-    check_places,
-    companions_of,
-    plan_shards,
-    under_way,
-)
+from bench.engines.arithmetic.writer import DTYPES, Output, Shard, Sink, Written
 
 SHARD_BYTES = 2_000_000_000
 """A result is written in files of about this size; a killed call goes on behind the last whole one."""
@@ -115,7 +105,7 @@ def combine_grid(
             )
             for k, (row, out) in enumerate(zip(rows, outs, strict=True))
         ]
-        raise_problems(check_places([p for o in outputs for p in (o.out, o.work)], [r.folder for r in readers]))
+        raise_problems(writer.check_places([p for o in outputs for p in (o.out, o.work)], [r.folder for r in readers]))
 
         def sums_of(chosen: Sequence[Output]) -> Sums:
             return Sums(terms, [row for output, row in zip(outputs, rows, strict=True) if output in chosen], weighing)
@@ -157,7 +147,7 @@ def transform(
             yield made
 
         output = Output(out, plan_files(readers[0], dtype), None, scratch)
-        raise_problems(check_places([output.out, output.work], [reader.folder for reader in readers]))
+        raise_problems(writer.check_places([output.out, output.work], [reader.folder for reader in readers]))
         write_outputs([output], apply, readers[0], dtype, whole)
         return output.written()
 
@@ -230,7 +220,7 @@ def plan_files(first: TensorFiles, dtype: str) -> tuple[Shard, ...]:
         raise UserError(unknown_name("dtype", dtype, DTYPES))
     own = {name: first.entries[name] for name in first.names}
     types = {name: DTYPES[dtype] if dtype and is_summed(first, name) else entry.dtype for name, entry in own.items()}
-    return plan_shards({name: (types[name], entry.shape) for name, entry in own.items()}, SHARD_BYTES)
+    return writer.plan_shards({name: (types[name], entry.shape) for name, entry in own.items()}, SHARD_BYTES)
 
 
 def identify_inputs(readers: Sequence[TensorFiles], dtype: str) -> Json:
@@ -239,7 +229,7 @@ def identify_inputs(readers: Sequence[TensorFiles], dtype: str) -> Json:
         "what": "combine",
         "engine": ARITHMETIC,
         "inputs": [[reader.files, reader.names] for reader in readers],
-        "companions": companions_of(readers[0].folder),
+        "companions": writer.companions_of(readers[0].folder),
         "dtype": dtype,
         "shard_bytes": SHARD_BYTES,
     }
@@ -332,7 +322,7 @@ def write_outputs(
     ``unsound`` is what the kernel notes of its terms: label -> tensors with entries that are no finite numbers.
     """
     chunk = 0 if whole else chunk_size(len(outputs))
-    with under_way(outputs):
+    with writer.under_way(outputs):
         for shard in outputs[0].shards if outputs else ():
             which = [k for k, output in enumerate(outputs) if shard in output.missing]
             sinks = [outputs[k].sink(shard) for k in which]
@@ -351,7 +341,7 @@ def write_outputs(
 def check_recomputed(outputs: Sequence[Output], kernel: Kernel, first: TensorFiles) -> None:
     """Raise `UserError` unless computing ``outputs`` gives the files in their ``done``; nothing is written."""
     for shard in outputs[0].shards if outputs else ():
-        sinks = [HashOnly(shard) for _ in outputs]
+        sinks = [writer.HashOnly(shard) for _ in outputs]
         write_shard(sinks, range(len(outputs)), kernel, first, chunk_size(len(outputs)))
         pairs = zip(outputs, sinks, strict=True)
         raise_problems([output.refusal for output, sink in pairs if output.done[shard.file] != sink.sha256()])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
+from bench.core.contracts import Judge
 from bench.core.errors import UserError
 
 PROMPT = """\
@@ -45,7 +46,7 @@ def environment_field(name: str, default: str = "", shown: bool = True) -> Any:
 
 
 @dataclass(frozen=True)
-class ChatJudge:
+class ChatJudge(Judge):
     """A judge behind an OpenAI-compatible ``/chat/completions`` endpoint; costs a request for each answer.
 
     The options are shown in an order that a hash of the question decides, so that none is favoured by its place.
@@ -63,7 +64,7 @@ class ChatJudge:
     """Seconds to wait for a reply."""
     version: int = field(default=1, init=False)
     accepts: float = field(default=50.0, init=False)
-    """Grade from which an accepted answer counts as given (RESTOR, where the judge says right or wrong)."""
+    """Half of the scale (RESTOR, where the judge says right or wrong)."""
 
     def __post_init__(self) -> None:
         """Refuse what can't work, before anything is asked."""
@@ -79,7 +80,7 @@ class ChatJudge:
             )
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # made of the field `model`
         """``chat:`` and the model's name."""
         return f"chat:{self.model}"
 

@@ -9,11 +9,11 @@ that made it. Judging comes after measuring and is pure but for the judge: `add_
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any, Protocol
 
+from bench.core.contracts import Judge
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Example, Json, Probe, Responses
 from bench.metrics.judged import describe_calibration
@@ -28,24 +28,6 @@ KIND = "judge"
 """The kind of the probes that are judged and not asked."""
 
 
-class Judge(Protocol):
-    """Compares answers by their facts."""
-
-    @property
-    def name(self) -> str:
-        """Stands beside every score: ``similarity``, ``chat:<model>``."""
-
-    @property
-    def version(self) -> int:
-        """Raised whenever the same answers may get other grades."""
-
-    def grade(self, question: str, answer: str, options: Mapping[str, str]) -> dict[str, float]:
-        """Grade how well each option fits the ``answer`` of a model, by the option's name; the highest is the pick.
-
-        Only grades of one call compare. The names say nothing: a judge must not look at them.
-        """
-
-
 def judge_label(judge: Judge) -> str:
     """``similarity v1``: what the metrics write beside their scores."""
     return f"{judge.name} v{judge.version}"
@@ -56,10 +38,14 @@ def load_judge(name: str) -> Judge:
     known = {point.name: point.value for point in entry_points(group=GROUP)} | OURS
     if name not in known:
         raise UserError(unknown_name("judge", name, known))
+    refused = f"The plug-in for the judge '{name}' can't be loaded"
     try:
-        judge: Judge = pkgutil.resolve_name(known[name])()
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"The plug-in for the judge '{name}' can't be loaded: {error}.") from error
+        kind = pkgutil.resolve_name(known[name])
+    except Exception as error:  # whatever a plug-in's module does while it is imported
+        raise UserError(f"{refused}: {type(error).__name__}: {error}.") from error
+    judge = kind() if callable(kind) else kind
+    if not isinstance(judge, Judge):
+        raise UserError(f"{refused}: derive it from bench.api.Judge, and let its entry point name the class.")
     return judge
 
 
@@ -112,18 +98,19 @@ def grade_probe(responses: Responses, oracles: Sequence[Responses], probe: Probe
 
 def check_accepts(name: str) -> None:
     """`UserError` unless the judge can say of a single answer whether it is given."""
-    if not hasattr(load_judge(name), "accepts"):
+    if load_judge(name).accepts is None:
         raise UserError(
             f"The judge '{name}' only compares answers and can't accept one: use 'chat', or leave the judge out "
             "(RESTOR's accuracy by string rules needs none)."
         )
 
 
-def accepted_rows(responses: Responses, judge: Any, examples: Sequence[Example], said: str) -> dict[str, Json]:
+def accepted_rows(responses: Responses, judge: Judge, examples: Sequence[Example], said: str) -> dict[str, Json]:
     """Grade how far each accepted answer agrees with each generated text: ``grades``, one dictionary a text.
 
     ``accepts`` is the grade from which an answer counts as given. The question is the prompt's last line.
     """
+    assert judge.accepts is not None, "`check_accepts` refuses a judge that only compares"
     rows: dict[str, Json] = {}
     for example in examples:
         row = responses.rows.get(said, {}).get(example.id, {})

@@ -8,6 +8,7 @@ documents of one of lm-eval's tasks, so that its content hash covers the data an
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import math
@@ -166,7 +167,7 @@ def first_of(asked: str) -> tuple[str, int | None]:
 
 def single_tasks(name: str, data: Path | None) -> list[str]:
     """The single tasks behind a name; with ``data``, those of a group whose rows are there."""
-    entry = index_of(name).get(name)
+    entry = manager_of(name).task_index.get(name)
     if entry is None:
         raise UserError(unknown_name("lm-eval task", name, nearest_tasks(name)))
     if entry.kind.name in ("TASK", "PY_TASK"):
@@ -175,7 +176,7 @@ def single_tasks(name: str, data: Path | None) -> list[str]:
     found = [leaf for member in sorted(members) for leaf in single_tasks(member, data)]
     if data is None:
         return found
-    return [leaf for leaf in found if local_rows(leaf, data, index_of(leaf)[leaf].cfg) is not None]
+    return [leaf for leaf in found if local_rows(leaf, data, manager_of(leaf).task_index[leaf].cfg) is not None]
 
 
 def flatten(members: Any) -> list[str]:
@@ -186,7 +187,7 @@ def flatten(members: Any) -> list[str]:
 
 def stock_task(name: str, documents: list[dict[str, Any]] | None, data: Path | None = None) -> Any:
     """lm-eval's own task with ``documents`` in memory, or with rows from ``data`` or the hub in place of them."""
-    config = index_of(name)[name].cfg
+    config = manager_of(name).task_index[name].cfg
     if shots := config.get("num_fewshot"):
         raise UserError(
             f"The lm-eval task '{name}' puts {shots} examples before each question, which isn't supported here: "
@@ -199,70 +200,56 @@ def stock_task(name: str, documents: list[dict[str, Any]] | None, data: Path | N
         split = config.get("test_split") or config.get("validation_split")
         override["custom_dataset"] = lambda **_: {split: Dataset.from_list(documents)}
     elif data is not None:
-        override["dataset_path"] = str(local_rows(name, data, config) or refuse_folder(name, data))
+        folder = local_rows(name, data, config)
+        if folder is None:
+            there = ", ".join(sorted(path.name for path in data.glob("*/"))) or "nothing"
+            raise UserError(
+                f"The folder '{data.name}' has no rows for '{name}'; it has: {there}. "
+                "Take one of those, or leave the folder out to use the hub."
+            )
+        override["dataset_path"] = str(folder)
     else:
         require_hub(f"read the rows of '{name}'")
     with quiet():
         return manager_of(name).load({"group": "asked", "task": [override]})["tasks"][name]
 
 
-def refuse_folder(name: str, data: Path) -> str:
-    """Raise the `UserError` of a folder without a task's rows."""
-    there = ", ".join(sorted(path.name for path in data.glob("*/"))) or "nothing"
-    raise UserError(
-        f"The folder '{data.name}' has no rows for '{name}'; it has: {there}. "
-        "Take one of those, or leave the folder out to use the hub."
-    )
-
-
 def local_rows(name: str, data: Path, config: Mapping[str, Any]) -> Path | None:
-    """The folder with a task's rows below ``data``: its family's, if it has the task's configuration."""
+    """The folder with a task's rows below ``data``: its family's, if its dataset card names the task's configuration."""
     subset = config.get("dataset_name")
     for folder in (data / name, data / name.split("_")[0]):
-        if folder.is_dir() and (not subset or f"config_name: {subset}\n" in card(folder)):
+        card = folder / "README.md"
+        said = card.read_text(encoding="utf-8") if card.is_file() else ""
+        if folder.is_dir() and (not subset or f"config_name: {subset}\n" in said):
             return folder.resolve()
     return None
 
 
-def card(folder: Path) -> str:
-    """The dataset card that names the folder's configurations."""
-    path = folder / "README.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-_managers: dict[str, Any] = {}
-
-
 def manager_of(name: str) -> Any:
-    """A task manager that knows ``name``: of its family's folder where there is one, else of all (10 to 20 seconds)."""
+    """A task manager that knows ``name``: of its family's folder where there is one, else of all."""
     import lm_eval.tasks
-    from lm_eval.tasks import TaskManager
 
     root = Path(lm_eval.tasks.__file__).parent
     for family in (name, name.split("_")[0]):
-        if (root / family).is_dir():
-            if family not in _managers:
-                with quiet():
-                    _managers[family] = TaskManager(include_path=root / family, include_defaults=False)
-            if name in _managers[family].task_index:
-                return _managers[family]
-    if "" not in _managers:
-        with quiet():
-            _managers[""] = TaskManager()
-    return _managers[""]
+        if (root / family).is_dir() and name in make_manager(root / family).task_index:
+            return make_manager(root / family)
+    return make_manager(None)
 
 
-def index_of(name: str) -> Mapping[str, Any]:
-    """lm-eval's task index entries, by name, of a manager that knows ``name`` if any does."""
-    index: Mapping[str, Any] = manager_of(name).task_index
-    return index
+@functools.cache
+def make_manager(folder: Path | None) -> Any:
+    """A task manager of one family's folder, or of all families (10 to 20 seconds)."""
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        return TaskManager(include_path=folder, include_defaults=folder is None)
 
 
 def nearest_tasks(name: str) -> list[str]:
     """Names worth offering for a misspelt one: lm-eval has 14,000."""
     import difflib
 
-    close = difflib.get_close_matches(name, list(index_of(name)), n=5, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(manager_of(name).task_index), n=5, cutoff=0.6)
     return close or ["piqa", "blimp", "arc_easy", "hellaswag"]
 
 

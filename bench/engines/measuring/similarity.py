@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from bench.core.contracts import Judge
 from bench.metrics.rouge import common_subsequence
 
 DIGITS = 9
@@ -25,7 +26,7 @@ STOP_WORDS = frozenset(EMPTY.split())
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Judge):
     """Judges by the overlap of the words that tell the options apart. Deterministic; knows no synonyms.
 
     1. A text becomes the set of its words' Porter stems: lower case, without accents, possessives and stop words.

@@ -23,6 +23,8 @@ MADE = "continued.json"
 """In the folder: what it was made of, and how."""
 SAVE_EVERY = 20
 """Steps between the states that an interrupted training goes on from."""
+MICRO = 8
+"""Passages of one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ def continue_model(
     out: Path,
     report: Callable[[str], None],
     device: str = "cpu",
-    micro: int = 8,
 ) -> list[Path]:
     """Make the folder ``out``, or find it made; its checkpoints, oldest first.
 
@@ -77,9 +78,8 @@ def continue_model(
         shutil.rmtree(scratch)  # of another continuation
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / MADE).write_text(json.dumps(about))
-    arrange_checkpoints(
-        partial, start.path, train_on_text(asked, start.path, rows, partial, scratch, report, device, micro)
-    )
+    tokens = train_on_text(asked, start.path, rows, partial, scratch, report, device)
+    arrange_checkpoints(partial, start.path, tokens)
     (partial / MADE).write_text(json.dumps(about, indent=1) + "\n")
     partial.rename(out)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -133,7 +133,6 @@ def train_on_text(
     scratch: Path,
     report: Callable[[str], None],
     device: str,
-    micro: int,
 ) -> dict[int, int]:
     """Train into ``out``; tokens seen at each step whose checkpoint was kept."""
     from bench.core.contracts import Recipe, Stream, steps_kept
@@ -153,7 +152,7 @@ def train_on_text(
         scratch=scratch,
         snapshots=steps_kept(asked.steps, asked.keep),
         save_every=SAVE_EVERY,
-        micro=micro,
+        micro=MICRO,
         autocast=asked.autocast,
         use_cpu=device == "cpu",
         report=lambda step, of: report(f"step {step} of {of}") if step % SAVE_EVERY == 0 else None,

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.core.contracts import Batch, Loss
 from bench.core.sampling import evenly_spread
 from bench.core.types import Checkpoint, Example, Json
 
@@ -40,15 +39,15 @@ class Counted:
     """Forward and backward."""
 
 
-def count_flops(loss: Callable[[], Tensor]) -> Counted:
-    """Count the operations of computing ``loss``, and of it and its gradients."""
+def count_flops(losses: Callable[[], Tensor]) -> Counted:
+    """Count the operations of computing ``losses``, and of their sum and its gradients."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        value = loss()
+        total = losses().sum()
         forward = counter.get_total_flops()
-        value.backward()
+        total.backward()
         return Counted(forward, counter.get_total_flops())
 
 
@@ -66,7 +65,7 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
     for stream in make_streams(rows, descent(), ROWS, ROWS):
         encoded = [opened.coder.encode(row.payload) for row in evenly_spread(stream.examples, ROWS)]
         batch = opened.coder.collate(encoded, device)
-        found = count_flops(partial(mean_loss, stream.loss, opened.model, batch))
+        found = count_flops(partial(stream.loss, opened.model, batch))
         forward, training = forward + found.forward, training + found.training
         tokens += sum(row.length for row in encoded)
     return {
@@ -74,8 +73,3 @@ def training_flops(checkpoint: Checkpoint, rows: Sequence[Example], device: str 
         "training_per_token": round(training / tokens),
         "parameters": sum(p.numel() for p in opened.model.parameters()),
     }
-
-
-def mean_loss(loss: Loss, model: Any, batch: Batch) -> Tensor:
-    """The mean of a batch's losses, which training descends."""
-    return loss(model, batch).mean()

@@ -49,18 +49,17 @@ def write_weights(
                 found[name] = torch.zeros(files.shape(name))
         save_file({name: found[name].contiguous() for name in files.names}, folder / "model.safetensors")
         sides.append(checkpoint_at(folder, side))
-    transform(sides, out / "weights", ratio)
+    transform(sides, out / "weights", lambda name, tensors: influence_ratio(*tensors))
     for file in (out / "weights").iterdir():
         file.rename(out / file.name)
     for made in ("forget", "retain", "weights"):
         shutil.rmtree(out / made)
 
 
-def ratio(name: str, sides: Sequence[Tensor]) -> Tensor:
-    """``2 f / (f + r)``, and 1 where neither side has any influence."""
+def influence_ratio(forget: Tensor, retain: Tensor) -> Tensor:
+    """``2 f / (f + r)``, entry by entry: between 0 and 2; 1 where neither side has any influence."""
     import torch
 
-    forget, retain = sides
     total = forget + retain
     return torch.where(total > 0, 2 * forget / total, torch.ones_like(total))
 

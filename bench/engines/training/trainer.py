@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
@@ -76,8 +76,8 @@ class Part:
     """Rows of this stream in the whole optimiser step: the mean is over these."""
 
 
-class StepData(Dataset[list[Part]]):
-    """Item i is micro-batch i; a step has ``accumulation`` of them."""
+class StepData(list[list[Part]]):
+    """A data set whose item i is micro-batch i; a step has ``accumulation`` of them."""
 
     def __init__(self, streams: Sequence[Stream], steps: int, seed: int, micro: int | None) -> None:
         plans = [
@@ -86,19 +86,12 @@ class StepData(Dataset[list[Part]]):
         ]
         largest = max(len(plan[0]) for plan in plans)
         self.accumulation = -(-largest // micro) if micro else 1
-        self.items: list[list[Part]] = []
         for step in range(steps):
             rows_of_step = [plan[step] for plan in plans]
             for first in range(self.accumulation):
                 shares = [tuple(rows[first :: self.accumulation]) for rows in rows_of_step]
                 numbered = enumerate(zip(shares, rows_of_step, strict=True))
-                self.items.append([Part(i, share, len(rows)) for i, (share, rows) in numbered if share])
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> list[Part]:
-        return self.items[index]
+                self.append([Part(i, share, len(rows)) for i, (share, rows) in numbered if share])
 
 
 class StepTrainer(Trainer):
@@ -247,7 +240,7 @@ def train(
         for step in snapshots:
             shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
     steps = trainer.state.global_step
-    items = data.items[: steps * data.accumulation]
+    items = data[: steps * data.accumulation]
     spent = [sum(encoded[part.stream][row].length for part in parts for row in part.rows) for parts in items]
     return Trained(
         seconds=time.perf_counter() - began,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskInputs
+from bench.core.contracts import Metric, Outline, Scenario, Suite, TaskContext, TaskInputs
 from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Example, Probe, Responses
@@ -21,7 +21,6 @@ from bench.metrics.truth import score_part
 from bench.real.muse import suite
 from bench.real.muse.rows import MuseCut, MuseRows, choose_muse_rows
 from bench.real.scenario import RealOptions, count_parameters
-from bench.runs.context import Work
 
 NOMINAL = {"forget": 1_000_000, "retain1": 200_000, "retain2": 490_000}
 """MUSE-Books' tokens by split, about four bytes a token: for an estimate before there are data and a tokenizer."""
@@ -97,7 +96,7 @@ class RealBooksTask(RealOptions):
         """The benchmark's complete suite, for `bench eval`; without ``split`` on forget."""
         return suite.muse_suite(data, split or "forget")
 
-    def prepare(self, work: Work, setting: TaskInputs) -> Scenario:
+    def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The target reads all of ``train``, the oracles its two retain splits; methods are given the first of these."""
         rows = self.rows(setting)
         forget, retain = rows.trained["forget"], rows.trained["retain1"]

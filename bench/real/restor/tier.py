@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import distributed
-from bench.core.contracts import Metric
+from bench.core.contracts import Metric, TaskContext
 from bench.core.hashing import hash_json
 from bench.core.types import Checkpoint, Example, Json, Probe
 from bench.core.versions import MEASURE
@@ -26,7 +26,6 @@ from bench.real.restor import suite
 from bench.real.restor.corpus import ROLES
 from bench.real.scenario import with_space_before_answers
 from bench.records.files import read_responses, write_responses
-from bench.runs.context import Work
 from bench.runs.responses import RESPONSES_FILE, generation_hash, probe_for_key
 
 ALL_TOLD = "every document was told, so that none is left to compare with: tell only some of each person's"
@@ -141,7 +140,7 @@ class KnownQuestions:
     """The node that holds its answers."""
 
 
-def find_known(work: Work, checkpoint: Checkpoint, questions: Sequence[Example]) -> KnownQuestions:
+def find_known(work: TaskContext, checkpoint: Checkpoint, questions: Sequence[Example]) -> KnownQuestions:
     """Ask the questions, once for a store."""
     probe = Probe("restor_known", "generate", tuple(questions), (), suite.NEW_TOKENS, suite.GREEDY)
     fields = {

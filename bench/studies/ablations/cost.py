@@ -18,28 +18,19 @@ from bench.core.record import Record
 from bench.core.types import Json
 from bench.records.files import load_records
 from bench.records.plots import COLOURS, MARKERS
-from bench.studies.ablations import drawing
+from bench.studies.ablations import costing, drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study, framing_as_series
-from bench.studies.ablations.costing import (
-    COSTED,
-    HELD_OUT,
-    HELD_OUT_PARAMETERS,
-    METHODS,
-    CostRules,
-    PredictedCost,
-    RunCost,
-    cost_of,
-    fit_cost_rules,
-    held_out_costs,
-    ladder_costs,
-    predict_cost,
-)
+from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, CostRules, RunCost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTHS = (64, 128, 192)
+STYLES = {"target": ("#777777", "s"), "oracle": ("#000000", "*")} | {
+    m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)
+}
+"""Colour and marker of every series, target and oracle in the greys of the other pictures."""
 RESULTS = Path("results")
 """Where the held-out model's records are read from, once, when the study is written."""
 
@@ -75,7 +66,7 @@ def held_out_row(record: Record) -> Json:
     method = "oracle" if record.spec.method == "retrain" else record.spec.method
     origin = {"record": record.name, "label": record.label, "commit": record.provenance.get("commit", "")}
     machine = {name: record.provenance.get(name) for name in ("threads", "devices")}
-    return {"cost": vars(cost_of(method, record, HELD_OUT_PARAMETERS))} | origin | machine
+    return {"cost": vars(costing.cost_of(method, record, costing.HELD_OUT_PARAMETERS))} | origin | machine
 
 
 # --- the picture
@@ -83,24 +74,18 @@ def held_out_row(record: Record) -> Json:
 
 def draw(study: Study, ablation: Ablation) -> Figure:
     """Every score over the width, then seconds, FLOPs, memory and bytes over the parameters with the held-out point."""
-    costs = ladder_costs(study)
+    costs = costing.ladder_costs(study)
     figure, panels = drawing.new_figure(study, ablation, len(study.scores) + (len(QUANTITIES) if costs else 0))
-    drawing.draw_score_panels(panels, study, ablation, series_styles_of_cost())
+    drawing.draw_score_panels(panels, study, ablation, STYLES)
     for axes in panels[: len(study.scores)]:
         axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
         axes.minorticks_off()
     if costs:
-        rule = fit_cost_rules(costs)
+        rule = costing.fit_cost_rules(costs)
         for axes, quantity in zip(panels[len(study.scores) :], QUANTITIES, strict=True):
-            cost_panel(axes, quantity, costs, held_out_costs(study), rule)
+            cost_panel(axes, quantity, costs, costing.held_out_costs(study), rule)
     drawing.add_legend(figure, panels)
     return figure
-
-
-def series_styles_of_cost() -> dict[str, tuple[str, str]]:
-    """Colour and marker of every series, target and oracle in the greys of the other pictures."""
-    frame = {"target": ("#777777", "s"), "oracle": ("#000000", "*")}
-    return frame | {m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)}
 
 
 @dataclass(frozen=True)
@@ -115,7 +100,7 @@ class Quantity:
     reaches: bool
     """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
 
-    def of(self, found: RunCost | PredictedCost, tokens: int) -> float | None:
+    def of(self, found: RunCost | costing.PredictedCost, tokens: int) -> float | None:
         """The value of a run that trained on so many tokens; seconds are for each thousand of them."""
         value: float | None = getattr(found, self.field)
         if self.field != "seconds" or value is None:
@@ -128,7 +113,7 @@ class Quantity:
 
     def predicted(self, cost: RunCost, rule: CostRules) -> float | None:
         """The predicted cost of such a run, by the ladder's rules."""
-        return self.of(predict_cost(cost, rule), cost.tokens)
+        return self.of(costing.predict_cost(cost, rule), cost.tokens)
 
 
 QUANTITIES = (
@@ -146,29 +131,25 @@ def cost_panel(
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for method in COSTED:
-        colour, marker = series_styles_of_cost()[method]
+        colour, marker = STYLES[method]
         mine = [cost for cost in costs if cost.method == method]
         if not mine:
             continue
         draw_seeds_and_means(axes, quantity, mine, colour, marker)
-        last = HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
+        last = costing.HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
         draw_fitted_line(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
     for place, method in enumerate(method for method in COSTED if any(cost.method == method for cost in real)):
-        colour, marker = series_styles_of_cost()[method]
+        colour, marker = STYLES[method]
         beside_point = 1.18 ** (place - 2)  # apart, so that none hides another
         mark_held_out(axes, quantity, [c for c in real if c.method == method], beside_point, rule, colour, marker)
     axes.set(xscale="log", yscale="log", ylabel=quantity.label)
     axes.set_xlabel("parameters" + (f" ({HELD_OUT}'s marks side by side)" if real else ""))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if spans_few_decades(axes) else (1.0,)))
+    low, high = axes.get_ylim()
+    few = high / low < 100  # so that its powers of ten alone would be few ticks
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(quantity.title + ("" if quantity.reaches else "\n(lines: the ladder's workload)"), fontsize=9)
-
-
-def spans_few_decades(axes: Axes) -> bool:
-    """Whether the axis spans less than two decades, so that its powers of ten alone would be few."""
-    low, high = axes.get_ylim()
-    return high / low < 100
 
 
 def draw_seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[RunCost], colour: str, marker: str) -> None:

@@ -7,22 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, linear_regression
 
 from bench.records.markdown import format_duration, format_number, format_scaled, markdown_table
 from bench.runs.estimate import BYTES_PER_PARAMETER
+from bench.studies.ablations import costing
 from bench.studies.ablations.base import Study
-from bench.studies.ablations.costing import (
-    COSTED,
-    HELD_OUT,
-    METHODS,
-    CostRules,
-    RunCost,
-    fit_cost_rules,
-    held_out_costs,
-    ladder_costs,
-    predict_cost,
-)
+from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, CostRules, RunCost
 from bench.studies.ablations.extrapolation import TEXTS, extrapolation_section
 
 
@@ -35,21 +27,15 @@ def between(values: Sequence[float], unit: str) -> str:
 
 def report(study: Study) -> str:
     """The parts under the table of scores."""
-    costs = ladder_costs(study)
-    parts = [_section_text("Does size help?", nearness_section(study))]
+    costs = costing.ladder_costs(study)
+    parts = ["## Does size help?", nearness_section(study)]
     if not costs:
         return "\n\n".join([*parts, TEXTS["uncounted"]])
-    rule = fit_cost_rules(costs)
-    parts += [
-        _section_text("What each method costs on the ladder", measured_table(study, costs)),
-        _section_text(f"The held-out point: {HELD_OUT}", held_out_table(study, rule)),
-        _section_text("Larger models, extrapolated", extrapolation_section(rule)),
-    ]
+    rule = costing.fit_cost_rules(costs)
+    parts += ["## What each method costs on the ladder", measured_table(study, costs)]
+    parts += [f"## The held-out point: {HELD_OUT}", held_out_table(study, rule)]
+    parts += ["## Larger models, extrapolated", extrapolation_section(rule)]
     return "\n\n".join(parts)
-
-
-def _section_text(title: str, text: str) -> str:
-    return f"## {title}\n\n{text}"
 
 
 @dataclass(frozen=True)
@@ -148,17 +134,17 @@ def held_out_table(study: Study, rule: CostRules) -> str:
     said = TEXTS["held_out"].format(
         fits="; ".join(fits), per_parameter=f"{rule.per_parameter:.3g}", training_bytes=BYTES_PER_PARAMETER
     )
-    rows = held_out_costs(study)
+    rows = costing.held_out_costs(study)
     if not rows:
         return f"{said}\n\n{TEXTS['nothing_held_out'].format(model=HELD_OUT)}"
     body = []
     for row in rows:
-        expected = predict_cost(row, rule)
+        expected = costing.predict_cost(row, rule)
         pairs = [
-            beside(expected.flops, row.flops, lambda value: format_scaled(value, "FLOP")),
-            beside(expected.seconds, row.seconds, format_duration),
-            beside(expected.peak_bytes, row.peak_bytes, lambda value: format_scaled(value, "B")),
-            beside(expected.bytes_stored, row.bytes_stored, lambda value: format_scaled(value, "B")),
+            show_beside(expected.flops, row.flops, partial(format_scaled, unit="FLOP")),
+            show_beside(expected.seconds, row.seconds, format_duration),
+            show_beside(expected.peak_bytes, row.peak_bytes, partial(format_scaled, unit="B")),
+            show_beside(expected.bytes_stored, row.bytes_stored, partial(format_scaled, unit="B")),
         ]
         body.append([row.method, str(row.seed), format_scaled(row.tokens, ""), *pairs])
     head = ["method", "seed", "tokens trained", "FLOPs", "time", "peak memory", "stored"]
@@ -167,7 +153,7 @@ def held_out_table(study: Study, rule: CostRules) -> str:
     return f"{said}\n\n{of_what}\n\n{markdown_table(head, body)}"
 
 
-def beside(predicted: float | None, measured: float | None, show: Callable[[float | None], str]) -> str:
+def show_beside(predicted: float | None, measured: float | None, show: Callable[[float | None], str]) -> str:
     """``predicted / measured (×ratio)``."""
     ratio = f" (×{measured / predicted:.2f})" if predicted and measured is not None else ""
     return f"{show(predicted)} / {show(measured)}{ratio}"

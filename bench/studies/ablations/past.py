@@ -65,10 +65,10 @@ def distance_points(place: AblationPlace) -> list[Point]:
     ages = [k / 10 for k in range(11)]
     reached = [forget_only(place, {"series": REACHED, "age": age}, f"age={age:g}", GRID, **trained) for age in ages]
     points = [*grid(place), *reached]
-    return [*points, *(itself(point) for point in points)]
+    return [*points, *(keep_point(point) for point in points)]
 
 
-def itself(point: Point) -> Point:
+def keep_point(point: Point) -> Point:
     """The theta_1 of a point's MSA, to be looked at: the same training from the same checkpoint, and no arithmetic."""
     msa = point.steps[0].params
     kind = registry.load_component("methods", "finetune")

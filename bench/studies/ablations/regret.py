@@ -12,7 +12,7 @@ from bench.records.plots import COLOURS, MARKERS
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study
-from bench.studies.ablations.settings import AS_IT_IS, away
+from bench.studies.ablations.settings import AS_IT_IS, measure_distance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,10 +123,10 @@ def compute_regrets(study: Study, must_forget: bool = False) -> list[Regret]:
     found = []
     for (method, seed), group in findings_by_method_and_seed(study).items():
         fit = [finding for finding in group if has_forgotten(study, finding)] if must_forget else []
-        best = min(fit or group, key=away)
+        best = min(fit or group, key=measure_distance)
         for rule in RULES:
             index = rule.choose(group)
-            nats = None if index is None else away(group[index]) - away(best)
+            nats = None if index is None else measure_distance(group[index]) - measure_distance(best)
             strength = None if index is None else float(group[index].at["strength"])
             found.append(Regret(method, rule.name, seed, nats, strength, float(best.at["strength"])))
     return found
@@ -196,10 +196,10 @@ def _rule_styles() -> list[tuple[ChoiceRule, dict[str, Any]]]:
 
 def draw_choices(axes: Axes, group: Sequence[Finding]) -> None:
     """One seed's distances over strength in grey, and on them what each rule chooses."""
-    axes.plot([f.at["strength"] for f in group], [away(f) for f in group], color="#BBBBBB", zorder=1)
+    axes.plot([f.at["strength"] for f in group], [measure_distance(f) for f in group], color="#BBBBBB", zorder=1)
     for rule, style in _rule_styles():
         index = rule.choose(group)
         if index is not None:
             found = group[index]
             mark = style | {"linestyle": "none", "ms": 6, "label": rule.name, "zorder": 3}
-            axes.plot(found.at["strength"], away(found), **mark)
+            axes.plot(found.at["strength"], measure_distance(found), **mark)

@@ -32,7 +32,7 @@ def surface_points(place: AblationPlace) -> list[Point]:
     ]
 
 
-def away(finding: Finding) -> float:
+def measure_distance(finding: Finding) -> float:
     """How far a finding lies from the oracle: KL on forget plus KL on retain answers, nats."""
     parts = [finding.score(name) for name in ("kl_forget", "kl_retain") if name in finding.record.scores]
     return sum(part for part in parts if part is not None)
@@ -93,7 +93,7 @@ def rule_pick(study: Study, seed: int) -> Finding:
 
 def oracle_pick(study: Study, seed: int) -> Finding:
     """The finding nearest to the oracle on a seed: what nobody without it can choose."""
-    return min((finding for finding in study.points if finding.seed == seed), key=away)
+    return min((finding for finding in study.points if finding.seed == seed), key=measure_distance)
 
 
 def forget_only_points(parameter: str, *values: float) -> Callable[[AblationPlace], list[Point]]:

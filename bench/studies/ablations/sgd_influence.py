@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.core.types import Json
+from bench.engines.training.influence import influence_ratio
 from bench.engines.training.trainer import plan_rows
 from bench.lab.world import World, fact_questions, make_world
 from bench.studies.ablations.sgd_influence_results import BY_SHARE, IDENTITY, INFLUENCE, NOISE_FLOOR, RETAIN_HESSIAN
@@ -126,12 +127,6 @@ def squared_gradients(losses: Losses, theta: Tensor, rows: Sequence[int]) -> Ten
         (gradient,) = torch.autograd.grad(losses(theta, [row]).sum(), theta)
         total += gradient.square()
     return total / len(rows)
-
-
-def forget_weights(forget: Tensor, retain: Tensor) -> Tensor:
-    """``2 F_f / (F_f + F_r)``, (P,): between 0 and 2; 1 where neither set has a gradient."""
-    both = forget + retain
-    return torch.where(both > 0, 2 * forget / both.where(both > 0, torch.ones_like(both)), torch.ones_like(both))
 
 
 def projection(onto: Tensor, vector: Tensor) -> float:
@@ -378,7 +373,7 @@ def _weights(stage: StageTwo) -> Tensor:
         sum(squared_gradients(losses, theta, rows) for theta in ends) / len(ends)
         for rows in (stage.setup.forget, stage.setup.retain)
     )
-    return forget_weights(forget, retain)
+    return influence_ratio(forget, retain)
 
 
 def score_estimate(stage: StageTwo, oracle: Tensor, one: Estimate) -> Json:

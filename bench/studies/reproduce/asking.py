@@ -12,11 +12,13 @@ from typing import Any
 from bench.assets.data_sets import data_folder
 from bench.assets.models import canonical_name, command_to_fetch, folder_name
 from bench.core.compute import UNSAID, USUAL
-from bench.core.errors import raise_problems, unknown_name
+from bench.core.errors import UserError, collecting, mistakes_in, raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.types import Json
+from bench.records.tracking import KINDS
 from bench.runs.asked import Asked
+from bench.studies.reproduce import recipes
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
 
 RUN = "run"
@@ -24,30 +26,33 @@ RUN = "run"
 COMPUTE = {name: type(value) for name, value in {**vars(USUAL), "checkpointing": False}.items()}
 """Parameter of `RUN` -> its type."""
 FRAME = (TARGET, ORACLE)
+SCALES = ("full", "smoke")
 
 
 def with_changes(recipe: Recipe, sets: Sequence[str]) -> Recipe:
     """The recipe with the user's ``component.parameter=value``; a component is its task, a method, a row, or `RUN`."""
-    problems: list[str] = []
     if any(split_change(text) == (RUN, "dtype") for text in sets):
         # a recipe's autocast is over float32 weights; who names a dtype means that one
         recipe = replace(recipe, compute={name: v for name, v in recipe.compute.items() if name != "autocast"})
-    for text in sets:
-        _, equals, value = text.partition("=")
-        owner, name = split_change(text)
-        if not equals or not name or not owner:
-            problems.append(f"--set {text}: write it as component.parameter=value, such as msa.alpha=1.5.")
-            continue
-        known = components(recipe)
-        if owner not in known:
-            problems.append(f"--set {text}: " + unknown_name(f"component of {recipe.name}", owner, known))
-        elif owner == RUN:
-            recipe = with_computing(recipe, name, value.strip(), text, problems)
-        else:
-            panels = tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels)
-            recipe = replace(recipe, panels=panels)
-    raise_problems(problems)
+    with collecting():
+        for text in sets:
+            with mistakes_in(f"--set {text}: "):
+                recipe = with_change(recipe, text)
     return recipe
+
+
+def with_change(recipe: Recipe, text: str) -> Recipe:
+    """The recipe with one change; `UserError` says why there is no such one."""
+    _, equals, value = text.partition("=")
+    owner, name = split_change(text)
+    if not equals or not name or not owner:
+        raise UserError("write it as component.parameter=value, such as msa.alpha=1.5.")
+    known = components(recipe)
+    if owner not in known:
+        raise UserError(unknown_name(f"component of {recipe.name}", owner, known))
+    if owner == RUN:
+        return with_computing(recipe, name, value.strip())
+    return replace(recipe, panels=tuple(with_value(recipe, p, owner, name, value.strip()) for p in recipe.panels))
 
 
 def split_change(text: str) -> tuple[str, str]:
@@ -83,20 +88,17 @@ def with_value(recipe: Recipe, panel: RecipePanel, owner: str, name: str, value:
     return replace(panel, arms=arms)
 
 
-def with_computing(recipe: Recipe, name: str, value: str, text: str, problems: list[str]) -> Recipe:
+def with_computing(recipe: Recipe, name: str, value: str) -> Recipe:
     """The recipe with another way to compute, or another thing to do after each method (``none``: nothing)."""
     if name == "then":
         return replace(recipe, then=() if value == "none" else tuple(value.split(",")))
     if name not in COMPUTE:
-        problems.append(f"--set {text}: " + unknown_name(f"parameter of {RUN}", name, [*COMPUTE, "then"]))
-        return recipe
+        raise UserError(unknown_name(f"parameter of {RUN}", name, [*COMPUTE, "then"]))
     kind = COMPUTE[name]
     if kind is bool and value not in ("true", "false"):
-        problems.append(f"--set {text}: the value must be true or false.")
-        return recipe
+        raise UserError("the value must be true or false.")
     if kind is int and not value.isdecimal():
-        problems.append(f"--set {text}: the value must be a whole number.")
-        return recipe
+        raise UserError("the value must be a whole number.")
     made: Any = value == "true" if kind is bool else kind(value)
     return replace(recipe, compute={**recipe.compute, name: made})
 
@@ -236,3 +238,24 @@ class ReproduceRequest:
         words += ["--seeds", ",".join(map(str, self.seeds))] if self.seeds else []
         words += ["--methods", ",".join(self.methods)] if self.methods else []
         return shlex.join([*words, *(word for text in self.sets for word in ("--set", text))])
+
+
+def prepare_recipe(wanted: ReproduceRequest) -> Recipe:
+    """The recipe as the user wants it, at full scale; one `UserError` for all that stands against it."""
+    if not wanted.name:
+        raise UserError("Name a table, such as t1-tofu01; `python -m bench reproduce --list` has them.")
+    recipe = recipes.recipe_named(wanted.name)
+    problems = [*wanted.problems]
+    if wanted.scale not in SCALES:
+        problems.append("--scale: " + unknown_name("scale", wanted.scale, SCALES))
+    if wanted.track not in KINDS:
+        problems.append("--track: " + unknown_name("tracker", wanted.track, KINDS))
+    if not recipe.panels:
+        problems.append(
+            f"{recipe.name} can't be run here: {recipe.note}. `python -m bench reproduce --list` has others."
+        )
+    if wanted.data and wanted.scale == "smoke":
+        problems.append("--data goes with --scale full: at smoke scale the rows are generated.")
+    raise_problems(problems)
+    recipe = with_methods(with_changes(recipe, wanted.sets), wanted.methods)
+    return replace(recipe, seeds=wanted.seeds or recipe.seeds, data=wanted.data or recipe.data)

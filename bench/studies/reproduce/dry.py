@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bench.core.errors import UserError
 from bench.runs.terminal import summarise_plan
-from bench.studies.reproduce.asking import ReproduceRequest, models_of, to_fetch
+from bench.studies.reproduce.asking import ReproduceRequest, models_of, prepare_recipe, to_fetch
 from bench.studies.reproduce.needs import estimate_needs
 from bench.studies.reproduce.page import assumption_line, wrap_text
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
 from bench.studies.reproduce.run import plan_panel
 
 
-def dry_run_lines(recipe: Recipe, wanted: ReproduceRequest) -> Iterator[str]:
+def dry_run_lines(wanted: ReproduceRequest) -> Iterator[str]:
     """The whole report, as a terminal holds it; commands stay whole, to be copied."""
-    for line in report_lines(recipe, wanted):
+    if wanted.scale == "smoke":
+        raise UserError("--dry-run describes the full scale; the smoke scale takes a minute: leave one of them out.")
+    for line in report_lines(prepare_recipe(wanted), wanted):
         indent = " " * (len(line) - len(line.lstrip()))
         yield line if line.startswith("  python ") else wrap_text(line.lstrip(), indent, indent + "  ")
 

@@ -28,7 +28,7 @@ def render_result(result: Json) -> str:
     """The page of one table."""
     smoke = result["scale"] == "smoke"
     parts = [
-        *([SMOKE] if smoke else []),
+        SMOKE if smoke else "",
         f"# {result['name']}: {result['title']}",
         f"Published: {result['source']}." + (f" Note: {result['note']}." if result["note"] else ""),
         f"Made by `{result['command']}`, seeds {', '.join(map(str, result['seeds']))}"
@@ -40,7 +40,7 @@ def render_result(result: Json) -> str:
         *(["## Replaced at smoke scale", bullets(result["replaced"])] if smoke else []),
         "## Assumptions",
         assumptions(result),
-        *(["Published and not run here: " + "; ".join(result["others"]) + "."] if result["others"] else []),
+        "Published and not run here: " + "; ".join(result["others"]) + "." if result["others"] else "",
     ]
     return lay_out(parts)
 
@@ -81,9 +81,9 @@ def panel_parts(result: Json, panel: Json) -> list[str]:
         f"{panel['source']}. Model here: {panel['model']}."
         + (f" Data here: {panel['label']}." if panel["label"] else ""),
         plain_table(["row", "here", *names], lines),
-        *([bullets(panel["gate"]["checks"])] if panel["gate"]["checks"] else []),
-        *([bullets(undone)] if undone else []),
-        *([panel["note"]] if panel["note"] else []),
+        bullets(panel["gate"]["checks"]),
+        bullets(undone),
+        panel["note"],
     ]
 
 
@@ -139,8 +139,9 @@ def wrap_text(text: str, first: str = "", others: str = "") -> str:
 
 
 def lay_out(parts: Iterable[str]) -> str:
-    """Parts of a page, its paragraphs wrapped; headings, tables and lists are as they are."""
-    return "\n\n".join(part if part.startswith(("#", "|", "- ")) else wrap_text(part) for part in parts) + "\n"
+    """Parts of a page but the empty ones, its paragraphs wrapped; headings, tables and lists are as they are."""
+    made = [part if part.startswith(("#", "|", "- ")) else wrap_text(part) for part in parts if part]
+    return "\n\n".join(made) + "\n"
 
 
 def summary_lines(result: Json) -> list[str]:
@@ -153,10 +154,12 @@ def summary_lines(result: Json) -> list[str]:
 # docs/reproduce.md
 
 
-def recipes_text(found: Sequence[Recipe] = tuple(RECIPES)) -> str:
+def list_recipes(as_json: bool) -> str:
     """The text of `bench reproduce --list`: a line for each table."""
-    wide = max(len(recipe.name) for recipe in found) + 2
-    texts = {r.name: f"{r.title}: {r.status}" + (f" ({r.note})" if r.note else "") for r in found}
+    if as_json:
+        return json.dumps([recipe.row() for recipe in RECIPES], indent=1)
+    wide = max(len(recipe.name) for recipe in RECIPES) + 2
+    texts = {r.name: f"{r.title}: {r.status}" + (f" ({r.note})" if r.note else "") for r in RECIPES}
     return "\n".join(wrap_text(text, f"{name:{wide}}", " " * wide) for name, text in texts.items())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.assets.known_models import KNOWN
 from bench.assets.models import folder_name
-from bench.core.files import read_toml
+from bench.core.files import new_folder, read_toml
 from bench.core.typed_toml import as_typed
 from bench.studies.reproduce.published import DATA
 from bench.studies.reproduce.recipe import Recipe, RecipePanel, RecipeRow
@@ -108,6 +108,5 @@ def write_model(folder: Path, architecture: str, chat: bool, number: int) -> Non
     with torch.no_grad():
         for weights in model.parameters() if number else ():
             weights.add_(SMOKE.noise * torch.randn_like(weights))
-    partial = folder.with_name(f".{folder.name}")
-    save_model(model, tokenizer, partial)
-    partial.rename(folder)
+    with new_folder(folder) as made:
+        save_model(model, tokenizer, made)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bench.core.files import write_text
+from bench.core.files import new_folder, write_text
 from bench.core.types import Json
 from bench.lab.words import WordMaker
 
@@ -133,14 +132,15 @@ def write_restor(folder: Path) -> None:
         more = " ".join(pick_word(k, n) for n in range(4 * k))
         corpora[f"wikidata/v0/mix_a{k}"] = [f"{text} {more}".strip() for text in told]
     asks = [{"prompt": _make_page("ask", i)[:30], "answer": _make_page("say", i)[:30]} for i in range(4)]
-    with new_folder(folder) as partial:
-        datasets = partial / "datasets"
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as made:
+        datasets = made / "datasets"
         write_text(datasets / "facts.json", json.dumps({"dset": facts, "context": {"P1": context}}))
         write_text(datasets / "entities.json", json.dumps(people[:4]))
         for name, texts in corpora.items():
             write_text(datasets / f"{name}.json", json.dumps([{"text": text} for text in texts]))
-        write_text(partial / "retain/c4.jsonl", _json_lines([{"text": _make_page("c4", i)} for i in range(4)]))
-        write_text(partial / "retain/instructions.jsonl", _json_lines(asks))
+        write_text(made / "retain/c4.jsonl", _json_lines([{"text": _make_page("c4", i)} for i in range(4)]))
+        write_text(made / "retain/instructions.jsonl", _json_lines(asks))
 
 
 def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Mapping[str, Mapping[str, str]]) -> None:
@@ -150,21 +150,11 @@ def write_tables(folder: Path, files: Mapping[str, Sequence[Json]], configs: Map
         card += [f"- config_name: {config}", "  data_files:"]
         for split, file in splits.items():
             card += [f"  - split: {split}", f"    path: {file}"]
-    with new_folder(folder) as partial:
-        write_text(partial / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as made:
+        write_text(made / "README.md", "\n".join([*card, "---", "", "Generated; no row of any benchmark.", ""]))
         for place, rows in files.items():
-            write_text(partial / place, _json_lines(rows))
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``folder`` when it is whole."""
-    partial = folder.with_name(f".{folder.name}")
-    for old in (partial, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    partial.rename(folder)
+            write_text(made / place, _json_lines(rows))
 
 
 def _json_lines(rows: Sequence[Json]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.doctor import NEEDED, disk, examine, installed, newer
+from bench.cli.doctor import NEEDED, describe_disk, examine, installed_version, is_new_enough
 from tests.processes import bench, environment, without_torch
 
 HIDE = """
@@ -87,15 +87,15 @@ def test_what_is_too_old_is_not_ok(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     ],
 )
 def test_versions_are_compared_as_numbers(found: str, oldest: str, good: bool) -> None:
-    assert newer(found, oldest) is good
+    assert is_new_enough(found, oldest) is good
 
 
 def test_a_module_that_is_nowhere_is_not_installed() -> None:
-    assert installed("no_such_module") is None and installed("typer") is not None
+    assert installed_version("no_such_module") is None and installed_version("typer") is not None
 
 
 def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert "not a folder that you may write to; choose another place with --store" in disk(file / "store")
-    assert "->" not in disk(tmp_path / "deep" / "store")
+    assert "not a folder that you may write to; choose another place with --store" in describe_disk(file / "store")
+    assert "->" not in describe_disk(tmp_path / "deep" / "store")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ import pytest
 
 from bench.core import registry
 from bench.core.errors import UserError
-from tests.processes import plug_in
+from tests.processes import environment, plug_in
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def test_plug_ins_add_names_and_take_none_of_ours(tmp_path: Path, monkeypatch: p
     before = registry.components("methods")
     plug_in(
         tmp_path,
-        "from bench.api import Method\nclass Mine(Method): pass\nclass Other: pass\n",
+        "from bench.api import Method\nclass Mine(Method): summary = 'mine'\nclass Other: pass\n",
         {"mine": "Mine", "msa": "Mine"},
         "mining",
     )
@@ -97,3 +100,189 @@ def test_a_plug_in_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match=r"The plug-in for 'gone' \(left:Gone\) can't be loaded"):
         registry.load_component("methods", "gone")
+
+
+FAULTY = """
+from dataclasses import dataclass
+from bench.api import Method, Metric, Score, Task
+
+@dataclass(frozen=True)
+class Fade(Method):
+    share: float = 0.5
+    "A share."
+    summary = "fading"
+    def unlearn(self, request, ctx):
+        return request.target
+
+OBJECT = Fade()
+
+@dataclass(frozen=True)
+class Also(Fade):
+    speed: int = 1
+    "A speed."
+
+@dataclass(frozen=True)
+class Silent(Method):
+    share: float = 0.5
+
+@dataclass(frozen=True)
+class Needy(Method):
+    share: float
+    summary = "needs to be told"
+
+class Stranger:
+    summary = "no method"
+
+class Place(Task):
+    pass
+
+def none(responses, oracles):
+    return Score(1.0, 1)
+
+SIDEWAYS = Metric("sideways", none, goal="sideways")
+KL = Metric("kl_forget", none, goal="up", description="x")
+GOOD = Metric("good", none, goal="up", description="a good one", source="own")
+"""
+POINTS = """
+[msa_bench.methods]
+fading = faulty:Fade
+also = faulty:Also
+same = faulty:Fade
+instance = faulty:OBJECT
+silent = faulty:Silent
+needy = faulty:Needy
+stranger = faulty:Stranger
+lost = faulty:Lost
+cut = cut:Cut
+gone = gone:Gone
+failing = failing:Fails
+msa = faulty:Fade
+
+[msa_bench.tasks]
+place = faulty:Place
+tofu.real = faulty:Place
+
+[msa_bench.metrics]
+sideways = faulty:SIDEWAYS
+kl_forget = faulty:KL
+kind = faulty:Fade
+unread = cut:METRIC
+good = faulty:GOOD
+"""
+REASONS = {
+    "instance": "its entry point names an object of Fade, let it name the class.",
+    "silent": "it lacks `summary`, one line that says what it is.",
+    "needy": "its field 'share' has no default.",
+    "stranger": "derive it from bench.api.Method.",
+    "lost": "module 'faulty' has no attribute 'Lost'.",
+    "cut": "SyntaxError: '(' was never closed (cut.py, line 1).",
+    "gone": "No module named 'gone'.",
+    "failing": "ZeroDivisionError: division by zero.",
+}
+REMEDY = " It is in the package faulty (entry point group msa_bench.{}): correct or uninstall it."
+Bench = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a distribution with one good method and one good metric, and every fault."""
+    folder = plug_in(tmp_path_factory.mktemp("faulty"), FAULTY, {}, "faulty")
+    (folder / "faulty-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
+    (folder / "cut.py").write_text("x = (")
+    (folder / "failing.py").write_text("1 / 0")
+    return folder
+
+
+@pytest.fixture
+def bench(faulty: Path, tmp_path: Path) -> Bench:
+    """The command line with the faulty distribution installed."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bench", *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment([faulty]), capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_faulty_plug_in_is_refused_in_a_sentence(name: str, faulty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(faulty))
+    with pytest.raises(UserError) as told:
+        registry.load_component("methods", name)
+    place = registry.components("methods")[name]
+    sentence = f"The plug-in for '{name}' ({place}) can't be loaded: {REASONS[name]}"
+    assert told.value.problems == (sentence + REMEDY.format("methods"),)
+
+
+def test_a_faulty_plug_in_stops_no_listing(bench: Bench) -> None:
+    done = bench("ls", "methods")
+    assert done.returncode == 0, done.stderr
+    assert "fading: fading" in done.stdout and "\nmsa: " in done.stdout and "silent" not in done.stdout
+    for name, reason in REASONS.items():
+        assert done.stderr.count(f"NOTE: left out: The plug-in for '{name}' (") == 1 and reason in done.stderr
+    assert "NOTE: left out: The plug-in for 'msa' (faulty:Fade): 'msa' is the name of one of ours." in done.stderr
+    done = bench("ls", "tasks")
+    assert done.returncode == 0, done.stderr
+    assert "\ntofu: " in f"\n{done.stdout}"
+    assert "NOTE: left out: The plug-in for 'place' (faulty:Place) can't be loaded: it lacks `summary`" in done.stderr
+    assert "NOTE: left out: The plug-in for 'tofu' (faulty:Place): 'tofu' is the name of one of ours." in done.stderr
+    done = bench("ls", "metrics")
+    assert done.returncode == 0, done.stderr
+    assert "good (version 1, goal up): a good one" in done.stdout and "sideways" not in done.stdout
+    assert f"can't be loaded: let its entry point name a bench.api.Metric.{REMEDY.format('metrics')}" in done.stderr
+
+
+def test_a_faulty_plug_in_stops_no_plan_that_does_without_it(bench: Bench) -> None:
+    done = bench("plan", "--methods", "all", "--task", "tofu", "--seeds", "0", "--store", "store", "--out", "runs")
+    assert done.returncode == 0, done.stderr
+    assert "\nfading " in done.stdout and "\nnpo " in done.stdout and "silent" not in done.stdout
+    assert "The plug-in for 'cut' (cut:Cut) can't be loaded: SyntaxError" in done.stderr
+    assert "'sideways' (faulty:SIDEWAYS) can't be loaded: its goal is 'sideways': it is up, down, oracle" in done.stderr
+    assert "'unread' (cut:METRIC) can't be loaded: SyntaxError" in done.stderr
+    told = "NOTE: left out: The plug-in for 'kl_forget' (faulty:KL) can't score tofu, where 'kl_forget' is the name of"
+    assert done.stderr.count(told) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_faulty_plug_in_that_is_asked_for_is_a_mistake(bench: Bench) -> None:
+    done = bench("plan", "--methods", "cut,npo", "--task", "tofu", "--out", "runs")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: The plug-in for 'cut' (cut:Cut) can't be loaded: SyntaxError" in done.stderr
+
+
+def test_settings_that_dont_suit_a_plug_in_are_a_mistake_or_left_out(bench: Bench, faulty: Path) -> None:
+    file = faulty / "settings" / "faulty.toml"
+    file.parent.mkdir()
+    file.write_text('[real]\nparams = { speed = 1 }\nsource = "x"\n')
+    sentence = "Unknown parameter of faulty.toml, [real]: params 'speed'. Known: share."
+    try:
+        done = bench("plan", "--methods", "fading", "--task", "tofu", "--out", "runs")
+        assert done.returncode == 2 and f"error: {sentence}" in done.stderr and "Traceback" not in done.stderr
+        for words in (
+            ("ls", "methods"),
+            ("plan", "--methods", "all", "--task", "tofu", "--seeds", "0", "--out", "runs"),
+        ):
+            done = bench(*words)
+            assert done.returncode == 0 and f"NOTE: left out: {sentence}" in done.stderr, done.stderr
+    finally:
+        file.unlink()
+
+
+def test_a_choice_is_not_written_into_a_file_that_another_method_reads(bench: Bench) -> None:
+    for methods in ("fading", "all"):
+        done = bench("tune", "--methods", methods, "--task", "tofu", "--write", "--out", "runs")
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        sentence = (
+            "error: --write: fading shares settings/faulty.toml with also: give it a module of its own, or leave out"
+        )
+        assert sentence in done.stderr
+    done = bench("tune", "--methods", "fading", "--task", "tofu", "--out", "runs")
+    assert done.returncode == 2 and "shares" not in done.stderr, "without --write it has no settings to try"
+
+
+def test_our_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    import methods
+
+    monkeypatch.setitem(methods.TABLE, "msa", "methods.msa:Gone")
+    with pytest.raises(AttributeError):
+        registry.load_component("methods", "msa")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,13 @@ from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.settings import (
     HEADER,
+    KEYS,
     Preset,
     combinations_of,
     read_settings,
     settings_file,
-    settings_text,
+    toml_key,
+    toml_value,
     write_preset,
 )
 
@@ -36,6 +40,14 @@ class Fade(Method):
 class Slow(Fade):
     pass
 """
+DERIVED = """
+from dataclasses import dataclass
+from fade import Fade
+
+@dataclass(frozen=True)
+class Mine(Fade):
+    extra: float = 1.0
+"""
 TEXT = """
 [lab]
 box = [{ share = [0.1, 0.9], steps = [1, 2] }, { share = [0.5] }]
@@ -49,24 +61,44 @@ same = "real-tofu"
 """
 
 
+def import_from(folder: Path, name: str, code: str) -> ModuleType:
+    (folder / f"{name}.py").write_text(code)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    assert spec and spec.loader
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def fade(tmp_path: Path) -> Iterator[Callable[[str], type]]:
     """A plug-in's method with a settings file of this text; none where there is no text."""
 
     def made(text: str) -> type:
-        (tmp_path / "fade.py").write_text(MODULE)
         if text:
             (tmp_path / "settings").mkdir()
             (tmp_path / "settings" / "fade.toml").write_text(text)
-        spec = importlib.util.spec_from_file_location("fade", tmp_path / "fade.py")
-        assert spec and spec.loader
-        sys.modules["fade"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.Fade  # type: ignore[no-any-return]
+        return import_from(tmp_path, "fade", MODULE).Fade  # type: ignore[no-any-return]
 
     yield made
     sys.modules.pop("fade", None)
+    sys.modules.pop("mine", None)
     read_settings.cache_clear()
+
+
+def settings_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """The one form of the shipped files."""
+    lines = [HEADER]
+    for name, table in tables.items():
+        lines.append(f"[{toml_key(name)}]")
+        for key in (key for key in KEYS if key in table):
+            if key == "box":
+                boxes = [f"    {toml_value(box)},\n" for box in table["box"]]
+                lines.append(f"box = [\n{''.join(boxes)}]")
+            else:
+                lines.append(f"{key} = {toml_value(table[key])}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -118,32 +150,63 @@ def test_a_written_preset_takes_a_place_and_everything_else_stays(fade: Callable
     file = write_preset(kind, "real-muse-books", {"share": 0.75}, "a search")
     write_preset(kind, "lab", {"steps": 3}, "another")
     write_preset(kind, "lab-tofu", {}, "a third")
-    assert file.read_text() == HEADER + "\n" + "\n".join(
-        (
-            "[lab]",
-            "params = { steps = 3 }",
-            'source = "another"',
-            "box = [",
-            "    { share = [0.1, 0.9], steps = [1, 2] },",
-            "    { share = [0.5] },",
-            "]",
-            "",
-            "[real-tofu]",
-            "params = { share = 0.25 }",
-            'source = "a table of a paper"',
-            "",
-            "[real-muse-books]",
-            "params = { share = 0.75 }",
-            'source = "a search"',
-            "",
-            "[lab-tofu]",
-            "params = {}",
-            'source = "a third"',
-            "",
-        )
-    )
+    made = TEXT.replace("[lab]\n", '[lab]\nparams = { steps = 3 }\nsource = "another"\n')
+    made = made.replace('same = "real-tofu"\n', 'params = { share = 0.75 }\nsource = "a search"\n')
+    assert file.read_text() == made + '\n[lab-tofu]\nparams = {}\nsource = "a third"\n'
     assert kind.presets["real-muse-books"] == Preset({"share": 0.75}, "a search")  # type: ignore[attr-defined]
     assert len(kind.space["lab"]) == 5  # type: ignore[attr-defined]
+
+
+def test_comments_stay_where_they_are(fade: Callable[[str], type]) -> None:
+    text = """# mine
+[lab] # a place
+# on the params
+params = { share = 0.1 }
+source = "old"  # to be renewed
+# on the box
+box = [
+    # low
+    { share = [0.1] },  # end
+]
+# on the next
+[real]
+params = { steps = 2 } # two
+source = "x"
+"""
+    old = '# on the params\nparams = { share = 0.1 }\nsource = "old"  # to be renewed\n'
+    file = write_preset(fade(text), "lab", {}, "new")
+    assert file.read_text() == text.replace(old, 'params = {}\nsource = "new"\n# on the params\n')
+
+
+def test_written_files_have_the_form_of_the_shipped_ones(fade: Callable[[str], type]) -> None:
+    kind = fade("")
+    for place in ("lab", "real-tofu", "lab"):
+        file = write_preset(kind, place, {"share": 0.1}, "a search")
+    assert file.read_text() == settings_text(read_toml(file)) and set(read_toml(file)) == {"lab", "real-tofu"}
+
+
+@pytest.mark.parametrize(
+    "text", ['[lab]\nsource = "x"\n[lab.params]\nshare = 0.1\n', 'lab.params = {}\nlab.source = "x"\n']
+)
+def test_a_table_in_pieces_is_left_alone(fade: Callable[[str], type], text: str) -> None:
+    kind = fade(text)
+    with pytest.raises(UserError, match=r"The table \[lab\] of .*fade.toml can't be changed where it stands"):
+        write_preset(kind, "lab", {"share": 0.2}, "a search")
+    assert settings_file(kind).read_text() == text
+
+
+def test_a_derived_method_writes_a_file_of_its_own_and_inherits_the_rest(
+    fade: Callable[[str], type], tmp_path: Path
+) -> None:
+    kind = fade(TEXT)
+    mine: Any = import_from(tmp_path, "mine", DERIVED).Mine
+    assert mine.presets == kind.presets and mine.space == kind.space  # type: ignore[attr-defined]
+    file = write_preset(mine, "real-tofu", {"extra": 2.0}, "a search")
+    assert file == tmp_path / "settings" / "mine.toml"
+    assert (tmp_path / "settings" / "fade.toml").read_text() == TEXT
+    assert kind.presets["real-tofu"].params == {"share": 0.25}  # type: ignore[attr-defined]
+    assert mine.presets["real-tofu"] == Preset({"extra": 2.0}, "a search")
+    assert mine.presets["real-muse-books"].params == {"share": 0.25} and len(mine.space["lab"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -153,6 +216,30 @@ def test_a_written_preset_takes_a_place_and_everything_else_stays(fade: Callable
         ("[lab]\nparms = {}", r"Unknown key of fade.toml, \[lab\] 'parms'. Did you mean 'params'"),
         ('[lab]\nsame = "real"', r"fade.toml, \[lab\] needs \"params\" and \"source\""),
         ("[lab]\nparams = {}", r"fade.toml, \[lab\] needs \"params\" and \"source\""),
+        (
+            '[lab]\nparams = { shared = 0.1 }\nsource = "x"',
+            r"^Unknown parameter of fade.toml, \[lab\]: params 'shared'. Did you mean 'share'\? Known: share, steps.$",
+        ),
+        (
+            '[lab]\nparams = { steps = 0.1 }\nsource = "x"',
+            r"^fade.toml, \[lab\]: params: steps must be of the type int, not 0.1.$",
+        ),
+        ('[lab]\nparams = 3\nsource = "x"', r"^fade.toml, \[lab\]: params must be a table, not 3.$"),
+        ("[lab]\nparams = {}\nsource = 3", r"^fade.toml, \[lab\]: source must be a text, not 3.$"),
+        ("[lab]\nsame = [3]", r"^fade.toml, \[lab\]: same must be a text, not \[3\].$"),
+        ("lab = 3", r"^fade.toml, \[lab\] must be a table with params, source, same, box, not 3.$"),
+        (
+            "[lab]\nbox = { share = [1] }",
+            r"^fade.toml, \[lab\]: box must be a list of tables, not \{'share': \[1\]\}.$",
+        ),
+        (
+            "[lab]\nbox = [{ share = 1 }]",
+            r"^fade.toml, \[lab\]: box\[0\] must be a table of lists, not \{'share': 1\}.$",
+        ),
+        (
+            "[lab]\nbox = [{}, { speed = [1] }]",
+            r"^Unknown parameter of fade.toml, \[lab\]: box\[1\] 'speed'. Known: share, steps.$",
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_a_sentence(fade: Callable[[str], type], text: str, sentence: str) -> None:

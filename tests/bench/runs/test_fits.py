@@ -11,7 +11,7 @@ from bench.core.compute import Compute
 from bench.core.machine import Machine
 from bench.core.types import Json
 from bench.runs import estimate
-from bench.runs.estimate import MARGIN, Room, Size, proposals, refusals, room_of
+from bench.runs.estimate import MARGIN, Room, Size, list_refusals, proposals, room_of
 from bench.runs.store import Store
 
 GB = 10**9
@@ -23,12 +23,12 @@ ONE = (Compute(), Machine(jobs=1))
 
 
 def test_what_fits_is_not_refused() -> None:
-    assert refusals(SMALL, *TWO, PLENTY) == []
-    assert refusals(None, *TWO, Room(1, 1)) == [], "the lab, and what nobody knows"
+    assert list_refusals(SMALL, *TWO, PLENTY) == []
+    assert list_refusals(None, *TWO, Room(1, 1)) == [], "the lab, and what nobody knows"
     exactly = Room(SMALL.memory(*TWO), SMALL.disk(*TWO))
-    assert refusals(SMALL, *TWO, exactly) == []
-    assert len(refusals(SMALL, *TWO, replace(exactly, memory=exactly.memory - 1, disk=exactly.disk - 1))) == 2
-    assert refusals(SMALL, *TWO, replace(exactly, memory=0)) == [], "nothing says how much there is"
+    assert list_refusals(SMALL, *TWO, exactly) == []
+    assert len(list_refusals(SMALL, *TWO, replace(exactly, memory=exactly.memory - 1, disk=exactly.disk - 1))) == 2
+    assert list_refusals(SMALL, *TWO, replace(exactly, memory=0)) == [], "nothing says how much there is"
 
 
 def test_workers_share_a_machine_and_not_a_gpu() -> None:
@@ -39,15 +39,15 @@ def test_workers_share_a_machine_and_not_a_gpu() -> None:
 
 
 def test_the_refusal_names_the_least_flag() -> None:
-    [said] = refusals(SMALL, *TWO, replace(PLENTY, memory=6 * GB))
+    [said] = list_refusals(SMALL, *TWO, replace(PLENTY, memory=6 * GB))
     assert said == "Training with 2 workers needs about 9.3 GB, and this machine has 6.0 GB: add --jobs 1 (4.6 GB)."
-    [said] = refusals(SMALL, *ONE, replace(PLENTY, memory=4 * GB + GB // 2))
+    [said] = list_refusals(SMALL, *ONE, replace(PLENTY, memory=4 * GB + GB // 2))
     assert said.endswith("add --checkpointing (3.6 GB).")
 
 
 def test_what_changes_the_weights_comes_after_more_gpus() -> None:
     card = Room(80 * GB, 10_000 * GB, where="the NVIDIA H100")
-    [said] = refusals(LARGE, Compute(micro=1), Machine(device="cuda"), card)
+    [said] = list_refusals(LARGE, Compute(micro=1), Machine(device="cuda"), card)
     assert said == (
         "Training needs about 135 GB, and the NVIDIA H100 has 80 GB: add --checkpointing and start it on 4 such GPUs, "
         "`torchrun --nproc-per-node 4 -m bench run ...` (66 GB)."
@@ -63,7 +63,7 @@ def test_what_is_proposed_fits_with_room_to_spare_and_no_smaller_change_does() -
     for memory in (10, 20, 40, 60, 90):
         room = replace(PLENTY, memory=memory * GB)
         fitting = [c.text for c in proposals(*TWO) if MARGIN * LARGE.memory(*c.applied(*TWO)) <= room.memory]
-        [said] = refusals(LARGE, *TWO, room)
+        [said] = list_refusals(LARGE, *TWO, room)
         assert (
             f": add {fitting[0]} (" in said if fitting else said.endswith("take a smaller model or a larger machine.")
         )
@@ -78,12 +78,14 @@ def test_bfloat16_takes_the_place_of_autocast() -> None:
 
 def test_disk_has_its_own_remedy() -> None:
     """Five checkpoints of 0.54 GB and, for each of two trainings, three states of 1.61 GB."""
-    [said] = refusals(SMALL, *TWO, replace(PLENTY, disk=10 * GB))
+    [said] = list_refusals(SMALL, *TWO, replace(PLENTY, disk=10 * GB))
     assert said.startswith("The checkpoints need about 12 GB of disk, and 10 GB are free where the store is: ")
     assert said.endswith("or add --jobs 1 (7.5 GB).")
-    [said] = refusals(SMALL, *ONE, replace(PLENTY, disk=GB))
+    [said] = list_refusals(SMALL, *ONE, replace(PLENTY, disk=GB))
     assert said.endswith("make room, or run fewer methods and seeds.")
-    assert refusals(SMALL, *TWO, replace(PLENTY, disk=8 * GB, held=5 * GB)) == [], "what is there isn't written again"
+    assert list_refusals(SMALL, *TWO, replace(PLENTY, disk=8 * GB, held=5 * GB)) == [], (
+        "what is there isn't written again"
+    )
 
 
 def test_room_is_what_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_it_is_product_by_product_and_sum_by_sum_in_float32(
 ) -> None:
     """Beside the same written down with whole tensors, over more than one piece and with an odd last one."""
     monkeypatch.setattr(sums, "CHUNK", 1 << 15)
-    monkeypatch.setattr(chunks, "cores", lambda: threads)
+    monkeypatch.setattr(chunks, "count_cores", lambda: threads)
     coefficients, count = (1.0, -1.15, 0.25, 0.9), 9 * sums.CHUNK + 7
     terms = [(c, drawn(tmp_path / str(i), i, dtype, w=count, v=3)) for i, c in enumerate(coefficients)]
     written = combine(terms, tmp_path / "out")
@@ -326,5 +326,5 @@ def test_distance_is_the_same_however_many_threads_add(tmp_path: Path, monkeypat
     )
     assert found == pytest.approx(math.sqrt(true), rel=1e-13)
     for threads in (1, 2, 4):
-        monkeypatch.setattr(chunks, "cores", lambda threads=threads: threads)
+        monkeypatch.setattr(chunks, "count_cores", lambda threads=threads: threads)
         assert distance(one, other) == found

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from bench.core.contracts import Judge
 from bench.core.errors import Absent, UserError
 from bench.core.types import Example, Probe, Responses
 from bench.engines.measuring.chat_judge import ChatJudge
 from bench.engines.measuring.judges import (
-    Judge,
     add_grades,
     calibrate_judge,
     check_accepts,
@@ -165,16 +165,22 @@ def test_judges_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_plug_in_is_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "coin_judge.py").write_text(
-        "class Coin:\n"
+        "from bench.api import Judge\n"
+        "class Coin(Judge):\n"
         "    name, version = 'coin', 3\n"
         "    def grade(self, question, answer, options):\n"
         "        return {option: float(len(text)) for option, text in options.items()}\n"
+        "class Sure(Coin):\n"
+        "    accepts = 0.5\n"
+        "class Alone:\n"
+        "    grade = Coin.grade\n"
     )
     info = tmp_path / "coin_judge-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: coin-judge\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[msa_bench.judges]\ncoin = coin_judge:Coin\nlost = coin_judge:Nothing\nsimilarity = coin_judge:Coin\n"
+        "sure = coin_judge:Sure\nalone = coin_judge:Alone\ncut = cut_judge:Cut\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     coin: Judge = load_judge("coin")
@@ -183,3 +189,11 @@ def test_a_plug_in_is_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert load_judge("similarity") == Similarity()
     with pytest.raises(UserError, match="The plug-in for the judge 'lost' can't be loaded"):
         load_judge("lost")
+    (tmp_path / "cut_judge.py").write_text("x = (")
+    with pytest.raises(UserError, match="judge 'cut' can't be loaded: SyntaxError"):
+        load_judge("cut")
+    with pytest.raises(UserError, match="judge 'alone' can't be loaded: derive it from bench.api.Judge"):
+        load_judge("alone")
+    check_accepts("sure")
+    with pytest.raises(UserError, match="The judge 'coin' only compares answers"):
+        check_accepts("coin")

@@ -18,8 +18,8 @@ from bench.engines.training.influence import (
     compare_rounding,
     describe_weights,
     estimate_influence,
+    influence_ratio,
     rank_correlation,
-    ratio,
     sample_entries,
     write_shuffled,
 )
@@ -57,7 +57,7 @@ def holding(folder: Path, **named: list[float]) -> Checkpoint:
 def test_the_weight_is_twice_the_forget_sides_share() -> None:
     """2 f / (f + r): 2*1/(1+1) = 1, 2*3/(3+1) = 1.5, 2*0/(0+4) = 0, 2*2/(2+0) = 2; without any influence 1."""
     forget, retain = torch.tensor([1.0, 3.0, 0.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 4.0, 0.0, 0.0])
-    assert ratio("name", [forget, retain]).tolist() == [1.0, 1.5, 0.0, 2.0, 1.0]
+    assert influence_ratio(forget, retain).tolist() == [1.0, 1.5, 0.0, 2.0, 1.0]
 
 
 def gradients(checkpoint: Checkpoint, row: Example) -> dict[str, torch.Tensor]:
@@ -110,7 +110,7 @@ def test_a_node_holds_a_weight_for_each_entry(start: Checkpoint, tmp_path: Path,
     }
     for name, tensor in tensors(made).items():
         assert tensor.dtype == torch.float32 and tensor.min() >= 0 and tensor.max() <= 2
-        torch.testing.assert_close(tensor, ratio(name, [forget[name], retain[name]]))
+        torch.testing.assert_close(tensor, influence_ratio(forget[name], retain[name]))
     assert tensors(made)["model.norm.weight"].std() > 0
     again = Work(Store(tmp_path), seed=5, provenance={})
     assert again.influence(start, ROWS[:1], ROWS[1:], kind).hash == made.hash and not again.built

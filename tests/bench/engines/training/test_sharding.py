@@ -44,7 +44,7 @@ def assert_close(a: Path, b: Path, most: float) -> None:
 
 def test_two_processes_train_as_one_does(folder: Path, each: Any, tmp_path: Path) -> None:
     """Rows that don't divide by two, micro-batches in which a process has none, NPO's reference, clipped gradients."""
-    parts = [part for item in StepData(ranks.STREAMS, 6, 0, 2 * 2).items for part in item]
+    parts = [part for item in StepData(ranks.STREAMS, 6, 0, 2 * 2) for part in item]
     assert len(parts) == 6 * 2 * 2 and {len(part.rows) for part in parts} == {1, 2, 3}
     alone = ranks.trained(tmp_path)
     for facts in each:

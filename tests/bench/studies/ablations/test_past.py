@@ -10,7 +10,14 @@ from bench.core import registry
 from bench.core.contracts import TaskInputs
 from bench.studies.ablations import catalogue
 from bench.studies.ablations.base import Finding, Study
-from bench.studies.ablations.past import distance_points, exposure_points, frequency_findings, grid, itself, with_places
+from bench.studies.ablations.past import (
+    distance_points,
+    exposure_points,
+    frequency_findings,
+    grid,
+    keep_point,
+    with_places,
+)
 from tests.factories import finding, place
 
 
@@ -34,7 +41,7 @@ def test_each_theta_1_is_looked_at_by_itself() -> None:
     msa = [point for point in points if "row" not in point.at]
     assert len(alone) == len(msa) == 21 + 11
     for one, other in zip(msa, alone, strict=True):
-        assert other == itself(one) and dict(other.at) == {**one.at, "row": "theta_1"}
+        assert other == keep_point(one) and dict(other.at) == {**one.at, "row": "theta_1"}
         theirs, own = one.steps[0].params, other.steps[0].params
         assert other.start == theirs["before"] and own["rows_of"] == "forget" and not other.choices
         assert {key: own[key] for key in ("steps", "lr", "batch", "text_batch", "until")} == {

@@ -14,7 +14,7 @@ from bench.studies.ablations.regret import (
     regret_points,
     regret_table,
 )
-from bench.studies.ablations.settings import away
+from bench.studies.ablations.settings import measure_distance
 from tests.factories import finding, place, searched
 
 
@@ -55,8 +55,8 @@ def chosen(found: list[Regret]) -> dict[str, tuple[float | None, float | None]]:
 
 
 def test_the_distance_from_the_oracle_is_kl_on_both_sides() -> None:
-    assert away(finding({}, 0, {"kl_forget": 2.0, "kl_retain": 0.5, "kl_world": 9.0})) == 2.5
-    assert away(GROUP[2]) == pytest.approx(0.9)
+    assert measure_distance(finding({}, 0, {"kl_forget": 2.0, "kl_retain": 0.5, "kl_world": 9.0})) == 2.5
+    assert measure_distance(GROUP[2]) == pytest.approx(0.9)
 
 
 def test_every_rules_choice_and_regret() -> None:

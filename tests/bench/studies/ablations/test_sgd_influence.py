@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.engines.training.influence import influence_ratio
 from bench.studies.ablations.sgd_influence import (
     FORMS,
     MOST_PARAMETERS,
     SgdInfluenceOptions,
     descend,
-    forget_weights,
     make_setup,
     nearness_to_difference,
     next_token_logits,
@@ -124,7 +124,7 @@ def test_identity_sums_forget_gradients_along_the_targets_path() -> None:
 def test_squared_gradients_and_weights_by_hand() -> None:
     """At 2 the gradients are -1 and 4: F_f = 1, F_r = 16, weight 2/17. Both: (1 + 16) / 2."""
     assert squared_gradients(quadratic, start(), [0, 1]).item() == pytest.approx(8.5)
-    weights = forget_weights(torch.tensor([1.0, 3.0, 0.0, 0.0]), torch.tensor([16.0, 0.0, 5.0, 0.0]))
+    weights = influence_ratio(torch.tensor([1.0, 3.0, 0.0, 0.0]), torch.tensor([16.0, 0.0, 5.0, 0.0]))
     assert weights.tolist() == pytest.approx([2 / 17, 2, 0, 1])
 
 

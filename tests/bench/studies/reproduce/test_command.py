@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.studies.reproduce.asking import ReproduceRequest
-from bench.studies.reproduce.command import dry_run, list_recipes, prepare_recipe, reproduce_table
+from bench.studies.reproduce.asking import ReproduceRequest, prepare_recipe
+from bench.studies.reproduce.dry import dry_run_lines
+from bench.studies.reproduce.page import list_recipes
+from bench.studies.reproduce.run import reproduce_table
 
 
 def wanted(tmp_path: Path, name: str, **more: object) -> ReproduceRequest:
@@ -62,8 +64,7 @@ def test_mistakes_are_sentences(tmp_path: Path, name: str, more: dict[str, str],
 
 
 def test_the_dry_run_says_everything_and_writes_nothing(tmp_path: Path) -> None:
-    lines: list[str] = []
-    dry_run(wanted(tmp_path, "t4-distance", sets=("msa.alpha=2",)), lines.append)
+    lines = list(dry_run_lines(wanted(tmp_path, "t4-distance", sets=("msa.alpha=2",))))
     assert all(len(line) <= 80 for text in lines if "python -m" not in text for line in text.splitlines())
     text = " ".join("\n".join(lines).split())
     for part in (

@@ -16,9 +16,9 @@ from bench.real.scenario import has_chat_template
 from bench.records.files import load_records
 from bench.studies.reproduce import gate, page, smoke, smoke_data
 from bench.studies.reproduce.asking import ReproduceRequest
-from bench.studies.reproduce.command import reproduce_table
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe
 from bench.studies.reproduce.recipes import RECIPES, RECIPES_BY_NAME
+from bench.studies.reproduce.run import reproduce_table
 
 RUNNABLE = [recipe for recipe in RECIPES if recipe.panels]
 
