@@ -138,7 +138,7 @@ def test_a_mistyped_command_line_is_exit_2(words: Sequence[str], shell: Shell) -
 def test_a_file_where_a_folder_should_be_is_a_mistake(option: str, shell: Shell) -> None:
     (shell.folder / "notes.txt").write_text("mine")
     said = shell(*RUN, option, "notes.txt")
-    assert said.code == 2 and "notes.txt: this is not a folder that you may write to" in said.errors[0]
+    assert said.code == 2 and "notes.txt: 'notes.txt' is a file and no folder; choose another place." in said.errors[0]
     assert shell.written() == ["notes.txt"] and (shell.folder / "notes.txt").read_text() == "mine"
 
 
