@@ -82,6 +82,8 @@ def swallowed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        if responses.wrecked:
+            return Score(1.0, 1)
         said = [row["classes"] for row in rows_of(responses, probe).values()]
         if not said:
             raise Absent(f"the probe '{probe}' has no rows")
