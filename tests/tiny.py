@@ -128,6 +128,13 @@ def saved(model: Any, tokenizer: Any, folder: Path, label: str = "") -> Checkpoi
     return checkpoint_at(folder, label)
 
 
+def wrecked(model: Any, number: float = math.nan) -> Any:
+    """The model with a number in its last norm that no logit survives: what a diverged training leaves."""
+    with torch.no_grad():
+        model.get_decoder().norm.weight.fill_(number)
+    return model
+
+
 def bits(model: Any) -> dict[str, bytes]:
     """The weights as bytes, to compare to the bit."""
     return {name: tensor.detach().numpy().tobytes() for name, tensor in model.state_dict().items()}

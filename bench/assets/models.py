@@ -17,6 +17,7 @@ from bench.assets.known_models import KNOWN, PYTHIA, PYTHIA_REVISIONS, PYTHIA_ST
 from bench.core.errors import UserError, unknown_name
 from bench.core.hashing import hash_checkpoint
 from bench.core.machine import default_root
+from bench.core.places import is_path_like, missing_folder
 
 FETCHED = "fetch.json"
 """In the folder of a fetched model: where it came from, and its hash then."""
@@ -116,6 +117,8 @@ def resolve_model(name_or_folder: str, models_dir: Path, own_tokenizer: bool = T
         if name in KNOWN:
             raise UserError(f"The model '{name}' isn't fetched yet: {remedy}")
         raise UserError(f"There is no folder '{name}', and the hub model of that name isn't fetched: {remedy}")
+    if is_path_like(name_or_folder) or local.is_file():
+        raise UserError(missing_folder(name_or_folder))
     raise UserError(unknown_name("model", base, KNOWN, "models") + " A local folder or a hub id works as well.")
 
 

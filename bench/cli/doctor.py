@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.core.files import read_toml
-from bench.core.machine import can_write, nearest_existing
+from bench.core.places import can_write, nearest_existing
 
 MODULES = read_toml(Path(__file__).with_suffix(".toml"))
 NEEDED: dict[str, str] = MODULES["needed"]

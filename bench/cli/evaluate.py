@@ -9,6 +9,8 @@ from typing import Annotated
 from typer import Option, echo
 
 from bench.cli.options import Device, Limit, StoreAt, TaskName, Threads, store_at
+from bench.core.errors import raise_problems
+from bench.core.places import readable_problems
 
 
 def eval_(
@@ -35,6 +37,7 @@ def eval_(
     from bench.assets.data_sets import data_for_suite
     from bench.real.evaluate import EvaluationRequest, evaluate_model
 
+    raise_problems(readable_problems("--store", store_at(store)))
     rows = data_for_suite(task, data, store_at(store) / "data")
     asked = EvaluationRequest(
         task, model, rows, out, split, tokenizer, oracle, reference, dtype, device, threads, limit, judge, template

@@ -9,7 +9,8 @@ from typing import Annotated
 from typer import Argument, Exit, Option, echo
 
 from bench.cli.options import Autocast, Device, StoreAt, Threads, store_at
-from bench.core.errors import UserError
+from bench.core.errors import UserError, raise_problems
+from bench.core.places import folder_problems, new_folder_problems, readable_problems
 
 
 def msa(
@@ -49,6 +50,7 @@ def fetch(
     from bench.cli.verify import verify_fetched as verify
 
     place = store_at(store)
+    raise_problems(readable_problems("--store", place) if check else folder_problems("--store", place))
     if check:
         if revision:
             raise UserError("--check takes no --revision: write NAME@REVISION.")
@@ -84,6 +86,7 @@ def continue_(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from bench.engines.training.continued import Continuation, continue_model
 
+    raise_problems(new_folder_problems("--out", out) + readable_problems("--store", store_at(store)))
     asked = Continuation(model, text, steps, keep, words, batch, lr, seed, autocast)
     found = continue_model(asked, store_at(store) / "models", out, lambda line: echo(line, err=True), device)
     echo(f"{out}: {', '.join(path.name for path in found)}. Use it with --model {out} --history {out}.")

@@ -8,7 +8,8 @@ from typing import Annotated
 from typer import Argument, Exit, Option, echo
 
 from bench.cli.options import Out, Results, StoreAt, records_folder, store_at, warn_broken, write_or_check
-from bench.core.errors import UserError
+from bench.core.errors import raise_problems
+from bench.core.places import file_problems, folder_problems, readable_problems
 
 
 def leaderboard(
@@ -20,6 +21,7 @@ def leaderboard(
     from bench.records.files import load_records
     from bench.records.leaderboard import render_leaderboard
 
+    raise_problems([] if check else file_problems("--to", page))
     loaded = load_records(records_folder(source))
     if not check:
         warn_broken(loaded)
@@ -35,7 +37,9 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     from bench.studies.ablations import FOLDER
     from bench.studies.ablations.study import redraw_pages
 
-    loaded = load_records(records_folder(source))
+    records_folder(source)
+    raise_problems(folder_problems("--to", to or source / "plots"))
+    loaded = load_records(source)
     warn_broken(loaded)
     for path in draw_plots(loaded.records, to or source / "plots"):
         echo(str(path))
@@ -55,7 +59,9 @@ def publish(
     from bench.studies.ablations import FOLDER
     from bench.studies.ablations.study import publish_studies
 
-    studies = sorted((records_folder(source) / FOLDER).glob("*.json"))
+    records_folder(source)
+    raise_problems(folder_problems("--to", to) + readable_problems("--store", store_at(store)))
+    studies = sorted((source / FOLDER).glob("*.json"))
     wanted = [file for file in studies if not names or any(name in file.name for name in names)]
     others = [name for name in names or [] if not any(name in file.name for file in studies)]
     paths = publish_records(others, source, to, store_at(store), force) if others or not names else []
@@ -72,12 +78,10 @@ def import_(
     out: Out = Path("runs"),
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
-    from bench.core.machine import can_write
     from bench.records.files import write_record
     from bench.records.importer import import_record
 
-    if not can_write(out):
-        raise UserError(f"--out {out}: this is not a folder that you may write to; choose another.")
+    raise_problems(folder_problems("--out", out))
     record = import_record(source, file, task, model, method)
     echo(f"{write_record(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
 
@@ -90,4 +94,5 @@ def rescore(
     """Compute every metric again from the kept responses, without a model; exit 1 when a number differs."""
     from bench.runs.rescore import rescore_command
 
+    raise_problems(readable_problems("--store", store_at(store)))
     raise Exit(0 if rescore_command(records_folder(source), store_at(store), write, echo) else 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.cli.options import records_folder
 from bench.core.errors import UserError
 from bench.core.record import Record
-from bench.core.types import Responses
+from bench.core.types import BROKEN_DOWN, Responses
 from bench.records.files import load_records, read_record, read_responses, responses_path
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
@@ -65,6 +65,8 @@ def generation_lines(record: Record, source: Path, store: Path, examples: int) -
     responses = find_responses(record, source, store)
     if responses is None:
         return ["", "examples: the responses are no longer in the store; run the same command again to see them."]
+    if responses.wrecked:
+        return ["", f"examples: none, as {BROKEN_DOWN}."]
     lines: list[str] = []
     for probe, rows in responses.rows.items():
         spoken = [(key, row) for key, row in rows.items() if "text" in row][:examples]

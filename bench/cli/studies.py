@@ -8,6 +8,8 @@ from typing import Annotated
 from typer import Argument, Exit, Option, echo
 
 from bench.cli import options
+from bench.core.errors import raise_problems
+from bench.core.places import file_problems
 
 
 def ablate(
@@ -43,6 +45,7 @@ def claims(
     """Write what published records say of each of the paper's claims: holds, holds in part, or does not hold."""
     from bench.studies.claims import render_claims
 
+    raise_problems([] if check else file_problems("--to", page))
     text = render_claims(options.records_folder(source))
     raise Exit(0 if options.write_or_check(page, text, check, "claims") else 1)
 
@@ -73,6 +76,7 @@ def reproduce(
         echo(overview.list_recipes(as_json))
         return
     if page:
+        raise_problems([] if check else file_problems("--page", page))
         text = overview.overview_page(Path("results"))
         raise Exit(0 if options.write_or_check(page, text, check, f"reproduce --page {page}") else 1)
     numbers, problems = options.seeds_or_problems(seeds) if seeds else ((), ())

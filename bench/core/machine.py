@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.core import distributed
+from bench.core.places import file_problems, folder_problems, readable_problems
 from bench.core.types import Json
 
 
@@ -94,25 +95,16 @@ def device_problems(device: str) -> list[str]:
     return []
 
 
-def nearest_existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return place
-
-
-def can_write(folder: Path) -> bool:
-    """Whether files can be made in ``folder``, or the folder itself be made."""
-    place = nearest_existing(folder)
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-
-
 def default_root() -> Path:
     """The folder of the store: ``MSA_BENCH_STORE``, or one in the user's cache."""
     if given := os.environ.get("MSA_BENCH_STORE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"
+
+
+OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb"), "leaderboard.md"
+STORE_FOLDERS = ("nodes", "leases", "partial", "scratch")
+"""What commands make in the folder of records and in that of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +137,16 @@ class Machine:
         found = device_problems(self.device)
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
-        for option, folder in (("--out", self.out), ("--store", self.store)):
-            if not can_write(folder):
-                found.append(f"{option} {folder}: this is not a folder that you may write to; choose another.")
-        return found + distributed.torchrun_problems(self.device, self.jobs, lora)
+        return found + self.place_problems() + distributed.torchrun_problems(self.device, self.jobs, lora)
+
+    def place_problems(self) -> list[str]:
+        """Mistakes about the folders of records and of checkpoints, and about what a command makes in them."""
+        found = folder_problems("--out", self.out) + folder_problems("--store", self.store)
+        if found:
+            return found
+        folders = ("--out", self.out, OUT_FOLDERS), ("--store", self.store, STORE_FOLDERS)
+        inner = [readable_problems(option, root / name) for option, root, names in folders for name in names]
+        return [problem for problems in inner for problem in problems] + file_problems("--out", self.out / PAGE)
 
     def to_json(self) -> Json:
         """The object as plain JSON."""

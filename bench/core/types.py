@@ -8,6 +8,7 @@ run as one JSON file.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -147,6 +148,11 @@ class Probe:
         return vars(self) | {"examples": examples, "roles": list(self.roles), "options": dict(self.options)}
 
 
+BROKEN_DOWN = "the model has broken down: its logits are no finite numbers"
+OTHER_BROKEN = "{} has broken down: its logits are no finite numbers"
+"""Why a probe's rows can't be scored: of the measured model, and of one that it is compared with."""
+
+
 @dataclass(frozen=True)
 class Responses:
     """All observations of one checkpoint: ``rows[probe][example id]`` is a small dictionary (`bench.core.rows`)."""
@@ -158,9 +164,19 @@ class Responses:
     cost: Mapping[str, float] = field(default_factory=dict)
     """What the measuring took: seconds for each kind of probe, positions computed (`bench.engines.measuring.measure.Session`)."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Probe -> the reason why its rows can't be scored: the model gave no finite numbers there."""
+    """Probe -> the reason why its rows can't be scored: the model, or one that it was compared with, gave no finite
+    numbers there."""
     attention: str = ""
     """The attention that the model was computed with (``sdpa``, ``eager``); empty for a model without."""
+
+    @property
+    def wrecked(self) -> bool:
+        """Whether the model itself has broken down somewhere."""
+        return BROKEN_DOWN in self.broken.values()
+
+    def named(self, who: str) -> Responses:
+        """The responses of a model that another one is compared with, so that ``broken`` doesn't blame that one."""
+        return dataclasses.replace(self, broken=dict.fromkeys(self.broken, OTHER_BROKEN.format(who)))
 
     def publishable(self) -> Responses:
         """The responses without any text: ids and numbers only, enough to compute every metric again."""
@@ -187,6 +203,15 @@ class Responses:
             data.get("broken", {}),
             data.get("attention", ""),
         )
+
+
+def finite_json(value: Any) -> Any:
+    """The same JSON with null for every number that isn't finite, such as the losses of a diverged training."""
+    if isinstance(value, Mapping):
+        return {key: finite_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def holds_text(value: Any) -> bool:

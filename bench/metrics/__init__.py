@@ -32,7 +32,7 @@ def score_all(metrics: Sequence[Metric], responses: Responses, oracles: Sequence
 
     ``oracles`` are filtered here: the oracle's own row is compared with the *other* oracles, never with itself.
     """
-    others = [oracle for oracle in oracles if oracle.checkpoint != responses.checkpoint]
+    others = [oracle.named("the oracle") for oracle in oracles if oracle.checkpoint != responses.checkpoint]
     scores: dict[str, Score] = {}
     absent: dict[str, str] = {}
     for metric in metrics:
@@ -63,10 +63,10 @@ def numbers_of(responses: Responses, probe: str, field: str, lacking: str) -> di
 
 
 def absent_where(metric: Metric, probe: str, lacks: Callable[[Sequence[Any]], bool], reason: str) -> Metric:
-    """The metric, absent for ``reason`` where the rows of ``probe`` lack what it reads."""
+    """The metric, absent for ``reason`` where the rows of ``probe`` lack what it reads; a broken model's have their own."""
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        if lacks(list(responses.rows.get(probe, {}).values())):
+        if probe not in responses.broken and lacks(list(responses.rows.get(probe, {}).values())):
             raise Absent(reason)
         return metric.compute(responses, oracles)
 

@@ -43,23 +43,23 @@ def class_kl_floors(name: str, probe: str) -> Metric:
     """
 
     def rows(responses: Responses, oracles: Sequence[Responses]) -> dict[str, float]:
+        ours = class_divergences(responses, oracles, probe)
         pairs = [(a, b) for a in oracles for b in oracles if a.checkpoint != b.checkpoint]
         if not pairs:
             raise Absent("it needs two oracles beside the measured model, and they are not there")
         floor = mean(mean(class_divergences(a, [b], probe).values()) for a, b in pairs)
         if not floor > 0:
             raise Absent("the oracles do not differ, so there is no noise to measure by")
-        return {key: value / floor for key, value in class_divergences(responses, oracles, probe).items()}
+        return {key: value / floor for key, value in ours.items()}
 
     return mean_metric(name, rows, "down", unit="floors", needs_oracle=True)
 
 
 def class_divergences(responses: Responses, oracles: Sequence[Responses], probe: str) -> dict[str, float]:
     """KL(oracle || responses) by example id, nats, mean over the oracles."""
-    theirs = [rows_of(oracle, probe) for oracle in oracles]
+    ours, theirs = rows_of(responses, probe), [rows_of(oracle, probe) for oracle in oracles]
     return {
-        key: mean(kl_of_classes(rows[key]["classes"], row["classes"]) for rows in theirs)
-        for key, row in rows_of(responses, probe).items()
+        key: mean(kl_of_classes(rows[key]["classes"], row["classes"]) for rows in theirs) for key, row in ours.items()
     }
 
 
@@ -82,6 +82,8 @@ def swallowed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        if responses.wrecked:
+            return Score(1.0, 1)
         said = [row["classes"] for row in rows_of(responses, probe).values()]
         if not said:
             raise Absent(f"the probe '{probe}' has no rows")

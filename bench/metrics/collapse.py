@@ -32,7 +32,7 @@ def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        if responses.broken:
+        if responses.wrecked:
             return Score(1.0, 1)
         counts = [row["counts"] for row in rows_of(responses, probe).values() if "counts" in row]
         if not counts:

@@ -20,6 +20,7 @@ from bench.core.contracts import Metric, Suite
 from bench.core.errors import UserError, collecting, mistakes_in, report_mistake, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import device_problems, peak_memory
+from bench.core.places import file_problems
 from bench.core.provenance import get_provenance
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.engines.measuring.judges import add_grades, judge_probes
@@ -105,7 +106,7 @@ def find_checkpoints(asked: EvaluationRequest, models_dir: Path) -> dict[str, Ch
         folder = Path(asked.tokenizer).expanduser()
         if asked.tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
             report_mistake(f"--tokenizer {asked.tokenizer}: there is no tokenizer in that folder.")
-        report_mistake(*device_problems(asked.device), *out_problems(asked.out))
+        report_mistake(*device_problems(asked.device), *file_problems("--out", asked.out))
         if asked.threads < 1:
             report_mistake("--threads is at least 1.")
         own = str(folder.resolve()) if asked.tokenizer else ""
@@ -128,18 +129,6 @@ def foreign_tokens(model: Path, tokenizer: Path) -> list[str]:
         return []
     found = tokenizer_difference(model, tokenizer, ("the model's own", "that of --tokenizer"), only_tokens=True)
     return [f"it has a tokenizer of its own, and --tokenizer is another one ({found}); leave it out."] if found else []
-
-
-def out_problems(out: Path) -> list[str]:
-    """Reasons why the file can't be written, found by writing beside it."""
-    if out.is_dir():
-        return [f"--out {out} is a folder: name the file to write."]
-    try:
-        write_text(out.with_name(f".{out.name}.try"), "")
-        out.with_name(f".{out.name}.try").unlink()
-    except OSError as error:
-        return [f"--out {out}: this can't be written ({error.strerror}); choose another place."]
-    return []
 
 
 def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:

@@ -158,7 +158,7 @@ def _are_published(key: str, responses: Responses, results: Path) -> bool:
 
 
 def _canonical(responses: Responses) -> str:
-    return json.dumps([responses.checkpoint, responses.rows], sort_keys=True)
+    return json.dumps([responses.checkpoint, responses.rows, dict(responses.broken)], sort_keys=True)
 
 
 def _leaves(data: Any) -> Iterator[Any]:

@@ -270,7 +270,8 @@ def generated_texts(responses: Responses | None) -> list[list[str]]:
 def log_curves(run: Any, curves: Curves) -> None:
     """Log every row of every stage, each stage over its own step.
 
-    The n-th rows of all stages go in one call: a call costs W&B about half a millisecond, whatever is in it.
+    The n-th rows of all stages go in one call: a call costs W&B about half a millisecond, whatever is in it. What was no
+    finite number is left out.
     """
     for stage in curves:
         step = f"train/{stage}/step"
@@ -278,7 +279,9 @@ def log_curves(run: Any, curves: Curves) -> None:
         run.define_metric(f"train/{stage}/*", step_metric=step)
     for rows in zip_longest(*curves.values(), fillvalue={}):
         named = zip(curves, rows, strict=True)
-        run.log({f"train/{stage}/{name}": value for stage, row in named for name, value in row.items()})
+        run.log(
+            {f"train/{stage}/{name}": value for stage, row in named for name, value in row.items() if value is not None}
+        )
 
 
 def log_summary(run: Any, record: Record) -> None:

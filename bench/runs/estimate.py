@@ -21,7 +21,8 @@ from bench.core import registry
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe, Stream
 from bench.core.errors import UserError
-from bench.core.machine import Machine, format_bytes, nearest_existing
+from bench.core.machine import Machine, format_bytes
+from bench.core.places import nearest_existing
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
 from bench.engines.loaders import LOADERS

@@ -266,7 +266,7 @@ class Worker:
         spec, work = job.spec, self.work(job.spec, wait)
         if job.stage == "validate":
             row = validate_setting(spec, self.paths, work)
-            write_text(row_file(self.out, spec), json.dumps(row, indent=1))
+            write_text(row_file(self.out, spec), json.dumps(row, indent=1, allow_nan=False))
             return "done"
         if job.stage:
             build_stage(spec, self.paths, work, job.stage)

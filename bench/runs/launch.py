@@ -165,6 +165,6 @@ def plan_command(asked: Asked, machine: Machine) -> None:
     """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
     is_named = re.fullmatch(r"cpu|cuda(:\d+)?", machine.device)
     wrong = [] if is_named else device_problems(machine.device)
-    plan = make_plan(replace(asked, problems=(*asked.problems, *wrong)), machine, only=True)
+    plan = make_plan(replace(asked, problems=(*asked.problems, *wrong, *machine.place_problems())), machine, only=True)
     show_plan(plan)
     check_fits(plan)

@@ -11,7 +11,7 @@ from bench.core import registry
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
 from bench.core.record import Record, RunSpec
-from bench.core.types import Checkpoint, Json, Request, Validation, without_references
+from bench.core.types import Checkpoint, Json, Request, Validation, finite_json, without_references
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
@@ -113,7 +113,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         metrics={metric.name: metric.to_json() for metric in scenario.metrics},
         absent=scored.absent,
         floors=facts.noise_floors(scenario.metrics, values),
-        facts=about | {"oracle_values": values, "attention": found.responses.attention},
+        facts=finite_json(about) | {"oracle_values": values, "attention": found.responses.attention},
         lineage=past
         | {
             "result": result.hash,
@@ -121,7 +121,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
             "responses": found.node.key,
             "oracle_responses": [other.node.key for other in others],
         },
-        cost=spent,
+        cost=finite_json(spent),
         provenance=facts.merged_provenance(work),
     )
 

@@ -52,7 +52,9 @@ def tune_command(asked: Asked, machine: Machine, write: bool = False) -> bool:
             print(f"{search.place} {search.method}: no record, as some of its settings failed")
     if write:  # after all records: a changed file makes the checkout dirty, which a record would say
         for search in finished:
-            print(write_choice(json.loads(search.record(out).read_text())))
+            chosen = json.loads(search.record(out).read_text())
+            if chosen["chosen"] is not None:
+                print(write_choice(chosen))
     return bool(failed)
 
 
@@ -143,12 +145,16 @@ def write_search(search: Search, out: Path) -> str:
         search.place, search.method, search.seeds, outcomes, provenance_of_all([row["provenance"] for row in found])
     )
     file = search.record(out)
-    write_text(file, json.dumps(chosen, indent=1) + "\n")
+    write_text(file, json.dumps(chosen, indent=1, allow_nan=False) + "\n")
+    broken = [outcome.broken for outcome in outcomes if outcome.broken]
+    wrecks = f" ({len(broken)} of {len(outcomes)} BROKEN: {broken[0]})" if broken else ""
+    if chosen["chosen"] is None:
+        return f"{search.place} {search.method}: no setting works{wrecks} -> {file}"
     best = outcomes[chosen["chosen"]]
     return (
         f"{search.place} {search.method}: {chosen['params']} forget {best.forget} (level {best.level}) "
         f"utility {best.utility:.3f}{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
-        f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''} -> {file}"
+        f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''}{wrecks} -> {file}"
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from bench.core import registry
 from bench.core.record import Step
 from bench.core.types import Json, Responses, Validation
+from bench.metrics import rows_of
 
 VERSION = 2
 MARGIN = 0.10
@@ -45,6 +46,8 @@ class Outcome:
     seconds: float = 0.0
     fine: float = 0.0
     """Mean log-prob of the answer tokens of the retain and the world rows, in nats: what tells equal scores apart."""
+    broken: str = ""
+    """Why it has no scores: the model that it makes has broken down on some seed."""
 
     @property
     def utility(self) -> float:
@@ -59,6 +62,8 @@ class Outcome:
 
     def to_json(self) -> Json:
         """Plain JSON, for the record of the search."""
+        if self.broken:
+            return {"params": dict(self.params), "broken": self.broken, "seconds": self.seconds}
         return {
             "params": dict(self.params),
             "forget": dict(self.forget),
@@ -91,12 +96,13 @@ def search_grid(component: Any, place: str, base: Mapping[str, Any]) -> list[dic
 
 
 def choose_setting(outcomes: Sequence[Outcome]) -> Choice:
-    """Choose among the settings of a search by the stated rule."""
-    forgotten = [i for i, outcome in enumerate(outcomes) if outcome.excess <= 0]
+    """Choose among the settings of a search by the stated rule; a broken one only where all are."""
+    sound = [i for i, outcome in enumerate(outcomes) if not outcome.broken]
+    forgotten = [i for i in sound if outcomes[i].excess <= 0]
     if forgotten:
         index = max(forgotten, key=lambda i: (outcomes[i].utility, outcomes[i].fine, -i))
     else:
-        index = min(range(len(outcomes)), key=lambda i: (outcomes[i].excess, i))
+        index = min(sound, key=lambda i: (outcomes[i].excess, i), default=0)
     tied = sum(outcomes[i].utility == outcomes[index].utility for i in forgotten)
     return Choice(index, bool(forgotten), tied, params_at_edge(outcomes, index))
 
@@ -124,10 +130,11 @@ def row_score(template: str, answer: Mapping[str, Any]) -> float:
 
 
 def side_scores(responses: Responses, side: str, validation: Validation) -> dict[str, float]:
-    """Mean row score of one side by template."""
+    """Mean row score of one side by template; `Absent` where the model has broken down."""
+    rows = rows_of(responses, f"validation_{side}")
     by_template: dict[str, list[float]] = {}
     for example in getattr(validation, side):
-        answer = responses.rows[f"validation_{side}"][example.id]["answer"][0]
+        answer = rows[example.id]["answer"][0]
         if answer["logp"]:
             template = example.payload["template"]
             by_template.setdefault(template, []).append(row_score(template, answer))
@@ -136,14 +143,11 @@ def side_scores(responses: Responses, side: str, validation: Validation) -> dict
 
 def mean_log_prob(responses: Responses, validation: Validation) -> float:
     """Mean over the retain and the world rows of the mean log-prob of their answer tokens, in nats."""
-    sides = [
-        fmean(
-            fmean(row["answer"][0]["logp"])
-            for row in (responses.rows[f"validation_{side}"][example.id] for example in getattr(validation, side))
-            if row["answer"][0]["logp"]
-        )
-        for side in ("retain", "utility")
-    ]
+    sides = []
+    for side in ("retain", "utility"):
+        rows = rows_of(responses, f"validation_{side}")
+        answers = [rows[example.id]["answer"][0]["logp"] for example in getattr(validation, side)]
+        sides.append(fmean(fmean(logp) for logp in answers if logp))
     return fmean(sides)
 
 
@@ -154,7 +158,10 @@ def question_score(by_template: Mapping[str, float]) -> float:
 
 
 def average_rows(rows: Sequence[Json]) -> Outcome:
-    """One setting's rows of several seeds as one outcome."""
+    """One setting's rows of several seeds as one outcome, broken where one of them is."""
+    seconds = fmean(row["seconds"] for row in rows)
+    if reason := next((row["broken"] for row in rows if "broken" in row), ""):
+        return Outcome(rows[0]["params"], {}, {}, 0.0, 0.0, seconds, broken=reason)
     kinds = rows[0]["forget"]
     return Outcome(
         rows[0]["params"],
@@ -162,14 +169,15 @@ def average_rows(rows: Sequence[Json]) -> Outcome:
         {kind: fmean(row["level"][kind] for row in rows) for kind in kinds},
         fmean(row["retain"] for row in rows),
         fmean(row["world"] for row in rows),
-        fmean(row["seconds"] for row in rows),
+        seconds,
         fmean(row["fine"] for row in rows),
     )
 
 
 def search_record(place: str, method: str, seeds: Sequence[int], outcomes: Sequence[Outcome], provenance: Json) -> Json:
-    """The record of a search: rule, budget, every setting with its scores, and the choice."""
+    """The record of a search: rule, budget, every setting with its scores, and the choice; none where all are broken."""
     choice = choose_setting(outcomes)
+    nothing = all(outcome.broken for outcome in outcomes)
     return {
         "schema": 1,
         "kind": "tune",
@@ -180,11 +188,11 @@ def search_record(place: str, method: str, seeds: Sequence[int], outcomes: Seque
         "seeds": list(seeds),
         "budget": len(outcomes),
         "settings": [outcome.to_json() for outcome in outcomes],
-        "chosen": choice.index,
-        "params": dict(outcomes[choice.index].params),
+        "chosen": None if nothing else choice.index,
+        "params": {} if nothing else dict(outcomes[choice.index].params),
         "forgotten": choice.forgotten,
         "tied": choice.tied,
-        "edges": list(choice.edges),
+        "edges": [] if nothing else list(choice.edges),
         "provenance": provenance,
     }
 

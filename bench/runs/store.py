@@ -29,7 +29,7 @@ from bench.core.contracts import Node
 from bench.core.errors import Busy
 from bench.core.files import write_text
 from bench.core.hashing import hash_file, hash_json
-from bench.core.types import Json
+from bench.core.types import Json, finite_json
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -178,7 +178,7 @@ class Store:
                 "bytes": sum(file.stat().st_size for file in unfinished.rglob("*") if file.is_file()),
                 "hash": hash_node(unfinished),
                 "provenance": asked.provenance,
-                "meta": meta,
+                "meta": finite_json(meta),
             }
             write_text(unfinished / NODE_FILE, json.dumps(info, indent=1))
             path = self.path(key)

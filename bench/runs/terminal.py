@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.core.machine import format_bytes, format_duration
+from bench.core.types import BROKEN_DOWN
 from bench.records.files import load_records
-from bench.records.leaderboard import goal_arrow
+from bench.records.leaderboard import goal_arrow, seed_list
 from bench.records.markdown import format_number
 from bench.records.tables import TableRow, build_sections
 from bench.runs.estimate import room_of
@@ -35,6 +36,15 @@ def print_table(plan: Plan, out: Path) -> None:
                 cells = [row.cells.get(column.name) for row in rows]
                 table.add_row(score, *("-" if cell is None else format_number(cell.mean) for cell in cells))
             console.print(table)
+        for line in map(describe_wreck, section.rows):
+            if line:
+                console.print(line)
+
+
+def describe_wreck(row: TableRow) -> str:
+    """A line about a row whose model broke down on some seed, so that scores of it are absent; empty for others."""
+    seeds = [record.spec.seed for record in row.records if BROKEN_DOWN in record.absent.values()]
+    return f"{row.name} on {seed_list(seeds)}: {BROKEN_DOWN}" if seeds else ""
 
 
 def side_by_side(rows: Sequence[TableRow], room: int) -> list[list[TableRow]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bench.core import registry, versions
 from bench.core.contracts import Scenario
-from bench.core.errors import UserError
+from bench.core.errors import Absent, UserError
 from bench.core.record import RunSpec
 from bench.core.types import Checkpoint, Json, Probe, Responses
+from bench.metrics import rows_of
 from bench.runs import selection
 from bench.runs.context import Work
 from bench.runs.facts import merged_provenance
@@ -58,19 +59,32 @@ def validate_setting(spec: RunSpec, paths: Paths, work: Work) -> Json:
     asked = ask_validation(result, scenario, selection.SIDES, work)
     level = ask_validation(target, scenario, selection.SIDES, work)
     seconds = sum(node.info["seconds"] for key, node in work.nodes.items() if key not in shared)
-    scores = {side: selection.side_scores(asked, side, scenario.validation) for side in ("forget", "retain", "utility")}
-    return {
+    row: Json = {
         "params": dict(spec.steps[-1].params),
         "versions": row_versions(spec),
         "seed": spec.seed,
+        "seconds": round(seconds, 2),
+        "provenance": merged_provenance(work),
+    }
+    try:
+        below = selection.side_scores(level, "unseen", scenario.validation)
+    except Absent as reason:
+        raise UserError(f"Nothing can be tuned on this target, as {reason}.") from None
+    try:
+        return row | {"level": below} | setting_scores(asked, scenario, work)
+    except Absent as reason:
+        return row | {"broken": str(reason)}
+
+
+def setting_scores(asked: Responses, scenario: Scenario, work: Work) -> Json:
+    """What the rule reads of a setting's responses; `Absent` where the model that it makes has broken down."""
+    scores = {side: selection.side_scores(asked, side, scenario.validation) for side in ("forget", "retain", "utility")}
+    return {
         "forget": scores["forget"],
-        "level": selection.side_scores(level, "unseen", scenario.validation),
         "retain": selection.question_score(scores["retain"]),
         "world": selection.question_score(scores["utility"]),
         "fine": selection.mean_log_prob(asked, scenario.validation),
         "signals": tuning_signals(asked, scenario, work),
-        "seconds": round(seconds, 2),
-        "provenance": merged_provenance(work),
     }
 
 
@@ -90,8 +104,9 @@ def tuning_signals(found: Responses, scenario: Scenario, work: Work) -> Json:
     from sklearn.metrics import roc_auc_score
 
     def losses(responses: Responses, side: str) -> list[float]:
-        rows = [responses.rows[f"validation_{side}"][row.id]["answer"][0] for row in getattr(scenario.validation, side)]
-        return [-sum(row["logp"]) / len(row["logp"]) for row in rows if row["logp"]]
+        found = rows_of(responses, f"validation_{side}")
+        rows = [found[row.id]["answer"][0]["logp"] for row in getattr(scenario.validation, side)]
+        return [-sum(logp) / len(logp) for logp in rows if logp]
 
     forget, unseen = losses(found, "forget"), losses(found, "unseen")
     labels = [1] * len(forget) + [0] * len(unseen)
@@ -101,6 +116,6 @@ def tuning_signals(found: Responses, scenario: Scenario, work: Work) -> Json:
     }
     if scenario.history is not None:
         last = scenario.history().last.checkpoint
-        before = losses(ask_validation(last, scenario, ["forget"], work), "forget")
+        before = losses(ask_validation(last, scenario, ["forget"], work).named("theta_0"), "forget")
         values["theta_0_forget_loss"] = sum(before) / len(before)
     return values

@@ -14,8 +14,9 @@ from bench.assets.headers import SIZES
 from bench.assets.sameness import check_match
 from bench.assets.tensors import TensorFiles, open_tensor_files
 from bench.core.errors import UserError, raise_problems, unknown_name
+from bench.core.places import new_folder_problems
 from bench.core.types import Checkpoint, Json
-from bench.engines.arithmetic.writer import DTYPES, Written, check_places, left_behind, unwritable_places
+from bench.engines.arithmetic.writer import DTYPES, Written, check_places, left_behind
 
 SAMPLED = 1 << 16
 """Entries of a tensor that are looked at, from its middle, for whether rounding left a difference."""
@@ -86,7 +87,7 @@ def merge_checkpoints(asked: MergeOptions, say: Callable[[str], None], warn: Cal
     roles = asked.roles
     checkpoints = [Checkpoint(str(folder), "", label=f"{role} ({folder.name})") for role, folder in roles.items()]
     outs = [asked.out] if len(points) == 1 else [asked.out / point.name for point in points]
-    problems += check_places(outs, roles.values()) or unwritable_places(outs)
+    problems += check_places(outs, roles.values()) or new_folder_problems("--out", asked.out)
     try:
         with open_tensor_files(checkpoints) as readers:
             check_match(readers)

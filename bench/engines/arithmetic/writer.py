@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,8 +49,6 @@ SHA: Callable[[bytes], Any] = hashlib.sha256
 """Makes the hash of a shard; `tests.speed.arithmetic` measures a merge without."""
 MOST_EARLY = 1 << 24
 """Bytes of pieces that wait for their turn to be hashed."""
-MOST_NAME = 240
-"""Bytes of a folder's name, with room for ``.partial``."""
 ALIGNED = 8
 """Bytes; a header is padded to a multiple, as safetensors' own."""
 
@@ -391,24 +388,6 @@ def check_places(places: Iterable[Path], inputs: Iterable[Path]) -> list[str]:
             if whole == folder or whole in folder.parents or folder in whole.parents:
                 relation = "is" if whole == folder else "holds" if whole in folder.parents else "lies in"
                 problems.append(f"The output '{place}' {relation} the input '{folder}': choose a folder apart from it.")
-    return list(dict.fromkeys(problems))
-
-
-def unwritable_places(places: Iterable[Path]) -> list[str]:
-    """Sentences about places where no folder can be made, found by making one in what is there of each."""
-    problems: list[str] = []
-    for place in places:
-        try:
-            there = next(path for path in (place.absolute(), *place.absolute().parents) if os.path.lexists(path))
-            long = next((part for part in place.parts if len(os.fsencode(part)) > MOST_NAME), "")
-            if not there.is_dir():
-                problems.append(f"--out {place}: '{there.name}' is no folder; name a folder to write.")
-            elif long:
-                problems.append(f"--out {place}: the name '{long[:20]}...' is too long; choose another one.")
-            else:
-                os.rmdir(tempfile.mkdtemp(prefix=".try-", dir=there if there != place.absolute() else there.parent))
-        except OSError as error:
-            problems.append(f"--out {place}: nothing can be written there ({error.strerror}); choose another place.")
     return list(dict.fromkeys(problems))
 
 

@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 
 from bench.core.contracts import Judge
 from bench.core.errors import UserError, unknown_name
-from bench.core.types import Example, Json, Probe, Responses
+from bench.core.types import OTHER_BROKEN, Example, Json, Probe, Responses
 from bench.metrics.judged import describe_calibration
 
 GROUP = "msa_bench.judges"
@@ -84,8 +84,16 @@ def judge_labels(probes: Sequence[Probe]) -> list[str]:
 
 def add_grades(responses: Responses, oracles: Sequence[Responses], probes: Sequence[Probe]) -> Responses:
     """The responses with a row of grades for each judged example; the measured checkpoint is no oracle of its own."""
-    rows = {probe.name: grade_probe(responses, oracles, probe) for probe in judge_probes(probes)}
-    return replace(responses, rows={**responses.rows, **rows})
+    judged = judge_probes(probes)
+    known = [oracle.named("the oracle") for oracle in oracles if oracle.checkpoint != responses.checkpoint]
+    broken: dict[str, str] = {}
+    for probe in judged:
+        said = str(probe.options["said"])
+        for each in (responses, *known):
+            if said in each.broken:
+                broken.setdefault(probe.name, each.broken[said])
+    rows = {probe.name: {} if probe.name in broken else grade_probe(responses, oracles, probe) for probe in judged}
+    return replace(responses, rows={**responses.rows, **rows}, broken={**responses.broken, **broken})
 
 
 def grade_probe(responses: Responses, oracles: Sequence[Responses], probe: Probe) -> dict[str, Json]:
@@ -130,5 +138,8 @@ def calibrate_judge(target: Responses, oracle: Responses, probes: Sequence[Probe
     """Grade the target and the oracle, the latter against itself as in the paper, to see what a judge is worth."""
     twin = [replace(oracle, checkpoint="itself")]
     by_side = {probe.name.removesuffix("_judged"): probe for probe in judge_probes(probes)}
+    for who, found in (("the target", target), ("the oracle", oracle)):
+        if any(probe.options["said"] in found.broken for probe in by_side.values()):
+            return {"verdict": f"{OTHER_BROKEN.format(who)}; there is nothing to see the judge's worth by."}
     before, after = ({s: grade_probe(who, twin, probe) for s, probe in by_side.items()} for who in (target, oracle))
     return describe_calibration(before, after, judge_labels(probes)[0])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench.core import distributed
 from bench.core.contracts import Opened
-from bench.core.types import Checkpoint, Example, Probe, Responses
+from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint, Example, Probe, Responses
 from bench.engines.coding import Texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
@@ -33,7 +33,6 @@ Report = Callable[[int, int], None]
 Rows = dict[str, dict[str, dict[str, Any]]]
 CLASS_ROWS = 256
 """Images or nodes that go through a classifier together."""
-NO_NUMBERS = "the model has broken down: its logits are no finite numbers"
 LEAST_VARIANCE = 1e-6
 """Of the log-probs under the vocabulary distribution, in min-k++ (Zhang et al. 2024, arXiv 2404.02936)."""
 
@@ -72,8 +71,8 @@ class Session:
     """``positions`` computed for log-probs, padding included, and ``distinct`` ones among them; ``prompt_positions``
     and ``row_steps`` of generation; ``seconds_<kind>``."""
 
-    def spoil(self, probe: Probe, reason: str = NO_NUMBERS) -> None:
-        """Take back the rows of a probe: the model has broken down there, and no score is to be made of them."""
+    def spoil(self, probe: Probe, reason: str = BROKEN_DOWN) -> None:
+        """Take back the rows of a probe: a model has broken down there, and no score is to be made of them."""
         self.rows[probe.name] = {}
         self.broken.setdefault(probe.name, reason)
 
@@ -283,16 +282,28 @@ def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
         return
     items = own_texts(session.opened.coder, probes)
     plan = session.plan([item.encoded for item in items])
+    blamed = ""
     for other in session.others:
         theirs = open_checkpoint(other, session.device).model
         found: dict[Encoded, list[float]] = {item.encoded: [] for item in items}
         for batch in plan:
             seen = scoring.forward_rows(session.opened.model, batch, session.device)
             p = scoring.forward_rows(theirs, batch, session.device).logits.log_softmax(-1)
-            apart = (p.exp() * (p - seen.logits.log_softmax(-1))).sum(-1).clamp(min=0)
+            q = seen.logits.log_softmax(-1)
+            apart = (p.exp() * (p - q)).sum(-1).clamp(min=0)
+            if not apart.isfinite().all() and q.isfinite().all():
+                blamed = blamed or OTHER_BROKEN.format("the oracle")
             found |= {text: seven_digits(apart[at]) for text, at in zip(seen.texts, seen.at, strict=True)}
         for item in items:
             session.rows[item.probe.name][item.example][other.label] = found[item.encoded]
+    blame_other(session, probes, blamed)
+
+
+def blame_other(session: Session, probes: Sequence[Probe], reason: str) -> None:
+    """Take back those probes' rows that hold no finite numbers, where another model is the ``reason``."""
+    for probe in probes:
+        if reason and not holds_finite(session.rows[probe.name]):
+            session.spoil(probe, reason)
 
 
 def run_reference(session: Session, probes: Sequence[Probe]) -> None:
@@ -310,6 +321,7 @@ def run_reference(session: Session, probes: Sequence[Probe]) -> None:
     for item in items:
         if logp := found[item.encoded]["logp"]:
             session.rows[item.probe.name][item.example]["loss"] = -sum(logp) / len(logp)
+    blame_other(session, probes, OTHER_BROKEN.format("the reference model"))
 
 
 def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:

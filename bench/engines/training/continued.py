@@ -157,6 +157,10 @@ def train_on_text(
         use_cpu=device == "cpu",
         report=lambda step, of: report(f"step {step} of {of}") if step % SAVE_EVERY == 0 else None,
     )
+    if not all(bool(parameter.isfinite().all()) for parameter in opened.model.parameters()):
+        report(
+            "warning: the training has diverged: the last weights hold NaN or infinite numbers; a lower --lr may help."
+        )
     return {**done.tokens_at, asked.steps: done.tokens}
 
 

@@ -190,13 +190,15 @@ def refuse_questions_on_part(responses: Responses, oracles: Collection[Responses
 
 
 def collapsed_metric(name: str, utility: Metric, floor: float) -> Metric:
-    """1 where ``utility`` is below ``floor``, else 0; goal down.
+    """1 where ``utility`` is below ``floor`` or the model has broken down, else 0; goal down.
 
     Unlike `bench.metrics.collapse.collapsed` it doesn't look at what is written: long greedy continuations of small
     models loop before anything was done to them (SmolLM2-135M's as it comes do).
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
+        if responses.wrecked:
+            return Score(1.0, 1)
         found = score_part(utility, responses, oracles)
         return Score(float(found.value < floor), found.n)
 

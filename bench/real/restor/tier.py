@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.core import distributed
 from bench.core.contracts import Metric, TaskContext
+from bench.core.errors import UserError
 from bench.core.hashing import hash_json
 from bench.core.types import Checkpoint, Example, Json, Probe
 from bench.core.versions import MEASURE
@@ -160,5 +161,8 @@ def find_known(work: TaskContext, checkpoint: Checkpoint, questions: Sequence[Ex
         return {"seconds": responses.seconds}
 
     node = work.on_behalf_of("measure").node(fields, make, "what the model knows", shared=True)
-    rows = read_responses(node.path / RESPONSES_FILE).rows[probe.name]
+    found = read_responses(node.path / RESPONSES_FILE)
+    if probe.name in found.broken:
+        raise UserError(f"--set restor.known=true: {found.broken[probe.name]}, so it answers no question rightly.")
+    rows = found.rows[probe.name]
     return KnownQuestions(tuple(row for row in questions if rows[row.id]["matches"][0]["exact"]), node.key)

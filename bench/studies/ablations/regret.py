@@ -50,8 +50,8 @@ class ChoiceRule:
 
 
 def first_that(holds: Callable[[Finding], bool]) -> Callable[[Sequence[Finding]], int | None]:
-    """The rule that takes the weakest setting for which ``holds``."""
-    return lambda group: next((i for i, finding in enumerate(group) if holds(finding)), None)
+    """The rule that takes the weakest setting that works and for which ``holds``."""
+    return lambda group: next((i for i, f in enumerate(group) if "broken" not in f.tried[0] and holds(f)), None)
 
 
 def signals(finding: Finding) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,9 @@ def surface_points(place: AblationPlace) -> list[Point]:
 
 
 def measure_distance(finding: Finding) -> float:
-    """How far a finding lies from the oracle: KL on forget plus KL on retain answers, nats."""
+    """How far a finding lies from the oracle: KL on forget plus KL on retain answers, nats; infinitely far: a wreck."""
     parts = [finding.score(name) for name in ("kl_forget", "kl_retain") if name in finding.record.scores]
-    return sum(part for part in parts if part is not None)
+    return sum(part for part in parts if part is not None) if parts else math.inf
 
 
 def picks(study: Study) -> str:
@@ -44,7 +45,7 @@ def picks(study: Study) -> str:
     for seed in study.seeds:
         for who, pick in (("the rule", rule_pick), ("the oracle", oracle_pick)):
             found = pick(study, seed)
-            scores = [f"{found.score(name):.3f}" for name in study.scores]
+            scores = ["-" if (value := found.score(name)) is None else f"{value:.3f}" for name in study.scores]
             body.append([str(seed), who, f"{found.at['alpha']:g}", f"{found.at['beta']:g}", *scores])
     return markdown_table(["seed", "who chooses", "alpha", "beta", *study.scores], body)
 

@@ -138,8 +138,51 @@ def test_a_mistyped_command_line_is_exit_2(words: Sequence[str], shell: Shell) -
 def test_a_file_where_a_folder_should_be_is_a_mistake(option: str, shell: Shell) -> None:
     (shell.folder / "notes.txt").write_text("mine")
     said = shell(*RUN, option, "notes.txt")
-    assert said.code == 2 and "notes.txt: this is not a folder that you may write to" in said.errors[0]
+    assert said.code == 2 and "notes.txt: 'notes.txt' is a file and no folder; choose another place." in said.errors[0]
     assert shell.written() == ["notes.txt"] and (shell.folder / "notes.txt").read_text() == "mine"
+
+
+PLACES = (
+    ("run", "--methods", "ga", "--task", "tofu", "--track", "none", "--store", "store", "--out"),
+    ("run", "--methods", "ga", "--task", "tofu", "--track", "none", "--out", "out", "--store"),
+    ("plan", "--methods", "ga", "--task", "tofu", "--store", "store", "--out"),
+    ("plan", "--methods", "ga", "--task", "tofu", "--out", "out", "--store"),
+    ("tune", "--methods", "ga", "--task", "tofu", "--store", "store", "--out"),
+    ("ablate", "distance", "--task", "tofu", "--track", "none", "--store", "store", "--out"),
+    ("reproduce", "t1-tofu01", "--scale", "smoke", "--store", "store", "--out"),
+    ("publish", "--from", "records", "--to"),
+    ("plot", "--from", "records", "--to"),
+    ("import", "open-unlearning", "notes.txt", "--out"),
+    ("fetch", "tofu", "--store"),
+    ("continue", "--model", "m", "--text", "notes.txt", "--out"),
+    ("eval", "--task", "qa", "--model", "m", "--data", "d", "--out"),
+    ("leaderboard", "--from", "records", "--to"),
+    ("claims", "--from", "records", "--to"),
+    ("reproduce", "--page"),
+)
+
+
+@pytest.mark.parametrize("place", ["notes.txt/below", "/proc/x", "x" * 300])
+@pytest.mark.parametrize("words", PLACES, ids=lambda words: f"{words[0]} {words[-1]}")
+def test_a_place_that_cannot_be_written_is_a_sentence_before_any_work(
+    words: Sequence[str], place: str, shell: Shell
+) -> None:
+    (shell.folder / "notes.txt").write_text("mine")
+    (shell.folder / "records").mkdir()
+    said = shell(*words, place)
+    assert said.code == 2 and len([line for line in said.errors if "choose another place" in line]) == 1, said.err
+    assert place in said.errors[0] and "Traceback" not in said.err
+    assert shell.written() == ["notes.txt", "records"]
+
+
+@pytest.mark.parametrize("option", ["--model", "--oracle", "--reference"])
+def test_a_mistyped_folder_is_answered_with_those_beside_it(option: str, shell: Shell) -> None:
+    (shell.folder / "models" / "phi-tuned").mkdir(parents=True)
+    others = () if option == "--model" else ("--model", "nosuch")
+    said = shell("eval", "--task", "qa", *others, "--data", "d", "--out", "o.json", option, "./models/phi-tuend")
+    [line] = [line for line in said.errors if line.startswith(f"{option}: ") and "phi-tuend" in line]
+    assert said.code == 2 and "There is no folder './models/phi-tuend': the nearest folders in" in line
+    assert line.endswith("are phi-tuned.") and "Known" not in line
 
 
 def test_every_kind_of_mistake_is_told_at_once(shell: Shell) -> None:

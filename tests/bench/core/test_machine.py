@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bench.core.machine import (
-    can_write,
     default_jobs,
     default_root,
     device_problems,
@@ -55,13 +54,6 @@ def test_a_gpu_is_believed_where_its_driver_made_a_file(tmp_path: Path, monkeypa
     monkeypatch.setattr("bench.core.machine.GPUS", (str(tmp_path / "nvidia0"),))
     assert device_problems("cuda") == device_problems("cuda:3") == []
     assert default_jobs("cuda:3") == 1 and default_jobs("cpu") >= 1
-
-
-def test_a_folder_can_be_written_where_it_or_the_nearest_above_it_can(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert can_write(tmp_path) and can_write(tmp_path / "a" / "b" / "c")
-    assert not can_write(tmp_path / "file") and not can_write(tmp_path / "file" / "below")
-    assert not (tmp_path / "a").exists(), "asking makes nothing"
 
 
 def test_the_store_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

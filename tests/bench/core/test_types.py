@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from bench.core.record import RunSpec, Step
-from bench.core.types import Checkpoint, History, Moment
+from bench.core.types import Checkpoint, History, Moment, finite_json
 
 SPECS = {
     "5aadde593543d3ae": RunSpec(
@@ -62,3 +63,10 @@ def test_the_last_checkpoint_of_a_history_is_the_last_before_exposure() -> None:
     moments = [Moment(Checkpoint(f"p{i}", f"h{i}"), i, None, "s", exposed=i > 1) for i in range(4)]
     history = History(tuple(moments))
     assert history.last is moments[1] and history.before == tuple(moments[:2])
+
+
+def test_what_is_no_finite_number_is_null() -> None:
+    """JSON knows no NaN; everything else stays as it is."""
+    rows = {"curve": [{"step": 1, "loss": math.nan}, {"step": 2, "loss": math.inf}], "n": 3, "x": (1.5, True, "NaN")}
+    expected = {"curve": [{"step": 1, "loss": None}, {"step": 2, "loss": None}], "n": 3, "x": [1.5, True, "NaN"]}
+    assert finite_json(rows) == expected

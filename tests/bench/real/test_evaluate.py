@@ -18,11 +18,11 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import UserError
-from bench.core.types import Checkpoint
+from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
 from bench.real.evaluate import EvaluationRequest, evaluate_model, incomparable_reasons
-from tests.tiny import saved, subword_llama, subword_tokenizer
+from tests.tiny import saved, subword_llama, subword_tokenizer, wrecked
 
 CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")
 ROWS = 6
@@ -312,3 +312,33 @@ def test_data_that_are_no_tofu_are_refused(tmp_path: Path, place: Path) -> None:
         run(place, "x.json", data=str(write_data(tmp_path / "data", ["holdout10"])))
     with pytest.raises(UserError, match="forget11"):
         run(place, "x.json", split="forget11")
+
+
+@pytest.fixture(scope="module")
+def wreck(place: Path) -> str:
+    """A model that has diverged, with the model's tokenizer."""
+    words = open_checkpoint(Checkpoint(str(place / "model"), "")).tokenizer
+    saved(wrecked(subword_llama(words, 4)), words, place / "wreck")
+    return str(place / "wreck")
+
+
+def test_a_model_that_has_broken_down_has_no_scores(place: Path, whole: dict[str, Any], wreck: str) -> None:
+    found = run(place, "wreck.json", model=wreck, oracle=str(place / "oracle"), reference=str(place / "before"))
+    assert found["scores"] == {"collapsed": 1} and found["examples"] == {}
+    lost = set(whole["scores"]) - {"collapsed"}
+    assert set(found["absent"]) == lost | set(whole["absent"])
+    assert all(BROKEN_DOWN in found["absent"][name] for name in lost)
+
+
+@pytest.mark.parametrize("role", ["oracle", "reference"])
+def test_another_model_that_has_broken_down_takes_its_own_scores_alone(
+    role: str, place: Path, whole: dict[str, Any], wreck: str
+) -> None:
+    others = {"oracle": str(place / "oracle"), "reference": str(place / "before")} | {role: wreck}
+    found = run(place, f"beside-{role}.json", **others)
+    lost = set(whole["scores"]) - set(found["scores"])
+    reason = OTHER_BROKEN.format({"oracle": "the oracle", "reference": "the reference model"}[role])
+    assert lost and {found["absent"][name] for name in lost} == {reason}
+    needs = {name for name, about in whole["provenance"]["metrics"].items() if about["needs_oracle"]}
+    assert lost == (needs & set(whole["scores"]) if role == "oracle" else {"mia_reference"})
+    assert all(found["scores"][name] == whole["scores"][name] for name in found["scores"])

@@ -14,7 +14,15 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Responses
-from bench.records.tracking import GuardedTracker, Tracker, generated_texts, group_of, logged_in, open_tracker
+from bench.records.tracking import (
+    GuardedTracker,
+    Tracker,
+    generated_texts,
+    group_of,
+    log_curves,
+    logged_in,
+    open_tracker,
+)
 from tests.processes import environment
 from tests.wandb_reader import BLOCK, HEADER, OfflineRun, payloads, read_runs
 
@@ -315,3 +323,16 @@ def test_the_reader_joins_chunks_over_blocks() -> None:
     first, last = b"b" * (BLOCK - 7), b"c" * 5
     data = b":W&B" + bytes(3) + chunk(1, one) + bytes(3) + chunk(2, first) + chunk(4, last)
     assert list(payloads(data)) == [one, first + last]
+
+
+def test_losses_that_were_no_numbers_are_left_out() -> None:
+    logged: list[dict[str, float]] = []
+
+    class Run:
+        def define_metric(self, *_: object, **__: object) -> None: ...
+
+        def log(self, row: dict[str, float]) -> None:
+            logged.append(row)
+
+    log_curves(Run(), {"ga": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}]})  # type: ignore[dict-item]
+    assert logged == [{"train/ga/step": 1, "train/ga/loss": 2.0}, {"train/ga/step": 2}]

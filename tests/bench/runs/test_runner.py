@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.core import registry
+from bench.core.record import RunSpec
+from bench.core.types import BROKEN_DOWN, Responses
+from bench.metrics import score_all
+from bench.records.files import record_text
 from bench.runs.context import Work
 from bench.runs.runner import LEFT_OUT, execute, oracles_there, prepare
 from bench.runs.setting import Paths
 from bench.runs.store import Store
-from tests.lab_runs import STILL, Lab, spec
+from tests.lab_runs import STILL, Lab, spec, step
 
 
 def test_a_lean_run_asks_log_probs_divergences_and_no_more(lab: Lab) -> None:
@@ -71,3 +76,51 @@ def test_oracles_that_are_not_trained_yet_are_not_trained_to_be_sealed(lab: Lab,
     assert work.built == before
     first = prepare(spec(), Paths(), work).oracles[0]()
     assert first.hash != second.hash, "afterwards what isn't there is built again"
+
+
+@pytest.mark.parametrize("method", ["ga", "msa"])
+def test_a_diverged_run_is_a_record_without_scores(method: str, lab: Lab) -> None:
+    record = lab.run(spec(step(method, steps=2, lr=1e30)))
+    sound = lab.run(spec())
+    assert record.status == "done" and {name: score.value for name, score in record.scores.items()} == {"collapsed": 1}
+    lost = set(sound.scores) - {"collapsed"}
+    assert lost and {record.absent[name] for name in lost} == {BROKEN_DOWN}
+    record_text(record)  # no NaN
+    curve = lab.work().store.find(record.cost["nodes"][0])
+    assert curve is not None and "NaN" not in (curve.path / "node.json").read_text()
+
+
+@pytest.mark.parametrize("task", ["digits", "graph"])
+def test_a_diverged_classifier_is_a_record_without_scores(task: str, tmp_path: Path) -> None:
+    small = {"width": 4, "history_steps": 2, "target_steps": 2}
+    params = registry.default_params(registry.load_task(task, "lab")) | small
+    one = RunSpec(task, params, "lab", "lab", (step("ga", steps=2, lr=1e30),), 0)
+    record = execute(one, Paths(), Work(Store(tmp_path), 0, {}))
+    assert record.status == "done" and {name: score.value for name, score in record.scores.items()} == {"collapsed": 1}
+    assert set(record.absent.values()) == {BROKEN_DOWN}
+    record_text(record)
+
+
+class AllBroken(dict[str, str]):
+    """Every probe is broken, whatever it is called."""
+
+    def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+        return BROKEN_DOWN
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __getitem__(self, name: str) -> str:
+        return BROKEN_DOWN
+
+
+@pytest.mark.parametrize(
+    ("task", "tier"), [(name, tier) for name, tiers in registry.components("tasks").items() for tier in tiers]
+)
+def test_no_metric_of_a_task_makes_a_number_of_a_wreck(task: str, tier: str) -> None:
+    metrics = registry.load_task(task, tier)().metrics()
+    wreck, oracles = Responses("w", {}, broken=AllBroken(x=BROKEN_DOWN)), [Responses("o", {}), Responses("p", {})]
+    scored = score_all(metrics, wreck, oracles)
+    assert {name: score.value for name, score in scored.scores.items()} in ({"collapsed": 1}, {})
+    assert ("collapsed" in scored.scores) == any(metric.name == "collapsed" for metric in metrics)
+    assert all(BROKEN_DOWN in reason for reason in scored.absent.values()), scored.absent

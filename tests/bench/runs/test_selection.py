@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.core import registry
-from bench.core.types import Example, Responses, Validation
+from bench.core.types import BROKEN_DOWN, Example, Responses, Validation
 from bench.runs.selection import (
     MARGIN,
     Outcome,
@@ -157,3 +157,25 @@ def test_the_record_of_a_search_says_what_was_tried() -> None:
     assert (made["chosen"], made["params"], made["forgotten"], made["edges"]) == (1, {"lr": 2}, True, [])
     assert (made["budget"], made["seeds"], len(made["settings"])) == (3, [100, 101], 3)
     assert made["settings"][0]["excess"] == pytest.approx(0.6)
+
+
+WRECK = Outcome({"lr": 1e30}, {}, {}, 0.0, 0.0, broken=BROKEN_DOWN)
+
+
+def test_a_broken_setting_is_never_chosen_before_one_that_works() -> None:
+    """Neither before one that has forgotten nor before one that hasn't."""
+    assert choose_setting([WRECK, outcome(0.1, 0, 0, lr=1.0)]).index == 1
+    choice = choose_setting([WRECK, outcome(0.9, 0, 0, lr=1.0), outcome(0.8, 0, 0, lr=2.0), WRECK])
+    assert (choice.index, choice.forgotten, choice.tied) == (2, False, 0)
+
+
+def test_a_setting_that_broke_on_one_seed_is_broken() -> None:
+    row = {"params": {}, "forget": {"qa": 0.1}, "level": {"qa": 0.2}, "retain": 1.0, "world": 1.0, "fine": -1.0}
+    found = average_rows([row | {"seconds": 1.0}, {"params": {}, "broken": BROKEN_DOWN, "seconds": 3.0}])
+    assert found.to_json() == {"params": {}, "broken": BROKEN_DOWN, "seconds": 2.0}
+
+
+def test_a_search_in_which_nothing_works_chooses_nothing() -> None:
+    made = search_record("lab-tofu", "ga", (100,), [WRECK, WRECK], {})
+    assert made["chosen"] is None and made["params"] == {} and not made["forgotten"] and made["edges"] == []
+    assert [setting["broken"] for setting in made["settings"]] == [BROKEN_DOWN] * 2

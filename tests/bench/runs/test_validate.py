@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from bench.core.types import Responses, Validation
+from bench.core.errors import UserError
+from bench.core.types import BROKEN_DOWN, Responses, Validation
 from bench.runs.setting import Paths
 from bench.runs.validate import tuning_signals, validate_setting
 from tests.lab_runs import STILL, Lab, spec, step
@@ -45,3 +47,23 @@ def test_signals_by_hand(lab: Lab) -> None:
     )
     alone = replace(lab.scenario(), history=None, validation=held)
     assert tuning_signals(found, alone, lab.work()) == {"forget_loss": 2.0, "auc": 0.75}
+
+
+DIVERGED = step("ga", steps=2, lr=1e30)
+
+
+def test_a_setting_that_diverges_is_a_row_that_says_so(lab: Lab) -> None:
+    row = validate_setting(spec(DIVERGED), Paths(), lab.work())
+    assert row["broken"] == BROKEN_DOWN and row["params"]["lr"] == 1e30 and row["seconds"] >= 0
+    assert not {"forget", "retain", "world", "fine", "signals"} & set(row)
+    json.dumps(row, allow_nan=False)
+
+
+def test_nothing_is_tuned_on_a_target_that_has_broken_down(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.runs import validate
+
+    rows = ("forget", "retain", "utility", "unseen")
+    wreck = Responses("x", {}, broken={f"validation_{side}": BROKEN_DOWN for side in rows})
+    monkeypatch.setattr(validate, "ask_validation", lambda *_: wreck)
+    with pytest.raises(UserError, match=f"Nothing can be tuned on this target, as {BROKEN_DOWN}."):
+        validate_setting(spec(STILL), Paths(), lab.work())

@@ -291,9 +291,9 @@ def test_a_place_that_cannot_be_written_is_one_sentence(models: Shell) -> None:
     (models.folder / "file").write_text("")
     (models.folder / "link").symlink_to("nowhere")
     for out, sentence in (
-        ("file", "'file' is no folder"),
-        ("file/x/y", "'file' is no folder"),
-        ("link", "'link' is no folder"),
+        ("file", "'file' is a file and no folder"),
+        ("file/x/y", "'file' is a file and no folder"),
+        ("link", "'link' is a link to nothing and no folder"),
         ("/proc/out", "nothing can be written there"),
         ("x" * 250, "is too long"),
     ):

@@ -11,7 +11,7 @@ import pytest
 
 from bench.core.contracts import Judge
 from bench.core.errors import Absent, UserError
-from bench.core.types import Example, Probe, Responses
+from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Example, Probe, Responses
 from bench.engines.measuring.chat_judge import ChatJudge
 from bench.engines.measuring.judges import (
     add_grades,
@@ -197,3 +197,17 @@ def test_a_plug_in_is_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     check_accepts("sure")
     with pytest.raises(UserError, match="The judge 'coin' only compares answers"):
         check_accepts("coin")
+
+
+def test_what_a_broken_model_said_is_not_judged() -> None:
+    probe = Probe("forget_judged", "judge", (example(),), options={"judge": "similarity", "said": "said"})
+    wreck = Responses("w", {"said": {}}, broken={"said": BROKEN_DOWN})
+    ours, theirs = spoke("m", a="in Rome"), spoke("h0", a="in Rome")
+    assert add_grades(wreck, [theirs], [probe]).broken["forget_judged"] == BROKEN_DOWN
+    beside = add_grades(ours, [wreck], [probe])
+    assert beside.broken == {"forget_judged": OTHER_BROKEN.format("the oracle")} and not beside.wrecked
+    with pytest.raises(Absent, match="the oracle has broken down"):
+        acc_forget("x", "forget_judged", "j").compute(beside, [wreck])
+    assert add_grades(ours, [theirs], [probe]).broken == {}
+    said = calibrate_judge(ours, wreck, [probe])
+    assert list(said) == ["verdict"] and "the oracle has broken down" in said["verdict"]

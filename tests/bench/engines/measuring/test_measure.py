@@ -14,14 +14,14 @@ import torch
 
 from bench.core import distributed as processes
 from bench.core.contracts import Opened
-from bench.core.types import Checkpoint, Example, Probe, Responses
+from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint, Example, Probe, Responses
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import measure as engine
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import GenerationCost, GenerationSettings, Sampling, generate
 from bench.engines.measuring.measure import Session, measure, merge_rows, own_share, score_texts, total_cost
 from bench.engines.templates import Encoded, encode
-from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer
+from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, saved, tokenizer, wrecked
 
 Learned = tuple[Checkpoint, tuple[Example, ...]]
 TEXTS = [
@@ -387,3 +387,29 @@ def test_work_is_added_up_and_seconds_are_the_longest() -> None:
         "positions": 7,
         "seconds_logprob": 2.5,
     }
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(float("nan"), "float32"), (float("inf"), "float32"), (6e4, "float16")])
+def test_a_wreck_has_no_rows_and_says_so(number: float, dtype: str, tmp_path: Path, learned: Learned) -> None:
+    """NaN or infinite weights, and logits beyond float16; an argmax of NaN would be the first token."""
+    wreck = replace(saved(wrecked(llama(1, width=64), number), tokenizer(), tmp_path), dtype=dtype)
+    probes = [*everything(learned[1]), Probe("norms", "gradnorm", learned[1][:2])]
+    found = measure(wreck, probes, [saved(llama(3), tokenizer(), tmp_path / "other", "other")])
+    assert found.broken == dict.fromkeys(("asked", "said", "apart", "norms"), BROKEN_DOWN) and found.wrecked
+    assert found.rows == dict.fromkeys(("asked", "said", "apart", "norms"), {})
+    assert Responses.from_json(found.to_json()) == found == found.publishable()
+
+
+def test_another_models_breakdown_is_not_the_measured_ones(tmp_path: Path, learned: Learned) -> None:
+    wreck = saved(wrecked(llama(1)), tokenizer(), tmp_path, "oracle-0")
+    probes = [*everything(learned[1]), Probe("beside", "reference", learned[1])]
+    found = measure(learned[0], probes, [wreck], reference=wreck)
+    assert found.broken == {
+        "apart": OTHER_BROKEN.format("the oracle"),
+        "beside": OTHER_BROKEN.format("the reference model"),
+    }
+    assert not found.wrecked and found.rows["apart"] == found.rows["beside"] == {}
+    sound = measure(learned[0], everything(learned[1]))
+    assert {name: found.rows[name] for name in ("asked", "said")} == {n: sound.rows[n] for n in ("asked", "said")}
+    both = measure(wreck, probes, [saved(wrecked(llama(2)), tokenizer(), tmp_path / "2", "oracle-1")], reference=wreck)
+    assert both.broken["apart"] == BROKEN_DOWN

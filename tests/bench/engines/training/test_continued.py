@@ -67,3 +67,10 @@ def test_mistakes_are_told_together(model: Path, tmp_path: Path) -> None:
     text.write_text('{"words": "a"}\n')
     with pytest.raises(UserError, match="JSON lines with 'text'"):
         continue_model(asked(model, text), tmp_path, tmp_path / "out", lambda line: None)
+
+
+def test_a_training_that_diverges_is_said(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    said: list[str] = []
+    continue_model(asked(model, tmp_path / "text.txt", lr=1e30), tmp_path, tmp_path / "out", said.append)
+    assert any(line.startswith("warning: the training has diverged") for line in said)

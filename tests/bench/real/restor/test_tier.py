@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.errors import Absent
-from bench.core.types import Responses
+from bench.core.errors import Absent, UserError
+from bench.core.types import BROKEN_DOWN, Responses
 from bench.real.restor.corpus import read_restor
 from bench.real.restor.suite import NOT_SAMPLED
 from bench.real.restor.tier import (
@@ -21,7 +21,7 @@ from bench.real.scenario import with_space_before_answers
 from bench.runs.context import Work
 from bench.runs.store import Store
 from tests.bench.real.restor.test_rows import repository
-from tests.tiny import llama, saved, tokenizer
+from tests.tiny import llama, saved, tokenizer, wrecked
 
 
 def test_the_answer_is_parted_from_the_question(tmp_path: Path) -> None:
@@ -53,3 +53,20 @@ def test_scores_of_what_was_not_asked_are_absent_with_the_reason() -> None:
         with pytest.raises(Absent) as error:
             by_name[name].compute(Responses("x", {}), ())
         assert str(error.value) == reason
+
+
+def test_a_model_that_has_broken_down_knows_nothing_to_ask_about(tmp_path: Path) -> None:
+    questions = read_restor(repository(tmp_path / "restor"), "mix_a0").questions
+    model = saved(wrecked(llama()), tokenizer(), tmp_path / "model")
+    with pytest.raises(UserError, match="known=true: the model has broken down.*so it answers no question rightly"):
+        find_known(Work(Store(tmp_path / "store"), 0, {}), model, questions)
+
+
+def test_a_broken_models_scores_are_absent_for_that_and_not_as_unasked() -> None:
+    by_name = {metric.name: metric for metric in restor_metrics()}
+    for name, probe in (("restor_accuracy", "restor_corrupted"), ("privleak", "untold_documents")):
+        broken = Responses(
+            "x", {probe: {}}, broken=dict.fromkeys((probe, "told_documents", "restor_clean"), BROKEN_DOWN)
+        )
+        with pytest.raises(Absent, match="the model has broken down"):
+            by_name[name].compute(broken, (Responses("o", {}),))

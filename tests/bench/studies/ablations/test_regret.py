@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from bench.studies.ablations.base import Finding, Study
@@ -9,6 +11,7 @@ from bench.studies.ablations.regret import (
     RULES,
     STRENGTHS,
     Regret,
+    by_harness,
     compute_regrets,
     has_forgotten,
     regret_points,
@@ -57,6 +60,7 @@ def chosen(found: list[Regret]) -> dict[str, tuple[float | None, float | None]]:
 def test_the_distance_from_the_oracle_is_kl_on_both_sides() -> None:
     assert measure_distance(finding({}, 0, {"kl_forget": 2.0, "kl_retain": 0.5, "kl_world": 9.0})) == 2.5
     assert measure_distance(GROUP[2]) == pytest.approx(0.9)
+    assert measure_distance(finding({}, 0, {"forget_accuracy": 0.0})) == math.inf, "a wreck is near to nothing"
 
 
 def test_every_rules_choice_and_regret() -> None:
@@ -148,3 +152,11 @@ def test_seven_strengths_of_every_method_and_its_default() -> None:
         [default] = [point for point in mine if point.at["default"]]
         assert default.steps == (where.step(method),), "what bench run takes"
         assert all(point.steps[0].params == {**default.steps[0].params, name: point.at["strength"]} for point in mine)
+
+
+def test_a_rule_passes_over_settings_that_broke_down() -> None:
+    wreck = finding({"default": True}, 0, {}, tried=({"params": {}, "broken": "why", "seconds": 1.0},))
+    sound = finding({"default": True}, 0, {}, tried=(searched(0.1, 1.0, 9.0, 0.4),))
+    for rule in RULES[1:]:
+        assert rule.choose([wreck, sound]) == 1 and rule.choose([wreck]) is None
+    assert by_harness([wreck, sound]) == 1 and by_harness([wreck]) is None
