@@ -22,8 +22,10 @@ from bench.assets.shapes import (
 )
 from bench.core import machine as memory
 from bench.core.compute import Compute
-from bench.core.contracts import TaskInputs
+from bench.core.contracts import Outline, Recipe, TaskInputs
+from bench.core.errors import UserError
 from bench.core.machine import Machine
+from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
 from bench.lab.model import small_llama
 from bench.real.scenario import count_parameters
@@ -31,6 +33,7 @@ from bench.runs.estimate import (
     PROCESS_BYTES,
     Size,
     default_rate,
+    estimate,
     known_rate,
     measuring_bytes,
     merging_bytes,
@@ -40,6 +43,7 @@ from bench.runs.estimate import (
     training_bytes,
 )
 from bench.runs.store import Store
+from methods.ga import GradientAscent
 from tests.tiny import llama
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
@@ -216,7 +220,7 @@ def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
 
 def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
     """The formula's own part, without the process: parameters and activations of a model made for it, within a half."""
-    from bench.core.contracts import Recipe, Stream
+    from bench.core.contracts import Stream
     from bench.engines.coding import Texts
     from bench.engines.training.losses import descent
     from bench.engines.training.trainer import train
@@ -272,6 +276,113 @@ def test_a_gpus_rate_is_its_own(tmp_path: Path) -> None:
 def test_operations_follow_what_is_computed() -> None:
     ways = (way(), way(checkpointing=True), way(lora=8), way(lora=8, checkpointing=True))
     assert [operations(*each) for each in ways] == [6, 8, 4, 6]
+
+
+# A plan's work, by hand
+
+STAGES = {"history": 100, "target": 50, "oracle-0": 40, "oracle-1": 40}
+WORK = Outline(1000, 10, STAGES, forget=8, retain=30, probe_rows=50)
+"""Rows of 10 tokens and 1,000 parameters: 60,000 operations to train on one."""
+A_ROW = 60_000 / 25e9
+"""Seconds of it at the default rate of small models."""
+
+
+def run_of(*steps: Step, **fields: Any) -> RunSpec:
+    return RunSpec("tofu", {}, "lab", "lab", steps, **{"seed": 0, **fields})
+
+
+GA = run_of(Step("ga", {"steps": 2}))
+"""Two steps of at most 32 rows: 16 of the 8 forget rows."""
+NPO = run_of(Step("npo", {"steps": 3}))
+"""Three steps of 8 forget and 8 retain rows, and a third of a pass for the reference: 48 + 2 rows."""
+
+
+def test_the_work_of_a_plan_is_its_stages_and_its_runs(tmp_path: Path) -> None:
+    """A row that is asked takes .4 of one that is trained: 20 of 50; --limit 2 cuts each of 10 probes, so 8 of 20."""
+    todo = [run_of(), GA, NPO, replace(GA, limit=2), replace(GA, steps=(*GA.steps, *NPO.steps))]
+    made = estimate(todo, WORK, *way(), Store(tmp_path))
+    assert made.stages == pytest.approx({name: rows * A_ROW for name, rows in STAGES.items()})
+    rows = [20, 16 + 20, 50 + 20, 16 + 8, 16 + 50 + 20]
+    assert made.runs == pytest.approx({spec.key: n * A_ROW for spec, n in zip(todo, rows, strict=True)})
+    assert made.memory == PROCESS_BYTES + 16 * 1000 and made.size is None and made.guessed
+    assert estimate([], WORK, *way(), Store(tmp_path)).runs == {}
+
+
+def test_time_follows_the_rate_of_the_store_and_the_way_of_training(tmp_path: Path) -> None:
+    """3e6 operations in 2 s, where 25e9 a second are the default; checkpointing takes 8 for 6; two processes half."""
+    node(tmp_path, 0, 2.0)
+    store = Store(tmp_path)
+    made = estimate([GA], WORK, *way(), store)
+    assert not made.guessed and made.runs[GA.key] == pytest.approx(36 * 60_000 / 1.5e6)
+    slower = estimate([GA], WORK, *way(checkpointing=True), store)
+    assert slower.runs[GA.key] == pytest.approx(made.runs[GA.key] * 8 / 6)
+    both = estimate([GA], WORK, *way(world=2), store)
+    assert both.stages["target"] == pytest.approx(made.stages["target"] / 2)
+
+
+def test_on_a_gpu_that_nobody_has_trained_on_its_name_tells_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Machine(jobs=1, device="cuda:1", world=1)
+    for name, peak in (("NVIDIA A100-SXM4-40GB", 312e12), (None, 100e12)):
+        gpu = memory.Gpu(name, 40 * 10**9) if name else None
+        monkeypatch.setattr(memory, "ask_gpu", lambda device, gpu=gpu: gpu)
+        made = estimate([GA], WORK, Compute("bfloat16"), card, Store(tmp_path))
+        assert made.runs[GA.key] == pytest.approx(36 * 60_000 / (0.35 * peak))
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (("target",), {"history", "oracle-0", "oracle-1"}),
+        (("oracle-0",), {"history", "target"}),
+        (("target", "oracle-0", "oracle-1"), {"history"}),
+    ],
+)
+def test_what_was_trained_elsewhere_is_left_out(given: tuple[str, ...], left: set[str], tmp_path: Path) -> None:
+    """One oracle from elsewhere takes the place of all that would have been trained."""
+    made = estimate([GA], WORK, *way(), Store(tmp_path), given, SMALL)
+    assert set(made.stages) == left and made.size is not None
+    assert made.size.oracles == sum("oracle" in name for name in {*given, *left})
+
+
+def test_a_real_models_size_is_counted_over_seeds_and_steps(tmp_path: Path) -> None:
+    """Four stages on each of two seeds, and one checkpoint of each method's step."""
+    todo = [GA, NPO, replace(GA, seed=1), run_of()]
+    made = estimate(todo, WORK, *way(), Store(tmp_path), shape=SMALL)
+    assert made.size == Size(SMALL, 10, streams=2, oracles=2, checkpoints=2 * 4 + 3, trains=True)
+    assert made.memory == made.size.worker(*way())
+    assert estimate([], WORK, *way(), Store(tmp_path), shape=SMALL).size == Size(SMALL, 10, 1, 2, 0, trains=False)
+
+
+def test_the_way_that_takes_the_most_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages with a recipe of their own in bfloat16, and a method that trains adapters by itself."""
+    large = replace(SMALL, parameters=10**9)
+    own = replace(WORK, recipe=Recipe(1, 1e-3, dtype="bfloat16"))
+
+    def most(outline: Outline, todo: list[RunSpec]) -> Compute:
+        return estimate(todo, outline, *way(), Store(tmp_path), shape=large).compute
+
+    assert most(own, [run_of()]) == Compute("bfloat16"), "nothing but the stages is trained"
+    assert most(own, [GA]) == Compute(), "the method trains in float32"
+    monkeypatch.setattr(GradientAscent, "adapters", lambda self: 4)
+    assert most(own, [GA]) == Compute("bfloat16") and most(WORK, [GA]) == Compute()
+    assert most(replace(WORK, stages={}), [GA]) == Compute(lora=4)
+    assert most(replace(WORK, stages={}), [run_of()]) == Compute(), "nothing is trained at all"
+
+
+def test_adapters_are_refused_under_torchrun_wherever_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_task = replace(WORK, recipe=Recipe(1, 1e-3, lora=8))
+    for outline, how in ((WORK, way(world=2, lora=8)), (by_task, way(world=2))):
+        with pytest.raises(UserError, match="Adapters are trained in one process"):
+            estimate([GA], outline, *how, Store(tmp_path))
+    estimate([GA], WORK, *way(world=2), Store(tmp_path))
+    monkeypatch.setattr(GradientAscent, "adapters", lambda self: 4)
+    with pytest.raises(UserError, match="leave out torchrun, or the adapters"):
+        estimate([GA], WORK, *way(world=2), Store(tmp_path))
+    estimate([run_of()], WORK, *way(world=2), Store(tmp_path))
 
 
 # The machine
