@@ -15,10 +15,8 @@ from safetensors.torch import load_file, save_file
 from bench.core.hashing import hash_checkpoint, hash_file
 from bench.core.types import Checkpoint
 from bench.engines.loaders import open_checkpoint
-from tests.bench.cli.test_app import Said, Shell, shell
+from tests.shell import Said, Shell
 from tests.tiny import llama, saved, tokenizer
-
-__all__ = ["shell"]
 
 ROLES = ("target", "forget-tuned", "retain-tuned", "before")
 
