@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from bench.assets.hub import check_room
+from bench.assets.hub import check_room, explain_hub_errors, require_hub
 from bench.assets.models import FETCHED, resolve_model
 from bench.core.errors import UserError
 from tests.hub import REVISION, Hub, left_in, silent, start
@@ -64,3 +65,48 @@ def test_what_the_disk_cannot_hold_is_refused_and_what_memory_cannot_is_said(tmp
         check_room("some/model", [2 * 10**9], tmp_path, said.append)
         check_room("some/model", [10**8], tmp_path, said.append)
     assert len(said) == 1 and "is 2.0 GB of weights and this machine has 1.0 GB of memory" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (GatedRepoError, "The hub model 'o/m' is gated: accept its terms there and run `hf auth login`."),
+        (RepositoryNotFoundError, "The hub has no public model 'o/m': check the spelling"),
+        (RevisionNotFoundError, "'o/m' has no revision 'r': `python -m bench ls history --model o/m` lists them."),
+        (HfHubHTTPError, "The hub failed to send 'o/m' \\(it broke\\): try again later."),
+    ],
+)
+def test_each_refusal_of_the_hub_has_its_remedy(error: type[Exception], sentence: str) -> None:
+    """A gated repository is also one that isn't found, and all of them are failed requests."""
+    with pytest.raises(UserError, match=sentence), explain_hub_errors("o/m", "r"):
+        raise refusal(error)
+
+
+def test_a_data_set_has_no_listing_of_revisions_and_our_own_bugs_stay_bugs() -> None:
+    with (
+        pytest.raises(UserError, match="The hub dataset 'o/m' has no revision 'r'.$"),
+        explain_hub_errors("o/m", "r", "dataset"),
+    ):
+        raise refusal(RevisionNotFoundError)
+    with pytest.raises(KeyError), explain_hub_errors("o/m"):
+        raise KeyError("ours")
+
+
+def refusal(error: type[Exception]) -> Exception:
+    made = error.__new__(error)
+    made.args = ("it broke",)
+    return made
+
+
+@pytest.mark.parametrize("said", ["1", "on", "Yes", "TRUE"])
+def test_offline_is_said_before_anything_is_tried(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", said)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, so the hub can't be used to fetch 'x'"):
+        require_hub("fetch 'x'")
+
+
+def test_a_hub_that_answers_with_an_error_is_there(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.address}/api/models/some/model/revision/none")
+    hub.revisions = ("main",)
+    require_hub("fetch 'x'")
