@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.guards"]
+pytest_plugins = ["tests.guards", "tests.shell"]
 
 SMALL = {
     "width": 16,

@@ -1,58 +1,15 @@
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bench.cli.app import main
 from tests.processes import Place, bench, tiny_run, without_torch
+from tests.shell import Shell
 
 RUN = ("run", "--methods", "msa", "--task", "muse-books", "--track", "none", "--store", "store", "--out", "out")
 ABLATE = ("ablate", "--track", "none", "--store", "store", "--out", "out")
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
-
-
-class Shell:
-    """Commands in this process, in a folder of their own."""
-
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.patch, self.capture = folder, patch, capture
-
-    def __call__(self, *words: str) -> Said:
-        self.patch.setattr(sys, "argv", ["bench", *words])
-        self.capture.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Said(code, *self.capture.readouterr())
-
-    def written(self) -> list[str]:
-        return sorted(path.name for path in self.folder.iterdir())
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Shell(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -260,69 +217,10 @@ def test_help_names_every_command(shell: Shell) -> None:
         assert f"\n  {command} " in said.out, command
 
 
-def test_lists_name_every_component_with_its_parameters(shell: Shell) -> None:
-    methods, tasks = shell("ls", "methods").out, shell("ls", "tasks").out
-    assert all(
-        f"\n{name}: " in f"\n{methods}" for name in ("msa", "npo", "ga", "graddiff", "task-arithmetic", "retrain")
-    )
-    assert "--set msa.alpha=0.9  Weight of the forget vector." in methods
-    assert all(f"\n{name}: " in f"\n{tasks}" for name in ("tofu", "restor", "muse-books"))
-    assert "--set muse-books.forget_books=4  Books to be forgotten" in tasks
-    assert "lab: " in shell("ls", "models").out and "goal" in shell("ls", "metrics").out
-
-
-def test_list_of_runs_names_records_and_broken_files(finished: Place, shell: Shell) -> None:
-    assert shell("ls", "runs").out.startswith("No runs yet: `python -m bench run")
-    place = finished.copy(shell.folder)
-    place.out.rename(shell.folder / "runs")
-    file = shell.folder / "runs" / finished.files()["msa"].relative_to(finished.out)
-    file.write_text("{")
-    lines = shell("ls", "runs").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["done", "done", "broken"] and file.name in lines[2]
-
-
 def test_a_cached_run_is_shown_as_cached_and_exits_0(finished: Place, shell: Shell) -> None:
     place = finished.copy(shell.folder)
     said = shell(*tiny_run(command="plan"), *place.words)
     assert said.code == 0 and said.out.count("cached") == 3 and "expected at most" not in said.out
-
-
-def test_ls_history_prints_the_labs_checkpoints_and_builds_nothing(shell: Shell) -> None:
-    said = shell("ls", "history", "--task", "muse-books", "--store", "store")
-    lines = said.out.splitlines()
-    assert said.code == 0 and [line.split()[0] for line in lines[1:3]] == ["history-0", "history-28"]
-    assert lines[11].split()[4] == "1.000" and "begins at history-280" in said.out
-    assert shell.written() == []
-
-
-def test_ls_history_of_a_known_model_a_folder_and_a_file(shell: Shell) -> None:
-    said = shell("ls", "history", "--model", "olmo-2-1b")
-    assert "stage1-step1900000-tokens3985B" in said.out and "3985B" in said.out
-    assert "seen in no listing: stage1-step1500000-tokens3146B" in said.out
-    entries = [{"model": "some/model", "revision": "step1000-tokens4B", "exposed": True}]
-    (shell.folder / "history.json").write_text(json.dumps({"checkpoints": entries}))
-    said = shell("ls", "history", "--history", "history.json")
-    assert "first exposure to the forget set" in said.out and "4B" in said.out
-    (shell.folder / "empty").mkdir()
-    assert "holds no whole checkpoint" in shell("ls", "history", "--model", "empty").errors[0]
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("methods", "--model", "lab"), "ls methods takes no --model: that goes with `ls history`."),
-        (("runs", "--task", "tofu"), "ls runs takes no --task"),
-        (("history", "--model", "olmo-2-1c"), "Unknown model 'olmo-2-1c'. Did you mean 'olmo-2-1b'?"),
-        (("history", "--task", "tofoo"), "Unknown task 'tofoo'. Did you mean 'tofu'?"),
-        (("history", "--task", "tofu", "--model", "olmo-2-1b"), "--task goes with the lab's history"),
-        (("history", "--model", "olmo-2-1b", "--history", "x"), "--model or --history, not both"),
-        (("history", "--model", "smollm2-135m-instruct"), "No past of 'smollm2-135m-instruct' is known here"),
-        (("histroy",), "Unknown listing 'histroy'. Did you mean 'history'?"),
-    ],
-)
-def test_a_mistake_in_ls_is_a_sentence(shell: Shell, words: Sequence[str], sentence: str) -> None:
-    said = shell("ls", *words)
-    assert said.code == 2 and sentence in said.errors[0]
 
 
 def test_a_history_in_the_lab_is_a_mistake(shell: Shell) -> None:

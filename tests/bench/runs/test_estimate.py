@@ -7,30 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from bench.assets.known_models import KNOWN
 from bench.assets.shapes import (
     SHAPES,
     Shape,
-    count_weights,
-    download_bytes,
-    known_shape,
-    parameters_in_folder,
     read_shape,
 )
 from bench.core import machine as memory
 from bench.core.compute import Compute
-from bench.core.contracts import TaskInputs
+from bench.core.contracts import Outline, Recipe
+from bench.core.errors import UserError
 from bench.core.machine import Machine
-from bench.core.types import Checkpoint
+from bench.core.record import RunSpec, Step
 from bench.lab.model import small_llama
-from bench.real.scenario import count_parameters
 from bench.runs.estimate import (
     PROCESS_BYTES,
     Size,
     default_rate,
+    estimate,
     known_rate,
     measuring_bytes,
     merging_bytes,
@@ -40,7 +34,7 @@ from bench.runs.estimate import (
     training_bytes,
 )
 from bench.runs.store import Store
-from tests.tiny import llama
+from methods.ga import GradientAscent
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
 KEPT = 12 * 4 + 4 * 8
@@ -50,91 +44,6 @@ KEPT = 12 * 4 + 4 * 8
 def way(checkpointing: bool = False, world: int = 1, **compute: Any) -> tuple[Compute, Machine]:
     """How training computes, and where: on one worker, as usual but for what is given."""
     return Compute(**compute), Machine(jobs=1, checkpointing=checkpointing, world=world)
-
-
-# The model
-
-
-@pytest.mark.parametrize("shards", [False, True])
-@pytest.mark.parametrize("tied", [False, True])
-def test_parameters_are_counted_in_the_headers(tied: bool, shards: bool, tmp_path: Path) -> None:
-    model = small_llama(40, 16, layers=2, positions=32, seed=0)
-    model.config.tie_word_embeddings = tied
-    model = type(model)(model.config)
-    model.save_pretrained(tmp_path, max_shard_size="4KB" if shards else "1GB")
-    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == shards
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    assert parameters_in_folder(tmp_path) == counted == count_weights(Checkpoint(str(tmp_path), "", dtype="bfloat16"))
-    (tmp_path / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    assert read_shape(tmp_path) is None, "a config without sizes gives none, and no zero"
-
-
-def test_a_tied_head_that_was_saved_as_well_counts_once(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
-    words = torch.zeros(10, 4)
-    save_file({"model.embed_tokens.weight": words, "lm_head.weight": words.clone()}, tmp_path / "model.safetensors")
-    assert parameters_in_folder(tmp_path) == 40
-
-
-def test_a_file_beside_the_shards_is_no_part_of_the_model(tmp_path: Path) -> None:
-    model = llama()
-    model.save_pretrained(tmp_path, max_shard_size="4KB")
-    before = parameters_in_folder(tmp_path)
-    (tmp_path / "consolidated.safetensors").write_bytes(next(tmp_path.glob("model-*.safetensors")).read_bytes())
-    assert parameters_in_folder(tmp_path) == before
-
-
-def test_a_settings_model_is_counted_or_known_by_name(tmp_path: Path) -> None:
-    llama().save_pretrained(tmp_path)
-    assert count_parameters(TaskInputs("real", str(tmp_path), model="olmo-2-1b")) == parameters_in_folder(tmp_path) > 0
-    assert count_parameters(TaskInputs("real", model="olmo-2-1b")) == 1_484_916_736
-    assert count_parameters(TaskInputs("real", model="owner/name")) == 0
-
-
-def test_a_shape_is_read_from_config_and_headers(tmp_path: Path) -> None:
-    model = llama()
-    model.save_pretrained(tmp_path)
-    config = model.config
-    assert read_shape(tmp_path) == Shape(
-        config.hidden_size,
-        config.num_hidden_layers,
-        config.intermediate_size,
-        config.vocab_size,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        sum(parameter.numel() for parameter in model.parameters()),
-    )
-
-
-TYPES = {"pythia": "gpt_neox", "olmo": "olmo2"}
-UNTIED = ("olmo", "llama-2", "muse", "pythia", "llama-3.1", "meta-llama/Llama-3.1", "meta-llama/Meta")
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_shapes_that_are_known_by_name_are_those_of_such_models(name: str) -> None:
-    shape = SHAPES[name]
-    config = AutoConfig.for_model(
-        next((kind for start, kind in TYPES.items() if name.startswith(start)), "llama"),
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        intermediate_size=shape.inner,
-        vocab_size=shape.vocabulary,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.groups,
-        tie_word_embeddings=not name.startswith(UNTIED),
-    )
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters
-
-
-def test_every_known_model_can_be_estimated_before_it_is_fetched() -> None:
-    assert [name for name in KNOWN if known_shape(name) is None] == []
-    assert known_shape("olmo-2-7b@stage1-step119000-tokens500B") == known_shape("allenai/OLMo-2-1124-7B")
-    assert known_shape("owner/name") is None and download_bytes("owner/name") == 0
-    assert download_bytes("olmo-2-7b") == 2 * 7_298_617_344
 
 
 # Memory, by hand
@@ -216,7 +125,7 @@ def test_the_estimate_of_a_real_step_is_near_what_it_takes() -> None:
 
 def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
     """The formula's own part, without the process: parameters and activations of a model made for it, within a half."""
-    from bench.core.contracts import Recipe, Stream
+    from bench.core.contracts import Stream
     from bench.engines.coding import Texts
     from bench.engines.training.losses import descent
     from bench.engines.training.trainer import train
@@ -272,6 +181,113 @@ def test_a_gpus_rate_is_its_own(tmp_path: Path) -> None:
 def test_operations_follow_what_is_computed() -> None:
     ways = (way(), way(checkpointing=True), way(lora=8), way(lora=8, checkpointing=True))
     assert [operations(*each) for each in ways] == [6, 8, 4, 6]
+
+
+# A plan's work, by hand
+
+STAGES = {"history": 100, "target": 50, "oracle-0": 40, "oracle-1": 40}
+WORK = Outline(1000, 10, STAGES, forget=8, retain=30, probe_rows=50)
+"""Rows of 10 tokens and 1,000 parameters: 60,000 operations to train on one."""
+A_ROW = 60_000 / 25e9
+"""Seconds of it at the default rate of small models."""
+
+
+def run_of(*steps: Step, **fields: Any) -> RunSpec:
+    return RunSpec("tofu", {}, "lab", "lab", steps, **{"seed": 0, **fields})
+
+
+GA = run_of(Step("ga", {"steps": 2}))
+"""Two steps of at most 32 rows: 16 of the 8 forget rows."""
+NPO = run_of(Step("npo", {"steps": 3}))
+"""Three steps of 8 forget and 8 retain rows, and a third of a pass for the reference: 48 + 2 rows."""
+
+
+def test_the_work_of_a_plan_is_its_stages_and_its_runs(tmp_path: Path) -> None:
+    """A row that is asked takes .4 of one that is trained: 20 of 50; --limit 2 cuts each of 10 probes, so 8 of 20."""
+    todo = [run_of(), GA, NPO, replace(GA, limit=2), replace(GA, steps=(*GA.steps, *NPO.steps))]
+    made = estimate(todo, WORK, *way(), Store(tmp_path))
+    assert made.stages == pytest.approx({name: rows * A_ROW for name, rows in STAGES.items()})
+    rows = [20, 16 + 20, 50 + 20, 16 + 8, 16 + 50 + 20]
+    assert made.runs == pytest.approx({spec.key: n * A_ROW for spec, n in zip(todo, rows, strict=True)})
+    assert made.memory == PROCESS_BYTES + 16 * 1000 and made.size is None and made.guessed
+    assert estimate([], WORK, *way(), Store(tmp_path)).runs == {}
+
+
+def test_time_follows_the_rate_of_the_store_and_the_way_of_training(tmp_path: Path) -> None:
+    """3e6 operations in 2 s, where 25e9 a second are the default; checkpointing takes 8 for 6; two processes half."""
+    node(tmp_path, 0, 2.0)
+    store = Store(tmp_path)
+    made = estimate([GA], WORK, *way(), store)
+    assert not made.guessed and made.runs[GA.key] == pytest.approx(36 * 60_000 / 1.5e6)
+    slower = estimate([GA], WORK, *way(checkpointing=True), store)
+    assert slower.runs[GA.key] == pytest.approx(made.runs[GA.key] * 8 / 6)
+    both = estimate([GA], WORK, *way(world=2), store)
+    assert both.stages["target"] == pytest.approx(made.stages["target"] / 2)
+
+
+def test_on_a_gpu_that_nobody_has_trained_on_its_name_tells_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Machine(jobs=1, device="cuda:1", world=1)
+    for name, peak in (("NVIDIA A100-SXM4-40GB", 312e12), (None, 100e12)):
+        gpu = memory.Gpu(name, 40 * 10**9) if name else None
+        monkeypatch.setattr(memory, "ask_gpu", lambda device, gpu=gpu: gpu)
+        made = estimate([GA], WORK, Compute("bfloat16"), card, Store(tmp_path))
+        assert made.runs[GA.key] == pytest.approx(36 * 60_000 / (0.35 * peak))
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (("target",), {"history", "oracle-0", "oracle-1"}),
+        (("oracle-0",), {"history", "target"}),
+        (("target", "oracle-0", "oracle-1"), {"history"}),
+    ],
+)
+def test_what_was_trained_elsewhere_is_left_out(given: tuple[str, ...], left: set[str], tmp_path: Path) -> None:
+    """One oracle from elsewhere takes the place of all that would have been trained."""
+    made = estimate([GA], WORK, *way(), Store(tmp_path), given, SMALL)
+    assert set(made.stages) == left and made.size is not None
+    assert made.size.oracles == sum("oracle" in name for name in {*given, *left})
+
+
+def test_a_real_models_size_is_counted_over_seeds_and_steps(tmp_path: Path) -> None:
+    """Four stages on each of two seeds, and one checkpoint of each method's step."""
+    todo = [GA, NPO, replace(GA, seed=1), run_of()]
+    made = estimate(todo, WORK, *way(), Store(tmp_path), shape=SMALL)
+    assert made.size == Size(SMALL, 10, streams=2, oracles=2, checkpoints=2 * 4 + 3, trains=True)
+    assert made.memory == made.size.worker(*way())
+    assert estimate([], WORK, *way(), Store(tmp_path), shape=SMALL).size == Size(SMALL, 10, 1, 2, 0, trains=False)
+
+
+def test_the_way_that_takes_the_most_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages with a recipe of their own in bfloat16, and a method that trains adapters by itself."""
+    large = replace(SMALL, parameters=10**9)
+    own = replace(WORK, recipe=Recipe(1, 1e-3, dtype="bfloat16"))
+
+    def most(outline: Outline, todo: list[RunSpec]) -> Compute:
+        return estimate(todo, outline, *way(), Store(tmp_path), shape=large).compute
+
+    assert most(own, [run_of()]) == Compute("bfloat16"), "nothing but the stages is trained"
+    assert most(own, [GA]) == Compute(), "the method trains in float32"
+    monkeypatch.setattr(GradientAscent, "adapters", lambda self: 4)
+    assert most(own, [GA]) == Compute("bfloat16") and most(WORK, [GA]) == Compute()
+    assert most(replace(WORK, stages={}), [GA]) == Compute(lora=4)
+    assert most(replace(WORK, stages={}), [run_of()]) == Compute(), "nothing is trained at all"
+
+
+def test_adapters_are_refused_under_torchrun_wherever_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_task = replace(WORK, recipe=Recipe(1, 1e-3, lora=8))
+    for outline, how in ((WORK, way(world=2, lora=8)), (by_task, way(world=2))):
+        with pytest.raises(UserError, match="Adapters are trained in one process"):
+            estimate([GA], outline, *how, Store(tmp_path))
+    estimate([GA], WORK, *way(world=2), Store(tmp_path))
+    monkeypatch.setattr(GradientAscent, "adapters", lambda self: 4)
+    with pytest.raises(UserError, match="leave out torchrun, or the adapters"):
+        estimate([GA], WORK, *way(world=2), Store(tmp_path))
+    estimate([run_of()], WORK, *way(world=2), Store(tmp_path))
 
 
 # The machine

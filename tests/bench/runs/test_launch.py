@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from bench.core.record import Record, RunSpec, Score, Step
 from bench.lab.build import LabOptions
 from bench.records.files import read_responses
+from bench.runs.jobs import Job
+from bench.runs.launch import build_jobs, compare_with_old
+from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
 
@@ -280,3 +284,55 @@ def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
 
     shared = set(LabOptions.__dataclass_fields__) - {"width", "history_steps", "target_steps"}
     assert set(TINY) == set(registry.fields_of(registry.load_task("muse-books", "lab"))) - shared
+
+
+# The jobs of a plan, by hand
+
+
+def entry(method: str, seed: int, status: str = "run", **fields: Any) -> PlannedRun:
+    steps = () if method == "target" else tuple(Step(name, {}) for name in method.split("+"))
+    return PlannedRun(RunSpec("tofu", {}, "lab", "lab", steps, seed), status, **fields)
+
+
+def test_stages_come_first_and_the_rows_that_all_wait_for_before_the_methods() -> None:
+    """The history is part of the target's stage; a cached or skipped run makes no job, and needs no stage."""
+    entries = (
+        entry("target", 3),
+        entry("msa", 3, seconds=1.26, disk=8),
+        entry("msa", 0),
+        entry("npo+repair", 0),
+        entry("retrain", 0),
+        entry("ga", 5, "cached"),
+        entry("ga", 6, "skipped"),
+    )
+    jobs = build_jobs(Plan({"history": 9.0, "target": 1.0, "oracle-0": 1.0}, entries=entries, memory=70))
+    assert [job.name for job in jobs] == [
+        "target seed 0",
+        "target seed 3",
+        "oracle-0 seed 0",
+        "oracle-0 seed 3",
+        "target seed 3",
+        "retrain seed 0",
+        "msa seed 3",
+        "msa seed 0",
+        "npo+repair seed 0",
+    ]
+    assert [job.stage for job in jobs] == ["target", "target", "oracle-0", "oracle-0", *[""] * 5]
+    assert [job.spec for job in jobs[:4]] == [entries[2].spec, entries[0].spec] * 2, "its seed's first run to be made"
+    assert jobs[6] == Job(entries[1].spec, estimate={"seconds": 1.3, "memory": 70, "disk": 8})
+    assert all(job.estimate == {} for job in jobs[:4])
+
+
+def test_nothing_to_do_makes_no_job() -> None:
+    cached = tuple(entry(method, 0, "cached") for method in ("target", "msa"))
+    assert build_jobs(Plan({"target": 1.0}, entries=cached)) == []
+    assert [job.name for job in build_jobs(Plan({}, entries=(*cached, entry("ga", 0))))] == ["ga seed 0"]
+
+
+def test_a_score_that_has_gone_or_come_differs_from_the_old_record() -> None:
+    spec = entry("msa", 0).spec
+    old = Record(spec, "done", scores={"a": Score(1.0, 2), "b": Score(2.0, 2)})
+    new = Record(spec, "done", scores={"a": Score(1.0, 2), "b": Score(2.0, 3), "c": Score(0.0, 1)})
+    made = PlannedRun(spec, "run", old=old)
+    assert compare_with_old(made, old) == "msa seed 0: made again, all 2 scores as before"
+    assert compare_with_old(made, new) == "msa seed 0: made again, 2 of 3 scores DIFFER: b, c"

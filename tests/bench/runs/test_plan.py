@@ -8,17 +8,36 @@ from typing import Any
 import pytest
 
 from bench.assets.shapes import known_shape, read_shape
+from bench.core import registry, versions
 from bench.core.compute import Compute
+from bench.core.contracts import Metric, Outline
 from bench.core.errors import UserError
+from bench.core.hashing import hash_file
 from bench.core.machine import Machine, format_duration
+from bench.core.record import Record, RunSpec, Step
 from bench.lab.model import small_llama, word_tokenizer
-from bench.runs.asked import Asked
+from bench.records.files import write_record
+from bench.runs.asked import Asked, Understood
 from bench.runs.estimate import BYTES_PER_PARAMETER, PROCESS_BYTES, known_rate
 from bench.runs.launch import check_fits
-from bench.runs.plan import Plan, make_plan
+from bench.runs.outside import Outside
+from bench.runs.plan import (
+    Plan,
+    PlannedRun,
+    estimated,
+    finished_record,
+    is_kept,
+    judge,
+    make_plan,
+    specs_of,
+    with_versions,
+)
 from bench.runs.setting import Paths, build_setting
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 from bench.runs.terminal import show_plan
+from methods.ga import GradientAscent
+from methods.npo import NPO
+from tasks.tofu import LabTofu
 from tests.processes import TINY, Place, plug_in
 
 SETS = (*(f"muse-books.{name}={value}" for name, value in TINY.items()), "msa.steps=2")
@@ -137,8 +156,6 @@ def test_the_rate_is_what_this_store_has_measured(tmp_path: Path) -> None:
 
 def test_presets_variants_and_settings_lie_over_each_other() -> None:
     """Defaults, then the preset of this place, then the variant, then --set."""
-    from methods.npo import NPO
-
     asked = Asked("tofu", ("npo@small-retain", "npo"), ("npo.lr=0.5",), (0,))
     steps = {
         entry.spec.method: entry.spec.steps for entry in make_plan(asked, Machine(Path("none"), Path("none"))).entries
@@ -393,3 +410,146 @@ def test_what_cannot_fit_is_refused_with_the_flag(past: Path, tmp_path: Path, mo
 )
 def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
     assert format_duration(seconds) == said
+
+
+# Each step alone, on inputs made by hand
+
+GA, NPO_STEP = Step("ga", {"steps": 2}), Step("npo", vars(NPO()), "small-retain")
+ENGINES = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
+
+
+def tofu_spec(*steps: Step, **fields: Any) -> RunSpec:
+    return RunSpec("tofu", registry.default_params(LabTofu), "lab", "lab", steps, **{"seed": 0, **fields})
+
+
+def test_specs_are_every_row_on_every_seed_with_what_comes_from_outside() -> None:
+    asked = Asked(*("tofu", ("ga", "npo"), (), (7, 0)), limit=5, lm_eval=("piqa:20",), kinds=("logprob",), study="mine")
+    understood = Understood(LabTofu, {"authors": 12}, [(), (GA,), (NPO_STEP, GA)], Compute(micro=3))
+    outside = Outside("some/model", hashes={"model": "m", "data": "d", "history": "h"})
+    found = specs_of(asked, understood, outside)
+    rows = [("target", 7), ("target", 0), ("ga", 7), ("ga", 0), ("npo@small-retain+ga", 7), ("npo@small-retain+ga", 0)]
+    assert [(each.method, each.seed) for each in found] == rows
+    assert len({each.key for each in found}) == 6
+    for each in found:
+        assert each.hashes == {"model": "m", "data": "d", "history": "h"}
+        assert (each.task, each.task_params, each.tier, each.model) == ("tofu", {"authors": 12}, "lab", "some/model")
+        assert (each.limit, each.lm_eval, each.kinds, each.study) == (5, ("piqa:20",), ("logprob",), "mine")
+        assert (each.compute, each.data) == (Compute(micro=3), LabTofu.data)
+    assert "npo" not in found[2].versions and {"npo", "ga"} <= set(found[4].versions)
+
+
+def test_the_rows_of_a_real_run_say_where_they_come_from_and_no_path() -> None:
+    for data, said in (("hub", "hub"), ("/home/me/rows/", "rows")):
+        asked = Asked("tofu", ("ga",), (), (0,), model="some/model", data=data)
+        [spec] = specs_of(asked, Understood(registry.load_task("tofu", "real"), {}, [(GA,)]), Outside("some/model"))
+        assert (spec.tier, spec.data) == ("real", said)
+
+
+def test_versions_are_of_the_engines_the_task_its_metrics_and_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabTofu, "version", 30)
+    monkeypatch.setattr(LabTofu, "metrics", lambda self: (Metric("a", lambda *of: None, "up", 4),))  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(GradientAscent, "version", 20)
+    spec = with_versions(tofu_spec(GA, hashes={"model": "m"}))
+    assert spec.versions == {**ENGINES, "a": 4, "tofu": 30, "ga": 20}
+    assert spec.hashes == {"model": "m"}, "our own components have versions, and no hash of their code"
+    monkeypatch.setattr(GradientAscent, "version", 21)
+    assert with_versions(spec).key != spec.key
+
+
+def test_the_code_of_a_plug_in_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = plug_in(tmp_path, DREAMER.replace("Dreamer", "Sleeper"), {"sleeper": "Sleeper"}, "sleeping")
+    monkeypatch.syspath_prepend(str(folder))
+    spec = with_versions(tofu_spec(Step("sleeper", {}), GA))
+    assert spec.hashes == {"code of sleeper": hash_file(folder / "sleeping.py")}
+    assert (spec.versions["sleeper"], spec.versions["ga"]) == (1, 1)
+
+
+def kept_node(store: Store, name: str) -> str:
+    """The key of a published node with one file."""
+    asked = NodeRequest({"name": name}, name, {})
+    node, _ = store.build(asked, lambda folder: (folder / "file").write_text(name) and None)
+    return node.key
+
+
+def done(spec: RunSpec, **lineage: Any) -> Record:
+    return Record(spec, "done", lineage=lineage)
+
+
+def test_a_run_is_cached_or_made_again_with_its_old_record(tmp_path: Path) -> None:
+    machine, store, spec = Machine(tmp_path / "out", tmp_path / "store"), Store(tmp_path / "store"), tofu_spec(GA)
+    assert judge(spec, Paths(), machine, store) == PlannedRun(spec, "run")
+    record = done(spec, result_node=kept_node(store, "result"), responses=kept_node(store, "answers"))
+    write_record(record, machine.out)
+    assert judge(spec, Paths(), machine, store) == PlannedRun(spec, "cached")
+    assert judge(replace(spec, seed=1), Paths(), machine, store).status == "run"
+    (store.path(record.lineage["result_node"]) / "file").write_text("harmed")
+    assert judge(spec, Paths(), machine, Store(store.root)) == PlannedRun(spec, "run", old=record)
+
+
+def test_a_skip_names_every_need_of_every_step_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(GradientAscent, "needs", frozenset({"sun", "retain", "moon"}))
+    monkeypatch.setattr(NPO, "needs", frozenset({"history", "air"}))
+    spec, machine = tofu_spec(NPO_STEP, GA), Machine(tmp_path, tmp_path)
+    write_record(done(spec), tmp_path)
+    planned = judge(spec, Paths(), machine, Store(tmp_path))
+    assert planned == PlannedRun(spec, "skipped", "it needs air and moon and sun, which tofu cannot give here")
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_only_a_record_of_a_finished_run_is_finished(status: str, tmp_path: Path) -> None:
+    spec = tofu_spec(GA)
+    assert finished_record(spec, tmp_path) is None
+    write_record(replace(done(spec), status=status, reason="it broke"), tmp_path)
+    assert finished_record(spec, tmp_path) is None
+    write_record(done(spec, responses="r"), tmp_path)
+    assert finished_record(spec, tmp_path) == done(spec, responses="r")
+    (tmp_path / done(spec).name).write_text("{")
+    assert finished_record(spec, tmp_path) is None
+
+
+def test_a_run_is_kept_while_the_store_has_all_that_its_record_names(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    a, b, c = (kept_node(store, name) for name in "abc")
+    spec = tofu_spec(GA)
+    assert is_kept(done(spec, result_node=a, responses=b, oracle_responses=[c]), store)
+    assert is_kept(done(spec, result_node=a, responses=b), store), "a run without an oracle"
+    for lineage in (
+        {},
+        {"responses": b},
+        {"result_node": a},
+        {"result_node": "gone", "responses": b},
+        {"result_node": a, "responses": "gone"},
+        {"result_node": a, "responses": b, "oracle_responses": [c, "gone"]},
+        {"result": "h", "responses": b, "history": ["other"], "before": "another"},
+    ):
+        assert not is_kept(done(spec, **lineage), store), lineage
+
+
+@pytest.mark.parametrize("place", [{"history": ["x", "h"]}, {"before": "h"}, {"outside": ["h"]}])
+def test_a_result_that_came_from_elsewhere_needs_no_node(place: dict[str, Any], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    answers = kept_node(store, "answers")
+    assert is_kept(done(tofu_spec(), result="h", responses=answers, **place), store)
+    assert not is_kept(done(tofu_spec(), result="h", responses="gone", **place), store)
+    assert not is_kept(done(tofu_spec(), result="h", result_node="gone", responses=answers, **place), store)
+
+
+def test_only_what_is_left_to_do_takes_time_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 parameters, rows of 10 tokens, 60,000 operations a row at 25e9 a second; 4 bytes a parameter.
+
+    GA: 2 steps of 8 rows, and .4 of 50 rows asked: 36 rows. The target is asked alone: 20 rows.
+    """
+    outline = Outline(1000, 10, {"history": 100, "target": 50}, forget=8, retain=30, probe_rows=50)
+    monkeypatch.setattr(LabTofu, "outline", lambda self, setting: outline)
+    target, ga = tofu_spec(), tofu_spec(GA)
+    entries = [PlannedRun(target, "run"), PlannedRun(ga, "run"), PlannedRun(replace(ga, seed=1), "cached")]
+    machine, outside = Machine(tmp_path / "out", tmp_path / "store"), Outside(fetch=("fetch x",))
+    plan = estimated(entries, Asked("tofu", ("ga",)), outside, machine, Store(machine.store))
+    a_row = 60_000 / 25e9
+    assert [entry.seconds for entry in plan.entries] == pytest.approx([20 * a_row, 36 * a_row, 0])
+    assert [entry.disk for entry in plan.entries] == [0, 4000, 0]
+    assert plan.entries[2] is entries[2] and plan.todo == list(plan.entries[:2])
+    assert plan.stages == pytest.approx({"history": 100 * a_row, "target": 50 * a_row})
+    assert plan.seconds(1) == pytest.approx(206 * a_row) and plan.seconds(2) == pytest.approx(103 * a_row)
+    assert (plan.fetch, plan.machine, plan.size) == (("fetch x",), machine, None)
+    assert plan.memory == PROCESS_BYTES + BYTES_PER_PARAMETER * 1000

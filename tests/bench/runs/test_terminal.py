@@ -1,13 +1,129 @@
-"""What the terminal says below a table."""
+"""Tables on the terminal: a plan's rows and sums, and scores in as many tables as the width takes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from bench.assets.shapes import Shape
+from bench.core.compute import Compute
+from bench.core.machine import Machine
+from bench.core.record import RunSpec, Step
 from bench.core.types import BROKEN_DOWN
-from bench.records.tables import build_sections
-from bench.runs.terminal import describe_wreck
+from bench.records.files import write_record
+from bench.records.tables import TableRow, build_sections
+from bench.runs import terminal
+from bench.runs.estimate import Room, Size
+from bench.runs.plan import Plan, PlannedRun
+from bench.runs.terminal import describe_wreck, plan_rows, print_table, show_plan, side_by_side, summarise_plan
 from tests.factories import study
+
+SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
+
+
+def entry(
+    method: str, seed: int, status: str = "run", reason: str = "", seconds: float = 0, tier: str = "lab"
+) -> PlannedRun:
+    steps = (Step(method, {}),) if method != "target" else ()
+    return PlannedRun(RunSpec("tofu", {}, tier, "m", steps, seed), status, reason, seconds)
+
+
+def rows_of(*names: str) -> list[TableRow]:
+    return [TableRow(name, name, "", (), {}, {}) for name in names]
+
+
+def test_a_plans_rows_are_a_method_and_what_happens_to_it() -> None:
+    """Seeds 0 and 1 take 30 s and 60 s; what isn't run takes none, and stands apart."""
+    entries = [
+        entry("target", 0, "cached"),
+        entry("msa", 0, seconds=30),
+        entry("msa", 2, "cached"),
+        entry("msa", 1, seconds=60),
+        entry("npo", 0, "skipped", "it needs the moon"),
+    ]
+    assert plan_rows(Plan(entries=tuple(entries))) == [
+        ("target", "0", "cached", "", ""),
+        ("msa", "0,1", "run", "90 s", ""),
+        ("msa", "2", "cached", "", ""),
+        ("npo", "0", "skipped", "", "it needs the moon"),
+    ]
+
+
+def test_rows_stand_side_by_side_as_far_as_their_names_have_room() -> None:
+    """A name takes at least 7 columns, and 3 between it and the next: 10, 10 and 13 of 33."""
+    rows = rows_of("ga", "msa", "graddiff-x")
+    assert side_by_side(rows, 33) == [rows]
+    assert side_by_side(rows, 32) == [rows[:2], rows[2:]]
+    assert side_by_side(rows, 10) == [[row] for row in rows]
+    assert side_by_side(rows, 0) == [[row] for row in rows], "one at least in each"
+
+
+def test_the_sum_of_a_lab_plan_is_two_lines() -> None:
+    """Two seeds: stages of 20 s each and runs of 60 s are 100 s, on two workers 50 s."""
+    plan = Plan(
+        {"history": 15, "target": 5},
+        memory=10**9,
+        entries=(entry("ga", 0, seconds=40), entry("ga", 1, seconds=20)),
+        machine=Machine(jobs=2, world=1),
+    )
+    shared, time = summarise_plan(plan)
+    assert shared == "shared by each seed, where not cached: history 15 s, target 5 s"
+    assert time.startswith("expected at most 50 s with 2 worker(s), 1.0 GB of memory each (an estimate")
+    assert [*summarise_plan(replace(plan, stages={}))][0].endswith("where not cached: nothing")
+
+
+def test_a_guessed_rate_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(entries=(entry("ga", 0, seconds=40),), machine=Machine(device="cuda", world=1))
+    said = [*summarise_plan(plan)][1]
+    assert "; the GPU's speed is a guess)" in said
+    assert "guess" not in [*summarise_plan(replace(plan, guessed=False))][1]
+    assert "guess" not in [*summarise_plan(replace(plan, machine=Machine(jobs=1, world=1)))][1]
+
+
+def test_a_real_plan_says_memory_and_disk_beside_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = Size(SMALL, 5, 1, 2, checkpoints=5)
+    plan = Plan(size=size, compute=Compute(), entries=(entry("ga", 0, tier="real"),), machine=Machine(jobs=1, world=1))
+    for room, said in (
+        (Room(8 * 10**9, 3 * 10**9), "; this machine has 8.0 GB"),
+        (Room(0, 3 * 10**9, where="the GPU"), "; the GPU says not how much it has"),
+    ):
+        monkeypatch.setattr(terminal, "room_of", lambda *asked, room=room: room)
+        lines = [*summarise_plan(plan)]
+        assert len(lines) == 4 and lines[2].startswith("memory: training 0.7 GB, ") and lines[2].endswith(said)
+        assert lines[3] == "disk: at most 0.0 GB of checkpoints, 3.0 GB are free"
+
+
+def test_a_model_that_nobody_knows_has_no_estimate() -> None:
+    plan = Plan(entries=(entry("ga", 0, tier="real"),))
+    assert [*summarise_plan(plan)] == ["how long and how much memory: nobody here knows before the model is fetched"]
+
+
+def test_a_plan_without_work_says_no_time(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    show_plan(Plan(entries=(entry("ga", 0, "cached"),), fetch=("python -m bench fetch " + 90 * "x",)))
+    said = capsys.readouterr().out
+    assert "cached" in said and "expected" in said.splitlines()[0] and "expected at most" not in said
+    assert "not fetched yet:\n  python -m bench fetch " + 90 * "x" in said, "a command is never broken into lines"
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_the_scores_of_the_commands_own_runs_are_printed(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    records = study(("target", "retrain", "msa", "npo"), (0, 1))
+    for each in records:
+        write_record(each, tmp_path)
+    own = [each for each in records if each.spec.method != "npo"]
+    print_table(Plan(entries=tuple(PlannedRun(each.spec, "cached") for each in own)), tmp_path)
+    said = capsys.readouterr().out
+    assert "tofu (lab), mean over seeds" in said and "npo" not in said
+    assert all(len(line) <= width for line in said.splitlines())
+    mean = sum(each.scores["retain_accuracy"].value for each in own if each.spec.method == "msa") / 2
+    [*_, line] = [line for line in said.splitlines() if line.startswith("retain_accuracy ↑")]
+    assert f"{mean:.3f}" in line and "msa" in said
 
 
 def test_a_row_whose_model_broke_down_is_named_with_its_seeds() -> None:

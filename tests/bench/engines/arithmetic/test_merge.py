@@ -18,10 +18,8 @@ from bench.assets.tensors import TensorFiles
 from bench.core.hashing import hash_checkpoint, hash_file
 from bench.core.types import Checkpoint
 from bench.engines.loaders import open_checkpoint
-from tests.bench.cli.test_app import Said, Shell, shell
+from tests.shell import Said, Shell
 from tests.tiny import llama, saved, tokenizer
-
-__all__ = ["shell"]
 
 ROLES = ("target", "forget-tuned", "retain-tuned", "before")
 

@@ -10,7 +10,7 @@ import torch
 
 from bench.core.contracts import Batch
 from bench.core.types import Example
-from bench.engines.coding import answer_log_probs, collate_texts
+from bench.engines.coding import collate_texts
 from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent, NextToken, make_streams, retain_rows, sample_like
 from tests.tiny import distributed, fixed, letters_tokenizer, llama, passage, qa, tokenizer
@@ -30,25 +30,6 @@ def test_next_token_on_three_logits_by_hand() -> None:
     """
     model = fixed({"a": 2.0, "b": 1.0, "c": 0.0})
     assert NextToken()(model, batch_of("a b", "c")).tolist() == pytest.approx([0.907606, 2.407606], abs=2e-6)
-
-
-def test_sums_and_means_run_over_the_answer_alone() -> None:
-    """p = 1/2, 1/4, 1/8 for a, b, c: "a b c" has log(1/64), "c" has log(1/8), whatever the padding behind it."""
-    found = answer_log_probs(distributed(LETTERS), batch_of("a b c", "c"))
-    assert found.sums.tolist() == pytest.approx([-6 * log(2), -3 * log(2)], abs=1e-5)
-    assert found.means.tolist() == pytest.approx([-2 * log(2), -3 * log(2)], abs=1e-5)
-    assert found.mask.tolist() == [[True, True, True], [True, False, False]]
-
-
-def test_padding_and_company_change_no_log_prob() -> None:
-    model = llama()
-    rows = [
-        encode(tokenizer(), qa(0, prompt, answer).payload) for prompt, answer in (("w1", "w2"), ("w3 w4 ?", "w5 w6"))
-    ]
-    with torch.no_grad():
-        together = answer_log_probs(model, collate_texts(rows)).sums
-        alone = torch.cat([answer_log_probs(model, collate_texts([row])).sums for row in rows])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 def test_gradient_ascent_is_minus_the_next_token_loss() -> None:

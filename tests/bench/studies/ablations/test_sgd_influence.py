@@ -25,7 +25,6 @@ from bench.studies.ablations.sgd_influence import (
     squared_gradients,
     untrained_weights,
 )
-from bench.studies.ablations.sgd_influence_results import draw, table
 
 TINY = SgdInfluenceOptions(
     residents=6,
@@ -205,15 +204,3 @@ def test_small_removal_is_first_order() -> None:
     assert [entry["share"] for entry in result["removals"]] == [0.001, 1.0]
     scores = result["removals"][0]["estimates"]
     assert scores["SGD-influence"]["relative_error"] < 0.01 < scores["MSA, alpha 1"]["relative_error"]
-
-
-def test_table_and_picture_name_every_estimate_and_the_seeds(results: list[dict[str, Any]]) -> None:
-    text, figure = table(results), draw(results)
-    for row in results[0]["estimates"]:
-        assert row["name"] in text
-    assert (
-        "n = 2 seeds: 0, 1" in text and "n = 2 seeds: 0, 1" in figure.get_suptitle() and "lab" in figure.get_suptitle()
-    )
-    figure.draw_without_rendering()
-    assert len(figure.axes) == 4 and all(axes.get_xlabel() for axes in figure.axes)
-    assert table(results[:1]).count("n = 1 seed: 0") == 1

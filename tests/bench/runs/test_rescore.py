@@ -1,0 +1,110 @@
+"""Scores computed again from kept responses: what differs is said part by part, and mended only when asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.errors import UserError
+from bench.runs.rescore import publish_records, rescore_command
+from tests.processes import Place
+
+
+def rescored(place: Place, write_back: bool = False) -> tuple[bool, list[str]]:
+    said: list[str] = []
+    return rescore_command(place.out, place.store, write_back, said.append), said
+
+
+def changed(place: Place, change: Callable[[Any], None], method: str = "msa") -> bytes:
+    """The record's bytes before something in it was changed."""
+    file = place.files()[method]
+    before, data = file.read_bytes(), json.loads(file.read_bytes())
+    change(data)
+    file.write_text(json.dumps(data))
+    return before
+
+
+def test_what_the_store_holds_gives_every_number_again(finished: Place) -> None:
+    assert rescored(finished) == (True, ["3 records computed again: all numbers the same"])
+
+
+def shift_score(data: Any) -> None:
+    data["scores"]["world_accuracy"]["value"] = 0.123
+
+
+def shift_floor(data: Any) -> None:
+    data["floors"]["kl_forget"] += 1
+
+
+def drop_values(data: Any) -> None:
+    del data["facts"]["oracle_values"]
+
+
+def raise_version(data: Any) -> None:
+    data["metrics"]["kl_forget"]["version"] += 1
+
+
+def excuse_score(data: Any) -> None:
+    data["absent"]["kl_forget"] = "nobody asked"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (shift_score, "world_accuracy is stored as 0.123 and is now "),
+        (shift_floor, "the noise floors are stored otherwise than they are now"),
+        (drop_values, "the oracles' values are stored otherwise than they are now"),
+        (raise_version, "goals and versions of the metrics are stored otherwise than they are now"),
+        (excuse_score, "the absent scores are stored otherwise than they are now"),
+    ],
+)
+def test_each_part_that_differs_is_said_and_mended_when_asked(
+    change: Callable[[Any], None], sentence: str, finished: Place, tmp_path: Path
+) -> None:
+    place = finished.copy(tmp_path)
+    original = json.loads(changed(place, change))
+    harmed = place.files()["msa"].read_bytes()
+    good, said = rescored(place)
+    name = place.files()["msa"].relative_to(place.out).as_posix()
+    assert not good and said[-1] == "3 records computed again: some numbers DIFFER"
+    [line] = said[:-1]
+    assert line.startswith(f"{name}: {sentence}")
+    assert place.files()["msa"].read_bytes() == harmed, "nothing is written unless asked"
+    assert rescored(place, write_back=True)[0] is False, "it differed when it was read"
+    assert json.loads(place.files()["msa"].read_bytes()) == original
+    assert rescored(place)[0] is True
+
+
+def test_broken_records_are_named_and_imported_ones_counted(finished: Place, tmp_path: Path) -> None:
+    """A run that failed has no scores, and is passed over in silence."""
+    place = finished.copy(tmp_path)
+    changed(place, lambda data: data["provenance"].update(imported="their file"), "target")
+    changed(place, lambda data: data.update(status="failed"), "retrain")
+    place.files()["msa"].write_text("{")
+    good, said = rescored(place)
+    assert not good and said[0].startswith("left out: lab/muse-books/lab/msa-")
+    assert said[1:] == [
+        "1 imported records have no responses to score again",
+        "0 records computed again: all numbers the same",
+        "1 files could not be read and are left out: mend or remove them",
+    ]
+
+
+def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path: Path) -> None:
+    """Made by a clean commit as far as the record says; the oracles' responses are published once for all three."""
+    place = finished.copy(tmp_path / "made")
+    for method in ("target", "retrain", "msa"):
+        changed(place, lambda data: data["provenance"].update(dirty=False), method)
+    written = publish_records([], place.out, tmp_path / "results", place.store, False)
+    keys = {key for each in place.records().values() for key in each["lineage"]["oracle_responses"]}
+    keys |= {each["lineage"]["responses"] for each in place.records().values()}
+    assert len(written) == 3 + len(keys) and all(path.exists() for path in written)
+    assert publish_records([], place.out, tmp_path / "results", place.store, False) == []
+    said: list[str] = []
+    assert rescore_command(tmp_path / "results", tmp_path / "no-store", False, said.append), said
+    with pytest.raises(UserError, match="responses"):
+        publish_records([], place.out, tmp_path / "others", tmp_path / "no-store", False)

@@ -1,0 +1,98 @@
+"""Experiments: each seed once, kept, and result, page and picture of all that were asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from bench.core.errors import UserError
+from bench.core.types import Json
+from bench.studies.ablations import experiment
+from bench.studies.ablations.experiment import (
+    Experiment,
+    experiment_faults,
+    load_experiments,
+    read_study_or_experiment,
+    run_experiment,
+    run_seed_alone,
+)
+
+NAME = "squares:square"
+"""Of a module beside the ablations that is there in these tests alone."""
+
+
+def square(seed: int) -> Json:
+    return {"value": seed**2}
+
+
+def draw(results: list[Json]) -> Figure:
+    figure = Figure()
+    figure.subplots().plot([result["value"] for result in results])
+    return figure
+
+
+def table(results: list[Json]) -> str:
+    return "values " + ", ".join(str(result["value"]) for result in results)
+
+
+SQUARES = Experiment("squares", "How large?", "Very.", 2, NAME, draw, table)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds are run in threads of this process, which knows the module."""
+    module = types.ModuleType("squares")
+    module.square = square  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, f"{experiment.__package__}.squares", module)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(workers))
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+def test_a_seed_is_run_by_name_and_says_which_it_is() -> None:
+    found = run_seed_alone(NAME, 7)
+    assert (found["value"], found["seed"]) == (49, 7) and found["wall_seconds"] >= 0
+
+
+def test_what_is_kept_is_not_run_again_and_a_new_version_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds, of which one is changed where it is kept: the page shows what is kept, in the order asked."""
+    files = run_experiment(SQUARES, [3, 2], tmp_path, 1)
+    assert [file.name for file in files] == ["lab-squares.json", "lab-squares.md", "lab-squares.png", "lab-squares.svg"]
+    assert "squares, seeds 3,2: 2 to do" in capsys.readouterr().out
+    kept = tmp_path / "runs" / "experiment" / "squares-v2-3.json"
+    made = json.loads(kept.read_text())
+    made["result"] |= {"value": -9, "wall_seconds": 120.0}
+    kept.write_text(json.dumps(made))
+    run_experiment(SQUARES, [3, 2], tmp_path, 1)
+    assert "0 to do" in capsys.readouterr().out
+    [data] = load_experiments(tmp_path)
+    assert [result["value"] for result in data["results"]] == [-9, 4]
+    assert (data["seeds"], data["version"], data["minutes"]) == ([3, 2], 2, 2.0)
+    assert data["command"] == "python -m bench ablate squares --seeds 3,2" and len(data["provenance"]) == 2
+    page = (tmp_path / "lab-squares.md").read_text()
+    assert page.startswith("# squares (lab)\n\nHow large? Very.\n") and page.endswith("values -9, 4\n")
+    assert "Seeds 3, 2." in page and "2 minutes of one core" in page
+
+
+def test_only_experiments_are_loaded_and_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"kind": "study"}')
+    (tmp_path / "b.json").write_text(json.dumps({"kind": experiment.KIND, "name": "b"}))
+    assert [data["name"] for data in load_experiments(tmp_path)] == ["b"]
+    for text in ("{", "[1]", "3"):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(UserError, match=r"c.json is not readable .* run the ablation again"):
+            read_study_or_experiment(tmp_path / "c.json")
+
+
+def test_seeds_that_no_commit_made_are_no_publication() -> None:
+    assert experiment_faults({"provenance": [{"dirty": False}]}) == []
+    [said] = experiment_faults({"provenance": [{"dirty": True}, {"dirty": False}, {"dirty": None}, {}]})
+    assert said.startswith("3 of its seeds were run by code that is no commit's")
