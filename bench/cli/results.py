@@ -69,6 +69,7 @@ def import_(
     task: Annotated[str, Option("--task", "-t", help="tofu, muse-books or muse-news; default by the file.")] = "",
     model: Annotated[str, Option(help="The model's name; default by the file's folder.")] = "",
     method: Annotated[str, Option(help="The method's name; default by the file's folder.")] = "",
+    split: Annotated[str, Option(help="TOFU's forget split; default by the folder, or the file's rows.")] = "",
     out: Out = Path("runs"),
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
@@ -78,7 +79,7 @@ def import_(
 
     if not can_write(out):
         raise UserError(f"--out {out}: this is not a folder that you may write to; choose another.")
-    record = import_record(source, file, task, model, method)
+    record = import_record(source, file, task, model, method, split)
     echo(f"{write_record(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.assets.hub_tables import read_table
+from bench.core.errors import Absent
 
 CARD = "---\nconfigs:\n- config_name: asked\n  data_files: asked.jsonl\n---\n"
 
@@ -29,7 +30,9 @@ def test_an_edited_file_is_read_anew_and_a_namesake_is_another(tmp_path: Path) -
     assert [row["question"] for row in read_table(str(second), "asked")] == ["four"]
 
 
-def test_a_missing_configuration_is_the_librarys_error(tmp_path: Path) -> None:
+def test_a_missing_configuration_or_split_is_absent(tmp_path: Path) -> None:
     write(tmp_path / "data", "one")
-    with pytest.raises(ValueError, match="other"):
+    with pytest.raises(Absent, match="no 'train' of the configuration 'other' .*asked"):
         read_table(str(tmp_path / "data"), "other")
+    with pytest.raises(Absent, match="no 'test' of the configuration 'asked' .it has train"):
+        read_table(str(tmp_path / "data"), "asked", "test")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bench.assets.typed_rows import read_json_rows
 from bench.core.errors import UserError
-from bench.real.qa import LEAST, read_numbered_rows, read_qa_rows
+from bench.real.qa import LEAST, read_qa_rows
 
 
 def rows(side: str, count: int, **more: Any) -> list[dict[str, Any]]:
@@ -86,7 +87,7 @@ def test_a_line_break_within_a_text_is_no_new_row(tmp_path: Path) -> None:
     """U+2028 is a line break to `str.splitlines` and an ordinary letter to JSON."""
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "x\u2028y"}\n\n{"a": 2}\n', encoding="utf-8")
-    assert list(read_numbered_rows(path)) == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
+    assert list(read_json_rows(path)) == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
 
 
 @pytest.mark.parametrize(

@@ -144,10 +144,10 @@ def test_bad_sizes_are_reported_together(data: Path) -> None:
 def test_bad_data_get_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="There is no data folder"):
         load_tofu_config(tmp_path / "nowhere", "full")
-    with pytest.raises(UserError, match="Can't read the configuration 'forget99'"):
-        load_tofu_config(data, "forget99")
+    with pytest.raises(UserError, match=r"Can't read the configuration 'forget01' of .* Available: .*README.md"):
+        load_tofu_config(data, "forget01")
     short = [{"question": row["question"]} for row in TABLES["full"]]
-    with pytest.raises(UserError, match="'full' of .* lacks answer"):
+    with pytest.raises(UserError, match="'full' of .* lacks the field answer"):
         load_tofu_config(write(tmp_path / "short", TABLES | {"full": short}), "full")
     swapped = TABLES | {"retain_perturbed": TABLES["retain_perturbed"][::-1]}
     with pytest.raises(UserError, match="'retain_perturbed' doesn't fit its 'full'"):
