@@ -29,7 +29,9 @@ class TableFacts:
     identity: str = ""
     """Of the content, as `bench fetch --check` makes it; empty: nobody here knows."""
     fields: tuple[str, ...] = ()
-    """The fields of a row that are read, in the order of the identity."""
+    """The fields of a row that are read, in the order of the identity; texts, except those in ``lists``."""
+    lists: tuple[str, ...] = ()
+    """Those of the fields that are lists of texts."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def read_data_sets() -> dict[str, DataSet]:
         tables: dict[str, TableFacts] = {}
         for table, row in about.pop("tables").items():
             fields = known["fields"][row["fields"]] if "fields" in row else ()
-            tables[table] = TableFacts(row.get("rows"), row.get("identity", ""), tuple(fields))
+            lists = tuple(field for field in fields if field in known["lists"])
+            tables[table] = TableFacts(row.get("rows"), row.get("identity", ""), tuple(fields), lists)
         found[name] = DataSet(name, tables=tables, **about)
     return found
 

@@ -1,8 +1,13 @@
-"""Reading a configuration of a benchmark's data in the hub's layout, or saying why it can't be had."""
+"""Reading a configuration of a benchmark's data in the hub's layout, or saying why it can't be had.
+
+`Absent` is what isn't there: a configuration, a split, a field. What is there and is broken is a `UserError`, as a score
+that is absent by a broken byte would pass for one that the data never gave.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import tempfile
@@ -10,45 +15,67 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.assets.typed_rows import fault_of_text, fault_of_texts, read_csv_rows, read_json_rows
 from bench.core.errors import Absent, UserError
 
 HubRow = dict[str, Any]
+JSON, CSV = (".json", ".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
+"""Endings of the files that are read here and not by the library; of CSV with what parts the columns."""
+OURS = ("name", "data_files", "data_dir", "version", "description", "features", "sep")
+"""Options of a configuration that a file of JSON or CSV is read with, or needs not be."""
 
 
-def read_rows(data: str, config: str, split: str, fields: Sequence[str]) -> list[HubRow]:
-    """The rows of ``load_dataset(data, config, split=split)``; any number of them, at least one.
+def read_rows(data: str, config: str, split: str, fields: Sequence[str], lists: Sequence[str] = ()) -> list[HubRow]:
+    """The ``fields`` of every row of a table as texts, and those of ``lists`` as lists of texts; at least one row.
 
-    Raises `Absent` when the configuration, the split or a field is missing, and `UserError` when ``data`` is a folder
-    that isn't there or a hub's name that can't be reached.
+    A list's single text may stand alone. Raises `Absent` when the configuration, the split or a field is missing, and
+    `UserError` for a field that isn't of its type, or when ``data`` is a folder that isn't there or a hub's name that
+    can't be reached.
     """
-    try:
-        rows = read_table(data, config, split)
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Absent(
-            f"the data have no '{split}' of the configuration '{config}' ({shorten_reason(reason)})"
-        ) from error
+    name = config if split == "train" else f"{config}/{split}"
+    return check_rows(read_table(data, config, split), name, fields, lists)
+
+
+def check_rows(rows: Sequence[HubRow], name: str, fields: Sequence[str], lists: Sequence[str] = ()) -> list[HubRow]:
+    """The rows of the table ``name`` as `read_rows` gives them."""
     if not rows:
-        raise Absent(f"the configuration '{config}' has no rows in '{split}'")
+        raise UserError(f"The configuration '{name}' has no rows, its file is empty: get it again.")
     if missing := missing_fields(rows, fields):
-        raise Absent(f"the configuration '{config}' lacks the field {' and '.join(missing)}")
-    if gaps := [(number, field) for number, row in enumerate(rows) for field in fields if has_gap(row[field])]:
-        number, field = gaps[0]
-        raise UserError(
-            f"Row {number} of the configuration '{config}' has no {field} ({len(gaps)} such gaps in all): "
+        raise Absent(f"the configuration '{name}' lacks the field {' and '.join(missing)}")
+    faults = [
+        (number, field, fault)
+        for field in fields
+        for number, row in enumerate(rows)
+        if (fault := (fault_of_texts if field in lists else fault_of_text)(row.get(field)))
+    ]
+    if faults:
+        number, field, fault = min(faults)
+        raise UserError(sentence_on_fault(name, number, field, fault, len(faults), field in lists))
+    return [{field: as_list(row[field]) if field in lists else row[field] for field in fields} for row in rows]
+
+
+def sentence_on_fault(name: str, number: int, field: str, fault: str, count: int, takes_list: bool) -> str:
+    """The first fault of a table, with the number of all."""
+    if fault == "nothing":
+        return (
+            f"Row {number} of the configuration '{name}' has no {field} ({count} such gaps in all): "
             "fill it in or take the row out; nothing stands in for it."
         )
-    return rows
+    belongs = "a text or a list of texts" if takes_list else "a text"
+    return (
+        f"Row {number} of the configuration '{name}' has as its {field} {fault}, where {belongs} belongs ({count} such "
+        "faults in all): mend it or take the row out."
+    )
+
+
+def as_list(value: Any) -> Any:
+    """A text that stands alone as a list of one, a list as it is."""
+    return [value] if isinstance(value, str) else value
 
 
 def missing_fields(rows: Sequence[HubRow], fields: Sequence[str]) -> list[str]:
-    """Those of the ``fields`` that the first row doesn't have; all of them where there is no row."""
-    return [field for field in fields if not rows or field not in rows[0]]
-
-
-def has_gap(value: Any) -> bool:
-    """Whether a field, or one of its texts, says nothing at all (null; an empty text is a text)."""
-    return value is None or (isinstance(value, list) and any(map(has_gap, value)))
+    """Those of the ``fields`` that no row has."""
+    return [field for field in fields if not any(field in row for row in rows)]
 
 
 def check_hub(data: str) -> None:
@@ -61,43 +88,82 @@ def check_hub(data: str) -> None:
         require_hub(f"read {data}")
 
 
-def shorten_reason(reason: str) -> str:
-    """A library's reason without the folders of this machine."""
+def shorten_reason(error: Exception) -> str:
+    """The first line of a library's reason, without the folders of this machine."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
     words = [Path(word.strip("'\"")).name if word.strip("'\"").startswith("/") else word for word in reason.split()]
     return " ".join(words)[:200]
 
 
 @contextlib.contextmanager
-def explain_broken_file(place: str, config: str, broken: type[Exception]) -> Iterator[None]:
+def explain_broken_file(place: str, config: str) -> Iterator[None]:
     """A broken file as a `UserError`."""
     try:
         yield
-    except broken as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+    except (UserError, Absent, MemoryError):
+        raise
+    except Exception as error:  # the library's parsers raise their own errors, StopIteration and what not
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise UserError(
-            f"A file of the configuration '{config}' of '{Path(place).name}' can't be read ({cause}): get it again."
+            f"A file of the configuration '{config}' of '{Path(place).name}' can't be read ({shorten_reason(cause)}): "
+            "get it again."
         ) from error
 
 
 def read_table(place: str, config: str, split: str = "train") -> list[HubRow]:
-    """The rows of ``load_dataset(place, config, split=split)``.
+    """The rows of ``load_dataset(place, config, split=split)``, of JSON and CSV files each value as it stands there.
 
-    A folder is read anew each time: the library's cache goes by the folder's name and gives the rows of an earlier
-    state of it, or of another folder of that name. Raises the library's ValueError or OSError where there is no such
-    table, and `UserError` where its file is broken, or where ``place`` is neither a folder nor a data set of a hub
-    that can be reached.
+    The library makes dates of texts, and of mixed types whatever goes; so it only says which files a table has. A folder
+    is read anew each time: the library's cache goes by the folder's name and gives the rows of an earlier state of it,
+    or of another folder of that name. Raises `Absent` where there is no such table, and `UserError` where its file is
+    broken, or where ``place`` is neither a folder nor a data set of a hub that can be reached.
     """
     folder = Path(place).expanduser()
-    if not folder.is_dir():
+    local = folder.is_dir()
+    if not local:
         check_hub(place)
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
+    from datasets import load_dataset, load_dataset_builder
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(explain_broken_file(place, config, DatasetGenerationError))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # progress bars
-        if not folder.is_dir():
-            return [dict(row) for row in load_dataset(place, config, split=split)]
-        cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="msa-bench-data-"))
-        table = load_dataset(str(folder), config, split=split, cache_dir=cache, keep_in_memory=True)
-        return [dict(row) for row in table]
+        where = str(folder) if local else place
+        cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="msa-bench-data-")) if local else None
+        with explain_broken_file(place, config):
+            try:
+                about = load_dataset_builder(where, config, cache_dir=cache).config
+            except (ValueError, FileNotFoundError) as error:
+                raise absent_table(config, split, shorten_reason(error)) from error
+            files = (about.data_files or {}).get(split, []) if local else []
+            if local and not files:
+                raise absent_table(config, split, f"it has {', '.join(about.data_files or {}) or 'no files'}")
+            if files and all(is_plain(file, about) for file in files):
+                return [row for file in files for row in read_plain(Path(file))]
+            tables = load_dataset(where, config, cache_dir=cache, keep_in_memory=local or None)
+            if split not in tables:
+                raise absent_table(config, split, f"it has {', '.join(tables)}")
+            return [dict(row) for row in tables[split]]
+
+
+def absent_table(config: str, split: str, reason: str) -> Absent:
+    """The reason why a table can't be had."""
+    return Absent(f"the data have no '{split}' of the configuration '{config}' ({reason})")
+
+
+def is_plain(file: str, about: Any) -> bool:
+    """Whether a table's file is JSON or CSV that lies here, and its configuration has no options for reading it."""
+    options = [option for option in dataclasses.fields(about) if option.name not in OURS]
+    usual = all(getattr(about, option.name) == option.default for option in options)
+    return usual and Path(file).suffix in (*JSON, *CSV) and Path(file).is_file()
+
+
+def read_plain(file: Path) -> Iterator[HubRow]:
+    """The rows of a JSON or CSV file; a list of texts has the rows' one field, ``text``."""
+    if file.suffix in CSV:
+        yield from read_csv_rows(file, CSV[file.suffix])
+        return
+    for number, row in read_json_rows(file):
+        if isinstance(row, str):
+            row = {"text": row}
+        if not isinstance(row, dict):
+            raise UserError(f"{file.name}, row {number}: it is no object: write the fields' names with their values.")
+        yield row

@@ -75,6 +75,7 @@ def import_(
     task: Annotated[str, Option("--task", "-t", help="tofu, muse-books or muse-news; default by the file.")] = "",
     model: Annotated[str, Option(help="The model's name; default by the file's folder.")] = "",
     method: Annotated[str, Option(help="The method's name; default by the file's folder.")] = "",
+    split: Annotated[str, Option(help="TOFU's forget split; default by the folder, or the file's rows.")] = "",
     out: Out = Path("runs"),
 ) -> None:
     """Turn another harness's results into a record, which is shown apart and ranked against nothing."""
@@ -82,7 +83,7 @@ def import_(
     from bench.records.importer import import_record
 
     raise_problems(folder_problems("--out", out))
-    record = import_record(source, file, task, model, method)
+    record = import_record(source, file, task, model, method, split)
     echo(f"{write_record(record, out)}: {len(record.scores)} scores, {len(record.absent)} absent")
 
 

@@ -14,7 +14,7 @@ from bench.assets.data_sets import DATA_SETS, FILES, DataSet, TableFacts, data_f
 from bench.assets.git import git_blob
 from bench.assets.known_models import KNOWN
 from bench.assets.models import FETCHED, HUB_ID, command_to_fetch, folder_name, model_of_folder, resolve_model
-from bench.core.errors import UserError, unknown_name
+from bench.core.errors import Absent, UserError, unknown_name
 from bench.core.hashing import hash_json
 
 Say = Callable[[str], None]
@@ -121,7 +121,7 @@ def check_tables(known: DataSet, folder: Path, say: Say) -> bool:
 def verdict(known: DataSet, folder: Path, name: str, published: TableFacts) -> Verdict:
     """Compare one table with what is published of it."""
     try:
-        found = restor_table(folder, name) if known.name == "restor" else hub_table(folder, name, published.fields)
+        found = restor_table(folder, name) if known.name == "restor" else hub_table(folder, name, published)
     except UserError as error:
         return Verdict(f"differs: {error}", False)
     if found is None:
@@ -136,18 +136,19 @@ def verdict(known: DataSet, folder: Path, name: str, published: TableFacts) -> V
     return Verdict(f"{found.rows} rows  as published", True, True)
 
 
-def hub_table(folder: Path, name: str, fields: Sequence[str]) -> Found | None:
+def hub_table(folder: Path, name: str, table: TableFacts) -> Found | None:
     """A table in the hub's layout: the digest of the fields that are read; None where there is none."""
-    from bench.assets.hub_tables import missing_fields, read_table
+    from bench.assets.hub_tables import check_rows, missing_fields, read_table
 
     config, _, split = name.partition("/")
     try:
         rows = read_table(str(folder), config, split or "train")
-    except (ValueError, OSError):
+    except Absent:
         return None
-    if missing := missing_fields(rows, fields):
+    if missing := missing_fields(rows, table.fields):
         raise UserError(f"it lacks the field {' and '.join(missing)}")
-    return Found(len(rows), hash_json([[row[field] for field in fields] for row in rows]))
+    rows = check_rows(rows, name, table.fields, table.lists)
+    return Found(len(rows), hash_json([[row[field] for field in table.fields] for row in rows]))
 
 
 def restor_table(folder: Path, name: str) -> Found | None:

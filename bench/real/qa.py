@@ -7,14 +7,13 @@ kept, the third, if there is one, is never trained on. Every fourth row of a fil
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.assets.typed_rows import fault_of_text, fault_of_texts, printable, read_json_rows
 from bench.core.errors import UserError, collecting, mistakes_in, raise_problems, report_mistake
 from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
@@ -26,8 +25,6 @@ SIDES = ("forget", "retain", "holdout")
 NAMES = (("question", "answer"), ("prompt", "answer"), ("prompt", "response"))
 ROLES = ("paraphrase", "wrong")
 VALIDATION_EVERY = 4
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Characters that UTF-8 can't encode."""
 LEAST = 8
 """Rows of a file: two for validation and six to probe."""
 
@@ -85,7 +82,7 @@ def read_qa_rows(data: str, template: str, probed: int = 0) -> QaRows:
 def read_side(path: Path, side: str, template: str) -> tuple[Example, ...]:
     """The rows of a file; one `UserError` with everything that is wrong in it."""
     rows, problems = list[Example](), list[str]()
-    for number, row in read_numbered_rows(path):
+    for number, row in read_json_rows(path):
         wrong = fault_of_row(row)
         if wrong:
             problems.append(f"{path.name}, row {number}: {wrong}")
@@ -99,30 +96,6 @@ def read_side(path: Path, side: str, template: str) -> tuple[Example, ...]:
     return tuple(rows)
 
 
-def read_numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each row with its line, or with its place in a file that is one list; both from 1."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"There is no file '{path.name}' any more: name it again with --data.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} can't be read as UTF-8 text ({error}).") from error
-    if text.lstrip().startswith("["):
-        try:
-            yield from enumerate(json.loads(text), 1)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path.name} begins as a JSON list and isn't one ({error}).") from error
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{path.name}, line {number} is no JSON ({error}): write one object a line, or one list."
-                ) from error
-
-
 def find_names(row: Mapping[str, Any]) -> tuple[str, str] | None:
     """The names of the row's question and answer, one of `NAMES`; None where it has neither pair."""
     return next((pair for pair in NAMES if all(name in row for name in pair)), None)
@@ -134,17 +107,17 @@ def fault_of_row(row: Any) -> str:
         return 'it is no object; write {"question": ..., "answer": ...}.'
     pair = find_names(row)
     if pair is None:
-        has = ", ".join(sorted(row)) or "nothing"
+        has = printable(", ".join(sorted(row))) or "nothing"
         return f"it has no question and answer (it has {has}); name them 'question' and 'answer'."
     for name in (*pair, "paraphrase"):
-        if name in row and not (isinstance(row[name], str) and row[name].strip()):
-            return f"its '{name}' is no text; write one, or take the row out."
-        if name in row and LONE_SURROGATE.search(row[name]):
-            return f"its '{name}' has half a character (a lone surrogate) in it; write it again as UTF-8."
-    wrong = row.get("wrong", [""])
-    if not isinstance(wrong, list) or not wrong or not all(isinstance(text, str) for text in wrong):
-        return "its 'wrong' is no list of texts; write a list of wrong answers, or leave it out."
-    if "wrong" in row and (not all(text.strip() for text in wrong) or row[pair[1]] in wrong):
+        if name in row and (fault := fault_of_text(row[name]) or ("" if row[name].strip() else "an empty text")):
+            return f"its '{name}' is no text that says something (it is {fault}); write one, or take the row out."
+    if "wrong" not in row:
+        return ""
+    wrong = row["wrong"]
+    if fault := fault_of_texts(wrong) or ("a text" if isinstance(wrong, str) else ""):
+        return f"its 'wrong' is no list of texts (it is {fault}); write a list of wrong answers, or leave it out."
+    if not all(text.strip() for text in wrong) or row[pair[1]] in wrong:
         return "its 'wrong' has an empty text or the right answer in it; take that out."
     return ""
 

@@ -7,7 +7,6 @@ oracle and no noise floor, is ranked against nothing and can't be computed again
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.assets.typed_rows import parse_json, read_file
 from bench.core.errors import Absent, UserError, raise_problems, unknown_name
 from bench.core.files import read_toml
 from bench.core.record import Record, RunSpec, Score, Step
@@ -29,25 +29,39 @@ TASKS = ("tofu", "muse-books", "muse-news")
 NAMES = read_toml(Path(__file__).with_suffix(".toml"))
 """Names that the peer writes: their goals, the headlines, and those that it defines or computes in its own way."""
 FORGET_ROWS = {40: "forget01", 200: "forget05", 400: "forget10"}
-FOLDER = re.compile(
-    r"(?P<kind>tofu|muse)_(?P<model>[^_]+)(?:_(?P<data>forget\d+|Books|News))?(?:_(?P<method>.+))?", re.I
-)
+FOLDER = r"(?:unlearn_)?{kind}_(?P<parts>.+)"
 """How the peer names the folder of a run: ``tofu_Llama-3.2-1B-Instruct_forget10_NPO``, ``muse_<model>_Books_<method>``."""
+SPLITS = {"tofu": r"forget\d+", "muse": "books|news"}
+"""Benchmark -> the part of a name that says what is forgotten; it parts the model before it from the method behind it."""
+UNTOUCHED = r"full|target|retain\d+|retrain"
+"""The part that names a model from which nothing was taken: fully tuned, or retrained."""
+OTHER_SIDE = r"(retain|holdout)\d+"
+"""A part that names the rows beside those to forget."""
+SETTING = r"(lr|beta|alpha|gamma|delta|epochs?|ep|seed|bs|wd|steps?)?[-=]?[\d.]+(e[-+]?\d+)?"
+"""A part that is a hyperparameter and no method."""
+LARGEST = 1e100
+"""Beyond it a number is no score, and no sum of such numbers is one."""
 DEFAULT_AUC = 0.5
 """What the peer takes for the retrained model's AUC where it was given none."""
 
 
 @dataclass(frozen=True)
 class FolderNames:
-    """The model, data and method that the folders around a file name; empty where they name none."""
+    """The model, data and method that the folders around a file name; empty where they name none.
+
+    What may be read in more than one way is empty too, and its folder is ``ambiguous``.
+    """
 
     model: str = ""
     data: str = ""
     """``forget10``, ``books``."""
     method: str = ""
+    ambiguous: str = ""
 
 
-def import_record(source: str, file: Path, task: str = "", model: str = "", method: str = "") -> Record:
+def import_record(
+    source: str, file: Path, task: str = "", model: str = "", method: str = "", split: str = ""
+) -> Record:
     """The record of one evaluation of open-unlearning; `UserError` when the file is none or says too little of itself.
 
     What is left empty is read off the file and the folders that it lies in.
@@ -55,20 +69,21 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
     if source != SOURCE:
         raise UserError(unknown_name("source of results", source, [SOURCE]))
     raw, data = read_peer_file(file)
-    named = read_folder_names(file.resolve().parent)
     kind = benchmark_of(file, data)
-    data_name = named.data or (split_of(data) if kind == "tofu" else "")
+    named = read_folder_names(file.resolve().parent, kind)
+    data_name = split or named.data or (split_of(data) if kind == "tofu" else "")
     if not task and (kind == "tofu" or data_name):
         task = "tofu" if kind == "tofu" else f"muse-{data_name}"
+    check_parted(named, model, method, kind != "tofu" or bool(data_name))
     model, method = model or named.model, method or named.method or "imported"
-    check_names(file, kind, task, model, method)
+    check_names(file, kind, task, model, method, split)
     hash_ = hashlib.sha256(raw).hexdigest()
-    split = {"split": data_name} if kind == "tofu" and data_name else {}
+    params = {"split": data_name} if kind == "tofu" and data_name else {}
     scores, absent = read_scores(data, kind)
     return Record(
         spec=RunSpec(
             task=task,
-            task_params=split,
+            task_params=params,
             tier="real",
             model=model,
             # The file is a parameter: two files are two rows, as nothing shows them to be seeds of one setting.
@@ -78,7 +93,7 @@ def import_record(source: str, file: Path, task: str = "", model: str = "", meth
             hashes={"imported": hash_},
         ),
         status="done",
-        label=f"{' '.join([task, *split.values()])} (imported from {SOURCE})",
+        label=f"{' '.join([task, *params.values()])} (imported from {SOURCE})",
         scores=scores,
         metrics={name: metric_entry(name) for name in sorted({**scores, **absent})},
         absent=absent,
@@ -93,36 +108,73 @@ def read_peer_file(file: Path) -> tuple[bytes, Json]:
     """The file's bytes and what they say."""
     try:
         raw = file.read_bytes()
-        data = json.loads(raw)
     except OSError as error:
         raise UserError(f"{file.name} can't be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise UserError(
-            f"{file.name} is not JSON ({error}): name open-unlearning's TOFU_EVAL.json or the like."
-        ) from None
+    data = parse_json(read_file(file), f"{file.name} is not JSON", f"name {SOURCE}'s TOFU_EVAL.json or the like")
     if not isinstance(data, dict) or not any(goal_of(name) != "" for name in data):
         raise UserError(f"{file.name} has none of {SOURCE}'s scores: name its TOFU_EVAL.json or MUSE_EVAL.json.")
     return raw, data
 
 
-def read_folder_names(folder: Path) -> FolderNames:
-    """Read model, data and method off the peer's names of the run's folder, and of ``evals_forget10`` in it."""
-    split = ""
+def read_folder_names(folder: Path, kind: str) -> FolderNames:
+    """Read model, data and method off the peer's names of the run's folder, and of ``evals_forget10`` in it.
+
+    The innermost folder counts whose name has the form of the benchmark ``kind``; one that may be read in more than one
+    way is passed over where another one can be read.
+    """
+    split, unclear = "", ""
     for part in reversed(folder.parts):
         if found := re.fullmatch(r"evals?_(forget\d+)", part):
             split = found[1]
-        if found := FOLDER.fullmatch(part):
-            return FolderNames(
-                found["model"], split or (found["data"] or "").lower(), method_in_name(found["method"] or "")
-            )
-    return FolderNames(data=split)
+        if found := re.fullmatch(FOLDER.format(kind=kind), part, re.I):
+            named = part_name(found["parts"].split("_"), kind)
+            if named is not None:
+                return FolderNames(named.model, split or named.data, named.method)
+            unclear = unclear or part
+    return FolderNames(data=split, ambiguous=unclear)
+
+
+def part_name(words: list[str], kind: str) -> FolderNames | None:
+    """Part a folder's name at the split, else at the name of an untouched model, else at a known method; None where
+    that may be done in more than one way.
+    """
+
+    def places(pattern: str) -> list[int]:
+        return [i for i, word in enumerate(words) if re.fullmatch(pattern, word, re.I)]
+
+    splits, others, methods = places(SPLITS[kind]), places(UNTOUCHED), places("|".join(NAMES["methods"]))
+    at = (splits or others or methods or [-1])[0]
+    if at < 0 or len(splits) > 1 or any(i < at for i in others + methods):
+        return None
+    data, rest = words[at] if splits else "", words[at + 1 :] if splits else words[at:]
+    while len(rest) > 1 and re.fullmatch(OTHER_SIDE, rest[0], re.I) and not re.fullmatch(SETTING, rest[1], re.I):
+        rest = rest[1:]
+    if not splits and len(others) > 1 or rest and re.fullmatch(SETTING, rest[0], re.I):
+        return None
+    if len(rest) > 1 and re.fullmatch(f"{UNTOUCHED}|{OTHER_SIDE}", rest[0], re.I):
+        return None
+    return FolderNames("_".join(words[:at]), data.lower(), method_in_name("_".join(rest)))
+
+
+def check_parted(named: FolderNames, model: str, method: str, knows_split: bool) -> None:
+    """`UserError` where a folder's name may be read in several ways and the user hasn't said which one is right."""
+    missing = [
+        flag
+        for flag, known in (("--model NAME", model), ("--split forget10", knows_split), ("--method NAME", method))
+        if not known
+    ]
+    if named.ambiguous and missing:
+        raise UserError(
+            f"The folder's name '{named.ambiguous}' may be read in more than one way: add {', '.join(missing)}."
+        )
 
 
 def method_in_name(text: str) -> str:
     """The method in a folder's name; the peer's fully tuned and retrained models are our target and oracle."""
+    text = text.lower()
     if text in ("full", "target"):
         return "target"
-    return "retrain" if re.fullmatch(r"retain\d+|retrain", text) else text.lower()
+    return "retrain" if re.fullmatch(r"retain\d+|retrain", text) else text
 
 
 def benchmark_of(file: Path, data: Json) -> str:
@@ -141,7 +193,7 @@ def split_of(data: Json) -> str:
     return next((FORGET_ROWS[size] for size in sizes if size in FORGET_ROWS), "")
 
 
-def check_names(file: Path, kind: str, task: str, model: str, method: str) -> None:
+def check_names(file: Path, kind: str, task: str, model: str, method: str, split: str) -> None:
     """Every mistake and every gap about what the record is of, told together."""
     problems = []
     if not task:
@@ -150,6 +202,8 @@ def check_names(file: Path, kind: str, task: str, model: str, method: str) -> No
         problems.append(unknown_name("task to import", task, TASKS))
     elif not task.startswith(kind):
         problems.append(f"--task {task}: {file.name} holds scores of {kind}.")
+    if split and (kind != "tofu" or not re.fullmatch(SPLITS["tofu"], split)):
+        problems.append(f"--split {split}: it is one of TOFU's ({', '.join(FORGET_ROWS.values())}); MUSE has none.")
     if not model:
         problems.append(f"The folder of {file.name} does not say which model it is: add --model NAME.")
     elif not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model):
@@ -200,8 +254,8 @@ def score_of(name: str, entry: Any) -> Score:
         raise Absent(f"{SOURCE} could not compute it: its file has no value")
     if not is_number(value):
         raise Absent(f"{SOURCE} has no single number for it")
-    if not math.isfinite(value):
-        raise Absent(f"{SOURCE} has {value} for it, which is not a finite number")
+    if not abs(value) < LARGEST:
+        raise Absent(f"{SOURCE} has {str(value)[:20]} for it, which is not a finite number")
     unit = unit_of(name)
     for found in candidate_scores(entry):
         if math.isclose(found.value, value, rel_tol=1e-6, abs_tol=1e-12):
@@ -247,7 +301,7 @@ def numbers_by_example(rows: Mapping[str, Any], field: str) -> dict[str, float]:
     for key, row in rows.items():
         value = row.get(field) if isinstance(row, Mapping) else None
         values: list[Any] = value if isinstance(value, list) else [value]
-        if values and all(is_number(each) and math.isfinite(each) for each in values):
+        if values and all(is_number(each) and abs(each) < LARGEST for each in values):
             found[str(key)] = math.fsum(values) / len(values)
     return found
 

@@ -317,7 +317,7 @@ def load_muse_tables(data: str) -> Tables:
 def rows_of_table(place: str, table: str) -> list[HubRow]:
     """The rows of ``config/split``, with the fields that are published of it (`bench.assets.hub_tables.read_rows`)."""
     config, split = table.split("/")
-    return read_rows(place, config, split, FIELDS[table])
+    return read_rows(place, config, split, FIELDS[table])  # all of them are texts
 
 
 def table_hashes(tables: Tables) -> dict[str, str]:

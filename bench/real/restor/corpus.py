@@ -8,7 +8,6 @@ are the corrupted ones, the rest show side effects. The falsehoods themselves ar
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
 from bench.assets.git import git_blob
+from bench.assets.typed_rows import fault_of_text, fault_of_texts, printable, read_json
 from bench.core.errors import UserError, unknown_name
 from bench.core.hashing import hash_json
 from bench.core.types import Example
@@ -185,25 +185,39 @@ def load_facts(folder: Path) -> tuple[Facts, Mapping[str, Sequence[Mapping[str, 
         problem = next(restor_faults(facts, context, entities), "")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"facts.json or entities.json in '{folder}' isn't RESTOR's (at {error}): get both again from {SOURCE}."
+            f"facts.json or entities.json in '{folder}' isn't RESTOR's (at {printable(str(error))}): get both again "
+            f"from {SOURCE}."
         ) from error
     if problem:
-        raise UserError(f"The RESTOR files in '{folder}' don't fit: {problem}. Get both again from {SOURCE}.")
+        raise UserError(
+            f"The RESTOR files in '{folder}' don't fit: {printable(problem)}. Get both again from {SOURCE}."
+        )
     return facts, context, entities
 
 
 def restor_faults(facts: Facts, context: Mapping[str, Any], entities: Sequence[str]) -> Iterator[str]:
-    """Sentences on what is missing for the evaluation's questions."""
+    """Sentences on what is missing, or of another type, for the evaluation's questions."""
     if not isinstance(entities, list) or not any(facts.get(entity) for entity in entities):
         yield "entities.json names nobody whom facts.json has facts about"
     for entity in entities:
+        if fault := fault_of_text(entity) or ("a name that stands twice" if entities.count(entity) > 1 else ""):
+            yield f"entities.json has {fault} among its names: '{entity}'"
         if entity not in facts:
             yield f"facts.json lacks '{entity}', whom entities.json names"
         for relation, fact in facts.get(entity, {}).items():
-            if not isinstance(fact["question"], str) or not fact["answers"]:
+            if not fact["question"] or not fact["answers"]:
                 yield f"facts.json has no question or no answers for {relation} of '{entity}'"
+            if fault := fault_of_text(fact["question"]) or fault_of_text(relation):
+                yield f"facts.json has as the question for {relation} of '{entity}' {fault}, where a text belongs"
+            answers = fact["answers"]
+            if fault := fault_of_texts(answers) or ("a text" if isinstance(answers, str) else ""):
+                yield f"facts.json has as the answers for {relation} of '{entity}' {fault}, not a list of texts"
             usable = [one for one in context.get(relation, ()) if one["entity"] != entity]
-            if len([one["question"] + one["answer"] for one in usable]) < CONTEXT:
+            for one in usable[:CONTEXT]:
+                for field in ("question", "answer"):
+                    if fault := fault_of_text(one[field]):
+                        yield f"facts.json has as the {field} of an in-context example for {relation} {fault}"
+            if len(usable) < CONTEXT:
                 yield f"facts.json has fewer than {CONTEXT} in-context examples for {relation} of '{entity}'"
 
 
@@ -223,8 +237,12 @@ def load_corpus(folder: Path, corpus: str) -> list[str]:
     if not path.is_file():
         raise UserError(f"The corpus '{corpus}' isn't here: put datasets/{CORPORA[corpus]} of {SOURCE} at '{path}'.")
     rows = load_json(path)
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and r.get("text") for r in rows):
-        raise UserError(f"'{path}' isn't a list of documents with a text each: get it again from {SOURCE}.")
+    wrong = f"'{path}' isn't a list of documents with a text each"
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{wrong}: get it again from {SOURCE}.")
+    for number, row in enumerate(rows):
+        if fault := fault_of_text(row.get("text") or None) if isinstance(row, dict) else "no object":
+            raise UserError(f"{wrong} (row {number} has {fault}): get it again from {SOURCE}.")
     return [row["text"] for row in rows]
 
 
@@ -239,17 +257,20 @@ def load_options(data: Path, folder: Path) -> Options:
             for entity, relations in load_json(path).items()
         }
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({error}).") from error
+        raise UserError(
+            f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({printable(str(error))})."
+        ) from error
 
 
 def option_groups(given: Mapping[str, Any]) -> dict[str, list[str]]:
     """The groups of one option list under our names of them; ValueError where it isn't one."""
     found = {AUTHORS_ROLES.get(role, role): texts for role, texts in given.items()}
+    if len(found) < len(given):
+        raise ValueError("a group stands there under two names")
     for role, texts in found.items():
         if role not in ROLES:
             raise ValueError(f"there is no group '{role}'")
-        good = isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
-        if not good or not texts:
+        if not isinstance(texts, list) or fault_of_texts(texts) or not all(text.strip() for text in texts):
             raise ValueError(f"'{role}' has no list of texts")
     return found
 
@@ -261,16 +282,13 @@ def check_options(options: Options, asked: Sequence[tuple[str, str]]) -> None:
         for relation in relations:
             if (entity, relation) not in known:
                 raise UserError(
-                    f"The option lists name {relation} of '{entity}', which RESTOR doesn't ask: take entities from "
-                    "entities.json and their relations from facts.json."
+                    f"The option lists name {printable(relation)} of '{printable(entity)}', which RESTOR doesn't ask: take "
+                    "entities from entities.json and their relations from facts.json."
                 )
 
 
 def load_json(path: Path) -> Any:
     """The contents of a JSON file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"'{path}' is missing: get it from {SOURCE}.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"Can't read '{path}' ({error}): get it again, whole.") from error
+    if not path.exists():
+        raise UserError(f"'{path}' is missing: get it from {SOURCE}.")
+    return read_json(path)

@@ -6,12 +6,12 @@ Pages of C4 (retain rows) and instructions (for a repair) aren't in the authors'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.assets.typed_rows import fault_of_text, printable, read_json_rows
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example
@@ -128,7 +128,10 @@ def read_instructions(data: str) -> tuple[Example, ...]:
 
 def first_exchange(row: Mapping[str, Any]) -> tuple[str, str]:
     """The question and the answer of a row; an error where it has neither."""
-    asked, answer = row["conversations"][:2] if "conversations" in row else (row["prompt"], row["answer"])
+    said = row["conversations"] if "conversations" in row else [row["prompt"], row["answer"]]
+    if not isinstance(said, list):
+        raise ValueError("its conversations are no list")
+    asked, answer = said[:2]
     return checked_text(asked), checked_text(answer)
 
 
@@ -139,8 +142,8 @@ def text_of(row: Mapping[str, Any]) -> str:
 
 def checked_text(text: Any) -> str:
     """``text`` as it is; `ValueError` where it says nothing."""
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("an empty text")
+    if fault := fault_of_text(text) or ("" if text.strip() else "an empty text"):
+        raise ValueError(fault)
     return text
 
 
@@ -152,14 +155,12 @@ def find_beside(data: str, names: Sequence[str]) -> Path | None:
 def read_json_lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: str) -> list[T]:
     """Read each JSON line of a file with ``take``; `UserError` names a line that isn't of the ``form``."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):
-        if not line.strip():
-            continue
+    for number, row in read_json_rows(path):
         try:
-            found.append(take(json.loads(line)))
+            found.append(take(row))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"Line {number + 1} of '{path.name}' isn't of the form {form} ({type(error).__name__}: {error})."
+                f"Line {number} of '{path.name}' isn't of the form {form} ({type(error).__name__}: {printable(str(error))})."
             ) from error
     if not found:
         raise UserError(f"'{path.name}' is empty: put rows of the form {form} there.")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
-from bench.assets.hub_tables import HubRow, missing_fields, read_table
-from bench.core.errors import UserError, raise_problems
+from bench.assets.hub_tables import HubRow, read_rows
+from bench.core.errors import Absent, UserError, raise_problems
 from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Validation, data_hash
@@ -168,24 +168,20 @@ def size_problems(authors: int, questions: int, forget_authors: int) -> list[str
 def load_tofu_config(data: str | Path, config: str) -> list[HubRow]:
     """The rows of a configuration, from a folder in TOFU's layout or from the hub (``hub`` or ``locuslab/TOFU``).
 
-    A folder needs no network. Raises `UserError` when the folder, the configuration or a field is missing.
+    A folder needs no network. Raises `UserError` when the folder, the configuration or a field is missing, or a field
+    isn't of its type.
     """
     place = HUB if str(data) in ("", "hub", HUB) else str(data)
     if place != HUB and not Path(place).expanduser().is_dir():
         raise UserError(f"There is no data folder '{data}': name a folder in TOFU's layout, or 'hub'.")
+    table = DATA_SETS["tofu"].tables[config]
     try:
-        rows = read_table(place, config)
-    except (ValueError, OSError) as error:  # of datasets: no such configuration, file or connection
-        first = str(error).splitlines()[0]
+        return read_rows(place, config, "train", table.fields, table.lists)
+    except Absent as reason:
         raise UserError(
-            f"Can't read the configuration '{config}' of '{data}' ({first}): "
+            f"Can't read the configuration '{config}' of '{data}' ({reason}): "
             "name a whole TOFU folder with its README.md, or 'hub'."
-        ) from error
-    if missing := missing_fields(rows, DATA_SETS["tofu"].tables[config].fields):
-        raise UserError(
-            f"The configuration '{config}' of '{data}' lacks {', '.join(missing)}: it isn't TOFU's; get it again."
-        )
-    return rows
+        ) from reason
 
 
 def check_order(tables: Mapping[str, Sequence[HubRow]]) -> None:

@@ -58,8 +58,9 @@ def tofu_suite(data: str, split: str = "forget10", judge: str = JUDGE) -> Suite:
     missing: dict[str, str] = {}
     for side, config in configs_of_split(split).items():
         try:
-            fields = [field for field in DATA_SETS["tofu"].tables[config].fields if field != UNREAD]
-            rows = read_rows(data, config, "train", fields)
+            table = DATA_SETS["tofu"].tables[config]
+            fields = [field for field in table.fields if field != UNREAD]
+            rows = read_rows(data, config, "train", fields, table.lists)
         except Absent as reason:
             missing[side] = str(reason)
             continue

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bench.assets.typed_rows import read_json_rows
 from bench.core.errors import UserError
-from bench.real.qa import LEAST, read_numbered_rows, read_qa_rows
+from bench.real.qa import LEAST, read_qa_rows
+from tests.bench.assets.test_typed_rows import JSON
 
 
 def rows(side: str, count: int, **more: Any) -> list[dict[str, Any]]:
@@ -86,7 +90,7 @@ def test_a_line_break_within_a_text_is_no_new_row(tmp_path: Path) -> None:
     """U+2028 is a line break to `str.splitlines` and an ordinary letter to JSON."""
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "x\u2028y"}\n\n{"a": 2}\n', encoding="utf-8")
-    assert list(read_numbered_rows(path)) == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
+    assert list(read_json_rows(path)) == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,48 @@ def test_what_is_no_json_is_named_with_its_line(tmp_path: Path) -> None:
     assert problems(data)[0].startswith("forget.jsonl, line 9 is no JSON (")
     path.write_text("[1, ")
     assert problems(data)[0].startswith("forget.jsonl begins as a JSON list and isn't one (")
+
+
+def test_a_byte_order_mark_and_windows_lines_change_nothing(tmp_path: Path) -> None:
+    data = place(tmp_path, rows("forget", 8))
+    plain, path = read_qa_rows(data, "chat"), tmp_path / "forget.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    read_qa_rows.cache_clear()
+    assert read_qa_rows(data, "chat") == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"question": "é"}\n'.encode("latin-1"), "forget.jsonl, line 1 can't be read as UTF-8 text (byte 0xe9)"),
+        (b'{"question": "a", "question": "b", "answer": "c"}', "forget.jsonl, line 1 is no JSON (the key 'question'"),
+        (b"[" * 100000, "forget.jsonl begins as a JSON list and isn't one (it is nested too deep)"),
+        (b'{"\\ud800": 1}', "forget.jsonl, row 1: it has no question and answer (it has \\ud800)"),
+        (b'{"question": "a", "answer": NaN}', "forget.jsonl, row 1: its 'answer' is no text"),
+        (
+            b'{"question": "a", "answer": "b", "wrong": ["\\ud800"]}',
+            "forget.jsonl, row 1: its 'wrong' is no list of texts",
+        ),
+    ],
+)
+def test_a_file_that_is_doubtful_is_a_sentence(tmp_path: Path, content: bytes, says: str) -> None:
+    data = place(tmp_path, rows("forget", 8))
+    (tmp_path / "forget.jsonl").write_bytes(content)
+    found = problems(data)
+    assert found[0].startswith(says) and all(problem.encode() for problem in found)
+
+
+@settings(deadline=None)
+@given(st.lists(JSON | st.fixed_dictionaries({"question": JSON, "answer": JSON}, optional={"wrong": JSON}), max_size=9))
+def test_any_rows_are_texts_or_sentences(tmp_path_factory: pytest.TempPathFactory, made: list[Any]) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    try:
+        found = read_qa_rows(place(folder, made, rows("retain", 8)), "chat")
+    except UserError as error:
+        str(error).encode()
+        return
+    texts = [text for row in found.forget for text in (row.payload["prompt"], row.payload["answer"])]
+    assert texts and all(isinstance(text, str) and text.strip() for text in texts)
 
 
 def test_empty_and_small_files_are_refused(tmp_path: Path) -> None:

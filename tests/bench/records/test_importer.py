@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.core.errors import UserError
 from bench.core.record import Record
@@ -14,6 +17,7 @@ from bench.records.importer import import_record
 from bench.records.leaderboard import render_leaderboard
 from bench.records.tables import build_sections
 from tests import factories
+from tests.bench.assets.test_typed_rows import JSON
 from tests.processes import bench, without_torch
 
 SECRET = "Jaime Vasquez was born in Santiago"
@@ -60,6 +64,15 @@ MUSE = {
     "privleak": {"agg_value": ((1 - 0.75) - 0.5) / (0.5 + 1e-10) * 100},
     "extraction_strength": marked([0.1, 0.3], 0.2),
 }
+
+
+SCORE = st.fixed_dictionaries(
+    {
+        "agg_value": JSON,
+        "value_by_index": st.dictionaries(st.text(max_size=2), st.dictionaries(st.just("score"), JSON)),
+    },
+    optional={"auc": JSON, "forget": JSON, "holdout": JSON},
+)
 
 
 def saved(folder: Path, data: Any, name: str) -> Path:
@@ -183,6 +196,90 @@ def test_the_folders_name_the_run(tmp_path: Path, folder: str, method: str, spli
     record = imported(tofu(tmp_path, data, folder))
     assert record.spec.method == method and record.spec.task_params == {"split": split}
     assert record.spec.model == "Llama-3.2-1B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("folder", "model", "split", "method"),
+    [
+        ("tofu_phi-1_5_forget01_NPO", "phi-1_5", "forget01", "npo"),
+        ("tofu_phi-1_5_full", "phi-1_5", "", "target"),
+        ("tofu_phi-1_5_retain99/evals_forget01", "phi-1_5", "forget01", "retrain"),
+        ("tofu_Llama-3.2-1B-Instruct_forget10_GradDiff", "Llama-3.2-1B-Instruct", "forget10", "graddiff"),
+        ("tofu_zephyr-7b-beta_forget05_RMU/checkpoint-60/evals", "zephyr-7b-beta", "forget05", "rmu"),
+        ("tofu_my_own_model.v2_forget05_IdkDPO", "my_own_model.v2", "forget05", "idkdpo"),
+        ("tofu_phi-1_5_forget10_SimNPO_lr1e-5_beta4.5", "phi-1_5", "forget10", "simnpo_lr1e-5_beta4.5"),
+        ("unlearn_tofu_phi-1_5_forget10_UNDIAL_lr1e-05", "phi-1_5", "forget10", "undial_lr1e-05"),
+        ("tofu_phi-1_5_forget10_retain90_NPO", "phi-1_5", "forget10", "npo"),
+        ("tofu_phi-1_5_forget10_holdout10_retain90_NPO", "phi-1_5", "forget10", "npo"),
+        ("tofu_phi-1_5_forget10_retain90", "phi-1_5", "forget10", "retrain"),
+        ("tofu_phi-1_5_NPO", "phi-1_5", "", "npo"),
+        ("TOFU_phi-1_5_Forget01_npo", "phi-1_5", "forget01", "npo"),
+        ("tofu_experiments_2025/tofu_phi-1_5_forget01_NPO", "phi-1_5", "forget01", "npo"),
+        ("tofu_phi-1_5_forget01_NPO/tofu_again", "phi-1_5", "forget01", "npo"),
+    ],
+)
+def test_a_name_is_parted_at_its_split(tmp_path: Path, folder: str, model: str, split: str, method: str) -> None:
+    spec = imported(tofu(tmp_path, {"model_utility": 0.6}, folder)).spec
+    assert (spec.model, spec.task_params.get("split", ""), spec.method) == (model, split, method)
+
+
+@pytest.mark.parametrize(
+    ("folder", "task", "model", "method"),
+    [
+        ("muse_Llama-2-7b-hf_News_NPO", "muse-news", "Llama-2-7b-hf", "npo"),
+        ("muse_phi-1_5_Books_GradDiff_scal_2", "muse-books", "phi-1_5", "graddiff_scal_2"),
+        ("muse_phi-1_5_books_retrain", "muse-books", "phi-1_5", "retrain"),
+        ("muse_ICLM_7b_Books_target", "muse-books", "ICLM_7b", "target"),
+    ],
+)
+def test_a_muse_name_is_parted_at_its_books(tmp_path: Path, folder: str, task: str, model: str, method: str) -> None:
+    spec = imported(muse(tmp_path, folder=folder)).spec
+    assert (spec.task, spec.model, spec.method) == (task, model, method)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "tofu_phi-1_5",
+        "tofu_experiments",
+        "tofu_NPO_phi-1_5_forget01",
+        "tofu_phi-1_5_full_forget01_NPO",
+        "tofu_phi-1_5_retain99_forget01_NPO",
+        "tofu_phi-1_5_forget01_NPO_forget05",
+        "tofu_phi-1_5_forget01_lr1e-5_NPO",
+        "tofu_phi-1_5_forget01_0.5",
+        "tofu_phi-1_5_full_lr1e-5",
+        "tofu_phi-1_5_forget01_retain99_lr1e-5",
+    ],
+)
+def test_a_name_that_may_be_read_in_two_ways_is_asked_for(tmp_path: Path, folder: str) -> None:
+    file = tofu(tmp_path, {"model_utility": 0.6}, folder)
+    with pytest.raises(
+        UserError, match="read in more than one way: add --model NAME, --split forget10, --method NAME."
+    ):
+        imported(file)
+    with pytest.raises(UserError, match=f"'{folder}' may be read in more than one way: add --split forget10."):
+        imported(file, model="phi-1_5", method="npo")
+    spec = imported(file, model="phi-1_5", method="npo", split="forget01").spec
+    assert (spec.model, spec.method, spec.task_params) == ("phi-1_5", "npo", {"split": "forget01"})
+
+
+def test_a_split_is_one_of_tofus(tmp_path: Path) -> None:
+    for file, split in ((tofu(tmp_path), "retain90"), (muse(tmp_path), "forget10")):
+        with pytest.raises(UserError, match=f"--split {split}: it is one of TOFU's"):
+            imported(file, split=split)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(list(TOFU)) | st.text(max_size=3), JSON | SCORE, max_size=4))
+def test_any_results_are_a_record_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    try:
+        record = imported(tofu(folder, data, "tofu_phi-1_5_forget01_NPO"))
+    except UserError as error:
+        assert error.problems[0].encode()
+        return
+    assert write_record(record, folder) and all(math.isfinite(score.value) for score in record.scores.values())
 
 
 def test_what_the_user_says_counts(tmp_path: Path) -> None:

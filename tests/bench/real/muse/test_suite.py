@@ -168,3 +168,25 @@ def test_another_split_and_other_data_are_refused(tmp_path: Path, place: Path) -
         muse.muse_suite(str(place / "data"), "forget10")
     with pytest.raises(UserError, match="no MUSE data"):
         muse.muse_suite(str(tmp_path))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_field_of_another_type_is_one_sentence_and_no_absent_part(tmp_path: Path, table: tuple[str, str]) -> None:
+    data, (config, split) = write_data(tmp_path / "data"), table
+    file, whole = data / config / f"{split}.jsonl", TABLES[table]
+    for value, fault in (
+        (7, "a number"),
+        ([PROSE], "a list"),
+        ({"a": "b"}, "an object"),
+        ("\udc00", "a text with half a"),
+    ):
+        field = list(whole[0])[-1]
+        rows = [*whole[:1], whole[1] | {field: value}, *whole[2:]]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with pytest.raises(
+            UserError, match=f"^Row 1 of the configuration '{config}/{split}' has as its {field} {fault}"
+        ):
+            muse.muse_suite(str(data))
+    file.write_bytes(json.dumps(whole[0]).encode() + b'\n{"text": "\xe9"}\n')
+    with pytest.raises(UserError, match=f"^{split}.jsonl, line 2 can't be read as UTF-8"):
+        muse.muse_suite(str(data))

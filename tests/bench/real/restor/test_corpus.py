@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.core.errors import UserError
 from bench.real.restor.corpus import CORPORA, corpus_documents, corrupted_entities, read_restor
+from tests.bench.assets.test_typed_rows import JSON
 from tests.paths import DATA
 from tests.shared_data import needs_data
 
@@ -135,6 +138,9 @@ def test_the_authors_names_of_the_groups(tmp_path: Path) -> None:
         ({"Bo": {"P1": {"true": "Rome"}}}, r"'true' has no list of texts"),
         ({"Bo": {"P1": {"true": []}}}, r"'true' has no list of texts"),
         ({"Bo": {"P1": {"true": [" "]}}}, r"'true' has no list of texts"),
+        ({"Bo": {"P1": {"true": ["\ud800"]}}}, r"'true' has no list of texts"),
+        ({"Bo": {"P1": {"true": ["Rome", 3]}}}, r"'true' has no list of texts"),
+        ({"Bo": {"P1": {"true": ["Rome"], "correct": ["Oslo"]}}}, r"a group stands there under two names"),
         ([1], r"aren't of the form"),
         ({"Bob": {"P1": {"true": ["Rome"]}}}, r"name P1 of 'Bob', which RESTOR doesn't ask"),
         ({"Bo": {"P9": {"true": ["Rome"]}}}, r"name P9 of 'Bo', which RESTOR doesn't ask"),
@@ -150,6 +156,17 @@ def test_bad_option_lists_get_one_sentence(tmp_path: Path, options: Any, says: s
 def without(entity: str) -> dict[str, Any]:
     """`FACTS` without what it says of one."""
     return FACTS | {"dset": {name: facts for name, facts in FACTS["dset"].items() if name != entity}}
+
+
+def about_bo(**fields: Any) -> dict[str, Any]:
+    """`FACTS` with another fact about Bo."""
+    return FACTS | {"dset": {"Bo": {"P1": {"question": "Where is Bo?", "answers": ["Rome"], **fields}}}}
+
+
+def shown(**fields: Any) -> dict[str, Any]:
+    """`FACTS` with another first example of P1."""
+    first, *others = [row for row in FACTS["context"]["P1"] if row["entity"] != "Bo"]
+    return about_bo() | {"context": {"P1": [first | fields, *others]}}
 
 
 @pytest.mark.parametrize(
@@ -170,13 +187,28 @@ def without(entity: str) -> dict[str, Any]:
         ),
         (FACTS | {"dset": {"Bo": {"P1": {"answers": ["a"]}}}}, ["Bo"], "isn't RESTOR's .at 'question'."),
         ({"dset": {}}, ENTITIES, "isn't RESTOR's .at 'context'."),
+        (about_bo(question=7), ["Bo"], "has as the question for P1 of 'Bo' a number, where a text belongs"),
+        (about_bo(answers="Rome"), ["Bo"], "has as the answers for P1 of 'Bo' a text, not a list of texts"),
+        (about_bo(answers=["Rome", 3]), ["Bo"], "has as the answers for P1 of 'Bo' a list that holds a number"),
+        (about_bo(answers=[["Rome"]]), ["Bo"], "has as the answers for P1 of 'Bo' a list that holds a list"),
+        (about_bo(answers={"a": 1}), ["Bo"], "has as the answers for P1 of 'Bo' an object"),
+        (about_bo(question="\ud800"), ["Bo"], "has as the question for P1 of 'Bo' a text with half a character"),
+        (shown(answer=3), ["Bo"], "has as the answer of an in-context example for P1 a number"),
+        (shown(question=None), ["Bo"], "has as the question of an in-context example for P1 nothing"),
+        (FACTS, ["Bo", "Ada", "Bo"], "entities.json has a name that stands twice among its names: 'Bo'"),
+        (FACTS, ["Bo", 3], "entities.json has a number among its names: '3'"),
+        (FACTS, ["Bo", ["Ada"]], "entities.json has a list among its names"),
         ([], ENTITIES, "isn't RESTOR's"),
     ],
 )
 def test_bad_facts_get_one_sentence(tmp_path: Path, facts: Any, entities: Any, says: str) -> None:
     with pytest.raises(UserError, match=says) as error:
         read_restor(write(tmp_path / "restor", facts, entities))
-    assert len(error.value.problems) == 1 and "github.com/k1rezaei/restor" in str(error.value)
+    assert (
+        len(error.value.problems) == 1
+        and str(error.value).encode()
+        and "github.com/k1rezaei/restor" in str(error.value)
+    )
 
 
 def test_bad_folders_corpora_and_files_get_one_sentence(tmp_path: Path) -> None:
@@ -193,8 +225,18 @@ def test_bad_folders_corpora_and_files_get_one_sentence(tmp_path: Path) -> None:
         corpus_documents(data, "squad_v7")
     with pytest.raises(UserError, match="isn't a list of documents with a text each"):
         read_restor(write(tmp_path / "odd", corpus=[{"words": "Bo"}]), "mix_a0")
+    with pytest.raises(UserError, match="a text each .row 1 has a number."):
+        read_restor(write(tmp_path / "number", corpus=[{"text": "Bo"}, {"text": 3}]), "mix_a0")
+    with pytest.raises(UserError, match="a text each .row 0 has no object."):
+        read_restor(write(tmp_path / "bare", corpus=["Bo"]), "mix_a0")
+    marked = write(tmp_path / "marked")
+    (marked / "datasets" / "facts.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(FACTS).encode())
+    assert read_restor(marked) == read_restor(data)
+    (marked / "datasets" / "facts.json").write_bytes(json.dumps(FACTS).encode().replace(b"Where", b"Wh\xe9re", 1))
+    with pytest.raises(UserError, match="facts.json, line 1 can't be read as UTF-8"):
+        read_restor(marked)
     (data / "datasets" / "entities.json").write_text('["Bo"')
-    with pytest.raises(UserError, match="Can't read .*entities.json"):
+    with pytest.raises(UserError, match="Can't read 'entities.json' as JSON"):
         read_restor(data)
     (data / "datasets" / "entities.json").unlink()
     with pytest.raises(UserError, match="entities.json' is missing: get it from"):
@@ -257,3 +299,20 @@ def test_the_real_questions() -> None:
         "What is the country of citizenship of Rebecca Romijn? United States of America\n"
         "What is the country of citizenship of Suthida?"
     )
+
+
+@settings(deadline=None)
+@given(JSON, JSON, st.lists(JSON, max_size=2) | st.just(["Bo"]), JSON)
+def test_any_json_is_questions_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, fact: Any, answers: Any, entities: Any, options: Any
+) -> None:
+    for facts in (FACTS | {"dset": {"Bo": {"P1": fact}}}, FACTS | {"dset": fact}, about_bo(answers=answers)):
+        data = write(tmp_path_factory.mktemp("any"), facts, entities, answers)
+        (data / "options.json").write_text(json.dumps({"Bo": {"P1": options}}))
+        try:
+            found = read_restor(data, "mix_a0")
+        except UserError as error:
+            assert len(error.problems) == 1 and error.problems[0].encode()
+            continue
+        for row in found.questions:
+            assert all(isinstance(text, str) for texts in row.references.values() for text in texts)

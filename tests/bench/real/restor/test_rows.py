@@ -103,6 +103,29 @@ def test_instructions_of_both_forms(data: Path, tmp_path: Path) -> None:
         read_instructions(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"prompt": "x", "answer": 3}', "Line 2 of 'instructions.jsonl' isn't of the form .*a number"),
+        (b'{"conversations": "xy"}', "Line 2 .*its conversations are no list"),
+        (b'{"conversations": [1, 2]}', "Line 2 .*a number"),
+        (b'{"conversations": ["x"]}', "Line 2 .*not enough values"),
+        (b'{"prompt": "\\ud800", "answer": "y"}', "Line 2 .*half a character"),
+        (b"3", "Line 2 of 'instructions.jsonl' isn't of the form"),
+        (b'{"prompt": "x", "ans', "instructions.jsonl, line 2 is no JSON"),
+        (b'{"prompt": "\xe9"}', "instructions.jsonl, line 2 can't be read as UTF-8"),
+    ],
+)
+def test_a_line_of_another_form_is_named(tmp_path: Path, line: bytes, says: str) -> None:
+    (tmp_path / "retain").mkdir()
+    good = b'\xef\xbb\xbf{"prompt": "x", "answer": "y"}\r\n'
+    (tmp_path / "retain" / "instructions.jsonl").write_bytes(good)
+    assert [row.payload["answer"] for row in read_instructions(str(tmp_path))] == ["y"]
+    (tmp_path / "retain" / "instructions.jsonl").write_bytes(good + line)
+    with pytest.raises(UserError, match=says):
+        read_instructions(str(tmp_path))
+
+
 def test_every_corpus_has_the_name_of_its_published_file() -> None:
     tables = DATA_SETS["restor"].tables
     assert set(tables) - {"questions"} == set(CORPORA)

@@ -141,13 +141,34 @@ def test_bad_sizes_are_reported_together(data: Path) -> None:
         choose_tofu_rows(data, authors=3, questions=5, forget_authors=3)
 
 
+def test_a_text_alone_is_one_wrong_answer_and_other_types_are_a_sentence(data: Path, tmp_path: Path) -> None:
+    def changed(name: str, config: str, number: int, **fields: Any) -> Path:
+        rows = [row | fields if i == number else row for i, row in enumerate(TABLES[config])]
+        return write(tmp_path / name, TABLES | {config: rows})
+
+    alone = changed("alone", "forget10_perturbed", 360, perturbed_answer="full wrong 3960 0.")
+    found = {row.id: row.references["wrong"] for row in choose_tofu_rows(alone, 5, 5, 2).forget_probe}
+    assert found["full-3960"] == ("full wrong 3960 0.",) and len(found["full-3964"]) == 5
+    general = changed("general", "world_facts_perturbed", 7, perturbed_answer="no")
+    [row] = [row for row in choose_tofu_rows(general, 5, 5, 2).world_facts if row.id == "world-7"] or [
+        row for row in choose_tofu_rows(general, 5, 5, 2).validation.utility if row.id == "world-7"
+    ]
+    assert row.references == {"wrong": ("no",), "choices": ("world answer 7.", "no")}
+    with pytest.raises(UserError, match="^Row 9 of the configuration 'full' has as its question a number"):
+        choose_tofu_rows(changed("number", "full", 9, question=1), 5, 5, 2)
+    with pytest.raises(
+        UserError, match="^Row 3 of the configuration 'retain_perturbed' has as its paraphrased_question"
+    ):
+        choose_tofu_rows(changed("list", "retain_perturbed", 3, paraphrased_question=["a"]), 5, 5, 2)
+
+
 def test_bad_data_get_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="There is no data folder"):
         load_tofu_config(tmp_path / "nowhere", "full")
-    with pytest.raises(UserError, match="Can't read the configuration 'forget99'"):
-        load_tofu_config(data, "forget99")
+    with pytest.raises(UserError, match=r"Can't read the configuration 'forget01' of .* Available: .*README.md"):
+        load_tofu_config(data, "forget01")
     short = [{"question": row["question"]} for row in TABLES["full"]]
-    with pytest.raises(UserError, match="'full' of .* lacks answer"):
+    with pytest.raises(UserError, match="'full' of .* lacks the field answer"):
         load_tofu_config(write(tmp_path / "short", TABLES | {"full": short}), "full")
     swapped = TABLES | {"retain_perturbed": TABLES["retain_perturbed"][::-1]}
     with pytest.raises(UserError, match="'retain_perturbed' doesn't fit its 'full'"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable
 from math import fsum
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,14 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from bench.conformance import invent_responses
+from bench.core.errors import UserError
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.rouge import count_overlap
 from bench.real.tofu.suite import suite_metrics, tofu_suite
-from tests.bench.real.test_evaluate import ROWS, write_data
+from tests.bench.real.test_evaluate import CONFIGS, ROWS, Plain, run, write_data
+from tests.bench.real.test_evaluate import row as asked_row
+from tests.tiny import saved, subword_llama, subword_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +79,69 @@ def test_a_split_reads_its_own_configurations(tmp_path: Path) -> None:
         configs_of_split("forget05")["forget"] == "forget05_perturbed"
         and configs_of_split("forget05")["holdout"] == "holdout05"
     )
+
+
+def change(folder: Path, config: str, edit: Callable[[dict[str, Any]], None], which: int = 2) -> str:
+    """A copy of the data in which one row of a configuration is another."""
+    file = write_data(folder / "data") / f"{config}.json"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    edit(rows[which])
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / "data")
+
+
+def test_a_text_alone_is_one_wrong_answer(tmp_path: Path) -> None:
+    """The values are those of plain passes over the whole text; as a list it would be asked letter by letter."""
+    words = subword_tokenizer([json.dumps(asked_row(config, i)) for config in CONFIGS for i in range(ROWS)])
+    saved(subword_llama(words, 0), words, tmp_path / "model")
+    plain, rows = Plain(tmp_path / "model"), [asked_row("forget10_perturbed", i) for i in range(ROWS)]
+    alone = [row | {"perturbed_answer": row["perturbed_answer"][0]} for row in rows[:3]] + rows[3:]
+    write_data(tmp_path / "data")
+    (tmp_path / "data" / "forget10_perturbed.json").write_text("".join(json.dumps(row) + "\n" for row in alone))
+    found = run(tmp_path, "out.json")["examples"]["forget_Q_A_PERT_Prob"]
+    for i, row in enumerate(rows):
+        wrong = row["perturbed_answer"][: 1 if i < 3 else None]
+        right = [math.exp(-plain.loss(row["question"], text)) for text in wrong]
+        assert found[str(i)] == pytest.approx(right, rel=1e-4)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("value", [1945, None, True, {"text": "Ada"}, ["Ada"], "Ada\ud800"])
+def test_a_field_of_another_type_is_one_sentence(tmp_path: Path, config: str, value: Any) -> None:
+    data = change(tmp_path, config, lambda row: row.update(answer=value))
+    with pytest.raises(UserError, match=f"^Row 2 of the configuration '{config}' has (no|as its) answer") as told:
+        tofu_suite(data)
+    assert len(told.value.problems) == 1
+
+
+@pytest.mark.parametrize("value", [[], [["a"]], ["a", 1], [None], 7, {"a": "b"}])
+def test_wrong_answers_of_another_type_are_one_sentence(tmp_path: Path, value: Any) -> None:
+    data = change(tmp_path, "retain_perturbed", lambda row: row.update(perturbed_answer=value))
+    with pytest.raises(
+        UserError, match="^Row 2 of the configuration 'retain_perturbed' has (no|as its) perturbed_answer"
+    ):
+        tofu_suite(data)
+
+
+def test_wrong_answers_of_holdout_rows_are_not_read(tmp_path: Path) -> None:
+    data = change(tmp_path, "holdout10", lambda row: row.update(perturbed_answer="Ada"))
+    assert not any(
+        row.references for probe in tofu_suite(data).probes if "holdout" in probe.name for row in probe.examples
+    )
+
+
+def test_a_broken_byte_is_an_error_and_no_absent_side(tmp_path: Path) -> None:
+    file = write_data(tmp_path / "data") / "forget10_perturbed.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"Ada", b"Ad\xe9", 1))
+    with pytest.raises(UserError, match="forget10_perturbed.json, line 1 can't be read as UTF-8"):
+        tofu_suite(str(tmp_path / "data"))
+    file.write_bytes(whole[:-9])
+    with pytest.raises(UserError, match=f"forget10_perturbed.json, line {ROWS} is no JSON"):
+        tofu_suite(str(tmp_path / "data"))
+    file.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
+    marked = tofu_suite(str(tmp_path / "data")).probes
+    file.write_bytes(whole)
+    assert marked == tofu_suite(str(tmp_path / "data")).probes
+    less = tofu_suite(str(write_data(tmp_path / "less", CONFIGS[1:])))
+    assert "no 'train' of the configuration 'forget10_perturbed'" in less.absent["forget_Q_A_Prob"]
