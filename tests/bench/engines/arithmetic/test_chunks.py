@@ -10,7 +10,7 @@ import torch
 
 from bench.assets.tensors import TensorFiles
 from bench.engines.arithmetic import chunks
-from bench.engines.arithmetic.chunks import Buffers, Chunk, cores, cut_into_chunks, octets, run_in_threads
+from bench.engines.arithmetic.chunks import Buffers, Chunk, count_cores, cut_into_chunks, octets, run_in_threads
 from tests.weights import folder, vector
 
 
@@ -106,5 +106,5 @@ def test_the_first_failure_is_raised_when_all_have_stopped(threads: int) -> None
 def test_threads_are_torchs_own_up_to_four(monkeypatch: pytest.MonkeyPatch) -> None:
     for there, used in ((1, 1), (3, 3), (64, 4)):
         monkeypatch.setattr(torch, "get_num_threads", lambda there=there: there)
-        assert cores() == used
+        assert count_cores() == used
     assert chunks.MOST_THREADS == 4
