@@ -225,7 +225,7 @@ def test_one_row_without_a_text_is_named(tmp_path: Path, place: Path) -> None:
         data = write_data(tmp_path / str(len(list(tmp_path.iterdir()))))
         rows = [row("forget10_perturbed", i) | (broken if i == 2 else {}) for i in range(ROWS)]
         (data / "forget10_perturbed.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
-        with pytest.raises(UserError, match=f"Row 2 .* has no {next(iter(broken))}"):
+        with pytest.raises(UserError, match=f"Row 2 .* has (no|as its) {next(iter(broken))}"):
             run(place, "x.json", data=str(data))
 
 
@@ -233,7 +233,7 @@ def test_broken_files_are_told_and_nothing_is_written(tmp_path: Path, place: Pat
 
     data = write_data(tmp_path / "data")
     (data / "holdout10.json").write_text('{"question": "Who')
-    with pytest.raises(UserError, match="holdout10.*can't be read"):
+    with pytest.raises(UserError, match="holdout10.json, line 1 is no JSON"):
         run(place, "broken.json", data=str(data))
     for file, text, said in (("config.json", "{", "not readable JSON"), ("model.safetensors", "cut", "damaged")):
         folder = tmp_path / file
