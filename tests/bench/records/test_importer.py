@@ -363,7 +363,7 @@ def test_the_command_writes_the_record_without_torch(tmp_path: Path) -> None:
         ("[1]", (), "TOFU_EVAL.json has none of open-unlearning's scores"),
         ('{"schema": 1, "scores": {}}', (), "TOFU_EVAL.json has none of open-unlearning's scores"),
         ('{"model_utility": 0.5}', (), "does not say which model it is: add --model NAME."),
-        ('{"model_utility": 0.5}', ("--model", "m", "--out", "TOFU_EVAL.json"), "this is not a folder that you may"),
+        ('{"model_utility": 0.5}', ("--model", "m", "--out", "TOFU_EVAL.json"), "is a file and no folder"),
     ],
 )
 def test_a_bad_file_is_one_sentence_and_exit_2(
