@@ -44,6 +44,7 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
     left over or of another size, where the architecture isn't a causal one of the library's own, and where model or
     tokenizer can't be read.
     """
+    read_architecture(Path(checkpoint.path))  # before the tokenizer, which is opened by the model's config
     tokenizer = open_tokenizer(Path(checkpoint.tokenizer or checkpoint.path))
     model = load_weights(Path(checkpoint.path), getattr(torch, checkpoint.dtype)).to(device).eval()
     forget_longer_texts(model)
@@ -141,7 +142,14 @@ def read_architecture(folder: Path) -> Any:
             f"'{folder.name}' ({kind}) is no causal language model: take a model that transformers opens as "
             "AutoModelForCausalLM and that sees only what stands before a token."
         )
+    ask_plainly(config)
     return config
+
+
+def ask_plainly(config: Any) -> None:
+    """Take back what a config wants of a pass beside its logits, and an attention that this machine may not have."""
+    config.return_dict, config.output_attentions, config.output_hidden_states = True, False, False
+    config._attn_implementation = None
 
 
 def check_report(name: str, kind: str, report: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bench.core.errors import UserError
+
 
 def plain_reach(model: Any) -> float:
     """Tokens up to which a text's positions don't depend on what it is batched with; infinite for most models."""
@@ -49,3 +51,14 @@ def reset_frequencies(module: Any, _: Any) -> None:
         if name.endswith("inv_freq") and "original" not in name:
             first = getattr(module, name.replace("inv_freq", "original_inv_freq"))
             module.register_buffer(name, first.to(buffer.device), persistent=False)
+
+
+def check_length(config: Any, tokens: int) -> None:
+    """`UserError` for a text longer than a model with learnt positions has places; others are asked as the field does."""
+    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+    places = getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", None)
+    if not rotary and places and tokens > places:
+        raise UserError(
+            f"A text of {tokens} tokens is longer than the model's {places} positions: take a model with more, or "
+            "shorter rows; texts are not cut in silence."
+        )

@@ -141,7 +141,7 @@ def ends_of(opened: Opened) -> frozenset[int]:
     """
     given = getattr(opened.model.generation_config, "eos_token_id", None)
     listed = given if isinstance(given, list | tuple) else [given]
-    ends = {*listed, opened.tokenizer.eos_token_id} - {None}
+    ends = {token for token in (*listed, opened.tokenizer.eos_token_id) if isinstance(token, int)}
     with suppress(UserError):  # a chat template that nobody asks with may be broken
         ends |= set(answer_end(opened.tokenizer)[-1:])
     return frozenset(ends)
@@ -253,7 +253,7 @@ def choose_tokens(
     logits = logits.float()
     if barred:
         logits = logits.clone()
-        logits[:, list(barred)] = -torch.inf
+        logits[:, [token for token in barred if token < logits.shape[-1]]] = -torch.inf
     if asking.sampling is None:
         best = logits.argmax(-1, keepdim=True)  # of a row with a NaN it is the NaN's place
         return [int(at) if ok else None for at, ok in zip(best, logits.gather(-1, best).isfinite(), strict=True)]
