@@ -23,7 +23,7 @@ from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts, embedding_rows
-from bench.engines.positions import forget_longer_texts
+from bench.engines.positions import forget_longer_texts, learnt_places
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -109,7 +109,8 @@ def check_attention(model: Any, name: str) -> None:
     used, config = model.config._attn_implementation, model.config.to_json_string()
     if used == "eager" or config in _tried:
         return
-    ids = torch.arange(TRIED_TOKENS, device=model.device)[None] % embedding_rows(model)
+    tokens = int(min(TRIED_TOKENS, learnt_places(model.config)))
+    ids = torch.arange(tokens, device=model.device)[None] % embedding_rows(model)
     fast = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
     model.config._attn_implementation = "eager"  # the library's own setter leaves some families as they are
     plain = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)

@@ -53,12 +53,19 @@ def reset_frequencies(module: Any, _: Any) -> None:
             module.register_buffer(name, first.to(buffer.device), persistent=False)
 
 
+def learnt_places(config: Any) -> float:
+    """Places of a model that has learnt each of them, or made a table of them; infinite for rotary positions."""
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+    names = ("n_positions", "max_position_embeddings", "max_seq_len")
+    places = next((places for name in names if (places := getattr(config, name, None))), math.inf)
+    return math.inf if rotary else float(places)
+
+
 def check_length(config: Any, tokens: int) -> None:
     """`UserError` for a text longer than a model with learnt positions has places; others are asked as the field does."""
-    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
-    places = getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", None)
-    if not rotary and places and tokens > places:
+    if tokens > (places := learnt_places(config)):
         raise UserError(
-            f"A text of {tokens} tokens is longer than the model's {places} positions: take a model with more, or "
+            f"A text of {tokens} tokens is longer than the model's {places:.0f} positions: take a model with more, or "
             "shorter rows; texts are not cut in silence."
         )

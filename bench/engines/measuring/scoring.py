@@ -225,6 +225,7 @@ def has_window(config: Any) -> bool:
 
     Places are then counted by where a token lies, which a tree and padding behind a shared beginning change.
     """
+    config = config.get_text_config()
     local = ("sliding_window", "attention_chunk_size", "window_size")
     kinds = str(getattr(config, "layer_types", "")) + str(getattr(config, "attention_types", ""))
     return any(getattr(config, name, None) for name in local) or any(
