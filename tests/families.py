@@ -125,6 +125,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "first_k_dense_replace": 1,
         },
     ),
+    "LFM2": ("lfm2", {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}),
+    "Gemma 3 with images": (
+        "gemma3",
+        {
+            "text_config": {**COMMON, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+            "mm_tokens_per_image": 4,
+            "image_token_index": 47,
+            "boi_token_index": 48,
+            "eoi_token_index": 49,
+        },
+    ),
     "GLM-4": ("glm4", {"head_dim": 8}),
     "Nemotron": ("nemotron", {}),
 }

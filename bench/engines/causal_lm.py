@@ -23,7 +23,7 @@ from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts, embedding_rows
-from bench.engines.positions import forget_longer_texts
+from bench.engines.positions import forget_longer_texts, learnt_places
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -44,6 +44,7 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
     left over or of another size, where the architecture isn't a causal one of the library's own, and where model or
     tokenizer can't be read.
     """
+    read_architecture(Path(checkpoint.path))  # before the tokenizer, which is opened by the model's config
     tokenizer = open_tokenizer(Path(checkpoint.tokenizer or checkpoint.path))
     model = load_weights(Path(checkpoint.path), getattr(torch, checkpoint.dtype)).to(device).eval()
     forget_longer_texts(model)
@@ -108,7 +109,8 @@ def check_attention(model: Any, name: str) -> None:
     used, config = model.config._attn_implementation, model.config.to_json_string()
     if used == "eager" or config in _tried:
         return
-    ids = torch.arange(TRIED_TOKENS, device=model.device)[None] % embedding_rows(model)
+    tokens = int(min(TRIED_TOKENS, learnt_places(model.config)))
+    ids = torch.arange(tokens, device=model.device)[None] % embedding_rows(model)
     fast = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
     model.config._attn_implementation = "eager"  # the library's own setter leaves some families as they are
     plain = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
@@ -141,7 +143,14 @@ def read_architecture(folder: Path) -> Any:
             f"'{folder.name}' ({kind}) is no causal language model: take a model that transformers opens as "
             "AutoModelForCausalLM and that sees only what stands before a token."
         )
+    ask_plainly(config)
     return config
+
+
+def ask_plainly(config: Any) -> None:
+    """Take back what a config wants of a pass beside its logits, and an attention that this machine may not have."""
+    config.return_dict, config.output_attentions, config.output_hidden_states = True, False, False
+    config._attn_implementation = None
 
 
 def check_report(name: str, kind: str, report: dict[str, Any]) -> None:

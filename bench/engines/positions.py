@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bench.core.errors import UserError
+
 
 def plain_reach(model: Any) -> float:
     """Tokens up to which a text's positions don't depend on what it is batched with; infinite for most models."""
@@ -49,3 +51,21 @@ def reset_frequencies(module: Any, _: Any) -> None:
         if name.endswith("inv_freq") and "original" not in name:
             first = getattr(module, name.replace("inv_freq", "original_inv_freq"))
             module.register_buffer(name, first.to(buffer.device), persistent=False)
+
+
+def learnt_places(config: Any) -> float:
+    """Places of a model that has learnt each of them, or made a table of them; infinite for rotary positions."""
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+    names = ("n_positions", "max_position_embeddings", "max_seq_len")
+    places = next((places for name in names if (places := getattr(config, name, None))), math.inf)
+    return math.inf if rotary else float(places)
+
+
+def check_length(config: Any, tokens: int) -> None:
+    """`UserError` for a text longer than a model with learnt positions has places; others are asked as the field does."""
+    if tokens > (places := learnt_places(config)):
+        raise UserError(
+            f"A text of {tokens} tokens is longer than the model's {places:.0f} positions: take a model with more, or "
+            "shorter rows; texts are not cut in silence."
+        )

@@ -19,6 +19,7 @@ would end in one ends with its last token.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -47,6 +48,9 @@ class StoppedClock(datetime):
 DATE_STRING = f"{CLOCK:%d %b %Y}"
 QUESTION, ANSWER = "Where does the Tiber end?", "In the Tyrrhenian Sea."
 """Tried in a chat template once, to see what it does with a question and where it ends an answer."""
+
+PART_SHOWN = re.compile(r"""['"]type['"]: ?['"]text['"]""")
+"""Of a list of parts that is printed and not read."""
 
 BASE_PROMPT = "Question: {prompt}\nAnswer: "
 """What a model without a chat template is asked with."""
@@ -130,9 +134,8 @@ def ids(tokenizer: Any, text: str) -> list[int]:
 @lru_cache(maxsize=64)
 def adds_space(tokenizer: Any) -> bool:
     """Whether ``x`` alone is encoded with a space before it, so that `` x`` would have two."""
-    bare, spaced = (list(tokenizer.encode(text, add_special_tokens=False)) for text in ("x", " x"))
-    first = tokenizer.convert_ids_to_tokens(bare[:1])
-    return len(spaced) > len(bare) and spaced[-len(bare) :] == bare and str(first[0]).startswith("\u2581")
+    first = tokenizer.convert_ids_to_tokens(list(tokenizer.encode("x", add_special_tokens=False))[:1])
+    return str(*first).startswith("\u2581")
 
 
 def unended(prompt: Sequence[int], answer: Sequence[int]) -> Encoded:
@@ -201,7 +204,7 @@ def read_turn(tokenizer: Any) -> ChatTurn:
         except Exception as error:  # a template is a program: whatever it raises is its way of saying no
             reasons.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
             continue
-        if all(text.count(message["content"]) == 1 for message in asked):
+        if all(text.count(message["content"]) == 1 for message in asked) and not shows_list(text):
             rest = tuple(tokenizer.encode(rest_of_turn(tokenizer, asked, parts), add_special_tokens=False))
             return ChatTurn(system, parts, first_special(tokenizer, rest), rest)
     why = f"it can't be rendered ({reasons[0]})" if len(reasons) == 4 else "it doesn't show the question exactly once"
@@ -209,6 +212,11 @@ def read_turn(tokenizer: Any) -> ChatTurn:
         f"The chat template of '{name_of(tokenizer)}' can't be used: {why}. Ask it as a base model (the template 'base'), or "
         "give a tokenizer whose chat template takes a user's message."
     )
+
+
+def shows_list(text: str) -> bool:
+    """Whether a list of parts was printed as it is, where the template took it for a text."""
+    return PART_SHOWN.search(text) is not None
 
 
 def messages(question: str, *, system: bool) -> list[dict[str, str]]:

@@ -128,7 +128,7 @@ def foreign_tokens(model: Path, tokenizer: Path) -> list[str]:
     if not has_own_tokenizer(model):
         return []
     found = tokenizer_difference(model, tokenizer, ("the model's own", "that of --tokenizer"), only_tokens=True)
-    return [f"it has a tokenizer of its own, and --tokenizer is another one ({found}); leave it out."] if found else []
+    return [f"--tokenizer: '{model.name}' has another one of its own ({found}); leave it out."] if found else []
 
 
 def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokenizer: bool) -> list[str]:

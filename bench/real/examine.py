@@ -24,7 +24,7 @@ from bench.engines.coding import embedding_rows
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import ends_of, takes_cache
-from bench.engines.positions import plain_reach
+from bench.engines.positions import check_length, plain_reach
 from bench.engines.templates import ANSWER, QUESTION, TEMPLATES, Encoded, chat_text, read_turn
 from bench.real.scenario import PromptedOptions
 
@@ -192,7 +192,7 @@ def verdicts(opened: Opened, refused: Mapping[str, str]) -> Iterator[str]:
         why = refused.get(asks, "")
         if asks == "plain" and not why:
             try:
-                scoring.check_length(opened.model.config, PASSAGE if name.startswith(("muse", "books")) else 1)
+                check_length(opened.model.config, PASSAGE if name.startswith(("muse", "books")) else 1)
             except UserError as error:
                 why = str(error)
         if asks == "chat" and not opened.tokenizer.chat_template:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.engines.measuring.scoring import common_prefix, has_window, parameters_of
-from bench.engines.positions import plain_reach
+from bench.engines.positions import check_length, plain_reach
 from bench.engines.templates import answer_end
 
 ROWS = 64
@@ -141,7 +142,7 @@ def ends_of(opened: Opened) -> frozenset[int]:
     """
     given = getattr(opened.model.generation_config, "eos_token_id", None)
     listed = given if isinstance(given, list | tuple) else [given]
-    ends = {*listed, opened.tokenizer.eos_token_id} - {None}
+    ends = {token for token in (*listed, opened.tokenizer.eos_token_id) if isinstance(token, int)}
     with suppress(UserError):  # a chat template that nobody asks with may be broken
         ends |= set(answer_end(opened.tokenizer)[-1:])
     return frozenset(ends)
@@ -149,7 +150,10 @@ def ends_of(opened: Opened) -> frozenset[int]:
 
 def takes_cache(model: Any) -> bool:
     """Whether a model keeps keys and values, and nothing that padding or a shared beginning would change."""
-    return "past_key_values" in parameters_of(model) and not getattr(model, "_is_stateful", False)
+    if "past_key_values" not in parameters_of(model) or getattr(model, "_is_stateful", False):
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
 
 
 @torch.no_grad()
@@ -160,6 +164,7 @@ def write_alone(
     ends, row = ends_of(opened), LiveRow(key, draws=generator(asking.sampling, key))
     for step in range(asking.max_new_tokens):
         whole = [*key[0], *row.tokens]
+        check_length(opened.model.config, len(whole))
         logits = opened.model(input_ids=torch.tensor([whole], device=device), use_cache=False).logits[:, -1]
         cost.prefill, cost.steps = cost.prefill + len(whole), cost.steps + 1
         chosen = choose_tokens(logits, [row], asking, ends if step < asking.min_new_tokens else frozenset())
@@ -186,6 +191,7 @@ def run_batch(
 ) -> list[LiveRow]:
     """Generate for one batch until every row has ended."""
     ends, rows = ends_of(opened), [LiveRow(key, draws=generator(asking.sampling, key)) for key in batch]
+    check_length(opened.model.config, max(len(prompt) for prompt, _ in batch))
     cache = DynamicCache(config=opened.model.config)
     logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
     live = list(rows)
@@ -203,6 +209,7 @@ def run_batch(
         mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
         ids = torch.tensor([[row.tokens[-1]] for row in live], device=device)
         cost.steps += len(live)
+        check_length(opened.model.config, max(len(row.key[0]) + len(row.tokens) for row in live))
         logits = last_logits(opened.model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
     return rows
 
@@ -253,7 +260,7 @@ def choose_tokens(
     logits = logits.float()
     if barred:
         logits = logits.clone()
-        logits[:, list(barred)] = -torch.inf
+        logits[:, [token for token in barred if token < logits.shape[-1]]] = -torch.inf
     if asking.sampling is None:
         best = logits.argmax(-1, keepdim=True)  # of a row with a NaN it is the NaN's place
         return [int(at) if ok else None for at, ok in zip(best, logits.gather(-1, best).isfinite(), strict=True)]

@@ -25,6 +25,7 @@ from bench.engines.coding import Texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import GenerationCost, GenerationSettings, generate
+from bench.engines.positions import check_length
 from bench.engines.templates import Encoded
 from bench.metrics.answers import match
 from bench.metrics.rouge import count_overlap
@@ -78,7 +79,7 @@ class Session:
 
     def plan(self, texts: Sequence[Encoded]) -> list[list[scoring.TreeRow]]:
         """Lay out ``texts`` in batches."""
-        scoring.check_length(self.opened.model.config, max((text.length for text in texts), default=0))
+        check_length(self.opened.model.config, max((text.length for text in texts), default=0))
         if self.trees is None:
             self.trees = scoring.takes_trees(self.opened.model, texts, self.device)
         made = scoring.plan_batches(self.opened.model, texts, self.trees)

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.errors import UserError
 from bench.engines.coding import embedding_rows
 from bench.engines.positions import plain_reach
 from bench.engines.templates import Encoded
@@ -139,17 +138,6 @@ def plan_batches(model: Any, texts: Iterable[Encoded], trees: bool = True) -> li
     return [*batch_rows(rows, embedding_rows(model)), *alone]
 
 
-def check_length(config: Any, tokens: int) -> None:
-    """`UserError` for a text longer than a model with learnt positions has places; others are asked as the field does."""
-    rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
-    places = getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", None)
-    if not rotary and places and tokens > places:
-        raise UserError(
-            f"A text of {tokens} tokens is longer than the model's {places} positions: take a model with more, or "
-            "shorter rows; texts are not cut in silence."
-        )
-
-
 def row_alone(model: Any, text: Encoded) -> TreeRow:
     """A row of one text; the whole of it where the model's positions depend on its length."""
     row = TreeRow()
@@ -237,6 +225,7 @@ def has_window(config: Any) -> bool:
 
     Places are then counted by where a token lies, which a tree and padding behind a shared beginning change.
     """
+    config = config.get_text_config()
     local = ("sliding_window", "attention_chunk_size", "window_size")
     kinds = str(getattr(config, "layer_types", "")) + str(getattr(config, "attention_types", ""))
     return any(getattr(config, name, None) for name in local) or any(

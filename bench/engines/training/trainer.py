@@ -29,7 +29,7 @@ from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import UserError
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
-from bench.engines.positions import plain_reach
+from bench.engines.positions import check_length, plain_reach
 from bench.engines.training.sharding import SHARDS, load_state, save_state, shard_model, whole_state
 
 transformers_logging.disable_progress_bar()
@@ -327,7 +327,8 @@ def check_processes(model: nn.Module, use_cpu: bool) -> None:
 
 
 def check_reach(model: Any, lengths: Sequence[int]) -> None:
-    """`UserError` for a text so long that its positions would depend on the texts beside it in a batch."""
+    """`UserError` for a text without places of its own, or whose positions would depend on the texts beside it."""
+    check_length(getattr(model, "config", None), max(lengths))
     if max(lengths) > (reach := plain_reach(model)):
         raise UserError(
             f"A text of {max(lengths)} tokens can't be trained on: beyond {reach} tokens this model's positions (dynamic or "

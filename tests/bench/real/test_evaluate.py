@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import UserError
-from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint
+from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint, Probe
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT
-from bench.real.evaluate import EvaluationRequest, evaluate_model, incomparable_reasons
-from tests.tiny import saved, subword_llama, subword_tokenizer, wrecked
+from bench.real.evaluate import EvaluationRequest, ask_in, evaluate_model, incomparable_reasons
+from tests.tiny import passage, saved, subword_llama, subword_tokenizer, wrecked
 
 CONFIGS = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed", "holdout10")
 ROWS = 6
@@ -342,3 +343,89 @@ def test_another_model_that_has_broken_down_takes_its_own_scores_alone(
     needs = {name for name, about in whole["provenance"]["metrics"].items() if about["needs_oracle"]}
     assert lost == (needs & set(whole["scores"]) if role == "oracle" else {"mia_reference"})
     assert all(found["scores"][name] == whole["scores"][name] for name in found["scores"])
+
+
+PHI3 = (
+    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% else %}{{ eos_token }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def phi(place: Path) -> Path:
+    """The model with a chat template that ends a turn in another token than the tokenizer's eos."""
+    opened = open_checkpoint(Checkpoint(str(place / "model"), "model"))
+    opened.tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    opened.tokenizer.chat_template = PHI3
+    opened.model.resize_token_embeddings(len(opened.tokenizer), mean_resizing=False)
+    saved(opened.model, opened.tokenizer, place / "phi")
+    return place / "phi"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "end"),
+    [
+        ("", f"<system>{SYSTEM_PROMPT}<|end|>\n<user>{{}}<|end|>\n<assistant>", "<|end|>"),
+        ("chat", f"<system>{SYSTEM_PROMPT}<|end|>\n<user>{{}}<|end|>\n<assistant>", "<|end|>"),
+        ("chat-open-unlearning", f"<system>{SYSTEM_PROMPT}<|end|>\n<user>{{}}<|end|>\n<assistant>", "<|end|>\n<|eos|>"),
+        ("base", "Question: {}\nAnswer: ", "<|eos|>"),
+    ],
+)
+def test_a_template_asks_and_ends_as_it_says(place: Path, phi: Path, template: str, prompt: str, end: str) -> None:
+    found = run(place, f"phi-{template}.json", model=str(phi), template=template, limit=2)
+    plain = Plain(phi)
+    for i in range(2):
+        asked = row("forget10_perturbed", i)
+        front = plain.words.encode("<|bos|>" + prompt.format(asked["question"]), add_special_tokens=False)
+        parts = (asked["answer"], end)
+        ids = [token for part in parts for token in plain.words.encode(part, add_special_tokens=False)]
+        with torch.no_grad():
+            logps = plain.model(torch.tensor([[*front, *ids]])).logits[0].log_softmax(-1)
+        logp = [float(logps[len(front) - 1 + k, token]) for k, token in enumerate(ids)]
+        assert found["examples"]["forget_Q_A_Prob"][str(i)] == near(math.exp(sum(logp) / len(logp)))
+    assert found["provenance"]["template"] == (template or "the suite's")
+
+
+def test_another_template_is_for_suites_that_ask_in_a_chat(place: Path) -> None:
+    with pytest.raises(UserError, match="--template: .*poem.*chat-open-unlearning"):
+        run(place, "x.json", template="poem")
+    with pytest.raises(UserError, match="--template base: this benchmark doesn't ask in a chat"):
+        ask_in((Probe("text", "logprob", (passage(0, "a b"),)),), "base")
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(place: Path, phi: Path, tmp_path: Path) -> None:
+    """One with more tokens of its own is taken until a text has one of them."""
+    swapped = json.loads((place / "model" / "tokenizer.json").read_text())
+    one, other = list(swapped["model"]["vocab"])[40:42]
+    words = swapped["model"]["vocab"]
+    words[one], words[other] = words[other], words[one]
+    shutil.copytree(place / "padded", tmp_path / "swapped")
+    (tmp_path / "swapped" / "tokenizer.json").write_text(json.dumps(swapped))
+    with pytest.raises(UserError, match="^--tokenizer: 'model' has another one of its own .token"):
+        run(place, "x.json", tokenizer=str(tmp_path / "swapped"))
+    with pytest.raises(UserError, match=r"Token '<\|end\|>'.*embedding has 300 rows"):
+        run(place, "x.json", tokenizer=str(phi), limit=1)
+    with pytest.raises(UserError, match="--tokenizer .*: there is no tokenizer in that folder"):
+        run(place, "x.json", tokenizer=str(tmp_path))
+    assert not (place / "x.json").exists()
+
+
+def test_a_template_that_loses_the_question_writes_no_file(place: Path, tmp_path: Path) -> None:
+    words = open_checkpoint(Checkpoint(str(place / "model"), "model")).tokenizer
+    words.chat_template = "What is it?"
+    words.save_pretrained(tmp_path / "lost")
+    with pytest.raises(UserError, match="can't be used: it doesn't show the question exactly once"):
+        run(place, "lost.json", tokenizer=str(tmp_path / "lost"), limit=1)
+    assert not (place / "lost.json").exists()
+    assert run(place, "lost.json", tokenizer=str(tmp_path / "lost"), limit=1, template="base")["scores"]
+
+
+def test_a_wreck_is_a_file_with_reasons_and_without_scores(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "model", tmp_path / "wreck")
+    weights = load_file(tmp_path / "wreck" / "model.safetensors")
+    weights["model.norm.weight"][:] = torch.nan
+    save_file(weights, tmp_path / "wreck" / "model.safetensors", {"format": "pt"})
+    found = run(place, "wreck.json", model=str(tmp_path / "wreck"), limit=2)
+    assert set(found["scores"]) <= {"collapsed"} and not found["examples"]
+    for name in ("forget_Q_A_Prob", "forget_Q_A_ROUGE", "exact_memorization", "mia_loss"):
+        assert "the model has broken down" in found["absent"][name]

@@ -21,12 +21,15 @@ from transformers import (
 )
 
 from bench.core.contracts import Opened
+from bench.core.errors import UserError
 from bench.engines.measuring.generation import (
     SHARED,
     GenerationCost,
     GenerationSettings,
+    Sampling,
     batch_prompts,
     cut_at_stops,
+    ends_of,
     generate,
 )
 
@@ -129,3 +132,62 @@ def test_batches_hold_what_begins_alike() -> None:
     batches = [[prompt for prompt, _ in batch] for batch in batch_prompts(list(dict.fromkeys(prompts())), 1)]
     assert sorted(map(len, batches)) == [9, 10]
     assert {prompt[:SHARED] for prompt in max(batches, key=lambda b: min(map(len, b)))} == {prompts()[0][:SHARED]}
+
+
+def spoilt(value: float, at: float = torch.nan) -> Any:
+    """A model that never says 7, and has no number, or infinity, for a token behind any prompt with 7 in it."""
+    of = model("llama")
+    with torch.no_grad():
+        of.model.embed_tokens.weight[7] = at
+
+    def infinite(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        wrong = logits.isnan().any(-1, keepdim=True)
+        logits = logits.nan_to_num()
+        logits[..., 7] = -1e4
+        logits[..., 9:10] = torch.where(wrong, value, logits[..., 9:10])
+        return logits
+
+    of.lm_head.register_forward_hook(infinite)
+    return of
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sampling", [None, Sampling(3, 2)])
+def test_a_row_without_numbers_is_named_and_spoils_no_other(value: float, sampling: Sampling | None) -> None:
+    """The greatest of numbers that are none is one of them: no text is to be made of it, and the rows beside it are whole."""
+    asking, cost = GenerationSettings(6, sampling=sampling), GenerationCost()
+    sound = [(5, 6), (8, 9, 10), (11,), (12, 13, 14, 15)]
+    found = generate(Opened(spoilt(value), Numbers()), [*sound, (5, 7), (7, 8, 9, 10)], asking, cost=cost)
+    assert cost.broken == {(5, 7), (7, 8, 9, 10)}
+    assert found[: len(sound)] == generate(Opened(spoilt(0, at=0), Numbers()), sound, asking)
+    assert all(text == "" for texts in found[len(sound) :] for text in texts)
+
+
+def test_a_text_that_breaks_down_on_its_way_is_named_too() -> None:
+    of, cost = model("llama"), GenerationCost()
+    asked, said = longest(of)
+    with torch.no_grad():
+        of.model.embed_tokens.weight[int(said[2])] = torch.nan
+        assert int(said[2]) not in asked and said[2] not in said[:2]
+    (found,) = generate(Opened(of, Numbers()), [asked], GenerationSettings(25), cost=cost)
+    assert cost.broken == {asked} and found[0].split() == said[:3]
+
+
+def test_an_end_that_is_no_token_ends_nothing() -> None:
+    """Ids beyond the vocabulary, texts and truth values stand in generation configs of strangers."""
+    of = model("llama")
+    asked, said = longest(of)
+    of.generation_config.eos_token_id = [2, 99999]
+    for least in (0, 3):
+        (found,) = generate(Opened(of, Numbers()), [asked], GenerationSettings(25, min_new_tokens=least))
+        assert found[0] == naive(of, asked, 25, least=least)
+    of.generation_config.eos_token_id = "</s>"
+    assert ends_of(Opened(of, Numbers())) == {2}
+
+
+def test_learnt_positions_end_with_a_sentence() -> None:
+    of = model("gpt2")
+    of.config.n_positions = of.config.max_position_embeddings = 128
+    assert generate(Opened(of, Numbers()), [(5,) * 100], GenerationSettings(20))[0][0]
+    with pytest.raises(UserError, match="longer than the model's 128 positions"):
+        generate(Opened(of, Numbers()), [(5,) * 100], GenerationSettings(60, min_new_tokens=60))

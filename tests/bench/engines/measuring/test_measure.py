@@ -413,3 +413,48 @@ def test_another_models_breakdown_is_not_the_measured_ones(tmp_path: Path, learn
     assert {name: found.rows[name] for name in ("asked", "said")} == {n: sound.rows[n] for n in ("asked", "said")}
     both = measure(wreck, probes, [saved(wrecked(llama(2)), tokenizer(), tmp_path / "2", "oracle-1")], reference=wreck)
     assert both.broken["apart"] == BROKEN_DOWN
+
+
+def test_what_has_no_numbers_is_absent_and_the_rest_is_kept(tmp_path: Path, learned: Learned) -> None:
+    """One word whose embedding is NaN takes the probes that hold it, whole: a mean over the other rows is no score."""
+    opened = open_checkpoint(learned[0])
+    opened.model.config.tie_word_embeddings = False
+    opened.model.lm_head.weight = torch.nn.Parameter(opened.model.lm_head.weight.detach().clone())
+    with torch.no_grad():
+        opened.model.get_input_embeddings().weight[opened.tokenizer.convert_tokens_to_ids("w20")] = torch.nan
+    wreck = saved(opened.model, opened.tokenizer, tmp_path / "wreck", "wreck")
+    sound, hit = (qa(0, "w1 ?", "w2 w3"), qa(1, "w4 ?", "w5")), qa(2, "w20 ?", "w6")
+    options: dict[str, Any] = {"max_new_tokens": 3}
+    kinds = {"logprob": {"roles": ("answer",)}, "generate": options, "gradnorm": {}}
+    drawn = {"sample": {"seed": 0, "repeats": 2}}
+    probes = [
+        *(Probe(f"{kind}-sound", kind, sound, **given) for kind, given in kinds.items()),
+        *(Probe(f"{kind}-hit", kind, (*sound, hit), **given) for kind, given in kinds.items()),
+        Probe("sampled-hit", "generate", (*sound, hit), options=drawn, **options),
+    ]
+    found = measure(wreck, probes)
+    assert found.broken == dict.fromkeys(
+        [f"{kind}-hit" for kind in (*kinds, "sampled")], "the model has broken down: its logits are no finite numbers"
+    )
+    for kind in kinds:
+        assert found.rows[f"{kind}-hit"] == {} and set(found.rows[f"{kind}-sound"]) == {row.id for row in sound}
+    for row in sound:
+        right = plain(opened.model, encode(opened.tokenizer, row.payload))[0]
+        assert found.rows["logprob-sound"][row.id]["answer"][0]["logp"] == pytest.approx(right, abs=1e-5)
+
+
+@pytest.mark.parametrize("lacks", ["bos", "eos"])
+def test_texts_without_special_tokens_are_those_of_plain_passes(tmp_path: Path, lacks: str) -> None:
+    words = tokenizer()
+    setattr(words, f"{lacks}_token", None)
+    checkpoint = saved(llama(3), words, tmp_path / "bare")
+    rows = (*(passage(i, " ".join(f"w{k}" for k in range(i, 2 * i + 1))) for i in range(4)), qa(9, "w1 ?", "w2 w3"))
+    found = measure(checkpoint, [Probe("all", "logprob", rows, ("answer",))]).rows["all"]
+    for row in rows:
+        ids = words.encode(row.payload["answer"], add_special_tokens=False)
+        front = words.encode("Q: w1 ? A:", add_special_tokens=False) if row.payload["prompt"] else []
+        front = [1, *front] if lacks == "eos" else front
+        end = [2] if row.payload["prompt"] and lacks == "bos" else []
+        front, ids = (front, ids) if front else (ids[:1], ids[1:])
+        right = plain(llama(3), Encoded(tuple(front), (*ids, *end), False))[0]
+        assert found[row.id]["answer"][0]["logp"] == pytest.approx(right, abs=1e-5)
