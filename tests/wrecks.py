@@ -156,7 +156,11 @@ def change_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor], list
 
 def drop(folder: Path, tensor: int) -> None:
     """Leave a tensor out."""
-    change_tensors(folder, lambda tensors, names: tensors.pop(names[tensor % len(names)]) and None)
+
+    def change(tensors: dict[str, torch.Tensor], names: list[str]) -> None:
+        del tensors[names[tensor % len(names)]]
+
+    change_tensors(folder, change)
 
 
 def rename(folder: Path, tensor: int, to: str) -> None:
@@ -441,7 +445,64 @@ def big(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) > 1000
 
 
+ROPES = (
+    {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+    {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+    {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 16, "rope_theta": 1e4},
+    {"rope_type": "llama3", "factor": 2.0, "original_max_position_embeddings": 16, "rope_theta": 1e4}
+    | {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    {"rope_type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [2.0, 3.0], "rope_theta": 1e4}
+    | {"factor": 2.0, "original_max_position_embeddings": 16},
+)
+PLAUSIBLE: tuple[tuple[str, str, Any], ...] = (
+    *(("config.json", "rope_parameters", rope) for rope in ROPES),
+    *(("config.json", "max_position_embeddings", places) for places in (8, 40, 70)),
+    *(
+        ("config.json", "model_type", kind)
+        for kind in ("mistral", "qwen2", "phi3", "gemma", "olmo", "olmo2", "granite")
+    ),
+    *(("config.json", "model_type", kind) for kind in ("mixtral", "cohere", "stablelm", "smollm3", "glm", "nemotron")),
+    *(("config.json", "sliding_window", window) for window in (1, 4, 64)),
+    *(("config.json", "layer_types", [kind, "full_attention"]) for kind in ("sliding_attention", "full_attention")),
+    *(("config.json", "num_attention_heads", heads) for heads in (2, 8)),
+    *(("config.json", "hidden_act", act) for act in ("gelu", "relu", "gelu_pytorch_tanh")),
+    *(("config.json", "num_hidden_layers", layers) for layers in (1, 3)),
+    *(("config.json", "vocab_size", rows) for rows in (200, 299, 301)),
+    ("config.json", "rms_norm_eps", 0.5),
+    ("config.json", "tie_word_embeddings", True),
+    ("config.json", "attention_bias", True),
+    ("config.json", "dtype", "bfloat16"),
+    ("config.json", "dtype", "float16"),
+    ("config.json", "attention_dropout", 0.5),
+    ("config.json", "is_decoder", True),
+    ("config.json", "eos_token_id", [2, 5]),
+    ("generation_config.json", "eos_token_id", [2, 400, -1]),
+    ("generation_config.json", "repetition_penalty", 9.0),
+    ("tokenizer_config.json", "eos_token", "e"),
+    ("tokenizer_config.json", "eos_token", "<new>"),
+    ("tokenizer_config.json", "bos_token", None),
+    ("tokenizer_config.json", "pad_token", None),
+    ("tokenizer_config.json", "model_max_length", 4),
+    ("tokenizer_config.json", "truncation_side", "left"),
+    ("tokenizer_config.json", "add_eos_token", True),
+    ("tokenizer_config.json", "tokenizer_class", "LlamaTokenizer"),
+    ("tokenizer_config.json", "tokenizer_class", "GPT2Tokenizer"),
+    ("tokenizer_config.json", "tokenizer_class", "PreTrainedTokenizerFast"),
+    ("tokenizer_config.json", "clean_up_tokenization_spaces", True),
+    ("tokenizer.json", "normalizer", {"type": "Lowercase"}),
+    ("tokenizer.json", "normalizer", {"type": "Prepend", "prepend": "\u2581"}),
+    ("tokenizer.json", "pre_tokenizer", {"type": "WhitespaceSplit"}),
+    ("tokenizer.json", "post_processor", None),
+    ("tokenizer.json", "decoder", None),
+    ("tokenizer.json", "truncation", {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}),
+    ("tokenizer.json", "added_tokens", []),
+)
+"""Settings that a model may well have: file, key, value."""
+set_plausible = st.sampled_from(PLAUSIBLE).map(lambda each: ("set_json", each[0], (each[1],), each[2]))
+
 CHANGE: st.SearchStrategy[Change] = st.one_of(
+    set_plausible,
+    set_plausible,
     st.tuples(st.just("delete"), some_file),
     st.tuples(st.just("truncate"), some_file, share),
     st.tuples(st.just("overwrite"), some_file, st.sampled_from(sorted(CONTENTS))),
@@ -496,4 +557,4 @@ CHANGE: st.SearchStrategy[Change] = st.one_of(
     st.tuples(st.just("split"), st.sampled_from(SPLITS)),
     st.tuples(st.just("swap"), some_file, st.sampled_from(("wider", "gpt2", "words"))),
 )
-SOME_CHANGES = st.lists(CHANGE, min_size=1, max_size=3).map(tuple)
+SOME_CHANGES: st.SearchStrategy[tuple[Change, ...]] = st.lists(CHANGE, min_size=1, max_size=3).map(tuple)

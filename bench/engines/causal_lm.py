@@ -158,7 +158,8 @@ def read_architecture(folder: Path) -> Any:
     config = explain(
         lambda: AutoConfig.from_pretrained(folder, trust_remote_code=False),
         f"The architecture of '{folder.name}' can't be opened with this version of transformers and without code of the "
-        "model's own: take a model of a family that transformers has, or a newer transformers",
+        "model's own: take a model of a family that transformers has, a newer transformers, or the config.json that was saved "
+        "with the weights",
     )
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
