@@ -48,7 +48,7 @@ QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config
 POINTER = b"version https://git-lfs"
 """A file that Git LFS hasn't fetched begins with this."""
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
-"""Files beside the weights that may be such pointers."""
+"""Files beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def read_folder(folder: Path, name: str) -> FolderContent:
     """
     try:
         files = weight_files(folder, name)
-        check_pointers(
-            [*(path for pattern in SMALL for path in folder.glob(pattern)), *(folder / f for f in files)], name
-        )
+        check_files(folder, name)
+        small = [path for pattern in SMALL for path in folder.glob(pattern)]
+        check_pointers([*small, *(folder / file for file in files)], name)
         config = read_config(folder, name)
         check_not_quantised(folder, config, name)
         entries: dict[str, TensorEntry] = {}
@@ -110,7 +110,7 @@ def weight_files(folder: Path, name: str = "") -> list[str]:
     indexed = sorted(set(read_weight_map(folder, name).values()))
     if odd := [file for file in indexed if Path(file).name != file or not file.endswith(".safetensors")]:
         raise UserError(
-            f"{INDEX} of '{name}' names the file '{odd[0]}', which is no safetensors file of that folder: copy or fetch "
+            f"{INDEX} of '{name}' names the file {odd[0]!r}, which is no safetensors file of that folder: copy or fetch "
             "the whole model again."
         )
     expected = indexed or ([WHOLE] if WHOLE in present else shards_expected(whole))
@@ -141,7 +141,7 @@ def refuse_adapter(folder: Path, whole: bool, name: str) -> None:
         base = json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
         base = None
-    of = f" of '{base}'" if isinstance(base, str) and base else ""
+    of = f" of {base!r}" if isinstance(base, str) and base else ""
     merge = "merge it into its model first (peft's merge_and_unload, then save_pretrained) and name the folder of that"
     if whole:
         raise UserError(
@@ -224,6 +224,14 @@ def read_config(folder: Path, name: str = "") -> Json:
             "whole model again."
         )
     return config
+
+
+def check_files(folder: Path, name: str) -> None:
+    """`UserError` for a folder, or a link to nothing, where a model has a file."""
+    for path in sorted(folder.iterdir()):
+        if any(path.match(pattern) for pattern in (*SMALL, "*.safetensors")) and not path.is_file():
+            what = "a folder" if path.is_dir() else "a link to a file that isn't there"
+            raise UserError(f"'{path.name}' of '{name}' is {what}: copy or fetch the whole model again.")
 
 
 def check_pointers(files: Iterable[Path], name: str) -> None:

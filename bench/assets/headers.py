@@ -61,21 +61,30 @@ def read_header(path: Path) -> tuple[bytes, dict[str, TensorEntry]]:
     damaged = UserError(f"{where} has a damaged safetensors header: copy it again.")
     try:
         described: dict[str, Any] = json.loads(header)
-        described.pop("__metadata__", None)
         entries: dict[str, TensorEntry] = {}
         spans: list[tuple[int, int, str]] = []
+        for text in (described.pop("__metadata__", None) or {}).values():
+            check_type(text, str)
         for name, about in described.items():
-            begin, end = map(int, about["data_offsets"])
+            begin, end = about["data_offsets"]
+            for number in (begin, end, *about["shape"]):
+                check_type(number, int)
+            check_type(about["dtype"], str)
+            if not (name + about["dtype"]).isprintable():
+                raise damaged
             spans.append((begin, end, name))
-            entries[name] = TensorEntry(
-                path.name, str(about["dtype"]), tuple(map(int, about["shape"])), 8 + length + begin
-            )
-    except (ValueError, KeyError, TypeError, AttributeError):
+            entries[name] = TensorEntry(path.name, about["dtype"], tuple(about["shape"]), 8 + length + begin)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     last = 0
     for begin, end, name in sorted(spans):
         known = entries[name].dtype in SIZES
-        if begin != last or (known and entries[name].bytes != end - begin):
+        if (
+            begin != last
+            or end < begin
+            or min(entries[name].shape, default=0) < 0
+            or (known and entries[name].bytes != end - begin)
+        ):
             raise damaged
         last = end
     if 8 + length + last != size:
@@ -84,3 +93,9 @@ def read_header(path: Path) -> tuple[bytes, dict[str, TensorEntry]]:
             f"and its header speaks of {8 + length + last}; copy it again."
         )
     return header, entries
+
+
+def check_type(value: object, kind: type) -> None:
+    """`TypeError` for a value of another type; a bool is no number."""
+    if type(value) is not kind:
+        raise TypeError(value)

@@ -18,12 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
-from bench.assets.folders import INDEX
+from bench.assets.folders import INDEX, read_folder
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts, embedding_rows
 from bench.engines.positions import forget_longer_texts, learnt_places
+from bench.engines.templates import QUESTION
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -53,12 +54,15 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder; `UserError` where it can't be read."""
+    """The tokenizer in a folder; `UserError` where it can't be read, or fails on its first text."""
     remedy = "save it again with `save_pretrained`, which writes a tokenizer.json"
-    return explain(
-        lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
-        f"The tokenizer of '{folder.name}' can't be opened: {remedy}",
-    )
+
+    def open_it() -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer.decode(list(tokenizer.encode(QUESTION)), skip_special_tokens=True)
+        return tokenizer
+
+    return explain(open_it, f"The tokenizer of '{folder.name}' can't be opened: {remedy}")
 
 
 def load_weights(folder: Path, dtype: torch.dtype) -> Any:
@@ -78,7 +82,28 @@ def load_weights(folder: Path, dtype: torch.dtype) -> Any:
             f"The model in '{folder.name}' can't be opened: copy or save the whole folder again",
         )
     check_report(folder.name, type(model).__name__, report)
+    check_names(folder, model.base_model_prefix)
+    check_ends(folder.name, getattr(model.generation_config, "eos_token_id", None))
     return model
+
+
+def check_names(folder: Path, prefix: str) -> None:
+    """`UserError` for a tensor that is there with and without the library's own prefix: only one of both is loaded."""
+    names = read_folder(folder, folder.name).entries
+    if twice := next((name for name in sorted(names) if f"{prefix}.{name}" in names), ""):
+        raise UserError(
+            f"'{folder.name}' holds a tensor both as '{twice}' and as '{prefix}.{twice}', and a model has one place for "
+            "them: save the model again, with one set of weights."
+        )
+
+
+def check_ends(name: str, given: Any) -> None:
+    """`UserError` for an end of texts that is no token's number nor a list of them."""
+    if given is not None and not all(type(end) is int for end in (given if isinstance(given, list) else [given])):
+        raise UserError(
+            f"The eos_token_id of '{name}' is {given!r} in its generation_config.json or config.json, which is no token's "
+            "number: take the files that were saved with the weights."
+        )
 
 
 @contextmanager
@@ -107,11 +132,17 @@ def check_attention(model: Any, name: str) -> None:
     Such a model has no right values here: one of the library's two ways is wrong, and nobody says which.
     """
     used, config = model.config._attn_implementation, model.config.to_json_string()
-    if used == "eager" or config in _tried:
+    if config in _tried:
         return
     tokens = int(min(TRIED_TOKENS, learnt_places(model.config)))
     ids = torch.arange(tokens, device=model.device)[None] % embedding_rows(model)
-    fast = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+    fast = explain(
+        lambda: model(input_ids=ids).logits.float().log_softmax(-1),
+        f"The model in '{name}' can't be computed as its config.json says: take the config.json that was saved with the weights",
+    )
+    if used == "eager":
+        _tried.add(config)
+        return
     model.config._attn_implementation = "eager"  # the library's own setter leaves some families as they are
     plain = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
     model.config._attn_implementation = used
@@ -129,7 +160,8 @@ def read_architecture(folder: Path) -> Any:
     config = explain(
         lambda: AutoConfig.from_pretrained(folder, trust_remote_code=False),
         f"The architecture of '{folder.name}' can't be opened with this version of transformers and without code of the "
-        "model's own: take a model of a family that transformers has, or a newer transformers",
+        "model's own: take a model of a family that transformers has, a newer transformers, or the config.json that was saved "
+        "with the weights",
     )
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
@@ -200,6 +232,7 @@ def explain(open_it: Callable[[], T], sentence: str) -> T:
 
 def first_line(error: object) -> str:
     """The first line of what a library says, without a full stop and without folders of this machine."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     words = [Path(word.strip("'\"`")).name if word.strip("'\"`").startswith("/") else word for word in line.split()]
     return " ".join(words)[:200].rstrip(".")

@@ -136,7 +136,11 @@ def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokeniz
     from bench.assets.folders import read_config
 
     configs = [read_config(Path(place)) for place in (model.path, other)]
-    sizes = [{**config, **(config.get("text_config") or {})}.get("vocab_size") for config in configs]
+    parts = [config.get("text_config") for config in configs]
+    sizes = [
+        {**config, **(part if isinstance(part, dict) else {})}.get("vocab_size")
+        for config, part in zip(configs, parts, strict=True)
+    ]
     if sizes[0] != sizes[1]:
         return [
             f"--{label}: it has a vocabulary of {sizes[1]} and the model one of {sizes[0]}; they can't be compared."

@@ -20,6 +20,7 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
+from bench.engines.coding import embedding_rows
 from bench.engines.measuring.scoring import common_prefix, has_window, parameters_of
 from bench.engines.positions import check_length, plain_reach
 from bench.engines.templates import answer_end
@@ -138,14 +139,15 @@ def batch_prompts(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tupl
 def ends_of(opened: Opened) -> frozenset[int]:
     """Tokens at which a text ends: the generation config's, the tokenizer's eos, and the end of a chat template's turn.
 
-    They are those at which an answer ends in training and in scoring (`bench.engines.templates.encode`).
+    Those that the model has no row for can't be written, and are left out. They are those at which an answer ends in
+    training and in scoring (`bench.engines.templates.encode`).
     """
     given = getattr(opened.model.generation_config, "eos_token_id", None)
     listed = given if isinstance(given, list | tuple) else [given]
     ends = {token for token in (*listed, opened.tokenizer.eos_token_id) if isinstance(token, int)}
     with suppress(UserError):  # a chat template that nobody asks with may be broken
         ends |= set(answer_end(opened.tokenizer)[-1:])
-    return frozenset(ends)
+    return frozenset(end for end in ends if 0 <= end < embedding_rows(opened.model))
 
 
 def takes_cache(model: Any) -> bool:
