@@ -125,6 +125,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "first_k_dense_replace": 1,
         },
     ),
+    "MiniMax": ("minimax", {"head_dim": 8, **EXPERTS}),
     "LFM2": ("lfm2", {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}),
     "Gemma 3 with images": (
         "gemma3",

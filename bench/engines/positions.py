@@ -58,8 +58,8 @@ def learnt_places(config: Any) -> float:
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
     names = ("n_positions", "max_position_embeddings", "max_seq_len")
-    places = next((places for name in names if (places := getattr(config, name, None))), math.inf)
-    return math.inf if rotary else float(places)
+    places = [int(places) for name in names if (places := getattr(config, name, None))]
+    return math.inf if rotary else min(places, default=math.inf)
 
 
 def check_length(config: Any, tokens: int) -> None:

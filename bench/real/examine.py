@@ -23,7 +23,7 @@ from bench.core.types import Checkpoint
 from bench.engines.coding import embedding_rows
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
-from bench.engines.measuring.generation import ends_of, takes_cache
+from bench.engines.measuring.generation import ends_of, takes_batches, takes_cache
 from bench.engines.positions import check_length, plain_reach
 from bench.engines.templates import ANSWER, QUESTION, TEMPLATES, Encoded, chat_text, read_turn
 from bench.real.scenario import PromptedOptions
@@ -86,7 +86,8 @@ def describe_architecture(model: Any) -> str:
 def describe_computing(model: Any, dtype: str) -> str:
     """The attention, and how texts are scored and written."""
     window = "; text by text, as it has a window" if scoring.has_window(model.config) else ""
-    writing = "in batches" if takes_cache(model) else "one by one, without a cache"
+    batches = takes_cache(model) and takes_batches(model, "cpu")
+    writing = "in batches" if batches else "one by one, without a cache"
     return f"in {dtype}, {model.config._attn_implementation} attention{window}; texts are written {writing}"
 
 

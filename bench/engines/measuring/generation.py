@@ -8,10 +8,12 @@ they share; the mask and the positions come from their lengths, never from token
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,8 +23,8 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.engines.coding import embedding_rows
-from bench.engines.measuring.scoring import common_prefix, has_window, parameters_of
-from bench.engines.positions import check_length, plain_reach
+from bench.engines.measuring.scoring import TREE_TOLERANCE, common_prefix, has_window, parameters_of
+from bench.engines.positions import check_length, learnt_places, plain_reach
 from bench.engines.templates import answer_end
 
 ROWS = 64
@@ -30,6 +32,10 @@ ROWS = 64
 SHARED = 16
 """Prompts with as many equal first tokens, four of them or more, make batches of their own."""
 Prompt = tuple[int, ...]
+TRIED = ((3, 4, 5, 6, 20, 21, 22), (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14))
+"""Two prompts that begin alike, to see what a model makes of a batch."""
+_tried: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""Model -> whether it takes batches."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def generate(
     """
     repeats, spent = asking.sampling.repeats if asking.sampling else 1, cost or GenerationCost()
     written: dict[tuple[Prompt, int], str] = {}
-    reach = plain_reach(opened.model) if takes_cache(opened.model) else 0
+    reach = plain_reach(opened.model) if takes_cache(opened.model) and takes_batches(opened.model, device) else 0
     together = [prompt for prompt in dict.fromkeys(prompts) if len(prompt) + asking.max_new_tokens <= reach]
     rows = [
         row for batch in batch_prompts(together, repeats) for row in run_batch(opened, batch, asking, device, spent)
@@ -156,6 +162,38 @@ def takes_cache(model: Any) -> bool:
         return False
     layers = DynamicCache(config=model.config).layers
     return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
+
+
+@torch.no_grad()
+def takes_batches(model: Any, device: str) -> bool:
+    """Whether two prompts side by side, with a cache, get the logits of plain passes; tried once for a model.
+
+    A model that raises an error of its own there says no.
+    """
+    if min(learnt_places(model.config), plain_reach(model)) <= len(TRIED[1]):
+        return True
+    if model not in _tried:
+        _tried[model] = distance_in_batch(model, device) <= TREE_TOLERANCE.get(model.dtype, 1)  # rounding
+    return _tried[model]
+
+
+def distance_in_batch(model: Any, device: str) -> float:
+    """Nats between the next tokens of `TRIED` in a batch and alone, in the mean over what is likely; infinite if it fails."""
+    prompts = [tuple(token % embedding_rows(model) for token in prompt) for prompt in TRIED]
+    try:
+        cache = DynamicCache(config=model.config)
+        first, mask = prefill(model, cache, prompts, device, GenerationCost())
+        mask, ids = torch.cat([mask, mask.new_ones((2, 1))], dim=1), torch.zeros_like(mask[:, :1])
+        second = last_logits(model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
+    except Exception:  # whatever a model's own code makes of a cache that it doesn't know
+        return math.inf
+    apart = 0.0
+    for found, prompt in zip(torch.stack([first, second], dim=1), prompts, strict=True):
+        whole = torch.tensor([[*prompt, 0]], device=device)
+        right = model(input_ids=whole, use_cache=False).logits[0, -2:].float().log_softmax(-1)
+        away = (found.float().log_softmax(-1) - right).abs().nan_to_num()  # a wreck is told of where it writes
+        apart = max(apart, float((right.exp().nan_to_num() * away).sum(-1).max()))
+    return apart
 
 
 @torch.no_grad()

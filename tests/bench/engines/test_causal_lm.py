@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, LlamaConfig, T5Config
+from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, T5Config
 
 from bench.assets.folders import INDEX, WHOLE
 from bench.core.errors import UserError
@@ -203,6 +203,26 @@ def test_two_ways_of_attention_that_are_apart_are_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(heads, "forward", forward)
     with pytest.raises(UserError, match=r"'mine' \(llama\) can't be measured.*sdpa and eager attention"):
         check_attention(model, "mine")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_is_no_second_way_of_attention(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wild weights in half precision: the two ways are more than half a nat apart for tokens that nobody would say."""
+    from bench.engines.measuring.generation import takes_batches
+
+    monkeypatch.setattr(causal_lm, "_tried", set[str]())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=4000,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        initializer_range=0.15,
+    )
+    model = LlamaForCausalLM(config).eval().to(dtype)
+    check_attention(model, "wild")
+    assert takes_batches(model, "cpu")
 
 
 def test_what_the_library_says_stands_in_one_line_without_places() -> None:

@@ -12,7 +12,7 @@ import torch
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.engines.causal_lm import check_attention, load_weights
-from bench.engines.measuring.generation import GenerationSettings, generate, takes_cache
+from bench.engines.measuring.generation import GenerationSettings, generate, takes_batches, takes_cache
 from bench.engines.measuring.scoring import answer_logps, forward_rows, plan_batches, takes_trees
 from bench.engines.positions import forget_longer_texts, plain_reach
 from bench.engines.templates import Encoded
@@ -100,8 +100,9 @@ def test_a_family_is_measured_right(family: str, tmp_path: Path) -> None:
 
 def row_of(family: str, model: Any, trees: bool) -> str:
     """The family's row of docs/families.md."""
-    alone = "one by one beyond the first length" if takes_cache(model) else "one by one, without a cache"
-    together = takes_cache(model) and plain_reach(model) == float("inf")
+    batches = takes_cache(model) and takes_batches(model, "cpu")
+    alone = "one by one beyond the first length" if batches else "one by one, without a cache"
+    together = batches and plain_reach(model) == float("inf")
     return (
         f"| {family} | `{FAMILIES[family][0]}` | {model.config._attn_implementation} | "
         f"{'shared beginnings once' if trees else 'text by text'} | {'in batches' if together else alone} |"

@@ -31,6 +31,7 @@ from bench.engines.measuring.generation import (
     cut_at_stops,
     ends_of,
     generate,
+    takes_batches,
 )
 
 WIDE = {"initializer_range": 0.4, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
@@ -191,3 +192,22 @@ def test_learnt_positions_end_with_a_sentence() -> None:
     assert generate(Opened(of, Numbers()), [(5,) * 100], GenerationSettings(20))[0][0]
     with pytest.raises(UserError, match="longer than the model's 128 positions"):
         generate(Opened(of, Numbers()), [(5,) * 100], GenerationSettings(60, min_new_tokens=60))
+
+
+@pytest.mark.parametrize("fault", ["raises", "sees its padding"])
+def test_a_model_that_batches_change_is_written_one_by_one(fault: str) -> None:
+    of, plain = model("llama"), model("llama")
+    before = of.forward
+
+    def forward(*args: Any, **given: Any) -> Any:
+        if given.get("past_key_values") is not None:
+            if fault == "raises":
+                raise ValueError("a cache of its own")
+            given["attention_mask"] = torch.ones_like(given["attention_mask"])
+        return before(*args, **given)
+
+    of.forward = forward
+    asked = prompts()
+    found = generate(Opened(of, Numbers()), asked, GenerationSettings(6))
+    assert [text for (text,) in found] == [naive(plain, prompt, 6) for prompt in asked]
+    assert not takes_batches(of, "cpu") and takes_batches(plain, "cpu")
