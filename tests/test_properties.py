@@ -210,7 +210,6 @@ FOUND: tuple[tuple[tuple[Change, ...], str], ...] = (
         (("set_json", "generation_config.json", ("eos_token_id",), [2, False]),),
         "The eos_token_id of 'model' is [2, False]",
     ),
-    ((("set_json", "config.json", ("output_hidden_states",), {"a": 0}),), "can't be computed as its config.json says"),
     ((("set_json", "config.json", ("sliding_window",), {"a": []}),), "can't be computed as its config.json says"),
     ((("set_json", "config.json", ("hidden_size",), "a"),), "The architecture of 'model' can't be opened"),
     ((("rename", 2, "{}\n"),), "damaged safetensors header"),
