@@ -43,7 +43,6 @@ IDLE = frozenset(
         "initializer_factor",
         "router_aux_loss_coef",
         "router_jitter_noise",
-        "max_window_layers",
     ]
 )
 """Settings that change nothing for a sum: where a model comes from, how it was trained, how it is run ..."""
@@ -88,7 +87,7 @@ def config_difference(one: Json, other: Json) -> ConfigDifference | None:
 
     A config without ``model_type`` is none of transformers', and nobody here knows what its settings mean.
     """
-    if not one.get("model_type") or not other.get("model_type") or list(leaves(one)) == list(leaves(other)):
+    if not one.get("model_type") or not other.get("model_type") or as_written(one) == as_written(other):
         return None
     pair = [one, other]
     if one.get("model_type") == other.get("model_type"):
@@ -99,6 +98,11 @@ def config_difference(one: Json, other: Json) -> ConfigDifference | None:
         if ours.get(key) != theirs.get(key):
             return ConfigDifference(key, ours.get(key), theirs.get(key))
     return None
+
+
+def as_written(config: Json) -> Json:
+    """The config without its idle settings; a null stays, as a class may have another default."""
+    return {key: value for key, value in config.items() if key not in IDLE and not IDLE_FORMS.fullmatch(key)}
 
 
 def leaves(config: Json) -> Iterator[tuple[str, Any]]:

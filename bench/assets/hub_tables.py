@@ -46,12 +46,19 @@ def check_rows(rows: Sequence[HubRow], name: str, fields: Sequence[str], lists: 
         (number, field, fault)
         for field in fields
         for number, row in enumerate(rows)
-        if (fault := (fault_of_texts if field in lists else fault_of_text)(row.get(field)))
+        if (
+            fault := (fault_of_texts if field in lists else fault_of_text)(row.get(field)) or fault_of_blank(row[field])
+        )
     ]
     if faults:
         number, field, fault = min(faults)
         raise UserError(sentence_on_fault(name, number, field, fault, len(faults), field in lists))
     return [{field: as_list(row[field]) if field in lists else row[field] for field in fields} for row in rows]
+
+
+def fault_of_blank(value: str | list[str]) -> str:
+    """What is wrong with a text, or with one of several, that has nothing to score; empty where each has something."""
+    return "" if all(text.strip() for text in as_list(value)) else "an empty text"
 
 
 def sentence_on_fault(name: str, number: int, field: str, fault: str, count: int, takes_list: bool) -> str:

@@ -50,6 +50,16 @@ def has_own_tokenizer(folder: Path) -> bool:
     return any((folder / file).is_file() for file in (TOKENIZER, PIECES, "vocab.json"))
 
 
+def read_chat_template(folder: Path) -> Any:
+    """The chat template, or several by name, in the files that transformers reads, first come; None where there is none."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
+    found = (
+        read_object(folder / file).get("chat_template") for file in ("chat_template.json", "tokenizer_config.json")
+    )
+    return next((template for template in found if template), None)
+
+
 def tokenizer_difference(one: Path, other: Path, names: tuple[str, str], only_tokens: bool = False) -> str:
     """What the tokenizers of two folders do otherwise, as a clause; empty where they do the same.
 

@@ -7,6 +7,8 @@ reason behind it.
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,8 @@ TRIED_TOKENS = 24
 ATTENTION_TOLERANCE = {torch.float32: 1e-2}
 """How far their log-probs may lie apart, in nats; in other dtypes 1, in the mean over what is likely, as rounding alone
 moves the unlikely by more."""
+BUFFERS = re.compile(r"\.att(entio)?n(\.attention)?\.(bias|masked_bias)$|\.rotary_emb\.(original_)?inv_freq$")
+"""Masks and frequencies that older versions of transformers stored, and that follow from the config."""
 _tried: set[str] = set()
 """Configurations whose attention was tried in this process."""
 
@@ -84,8 +88,16 @@ def load_weights(folder: Path, dtype: torch.dtype) -> Any:
         )
     check_report(folder.name, type(model).__name__, report)
     check_names(folder, model.base_model_prefix)
+    read_small_json(folder / "generation_config.json")  # the library takes its defaults for one that it can't read
     check_ends(folder.name, getattr(model.generation_config, "eos_token_id", None))
     return model
+
+
+def read_small_json(path: Path) -> None:
+    """`UserError` for a file that is there and no JSON."""
+    if path.is_file():
+        remedy = "take the file that was saved with the weights, or remove it"
+        explain(lambda: json.loads(path.read_text()), f"'{path.name}' of '{path.parent.name}' can't be read: {remedy}")
 
 
 def check_names(folder: Path, prefix: str) -> None:
@@ -145,7 +157,11 @@ def check_attention(model: Any, name: str) -> None:
         _tried.add(config)
         return
     model.config._attn_implementation = "eager"  # the library's own setter leaves some families as they are
-    plain = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+    plain = explain(
+        lambda: model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1),
+        f"The model in '{name}' can't be computed in eager attention, which its own is compared with: take another version of "
+        "transformers",
+    )
     model.config._attn_implementation = used
     away = (fast - plain).abs()
     apart = float(away.max() if model.dtype in ATTENTION_TOLERANCE else (plain.exp() * away).sum(-1).max())
@@ -196,13 +212,14 @@ def check_report(name: str, kind: str, report: dict[str, Any]) -> None:
             f"{tuple(expected)}: the config is another model's, or the vocabulary was resized after it was written; take "
             "the config.json that was saved with the weights."
         )
+    unexpected = [tensor for tensor in report["unexpected_keys"] if not BUFFERS.search(tensor)]
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"'{name}' lacks {count(missing)} of {kind}, the first is '{missing[0]}': a file wasn't copied, or the names "
             "were changed when a wrapped model was saved; such weights would start at random, so save or copy the whole "
-            "model again." + describe_surplus(report["unexpected_keys"])
+            "model again." + describe_surplus(unexpected)
         )
-    if surplus := sorted(report["unexpected_keys"]):
+    if surplus := sorted(unexpected):
         raise UserError(
             f"'{name}' holds {count(surplus)} that {kind} has no place for by its config.json, the first is "
             f"'{surplus[0]}': the config is another model's, or a head or adapter was saved with it; take the config.json "
@@ -237,4 +254,4 @@ def first_line(error: object) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     words = [Path(word.strip("'\"`")).name if word.strip("'\"`").startswith("/") else word for word in line.split()]
-    return " ".join(words)[:200].rstrip(".")
+    return textwrap.shorten(" ".join(words), 200, placeholder=" ...").rstrip(".")

@@ -83,7 +83,8 @@ class ChatTurn:
     parts: bool
     """Whether it takes a message as a list of parts instead of a text."""
     end: tuple[int, ...]
-    """Token ids that end the answer: up to the first special token behind it; none where no such token follows."""
+    """Token ids that end the answer: up to the first token behind it that is special or was added and is no white space;
+    none where no such token follows."""
     rest: tuple[int, ...]
     """Token ids of all that stands behind the answer."""
 
@@ -133,9 +134,9 @@ def ids(tokenizer: Any, text: str) -> list[int]:
 
 @lru_cache(maxsize=64)
 def adds_space(tokenizer: Any) -> bool:
-    """Whether ``x`` alone is encoded with a space before it, so that `` x`` would have two."""
-    first = tokenizer.convert_ids_to_tokens(list(tokenizer.encode("x", add_special_tokens=False))[:1])
-    return str(*first).startswith("\u2581")
+    """Whether ``x`` alone is encoded with a space before it, and `` x`` with two."""
+    bare, spaced = (list(tokenizer.encode(text, add_special_tokens=False)) for text in ("x", " x"))
+    return bare != spaced and str(*tokenizer.convert_ids_to_tokens(bare[:1])).startswith("\u2581")
 
 
 def unended(prompt: Sequence[int], answer: Sequence[int]) -> Encoded:
@@ -204,6 +205,11 @@ def read_turn(tokenizer: Any) -> ChatTurn:
         except Exception as error:  # a template is a program: whatever it raises is its way of saying no
             reasons.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
             continue
+        if text != render(tokenizer, asked, parts):
+            raise UserError(
+                f"The chat template of '{name_of(tokenizer)}' can't be used: it gives another prompt each time. Ask it as a base "
+                "model (the template 'base'), or mend the chat template."
+            )
         if all(text.count(message["content"]) == 1 for message in asked) and not shows_list(text):
             rest = tuple(tokenizer.encode(rest_of_turn(tokenizer, asked, parts), add_special_tokens=False))
             return ChatTurn(system, parts, first_special(tokenizer, rest), rest)
@@ -247,8 +253,10 @@ def rest_of_turn(tokenizer: Any, asked: Sequence[Mapping[str, str]], parts: bool
 
 
 def first_special(tokenizer: Any, rest: Sequence[int]) -> tuple[int, ...]:
-    """``rest`` up to its first added token (special ones are), without white space before it; empty if it has none."""
-    added = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
+    """``rest`` up to its first added token that isn't white space, without white space before it; empty if it has none."""
+    added = {id for id, token in tokenizer.added_tokens_decoder.items() if str(token).strip()} | {
+        *tokenizer.all_special_ids
+    }
     at = next((i for i, token in enumerate(rest) if token in added), None)
     if at is None:
         return ()

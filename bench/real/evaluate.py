@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.assets.models import TOKENIZERS, resolve_model
-from bench.assets.tokens import has_own_tokenizer, tokenizer_difference
+from bench.assets.tokens import has_own_tokenizer, read_chat_template, tokenizer_difference
 from bench.core import registry
 from bench.core.contracts import Metric, Suite
 from bench.core.errors import UserError, collecting, mistakes_in, report_mistake, unknown_name
@@ -151,6 +151,8 @@ def incomparable_reasons(model: Checkpoint, other: Path, label: str, one_tokeniz
         found = tokenizer_difference(Path(model.path), other, ("the model's", f"the {label}'s"))
     except UserError as error:
         return [f"--{label}: {problem}" for problem in error.problems]
+    if not found and read_chat_template(Path(model.path)) != read_chat_template(other):
+        found = "their chat templates differ"
     if found:
         return [f"--{label}: its tokenizer is not the model's ({found}); name one for both with --tokenizer."]
     return []

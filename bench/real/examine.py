@@ -32,8 +32,9 @@ NAME = 12
 """Width of the column with the names."""
 PLACES = ("n_positions", "max_position_embeddings", "max_seq_len")
 """Settings that say how many positions a model has."""
-PASSAGE = 2048
-"""Tokens of the longest texts that a benchmark asks of its own: MUSE's passages."""
+LONGEST = {"tofu": 300, "restor": 300, "qa": 100, "muse-books": 2048, "books-public-domain": 2048}
+"""Tokens of the longest texts of a benchmark, roughly: TOFU's prompt and 200 new tokens, MUSE's passages."""
+BROKEN = "  these are no finite numbers: the model has broken down, and every score of it will be absent"
 
 
 def examine_model(model: LocalModel, dtype: str = "float32") -> Iterator[str]:
@@ -43,7 +44,7 @@ def examine_model(model: LocalModel, dtype: str = "float32") -> Iterator[str]:
     yield line("weights", describe_weights(content))
     opened = open_checkpoint(Checkpoint(str(model.path), model.hash, dtype=dtype, label=model.name))
     yield line("model", describe_architecture(opened.model))
-    yield line("computed", describe_computing(opened.model, dtype))
+    yield line("computed", describe_computing(opened, dtype))
     yield line("positions", describe_positions(opened.model))
     yield line("tokenizer", describe_tokenizer(opened))
     yield line("specials", describe_specials(opened.tokenizer))
@@ -52,9 +53,12 @@ def examine_model(model: LocalModel, dtype: str = "float32") -> Iterator[str]:
     for remark in remarks_on(opened.tokenizer):
         yield line("look", remark)
     refused = dict(refusals(opened))
+    sound = True
     for template in ("base" if "chat" in refused else "chat", "plain"):
-        yield from show_example(opened, template)
-    yield from verdicts(opened, refused)
+        said = list(show_example(opened, template))
+        yield from said
+        sound = sound and BROKEN not in said
+    yield from verdicts(opened, refused, sound)
 
 
 def line(name: str, text: str) -> str:
@@ -83,12 +87,22 @@ def describe_architecture(model: Any) -> str:
     )
 
 
-def describe_computing(model: Any, dtype: str) -> str:
+def describe_computing(opened: Opened, dtype: str) -> str:
     """The attention, and how texts are scored and written."""
-    window = "; text by text, as it has a window" if scoring.has_window(model.config) else ""
+    model = opened.model
+    scored = "what texts share once" if takes_shared_rows(opened) else "text by text"
     batches = takes_cache(model) and takes_batches(model, "cpu")
     writing = "in batches" if batches else "one by one, without a cache"
-    return f"in {dtype}, {model.config._attn_implementation} attention{window}; texts are written {writing}"
+    return f"in {dtype}, {model.config._attn_implementation} attention; scored {scored}; texts are written {writing}"
+
+
+def takes_shared_rows(opened: Opened) -> bool:
+    """Whether texts that begin alike may share a row, tried on two answers to one question."""
+    row = {"template": "plain", "prompt": QUESTION}
+    texts = [opened.coder.encode({**row, "answer": answer}) for answer in (ANSWER, QUESTION)]
+    if too_long(opened, max(text.length for text in texts)):
+        return False
+    return scoring.takes_trees(opened.model, texts, "cpu")
 
 
 def describe_positions(model: Any) -> str:
@@ -172,6 +186,9 @@ def show_example(opened: Opened, template: str) -> Iterator[str]:
     yield f"Prompt in the template '{template}', {len(text.prompt)} tokens:"
     yield from (f"  | {part}" for part in opened.tokenizer.decode(list(text.prompt)).split("\n"))
     yield f"  {' '.join(named(opened.tokenizer, token) for token in text.prompt)}"
+    if why := too_long(opened, text.length):
+        yield why
+        return
     yield "Answer, token by token, with log-probs in nats:"
     with torch.no_grad():
         found = scoring.forward_rows(opened.model, [scoring.row_alone(opened.model, text)], "cpu")
@@ -180,22 +197,29 @@ def show_example(opened: Opened, template: str) -> Iterator[str]:
         f"{named(opened.tokenizer, token)} {logp:.2f}" for token, logp in zip(text.answer, logps, strict=True)
     )
     if not all(map(torch.isfinite, torch.tensor(logps))):
-        yield "  these are no finite numbers: the model has broken down, and every score of it will be absent"
+        yield BROKEN
 
 
-def verdicts(opened: Opened, refused: Mapping[str, str]) -> Iterator[str]:
+def verdicts(opened: Opened, refused: Mapping[str, str], sound: bool) -> Iterator[str]:
     """For `eval` and each task with a real tier whether it would refuse the model, and why."""
     yield ""
+    if not sound:
+        yield line("tasks", "it has broken down: eval and run give a record whose scores are absent, with collapsed 1")
+        return
     for name, tiers in registry.components("tasks").items():
         if "real" not in tiers:
             continue
         asks = "chat" if issubclass(registry.load_task(name, "real"), PromptedOptions) else "plain"
-        why = refused.get(asks, "")
-        if asks == "plain" and not why:
-            try:
-                check_length(opened.model.config, PASSAGE if name.startswith(("muse", "books")) else 1)
-            except UserError as error:
-                why = str(error)
-        if asks == "chat" and not opened.tokenizer.chat_template:
-            why = f"its tokenizer has no chat template: --set {name}.template=base asks it as a base model"
-        yield line("task", f"{name}: {why or 'takes it'}")
+        why = refused.get(asks, "") or too_long(opened, LONGEST.get(name, 0))
+        if not why and asks == "chat" and not opened.tokenizer.chat_template:
+            why = f"eval takes it; run: its tokenizer has no chat template, --set {name}.template=base asks it as a base model"
+        yield line("task", f"{name}: {why or 'eval and run take it'}")
+
+
+def too_long(opened: Opened, tokens: int) -> str:
+    """A sentence where texts of so many tokens are longer than the model's positions; empty where they aren't."""
+    try:
+        check_length(opened.model.config, tokens)
+    except UserError as error:
+        return str(error)
+    return ""

@@ -153,7 +153,8 @@ def unlearn(
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
-        with seal([oracle for oracle in oracles if not is_oracle and oracle.hash not in given]):
+        seen = given | {target.hash}  # an oracle may have the target's weights: a wreck's training leaves one as it is
+        with seal([oracle for oracle in oracles if not is_oracle and oracle.hash not in seen]):
             result = component(**step.params).unlearn(request, MethodContext(work, ledger))
         ledger.read(result)
     return result

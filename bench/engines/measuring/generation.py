@@ -185,6 +185,8 @@ def distance_in_batch(model: Any, device: str) -> float:
         first, mask = prefill(model, cache, prompts, device, GenerationCost())
         mask, ids = torch.cat([mask, mask.new_ones((2, 1))], dim=1), torch.zeros_like(mask[:, :1])
         second = last_logits(model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # whatever a model's own code makes of a cache that it doesn't know
         return math.inf
     apart = 0.0

@@ -212,6 +212,8 @@ def takes_trees(model: Any, texts: Sequence[Encoded], device: str) -> bool:
         return True
     try:
         shared = answer_logps(forward_rows(model, [row], device))
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # whatever a model's own code makes of a mask that it doesn't know
         return False
     tried = [*row.texts[:1], *row.texts[-2:]]  # the last ones have the most branches before them

@@ -38,6 +38,19 @@ def test_what_changes_the_model_is_named_with_both_values(
 
 
 @pytest.mark.parametrize(
+    ("own", "one", "other", "key"),
+    [
+        ({"model_type": "mistral"}, {"sliding_window": None}, {}, "sliding_window"),  # the class has 4096
+        ({"model_type": "qwen2", "use_sliding_window": True}, {"max_window_layers": 1}, {"max_window_layers": 2}, "layer_types"),
+    ],
+)  # fmt: skip
+def test_what_the_class_makes_of_a_setting_is_compared(own: Any, one: Any, other: Any, key: str) -> None:
+    found = config_difference(LLAMA | own | one, LLAMA | own | other)
+    assert found and found.key == key
+    assert config_difference(LLAMA | own | one, LLAMA | own | one) is None
+
+
+@pytest.mark.parametrize(
     "changed",
     [
         {"torch_dtype": "bfloat16", "use_cache": False, "transformers_version": "4.40.0", "_name_or_path": "x"},

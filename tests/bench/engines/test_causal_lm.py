@@ -59,6 +59,27 @@ def refusal(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
+    "buffer",
+    [
+        "attn.masked_bias",
+        "attn.bias",
+        "attn.attention.bias",
+        "attn.attention.masked_bias",
+        "self_attn.rotary_emb.inv_freq",
+    ],
+)
+def test_masks_and_frequencies_of_older_versions_are_no_surplus(folder: Path, sound: Path, buffer: str) -> None:
+    change_weights(folder, lambda w: {**w, f"model.layers.0.{buffer}": torch.zeros(2)})
+    mine, right = (open_checkpoint(checkpoint_at(place, "mine")).model for place in (folder, sound))
+    assert bits(mine) == bits(right)
+
+
+def test_a_generation_config_that_can_not_be_read_is_named(folder: Path) -> None:
+    (folder / "generation_config.json").write_text("{")
+    assert "'generation_config.json' of" in refusal(folder)
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda w: {k: v for k, v in w.items() if k != LAST}, f"lacks 1 tensor of LlamaForCausalLM, the first is '{LAST}'"),

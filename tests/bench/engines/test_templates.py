@@ -9,7 +9,7 @@ import pytest
 
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
-from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT, TEMPLATES, encode, ids
+from bench.engines.templates import DATE_STRING, SYSTEM_PROMPT, TEMPLATES, answer_end, encode, ids
 from tests.tiny import subword_llama, subword_tokenizer, tokenizer
 
 WORDS = tokenizer()
@@ -233,6 +233,20 @@ def test_a_template_that_loses_the_question_is_refused(template: Any, said: str)
         with pytest.raises(UserError, match=f"chat template of .* can't be used: .*{said}.*the template 'base'"):
             encode(words, ROW | {"template": name})
     assert encode(words, ROW | {"template": "base"}).answer, "asked as a base model it needs no chat template"
+
+
+def test_a_template_that_gives_another_prompt_each_time_is_refused() -> None:
+    words = chatting("{{ range(99999) | random }} " + turns("<|end|>"))
+    with pytest.raises(UserError, match="can't be used: it gives another prompt each time.*the template 'base'"):
+        encode(words, ROW | {"template": "chat"})
+
+
+def test_an_added_line_break_ends_no_answer() -> None:
+    """Gemma's tokenizer has such tokens, which are not special."""
+    words = chatting(turns("\n\n"))
+    words.add_tokens(["\n\n"])
+    assert words.convert_ids_to_tokens(encode(words, ROW | {"template": "chat"}).answer[-1]) == "<|eos|>"
+    assert answer_end(words) == ()
 
 
 @pytest.mark.parametrize("change", ["m.content[:30]", "(m.content | replace('w', 'W'))", "(m.content | e)"])

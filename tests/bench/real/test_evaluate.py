@@ -222,7 +222,12 @@ def test_a_configuration_that_is_missing_takes_its_own_metrics_only(tmp_path: Pa
 
 def test_one_row_without_a_text_is_named(tmp_path: Path, place: Path) -> None:
     """A null paraphrase used to be scored as the right answer."""
-    for broken in ({"paraphrased_answer": None}, {"answer": None}, {"perturbed_answer": ["a", None]}):
+    for broken in (
+        {"paraphrased_answer": None},
+        {"answer": None},
+        {"perturbed_answer": ["a", None]},
+        {"paraphrased_answer": " "},
+    ):
         data = write_data(tmp_path / str(len(list(tmp_path.iterdir()))))
         rows = [row("forget10_perturbed", i) | (broken if i == 2 else {}) for i in range(ROWS)]
         (data / "forget10_perturbed.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -258,6 +263,10 @@ def test_an_oracles_tokenizer_is_compared_by_what_it_does(tmp_path: Path, place:
     (tmp_path / "same" / "tokenizer.json").write_text(json.dumps(words, indent=4, sort_keys=True))
     model = Checkpoint(str(place / "model"), "model")
     assert incomparable_reasons(model, tmp_path / "same", "oracle", False) == []
+    shutil.copytree(place / "oracle", tmp_path / "other")
+    (tmp_path / "other" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (reason,) = incomparable_reasons(model, tmp_path / "other", "oracle", False)
+    assert "(their chat templates differ); name one for both with --tokenizer" in reason
     words["added_tokens"][0]["lstrip"] = True
     (tmp_path / "same" / "tokenizer.json").write_text(json.dumps(words))
     (reason,) = incomparable_reasons(model, tmp_path / "same", "oracle", False)

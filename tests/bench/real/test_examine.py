@@ -53,7 +53,7 @@ def test_a_sound_model_is_shown_as_it_is_read(tmp_path: Path) -> None:
     assert "sdpa attention" in said(lines, "computed") and "in batches" in said(lines, "computed")
     assert said(lines, "positions") == "512" and said(lines, "stops at") == "<|eos|> (2)"
     assert "bos <|bos|> (1), eos <|eos|> (2)" in said(lines, "specials") and not said(lines, "look")
-    assert all(line.endswith(": takes it") for line in lines if line.startswith("task "))
+    assert all(line.endswith(": eval and run take it") for line in lines if line.startswith("task "))
     shown = "\n".join(lines)
     assert f"  | <|bos|><system>{SYSTEM_PROMPT}<|eos|><user>{QUESTION}<|eos|><assistant>" in shown
 
@@ -104,7 +104,7 @@ def test_a_template_that_is_refused_is_refused_by_the_tasks_that_ask_with_it(tmp
     lines = page(made(tmp_path / "model", chat_template=template))
     verdicts = {line.split()[1]: line for line in lines if line.startswith("task ")}
     assert "can't be used" in verdicts["tofu:"] and "the template 'base'" in verdicts["tofu:"]
-    assert verdicts["muse-books:"].endswith("takes it")
+    assert verdicts["muse-books:"].endswith("take it")
     assert any("Prompt in the template 'base'" in line for line in lines)
 
 
@@ -118,10 +118,10 @@ def test_a_model_without_numbers_is_called_a_wreck(tmp_path: Path) -> None:
 
 def test_short_learnt_positions_refuse_long_passages_alone(tmp_path: Path) -> None:
     words = subword_tokenizer(TEXTS)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=256, n_embd=16, n_layer=1, n_head=2))
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=512, n_embd=16, n_layer=1, n_head=2))
     saved(model.eval(), words, tmp_path / "short")
     verdicts = {line.split()[1]: line for line in page(tmp_path / "short") if line.startswith("task ")}
-    assert verdicts["tofu:"].endswith("takes it") and "longer than the model's 256 positions" in verdicts["muse-books:"]
+    assert verdicts["tofu:"].endswith("take it") and "longer than the model's 512 positions" in verdicts["muse-books:"]
 
 
 def test_a_folder_that_can_not_be_used_is_refused_after_what_was_found(tmp_path: Path) -> None:
