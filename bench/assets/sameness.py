@@ -82,6 +82,6 @@ def describe_other_tokens(first: TensorFiles, other: TensorFiles) -> str:
         return ""
     where = "" if names[0] in clause else f" of {names[0]} and {names[1]}"
     return (
-        f"{clause[0].upper()}{clause[1:]}{where and f' (tokenizers{where})'}: their tokens are not the same, so that a row of the "
-        "one embedding isn't that of the other; use checkpoints with one tokenizer."
+        f"{clause[0].upper()}{clause[1:]}{where and f' (tokenizers{where})'}: their tokens are not the same, and a row of "
+        "the one embedding isn't that of the other; use checkpoints with one tokenizer."
     )
