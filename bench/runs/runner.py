@@ -153,11 +153,19 @@ def unlearn(
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
-        seen = given | {target.hash}  # an oracle may have the target's weights: a wreck's training leaves one as it is
-        with seal([oracle for oracle in oracles if not is_oracle and oracle.hash not in seen]):
+        others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in given]
+        with seal([oracle for oracle in others if not is_twin(oracle, target)]):
             result = component(**step.params).unlearn(request, MethodContext(work, ledger))
         ledger.read(result)
     return result
+
+
+def is_twin(oracle: Checkpoint, target: Checkpoint) -> bool:
+    """Whether an oracle that lies elsewhere has the target's weights to the bit, as a wreck that no training changes.
+
+    To shut it by its hash would shut the target.
+    """
+    return oracle.hash == target.hash and oracle.path != target.path
 
 
 def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) -> Request:

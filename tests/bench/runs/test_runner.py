@@ -9,11 +9,11 @@ import pytest
 
 from bench.core import registry
 from bench.core.record import RunSpec
-from bench.core.types import BROKEN_DOWN, Responses
+from bench.core.types import BROKEN_DOWN, Checkpoint, Responses
 from bench.metrics import score_all
 from bench.records.files import record_text
 from bench.runs.context import Work
-from bench.runs.runner import LEFT_OUT, execute, oracles_there, prepare
+from bench.runs.runner import LEFT_OUT, execute, is_twin, oracles_there, prepare
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tests.lab_runs import STILL, Lab, spec, step
@@ -124,3 +124,11 @@ def test_no_metric_of_a_task_makes_a_number_of_a_wreck(task: str, tier: str) -> 
     assert {name: score.value for name, score in scored.scores.items()} in ({"collapsed": 1}, {})
     assert ("collapsed" in scored.scores) == any(metric.name == "collapsed" for metric in metrics)
     assert all(BROKEN_DOWN in reason for reason in scored.absent.values()), scored.absent
+
+
+def test_an_oracle_with_the_targets_weights_is_a_twin_where_it_lies_elsewhere() -> None:
+    """A wreck that no training changes is its own oracle; shut by its hash, the target would be shut too."""
+    target = Checkpoint("t", "same")
+    assert is_twin(Checkpoint("o", "same"), target)
+    assert not is_twin(Checkpoint("o", "another"), target)
+    assert not is_twin(Checkpoint("t", "same"), target), "the oracle's own folder stays shut"
