@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.typed_rows import fault_of_text, fault_of_texts, read_csv_rows, read_json_rows
-from bench.core.errors import Absent, UserError
+from bench.core.errors import Absent, UserError, shorten_reason
 
 HubRow = dict[str, Any]
 JSON, CSV = (".json", ".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
@@ -93,13 +93,6 @@ def check_hub(data: str) -> None:
         from bench.assets.hub import require_hub
 
         require_hub(f"read {data}")
-
-
-def shorten_reason(error: Exception) -> str:
-    """The first line of a library's reason, without the folders of this machine."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    words = [Path(word.strip("'\"")).name if word.strip("'\"").startswith("/") else word for word in reason.split()]
-    return " ".join(words)[:200]
 
 
 @contextlib.contextmanager

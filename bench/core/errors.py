@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -28,6 +30,14 @@ class Unmet(Exception):
 
 class Busy(Exception):
     """Another process holds the lease on a node that this run needs; try again later."""
+
+
+def shorten_reason(error: object) -> str:
+    """The first line of what a library says, without a full stop and without the folders of this machine."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    words = [Path(word.strip("'\"`")).name if word.strip("'\"`").startswith("/") else word for word in line.split()]
+    return textwrap.shorten(" ".join(words), 200, placeholder=" ...").rstrip(".")
 
 
 _kept: ContextVar[list[str] | None] = ContextVar("kept", default=None)

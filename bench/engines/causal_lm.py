@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.utils import logging
 
 from bench.assets.folders import INDEX, read_folder
+from bench.assets.tensors import CONSTANTS
 from bench.core.contracts import Opened
-from bench.core.errors import UserError
+from bench.core.errors import UserError, shorten_reason
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts, embedding_rows
 from bench.engines.positions import forget_longer_texts, learnt_places
@@ -37,8 +37,8 @@ TRIED_TOKENS = 24
 ATTENTION_TOLERANCE = {torch.float32: 1e-2}
 """How far their log-probs may lie apart, in nats; in other dtypes 1, in the mean over what is likely, as rounding alone
 moves the unlikely by more."""
-BUFFERS = re.compile(r"\.att(entio)?n(\.attention)?\.(bias|masked_bias)$|\.rotary_emb\.(original_)?inv_freq$")
-"""Masks and frequencies that older versions of transformers stored, and that follow from the config."""
+MASKS = re.compile(r"\.att(entio)?n\.bias$")
+"""Causal masks that older versions of transformers stored; like `CONSTANTS` they follow from the config."""
 _tried: set[str] = set()
 """Configurations whose attention was tried in this process."""
 
@@ -50,11 +50,12 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
     left over or of another size, where the architecture isn't a causal one of the library's own, and where model or
     tokenizer can't be read.
     """
-    read_architecture(Path(checkpoint.path))  # before the tokenizer, which is opened by the model's config
+    folder = Path(checkpoint.path)
+    config = read_architecture(folder)  # before the tokenizer, which is opened by the model's config
     tokenizer = open_tokenizer(Path(checkpoint.tokenizer or checkpoint.path))
-    model = load_weights(Path(checkpoint.path), getattr(torch, checkpoint.dtype)).to(device).eval()
+    model = load_weights(folder, config, getattr(torch, checkpoint.dtype)).to(device).eval()
     forget_longer_texts(model)
-    check_attention(model, Path(checkpoint.path).name)
+    check_attention(model, folder.name)
     return Opened(model, tokenizer, Texts(tokenizer, embedding_rows(model)))
 
 
@@ -70,9 +71,8 @@ def open_tokenizer(folder: Path) -> Any:
     return explain(open_it, f"The tokenizer of '{folder.name}' can't be opened: {remedy}")
 
 
-def load_weights(folder: Path, dtype: torch.dtype) -> Any:
-    """The model in a folder, every tensor of it from the folder's files; `UserError` where one isn't."""
-    config = read_architecture(folder)
+def load_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    """The model of ``config`` in a folder, every tensor of it from the folder's files; `UserError` where one isn't."""
     with with_whole_index(folder) as place:
         model, report = explain(
             lambda: AutoModelForCausalLM.from_pretrained(
@@ -212,7 +212,9 @@ def check_report(name: str, kind: str, report: dict[str, Any]) -> None:
             f"{tuple(expected)}: the config is another model's, or the vocabulary was resized after it was written; take "
             "the config.json that was saved with the weights."
         )
-    unexpected = [tensor for tensor in report["unexpected_keys"] if not BUFFERS.search(tensor)]
+    unexpected = [
+        tensor for tensor in report["unexpected_keys"] if not (CONSTANTS.search(tensor) or MASKS.search(tensor))
+    ]
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"'{name}' lacks {count(missing)} of {kind}, the first is '{missing[0]}': a file wasn't copied, or the names "
@@ -226,7 +228,7 @@ def check_report(name: str, kind: str, report: dict[str, Any]) -> None:
             "that was saved with the weights, or save the plain model again."
         )
     if report["error_msgs"]:
-        raise UserError(f"'{name}' can't be read whole ({first_line(report['error_msgs'][0])}): copy it again.")
+        raise UserError(f"'{name}' can't be read whole ({shorten_reason(report['error_msgs'][0])}): copy it again.")
 
 
 def describe_surplus(names: Any) -> str:
@@ -246,12 +248,4 @@ def explain(open_it: Callable[[], T], sentence: str) -> T:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # anything at all: files of strangers meet dozens of parsers here
-        raise UserError(f"{sentence} ({type(error).__name__}: {first_line(error)}).") from error
-
-
-def first_line(error: object) -> str:
-    """The first line of what a library says, without a full stop and without folders of this machine."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    words = [Path(word.strip("'\"`")).name if word.strip("'\"`").startswith("/") else word for word in line.split()]
-    return textwrap.shorten(" ".join(words), 200, placeholder=" ...").rstrip(".")
+        raise UserError(f"{sentence} ({type(error).__name__}: {shorten_reason(error)}).") from error

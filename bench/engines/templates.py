@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, shorten_reason
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 """TOFU's, as the field's code sends it."""
@@ -203,7 +203,7 @@ def read_turn(tokenizer: Any) -> ChatTurn:
         try:
             text = render(tokenizer, asked, parts)
         except Exception as error:  # a template is a program: whatever it raises is its way of saying no
-            reasons.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+            reasons.append(shorten_reason(error))
             continue
         if text != render(tokenizer, asked, parts):
             raise UserError(

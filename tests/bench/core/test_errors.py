@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.errors import UserError, collecting, mistakes_in, report_mistake
+from bench.core.errors import UserError, collecting, mistakes_in, report_mistake, shorten_reason
 
 
 def test_mistakes_come_together_in_order_and_once() -> None:
@@ -36,3 +36,8 @@ def test_another_error_goes_through_and_leaves_nothing_behind() -> None:
         raise KeyError("ours")
     with pytest.raises(UserError, match="now"):
         report_mistake("now")
+
+
+def test_what_the_library_says_stands_in_one_line_without_places() -> None:
+    assert shorten_reason(ValueError("\n  no '/home/me/models/x.json' here.\nmore")) == "no x.json here"
+    assert shorten_reason(ValueError("")) == "ValueError" and len(shorten_reason("word " * 99)) <= 200

@@ -16,7 +16,7 @@ from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, T5Config
 from bench.assets.folders import INDEX, WHOLE
 from bench.core.errors import UserError
 from bench.engines import causal_lm
-from bench.engines.causal_lm import check_attention, first_line, load_weights, open_tokenizer
+from bench.engines.causal_lm import check_attention, load_weights, open_tokenizer, read_architecture
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from tests.tiny import bits, llama, saved, subword_llama, subword_tokenizer, tokenizer
 
@@ -48,6 +48,10 @@ def change_json(path: Path, **settings: Any) -> None:
     """Change settings; None takes one away."""
     made = json.loads(path.read_text()) | settings
     path.write_text(json.dumps({name: value for name, value in made.items() if value is not None}))
+
+
+def weights(folder: Path) -> Any:
+    return load_weights(folder, read_architecture(folder), torch.float32)
 
 
 def refusal(folder: Path) -> str:
@@ -134,7 +138,7 @@ def test_only_causal_models_of_the_library_are_opened(folder: Path, kind: str, a
 def test_code_beside_a_model_that_the_library_has_is_left_alone(folder: Path, sound: Path) -> None:
     change_json(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"})
     (folder / "modeling_mine.py").write_text("raise SystemExit('run')")
-    assert bits(load_weights(folder, torch.float32)) == bits(load_weights(sound, torch.float32))
+    assert bits(weights(folder)) == bits(weights(sound))
 
 
 def test_settings_that_change_what_a_pass_returns_change_nothing(folder: Path, sound: Path) -> None:
@@ -158,7 +162,7 @@ def test_an_index_without_metadata_opens_the_same_weights(folder: Path, sound: P
         places |= dict.fromkeys(part, file)
     (folder / WHOLE).unlink()
     (folder / INDEX).write_text(json.dumps({"weight_map": places}))
-    assert bits(load_weights(folder, torch.float32)) == bits(load_weights(sound, torch.float32))
+    assert bits(weights(folder)) == bits(weights(sound))
     assert json.loads((folder / INDEX).read_text()) == {"weight_map": places}, "the folder stays as it was"
 
 
@@ -168,7 +172,7 @@ def test_a_tied_head_that_is_stored_is_no_surplus(tmp_path: Path) -> None:
     model.tie_weights()
     saved(model, tokenizer(), tmp_path / "tied")
     change_weights(tmp_path / "tied", lambda w: {**w, "lm_head.weight": w["model.embed_tokens.weight"].clone()})
-    again = load_weights(tmp_path / "tied", torch.float32)
+    again = weights(tmp_path / "tied")
     assert torch.equal(again.lm_head.weight, again.model.embed_tokens.weight)
 
 
@@ -244,8 +248,3 @@ def test_rounding_is_no_second_way_of_attention(dtype: torch.dtype, monkeypatch:
     model = LlamaForCausalLM(config).eval().to(dtype)
     check_attention(model, "wild")
     assert takes_batches(model, "cpu")
-
-
-def test_what_the_library_says_stands_in_one_line_without_places() -> None:
-    assert first_line(ValueError("\n  no '/home/me/models/x.json' here.\nmore")) == "no x.json here"
-    assert first_line(ValueError("")) == "ValueError" and len(first_line("word " * 99)) <= 200

@@ -11,7 +11,7 @@ import torch
 
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
-from bench.engines.causal_lm import check_attention, load_weights
+from bench.engines.causal_lm import check_attention, load_weights, read_architecture
 from bench.engines.measuring.generation import GenerationSettings, generate, takes_batches, takes_cache
 from bench.engines.measuring.scoring import answer_logps, forward_rows, plan_batches, takes_trees
 from bench.engines.positions import forget_longer_texts, plain_reach
@@ -36,7 +36,7 @@ class Numbers:
 def opened(family: str, folder: Path) -> Any:
     """The family's model as the harness opens it."""
     random_model(family).save_pretrained(folder)
-    model = load_weights(folder, torch.float32).eval()
+    model = load_weights(folder, read_architecture(folder), torch.float32).eval()
     forget_longer_texts(model)
     check_attention(model, family)
     return model
