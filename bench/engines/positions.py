@@ -13,6 +13,9 @@ from typing import Any
 
 from bench.core.errors import UserError
 
+PLACES = ("n_positions", "max_position_embeddings", "max_seq_len")
+"""Settings that say how many positions a model has."""
+
 
 def plain_reach(model: Any) -> float:
     """Tokens up to which a text's positions don't depend on what it is batched with; infinite for most models."""
@@ -57,8 +60,7 @@ def learnt_places(config: Any) -> float:
     """Places of a model that has learnt each of them, or made a table of them; infinite for rotary positions."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     rotary = any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling"))
-    names = ("n_positions", "max_position_embeddings", "max_seq_len")
-    places = [int(places) for name in names if (places := getattr(config, name, None))]
+    places = [int(places) for name in PLACES if (places := getattr(config, name, None))]
     return math.inf if rotary else min(places, default=math.inf)
 
 

@@ -24,14 +24,12 @@ from bench.engines.coding import embedding_rows
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import ends_of, takes_batches, takes_cache
-from bench.engines.positions import check_length, plain_reach
+from bench.engines.positions import PLACES, check_length, plain_reach
 from bench.engines.templates import ANSWER, QUESTION, TEMPLATES, Encoded, chat_text, read_turn
 from bench.real.scenario import PromptedOptions
 
 NAME = 12
 """Width of the column with the names."""
-PLACES = ("n_positions", "max_position_embeddings", "max_seq_len")
-"""Settings that say how many positions a model has."""
 LONGEST = {"tofu": 300, "restor": 300, "qa": 100, "muse-books": 2048, "books-public-domain": 2048}
 """Tokens of the longest texts of a benchmark, roughly: TOFU's prompt and 200 new tokens, MUSE's passages."""
 BROKEN = "  these are no finite numbers: the model has broken down, and every score of it will be absent"
