@@ -165,16 +165,21 @@ def test_anything_in_the_place_of_anything_is_set_aside_by_name(wreck: Wreck, pl
     else:
         harmed.unlink(missing_ok=True)
     wreck(harmed)
-    if place == "damaged":
+    if place.startswith(("damaged", "scratch/")):
         (node.path / "a").unlink()
     store = Store(tmp_path, told.append)
     again, built = build(store, two_files())
-    assert built is place.startswith(("nodes", "damaged")) and again.info["hash"] == node.info["hash"]
+    assert built is place.startswith(("nodes", "damaged", "scratch/")) and again.info["hash"] == node.info["hash"]
     store.build(NodeRequest({"kind": "other"}, "other", {}), two_files())
     assert Store(tmp_path).find(KEY) is not None and {entry["key"] for entry in Store(tmp_path).index()} >= {KEY}
     named = [path.name for folder in tmp_path.glob("damaged*") if folder.is_dir() for path in folder.iterdir()]
-    assert len(told) <= 1 and all(any(name in line for name in named) for line in told)
-    if not harmed.is_dir() or harmed == node.path or node.path in harmed.parents:
+    assert len(told) <= 2 and all(any(name in line for name in named) for line in told)
+    if (
+        (wreck, place) != (plain_file, "index.jsonl")
+        and not harmed.is_dir()
+        or harmed == node.path
+        or node.path in harmed.parents
+    ):
         assert told, "the user hears of it"
 
 
