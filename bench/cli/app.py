@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from bench.cli import evaluate, look, models, results, run, studies, tune
+from bench.cli import evaluate, look, models, prune, results, run, studies, tune
 from bench.core.errors import UserError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ COMMANDS = (
     ("ls", look.ls),
     ("show", look.show),
     ("doctor", look.doctor),
+    ("prune", prune.prune),
     ("publish", results.publish),
     ("import", results.import_),
     ("rescore", results.rescore),

@@ -35,8 +35,12 @@ T = TypeVar("T")
 
 
 def check_fits(plan: Plan) -> Plan:
-    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
+    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit.
+
+    A plan with nothing to do needs no room, and no store that can be written.
+    """
     if plan.todo:
+        raise_problems(plan.machine.store_problems())
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
         raise_problems(list_refusals(plan.size, plan.compute, plan.machine, room))
     return plan
