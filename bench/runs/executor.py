@@ -30,6 +30,7 @@ from bench.core.record import Record, RunSpec
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.leases import Patience, at_work
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Pool:
         self.results: list[Result] = []
         self.processes: list[subprocess.Popen[str]] = []
         self.running = 0
+        self.patience = Patience()
         self.stopped = False
         self.error: BaseException | None = None
 
@@ -116,12 +118,20 @@ class Pool:
                 if answer["status"] == "busy":
                     self.queue.append(job)
                     waiting += 1
+                    self.tell_waiting(job, answer)
                 else:
                     self.results.append(Result(job, answer["status"], answer.get("message", "")))
                     waiting = 0
                 rounds = waiting // (len(self.queue) + 1)
             if rounds:  # every job in line was busy: rest longer each time, so as not to take the builder's core
                 time.sleep(min(MOST_SECONDS, RETRY_SECONDS * 2**rounds))
+
+    def tell_waiting(self, job: Job, answer: Json) -> None:
+        """Say who a job waits for, once it has waited for some time: one line a node, ever more seldom."""
+        if waited := self.patience.ask(answer["node"]):
+            told = {"done": 0, "total": None, "status": "note", "seconds": waited}
+            message = f"waited {waited:.0f} s: {answer['message']}."
+            self.report({"job": job.name, "stage": answer["stage"], "message": message} | told)
 
     def next_job(self) -> Job | None:
         """The next job in line, if there is one."""
@@ -230,14 +240,15 @@ class Worker:
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
         self.machine, self.paths, self.report = config.machine, config.paths, report
-        self.store, self.out = Store(self.machine.store), self.machine.out
+        self.store, self.out = Store(self.machine.store, self.tell), self.machine.out
 
     def do(self, job: Job, wait: bool = False) -> Json:
         """Do one job; returns its status and, of a failure, the whole error."""
         try:
-            return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
-        except Busy:
-            return {"status": "busy"}
+            with at_work(self.store.root):
+                return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
+        except Busy as busy:
+            return {"status": "busy", "node": busy.key, "stage": busy.label, "message": busy.holder}
         except UserError as error:
             message = str(error)
         except distributed.OutOfStep:  # the first process may be out of reach, so that whoever can writes
@@ -248,6 +259,10 @@ class Worker:
         if distributed.is_first():
             self.record_failure(job, message)
         return {"status": "failed", "message": message}
+
+    def tell(self, message: str) -> None:
+        """Pass on what the store has to say to the user."""
+        self.report({"stage": "store", "status": "note", "message": message})
 
     def record_failure(self, job: Job, message: str) -> None:
         """Write a run's failed record, without the folders of this machine; a stage has none."""

@@ -24,6 +24,7 @@ from bench.runs.estimate import list_refusals, room_of
 from bench.runs.executor import Pool, in_step
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.leases import at_work
 from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
 from bench.runs.responses import load_responses
@@ -101,7 +102,7 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
-    with Reporter() as reporter:
+    with at_work(config.machine.store), Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
         return Pool(config.machine.workers, config, reporter.report).run(jobs)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.runs.executor import Pool, Worker, hide_paths, write_failed
 from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.leases import this_process_space
 from bench.runs.setting import Paths
-from bench.runs.store import Store, this_process_space
+from bench.runs.store import Store
 from tests.processes import Place, environment, result_of
 
 
@@ -51,9 +53,10 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
     key = place.records()["msa"]["lineage"]["result_node"]
     place.files()["msa"].unlink()
     spec = spec_of(finished)
-    Store(place.store).discard(key)
+    shutil.rmtree(Store(place.store).path(key))
     held = lease(place.store, key, {"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"})
-    assert worker(place, []).do(Job(spec)) == {"status": "busy"}
+    busy = worker(place, []).do(Job(spec))
+    assert busy["status"] == "busy" and busy["node"] == key and str(held) in busy["message"]
     assert "msa" not in place.records()
     held.unlink()
     lease(
@@ -85,7 +88,7 @@ def test_a_task_that_has_gone_is_a_sentence_in_the_record(finished: Place, tmp_p
 def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     spec = spec_of(finished)
-    Store(place.store).discard(place.records()["msa"]["lineage"]["result_node"])
+    shutil.rmtree(Store(place.store).path(place.records()["msa"]["lineage"]["result_node"]))
     file = place.files()["msa"]
     file.write_text("my notes")
     events: list[Any] = []
