@@ -126,6 +126,8 @@ class Machine:
     """Name of the tracker."""
     world: int = field(default_factory=distributed.count_launched)
     """Processes under torchrun: each holds its part of weights, gradients and moments."""
+    executor: str = "local"
+    """Who carries out the jobs (`bench.runs.executors`)."""
 
     @property
     def workers(self) -> int:

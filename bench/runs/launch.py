@@ -21,7 +21,8 @@ from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import list_refusals, room_of
-from bench.runs.executor import Pool, in_step
+from bench.runs.executor import in_step
+from bench.runs.executors import follow, open_executor
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.plan import Plan, PlannedRun, make_plan
@@ -97,14 +98,14 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
 def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """Do the jobs of a command, and show how they get on.
 
-    In a pool of worker processes; under torchrun in this process, in step with the others.
+    By the machine's executor; under torchrun in this process, in step with the others.
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
     with Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
-        return Pool(config.machine.workers, config, reporter.report).run(jobs)
+        return follow(open_executor(config, reporter.report), jobs)
 
 
 def describe_failures(results: Sequence[Result]) -> list[str]:
