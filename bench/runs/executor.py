@@ -59,6 +59,10 @@ class Pool:
         self.running = 0
         self.stopped = False
 
+    def foresee(self, jobs: Sequence[Job]) -> Sequence[str]:
+        """Ask for nothing."""
+        return ()
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Start as many workers as there are jobs for."""
         if distributed.count_launched() > 1:

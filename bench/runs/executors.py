@@ -1,14 +1,15 @@
 """Who carries out the jobs of a command: an executor takes them, says what has ended, and can end them.
 
-``local`` is a pool of processes on this machine (`bench.runs.executor.Pool`).
-Any other scheduler is a further class with these three methods.
+``local`` is a pool of processes on this machine (`bench.runs.executor.Pool`), ``slurm`` hands the same jobs to a cluster
+(`bench.runs.cluster.slurm.Slurm`). Any other scheduler is a third class with these methods (docs/executors.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Protocol
 
+from bench.core.machine import EXECUTORS
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
 from bench.runs.jobs import Job, Result, WorkerConfig
@@ -20,6 +21,9 @@ class Executor(Protocol):
     outlives: ClassVar[bool]
     """Whether jobs go on when the process that submitted them has gone."""
 
+    def foresee(self, jobs: Sequence[Job]) -> Iterable[str]:
+        """What `submit` would ask for these jobs, for people; `UserError` for what it would refuse."""
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take the jobs, and return without waiting for them."""
 
@@ -30,12 +34,8 @@ class Executor(Protocol):
         """End whatever is left, waiting or under way."""
 
 
-EXECUTORS = {"local": "bench.runs.executor:Pool"}
-"""Name -> class, made with a `WorkerConfig` and a function that shows an event."""
-
-
 def open_executor(config: WorkerConfig, report: Callable[[Json], None]) -> Executor:
-    """The executor that the machine names."""
+    """The executor that the machine names, made with its configuration and what shows an event."""
     opened: Executor = named_object(EXECUTORS[config.machine.executor])(config, report)
     return opened
 

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.core import distributed
+from bench.core import distributed, stopping
 from bench.core.contracts import Node
 from bench.core.errors import Busy
 from bench.core.files import write_text
@@ -159,6 +159,7 @@ class Store:
                     return self.publish(asked, make), True
             if not asked.wait:
                 raise Busy(asked.label)
+            stopping.heed(further=None)
             time.sleep(POLL_SECONDS)
 
     def publish(self, asked: NodeRequest, make: Make) -> Node:
