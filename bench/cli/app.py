@@ -21,6 +21,7 @@ app = typer.Typer(
 COMMANDS = (
     ("run", run.run),
     ("plan", run.plan),
+    ("status", run.status),
     ("tune", tune.tune),
     ("ablate", studies.ablate),
     ("eval", evaluate.eval_),

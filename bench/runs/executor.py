@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP
@@ -39,45 +39,51 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
+POLL_SECONDS = 0.2
+"""How long the command waits for a result before it looks for Ctrl-C."""
 SAVE_EVERY = 25
 """Steps between the resumable states of a real model's training."""
 
 
 class Pool:
-    """Runs jobs in order on ``workers`` processes; call `run` once."""
+    """Runs jobs in order on the machine's number of processes."""
 
-    def __init__(self, workers: int, config: WorkerConfig, report: Callable[[Json], None]) -> None:
-        self.workers, self.config, self.report = workers, config, report
+    outlives: ClassVar[bool] = False
+
+    def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
+        self.config, self.report = config, report
         self.queue: deque[Job] = deque()
         self.lock = threading.Lock()
-        self.results: list[Result] = []
+        self.ended: SimpleQueue[Result | BaseException] = SimpleQueue()
+        """Results in the order in which jobs end, or an error of ours, which ends the pool."""
         self.processes: list[subprocess.Popen[str]] = []
         self.running = 0
         self.patience = Patience()
         self.stopped = False
-        self.error: BaseException | None = None
 
-    def run(self, jobs: Sequence[Job]) -> list[Result]:
-        """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
+    def foresee(self, jobs: Sequence[Job]) -> Sequence[str]:
+        """Ask for nothing."""
+        return ()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Start as many workers as there are jobs for."""
         if distributed.count_launched() > 1:
             raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
         self.queue.extend(jobs)
-        threads = [
-            threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)
-        finally:
-            self.stop()
-        if self.error is not None:
-            raise self.error
-        return self.results
+        for number in range(min(self.config.machine.workers, len(jobs))):
+            threading.Thread(target=self.serve, args=(number,), daemon=True).start()
 
-    def stop(self) -> None:
+    def poll(self) -> list[Result]:
+        """The next result, if there is one before `POLL_SECONDS` are over."""
+        try:
+            ended = self.ended.get(timeout=POLL_SECONDS)
+        except Empty:
+            return []
+        if isinstance(ended, BaseException):
+            raise ended
+        return [ended]
+
+    def cancel(self) -> None:
         """End every worker now."""
         self.stopped = True
         for process in self.processes:
@@ -94,8 +100,8 @@ class Pool:
         try:
             self.feed(number)
         except BaseException as error:
-            self.error = error
             self.stopped = True
+            self.ended.put(error)
 
     def feed(self, number: int) -> None:
         """Feed one worker until no job is left; a worker that dies is replaced and its job counts as failed."""
@@ -120,7 +126,7 @@ class Pool:
                     waiting += 1
                     self.tell_waiting(job, answer)
                 else:
-                    self.results.append(Result(job, answer["status"], answer.get("message", "")))
+                    self.ended.put(Result(job, answer["status"], answer.get("message", "")))
                     waiting = 0
                 rounds = waiting // (len(self.queue) + 1)
             if rounds:  # every job in line was busy: rest longer each time, so as not to take the builder's core

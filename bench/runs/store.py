@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.core import distributed
+from bench.core import distributed, stopping
 from bench.core.contracts import Node
 from bench.core.errors import Busy, say_once
 from bench.core.files import read_small, remove_path, write_text
@@ -186,6 +186,7 @@ class Store:
                             continue  # taken for dead and overtaken: the new owner cleared what this one was working on
             if not asked.wait:
                 raise Busy(asked.label, asked.key, str(holder))
+            stopping.heed(further=None)
             if waited := self.patience.ask(asked.key):
                 self.say(f"waited {waited:.0f} s for '{asked.label}': {holder}.")
             time.sleep(POLL_SECONDS)
@@ -273,6 +274,8 @@ class Store:
                 if last:
                     raise
                 self.set_aside(asked)
+            else:
+                break
         node = Node(key, path, read_info(path))
         self.checked[key] = node, stamp_node(path)
         return node

@@ -12,6 +12,7 @@ import pytest
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.runs.executor import Pool, Worker, hide_paths, write_failed
+from bench.runs.executors import follow
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.leases import this_process_space
 from bench.runs.setting import Paths
@@ -135,7 +136,7 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
     """No job hangs, the log is named, and every run has a failed record."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     place, spec = Place(tmp_path), spec_of(finished)
-    results = Pool(2, config(place), lambda event: None).run([Job(spec, "target"), Job(spec)])
+    results = follow(Pool(config(place), lambda event: None), [Job(spec, "target"), Job(spec)])
     assert [result.status for result in results] == ["failed"] * 2
     [reason] = {result.message for result in results if not result.job.stage}
     assert reason.startswith("the worker process ended with code 1 ") and "see logs/worker-" in reason
@@ -143,8 +144,8 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
 
 
 def test_no_jobs_start_no_worker(tmp_path: Path) -> None:
-    pool = Pool(2, config(Place(tmp_path)), lambda event: None)
-    assert pool.run([]) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
+    pool = Pool(config(Place(tmp_path)), lambda event: None)
+    assert follow(pool, []) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None
     place = Place(tmp_path)
     place.out.write_text("a file")
     with pytest.raises(NotADirectoryError):
-        Pool(1, config(place), lambda event: None).run([Job(spec_of(finished))])
+        follow(Pool(config(place), lambda event: None), [Job(spec_of(finished))])
 
 
 @pytest.mark.parametrize(
