@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_records_and_nodes_of_older_code_go(store: Store, out: Path) -> None:
     old = node(store, 0, "a", kind="train", engine=TRAINING - 1)
     now = node(store, 1, "b", kind="train", engine=TRAINING)
     before = {**SPEC.versions, "ga": SPEC.versions["ga"] - 1}
-    file = record(out, RunSpec(**{**vars(SPEC), "versions": before}), result_node=old.key)
+    file = record(out, replace(SPEC, versions=before), result_node=old.key)
     kept = record(out, result_node=now.key)
     assert listed(store, out) == {"records of older code": 1, "nodes of older engines": 1}
     removed(store, out)
@@ -106,7 +107,7 @@ def test_records_and_nodes_of_older_code_go(store: Store, out: Path) -> None:
 def test_a_published_folder_is_only_read(store: Store, out: Path) -> None:
     before = {name: version - 1 for name, version in SPEC.versions.items()}
     kept = node(store, 0)
-    file = record(out, RunSpec(**{**vars(SPEC), "versions": before}), result_node=kept.key)
+    file = record(out, replace(SPEC, versions=before), result_node=kept.key)
     (out / "responses").mkdir()
     assert listed(store, out) == {} and removed(store, out) and file.exists() and kept.path.exists()
 
@@ -229,8 +230,9 @@ def test_a_folder_of_the_store_that_is_a_link_is_not_entered(
 def test_anything_among_the_records_may_be_searched_for_names(store: Store, out: Path) -> None:
     node(store, 0)
     (out / "a.json").mkdir()
-    os.mkfifo(out / "b.json")
-    (out / "c.json").symlink_to("/dev/zero")
+    (out / "plots").mkdir()
+    os.mkfifo(out / "plots" / "b.json")
+    (out / "plots" / "c.json").symlink_to("/dev/zero")
     (out / "d.json").write_bytes(b"\xff" * 100)
     (out / "loop").symlink_to(out)
     assert listed(store, out) == {"nodes that no record names": 1}
