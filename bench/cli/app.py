@@ -108,7 +108,6 @@ def places_of_a_command() -> dict[str, Path]:
     """Where a command may write that names no place of its own."""
     return {
         "the store": default_root(),
-        "the working directory": Path(),
         "the folder of temporary files": temporary_root(),
     }
 
