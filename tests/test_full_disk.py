@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Place, bench, result_of, tiny_run
+from tests.processes import Place, bench, environment, result_of, tiny_run
 
 
 @contextmanager
@@ -66,13 +67,13 @@ def test_pages_and_plots_of_a_full_disk_are_a_sentence(finished: Place, tmp_path
         for words in (["leaderboard", *source, "--to", "small/page.md"], ["plot", *source, "--to", "small/plots"]):
             done = bench(words, tmp_path)
             [line] = done.stderr.splitlines()
-            assert done.returncode == 2 and line.startswith("error: small/") and "the disk is full" in line, line
+            assert (
+                done.returncode == 2 and line.startswith("error: ") and "small/" in line and "the disk is full" in line
+            ), line
         assert json.dumps(sorted(path.name for path in disk.rglob("*") if path.is_file())) == '["filler"]'
 
 
 def test_standard_output_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    import sys
-
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "bench", *tiny_run(command="plan"), "--out", "o", "--store", "s"],
@@ -80,6 +81,7 @@ def test_standard_output_that_cannot_be_written_is_a_sentence(tmp_path: Path) ->
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
+            env=environment(),
             check=False,
         )
     [line] = done.stderr.splitlines()

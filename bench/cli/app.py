@@ -31,6 +31,7 @@ app = typer.Typer(
 COMMANDS = (
     ("run", run.run),
     ("plan", run.plan),
+    ("status", run.status),
     ("tune", tune.tune),
     ("ablate", studies.ablate),
     ("eval", evaluate.eval_),

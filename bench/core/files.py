@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 import tomllib
 import uuid
@@ -54,6 +55,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8; a reader sees the old file or the new one, never half of either."""
     write_bytes(path, text.encode())
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Read a file of at most ``most`` bytes; `ValueError` for a larger one and for what is no file, without waiting."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("it is no file")
+        if about.st_size > most:
+            raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

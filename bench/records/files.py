@@ -22,7 +22,7 @@ from bench.core.types import Responses
 
 STATUSES = ("done", "skipped", "failed")
 
-NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations", "reproduce")
+NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
 
 

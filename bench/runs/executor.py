@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP
@@ -32,6 +32,7 @@ from bench.core.trouble import KEPT, explain_trouble
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.leases import Patience, at_work
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -40,45 +41,52 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
+POLL_SECONDS = 0.2
+"""How long the command waits for a result before it looks for Ctrl-C."""
 SAVE_EVERY = 25
 """Steps between the resumable states of a real model's training."""
 
 
 class Pool:
-    """Runs jobs in order on ``workers`` processes; call `run` once."""
+    """Runs jobs in order on the machine's number of processes."""
 
-    def __init__(self, workers: int, config: WorkerConfig, report: Callable[[Json], None]) -> None:
-        self.workers, self.config, self.report = workers, config, report
+    outlives: ClassVar[bool] = False
+
+    def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
+        self.config, self.report = config, report
         self.queue: deque[Job] = deque()
         self.lock = threading.Lock()
-        self.results: list[Result] = []
+        self.ended: SimpleQueue[Result | BaseException] = SimpleQueue()
+        """Results in the order in which jobs end, or an error of ours, which ends the pool."""
         self.processes: list[subprocess.Popen[str]] = []
         self.keepers: list[threading.Thread] = []
         self.running = 0
+        self.patience = Patience()
         self.stopped = False
-        self.error: BaseException | None = None
 
-    def run(self, jobs: Sequence[Job]) -> list[Result]:
-        """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
+    def foresee(self, jobs: Sequence[Job]) -> Sequence[str]:
+        """Ask for nothing."""
+        return ()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Start as many workers as there are jobs for."""
         if distributed.count_launched() > 1:
             raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
         self.queue.extend(jobs)
-        threads = [
-            threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)
-        finally:
-            self.stop()
-        if self.error is not None:
-            raise self.error
-        return self.results
+        for number in range(min(self.config.machine.workers, len(jobs))):
+            threading.Thread(target=self.serve, args=(number,), daemon=True).start()
 
-    def stop(self) -> None:
+    def poll(self) -> list[Result]:
+        """The next result, if there is one before `POLL_SECONDS` are over."""
+        try:
+            ended = self.ended.get(timeout=POLL_SECONDS)
+        except Empty:
+            return []
+        if isinstance(ended, BaseException):
+            raise ended
+        return [ended]
+
+    def cancel(self) -> None:
         """End every worker now."""
         self.stopped = True
         for process in self.processes:
@@ -97,8 +105,8 @@ class Pool:
         try:
             self.feed(number)
         except BaseException as error:
-            self.error = error
             self.stopped = True
+            self.ended.put(error)
 
     def feed(self, number: int) -> None:
         """Feed one worker until no job is left; a worker that dies is replaced and its job counts as failed."""
@@ -114,22 +122,31 @@ class Pool:
             try:
                 if process is None or process.poll() is not None:
                     process = self.start(number)
-                answer = self.ask(process, job)
-            except OSError as error:  # no process, no memory: this job fails, the next one may not
+            except OSError as error:  # no process or no memory for one: this job fails, the next one may not
                 answer = self.record_failure(job, explain_trouble(error, self.config.machine.places()))
-            if process is not None and answer["status"] == "died":
-                answer = self.record_failure(job, describe_death(process.wait(), number))
+            else:
+                answer = self.ask(process, job)
+                if answer["status"] == "died":
+                    answer = self.record_failure(job, describe_death(process.wait(), number))
             with self.lock:
                 self.running -= 1
                 if answer["status"] == "busy":
                     self.queue.append(job)
                     waiting += 1
+                    self.tell_waiting(job, answer)
                 else:
-                    self.results.append(Result(job, answer["status"], answer.get("message", "")))
+                    self.ended.put(Result(job, answer["status"], answer.get("message", "")))
                     waiting = 0
                 rounds = waiting // (len(self.queue) + 1)
             if rounds:  # every job in line was busy: rest longer each time, so as not to take the builder's core
                 time.sleep(min(MOST_SECONDS, RETRY_SECONDS * 2**rounds))
+
+    def tell_waiting(self, job: Job, answer: Json) -> None:
+        """Say who a job waits for, once it has waited for some time: one line a node, ever more seldom."""
+        if waited := self.patience.ask(answer["node"]):
+            told = {"done": 0, "total": None, "status": "note", "seconds": waited}
+            message = f"waited {waited:.0f} s: {answer['message']}."
+            self.report({"job": job.name, "stage": answer["stage"], "message": message} | told)
 
     def next_job(self) -> Job | None:
         """The next job in line, if there is one."""
@@ -271,7 +288,7 @@ class Worker:
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
         self.machine, self.paths, self.report = config.machine, config.paths, report
-        self.store, self.out, self.folders = Store(self.machine.store), self.machine.out, config.folders()
+        self.store, self.out, self.folders = Store(self.machine.store, self.tell), self.machine.out, config.folders()
 
     def do(self, job: Job, wait: bool = False) -> Json:
         """Do one job; returns its status and, of a failure, the whole error.
@@ -279,9 +296,10 @@ class Worker:
         What the machine refuses (a full disk, no memory) is a sentence; its traceback goes to the log alone.
         """
         try:
-            return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
-        except Busy:
-            return {"status": "busy"}
+            with at_work(self.store.root):
+                return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
+        except Busy as busy:
+            return {"status": "busy", "node": busy.key, "stage": busy.label, "message": busy.holder}
         except UserError as error:
             message = str(error)
         except distributed.OutOfStep:  # the first process may be out of reach, so that whoever can writes
@@ -297,6 +315,10 @@ class Worker:
         if distributed.is_first():
             message = self.record_failure(job, message)
         return {"status": "failed", "message": message}
+
+    def tell(self, message: str) -> None:
+        """Pass on what the store has to say to the user."""
+        self.report({"stage": "store", "status": "note", "message": message})
 
     def record_failure(self, job: Job, message: str) -> str:
         """Write a run's failed record, without secrets and the folders of this machine; a stage has none.

@@ -26,6 +26,11 @@ class Job:
         """The job's name in progress lines."""
         return f"{self.stage or self.spec.method} seed {self.spec.seed}"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it builds a stage that several runs share."""
+        return self.stage not in ("", "validate")
+
     def to_json(self) -> Json:
         """Plain JSON, a line for a worker."""
         return {"spec": self.spec.to_json(), "stage": self.stage, "estimate": self.estimate}

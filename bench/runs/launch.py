@@ -13,7 +13,7 @@ from typing import TypeVar
 from bench.core import distributed
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
-from bench.core.machine import Machine, device_problems
+from bench.core.machine import Machine, device_problems, executor_problems
 from bench.core.record import Record
 from bench.core.trouble import explain_trouble
 from bench.records.files import load_records, read_record, write_record
@@ -22,9 +22,11 @@ from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import list_refusals, room_of
-from bench.runs.executor import Pool, in_step
+from bench.runs.executor import in_step
+from bench.runs.executors import follow, open_executor
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.leases import at_work
 from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
 from bench.runs.responses import load_responses
@@ -38,6 +40,8 @@ def check_fits(plan: Plan) -> Plan:
     """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
     if plan.todo:
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
+        if plan.machine.executor != "local":
+            room = replace(room, memory=0)  # what matters is what the nodes have, which the cluster knows
         raise_problems(list_refusals(plan.size, plan.compute, plan.machine, room))
     return plan
 
@@ -46,12 +50,21 @@ def build_jobs(plan: Plan) -> list[Job]:
     """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
     first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
-    builds = [Job(first[seed], stage) for stage in stages for seed in sorted(first)]
+    builds = [
+        Job(first[seed], stage, {"seconds": round(seconds_of_stage(plan, stage), 1), "memory": plan.memory})
+        for stage in stages
+        for seed in sorted(first)
+    ]
     runs = [
         Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
         for entry in plan.todo
     ]
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
+
+
+def seconds_of_stage(plan: Plan, stage: str) -> float:
+    """Expected seconds of a stage, with the history that whichever comes first has to train."""
+    return plan.stages[stage] + plan.stages.get("history", 0.0)
 
 
 def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> list[str]:
@@ -106,14 +119,27 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
 def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """Do the jobs of a command, and show how they get on.
 
-    In a pool of worker processes; under torchrun in this process, in step with the others.
+    By the machine's executor; under torchrun in this process, in step with the others.
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
-    with Reporter() as reporter:
+    with at_work(config.machine.store), Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
-        return Pool(config.machine.workers, config, reporter.report).run(jobs)
+        executor = open_executor(config, reporter.report)
+        try:
+            return follow(executor, jobs)
+        except KeyboardInterrupt:
+            if executor.outlives:
+                print(
+                    f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them."
+                )
+            raise
+
+
+def status_command(out: Path) -> str:
+    """The command that shows the cluster's jobs of a folder of records."""
+    return "python -m bench status" + (f" --out {out}" if out != Path("runs") else "")
 
 
 def describe_failures(results: Sequence[Result]) -> list[str]:
@@ -176,6 +202,12 @@ def plan_command(asked: Asked, machine: Machine) -> None:
     """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
     is_named = re.fullmatch(r"cpu|cuda(:\d+)?", machine.device)
     wrong = [] if is_named else device_problems(machine.device)
-    plan = make_plan(replace(asked, problems=(*asked.problems, *wrong, *machine.place_problems())), machine, only=True)
+    plan = make_plan(
+        replace(asked, problems=(*asked.problems, *executor_problems(machine), *wrong, *machine.place_problems())),
+        machine,
+        only=True,
+    )
     show_plan(plan)
     check_fits(plan)
+    for line in open_executor(WorkerConfig.of(machine, plan.paths), ignore_event).foresee(build_jobs(plan)):
+        print(line)

@@ -24,9 +24,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
-from bench.core import distributed
+from bench.core import distributed, stopping
 from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import UserError
+from bench.core.stopping import Stopped
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
 from bench.engines.positions import check_length, plain_reach
@@ -171,6 +172,8 @@ class StepEnd(TrainerCallback):
         rows = len(stream.examples)
         self.window = -(-rows // min(stream.batch, rows))
         """Steps in one pass over the first stream."""
+        self.stopped = False
+        """Whether training ended before its time, with its state written (`bench.core.stopping`)."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Snapshot, report, and stop early."""
@@ -180,6 +183,8 @@ class StepEnd(TrainerCallback):
         if self.is_enough(state):
             control.should_training_stop = True
             control.should_save = False  # going on from a state of this step would make another one
+        elif state.global_step < state.max_steps and stopping.is_asked():
+            control.should_training_stop = control.should_save = self.stopped = True
 
     def is_enough(self, state: Any) -> bool:
         """Whether the first stream's mean loss over the last pass, in nats per token, is at most ``until``."""
@@ -213,7 +218,8 @@ def train(
     """Train ``model`` in place and write it to ``out`` (and to ``out/step-N`` for each snapshot).
 
     ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
-    of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass; ``checkpointing``
+    of them, to the bit, when there is one, and writes one more when it is asked to stop (`Stopped`). ``micro``
+    bounds the rows of a stream in one forward pass; ``checkpointing``
     computes activations again in the backward pass instead of keeping them. Where several processes work together
     (`bench.core.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
     """
@@ -232,9 +238,12 @@ def train(
     def save_step(step: int) -> None:
         save_model(model, coder, early / f"step-{step:06d}")
 
-    trainer.add_callback(StepEnd(trainer, recipe.until, snapshots, save_step, report))
-    resume = distributed.call_on_first(lambda: resumable_checkpoint(scratch) if save_every else None)
+    end = StepEnd(trainer, recipe.until, snapshots, save_step, report)
+    trainer.add_callback(end)
+    resume = distributed.call_on_first(lambda: resumable_checkpoint(scratch))
     trainer.train(resume_from_checkpoint=resume)
+    if end.stopped:
+        raise Stopped(further=True)
     save_model(model, coder, out)
     if distributed.is_first():
         for step in snapshots:

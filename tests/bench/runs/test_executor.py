@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from bench.core.files import this_process_space
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.runs import executor
 from bench.runs.executor import Pool, Worker, write_failed
+from bench.runs.executors import follow
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
-from bench.runs.store import Store, this_process_space
+from bench.runs.store import Store
 from tests.processes import Place, environment, result_of
 
 
@@ -56,9 +58,10 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
     key = place.records()["msa"]["lineage"]["result_node"]
     place.files()["msa"].unlink()
     spec = spec_of(finished)
-    Store(place.store).discard(key)
+    shutil.rmtree(Store(place.store).path(key))
     held = lease(place.store, key, {"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"})
-    assert worker(place, []).do(Job(spec)) == {"status": "busy"}
+    busy = worker(place, []).do(Job(spec))
+    assert busy["status"] == "busy" and busy["node"] == key and str(held) in busy["message"]
     assert "msa" not in place.records()
     held.unlink()
     lease(
@@ -90,7 +93,7 @@ def test_a_task_that_has_gone_is_a_sentence_in_the_record(finished: Place, tmp_p
 def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     spec = spec_of(finished)
-    Store(place.store).discard(place.records()["msa"]["lineage"]["result_node"])
+    shutil.rmtree(Store(place.store).path(place.records()["msa"]["lineage"]["result_node"]))
     file = place.files()["msa"]
     file.write_text("my notes")
     events: list[Any] = []
@@ -137,7 +140,7 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
     """No job hangs, the log is named, and every run has a failed record."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     place, spec = Place(tmp_path), spec_of(finished)
-    results = Pool(2, config(place), lambda event: None).run([Job(spec, "target"), Job(spec)])
+    results = follow(Pool(config(place), lambda event: None), [Job(spec, "target"), Job(spec)])
     assert [result.status for result in results] == ["failed"] * 2
     [reason] = {result.message for result in results if not result.job.stage}
     assert reason.startswith("the worker process ended with code 1 ") and "see logs/worker-" in reason
@@ -145,8 +148,8 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
 
 
 def test_no_jobs_start_no_worker(tmp_path: Path) -> None:
-    pool = Pool(2, config(Place(tmp_path)), lambda event: None)
-    assert pool.run([]) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
+    pool = Pool(config(Place(tmp_path)), lambda event: None)
+    assert follow(pool, []) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None:
@@ -156,9 +159,9 @@ def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None
     def report(event: object) -> None:
         raise ZeroDivisionError
 
-    Store(place.store).discard(place.records()["msa"]["lineage"]["responses"])
+    shutil.rmtree(Store(place.store).path(place.records()["msa"]["lineage"]["responses"]))
     with pytest.raises(ZeroDivisionError):
-        Pool(1, config(place), report).run([Job(spec_of(finished))])
+        follow(Pool(config(place), report), [Job(spec_of(finished))])
 
 
 def test_a_folder_of_records_that_cannot_be_made_fails_each_run_with_a_sentence(
@@ -169,7 +172,8 @@ def test_a_folder_of_records_that_cannot_be_made_fails_each_run_with_a_sentence(
     spec = spec_of(finished)
     shutil.rmtree(place.out)
     place.out.write_text("a file")
-    results = Pool(1, config(place), lambda event: None).run([Job(spec), Job(spec, "oracle-1")])
+    alone = WorkerConfig.of(Machine(place.out, place.store, jobs=1), Paths())
+    results = follow(Pool(alone, lambda event: None), [Job(spec), Job(spec, "oracle-1")])
     assert [result.status for result in results] == ["failed", "done"]
     [line] = results[0].message.splitlines()
     assert line.startswith(f"--out {place.out}: ") and "Not a directory; what was finished is kept" in line
@@ -243,7 +247,7 @@ def test_neither_a_log_nor_a_record_has_secrets_hosts_or_folders(
     said = f"token hf_AbCdEfGhIjKl at https://me:pass@{socket.gethostname()}/x in {place.store}/y and {Path.home()}/z"
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nprint({said!r}, file=sys.stderr)\nsys.exit(7)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}")
-    [result] = Pool(1, config(place), lambda event: None).run([Job(spec)])
+    [result] = follow(Pool(config(place), lambda event: None), [Job(spec)])
     log = (place.out / "logs" / "worker-0.log").read_text()
     assert "token … at https://…@" in log and "in …/y and …/z" in log
     write_failed(spec, said, Machine(place.out, place.store), config(place).folders())
