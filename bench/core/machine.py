@@ -163,6 +163,10 @@ class Machine:
         inner = [readable_problems(option, root / name) for option, root, names in folders for name in names]
         return [problem for problems in inner for problem in problems] + file_problems("--out", self.out / PAGE)
 
+    def places(self) -> dict[str, Path]:
+        """The option of each folder that a command writes to."""
+        return {"--out": self.out, "--store": self.store}
+
     def to_json(self) -> Json:
         """The object as plain JSON."""
         return {**vars(self), "out": str(self.out), "store": str(self.store)}
