@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import evaluate, look, models, results, run, studies, tune
 from bench.core.errors import UserError
+from bench.core.texts import shown
 
 app = typer.Typer(
     name="bench",
@@ -53,7 +54,7 @@ def main() -> None:
         app(prog_name="python -m bench")
     except UserError as error:
         for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
+            typer.echo(f"error: {shown(problem)}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # typer makes an exit of an interruption

@@ -305,7 +305,7 @@ def _style(methods: set[str]) -> Style:
 
 def _title(row: TableRow) -> str:
     oracle = " (oracle)" if row.method == ORACLE else ""
-    return f"{row.name}{oracle}{' (collapsed)' if row.collapsed else ''}"
+    return f"{row.name}{oracle}{' (collapsed)' if row.collapsed else ' (diverged)' if row.diverged else ''}"
 
 
 def _goal(section: Section, name: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.core.hashing import canonical_json, hash_json
 from bench.core.record import Record
+from bench.core.types import BROKEN_DOWN
 
 TARGET = "target"
 ORACLE = "retrain"
@@ -110,6 +111,16 @@ class TableRow:
     def collapsed(self) -> tuple[int, ...]:
         """Seeds on which the model fell apart."""
         return tuple(r.spec.seed for r in self.records if "collapsed" in r.scores and r.scores["collapsed"].value == 1)
+
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """Seeds on which a training's loss left all bounds, or the model's logits are no finite numbers."""
+        return tuple(r.spec.seed for r in self.records if r.facts.get("diverged") or BROKEN_DOWN in r.absent.values())
+
+    @property
+    def wrecked(self) -> bool:
+        """Whether it fell apart or diverged on some seed, which is marked wherever its numbers stand."""
+        return bool(self.collapsed or self.diverged)
 
     def fact(self, name: str) -> str:
         """A fact of the records for people: its distinct values over the seeds, a range where they are numbers."""

@@ -18,6 +18,9 @@ from bench.runs.method_context import Ledger
 from bench.runs.responses import Measured
 from bench.runs.store import Store
 
+EXPLODED = 1000.0
+"""Nats per token: a model that knows nothing has the logarithm of its vocabulary, some 12."""
+
 
 def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> Node:
     """`training_flops` as a node: of the config, the tokenizer and the rows, whatever the weights are."""
@@ -123,8 +126,19 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
         "retain_rows": len(ledger.retain_seen),
         "history_used": bool(ledger.past_used),
         **({"notes": notes} if notes else {}),
+        **({"diverged": diverged} if (diverged := diverged_stages(work)) else {}),
         "source": [source_of(step, spec) for step in spec.steps],
     }
+
+
+def diverged_stages(work: Work) -> list[str]:
+    """The labels of the trainings behind a run whose loss became no finite number, or larger than any that learns."""
+
+    def has_left(loss: float | None) -> bool:
+        return loss is None or not abs(loss) < EXPLODED
+
+    nodes = work.nodes.values()
+    return [n.info["label"] for n in nodes if any(has_left(at["loss"]) for at in n.info["meta"].get("curve", []))]
 
 
 def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:

@@ -15,6 +15,7 @@ from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems
 from bench.core.record import Record
+from bench.core.texts import one_line
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
@@ -157,7 +158,7 @@ def run_command(asked: Asked, machine: Machine) -> bool:
     print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
     failed = describe_failures(results)
     for line in failed:
-        print(f"FAILED {line}")
+        print(f"FAILED {one_line(line)}")
     return bool(failed)
 
 

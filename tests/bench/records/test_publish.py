@@ -170,7 +170,7 @@ def test_text_under_another_name_does_not_slip_through(tmp_path: Path) -> None:
 
 def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
     write_published([_done()], tmp_path, _of)
-    other = _done(cost={"seconds": 99})
+    other = _done(cost={"seconds": {"method": 99.0}})
     with pytest.raises(UserError, match="published already and different"):
         write_published([other], tmp_path, _of)
     assert files.load_records(tmp_path).records == [_done()]
