@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,8 @@ from bench.records.markdown import HUGE, as_cell, format_number, markdown_table,
 from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
+Bold = Mapping[str, set[str]]
+"""Per score, the methods with the best mean."""
 
 METRICS_A_TABLE = 6
 """Score columns of one table: with name, seeds and ranks nine columns, which a page still holds."""
@@ -71,34 +73,35 @@ def methods_in_bold(rows: Sequence[TableRow], column: ScoreColumn) -> set[str]:
 
 def _section(section: Section) -> list[str]:
     parts = [f"### {plain(section.title)}", *(f"> {plain(statement)}" for statement in section.statements)]
+    bold = {column.name: methods_in_bold(section.rows, column) for column in section.columns}
     if section.rows:
         parts += [
-            _score_table(section, columns) for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
+            _score_table(section, columns, bold)
+            for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
         ]
-        parts += [_lacks(section), _advantages(section), *_privacy(section), _judges(section), _used(section)]
+        parts += [_lacks(section), _advantages(section), *_privacy(section, bold), _judges(section), _used(section)]
     unfinished = [
         f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
     ]
     parts.append(_list("Without scores:", unfinished))
     if section.rows:
-        parts += [_all_scores(section), _footnotes(section)]
+        parts += [_all_scores(section, bold), _footnotes(section)]
     return parts
 
 
-def _privacy(section: Section) -> list[str]:
+def _privacy(section: Section, bold: Bold) -> list[str]:
     """The AUC of every membership attack, where there are more than the headline shows."""
     columns = [column for name in tables.ATTACKS for column in section.columns if column.name == name]
     if not set(columns) - set(section.headline):
         return []
     said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
-    return [said, _score_table(section, columns)]
+    return [said, _score_table(section, columns, bold)]
 
 
-def _score_table(section: Section, columns: Sequence[ScoreColumn]) -> str:
+def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:
     names = {column.name for column in columns}
     ranked = any(names & row.ranks.keys() for row in section.rows)
     head = ["", "seeds", *(f"{plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
-    bold = {column.name: methods_in_bold(section.rows, column) for column in columns}
     lines = []
     for row in section.rows:
         cells = [_cell(row, column, row.name in bold[column.name]) for column in columns]
@@ -112,7 +115,7 @@ def _score_table(section: Section, columns: Sequence[ScoreColumn]) -> str:
     return markdown_table([*head, *(["ranks"] if ranked else [])], lines, "--:")
 
 
-def _all_scores(section: Section) -> str:
+def _all_scores(section: Section, bold: Bold) -> str:
     """Every score, one a line, the rows of the other tables side by side."""
     parts = []
     for rows in _chunks(section.rows, ROWS_A_TABLE):
@@ -121,8 +124,7 @@ def _all_scores(section: Section) -> str:
         seeds = max((cell.n for cell in section.floors.values()), default=0)
         lines = []
         for column in section.columns:
-            bold = methods_in_bold(section.rows, column)
-            cells = [_cell(row, column, row.name in bold) for row in rows]
+            cells = [_cell(row, column, row.name in bold[column.name]) for row in rows]
             floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
             lines.append([f"{plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *floors])
         parts.append(markdown_table(head, lines, "--:"))

@@ -15,7 +15,7 @@ LINKS = re.compile(r"\](?=[(\[:])")
 """Where a link, a picture or the definition of one would go on."""
 MARKS = re.compile(r"(?<!\\)[`*$~]|^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 """Code, emphasis and formulas, and what makes a heading, a quotation or a list at the beginning."""
-FOLDERS = re.compile(r"(?<![\w.~])~?/(?:[^\s/'\",:;()]+/)+")
+FOLDERS = re.compile(r"(?<![\w.~])~?/(?:[^\s/'\",:;()…]+/)+")
 """The folders of a path of the machine that wrote it."""
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.core.errors import UserError
 from bench.core.machine import format_bytes, format_duration
+from bench.core.record import Record
 from bench.core.texts import one_line
 from bench.core.types import BROKEN_DOWN
-from bench.records.files import load_records
+from bench.records.files import read_record
 from bench.records.leaderboard import goal_arrow, seed_list
 from bench.records.markdown import format_number
 from bench.records.tables import TableRow, build_sections
@@ -22,9 +24,9 @@ def print_table(plan: Plan, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    keys = {entry.spec.key for entry in plan.entries}
+    names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
     console = Console(highlight=False, markup=False, emoji=False)
-    for section in build_sections([record for record in load_records(out).records if record.spec.key in keys]):
+    for section in build_sections([record for name in names for record in readable_record(out / name)]):
         scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
         console.print(f"{one_line(section.label)}, mean over seeds", style="italic")
@@ -40,6 +42,14 @@ def print_table(plan: Plan, out: Path) -> None:
         for line in map(describe_wreck, section.rows):
             if line:
                 console.print(line)
+
+
+def readable_record(path: Path) -> list[Record]:
+    """The record of a run, if it left a good one; others are named where all records are read."""
+    try:
+        return [read_record(path)]
+    except UserError:
+        return []
 
 
 def describe_wreck(row: TableRow) -> str:
