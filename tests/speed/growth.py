@@ -24,8 +24,7 @@ from bench.core.record import Record
 from bench.records.files import write_record
 from bench.runs.store import NodeRequest, Store
 from tests.factories import METHODS, record
-from tests.paths import ROOT
-from tests.processes import environment
+from tests.processes import environment, tiny_run
 
 TASKS = ("tofu", "restor", "muse-books")
 SEEDS = (0, 1, 2)
@@ -33,6 +32,7 @@ COMMANDS = {
     "ls runs": ("ls", "runs"),
     "leaderboard": ("leaderboard", "--to", "leaderboard.md"),
     "plot": ("plot",),
+    "cached run": (*tiny_run("target"), "--out", "runs"),
     "plan": ("plan", "--methods", "all", "--task", "muse-books", "--seeds", "0", "--out", "runs"),
 }
 """What is measured: name -> its words; ``--from runs`` is added where a command takes it."""
@@ -86,7 +86,7 @@ def cpu_seconds(words: Sequence[str], place: Path) -> float:
     """Run a command of ours in ``place`` and return what it took of the processor."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     takes_from = ["--from", "runs"] if words[0] in ("ls", "leaderboard", "plot") else []
-    given = environment() | {"MSA_BENCH_STORE": str(place / "store"), "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+    given = environment() | {"MSA_BENCH_STORE": str(place / "store"), "WANDB_MODE": "disabled"}
     done = subprocess.run(
         [sys.executable, "-m", "bench", *words, *takes_from], cwd=place, env=given, capture_output=True, text=True
     )
@@ -98,6 +98,8 @@ def cpu_seconds(words: Sequence[str], place: Path) -> float:
 
 def measure_size(records: int, nodes: int, place: Path, commands: Sequence[str]) -> Iterator[Cost]:
     """The cost of every command with that many records and nodes."""
+    if "cached run" in commands:
+        cpu_seconds(COMMANDS["cached run"], place)
     for one in make_records(records):
         write_record(one, place / "runs")
     make_nodes(nodes, place / "store")

@@ -13,6 +13,7 @@ from bench.records import plots
 from bench.records.files import write_record
 from bench.records.stamps import FILE, Stamps
 from tests.factories import record, study
+from tests.processes import environment
 
 
 class Pen:
@@ -96,10 +97,11 @@ def test_pictures_that_are_there_load_no_matplotlib_and_keep_their_bytes(tmp_pat
         write_record(one, tmp_path / "runs")
     code = (
         "import sys; from pathlib import Path; from bench.records import files, plots;"
-        f"paths = plots.draw_plots(files.load_records(Path({str(tmp_path / 'runs')!r})).records, Path({str(tmp_path / 'plots')!r}));"
+        "paths = plots.draw_plots(files.load_records(Path('runs')).records, Path('plots'));"
         "print(len(paths), 'matplotlib' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    words, env = [sys.executable, "-c", code], environment()
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(len(paths)), "False"]
     assert [path.stat().st_mtime_ns for path in paths] == before
 
