@@ -132,12 +132,12 @@ class Machine:
         """Jobs at a time; the processes of torchrun do one together."""
         return 1 if self.world > 1 else self.jobs or default_jobs(self.device)
 
-    def problems(self, lora: int = 0) -> list[str]:
-        """Mistakes about the machine, before anything is loaded or written; ``lora``: rank of adapters to be trained."""
+    def problems(self) -> list[str]:
+        """Mistakes about the machine, before anything is loaded or written."""
         found = device_problems(self.device)
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
-        return found + self.place_problems() + distributed.torchrun_problems(self.device, self.jobs, lora)
+        return found + self.place_problems() + distributed.torchrun_problems(self.device, self.jobs)
 
     def place_problems(self) -> list[str]:
         """Mistakes about the folders of records and of checkpoints, and about what a command makes in them."""
