@@ -163,7 +163,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *machine.problems(asked.compute.lora))
+    problems = (*asked.problems, *machine.problems())
     if machine.track not in KINDS:
         problems += (unknown_name("tracker", machine.track, KINDS),)
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))
