@@ -18,6 +18,7 @@ from bench.core.errors import UserError
 from bench.core.machine import default_root
 from bench.core.scrub import hide_secrets
 from bench.core.signals import Ending
+from bench.core.texts import shown
 from bench.core.trouble import explain_trouble
 
 app = typer.Typer(
@@ -101,7 +102,7 @@ def tell_errors(problems: Sequence[str], code: int) -> int:
     """Print sentences about what went wrong, without secrets; the exit code. What came of a signal needs none."""
     with suppress(OSError):  # standard error may be what is full
         for problem in problems if not Ending.signal else ():
-            typer.echo(f"error: {hide_secrets(problem)}", err=True)
+            typer.echo(f"error: {hide_secrets(shown(problem))}", err=True)
     return code
 
 

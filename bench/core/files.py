@@ -72,6 +72,14 @@ def read_small(path: Path, most: int) -> bytes:
         os.close(handle)
 
 
+def remove_path(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; no link is followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder`` that takes its name at the end, unless another process has made that meanwhile.

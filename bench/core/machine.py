@@ -143,8 +143,8 @@ class Machine:
             return self.jobs or 1
         return 1 if self.world > 1 else self.jobs or default_jobs(self.device)
 
-    def problems(self, lora: int = 0) -> list[str]:
-        """Mistakes about the machine, before anything is loaded or written; ``lora``: rank of adapters to be trained."""
+    def problems(self) -> list[str]:
+        """Mistakes about the machine, before anything is loaded or written."""
         found = executor_problems(self)
         if found:
             return found
@@ -152,7 +152,7 @@ class Machine:
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
         found += self.place_problems()
-        return found + (distributed.torchrun_problems(self.device, self.jobs, lora) if self.executor == "local" else [])
+        return found + (distributed.torchrun_problems(self.device, self.jobs) if self.executor == "local" else [])
 
     def place_problems(self) -> list[str]:
         """Mistakes about the folders of records and of checkpoints, and about what a command makes in them."""

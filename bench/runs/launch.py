@@ -15,6 +15,7 @@ from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems, executor_problems
 from bench.core.record import Record
+from bench.core.texts import one_line
 from bench.core.trouble import explain_trouble
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import render_leaderboard
@@ -162,7 +163,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *machine.problems(asked.compute.lora))
+    problems = (*asked.problems, *machine.problems())
     if machine.track not in KINDS:
         problems += (unknown_name("tracker", machine.track, KINDS),)
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))
@@ -194,7 +195,7 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         except OSError as error:  # the runs are kept, and what failed is told all the same
             failed.append(f"report: {explain_trouble(error, machine.places())}")
         for line in failed:
-            print(f"FAILED {line}")
+            print(f"FAILED {one_line(line)}")
     return bool(failed)
 
 

@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 from bench.core import distributed, stopping
 from bench.core.contracts import Node
 from bench.core.errors import Busy, say_once
-from bench.core.files import read_small, write_text
+from bench.core.files import read_small, remove_path, write_text
 from bench.core.hashing import hash_json
+from bench.core.seals import SEAL, is_whole
 from bench.core.types import Json, finite_json
+from bench.engines.arithmetic.writer import LOCK
 from bench.runs.folder import NO_ENTRY, StoreFolder, is_file
 from bench.runs.index import INDEX, MOST_BYTES, index_entry, index_text, read_entries
 from bench.runs.leases import Owner, Patience, hold_lease, read_owner
@@ -197,7 +199,7 @@ class Store:
         try:
             for left in self.folder.make("partial").glob(f"{key}-*"):
                 shutil.rmtree(left, ignore_errors=True)
-            self.take_scratch(key)
+            self.take_scratch(asked)
             yield
         finally:
             del self.leases[key]
@@ -207,8 +209,12 @@ class Store:
         place = self.folder.make("nodes", asked.key[:2]) / asked.key
         self.folder.set_aside(place, f"'{asked.label}' ({asked.key})")
 
-    def take_scratch(self, key: str) -> None:
-        """Give the resumable state of earlier builders this lease's name; where there are several, the last one's."""
+    def take_scratch(self, asked: NodeRequest) -> None:
+        """Give the resumable state of earlier builders this lease's name; where there are several, the last one's.
+
+        What is damaged in it is set aside, so that the build goes on from an earlier state or begins again.
+        """
+        key = asked.key
         place = self.folder.make("scratch")
         left = [path for path in (place / key, *place.glob(f"{key}-*")) if os.path.lexists(path)]
         for path in left:
@@ -219,6 +225,10 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
         for path in there[-1:]:
             path.rename(self.own_scratch(key))
+            remove_path(self.own_scratch(key) / LOCK)  # whoever had it open has no lease any more
+            for sealed in sorted(self.own_scratch(key).rglob(SEAL)):
+                if not is_whole(sealed.parent):
+                    self.folder.set_aside(sealed.parent, f"a state of the interrupted '{asked.label}'")
 
     def owns(self, key: str) -> bool:
         """Whether the lease of a node is still this object's."""
@@ -264,6 +274,8 @@ class Store:
                 if last:
                     raise
                 self.set_aside(asked)
+            else:
+                break
         node = Node(key, path, read_info(path))
         self.checked[key] = node, stamp_node(path)
         return node
