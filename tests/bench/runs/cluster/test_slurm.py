@@ -255,8 +255,11 @@ def test_a_node_that_dies_is_taken_over_and_a_drained_one_gets_nothing(
     command.submit(spec)
     wait_for(lambda: command.saw("'stage': 'slow'"), "training to begin", 120)
     cluster.ask("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
-    other = Command(place)
+    other = Command(place, "nodelist=n1")
     other.submit(slow(finished, 35))
+    time.sleep(2)
+    [state] = commands.find_states([other.executor.watched[0].task.array.name]).values()
+    assert state.is_waiting
     cluster.kill_node("n2")
     wait_for(lambda: "down" in cluster.node_states()["n2"], "SLURM to miss the node", 120)
     pause(spec, 0)
@@ -272,7 +275,7 @@ def test_what_slurm_refuses_is_one_sentence_and_nothing_is_submitted(
     for flag, words in {
         "partition=nowhere": "knows no partition nowhere: name one of urgent, work",
         "mem=900G": "No node has what a job asks for (900G of memory, 1 CPUs)",
-        "time=5-0": "time",
+        "time=5-0": "A time of 5-0 a job is more than the partition allows (01:00:00)",
         "colour=red": "colour",
     }.items():
         before = len(list(read_submissions(place.out)))
