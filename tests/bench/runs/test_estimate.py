@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from bench.assets.shapes import (
 from bench.core import machine as memory
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe
-from bench.core.errors import UserError
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.lab.model import small_llama
@@ -33,7 +31,7 @@ from bench.runs.estimate import (
     state_bytes,
     training_bytes,
 )
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 from methods.ga import GradientAscent
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
@@ -160,11 +158,19 @@ def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
 # Time
 
 
-def node(root: Path, number: int, seconds: float, device: str | None = None) -> None:
-    folder = root / "nodes" / "00" / str(number)
-    folder.mkdir(parents=True)
-    info = {"meta": {"tokens": 500, "parameters": 1000, "train_seconds": seconds}}
-    (folder / "node.json").write_text(json.dumps(info | ({"provenance": {"device": device}} if device else {})))
+def node(root: Path, number: int, seconds: float, device: str = "cpu", parameters: int = 1000) -> None:
+    meta = {"tokens": 500, "parameters": parameters, "train_seconds": seconds}
+    Store(root).build(NodeRequest({"number": number}, "trained", {"device": device}), lambda _: meta)
+
+
+def test_rates_are_those_of_all_nodes_of_the_size_whatever_else_is_there(tmp_path: Path) -> None:
+    for number in range(3):
+        node(tmp_path, number, 2.0)
+    for number in range(3, 600):
+        node(tmp_path, number, 2.0, parameters=10**9)
+    node(tmp_path, 600, 4.0)
+    node(tmp_path, 601, 4.0, "cuda")
+    assert seen_rates(Store(tmp_path), 1000) == [1.5e6] * 3 + [0.75e6]
 
 
 def test_a_gpus_rate_is_its_own(tmp_path: Path) -> None:
@@ -276,18 +282,16 @@ def test_the_way_that_takes_the_most_memory_counts(tmp_path: Path, monkeypatch: 
     assert most(replace(WORK, stages={}), [run_of()]) == Compute(), "nothing is trained at all"
 
 
-def test_adapters_are_refused_under_torchrun_wherever_they_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    by_task = replace(WORK, recipe=Recipe(1, 1e-3, lora=8))
-    for outline, how in ((WORK, way(world=2, lora=8)), (by_task, way(world=2))):
-        with pytest.raises(UserError, match="Adapters are trained in one process"):
-            estimate([GA], outline, *how, Store(tmp_path))
-    estimate([GA], WORK, *way(world=2), Store(tmp_path))
-    monkeypatch.setattr(GradientAscent, "adapters", lambda self: 4)
-    with pytest.raises(UserError, match="leave out torchrun, or the adapters"):
-        estimate([GA], WORK, *way(world=2), Store(tmp_path))
-    estimate([run_of()], WORK, *way(world=2), Store(tmp_path))
+def test_every_process_holds_its_part_of_the_weights_and_the_adapters_whole() -> None:
+    """For rows of no tokens, where weights, gradients and moments are all there is beside the process."""
+    size = SHAPES["smollm2-135m-instruct-q4"]
+    undivided = 4 * (size.parameters - (size.layers - 1) * size.block)
+    for lora, trained in ((0, 12 * size.parameters), (8, 16 * size.adapters(8))):
+        ends = 0 if lora else 8 * size.vocabulary * size.hidden
+        for world in (1, 2, 4):
+            found = training_bytes(size, Compute(lora=lora), Machine(jobs=1, world=world), 0)
+            parts = 4 * size.parameters / world + (undivided if world > 1 else 0)
+            assert found == pytest.approx(700_000_000 + parts + (trained if lora else trained / world) + ends, abs=2)
 
 
 # The machine
