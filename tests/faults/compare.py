@@ -23,8 +23,8 @@ def judge(case: Case, done: Sequence[Done], codes: Sequence[int] = (0,)) -> None
             case.unhelpful(fault)
 
 
-def judge_facts(case: Case, expected: Json, folder: Path, besides: Collection[str] = ()) -> None:
-    """Everything is there and as it was, but for files ``besides``."""
+def judge_facts(case: Case, expected: Json, folder: Path, besides: Collection[str] = (), more: bool = False) -> None:
+    """Everything is there and as it was, but for files ``besides``; nothing else is, unless there may be ``more``."""
     found = read_facts(folder)
     for name, fact in expected.items():
         if name in besides or found.get(name) == fact:
@@ -35,7 +35,7 @@ def judge_facts(case: Case, expected: Json, folder: Path, besides: Collection[st
             case.lost(f"{name} is {found[name]}")
         else:
             case.wrong(f"{name} is another one: {difference(fact, found[name])}")
-    for name in found.keys() - expected.keys() - set(besides):
+    for name in sorted(found.keys() - expected.keys() - set(besides)) if not more else ():
         case.wrong(f"{name} is there, and isn't otherwise")
 
 

@@ -108,7 +108,8 @@ def attempt(case: Case) -> None:
     sorts = sorts_of_files(name, folder)
     choices = [(sort, way) for sort in sorted(sorts) for way in DAMAGES]
     random.Random(name).shuffle(choices)
-    sort, way = choices[case.number // len(PLACES) % len(choices)]
+    turn, place = divmod(case.number, len(PLACES))
+    sort, way = choices[(turn + 17 * place) % len(choices)]
     file = rng.choice(sorts[sort])
     in_store, planted = sort.startswith("store/"), "{key}" in file
     relative = file.format(key=plant(folder, rng)) if planted else file
@@ -124,9 +125,9 @@ def attempt(case: Case) -> None:
     stays = os.path.lexists(folder / relative) and content(folder / relative) == harmed
     root = relative.partition("/")[0]
     if in_store or (not refused and not stays):  # a node that nobody needed may lie there as it is
-        judge_facts(case, select(facts, not refused, besides=root if in_store else ""), folder, {relative})
+        judge_facts(case, select(facts, not refused, besides=root if in_store else ""), folder, {relative}, more=True)
     else:
-        judge_facts(case, select(facts, False), folder, {relative})
+        judge_facts(case, select(facts, False), folder, {relative}, more=True)
     said = "\n".join(each.text for each in done)
     silent = not is_named(relative, said) and not is_derived(relative) and not planted and way != "removed"
     if silent and (refused or (stays and not in_store) or (in_store and not stays)):

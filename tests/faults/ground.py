@@ -32,7 +32,7 @@ from tests.processes import tiny_run
 MARK = "MSA_BENCH_FAULTS_CASE"
 """Environment variable that tells a case's processes from all others."""
 HANG_SECONDS = 60.0
-"""A command that takes longer hangs: each takes seconds. Fresh processes have three times as long."""
+"""A command that takes longer on an idle machine hangs: each takes seconds. Fresh processes have three times as long."""
 TINY = {"width": 4, "history_steps": 4, "target_steps": 4, "history_points": 2}
 DIGITS = [
     "--task",
@@ -205,7 +205,7 @@ class Ground:
         began = time.monotonic()
         process = self.start(words, folder, fresh, mark)
         try:
-            text, _ = process.communicate(timeout=HANG_SECONDS * (3 if fresh else 1))
+            text, _ = process.communicate(timeout=patience() * (3 if fresh else 1))
             hung = False
         except subprocess.TimeoutExpired:
             hung = True
@@ -283,6 +283,11 @@ def open_hub(folder: Path) -> Iterator[Hub]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+def patience() -> float:
+    """How long a command may take, by the machine's load."""
+    return HANG_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def copy(source: Path, to: Path) -> Path:

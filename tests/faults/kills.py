@@ -17,7 +17,7 @@ import psutil
 
 from tests.faults.campaign import Case, Kind
 from tests.faults.compare import judge_end, judge_processes
-from tests.faults.ground import HANG_SECONDS, SCENES, Done, Ground, faults_of, kill, marked, read_facts
+from tests.faults.ground import SCENES, Done, Ground, faults_of, kill, marked, patience, read_facts
 
 WAYS = ("kill parent", "kill worker", "kill all", "ctrl-c", "ctrl-c twice", "ctrl-c held", "term", "hang up")
 COMMANDS = ("run", "publish", "tune", "fetch", "ablate", "msa", "eval", "books")
@@ -111,11 +111,11 @@ def end(case: Case, process: subprocess.Popen[str], way: str) -> bool:
 
 def judge_ended(case: Case, words: tuple[str, ...], process: subprocess.Popen[str], way: str) -> None:
     """How a command must end that was ended so; that it had ended just before, with 0, is as good."""
-    patience = HANG_SECONDS if way == "kill worker" else HEEDS_SECONDS
+    seconds = patience() if way == "kill worker" else HEEDS_SECONDS
     try:
-        text, _ = process.communicate(timeout=patience)
+        text, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        case.unhelpful(f"{words[0]} goes on {patience:.0f} s after: {way}")
+        case.unhelpful(f"{words[0]} goes on {seconds:.0f} s after: {way}")
         for each in marked(case.folder.name):
             kill(each)
         process.communicate()

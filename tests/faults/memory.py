@@ -9,7 +9,7 @@ import psutil
 
 from tests.faults.campaign import Case, Kind
 from tests.faults.compare import judge, judge_end, judge_processes
-from tests.faults.ground import HANG_SECONDS, SCENES, Done, kill, marked
+from tests.faults.ground import SCENES, Done, kill, marked, patience
 from tests.faults.kills import fresh_seconds
 
 COMMANDS = ("run", "books", "tune", "ablate")
@@ -54,7 +54,7 @@ def limit_workers(process: subprocess.Popen[str], more: float, limited: set[int]
 def wait(process: subprocess.Popen[str], case: Case) -> tuple[str, bool]:
     """What a command said, and whether it had to be ended."""
     try:
-        return process.communicate(timeout=HANG_SECONDS)[0], False
+        return process.communicate(timeout=patience())[0], False
     except subprocess.TimeoutExpired:
         for each in marked(case.folder.name):
             kill(each)
