@@ -142,8 +142,8 @@ class Machine:
             return self.jobs or 1
         return 1 if self.world > 1 else self.jobs or default_jobs(self.device)
 
-    def problems(self, lora: int = 0) -> list[str]:
-        """Mistakes about the machine, before anything is loaded or written; ``lora``: rank of adapters to be trained."""
+    def problems(self) -> list[str]:
+        """Mistakes about the machine, before anything is loaded or written."""
         found = executor_problems(self)
         if found:
             return found
@@ -151,7 +151,7 @@ class Machine:
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
         found += self.place_problems()
-        return found + (distributed.torchrun_problems(self.device, self.jobs, lora) if self.executor == "local" else [])
+        return found + (distributed.torchrun_problems(self.device, self.jobs) if self.executor == "local" else [])
 
     def place_problems(self) -> list[str]:
         """Mistakes about the folders of records and of checkpoints, and about what a command makes among the records.
@@ -165,6 +165,10 @@ class Machine:
             return found
         inner = [readable_problems("--out", self.out / name) for name in OUT_FOLDERS]
         return [problem for problems in inner for problem in problems] + file_problems("--out", self.out / PAGE)
+
+    def places(self) -> dict[str, Path]:
+        """The option of each folder that a command writes to."""
+        return {"--out": self.out, "--store": self.store}
 
     def store_problems(self) -> list[str]:
         """What is in the way of building something in the store."""

@@ -71,6 +71,11 @@ class WorkerConfig:
         """The configuration with the logs beside the records."""
         return cls(machine, paths, machine.out / "logs")
 
+    def folders(self) -> list[str]:
+        """Absolute folders of this machine that no log and no record may name."""
+        places = [*map(str, self.machine.places().values()), *self.paths.folders()]
+        return [str(Path(place).absolute()) for place in places]
+
     def to_json(self) -> Json:
         """Plain JSON, an argument of the worker."""
         return {"machine": self.machine.to_json(), "paths": self.paths.to_json(), "logs": str(self.logs)}

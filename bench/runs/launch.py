@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,8 @@ from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems, executor_problems
 from bench.core.record import Record
+from bench.core.texts import one_line
+from bench.core.trouble import explain_trouble
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
@@ -70,13 +72,20 @@ def seconds_of_stage(plan: Plan, stage: str) -> float:
     return plan.stages[stage] + plan.stages.get("history", 0.0)
 
 
-def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> None:
-    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
-    out, store = plan.machine.out, Store(plan.machine.store)
+def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> list[str]:
+    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new.
+
+    Returns a line for each job that failed and for each record that can't be written.
+    """
+    out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results)
     for entry in plan.entries:
         if entry.status == "skipped":
-            with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
+            try:
                 write_record(Record(entry.spec, "skipped", entry.reason), out)
+            except UserError:  # a file in its place that is no record stays; `write_report` names it
+                continue
+            except OSError as error:
+                failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
     ended = {result.job.spec.key for result in results if not result.job.stage}
     for entry in plan.entries:
         if entry.spec.key not in ended:
@@ -89,6 +98,7 @@ def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> N
             print(compare_with_old(entry, record))
         responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
         tracker.record(record, responses, loss_curves(record, store))
+    return failed
 
 
 def compare_with_old(entry: PlannedRun, record: Record) -> str:
@@ -157,7 +167,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *machine.problems(asked.compute.lora))
+    problems = (*asked.problems, *machine.problems())
     if machine.track not in KINDS:
         problems += (unknown_name("tracker", machine.track, KINDS),)
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))
@@ -177,17 +187,19 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         began = time.perf_counter()
         results = carry_out(jobs, config)
         distributed.leave_processes()
-        record_results(plan, results, tracker)
-        page, pictures = write_report(out)
-        if results:
-            tracker.report(page, pictures)
-    print_table(plan, out)
-    print(f"leaderboard: {page}")
-    print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
-    print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
-    failed = describe_failures(results)
-    for line in failed:
-        print(f"FAILED {line}")
+        failed = record_results(plan, results, tracker)
+        try:
+            page, pictures = write_report(out)
+            if results:
+                tracker.report(page, pictures)
+            print_table(plan, out)
+            print(f"leaderboard: {page}")
+            print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
+            print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
+        except OSError as error:  # the runs are kept, and what failed is told all the same
+            failed.append(f"report: {explain_trouble(error, machine.places())}")
+        for line in failed:
+            print(f"FAILED {one_line(line)}")
     return bool(failed)
 
 

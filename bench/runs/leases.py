@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import threading
 import time
 import uuid
@@ -21,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.core.files import read_small
+from bench.core.files import read_small, this_process_space
 from bench.runs.folder import NO_ENTRY, StoreFolder, is_file, take_lock
 
 HEARTBEAT_SECONDS = 5.0
@@ -186,11 +185,6 @@ def heartbeat(path: Path, owner: Owner, stop: threading.Event) -> None:
             if read_owner(path) != owner:
                 return
             os.utime(path)
-
-
-def this_process_space() -> str:
-    """Where process numbers mean the same: this machine and, in a container, its own table of processes."""
-    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
 
 
 def process_start_ticks(pid: int) -> int:

@@ -174,7 +174,7 @@ class Slurm:
             return None
         message = explain_loss(each.task, state)
         if not each.job.stage:
-            write_failed(each.job.spec, message, self.config.machine.out)
+            write_failed(each.job.spec, message, self.config.machine, self.config.folders())
         each.task.say({"event": "end", "status": "failed", "message": message})
         return Result(each.job, "failed", message)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import Busy
+from bench.core.files import this_process_space
 from bench.core.types import Json
 from bench.runs import folder, leases
 from bench.runs.folder import StoreFolder
@@ -21,7 +22,6 @@ from bench.runs.leases import (
     Patience,
     process_start_ticks,
     process_state,
-    this_process_space,
 )
 from bench.runs.store import Store
 from tests.processes import environment
