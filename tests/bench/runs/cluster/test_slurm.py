@@ -95,6 +95,7 @@ class Command:
         self.results: list[Result] = []
 
     def submit(self, *specs: RunSpec) -> None:
+        self.spec = specs[0]
         self.executor.submit([Job(spec) for spec in specs])
 
     def look(self) -> bool:
@@ -238,9 +239,10 @@ def was_resumed(place: Place, record: Any) -> bool:
 
 
 def test_a_job_meets_its_time_limit_and_goes_on(place: Place, limited: Command, tmp_path: Path) -> None:
-    assert limited.end() == ["done"]
-    assert restarts(limited) >= 1 and limited.saw("stopped before its time limit")
-    spec = limited.results[0].job.spec
+    wait_for(lambda: limited.saw("stopped before its time limit") or limited.results, "the warning", 240)
+    spec = limited.spec
+    pause(spec, 0)
+    assert limited.end() == ["done"] and restarts(limited) >= 1
     record = record_of(place, spec)
     assert was_resumed(place, record)
     assert result_of(record) == local_result(place, spec, tmp_path)
