@@ -19,7 +19,7 @@ from bench.core.texts import one_line
 from bench.core.types import Responses
 from bench.records.plain import MOST_UNPACKED, read_bounded, read_plain, unpack
 
-NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations", "reproduce")
+NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
 
 

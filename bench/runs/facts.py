@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,9 +18,6 @@ from bench.runs.context import Work
 from bench.runs.method_context import Ledger
 from bench.runs.responses import Measured
 from bench.runs.store import Store
-
-EXPLODED = 1000.0
-"""Nats per token: a model that knows nothing has the logarithm of its vocabulary, some 12."""
 
 
 def flops_node(checkpoint: Checkpoint, rows: Sequence[Example], work: Work) -> Node:
@@ -126,19 +124,29 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
         "retain_rows": len(ledger.retain_seen),
         "history_used": bool(ledger.past_used),
         **({"notes": notes} if notes else {}),
-        **({"diverged": diverged} if (diverged := diverged_stages(work)) else {}),
         "source": [source_of(step, spec) for step in spec.steps],
     }
 
 
-def diverged_stages(work: Work) -> list[str]:
-    """The labels of the trainings behind a run whose loss became no finite number, or larger than any that learns."""
+EXPLODED = 1e4
+"""Nats a token: no loss of a model that still says something comes near it; evenly spread guesses cost about ten."""
 
-    def has_left(loss: float | None) -> bool:
-        return loss is None or not abs(loss) < EXPLODED
 
-    nodes = work.nodes.values()
-    return [n.info["label"] for n in nodes if any(has_left(at["loss"]) for at in n.info["meta"].get("curve", []))]
+def diverged_stages(own: Sequence[Node], result: Checkpoint, work: Work) -> Json:
+    """The trainings behind a result whose loss was no finite number or exploded; empty where there is none.
+
+    ``own``: what the method made; of the target and the oracle, which are their own results, the node that holds them.
+    """
+    key = node_of(result, work)
+    nodes = {node.key: node for node in (*own, *([work.nodes[key]] if key else []))}
+    found = [node.info["label"] for node in nodes.values() if has_diverged(node.info["meta"].get("curve") or ())]
+    return {"diverged": found} if found else {}
+
+
+def has_diverged(curve: Sequence[Mapping[str, float | None]]) -> bool:
+    """Whether a training's loss was no finite number at some point (null, as JSON keeps it), or exploded."""
+    losses = [point.get("loss") for point in curve]
+    return any(loss is None or not math.isfinite(loss) or abs(loss) > EXPLODED for loss in losses)
 
 
 def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
