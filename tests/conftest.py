@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,5 +103,18 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("two")
     done = torchrun(["tests.ranks", "everything", str(place)], place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+@pytest.fixture(scope="session")
+def four_processes(two_processes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that four processes have left of `tests.ranks.four`, which go on where two were killed."""
+    from tests.ranks import torchrun
+
+    place = tmp_path_factory.mktemp("four")
+    for half in two_processes.glob("half *"):
+        shutil.copytree(half, place / half.name)
+    done = torchrun(["tests.ranks", "four", str(place)], place, processes=4)
     assert done.returncode == 0, done.stdout + done.stderr
     return place

@@ -108,15 +108,13 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
-def torchrun_problems(device: str, jobs: int | None, lora: int = 0) -> list[str]:
+def torchrun_problems(device: str, jobs: int | None) -> list[str]:
     """Sentences about options of the command line that don't go with ``torchrun``."""
     if count_launched() == 1:
         return []
     found = []
     if jobs not in (None, 1):
         found.append(f"--jobs {jobs}: under torchrun all processes do the same job; leave it out.")
-    if lora:
-        found.append(f"--lora {lora}: adapters are trained in one process; leave out torchrun, or --lora.")
     if ":" in device:
         found.append(f"--device {device}: under torchrun each process takes the GPU of its rank; say cuda.")
     if device == "cuda":

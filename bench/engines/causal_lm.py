@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,15 +16,20 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import Concatenate, MergeModulelist, WeightConverter
+from transformers.distributed import DistributedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
 from bench.assets.folders import INDEX, read_folder
 from bench.assets.tensors import CONSTANTS
+from bench.core import distributed
 from bench.core.contracts import Opened
 from bench.core.errors import UserError, shorten_reason
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts, embedding_rows
+from bench.engines.parts import put_parts_back, shard_model
 from bench.engines.positions import forget_longer_texts, learnt_places
 from bench.engines.templates import QUESTION
 
@@ -54,6 +59,28 @@ def open_causal_lm(checkpoint: Checkpoint, device: str) -> Opened:
     config = read_architecture(folder)  # before the tokenizer, which is opened by the model's config
     tokenizer = open_tokenizer(Path(checkpoint.tokenizer or checkpoint.path))
     model = load_weights(folder, config, getattr(torch, checkpoint.dtype)).to(device).eval()
+    return check_opened(model, tokenizer, folder)
+
+
+def open_in_parts(checkpoint: Checkpoint, device: str) -> Opened:
+    """The same model in parts, one with each process, which reads no more of the files than its own (`split_on_loading`).
+
+    Every process must call it; what fails on one of them fails on all.
+    """
+    folder = Path(checkpoint.path)
+
+    def load() -> tuple[Any, Any]:
+        config = read_architecture(folder)
+        tokenizer = open_tokenizer(Path(checkpoint.tokenizer or checkpoint.path))
+        return load_weights(folder, config, getattr(torch, checkpoint.dtype), device).eval(), tokenizer
+
+    opened = check_opened(*distributed.call_on_all(load), folder)
+    put_parts_back(opened.model)
+    return opened
+
+
+def check_opened(model: Any, tokenizer: Any, folder: Path) -> Opened:
+    """The model as it is to be used, once its attention has been tried."""
     forget_longer_texts(model)
     check_attention(model, folder.name)
     return Opened(model, tokenizer, Texts(tokenizer, embedding_rows(model)))
@@ -71,11 +98,18 @@ def open_tokenizer(folder: Path) -> Any:
     return explain(open_it, f"The tokenizer of '{folder.name}' can't be opened: {remedy}")
 
 
-def load_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
-    """The model of ``config`` in a folder, every tensor of it from the folder's files; `UserError` where one isn't."""
+def load_weights(folder: Path, config: Any, dtype: torch.dtype, parts_on: str = "") -> Any:
+    """The model of ``config`` in a folder, every tensor of it from the folder's files; `UserError` where one isn't.
+
+    ``parts_on``: the device on which each process has its part of it.
+    """
+    kind: Any = AutoModelForCausalLM
+    how: dict[str, Any] = {}
+    if parts_on:
+        kind, how = split_on_loading(folder, config, parts_on), {"distributed_config": DistributedConfig()}
     with with_whole_index(folder) as place:
         model, report = explain(
-            lambda: AutoModelForCausalLM.from_pretrained(
+            lambda: kind.from_pretrained(
                 place,
                 config=config,
                 dtype=dtype,
@@ -83,14 +117,77 @@ def load_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                **how,
             ),
             f"The model in '{folder.name}' can't be opened: copy or save the whole folder again",
         )
-    check_report(folder.name, type(model).__name__, report)
+    check_report(folder.name, type(model).__name__.removeprefix("FSDP"), report)
     check_names(folder, model.base_model_prefix)
     read_small_json(folder / "generation_config.json")  # the library takes its defaults for one that it can't read
     check_ends(folder.name, getattr(model.generation_config, "eos_token_id", None))
     return model
+
+
+def split_on_loading(folder: Path, config: Any, device: str) -> Any:
+    """The architecture of ``config``, split over the processes after it is made without memory and before it is filled.
+
+    These are the library's own hooks; it then reads of every tensor the rows of this process alone. Its own plans are for
+    the families that name one, on the best device of the machine. Where files hold tensors that it would cut or join along
+    their rows, every process reads all of them, and the model is split later.
+    """
+    architecture: Any = explain(
+        lambda: type(meta_model(config)), f"The model in '{folder.name}' can't be made as its config.json says"
+    )
+
+    class InParts(architecture):
+        @classmethod
+        def prepare_distribute_model(cls, distributed_config: Any, device_map: Any = None) -> tuple[Any, Any, None]:
+            return distributed_config, {"": device}, None
+
+        @classmethod
+        def maybe_distribute_model(cls, model: Any, *_: Any) -> Any:
+            model.__class__ = architecture
+            del model.config.distributed_config
+            check_shapes(model, folder)
+            if can_be_read_in_parts(model):
+                shard_model(model, device)
+                type(model).__module__ = architecture.__module__
+            return model
+
+    # the library tells by name and module whether a class is its own, and how its files name the tensors
+    InParts.__name__, InParts.__module__ = architecture.__name__, architecture.__module__
+    return InParts
+
+
+def meta_model(config: Any) -> Any:
+    """The model of a config without memory for its weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def can_be_read_in_parts(model: Any) -> bool:
+    """Whether rows of the model's tensors are rows of the files' ones, or whole ones of them, stacked: experts.
+
+    Of those every process needs one at least, since the library stacks no fewer.
+    """
+    made = [each for each in get_model_conversion_mapping(model) if isinstance(each, WeightConverter)]
+    stacked = [len(tensor) for tensor in model.parameters() if made and tensor.dim() > 2]
+    return all(-(-rows // distributed.world()) * (distributed.world() - 1) < rows for rows in stacked) and all(
+        (isinstance(step, MergeModulelist) and step.dim == 0) or (isinstance(step, Concatenate) and step.dim > 0)
+        for each in made
+        for step in each.operations
+    )
+
+
+def check_shapes(model: Any, folder: Path) -> None:
+    """`UserError` for a tensor of another shape than the model's, by the headers: a process would see its own rows alone."""
+    stored, prefix = read_folder(folder, folder.name).entries, model.base_model_prefix
+    wrong = set()
+    for name, tensor in model.state_dict().items():
+        entry = stored.get(name) or stored.get(name.removeprefix(f"{prefix}."))
+        if entry and entry.shape != tuple(tensor.shape):
+            wrong.add((name, entry.shape, tuple(tensor.shape)))
+    check_mismatched(folder.name, wrong)
 
 
 def read_small_json(path: Path) -> None:
@@ -205,13 +302,7 @@ def ask_plainly(config: Any) -> None:
 
 def check_report(name: str, kind: str, report: dict[str, Any]) -> None:
     """`UserError` with the first tensor that is of another size, missing or left over in the library's loading report."""
-    if mismatched := sorted(report["mismatched_keys"]):
-        tensor, stored, expected = mismatched[0]
-        raise UserError(
-            f"Tensor '{tensor}' of '{name}' has the shape {tuple(stored)}, and by its config.json it has "
-            f"{tuple(expected)}: the config is another model's, or the vocabulary was resized after it was written; take "
-            "the config.json that was saved with the weights."
-        )
+    check_mismatched(name, report["mismatched_keys"])
     unexpected = [
         tensor for tensor in report["unexpected_keys"] if not (CONSTANTS.search(tensor) or MASKS.search(tensor))
     ]
@@ -231,6 +322,17 @@ def check_report(name: str, kind: str, report: dict[str, Any]) -> None:
         raise UserError(f"'{name}' can't be read whole ({shorten_reason(report['error_msgs'][0])}): copy it again.")
 
 
+def check_mismatched(name: str, mismatched: Collection[Any]) -> None:
+    """`UserError` with the first tensor that is stored in another shape than the config's: name, stored, expected."""
+    if mismatched:
+        tensor, stored, expected = min(mismatched)
+        raise UserError(
+            f"Tensor '{tensor}' of '{name}' has the shape {tuple(stored)}, and by its config.json it has "
+            f"{tuple(expected)}: the config is another model's, or the vocabulary was resized after it was written; take "
+            "the config.json that was saved with the weights."
+        )
+
+
 def describe_surplus(names: Any) -> str:
     """A further sentence about the names that were found in the place of those that are missing."""
     return f" Its files hold '{min(names)}' in their place." if names else ""
@@ -245,7 +347,7 @@ def explain(open_it: Callable[[], T], sentence: str) -> T:
     """The value of ``open_it``; what a library raises there becomes a `UserError`, the sentence first, the reason behind it."""
     try:
         return open_it()
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, torch.OutOfMemoryError, UserError):
         raise
     except Exception as error:  # anything at all: files of strangers meet dozens of parsers here
         raise UserError(f"{sentence} ({type(error).__name__}: {shorten_reason(error)}).") from error

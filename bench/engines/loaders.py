@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core import distributed
 from bench.core.contracts import Opened
 from bench.core.hashing import hash_checkpoint
 from bench.core.typed_toml import named_object
@@ -38,6 +39,13 @@ def open_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Opened:
     return LOADERS[checkpoint.loader].open(checkpoint, device)
 
 
+def open_for_training(checkpoint: Checkpoint, device: str = "cpu") -> Opened:
+    """Load a checkpoint as `open_checkpoint` does; of several processes each loads its part, if the loader can do that."""
+    check_seal(checkpoint)
+    loader = LOADERS[checkpoint.loader]
+    return loader.open_in_parts(checkpoint, device) if distributed.world() > 1 else loader.open(checkpoint, device)
+
+
 def check_seal(checkpoint: Checkpoint) -> None:
     """Raise `Sealed` for a checkpoint that is shut at the moment."""
     if _sealed.intersection(marks(checkpoint)):
@@ -62,15 +70,24 @@ class Loader:
     """``module:function`` that opens a checkpoint on a device, resolved on use: (checkpoint, device) -> `Opened`."""
     size: Callable[[Mapping[str, Any]], float] = lambda payload: 1.0
     """Tokens of an example, roughly, for estimates before anything is opened."""
+    opens_parts: str = ""
+    """``module:function`` that opens a part on each of several processes; empty: each opens the whole, to be split later."""
 
     def open(self, checkpoint: Checkpoint, device: str) -> Opened:
         """The checkpoint's model and coder, on the device."""
         opened: Opened = named_object(self.opens)(checkpoint, device)
         return opened
 
+    def open_in_parts(self, checkpoint: Checkpoint, device: str) -> Opened:
+        """This process's part of the model, and its coder; a whole one of a kind that is small."""
+        opened: Opened = named_object(self.opens_parts or self.opens)(checkpoint, device)
+        return opened
+
 
 LOADERS = {
-    "causal-lm": Loader("bench.engines.causal_lm:open_causal_lm", estimate_tokens),
+    "causal-lm": Loader(
+        "bench.engines.causal_lm:open_causal_lm", estimate_tokens, "bench.engines.causal_lm:open_in_parts"
+    ),
     "classifier": Loader("bench.lab.networks:open_network"),
 }
 """By the name that a checkpoint gives; a new kind of model adds its own."""

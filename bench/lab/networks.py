@@ -36,9 +36,10 @@ class Network(nn.Module):
 
     def save_pretrained(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Weights and config; ``state_dict`` are the weights of a network that is in parts
-        (`bench.engines.training.sharding`).
+        (`bench.engines.training.gathering`).
         """
-        save_file(dict(state_dict or self.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
+        weights = self.state_dict() if state_dict is None else state_dict
+        save_file(dict(weights), folder / WEIGHTS, metadata={"format": "pt"})
         dtype = str(next(self.parameters()).dtype).removeprefix("torch.")
         config = {"architectures": [type(self).__name__.removeprefix("FSDP")], "dtype": dtype, **self.sizes}
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -19,7 +19,7 @@ from bench.core.hashing import hash_json, hash_tokenizer
 from bench.core.machine import peak_memory, reset_peak
 from bench.core.types import Checkpoint, Example, Json, data_hash, without_references
 from bench.core.versions import ARITHMETIC
-from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint
+from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint, open_for_training
 from bench.runs.estimate import train_seconds
 from bench.runs.progress import ignore_event
 from bench.runs.store import NodeRequest, Store
@@ -125,7 +125,8 @@ class Work(TaskContext):
         } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
 
         def make(folder: Path) -> Json:
-            opened = open_checkpoint(replace(start, dtype=recipe.dtype), self.device)
+            opened = open_for_training(replace(start, dtype=recipe.dtype), self.device)
+            parameters = sum(parameter.numel() for parameter in opened.model.parameters())
             model = add_adapters(opened, recipe.lora, seed) if recipe.lora else opened.model
             model.train()
             done = train(
@@ -150,7 +151,7 @@ class Work(TaskContext):
                 "checkpoint": checkpoint_at(folder, label).hash,
                 "tokens": done.tokens,
                 "train_seconds": done.seconds,
-                "parameters": sum(p.numel() for p in opened.model.parameters()),
+                "parameters": parameters,
                 "resumed": done.resumed,
                 "steps": done.steps,
                 "curve": list(done.curve),

@@ -20,7 +20,6 @@ from bench.core import machine as memory
 from bench.core import registry
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe, Stream
-from bench.core.errors import UserError
 from bench.core.machine import Machine, format_bytes
 from bench.core.places import nearest_existing
 from bench.core.record import RunSpec, Step
@@ -62,7 +61,8 @@ def training_bytes(shape: Shape, compute: Compute, machine: Machine, tokens: flo
     every layer, or with checkpointing each layer's input and one layer's `kept`; `LOGITS`. ``tokens``: of a row, as
     padded; ``streams``: those whose losses are added up before the backward pass. Adapters are float32 whatever the
     weights are, and were measured to take each adapted layer's output once more. A process of several holds its part of
-    what is trained, and one block and what is outside the blocks whole.
+    the weights and of what is trained, and whole one block, what is outside the blocks, and adapters. It reads its part of
+    the files alone, and the way out gathers a tensor at a time, so that nothing else is ever whole.
     """
     positions = (compute.micro or 1) * tokens * streams
     weights = shape.parameters * compute.width
@@ -74,7 +74,8 @@ def training_bytes(shape: Shape, compute: Compute, machine: Machine, tokens: flo
     if machine.world > 1:
         outside = shape.parameters - shape.layers * shape.block
         undivided = (outside + shape.block) * compute.width
-        weights, trained = weights // machine.world + undivided, trained // machine.world
+        weights = weights // machine.world + undivided
+        trained = trained if compute.lora else trained // machine.world
     layer = (shape.kept + (shape.outputs if compute.lora else 0)) * (2 if compute.precision == "bfloat16" else 4)
     if compute.autocast:  # the norms are computed in float32
         layer += 2 * 4 * shape.hidden
@@ -252,11 +253,6 @@ def estimate(
     left = {name: rows for name, rows in outline.stages.items() if name.partition("-")[0] not in elsewhere}
     stages = {name: seconds_for(outline, rows, rate) for name, rows in left.items()}
     used = list_computes(compute, outline, bool(stages), todo)
-    if machine.world > 1 and any(each.lora for each in used):
-        raise UserError(
-            "Adapters are trained in one process, and here --lora, a method's or a task's recipe asks for them: "
-            "leave out torchrun, or the adapters."
-        )
     size = None
     worker = PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters
     if shape:
@@ -385,7 +381,7 @@ def flags(compute: Compute, machine: Machine) -> Iterator[Change]:
         yield Change("--checkpointing", machine={"checkpointing": True})
     if (compute.micro or 0) > 1:
         yield Change("--micro 1", compute={"micro": 1})
-    if not compute.lora and machine.world == 1:
+    if not compute.lora:
         yield Change("--lora 8", compute={"lora": 8}, lossy=1)
     if compute.dtype == "float32":
         text = "--dtype bfloat16" + (" in the place of --autocast" if compute.autocast else "")
@@ -408,7 +404,7 @@ def proposals(compute: Compute, machine: Machine) -> Iterator[Change]:
     offered = list(flags(compute, machine))
     sets = [join_changes(few) for n in range(1, len(offered) + 1) for few in itertools.combinations(offered, n)]
     yield from (change for change in sets if not change.lossy)
-    if machine.device != "cpu" and machine.world == 1 and not compute.lora:  # one process alone trains adapters
+    if machine.device != "cpu" and machine.world == 1:
         for gpus in WORLDS:
             text = (
                 f"--checkpointing and start it on {gpus} such GPUs, `torchrun --nproc-per-node {gpus} -m bench run ...`"

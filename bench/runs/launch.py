@@ -38,8 +38,12 @@ T = TypeVar("T")
 
 
 def check_fits(plan: Plan) -> Plan:
-    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
+    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit.
+
+    A plan with nothing to do needs no room, and no store that can be written.
+    """
     if plan.todo:
+        raise_problems(plan.machine.store_problems())
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
         if plan.machine.executor != "local":
             room = replace(room, memory=0)  # what matters is what the nodes have, which the cluster knows
@@ -163,7 +167,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *machine.problems(asked.compute.lora))
+    problems = (*asked.problems, *machine.problems())
     if machine.track not in KINDS:
         problems += (unknown_name("tracker", machine.track, KINDS),)
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))

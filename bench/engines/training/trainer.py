@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed import all_reduce
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -31,8 +31,10 @@ from bench.core.seals import break_seal, is_whole, seal
 from bench.core.stopping import Stopped
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
+from bench.engines.parts import adapter_parameters, base_of, is_in_parts, put_parts_back, shard_model
 from bench.engines.positions import check_length, plain_reach
-from bench.engines.training.sharding import SHARDS, load_state, save_state, shard_model, whole_state
+from bench.engines.training.gathering import write_whole
+from bench.engines.training.sharding import SHARDS, load_state, save_state
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -142,6 +144,17 @@ class ShardedTrainer(StepTrainer):
         """Defer nothing: after every micro-batch each process has its part of the gradients, and not the whole."""
         return nullcontext()
 
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Average the gradients of adapters, which every process holds whole, at the end of a step."""
+
+        def average(parameter: Tensor) -> None:
+            if self.accelerator.sync_gradients and parameter.grad is not None:
+                all_reduce(parameter.grad)
+                parameter.grad.div_(distributed.world())
+
+        for parameter in adapter_parameters(model):
+            parameter.register_post_accumulate_grad_hook(average)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Do nothing: the weights are in the state that is written next."""
 
@@ -233,7 +246,7 @@ def train(
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
-    check_processes(model, use_cpu)
+    check_processes(use_cpu)
     check_reach(model, [row.length for rows in encoded for row in rows])
     if checkpointing:
         cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})  # the Trainer's name for it changes
@@ -315,32 +328,32 @@ def make_trainer(
     data: StepData,
     arguments: TrainingArguments,
 ) -> StepTrainer:
-    """The Trainer of this process, its references computed and its model split where several processes work together."""
+    """The Trainer of this process, its model split where several processes work together, its references computed."""
     several = distributed.world() > 1
     trainer = (ShardedTrainer if several else StepTrainer)(
         model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
     )
     trainer.streams, trainer.coder, trainer.encoded, trainer.first_losses = streams, coder, encoded, []
+    if several:
+        shard_model(model, arguments.device.type)
     trainer.references = [
         reference_log_probs(model, coder, rows, arguments.device) if stream.loss.reference else None
         for stream, rows in zip(streams, encoded, strict=True)
     ]
     if several:
-        shard_model(model, arguments.device.type)
+        put_parts_back(model)
         trainer.is_distributed_loading_by_transformers = True  # nobody is to wrap it once more
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
 
 
-def check_processes(model: nn.Module, use_cpu: bool) -> None:
-    """Raise `UserError` for a model that can't be trained with these processes and devices."""
+def check_processes(use_cpu: bool) -> None:
+    """Raise `UserError` for processes and devices that nothing can be trained with."""
     if distributed.count_launched() > distributed.world():
         raise UserError(
             "Under torchrun there are `python -m bench run` and `reproduce`: start anything else without it."
         )
-    if distributed.world() > 1 and hasattr(model, "merge_and_unload"):
-        raise UserError("Adapters (--lora) are trained in one process: leave out torchrun, or the adapters.")
     if distributed.world() == 1 and not use_cpu and torch.cuda.device_count() > 1:
         raise UserError(
             "Training in one process runs on one device: give it one GPU (CUDA_VISIBLE_DEVICES), or start one process "
@@ -362,31 +375,38 @@ def check_reach(model: Any, lengths: Sequence[int]) -> None:
 def reference_log_probs(
     model: nn.Module, coder: Coder, rows: Sequence[Row], device: torch.device, batch: int = 32
 ) -> Tensor:
-    """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model."""
+    """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model.
+
+    Several processes take a batch each, in step, as they gather the weights together.
+    """
     was_training = model.training
-    model.eval().to(device)
-    chunks = [coder.collate(rows[i : i + batch], device) for i in range(0, len(rows), batch)]
-    sums = [answer_log_probs(model, chunk).sums for chunk in chunks]
+    model.eval()
+    if not is_in_parts(model):
+        model.to(device)
+    batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    sums: dict[int, Tensor] = {}
+    for first in range(0, len(batches), distributed.world()):
+        number = min(first + distributed.rank(), len(batches) - 1)  # without one of its own it does the last one again
+        sums[number] = answer_log_probs(model, coder.collate(batches[number], device)).sums
     model.train(was_training)
-    return torch.cat(sums)
+    dtype = next(iter(sums.values())).dtype
+    each = distributed.gather({number: values.tolist() for number, values in sums.items()})
+    found = distributed.call_on_first(lambda: {n: values for part in each for n, values in part.items()})
+    whole = [value for number in range(len(batches)) for value in found[number]]
+    return torch.tensor(whole, dtype=dtype, device=device)
 
 
 def save_model(model: Any, coder: Any, folder: Path) -> None:
-    """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into the weights.
+    """Weights (safetensors), config, and what the coder keeps (a tokenizer); adapters are merged into what is written alone.
 
-    Of a model in parts the first process writes the whole; the others return when it is there.
+    Of a model in parts the first process writes the whole, tensor by tensor; the others return when it is there.
     """
-    if isinstance(next(model.parameters()), DTensor):
-        state = whole_state(model)
-        distributed.call_on_first(lambda: write_model(model, coder, folder, state_dict=state))
+    if is_in_parts(model) or base_of(model) is not model:
+        write_whole(model, folder)
+        distributed.call_on_first(lambda: coder.save_pretrained(folder))
         return
-    write_model(model.merge_and_unload() if hasattr(model, "merge_and_unload") else model, coder, folder)
-
-
-def write_model(model: Any, coder: Any, folder: Path, **given: Any) -> None:
-    """Write model and coder into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, **given)
+    model.save_pretrained(folder)
     coder.save_pretrained(folder)
 
 

@@ -51,7 +51,7 @@ def reproduce_table(wanted: ReproduceRequest) -> bool:
     """Write ``NAME.json`` and ``NAME.md``; returns whether some run failed. Under torchrun the first process does both."""
     recipe = asking.prepare_recipe(wanted)
     machine = wanted.machine(recipe)
-    problems = replace(machine, out=wanted.out).problems(int(recipe.compute.get("lora", 0)))
+    problems = replace(machine, out=wanted.out).problems()
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else wanted.device))
 
     def prepare() -> list[Planned]:

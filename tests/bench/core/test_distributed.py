@@ -12,7 +12,6 @@ import torch
 from bench.core import distributed
 from bench.core.errors import UserError
 from bench.engines.training.trainer import check_processes
-from bench.lab.networks import ConvNet
 from tests.processes import bench
 from tests.ranks import torchrun
 
@@ -93,25 +92,18 @@ def records(out: Path) -> dict[str, Any]:
 
 
 def test_what_does_not_go_with_torchrun_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert distributed.torchrun_problems("cuda:1", 4, 8) == []
+    assert distributed.torchrun_problems("cuda:1", 4) == []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert distributed.torchrun_problems("cpu", None, 0) == distributed.torchrun_problems("cpu", 1, 0) == []
-    found = distributed.torchrun_problems("cuda:1", 4, 8)
-    assert len(found) == 3 and "--jobs 4" in found[0] and "--lora 8" in found[1] and "say cuda" in found[2]
+    assert distributed.torchrun_problems("cpu", None) == distributed.torchrun_problems("cpu", 1) == []
+    found = distributed.torchrun_problems("cuda:1", 4)
+    assert len(found) == 2 and "--jobs 4" in found[0] and "say cuda" in found[1]
     with pytest.raises(UserError, match="bench run` and `reproduce`"):
-        check_processes(ConvNet(4), use_cpu=True)
+        check_processes(use_cpu=True)
 
 
-def test_adapters_are_refused_and_several_gpus_in_one_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Adapted(ConvNet):
-        def merge_and_unload(self) -> ConvNet:
-            return self
-
-    check_processes(Adapted(4), use_cpu=True)
+def test_several_gpus_in_one_process_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_processes(use_cpu=True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match="torchrun --nproc-per-node N"):
-        check_processes(ConvNet(4), use_cpu=False)
-    monkeypatch.setattr(distributed, "_ring", distributed.Ring(None, 0, 2))
-    with pytest.raises(UserError, match="trained in one process"):
-        check_processes(Adapted(4), use_cpu=True)
+        check_processes(use_cpu=False)

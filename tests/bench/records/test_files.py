@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import socket
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,7 +172,7 @@ def test_the_leaderboard_is_made_without_torch(tmp_path: Path) -> None:
 def test_no_token_host_or_home_folder_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "not-to-be-seen")
     monkeypatch.setenv("HOME", "/home/somebody")
-    monkeypatch.setattr(socket, "gethostname", lambda: "machine-of-mine")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="machine-of-mine"))
     said = "401 for not-to-be-seen from machine-of-mine, see /home/somebody/.netrc and https://me:pass@host/x"
     one = record("npo", 0, status="failed", reason=said)
     text = files.write_record(dataclasses.replace(one, absent={"acc": said}), tmp_path).read_text()

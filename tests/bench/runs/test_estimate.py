@@ -15,7 +15,6 @@ from bench.assets.shapes import (
 from bench.core import machine as memory
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe
-from bench.core.errors import UserError
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.lab.model import small_llama
@@ -283,18 +282,16 @@ def test_the_way_that_takes_the_most_memory_counts(tmp_path: Path, monkeypatch: 
     assert most(replace(WORK, stages={}), [run_of()]) == Compute(), "nothing is trained at all"
 
 
-def test_adapters_are_refused_under_torchrun_wherever_they_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    by_task = replace(WORK, recipe=Recipe(1, 1e-3, lora=8))
-    for outline, how in ((WORK, way(world=2, lora=8)), (by_task, way(world=2))):
-        with pytest.raises(UserError, match="Adapters are trained in one process"):
-            estimate([GA], outline, *how, Store(tmp_path))
-    estimate([GA], WORK, *way(world=2), Store(tmp_path))
-    monkeypatch.setattr(GradientAscent, "adapters", lambda self: 4)
-    with pytest.raises(UserError, match="leave out torchrun, or the adapters"):
-        estimate([GA], WORK, *way(world=2), Store(tmp_path))
-    estimate([run_of()], WORK, *way(world=2), Store(tmp_path))
+def test_every_process_holds_its_part_of_the_weights_and_the_adapters_whole() -> None:
+    """For rows of no tokens, where weights, gradients and moments are all there is beside the process."""
+    size = SHAPES["smollm2-135m-instruct-q4"]
+    undivided = 4 * (size.parameters - (size.layers - 1) * size.block)
+    for lora, trained in ((0, 12 * size.parameters), (8, 16 * size.adapters(8))):
+        ends = 0 if lora else 8 * size.vocabulary * size.hidden
+        for world in (1, 2, 4):
+            found = training_bytes(size, Compute(lora=lora), Machine(jobs=1, world=world), 0)
+            parts = 4 * size.parameters / world + (undivided if world > 1 else 0)
+            assert found == pytest.approx(700_000_000 + parts + (trained if lora else trained / world) + ends, abs=2)
 
 
 # The machine
