@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from bench.core.compute import USUAL, Compute
 from bench.core.hashing import hash_json
+from bench.core.places import stays_below
 from bench.core.schema import (
     STRICT,
     Cost,
@@ -166,7 +167,10 @@ class Record:
     def name(self) -> str:
         """Where the record lives below the results folder."""
         model = self.spec.model.replace("/", "--")
-        return f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json"
+        parts = (self.spec.tier, self.spec.task, model, f"{self.spec.method}-{self.spec.key}")
+        if odd := [part for part in parts if "/" in part or not stays_below(part)]:
+            raise ValueError(f"it names itself {odd[0]!r}, which is no name of a file or folder")
+        return f"{'/'.join(parts)}.json"
 
     def to_json(self) -> Json:
         """The object as plain JSON."""
