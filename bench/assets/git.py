@@ -6,11 +6,11 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.core.files import new_folder
+from bench.core.processes import run_program
 
 
 class GitFailed(Exception):
@@ -22,7 +22,7 @@ def check_out(address: str, revision: str, folder: Path) -> str:
 
     It is fetched and not cloned, as a clone can't name a commit. Raises `GitFailed`.
     """
-    fetching = ["fetch", "--quiet", "--depth=1", address, revision]
+    fetching = ["fetch", "--quiet", "--depth=1", "--", address, revision]
     for arguments in (["init", "--quiet"], fetching, ["checkout", "--quiet", "FETCH_HEAD"]):
         git_output(folder, *arguments)
     commit = git_output(folder, "rev-parse", "HEAD").strip()
@@ -31,15 +31,18 @@ def check_out(address: str, revision: str, folder: Path) -> str:
 
 
 def git_output(folder: Path, *arguments: str) -> str:
-    """Run one git command in ``folder`` and give what it prints; it never asks for a password."""
+    """Run one git command in ``folder`` and give what it prints; it never asks for a password.
+
+    A link in a repository becomes a file with its text: it could lead anywhere on this machine.
+    """
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, env=environment, check=True
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        raise GitFailed(next((line for line in said if line.startswith("fatal:")), said[-1])) from error
+        done = run_program(["git", "-c", "core.symlinks=false", "-C", str(folder), *arguments], environment)
+    except OSError as error:
+        raise GitFailed(str(error)) from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"git ended with code {done.returncode}"]
+        raise GitFailed(next((line for line in said if line.startswith("fatal:")), said[-1]))
     return done.stdout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16
 """The format's names of the types -> torch's."""
 MOST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
+MOST_ENTRIES = 2**63 - 1
+"""Of a tensor, and of each number in its shape: what the libraries count with."""
+MOST_DIMENSIONS = 64
+"""Of torch and numpy."""
 
 
 @dataclass(frozen=True)
@@ -58,41 +63,76 @@ def read_header(path: Path) -> tuple[bytes, dict[str, TensorEntry]]:
         if size < 8 or length > min(size - 8, MOST_HEADER):
             raise UserError(f"{where} is no whole safetensors file ({size} bytes): it is truncated, copy it again.")
         header = file.read(length)
-    damaged = UserError(f"{where} has a damaged safetensors header: copy it again.")
     try:
-        described: dict[str, Any] = json.loads(header)
-        entries: dict[str, TensorEntry] = {}
-        spans: list[tuple[int, int, str]] = []
-        for text in (described.pop("__metadata__", None) or {}).values():
-            check_type(text, str)
-        for name, about in described.items():
-            begin, end = about["data_offsets"]
-            for number in (begin, end, *about["shape"]):
-                check_type(number, int)
-            check_type(about["dtype"], str)
-            if not (name + about["dtype"]).isprintable():
-                raise damaged
-            spans.append((begin, end, name))
-            entries[name] = TensorEntry(path.name, about["dtype"], tuple(about["shape"]), 8 + length + begin)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise damaged from None
-    last = 0
-    for begin, end, name in sorted(spans):
-        known = entries[name].dtype in SIZES
-        if (
-            begin != last
-            or end < begin
-            or min(entries[name].shape, default=0) < 0
-            or (known and entries[name].bytes != end - begin)
-        ):
-            raise damaged
-        last = end
+        described = parse_header(header)
+        entries = {name: read_entry(name, about, path.name, 8 + length) for name, about in described.items()}
+        last = end_of_tensors(entries, described)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{where} has a damaged safetensors header: copy it again.") from None
     if 8 + length + last != size:
         raise UserError(
             f"{where} is {'truncated' if 8 + length + last > size else 'damaged'}: {size} bytes, "
             f"and its header speaks of {8 + length + last}; copy it again."
         )
     return header, entries
+
+
+def parse_header(header: bytes) -> dict[str, Any]:
+    """What a header says of each tensor; `ValueError` or `TypeError` for anything but one object of named tensors."""
+    if not header.startswith(b"{"):
+        raise ValueError("it begins with no object")
+    described: dict[str, Any] = json.loads(header.decode(), object_pairs_hook=without_twins, parse_constant=refuse)
+    metadata = described.pop("__metadata__", None)
+    if metadata is not None:
+        check_type(metadata, dict)
+        for text in metadata.values():
+            check_type(text, str)
+    return described
+
+
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; `ValueError` where it has a name twice, of which each reader takes another."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def refuse(constant: str) -> None:
+    """`ValueError` for NaN and Infinity, which are no JSON."""
+    raise ValueError(constant)
+
+
+def read_entry(name: str, about: Any, file: str, start: int) -> TensorEntry:
+    """One tensor as the header describes it; ``start``: the byte of the file behind the header."""
+    check_type(about, dict)
+    shape, offsets, dtype = about["shape"], about["data_offsets"], about["dtype"]
+    for value, kind in ((shape, list), (offsets, list), (dtype, str)):
+        check_type(value, kind)
+    begin, end = offsets
+    for number in (begin, end, *shape):
+        check_type(number, int)
+    entries = 1
+    for number in shape:
+        entries *= number
+        if number < 0 or not 0 <= entries <= MOST_ENTRIES or number > MOST_ENTRIES:
+            raise ValueError(f"a shape of {shape}")
+    if len(shape) > MOST_DIMENSIONS or not 0 <= begin <= end or not (name + dtype).isprintable():
+        raise ValueError(name)
+    entry = TensorEntry(file, dtype, tuple(shape), start + begin)
+    if dtype in SIZES and entry.bytes != end - begin:
+        raise ValueError(f"{end - begin} bytes of a shape {shape}")
+    return entry
+
+
+def end_of_tensors(entries: Mapping[str, TensorEntry], described: Mapping[str, Any]) -> int:
+    """The byte behind the header that the tensors end at; `ValueError` where they overlap or leave a gap."""
+    last = 0
+    for begin, end in sorted(described[name]["data_offsets"] for name in entries):
+        if begin != last:
+            raise ValueError(f"a tensor begins at {begin} and the one before it ends at {last}")
+        last = end
+    return last
 
 
 def check_type(value: object, kind: type) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from bench.assets.models import TOKENIZERS, hub_id
 from bench.core.errors import UserError
+from bench.core.places import stays_below
 
 HUB_FILES = ("*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "LICENSE*")
 """What is taken of a model from the hub: no pickle, no code."""
@@ -97,6 +98,10 @@ def download_files(
         )
         offered = [file for file in info.siblings or [] if kind == "dataset" or "/" not in file.rfilename]
         sizes = {f.rfilename: f.size for f in offered if any(fnmatch(f.rfilename, each) for each in patterns)}
+        if odd := [name for name in sizes if not stays_below(name)]:
+            raise UserError(
+                f"The hub {kind} '{wanted}' names the file {odd[0]!r}, which lies outside it: take another."
+            )
         if patterns == HUB_FILES and not any(name.endswith(".safetensors") for name in sizes):
             raise UserError(
                 f"The hub model '{wanted}' has no safetensors, and pickled weights are refused: take another."

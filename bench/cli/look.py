@@ -9,6 +9,7 @@ from typer import Argument, Exit, Option, echo
 
 from bench.cli.options import Results, StoreAt, records_folder, store_at
 from bench.core.errors import UserError
+from bench.core.texts import shown
 
 
 def ls(
@@ -27,7 +28,7 @@ def ls(
         return
     if misplaced := [name for name, value in (("--model", model), ("--task", task), ("--history", past)) if value]:
         raise UserError(f"ls {what} takes no {' and no '.join(misplaced)}: that goes with `ls history`.")
-    echo(runs(records_folder(source)) if what == "runs" and source != Path("runs") else listing(what))
+    echo(shown(runs(records_folder(source)) if what == "runs" and source != Path("runs") else listing(what)))
 
 
 def show(
@@ -39,7 +40,7 @@ def show(
     """Show one run: spec, scores, lineage, cost, and what the model really said."""
     from bench.cli.show import show_record
 
-    echo(show_record(name, source, store_at(store), worst))
+    echo(shown(show_record(name, source, store_at(store), worst)))
 
 
 def doctor(

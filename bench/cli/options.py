@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,13 @@ Out = Annotated[Path, Option(help="Where records go.")]
 StoreAt = Annotated[Path | None, Option(help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")]
 Jobs = Annotated[int | None, Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
 Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]
+Executor = Annotated[str, Option(help="local, or slurm: hand the jobs to a cluster.")]
+GpusPerJob = Annotated[
+    int | None, Option(help="--executor slurm: GPUs of a job (with --device cpu processes), under torchrun.")
+]
+Slurm = Annotated[
+    list[str] | None, Option(help="A flag of sbatch, such as partition=gpu or time=120; can be repeated.")
+]
 Threads = Annotated[int, Option(help="Threads of each worker; more than one is slower on small models.")]
 LmEval = Annotated[
     str, Option(help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents.")
@@ -96,9 +104,17 @@ def machine_of(
     threads: Threads = 1,
     checkpointing: Checkpointing = False,
     track: Track = "wandb",
+    executor: Executor = "local",
+    gpus_per_job: GpusPerJob = None,
+    slurm: Slurm = None,
 ) -> Machine:
     """The options as one `bench.core.machine.Machine`."""
-    return Machine(out, store_at(store), jobs, device, threads, checkpointing, track)
+    machine = Machine(
+        out, store_at(store), jobs, device, threads, checkpointing, track, executor=executor, slurm=tuple(slurm or ())
+    )
+    if executor == "local" and gpus_per_job is None:
+        return machine
+    return replace(machine, world=1 if gpus_per_job is None else gpus_per_job)
 
 
 def asked_for(

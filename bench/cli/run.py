@@ -29,6 +29,18 @@ def plan(asked: Any, machine: Any) -> None:
     plan_command(asked, machine)
 
 
+def status(
+    out: Out = Path("runs"),
+    cancel: Annotated[
+        bool, Option("--cancel", help="End what is queued or running; what is finished is kept.")
+    ] = False,
+) -> None:
+    """Say what was handed to the cluster (--executor slurm) and what has become of it; exit 1 where something failed."""
+    from bench.runs.cluster.status import status_command
+
+    raise Exit(1 if status_command(out, cancel) else 0)
+
+
 def exec_(
     spec: Annotated[Path | None, Argument(help="A run's spec, as JSON.")] = None,
     worker: Annotated[str, Option(help="Serve jobs from standard input (used by `run`).")] = "",
@@ -36,6 +48,7 @@ def exec_(
     store: StoreAt = None,
     device: Device = "cpu",
     threads: Threads = 1,
+    task: Annotated[tuple[str, str, int], Option(help="A cluster's job (used by `run`).")] = ("", "", 0),
 ) -> None:
     """Make one run's record in this process, or serve jobs."""
     from bench.runs.executor import Worker, serve_jobs
@@ -44,6 +57,11 @@ def exec_(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if worker:
         serve_jobs(WorkerConfig.from_json(json.loads(worker)))
+        return
+    if task[0]:
+        from bench.runs.cluster.node import serve_rank
+
+        serve_rank(*task)
         return
     if spec is None:
         raise UserError("exec needs the file of a run's spec.")

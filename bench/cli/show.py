@@ -73,7 +73,11 @@ def generation_lines(record: Record, source: Path, store: Path, examples: int) -
         if spoken:
             lines += ["", f"what the model said, {probe}:"]
         for key, row in spoken:
-            lines += [f"  {key}", f"    asked:     {row['prompt']}", f"    reference: {row['reference']}"]
+            lines += [
+                f"  {key}",
+                f"    asked:     {row.get('prompt', '')}",
+                f"    reference: {row.get('reference', '')}",
+            ]
             lines += [f"    said:      {row['text']}"]
     return lines or ["", "examples: published responses hold numbers only; the texts stay in the store that made them."]
 

@@ -23,6 +23,9 @@ def ablate(
     device: options.Device = "cpu",
     threads: options.Threads = 1,
     track: options.Track = "wandb",
+    executor: options.Executor = "local",
+    gpus_per_job: options.GpusPerJob = None,
+    slurm: options.Slurm = None,
     listed: Annotated[bool, Option("--list", help="Say what there is, and run nothing.")] = False,
 ) -> None:
     """Run ablations in the lab: each gives records, a table and a picture; what is done already is not done again."""
@@ -33,7 +36,9 @@ def ablate(
         return
     numbers, problems = options.seeds_or_problems(seeds)
     asked = AblationRequest(tuple(names or ()), task, numbers, tuple(sets or ()), problems)
-    machine = options.machine_of(jobs, out, store, device, threads, track=track)
+    machine = options.machine_of(
+        jobs, out, store, device, threads, track=track, executor=executor, gpus_per_job=gpus_per_job, slurm=slurm
+    )
     raise Exit(1 if ablate_command(asked, machine) else 0)
 
 

@@ -1,7 +1,8 @@
 """Several processes as one, under ``torchrun``: what they agree on beside what training itself sends.
 
 Messages go through the store of the rendezvous and not through collective operations, so that a process which waits can
-give up: a failure anywhere ends the others with a sentence, wherever they stand. Without `join_processes` there is one process,
+give up: a failure anywhere ends the others with a sentence, wherever they stand. They are JSON (`bench.core.messages`), so
+that whoever reaches the rendezvous's port can send nothing that runs. Without `join_processes` there is one process,
 and everything here is a plain call.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import time
 import traceback
 import zlib
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from bench.core.errors import UserError
+from bench.core.messages import read_message, write_message
 
 T = TypeVar("T")
 GRACE_SECONDS = 15.0
@@ -52,7 +53,7 @@ class Ring:
 
     def say(self, name: str, value: Any) -> None:
         """Leave a message for the others."""
-        self.store.set(f"{name}/{self.rank}", zlib.compress(pickle.dumps(value), 1))
+        self.store.set(f"{name}/{self.rank}", zlib.compress(write_message(value), 1))
 
     def hear(self, name: str, rank: int, patience: float = float("inf")) -> Any:
         """The message of another process; `TimeoutError` after ``patience`` seconds."""
@@ -64,7 +65,7 @@ class Ring:
                 raise TimeoutError(f"process {rank} has said nothing for {patience:.0f} s")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_SECONDS)
-        return pickle.loads(zlib.decompress(self.store.get(key)))
+        return read_message(zlib.decompress(self.store.get(key)))
 
     def last_words(self) -> str:
         """The failure that a process left before it gave up; empty while all are there."""
@@ -175,7 +176,7 @@ def call_on_first(do: Callable[[], T]) -> T:
     try:
         value = do()
     except Exception as error:
-        _ring.say(_ring.next("first"), (make_picklable(error), None))
+        _ring.say(_ring.next("first"), (error, None))
         raise
     _ring.say(_ring.next("first"), (None, value))
     return value
@@ -192,7 +193,7 @@ def call_on_all(do: Callable[[], T]) -> T:
         value = do()
     except Exception as error:
         own, whole = error, traceback.format_exc()
-    _ring.say(name, (own and make_picklable(own), whole, _ring.said))
+    _ring.say(name, (own, whole, _ring.said))
     try:
         heard = [_ring.hear(name, other, GRACE_SECONDS if own else float("inf")) for other in range(_ring.world)]
     except TimeoutError as silence:
@@ -237,12 +238,3 @@ def sum_over_processes(number: float) -> float:
     tensor = torch.tensor(number, dtype=torch.float64)
     dist.all_reduce(tensor)
     return tensor.item()
-
-
-def make_picklable(error: Exception) -> Exception:
-    """The error itself, or a `RuntimeError` with its text where it can't be pickled."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever a foreign class does when it is pickled
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

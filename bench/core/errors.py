@@ -29,7 +29,11 @@ class Unmet(Exception):
 
 
 class Busy(Exception):
-    """Another process holds the lease on a node that this run needs; try again later."""
+    """Another process holds the lease on a node that this run needs; try again later. ``holder`` says who."""
+
+    def __init__(self, label: str, key: str = "", holder: str = "") -> None:
+        super().__init__(label, key, holder)
+        self.label, self.key, self.holder = label, key, holder
 
 
 def shorten_reason(error: object) -> str:

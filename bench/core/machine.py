@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.core import distributed
+from bench.core.errors import unknown_name
 from bench.core.places import file_problems, folder_problems, readable_problems
 from bench.core.types import Json
 
@@ -102,9 +103,13 @@ def default_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"
 
 
-OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb"), "leaderboard.md"
+OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb", "cluster"), "leaderboard.md"
 STORE_FOLDERS = ("nodes", "leases", "partial", "scratch")
 """What commands make in the folder of records and in that of checkpoints."""
+
+
+EXECUTORS = {"local": "bench.runs.executor:Pool", "slurm": "bench.runs.cluster.slurm:Slurm"}
+"""Who may carry out jobs: name -> class, loaded by `bench.runs.executors`."""
 
 
 @dataclass(frozen=True)
@@ -126,18 +131,28 @@ class Machine:
     """Name of the tracker."""
     world: int = field(default_factory=distributed.count_launched)
     """Processes under torchrun: each holds its part of weights, gradients and moments."""
+    executor: str = "local"
+    """Who carries out the jobs, one of `EXECUTORS`."""
+    slurm: tuple[str, ...] = ()
+    """Flags of sbatch, ``key=value``."""
 
     @property
     def workers(self) -> int:
-        """Jobs at a time; the processes of torchrun do one together."""
+        """Jobs at a time, on a cluster those that were asked for; the processes of torchrun do one together."""
+        if self.executor != "local":
+            return self.jobs or 1
         return 1 if self.world > 1 else self.jobs or default_jobs(self.device)
 
     def problems(self) -> list[str]:
         """Mistakes about the machine, before anything is loaded or written."""
-        found = device_problems(self.device)
+        found = executor_problems(self)
+        if found:
+            return found
+        found = device_problems(self.device) if self.executor == "local" else []
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
-        return found + self.place_problems() + distributed.torchrun_problems(self.device, self.jobs)
+        found += self.place_problems()
+        return found + (distributed.torchrun_problems(self.device, self.jobs) if self.executor == "local" else [])
 
     def place_problems(self) -> list[str]:
         """Mistakes about the folders of records and of checkpoints, and about what a command makes in them."""
@@ -148,6 +163,10 @@ class Machine:
         inner = [readable_problems(option, root / name) for option, root, names in folders for name in names]
         return [problem for problems in inner for problem in problems] + file_problems("--out", self.out / PAGE)
 
+    def places(self) -> dict[str, Path]:
+        """The option of each folder that a command writes to."""
+        return {"--out": self.out, "--store": self.store}
+
     def to_json(self) -> Json:
         """The object as plain JSON."""
         return {**vars(self), "out": str(self.out), "store": str(self.store)}
@@ -155,7 +174,32 @@ class Machine:
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
-        return cls(**{**data, "out": Path(data["out"]), "store": Path(data["store"])})
+        return cls(**{**data, "out": Path(data["out"]), "store": Path(data["store"]), "slurm": tuple(data["slurm"])})
+
+
+def executor_problems(machine: Machine) -> list[str]:
+    """Sentences about ``--executor`` and the options that belong to a cluster's."""
+    if machine.executor not in EXECUTORS:
+        return [unknown_name("executor", machine.executor, EXECUTORS)]
+    launched = distributed.count_launched()
+    if machine.executor == "local":
+        if machine.slurm:
+            return [f"--slurm {machine.slurm[0]}: it belongs to --executor slurm; add that, or leave it out."]
+        if machine.world != launched:
+            return [
+                f"--gpus-per-job {machine.world}: it belongs to --executor slurm; here start one process a GPU by torchrun."
+            ]
+        return []
+    found = []
+    if launched > 1:
+        found.append(f"--executor {machine.executor}: the jobs start torchrun themselves; start it without torchrun.")
+    if not re.fullmatch(r"cpu|cuda", machine.device):
+        found.append(
+            f"--device {machine.device}: on a cluster each job takes the GPUs that it is given; say cuda or cpu."
+        )
+    if machine.world < 1:
+        found.append(f"--gpus-per-job {machine.world}: it is at least 1.")
+    return found
 
 
 def format_duration(seconds: float) -> str:

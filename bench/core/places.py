@@ -6,7 +6,7 @@ import difflib
 import os
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 MOST_NAME = 200
 """Bytes of a file's name; file systems take 255, and a temporary name beside it is longer."""
@@ -90,6 +90,14 @@ def nearest_existing(place: Path) -> Path:
     """The place, or the nearest one above it that is there, be it a link to nothing."""
     whole = place.absolute()
     return next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+
+
+def stays_below(name: str) -> bool:
+    """Whether a name that comes from outside names something below the folder that it is read in, whatever is there."""
+    path = PurePosixPath(name)
+    return (
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name and "\\" not in name
+    )
 
 
 def is_path_like(text: str) -> bool:

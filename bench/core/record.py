@@ -6,10 +6,27 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from reprlib import repr as shorten
+from typing import Any, Literal, Self
 
 from bench.core.compute import USUAL, Compute
 from bench.core.hashing import hash_json
+from bench.core.schema import (
+    STRICT,
+    Cost,
+    Count,
+    Facts,
+    Line,
+    Lineage,
+    Metrics,
+    Provenance,
+    Real,
+    Text,
+    Whole,
+    check_same,
+    fault_of_place,
+    read_as,
+)
 from bench.core.types import Json
 
 SCHEMA = 2
@@ -24,31 +41,28 @@ WHERE = "from within a checkout of the repository; an installed package has no t
 class Score:
     """One number with its size and interval."""
 
-    value: float
-    n: int
+    __pydantic_config__ = STRICT
+    value: Real
+    n: Count
     """Examples behind it."""
-    low: float | None = None
-    high: float | None = None
+    low: Real | None = None
+    high: Real | None = None
     """95% percentile bootstrap over examples; None where the statistic has no such interval."""
-    unit: str = ""
+    unit: Line = ""
 
     def to_json(self) -> Json:
         """The object as plain JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Json) -> Self:
-        """The inverse of `to_json`."""
-        return cls(**data)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Step:
     """One step of a run: a method with its complete parameters."""
 
-    method: str
+    __pydantic_config__ = STRICT
+    method: Line
     params: Mapping[str, Any]
-    variant: str = ""
+    variant: Line = ""
     """Name of the method's preset that the parameters started from, where the user asked for one."""
 
     @property
@@ -61,34 +75,35 @@ class Step:
 class RunSpec:
     """Everything that decides a run's result; two specs with the same `key` are the same run."""
 
-    task: str
+    __pydantic_config__ = STRICT
+    task: Line
     task_params: Mapping[str, Any]
-    tier: str
-    model: str
+    tier: Line
+    model: Line
     """Known name, hub id or ``lab``."""
     steps: tuple[Step, ...]
     """Applied to the target in order; none for the untouched target."""
-    seed: int
-    limit: int | None = None
+    seed: Whole
+    limit: Whole | None = None
     """Examples per probe, when cut."""
-    data: str = "generated"
+    data: Line = "generated"
     """Where the rows come from, for people: ``generated``, ``hub``, or a folder's name."""
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, Line] = field(default_factory=dict)
     """Content hashes of data and weights that come from outside."""
-    versions: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, Whole] = field(default_factory=dict)
     """Versions of the components that took part."""
-    lm_eval: tuple[str, ...] = ()
+    lm_eval: tuple[Line, ...] = ()
     """lm-eval tasks asked beside the task's own probes."""
-    start: str = ""
+    start: Line = ""
     """Where the steps begin: empty for the target, else the rule that picks a history's checkpoint
     (`bench.assets.history.choose_moment`)."""
     lean: bool = False
     """Whether log-probs and divergences alone are asked: the scores of other probes are absent."""
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[Line, ...] = ()
     """Kinds of the probes that are asked; none for all of them. The scores of other probes are absent."""
     compute: Compute = USUAL
     """How training computes; its JSON names what isn't as usual."""
-    study: str = ""
+    study: Line = ""
     """A label; not part of the key."""
 
     @property
@@ -106,42 +121,44 @@ class RunSpec:
 
     def to_json(self) -> Json:
         """The object as plain JSON."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         lists = {"steps": [dict(vars(step)) for step in self.steps], "lm_eval": list(self.lm_eval)}
-        return dataclasses.asdict(self) | lists | {"kinds": list(self.kinds), "compute": self.compute.to_json()}
+        return own | lists | {"kinds": list(self.kinds), "compute": self.compute.to_json()}
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
-        """The inverse of `to_json`."""
-        steps = tuple(Step(**step) for step in data["steps"])
-        lists = {name: tuple(data[name]) for name in ("lm_eval", "kinds")}
-        return cls(**{**data, "steps": steps, "compute": Compute(**data["compute"]), **lists})
+        """The inverse of `to_json`; ValueError names the field that isn't as declared."""
+        made = read_as(cls, data)
+        check_same(data, made.to_json())
+        return made
 
 
 @dataclass(frozen=True)
 class Record:
     """One run as it is kept: ``<out>/<tier>/<task>/<model>/<method>-<key>.json``."""
 
+    __pydantic_config__ = STRICT
     spec: RunSpec
-    status: str
+    status: Literal["done", "skipped", "failed"]
     """``done``, ``skipped`` or ``failed``."""
-    reason: str = ""
+    reason: Text = ""
     """Why it was skipped, or the whole error."""
-    label: str = ""
+    label: Line = ""
     """What the section of the table is called: ``tofu (lab)``, or a subset of a benchmark with its size."""
-    scores: Mapping[str, Score] = field(default_factory=dict)
-    metrics: Mapping[str, Json] = field(default_factory=dict)
+    scores: Mapping[Line, Score] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     """Per score: version, goal (``up``, ``down``, ``oracle`` or a number), unit, needs_oracle."""
-    absent: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[Line, Line] = field(default_factory=dict)
     """Scores that can't be had, with the reason."""
-    floors: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[Line, Real] = field(default_factory=dict)
     """Per score: mean absolute difference between two oracles of this seed; for KL the KL between them."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     """What a reader must know beside the scores: retain rows seen, history used, collapse, figures of the target."""
-    lineage: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=dict)
     """Hash of every checkpoint and data set, training rows of the oracle."""
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    cost: Cost = field(default_factory=dict)
     """Seconds per stage, peak bytes, tokens trained, bytes stored, and the estimate beside the fact."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=dict)
     """Versions, commit, dirty flag, threads, device kind."""
     schema: int = SCHEMA
 
@@ -163,11 +180,17 @@ class Record:
             raise ValueError(f"it is of schema 1, and `{MIGRATE} FOLDER` renews the records of a folder ({WHERE})")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
-        spec = dict(data["spec"])
-        key = spec.pop("key")
-        scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
-        names = [field.name for field in dataclasses.fields(cls)]
-        record = cls(**{name: data[name] for name in names} | {"spec": RunSpec.from_json(spec), "scores": scores})
+        spec = dict(data["spec"]) if isinstance(data.get("spec"), dict) else {}
+        key = spec.pop("key", None)
+        record = read_as(cls, {**data, "spec": spec})
         if record.spec.key != key:
-            raise ValueError(f"its key {key} is not the hash of its spec ({record.spec.key})")
+            raise ValueError(f"its key {shorten(key)} is not the hash of its spec ({record.spec.key})")
+        for name, score in record.scores.items():
+            if (score.low is None) != (score.high is None):
+                raise ValueError(f"scores.{name}: one end of its interval is missing")
+            if name not in record.metrics:
+                raise ValueError(f"metrics.{name}: it is missing, and scores has it")
+        check_same(data, record.to_json())
+        if fault := fault_of_place(record.name):
+            raise ValueError(fault)
         return record

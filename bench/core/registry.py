@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ from bench.core.typed_toml import named_object
 
 GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
 BASES: Mapping[str, type] = {"methods": Method, "tasks": Task, "metrics": Metric}
+NAME = re.compile(r"\w[\w.+-]{0,99}")
+"""What a plug-in may be called."""
 GOALS = ("up", "down", "oracle")
 """Goals of a metric beside a value to approach."""
 
@@ -38,9 +41,11 @@ def plug_ins(kind: str, path: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for point in entry_points(group=GROUPS[kind]):
         name = point.name.partition(".")[0] if kind == "tasks" else point.name
-        if name in own_table(kind):
-            taken = f"'{name}' is the name of one of ours"
-            say_once(f"left out: The plug-in for '{name}' ({point.value}): {taken}.{package_of(kind, point.value)}")
+        fault = f"'{name}' is the name of one of ours" if name in own_table(kind) else ""
+        if not NAME.fullmatch(point.name):  # it becomes part of files' names
+            fault = "its name may have letters, digits, '_', '-', '+' and '.' alone"
+        if fault:
+            say_once(f"left out: The plug-in for {name!r} ({point.value}): {fault}.{package_of(kind, point.value)}")
         else:
             found[point.name] = point.value
     return found

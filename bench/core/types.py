@@ -194,15 +194,24 @@ class Responses:
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
-        """The inverse of `to_json`."""
-        return cls(
-            data["checkpoint"],
-            data["rows"],
-            data.get("seconds", 0.0),
-            data.get("cost", {}),
-            data.get("broken", {}),
-            data.get("attention", ""),
-        )
+        """The inverse of `to_json`; ValueError where its parts are of other kinds."""
+        kinds: dict[str, Any] = {
+            "checkpoint": str,
+            "rows": dict,
+            "seconds": (int, float),
+            "cost": dict,
+            "broken": dict,
+            "attention": str,
+        }
+        if not isinstance(data, dict) or not {"checkpoint", "rows"} <= data.keys() <= kinds.keys():
+            raise ValueError("it lacks its checkpoint or rows, or has a part of no known name")
+        for name, value in data.items():
+            if not isinstance(value, kinds[name]):
+                raise ValueError(f"{name} is a {type(value).__name__}")
+        for probe, rows in data["rows"].items():
+            if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+                raise ValueError(f"rows.{probe}: an example's answers are no object")
+        return cls(**data)
 
 
 def finite_json(value: Any) -> Any:

@@ -9,6 +9,7 @@ Each factory returns a `Metric`. A metric never falls back: what can't be had ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,10 +40,17 @@ def score_all(metrics: Sequence[Metric], responses: Responses, oracles: Sequence
         try:
             if metric.needs_oracle and not others:
                 raise Absent("it needs an oracle other than the measured model, and there is none")
-            scores[metric.name] = metric.compute(responses, others)
+            scores[metric.name] = check_finite(metric.compute(responses, others))
         except Absent as reason:
             absent[metric.name] = str(reason)
     return Scored(scores, absent)
+
+
+def check_finite(score: Score) -> Score:
+    """The score; `Absent` where its value or its interval is no finite number, whatever metric it comes from."""
+    if not all(math.isfinite(value) for value in (score.value, score.low, score.high) if value is not None):
+        raise Absent(f"it comes to no finite number ({score.value})")
+    return score
 
 
 def rows_of(responses: Responses, probe: str) -> dict[str, Any]:

@@ -8,21 +8,18 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import math
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bench.assets.typed_rows import printable
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
+from bench.core.texts import one_line
 from bench.core.types import Responses
+from bench.records.plain import MOST_UNPACKED, read_bounded, read_plain, unpack
 
-STATUSES = ("done", "skipped", "failed")
-
-NOT_RECORDS = ("responses", "plots", "tune", "wandb", "logs", "ablations", "reproduce")
+NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
 
 
@@ -48,8 +45,13 @@ class LoadedRecords:
 def write_record(record: Record, root: Path) -> Path:
     """Write ``record`` below ``root`` at its own name, in place of an earlier record of the same run.
 
-    Raises `UserError` when a file stands there that is not a record: it may be somebody's data.
+    Raises `UserError` when a file stands there that is not a record: it may be somebody's data; and where no reader
+    would take the record.
     """
+    try:
+        text = record_text(Record.from_json(record.to_json()))
+    except ValueError as reason:
+        raise UserError(f"The record of {record.spec.method} on {record.spec.task} can't be kept ({reason}).") from None
     path = root / record.name
     if path.exists():
         try:
@@ -58,7 +60,7 @@ def write_record(record: Record, root: Path) -> Path:
             raise UserError(
                 f"{record.name} is in the way and not a readable record ({reason}): move or delete it, then run again."
             ) from None
-    write_bytes(path, record_text(record).encode())
+    write_bytes(path, text.encode())
     return path
 
 
@@ -90,7 +92,7 @@ def load_records(root: Path) -> LoadedRecords:
                 raise ValueError(f"it is the record that belongs at {record.name}")
             records.append(record)
         except ValueError as reason:
-            broken.append(BrokenFile(relative.as_posix(), str(reason)))
+            broken.append(BrokenFile(one_line(printable(relative.as_posix())), str(reason)))
     return LoadedRecords(sorted(records, key=lambda record: record.name), broken)
 
 
@@ -113,54 +115,20 @@ def write_responses(responses: Responses, path: Path) -> Path:
 
 def read_responses(path: Path) -> Responses:
     """The responses in ``path``; `UserError` when there are none or they are broken."""
+    if not path.exists():
+        raise UserError(f"There are no responses in {path.name}: run or publish the record again.")
     try:
-        return Responses.from_json(json.loads(gzip.decompress(path.read_bytes())))
-    except FileNotFoundError:
-        raise UserError(f"There are no responses in {path.name}: run or publish the record again.") from None
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path.name} holds no readable responses ({_say(error)}): delete it and run again.") from None
+        return Responses.from_json(json.loads(unpack(read_bounded(path, MOST_UNPACKED))))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path.name} holds no readable responses ({error}): delete it and run again.") from None
 
 
 def _parse(path: Path) -> Record:
     """The record in ``path``; `ValueError` says what is wrong with it, without naming the folder."""
     try:
-        data = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-        record = Record.from_json(data)
-        _check(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(_say(error)) from None
-    return record
-
-
-def _check(record: Record) -> None:
-    """Check that the values are of plain kinds, which the types don't, so that no later reader stumbles; `ValueError`."""
-    if record.status not in STATUSES:
-        raise ValueError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
-    if not isinstance(record.spec.seed, int):
-        raise ValueError(f"seed {record.spec.seed!r} is not a whole number")
-    for name in ("metrics", "absent", "floors", "facts", "lineage", "cost", "provenance"):
-        if not isinstance(getattr(record, name), Mapping):
-            raise ValueError(f"{name} is not an object")
-    objects = [*record.metrics.values(), *(step.params for step in record.spec.steps)]
-    if not all(isinstance(part, Mapping) for part in objects):
-        raise ValueError("a metric or the parameters of a step are not an object")
-    numbers = {name: score.value for name, score in record.scores.items()} | dict(record.floors)
-    for name, value in numbers.items():
-        if not _is_number(value):
-            raise ValueError(f"{name} is {value!r} and not a number")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON knows")
-
-
-def _say(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    if isinstance(error, KeyError):
-        return f"it lacks {error}"
-    return str(error) or type(error).__name__
+        data = read_plain(path)
+        if not isinstance(data, dict):
+            raise ValueError("it is no JSON object")
+        return Record.from_json(data)
+    except ValueError as error:
+        raise ValueError(one_line(str(error))) from None

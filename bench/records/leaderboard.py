@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +11,12 @@ from bench.core.files import read_toml
 from bench.core.record import Record
 from bench.records import tables
 from bench.records.files import BrokenFile
-from bench.records.markdown import format_number, markdown_table
+from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, plain
 from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
+Bold = Mapping[str, set[str]]
+"""Per score, the methods with the best mean."""
 
 METRICS_A_TABLE = 6
 """Score columns of one table: with name, seeds and ranks nine columns, which a page still holds."""
@@ -36,10 +37,10 @@ def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) 
     else:
         parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
     for tier, group in groupby(sections, key=lambda section: section.tier):
-        about = TEXTS["tiers"].get(tier, {"title": f"Tier {tier}", "meaning": ""})
+        about = TEXTS["tiers"].get(tier, {"title": f"Tier {plain(tier)}", "meaning": ""})
         parts += [f"## {about['title']}", about["meaning"], *(part for section in group for part in _section(section))]
     if broken:
-        names = [f"`{file.path}`: {_plain(file.reason)}" for file in broken]
+        names = [f"{_as_code(file.path)}: {plain(file.reason)}" for file in broken]
         parts += ["## Files left out", _list("No readable records; they are left as they are:", names)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -58,49 +59,49 @@ def seed_list(seeds: Iterable[int]) -> str:
 
 
 def methods_in_bold(rows: Sequence[TableRow], column: ScoreColumn) -> set[str]:
-    """Methods with the best mean of ``column`` among those in first rank and not collapsed; ties as printed.
+    """Methods with the best mean of ``column`` among those in first rank and no wrecks; ties as printed.
 
     None where all are first: then nothing is known to be better than anything.
     """
     if {row.ranks[column.name] for row in rows if column.name in row.ranks} == {1}:
         return set()
-    first = {r.name: r.cells[column.name] for r in rows if r.ranks.get(column.name) == 1 and not r.collapsed}
+    first = {r.name: r.cells[column.name] for r in rows if r.ranks.get(column.name) == 1 and not r.wrecked}
     lost = {name: sum(cell.loss.values()) / len(cell.loss) for name, cell in first.items()}
     best = format_number(min(lost.values())) if lost else ""
     return {name for name, value in lost.items() if format_number(value) == best}
 
 
 def _section(section: Section) -> list[str]:
-    parts = [f"### {section.title}", *(f"> {_plain(statement)}" for statement in section.statements)]
+    parts = [f"### {plain(section.title)}", *(f"> {plain(statement)}" for statement in section.statements)]
+    bold = {column.name: methods_in_bold(section.rows, column) for column in section.columns}
     if section.rows:
         parts += [
-            _score_table(section, columns) for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
+            _score_table(section, columns, bold)
+            for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
         ]
-        parts += [_lacks(section), _advantages(section), *_privacy(section), _judges(section), _used(section)]
+        parts += [_lacks(section), _advantages(section), *_privacy(section, bold), _judges(section), _used(section)]
     unfinished = [
-        f"{_plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}"
-        for run in section.unfinished
+        f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
     ]
     parts.append(_list("Without scores:", unfinished))
     if section.rows:
-        parts += [_all_scores(section), _footnotes(section)]
+        parts += [_all_scores(section, bold), _footnotes(section)]
     return parts
 
 
-def _privacy(section: Section) -> list[str]:
+def _privacy(section: Section, bold: Bold) -> list[str]:
     """The AUC of every membership attack, where there are more than the headline shows."""
     columns = [column for name in tables.ATTACKS for column in section.columns if column.name == name]
     if not set(columns) - set(section.headline):
         return []
     said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
-    return [said, _score_table(section, columns)]
+    return [said, _score_table(section, columns, bold)]
 
 
-def _score_table(section: Section, columns: Sequence[ScoreColumn]) -> str:
+def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:
     names = {column.name for column in columns}
     ranked = any(names & row.ranks.keys() for row in section.rows)
-    head = ["", "seeds", *(f"{_plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
-    bold = {column.name: methods_in_bold(section.rows, column) for column in columns}
+    head = ["", "seeds", *(f"{plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
     lines = []
     for row in section.rows:
         cells = [_cell(row, column, row.name in bold[column.name]) for column in columns]
@@ -114,7 +115,7 @@ def _score_table(section: Section, columns: Sequence[ScoreColumn]) -> str:
     return markdown_table([*head, *(["ranks"] if ranked else [])], lines, "--:")
 
 
-def _all_scores(section: Section) -> str:
+def _all_scores(section: Section, bold: Bold) -> str:
     """Every score, one a line, the rows of the other tables side by side."""
     parts = []
     for rows in _chunks(section.rows, ROWS_A_TABLE):
@@ -123,10 +124,9 @@ def _all_scores(section: Section) -> str:
         seeds = max((cell.n for cell in section.floors.values()), default=0)
         lines = []
         for column in section.columns:
-            bold = methods_in_bold(section.rows, column)
-            cells = [_cell(row, column, row.name in bold) for row in rows]
+            cells = [_cell(row, column, row.name in bold[column.name]) for row in rows]
             floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
-            lines.append([f"{_plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *floors])
+            lines.append([f"{plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *floors])
         parts.append(markdown_table(head, lines, "--:"))
     return _details("All scores", parts)
 
@@ -136,7 +136,7 @@ def _used(section: Section) -> str:
     lines = []
     for row in section.rows:
         costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
-        lines.append([_title(row), *(_plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *costs])
+        lines.append([_title(row), *(plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *costs])
     return markdown_table(["", *tables.SAW, "tokens trained", "seconds"], lines, "--:")
 
 
@@ -145,7 +145,7 @@ def _advantages(section: Section) -> str:
     seen = [row.name for row in section.rows if row.is_method and any(r.facts.get("history_used") for r in row.records)]
     if not seen:
         return ""
-    names = _plain(", ".join(seen))
+    names = plain(", ".join(seen))
     return f"Not all methods see the same: {names} used checkpoints from before the forget set, which the others lack."
 
 
@@ -163,23 +163,24 @@ def _lacks(section: Section) -> str:
 def _judges(section: Section) -> str:
     """The verdicts of the acc_* scores' judge on target and oracle: how much its scores are worth."""
     records = [record for row in section.rows for record in row.records]
-    verdicts = dict.fromkeys(str(r.facts["judge"]["verdict"]) for r in records if r.facts.get("judge"))
+    verdicts = dict.fromkeys(verdict for r in records if (verdict := r.facts.get("judge", {}).get("verdict")))
     if not verdicts:
         return ""
-    return "The judge of the acc_ scores is not the paper's GPT-4o. " + " ".join(map(_plain, verdicts))
+    return "The judge of the acc_ scores is not the paper's GPT-4o. " + " ".join(map(plain, verdicts))
 
 
 def _footnotes(section: Section) -> str:
     """Settings and their source, what is absent and why, definitions, and the code that measured."""
     settings = []
     for row in section.rows:
-        source = f" (from {_plain(row.fact('source'))})" if row.fact("source") else ""
+        source = f" (from {plain(row.fact('source'))})" if row.fact("source") else ""
         if row.method != tables.TARGET:
-            settings.append(f"{_plain(row.name)}: {_plain(row.params) or 'no parameters'}{source}")
-    versions = ", ".join(f"{_plain(column.name)} v{column.version}" for column in section.columns)
+            settings.append(f"{plain(row.name)}: {plain(row.params) or 'no parameters'}{source}")
+    versions = ", ".join(f"{plain(column.name)} v{column.version}" for column in section.columns)
     parts = [
         _list("Settings:", settings),
-        _list("Collapsed:", [f"{_plain(r.name)} on {seed_list(r.collapsed)}" for r in section.rows if r.collapsed]),
+        _list("Collapsed:", [f"{plain(r.name)} on {seed_list(r.collapsed)}" for r in section.rows if r.collapsed]),
+        _list("Diverged:", [f"{plain(r.name)} on {seed_list(r.diverged)}" for r in section.rows if r.diverged]),
         _list("Scores that can't be had:", _absences(section.rows)),
         f"Metric versions: {versions}.",
         f"Measured by {_commits(section.rows)}.",
@@ -194,7 +195,7 @@ def _absences(rows: Sequence[TableRow]) -> list[str]:
         reasons = {pair: None for record in row.records for pair in sorted(record.absent.items())}
         for pair in reasons:
             found.setdefault(pair, []).append(row.name)
-    return [f"{_plain(name)} of {_plain(', '.join(of))}: {_reason(why)}" for (name, why), of in sorted(found.items())]
+    return [f"{plain(name)} of {plain(', '.join(of))}: {_reason(why)}" for (name, why), of in sorted(found.items())]
 
 
 def _commits(rows: Sequence[TableRow]) -> str:
@@ -202,15 +203,15 @@ def _commits(rows: Sequence[TableRow]) -> str:
     found: dict[str, int] = {}
     for row in rows:
         for record in row.records:
-            commit = str(record.provenance.get("commit") or "")[:12] or "an unknown commit"
+            commit = (record.provenance.get("commit") or "")[:12] or "an unknown commit"
             name = commit + (" with uncommitted changes" if record.provenance.get("dirty") else "")
             found[name] = found.get(name, 0) + 1
-    return ", ".join(f"{_plain(name)} ({count} record{'s' * (count > 1)})" for name, count in sorted(found.items()))
+    return ", ".join(f"{plain(name)} ({count} record{'s' * (count > 1)})" for name, count in sorted(found.items()))
 
 
 def _title(row: TableRow) -> str:
-    name = _plain(row.name) if row.is_method else f"*{row.name}*"
-    return f"{name} ⚠" if row.collapsed else name
+    name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
+    return f"{name} ⚠" if row.wrecked else name
 
 
 def _cell(row: TableRow, column: ScoreColumn, bold: bool) -> str:
@@ -231,19 +232,20 @@ def _spread(cell: TableCell | None, seeds: int, say: Callable[[float], str] = fo
 
 def _amount(value: float) -> str:
     """Tokens and seconds: whole, with thousands apart, above a hundred."""
+    if abs(value) >= HUGE**2:
+        return format_number(value)
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def _as_code(text: str) -> str:
+    text = as_cell(text).replace("`", "'")
+    return f"`{text}`"
 
 
 def _reason(text: str) -> str:
     """The sentence of a reason: of a traceback its last line."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return _plain(lines[-1].strip()) if lines else "no reason was recorded"
-
-
-def _plain(text: str) -> str:
-    """``text`` on one line, safe in a table, and without the folders of the machine that wrote it."""
-    text = re.sub(r"(?<![\w.~])~?/(?:[^\s/'\",:;()]+/)+", "…/", " ".join(text.split()))
-    return text.replace("<", "&lt;").replace("|", "\\|")
+    return plain(lines[-1].strip()) if lines else "no reason was recorded"
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:

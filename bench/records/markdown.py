@@ -1,17 +1,39 @@
-"""Markdown of pages: tables, numbers and quantities as they stand in them."""
+"""Markdown of pages: what may stand in them of a record's texts, tables, numbers and quantities."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from bench.core.texts import one_line
+
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+HUGE = 1e7
+"""From here on a number is written in powers of ten."""
+LINKS = re.compile(r"\](?=[(\[:])")
+"""Where a link, a picture or the definition of one would go on."""
+MARKS = re.compile(r"(?<!\\)[`*$~]|^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+"""Code, emphasis and formulas, and what makes a heading, a quotation or a list at the beginning."""
+FOLDERS = re.compile(r"(?<![\w.~])~?/(?:[^\s/'\",:;()…]+/)+")
+"""The folders of a path of the machine that wrote it."""
+
+
+def plain(text: str) -> str:
+    """``text`` as it may stand anywhere in a page: one line that says itself and nothing else, without a machine's folders."""
+    return MARKS.sub(r"\\\g<0>", as_cell(FOLDERS.sub("…/", one_line(text))))
+
+
+def as_cell(text: str) -> str:
+    """``text`` on one line, its own markup left, without tags, links, or another cell; twice is the same as once."""
+    text = re.sub(r"(?<!\\)\|", r"\|", one_line(text).replace("<", "&lt;"))
+    return LINKS.sub(r"]\\", text)
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], rule: str = "---") -> str:
     """A table in Markdown, its first column to the left; ``rule`` says where the others stand, such as ``--:``."""
     rules = ["---", *(rule for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
+    return "\n".join(f"| {' | '.join(map(as_cell, cells))} |" for cells in (head, rules, *lines))
 
 
 def mean_and_range(values: Sequence[float]) -> str:
@@ -43,10 +65,12 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_number(value: float) -> str:
-    """``value`` with about three digits; small ones in powers of ten, as p-values of 1e-19 are read here."""
+    """``value`` with about three digits; in powers of ten small ones, as p-values of 1e-19 are read here, and huge ones."""
     size = abs(value)
     if size == 0:
         return "0"
+    if size >= HUGE:
+        return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
     if size < 0.001:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.9995 else f"{value:.3f}"

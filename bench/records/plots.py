@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
+from bench.core.texts import one_line
 from bench.records.leaderboard import seed_list
+from bench.records.stamps import Stamps
 from bench.records.tables import ATTACKS, ORACLE, TARGET, Section, TableRow, build_sections
 
 if TYPE_CHECKING:
@@ -38,6 +42,10 @@ PANELS_ACROSS = 3
 """Membership attacks side by side."""
 CHARACTER = 0.085
 """Inches of a character of the title, on average, with some room."""
+MOST_ROWS = 40
+"""Of a picture: more names than that can't be read, and take long to place."""
+LABEL = 300
+"""Characters of a text of a record."""
 DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
@@ -51,8 +59,11 @@ Style = dict[str, tuple[str, str]]
 
 
 def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
-    """Every picture that the records can make, into ``out``; returns the files. Equal records, equal SVG."""
-    sections = [section for section in build_sections(records) if section.rows]
+    """Every picture that the records can make, into ``out``; returns the files. Equal records, equal SVG.
+
+    What is there already, drawn by this code from the same numbers, stays as it is (`bench.records.stamps`).
+    """
+    sections = [_first_rows(section) for section in build_sections(records) if section.rows]
     style = _style({row.method for section in sections for row in section.rows})
     pictures: dict[str, Callable[[Section, Style], Figure | None]] = {
         "forgetting-utility": draw_forgetting_against_utility,
@@ -60,12 +71,37 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
         "membership": draw_membership,
     }
     paths: list[Path] = []
-    with plot_style():
+    with Stamps(out, Path(__file__)) as stamps:
         for section in sections:
+            shows = _shows(section, style)
             for name, picture in pictures.items():
-                if figure := picture(section, style):
-                    paths += save_figure(figure, out / f"{section.slug}-{name}")
+                paths += stamps.files(f"{section.slug}-{name}", shows, partial(_draw, picture, section, style))
     return paths
+
+
+def _first_rows(section: Section) -> Section:
+    """The section with as many rows as a picture holds, and a title that says so where it had more."""
+    if len(section.rows) <= MOST_ROWS:
+        return section
+    label = f"{section.label}, the first {MOST_ROWS} of {len(section.rows)} rows"
+    return replace(section, label=label, rows=section.rows[:MOST_ROWS])
+
+
+def _draw(picture: Callable[[Section, Style], Figure | None], section: Section, style: Style, stem: Path) -> list[Path]:
+    with plot_style():
+        figure = picture(section, style)
+        return save_figure(figure, stem) if figure else []
+
+
+def _shows(section: Section, style: Style) -> list[Any]:
+    """All that the pictures of a section are made of, as JSON."""
+    rows = [
+        [_title(row), style[row.method], row.seeds, {name: cell.by_seed for name, cell in row.cells.items()}]
+        for row in section.rows
+    ]
+    floors = {name: cell.by_seed for name, cell in section.floors.items()}
+    goals = [[column.name, column.goal] for column in section.columns]
+    return [section.title, section.tier, section.forgetting, section.utility, goals, rows, floors]
 
 
 @contextmanager
@@ -93,7 +129,7 @@ def draw_forgetting_against_utility(section: Section, style: Style) -> Figure | 
     for axes, x, y in pairs:
         _scatter(axes, section, style, x, y)
     for i, y in enumerate(up):
-        panels[i][0].set_ylabel(f"{y} ({_goal(section, y)})")
+        panels[i][0].set_ylabel(f"{_label(y)} ({_goal(section, y)})")
     _legend(figure, panels[0])
     # Names are placed by what they cover, so nothing may move after this.
     figure.draw_without_rendering()
@@ -153,7 +189,7 @@ def _scatter(axes: Axes, section: Section, style: Style, x: str, y: str) -> None
     axes.margins(0.12, 0.14)
     _oracle_band(section, x, axes, upright=True)
     _oracle_band(section, y, axes, upright=False)
-    axes.set_xlabel(f"{x} ({_goal(section, x)})")
+    axes.set_xlabel(f"{_label(x)} ({_goal(section, x)})")
 
 
 def _strip(axes: Axes, section: Section, style: Style, name: str) -> None:
@@ -279,8 +315,8 @@ def _figure(
 
     figure = Figure((width * columns + 0.6, height * rows + 1.1), dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey="row")
-    tier = TIERS.get(section.tier, f"{section.tier} tier")
-    lines = wrap(f"{section.title}: {title}", int(figure.get_figwidth() / CHARACTER))
+    tier = TIERS.get(section.tier, f"{_label(section.tier)} tier")
+    lines = textwrap.wrap(f"{_label(section.title)}: {title}", int(figure.get_figwidth() / CHARACTER))
     seeds = sorted({seed for row in section.rows for seed in row.seeds})
     figure.suptitle("\n".join([*lines, f"{tier}; {seed_list(seeds)}"]), fontsize=10)
     return figure, panels.tolist()
@@ -305,7 +341,12 @@ def _style(methods: set[str]) -> Style:
 
 def _title(row: TableRow) -> str:
     oracle = " (oracle)" if row.method == ORACLE else ""
-    return f"{row.name}{oracle}{' (collapsed)' if row.collapsed else ''}"
+    return f"{_label(row.name)}{oracle}{' (collapsed)' if row.collapsed else ' (diverged)' if row.diverged else ''}"
+
+
+def _label(text: str) -> str:
+    """A record's text in a picture: no formula, one line, and no longer than a picture is wide."""
+    return one_line(text)[:LABEL].replace("$", r"\$")
 
 
 def _goal(section: Section, name: str) -> str:

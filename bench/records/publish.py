@@ -68,11 +68,14 @@ def write_published(
     """
     problems = [problem for record in records for problem in publication_faults(record)]
     shared = _gather(records, responses_of, problems)
-    new_records = [record for record in records if not _is_published(record, results)]
-    new_keys = [key for key in sorted(shared) if not _are_published(key, shared[key], results)]
+    # Looked at once: what somebody else publishes from now on is written again, and equal.
+    is_same = {record.name: _is_published(record, results) for record in records}
+    are_same = {key: _are_published(key, shared[key], results) for key in sorted(shared)}
+    new_records = [record for record in records if not is_same[record.name]]
+    new_keys = [key for key, same in are_same.items() if not same]
     if not force:
-        replaced = [record.name for record in new_records if (results / record.name).exists()]
-        replaced += [f"responses {key}" for key in new_keys if files.responses_path(results, key).exists()]
+        replaced = [name for name, same in is_same.items() if same is False]
+        replaced += [f"responses {key}" for key, same in are_same.items() if same is False]
         problems += [
             f"{name}: published already and different; delete that file first, or use --force." for name in replaced
         ]
@@ -145,16 +148,20 @@ def _gather(
     return shared
 
 
-def _is_published(record: Record, results: Path) -> bool:
-    """Whether the same record, in every field, stands below ``results``."""
+def _is_published(record: Record, results: Path) -> bool | None:
+    """Whether the record below ``results`` is the same in every field; None where there is none."""
     path = results / record.name
-    return path.exists() and files.read_record(path).to_json() == json.loads(json.dumps(record.to_json()))
+    if not path.exists():
+        return None
+    return files.read_record(path).to_json() == json.loads(json.dumps(record.to_json()))
 
 
-def _are_published(key: str, responses: Responses, results: Path) -> bool:
-    """Whether the same responses stand below ``results``; how long the measuring took is no difference."""
+def _are_published(key: str, responses: Responses, results: Path) -> bool | None:
+    """Whether the responses below ``results`` are the same, how long they took aside; None where there are none."""
     path = files.responses_path(results, key)
-    return path.exists() and _canonical(files.read_responses(path)) == _canonical(responses)
+    if not path.exists():
+        return None
+    return _canonical(files.read_responses(path)) == _canonical(responses)
 
 
 def _canonical(responses: Responses) -> str:

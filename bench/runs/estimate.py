@@ -36,8 +36,8 @@ OTHER_PEAK = 100e12
 """Bfloat16 operations per second of a GPU that isn't in the table."""
 GPU_SHARE = {"bfloat16": 0.35, "float32": 0.03}
 """Share of `GPU_PEAK` that training reaches, a guess: float32 without tensor cores peaks at a sixteenth of bfloat16."""
-RATE_FACTOR, RATE_NODES = 8, 500
-"""Rates are taken from models whose size is within this factor, of the last so many nodes."""
+RATE_FACTOR = 8
+"""Rates are taken from models whose size is within this factor."""
 SAME_FACTOR = 2
 """A node holds a checkpoint of the plan's model when its size is within this factor of it."""
 BYTES_PER_PARAMETER = 16
@@ -155,12 +155,14 @@ def operations(compute: Compute, machine: Machine) -> int:
 
 def seen_rates(store: Store, parameters: int, device: str = "cpu") -> list[float]:
     """Operations per second of this store's training nodes of models of about this size on such a device."""
-    trained = [entry for entry in store.index() if entry.get("train_seconds", 0) > 1 and not entry.get("resumed")]
     return [
         6 * entry["tokens"] * entry["parameters"] / entry["train_seconds"]
-        for entry in trained[-RATE_NODES:]
-        if str(entry["device"]).split(":")[0] == device.split(":")[0]
-        and parameters / RATE_FACTOR < entry["parameters"] < parameters * RATE_FACTOR
+        for entry in store.index()
+        if entry.get("train_seconds", 0) > 1
+        and not entry.get("resumed")
+        and entry["device"].split(":")[0] == device.split(":")[0]
+        and parameters / RATE_FACTOR < entry.get("parameters", 0) < parameters * RATE_FACTOR
+        and entry.get("tokens")
     ]
 
 
@@ -241,11 +243,11 @@ def estimate(
 
     ``outline`` counts the model's parameters, and ``shape`` is a real model's, where it is known.
     """
-    rates = seen_rates(store, outline.parameters, machine.device)
+    rates = seen_rates(store, outline.parameters, machine.device) if todo else []
     if rates:
         rate = median(rates)
     else:
-        gpu = memory.ask_gpu(machine.device) if machine.device != "cpu" else None
+        gpu = memory.ask_gpu(machine.device) if todo and machine.device != "cpu" else None
         rate = default_rate(outline.parameters, machine.device, compute.precision, gpu.name if gpu else "")
     rate *= machine.world * 6 / operations(compute, machine)
     elsewhere = {name.partition("-")[0] for name in given}
@@ -327,8 +329,7 @@ def room_of(compute: Compute, machine: Machine, size: Size | None, store: Store)
     held = 0
     if size:
         one = size.shape.parameters * compute.width
-        alike = [entry for entry in store.index() if one / SAME_FACTOR <= entry["bytes"] <= one * SAME_FACTOR]
-        held = sum(entry["bytes"] for entry in alike if store.path(entry["key"]).exists())
+        held = sum(e["bytes"] for e in store.index() if one / SAME_FACTOR <= e["bytes"] <= one * SAME_FACTOR)
     if machine.device == "cpu":
         return Room(memory.total_memory(), disk, held)
     gpu = memory.ask_gpu(machine.device)

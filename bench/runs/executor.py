@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -18,18 +17,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP
 from bench.core.errors import Busy, UserError
 from bench.core.files import write_text
+from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
+from bench.core.scrub import hide_secrets, scrub
+from bench.core.trouble import KEPT, explain_trouble
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.leases import Patience, at_work
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -38,44 +41,52 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 0.25
 """How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
+POLL_SECONDS = 0.2
+"""How long the command waits for a result before it looks for Ctrl-C."""
 SAVE_EVERY = 25
 """Steps between the resumable states of a real model's training."""
 
 
 class Pool:
-    """Runs jobs in order on ``workers`` processes; call `run` once."""
+    """Runs jobs in order on the machine's number of processes."""
 
-    def __init__(self, workers: int, config: WorkerConfig, report: Callable[[Json], None]) -> None:
-        self.workers, self.config, self.report = workers, config, report
+    outlives: ClassVar[bool] = False
+
+    def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
+        self.config, self.report = config, report
         self.queue: deque[Job] = deque()
         self.lock = threading.Lock()
-        self.results: list[Result] = []
+        self.ended: SimpleQueue[Result | BaseException] = SimpleQueue()
+        """Results in the order in which jobs end, or an error of ours, which ends the pool."""
         self.processes: list[subprocess.Popen[str]] = []
+        self.keepers: list[threading.Thread] = []
         self.running = 0
+        self.patience = Patience()
         self.stopped = False
-        self.error: BaseException | None = None
 
-    def run(self, jobs: Sequence[Job]) -> list[Result]:
-        """Do all jobs; a job that fails doesn't stop the others. Ctrl-C ends the workers and is raised again."""
+    def foresee(self, jobs: Sequence[Job]) -> Sequence[str]:
+        """Ask for nothing."""
+        return ()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Start as many workers as there are jobs for."""
         if distributed.count_launched() > 1:
             raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
         self.queue.extend(jobs)
-        threads = [
-            threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(min(self.workers, len(jobs)))
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)
-        finally:
-            self.stop()
-        if self.error is not None:
-            raise self.error
-        return self.results
+        for number in range(min(self.config.machine.workers, len(jobs))):
+            threading.Thread(target=self.serve, args=(number,), daemon=True).start()
 
-    def stop(self) -> None:
+    def poll(self) -> list[Result]:
+        """The next result, if there is one before `POLL_SECONDS` are over."""
+        try:
+            ended = self.ended.get(timeout=POLL_SECONDS)
+        except Empty:
+            return []
+        if isinstance(ended, BaseException):
+            raise ended
+        return [ended]
+
+    def cancel(self) -> None:
         """End every worker now."""
         self.stopped = True
         for process in self.processes:
@@ -86,14 +97,16 @@ class Pool:
                 if pipe is not None:
                     with suppress(BrokenPipeError):  # closing flushes what a dead worker never read
                         pipe.close()
+        for keeper in self.keepers:
+            keeper.join(1.0)
 
     def serve(self, number: int) -> None:
         """A thread's whole life; an error of ours ends the pool instead of a silent thread."""
         try:
             self.feed(number)
         except BaseException as error:
-            self.error = error
             self.stopped = True
+            self.ended.put(error)
 
     def feed(self, number: int) -> None:
         """Feed one worker until no job is left; a worker that dies is replaced and its job counts as failed."""
@@ -106,22 +119,34 @@ class Pool:
                     break
                 time.sleep(RETRY_SECONDS)
                 continue
-            if process is None or process.poll() is not None:
-                process = self.start(number)
-            answer = self.ask(process, job)
-            if answer["status"] == "died":
-                answer = self.record_death(job, number, process.wait())
+            try:
+                if process is None or process.poll() is not None:
+                    process = self.start(number)
+            except OSError as error:  # no process or no memory for one: this job fails, the next one may not
+                answer = self.record_failure(job, explain_trouble(error, self.config.machine.places()))
+            else:
+                answer = self.ask(process, job)
+                if answer["status"] == "died":
+                    answer = self.record_failure(job, describe_death(process.wait(), number))
             with self.lock:
                 self.running -= 1
                 if answer["status"] == "busy":
                     self.queue.append(job)
                     waiting += 1
+                    self.tell_waiting(job, answer)
                 else:
-                    self.results.append(Result(job, answer["status"], answer.get("message", "")))
+                    self.ended.put(Result(job, answer["status"], answer.get("message", "")))
                     waiting = 0
                 rounds = waiting // (len(self.queue) + 1)
             if rounds:  # every job in line was busy: rest longer each time, so as not to take the builder's core
                 time.sleep(min(MOST_SECONDS, RETRY_SECONDS * 2**rounds))
+
+    def tell_waiting(self, job: Job, answer: Json) -> None:
+        """Say who a job waits for, once it has waited for some time: one line a node, ever more seldom."""
+        if waited := self.patience.ask(answer["node"]):
+            told = {"done": 0, "total": None, "status": "note", "seconds": waited}
+            message = f"waited {waited:.0f} s: {answer['message']}."
+            self.report({"job": job.name, "stage": answer["stage"], "message": message} | told)
 
     def next_job(self) -> Job | None:
         """The next job in line, if there is one."""
@@ -138,8 +163,7 @@ class Pool:
 
     def start(self, number: int) -> subprocess.Popen[str]:
         """A new worker; it ends itself when its standard input closes, even if this process is killed."""
-        machine, logs = self.config.machine, self.config.logs
-        logs.mkdir(parents=True, exist_ok=True)
+        machine = self.config.machine
         environment = os.environ | {
             "OMP_NUM_THREADS": str(machine.threads),
             "MKL_NUM_THREADS": str(machine.threads),
@@ -148,17 +172,22 @@ class Pool:
         }
         if ":" in machine.device:  # the worker sees this GPU alone
             environment["CUDA_VISIBLE_DEVICES"] = machine.device.split(":")[1]
-        with (logs / f"worker-{number}.log").open("a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(self.config.to_json())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench", "exec", "--worker", json.dumps(self.config.to_json())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
         self.processes.append(process)
+        assert process.stderr is not None
+        log = self.config.logs / f"worker-{number}.log"
+        keeper = threading.Thread(target=keep_log, args=(process.stderr, log, self.config.folders()), daemon=True)
+        keeper.start()
+        self.keepers.append(keeper)
         return process
 
     def ask(self, process: subprocess.Popen[str], job: Job) -> Json:
@@ -177,12 +206,41 @@ class Pool:
             process.kill()
         return {"status": "died"}
 
-    def record_death(self, job: Job, number: int, code: int) -> Json:
-        """A dead worker's job has failed, and only this process can still write that down."""
-        message = f"the worker process ended with code {code} (killed, or out of memory?); see logs/worker-{number}.log"
+    def record_failure(self, job: Job, message: str) -> Json:
+        """The end of a job that no worker could write down, and its record."""
         if not job.stage and not self.stopped:
-            write_failed(job.spec, message, self.config.machine.out)
+            message = write_failed(job.spec, message, self.config.machine)
         return {"status": "failed", "message": message}
+
+
+def describe_death(code: int, number: int) -> str:
+    """A sentence about a worker process that ended by itself, with the remedy."""
+    cause = (
+        "killed by the system or by somebody; the system does so when memory has run out"
+        if code == -9
+        else "it broke off"
+    )
+    remedy = "use fewer --jobs, a smaller --micro or --checkpointing, or " if code in (-9, -6, -11, -7) else ""
+    return f"the worker process ended with code {code} ({cause}): {remedy}see logs/worker-{number}.log"
+
+
+def keep_log(lines: IO[str], file: Path, folders: Sequence[str]) -> None:
+    """Append what a worker says to its log, without secrets and this machine's folders, until it ends.
+
+    Where the log can't be written its lines are lost and nothing else.
+    """
+    log: IO[str] | None = None
+    with lines:
+        for line in lines:
+            with suppress(OSError):
+                if log is None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    log = file.open("a", encoding="utf-8", errors="replace")
+                log.write(scrub(line, folders))
+                log.flush()
+    if log is not None:
+        with suppress(OSError):
+            log.close()
 
 
 def in_step(jobs: Sequence[Job], config: WorkerConfig, report: Callable[[Json], None]) -> list[Result]:
@@ -230,30 +288,46 @@ class Worker:
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
         self.machine, self.paths, self.report = config.machine, config.paths, report
-        self.store, self.out = Store(self.machine.store), self.machine.out
+        self.store, self.out, self.folders = Store(self.machine.store, self.tell), self.machine.out, config.folders()
 
     def do(self, job: Job, wait: bool = False) -> Json:
-        """Do one job; returns its status and, of a failure, the whole error."""
+        """Do one job; returns its status and, of a failure, the whole error.
+
+        What the machine refuses (a full disk, no memory) is a sentence; its traceback goes to the log alone.
+        """
         try:
-            return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
-        except Busy:
-            return {"status": "busy"}
+            with at_work(self.store.root):
+                return {"status": distributed.call_on_all(lambda: self.run(job, wait))}
+        except Busy as busy:
+            return {"status": "busy", "node": busy.key, "stage": busy.label, "message": busy.holder}
         except UserError as error:
             message = str(error)
         except distributed.OutOfStep:  # the first process may be out of reach, so that whoever can writes
             self.record_failure(job, traceback.format_exc())
             raise
-        except Exception:  # the edge that records a failed run, with the whole error
-            message = traceback.format_exc()
+        except Exception as error:  # the edge that records a failed run, with the whole error
+            whole = traceback.format_exc()
+            message = explain_trouble(error, self.machine.places())
+            if message:
+                with suppress(OSError):
+                    print(whole, file=sys.stderr, flush=True)
+            message = message or whole
         if distributed.is_first():
-            self.record_failure(job, message)
+            message = self.record_failure(job, message)
         return {"status": "failed", "message": message}
 
-    def record_failure(self, job: Job, message: str) -> None:
-        """Write a run's failed record, without the folders of this machine; a stage has none."""
-        if not job.stage:
-            places = (str(self.store.root), str(self.out), *self.paths.folders())
-            write_failed(job.spec, hide_paths(message, [str(Path(place).absolute()) for place in places]), self.out)
+    def tell(self, message: str) -> None:
+        """Pass on what the store has to say to the user."""
+        self.report({"stage": "store", "status": "note", "message": message})
+
+    def record_failure(self, job: Job, message: str) -> str:
+        """Write a run's failed record, without secrets and the folders of this machine; a stage has none.
+
+        Returns the message, with what kept the record from being written.
+        """
+        if job.stage:
+            return hide_secrets(message)
+        return write_failed(job.spec, message, self.machine, self.folders)
 
     def run(self, job: Job, wait: bool) -> str:
         """Build the job's stage, or make and write its record."""
@@ -302,18 +376,19 @@ class Worker:
         return several | ({"gradient_checkpointing": True} if self.machine.checkpointing else {})
 
 
-def write_failed(spec: RunSpec, reason: str, out: Path) -> None:
-    """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's."""
-    failed = Record(spec, "failed", reason)
-    with suppress(UserError):
-        place = out / failed.name
+def write_failed(spec: RunSpec, reason: str, machine: Machine, folders: Sequence[str] = ()) -> str:
+    """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's.
+
+    Returns the reason for the terminal; where the record can't be written either, it says so.
+    """
+    failed, said = Record(spec, "failed", scrub(reason, folders)), hide_secrets(reason)
+    try:
+        place = machine.out / failed.name
         if not place.exists() or read_record(place).status != "done":
-            write_record(failed, out)
-
-
-def hide_paths(text: str, folders: Sequence[str] = ()) -> str:
-    """An error without the folders of this machine: the known ones, and of any other absolute path all but its end."""
-    for folder in sorted({*folders, *sys.path, str(Path.home()), os.getcwd()}, key=len, reverse=True):
-        if len(folder) > 1:
-            text = text.replace(folder, "…")
-    return re.sub(r"(?<![\w.…/])/(?:[\w.+@~-]+/)+", "…/", text)
+            write_record(failed, machine.out)
+    except UserError:
+        pass
+    except OSError as error:
+        why = hide_secrets(explain_trouble(error, machine.places()))
+        return said if KEPT in said else f"{said.rstrip()} (and its record can't be written: {why})"
+    return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -125,6 +126,27 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
         **({"notes": notes} if notes else {}),
         "source": [source_of(step, spec) for step in spec.steps],
     }
+
+
+EXPLODED = 1e4
+"""Nats a token: no loss of a model that still says something comes near it; evenly spread guesses cost about ten."""
+
+
+def diverged_stages(own: Sequence[Node], result: Checkpoint, work: Work) -> Json:
+    """The trainings behind a result whose loss was no finite number or exploded; empty where there is none.
+
+    ``own``: what the method made; of the target and the oracle, which are their own results, the node that holds them.
+    """
+    key = node_of(result, work)
+    nodes = {node.key: node for node in (*own, *([work.nodes[key]] if key else []))}
+    found = [node.info["label"] for node in nodes.values() if has_diverged(node.info["meta"].get("curve") or ())]
+    return {"diverged": found} if found else {}
+
+
+def has_diverged(curve: Sequence[Mapping[str, float | None]]) -> bool:
+    """Whether a training's loss was no finite number at some point (null, as JSON keeps it), or exploded."""
+    losses = [point.get("loss") for point in curve]
+    return any(loss is None or not math.isfinite(loss) or abs(loss) > EXPLODED for loss in losses)
 
 
 def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:

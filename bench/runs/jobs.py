@@ -26,6 +26,11 @@ class Job:
         """The job's name in progress lines."""
         return f"{self.stage or self.spec.method} seed {self.spec.seed}"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it builds a stage that several runs share."""
+        return self.stage not in ("", "validate")
+
     def to_json(self) -> Json:
         """Plain JSON, a line for a worker."""
         return {"spec": self.spec.to_json(), "stage": self.stage, "estimate": self.estimate}
@@ -65,6 +70,11 @@ class WorkerConfig:
     def of(cls, machine: Machine, paths: Paths) -> Self:
         """The configuration with the logs beside the records."""
         return cls(machine, paths, machine.out / "logs")
+
+    def folders(self) -> list[str]:
+        """Absolute folders of this machine that no log and no record may name."""
+        places = [*map(str, self.machine.places().values()), *self.paths.folders()]
+        return [str(Path(place).absolute()) for place in places]
 
     def to_json(self) -> Json:
         """Plain JSON, an argument of the worker."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,17 +13,21 @@ from typing import TypeVar
 from bench.core import distributed
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
-from bench.core.machine import Machine, device_problems
+from bench.core.machine import Machine, device_problems, executor_problems
 from bench.core.record import Record
+from bench.core.texts import one_line
+from bench.core.trouble import explain_trouble
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import list_refusals, room_of
-from bench.runs.executor import Pool, in_step
+from bench.runs.executor import in_step
+from bench.runs.executors import follow, open_executor
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
+from bench.runs.leases import at_work
 from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
 from bench.runs.responses import load_responses
@@ -37,6 +41,8 @@ def check_fits(plan: Plan) -> Plan:
     """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
     if plan.todo:
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
+        if plan.machine.executor != "local":
+            room = replace(room, memory=0)  # what matters is what the nodes have, which the cluster knows
         raise_problems(list_refusals(plan.size, plan.compute, plan.machine, room))
     return plan
 
@@ -45,7 +51,11 @@ def build_jobs(plan: Plan) -> list[Job]:
     """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
     first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
-    builds = [Job(first[seed], stage) for stage in stages for seed in sorted(first)]
+    builds = [
+        Job(first[seed], stage, {"seconds": round(seconds_of_stage(plan, stage), 1), "memory": plan.memory})
+        for stage in stages
+        for seed in sorted(first)
+    ]
     runs = [
         Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
         for entry in plan.todo
@@ -53,13 +63,25 @@ def build_jobs(plan: Plan) -> list[Job]:
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
 
 
-def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> None:
-    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new."""
-    out, store = plan.machine.out, Store(plan.machine.store)
+def seconds_of_stage(plan: Plan, stage: str) -> float:
+    """Expected seconds of a stage, with the history that whichever comes first has to train."""
+    return plan.stages[stage] + plan.stages.get("history", 0.0)
+
+
+def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> list[str]:
+    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new.
+
+    Returns a line for each job that failed and for each record that can't be written.
+    """
+    out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results)
     for entry in plan.entries:
         if entry.status == "skipped":
-            with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
+            try:
                 write_record(Record(entry.spec, "skipped", entry.reason), out)
+            except UserError:  # a file in its place that is no record stays; `write_report` names it
+                continue
+            except OSError as error:
+                failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
     ended = {result.job.spec.key for result in results if not result.job.stage}
     for entry in plan.entries:
         if entry.spec.key not in ended:
@@ -72,6 +94,7 @@ def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> N
             print(compare_with_old(entry, record))
         responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
         tracker.record(record, responses, loss_curves(record, store))
+    return failed
 
 
 def compare_with_old(entry: PlannedRun, record: Record) -> str:
@@ -97,14 +120,27 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
 def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """Do the jobs of a command, and show how they get on.
 
-    In a pool of worker processes; under torchrun in this process, in step with the others.
+    By the machine's executor; under torchrun in this process, in step with the others.
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
-    with Reporter() as reporter:
+    with at_work(config.machine.store), Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
-        return Pool(config.machine.workers, config, reporter.report).run(jobs)
+        executor = open_executor(config, reporter.report)
+        try:
+            return follow(executor, jobs)
+        except KeyboardInterrupt:
+            if executor.outlives:
+                print(
+                    f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them."
+                )
+            raise
+
+
+def status_command(out: Path) -> str:
+    """The command that shows the cluster's jobs of a folder of records."""
+    return "python -m bench status" + (f" --out {out}" if out != Path("runs") else "")
 
 
 def describe_failures(results: Sequence[Result]) -> list[str]:
@@ -147,17 +183,19 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         began = time.perf_counter()
         results = carry_out(jobs, config)
         distributed.leave_processes()
-        record_results(plan, results, tracker)
-        page, pictures = write_report(out)
-        if results:
-            tracker.report(page, pictures)
-    print_table(plan, out)
-    print(f"leaderboard: {page}")
-    print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
-    print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
-    failed = describe_failures(results)
-    for line in failed:
-        print(f"FAILED {line}")
+        failed = record_results(plan, results, tracker)
+        try:
+            page, pictures = write_report(out)
+            if results:
+                tracker.report(page, pictures)
+            print_table(plan, out)
+            print(f"leaderboard: {page}")
+            print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
+            print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
+        except OSError as error:  # the runs are kept, and what failed is told all the same
+            failed.append(f"report: {explain_trouble(error, machine.places())}")
+        for line in failed:
+            print(f"FAILED {one_line(line)}")
     return bool(failed)
 
 
@@ -165,6 +203,12 @@ def plan_command(asked: Asked, machine: Machine) -> None:
     """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
     is_named = re.fullmatch(r"cpu|cuda(:\d+)?", machine.device)
     wrong = [] if is_named else device_problems(machine.device)
-    plan = make_plan(replace(asked, problems=(*asked.problems, *wrong, *machine.place_problems())), machine, only=True)
+    plan = make_plan(
+        replace(asked, problems=(*asked.problems, *executor_problems(machine), *wrong, *machine.place_problems())),
+        machine,
+        only=True,
+    )
     show_plan(plan)
     check_fits(plan)
+    for line in open_executor(WorkerConfig.of(machine, plan.paths), ignore_event).foresee(build_jobs(plan)):
+        print(line)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core import distributed
+from bench.core import distributed, stopping
 from bench.core.contracts import Node, Scenario
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file, hash_json
@@ -47,6 +47,11 @@ def measure_node(
         from bench.engines.measuring.measure import measure
 
         label = f"measure {checkpoint.label}"
+
+        def report(done: int, of: int) -> None:
+            stopping.heed()
+            work.report({"stage": label, "status": "progress", "done": done, "total": of})
+
         responses = measure(
             checkpoint,
             scenario.probes,
@@ -54,7 +59,7 @@ def measure_node(
             reference=reference,
             device=work.device,
             limit=limit,
-            report=lambda done, of: work.report({"stage": label, "status": "progress", "done": done, "total": of}),
+            report=report,
         )
         if distributed.is_first():  # it has everybody's rows
             write_responses(responses, folder / RESPONSES_FILE)

@@ -102,7 +102,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
     about = (
         facts.collect_facts(spec, scenario, ledger, work) | facts.describe_theta_0(scenario, target, ledger) | judged
-    )
+    ) | facts.diverged_stages(own, result, work)
     past = facts.trace_lineage(scenario, target, oracles, ledger, work)
     spent = facts.measure_cost(own, found, work, estimate) | facts.count_flops(own, scenario, target, work)
     return Record(

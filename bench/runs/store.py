@@ -1,20 +1,17 @@
 """The store: checkpoints and responses in folders named by the hash of what made them.
 
-A node is leased by a file with a heartbeat while it is built, and published by rename, so that several processes (on
-one machine or on a shared file system) neither harm each other nor do the same work twice. The lease saves work; the
-rename is what keeps a node whole, so even two builders of the same node end in one good folder.
+A node is leased by a file with a heartbeat while it is built (`bench.runs.leases`), and published by rename, so that
+several processes (on one machine or on a shared file system) neither harm each other nor do the same work twice. The
+lease saves work; the rename is what keeps a node whole, so even two builders of the same node end in one good folder.
+What is damaged is found by its hash, set aside (`bench.runs.folder`) and built again.
 
 Under torchrun the first process looks, leases and publishes for all; a node that all of them make is `build`'s `shared`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
-import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -24,24 +21,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.core import distributed
+from bench.core import distributed, stopping
 from bench.core.contracts import Node
-from bench.core.errors import Busy
-from bench.core.files import write_text
-from bench.core.hashing import hash_file, hash_json
+from bench.core.errors import Busy, say_once
+from bench.core.files import read_small, remove_path, write_text
+from bench.core.hashing import hash_json
+from bench.core.seals import SEAL, is_whole
 from bench.core.types import Json, finite_json
+from bench.engines.arithmetic.writer import LOCK
+from bench.runs.folder import NO_ENTRY, StoreFolder, is_file
+from bench.runs.index import INDEX, MOST_BYTES, index_entry, index_text, read_entries
+from bench.runs.leases import Owner, Patience, hold_lease, read_owner
+from bench.runs.nodes import NODE_FILE, hash_node, is_key, node_text, read_info, read_node, stamp_node
 
-HEARTBEAT_SECONDS = 5.0
-STALE_SECONDS = 60.0
-"""A lease whose heartbeat is older than this is taken over; on the same machine a dead owner is seen at once."""
 POLL_SECONDS = 0.2
-NODE_FILE = "node.json"
 
 T = TypeVar("T")
-INDEX = "index.jsonl"
-"""A line for each node that was published, in their order: what estimates read in the place of every node's file."""
-INDEXED = ("tokens", "parameters", "train_seconds", "resumed")
-"""Fields of a node's ``meta`` that its line of the index repeats."""
 
 Make = Callable[[Path], Json | None]
 """Fills an empty folder, and returns what is to be known of it."""
@@ -68,9 +63,15 @@ class NodeRequest:
 class Store:
     """A folder of nodes."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.checked: dict[str, Node] = {}
+    def __init__(self, root: Path, say: Callable[[str], None] = say_once) -> None:
+        """``say`` tells the user what is damaged and who is waited for."""
+        self.root, self.say = root, say
+        self.folder = StoreFolder(root, lambda text: self.say(text))
+        self.checked: dict[str, tuple[Node, list[tuple[Any, ...]]]] = {}
+        """Nodes whose files were read, with the stamps that those had."""
+        self.leases: dict[str, Owner] = {}
+        """Those that this object holds, by the node's key."""
+        self.patience = Patience()
         self.alone = False
         """Whether the first process of several builds a node while the others wait."""
         self.closed = False
@@ -78,26 +79,47 @@ class Store:
 
     def path(self, key: str) -> Path:
         """Where a node of this key lies once it is published."""
+        if not is_key(key):
+            raise ValueError(f"{key!r} is no key of a node")
         return self.root / "nodes" / key[:2] / key
 
     def scratch(self, key: str) -> Path:
-        """Where a long build keeps its own resumable state; removed when the node is published."""
-        return self.root / "scratch" / key
+        """Where a long build keeps its own resumable state; removed when the node is published.
+
+        Its name is that of the lease, so that a builder who was taken for dead and wakes up finds it gone instead of
+        writing between the new one's files.
+        """
+        return self.own_scratch(key) if self.alone else distributed.call_on_first(lambda: self.own_scratch(key))
+
+    def own_scratch(self, key: str) -> Path:
+        """The same, known to the process that has the lease."""
+        lease = self.leases.get(key)
+        return self.root / "scratch" / (f"{key}-{lease.nonce[:8]}" if lease else key)
 
     def find(self, key: str) -> Node | None:
-        """The published node if its files are those it was published with, else None."""
-        if key in self.checked and self.checked[key].path.exists():
-            return self.checked[key]
+        """The published node if its files are those it was published with, else None.
+
+        They are read once, and again when a stamp of one has changed.
+        """
+        if not is_key(key):
+            return None
         path = self.path(key)
         try:
-            info = json.loads((path / NODE_FILE).read_text())
-            is_whole = info["hash"] == hash_node(path)
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            stamps = stamp_node(path)
+            if key in self.checked and self.checked[key][1] == stamps:
+                return self.checked[key][0]
+            info = read_info(path)
+            if info["hash"] != hash_node(path):
+                return None
+        except (ValueError, RecursionError):
             return None
-        if not is_whole:
-            return None
-        self.checked[key] = Node(key, path, info)
-        return self.checked[key]
+        except OSError as error:
+            if error.errno in NO_ENTRY:
+                return None
+            raise
+        node = Node(key, path, info)
+        self.checked[key] = node, stamps
+        return node
 
     def build(self, asked: NodeRequest, make: Make, shared: bool = False) -> tuple[Node, bool]:
         """The node that is ``asked`` for, and whether it was built now. ``make`` fills an empty folder.
@@ -117,7 +139,6 @@ class Store:
             node, built = build_together(here, make)
         else:
             node, built = distributed.call_on_first(lambda: self.build_alone(here, make))
-        self.checked[asked.key] = node
         return node, built
 
     def build_alone(self, here: Building, make: Make) -> tuple[Node, bool]:
@@ -151,21 +172,73 @@ class Store:
         while True:
             if node := self.find(asked.key):
                 return node, False
-            with self.lease(asked.key) as mine:
-                if mine:
-                    if node := self.find(asked.key):
-                        return node, False
-                    self.discard(asked.key)
-                    return self.publish(asked, make), True
+            with hold_lease(self.folder, asked.key) as holder:
+                if isinstance(holder, Owner):
+                    with self.holding(asked, holder):
+                        if node := self.find(asked.key):
+                            return node, False
+                        self.set_aside(asked)
+                        try:
+                            return self.publish(asked, make), True
+                        except Exception:
+                            if distributed.world() > 1 or self.owns(asked.key):
+                                raise
+                            continue  # taken for dead and overtaken: the new owner cleared what this one was working on
             if not asked.wait:
-                raise Busy(asked.label)
+                raise Busy(asked.label, asked.key, str(holder))
+            stopping.heed(further=None)
+            if waited := self.patience.ask(asked.key):
+                self.say(f"waited {waited:.0f} s for '{asked.label}': {holder}.")
             time.sleep(POLL_SECONDS)
+
+    @contextmanager
+    def holding(self, asked: NodeRequest, lease: Owner) -> Iterator[None]:
+        """Prepare the place of a node whose lease this process has: what dead builders left of it is removed."""
+        key = asked.key
+        self.leases[key] = lease
+        try:
+            for left in self.folder.make("partial").glob(f"{key}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            self.take_scratch(asked)
+            yield
+        finally:
+            del self.leases[key]
+
+    def set_aside(self, asked: NodeRequest) -> None:
+        """Take a damaged node out of the way; only the lease's holder may, as another one may be putting it there anew."""
+        place = self.folder.make("nodes", asked.key[:2]) / asked.key
+        self.folder.set_aside(place, f"'{asked.label}' ({asked.key})")
+
+    def take_scratch(self, asked: NodeRequest) -> None:
+        """Give the resumable state of earlier builders this lease's name; where there are several, the last one's.
+
+        What is damaged in it is set aside, so that the build goes on from an earlier state or begins again.
+        """
+        key = asked.key
+        place = self.folder.make("scratch")
+        left = [path for path in (place / key, *place.glob(f"{key}-*")) if os.path.lexists(path)]
+        for path in left:
+            if path.is_symlink() or not path.is_dir():
+                self.folder.set_aside(path)
+        there = sorted((path for path in left if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
+        for path in there[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in there[-1:]:
+            path.rename(self.own_scratch(key))
+            remove_path(self.own_scratch(key) / LOCK)  # whoever had it open has no lease any more
+            for sealed in sorted(self.own_scratch(key).rglob(SEAL)):
+                if not is_whole(sealed.parent):
+                    self.folder.set_aside(sealed.parent, f"a state of the interrupted '{asked.label}'")
+
+    def owns(self, key: str) -> bool:
+        """Whether the lease of a node is still this object's."""
+        return key in self.leases and read_owner(self.root / "leases" / f"{key}.json") == self.leases[key]
 
     def publish(self, asked: NodeRequest, make: Make) -> Node:
         """Build into a temporary folder and publish it by rename; when somebody was quicker, theirs is the node."""
         key = asked.key
-        unfinished = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
-        unfinished.mkdir(parents=True)
+        unfinished = self.folder.make("partial") / f"{key}-{uuid.uuid4().hex[:8]}"
+        unfinished.mkdir()
         expected = asked.expect() if asked.expect else 0.0
         began = time.perf_counter()
         try:
@@ -180,83 +253,84 @@ class Store:
                 "provenance": asked.provenance,
                 "meta": finite_json(meta),
             }
-            write_text(unfinished / NODE_FILE, json.dumps(info, indent=1))
-            path = self.path(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                unfinished.rename(path)
-                self.checked[key] = Node(key, path, info)
-                self.enter([self.checked[key]] if (self.root / INDEX).exists() else self.every_node())
-            except OSError:
-                if self.find(key) is None:
-                    raise
+            write_text(unfinished / NODE_FILE, node_text(info))
+            node = self.put(asked, unfinished)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(self.scratch(key), ignore_errors=True)
-        return self.checked[key]
+        self.enter([node])
+        shutil.rmtree(self.own_scratch(key), ignore_errors=True)
+        return node
+
+    def put(self, asked: NodeRequest, unfinished: Path) -> Node:
+        """Move a finished folder to its place, unless a good node lies there."""
+        key = asked.key
+        path = self.folder.make("nodes", key[:2]) / key
+        for last in (False, True):
+            try:
+                unfinished.rename(path)
+            except OSError:
+                if (node := self.find(key)) is not None:
+                    return node
+                if last:
+                    raise
+                self.set_aside(asked)
+            else:
+                break
+        node = Node(key, path, read_info(path))
+        self.checked[key] = node, stamp_node(path)
+        return node
 
     def index(self) -> list[Json]:
-        """A line for each published node (`index_entry`), in one read; damaged lines are passed over.
+        """What the index says of each published node, in their order; one read, and a look at the folders' names."""
+        there = dict.fromkeys(self.keys())
+        known = read_entries(self.index_text())
+        lacking = [node for key in there if key not in known and (node := read_node(self.path(key)))]
+        self.enter(lacking)
+        known |= {node.key: index_entry(node) for node in lacking}
+        return [entry for key, entry in known.items() if key in there]
 
-        A store from before there was an index is read through once, and gets one.
-        """
-        if not (self.root / INDEX).exists():
-            self.enter(self.every_node())
-        try:
-            lines = (self.root / INDEX).read_text().splitlines()
-        except OSError:  # nothing is published, or the store is somebody else's
-            return []
-        entries: dict[str, Json] = {}
-        for line in lines:
-            with suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                entries[entry["key"]] = {"bytes": entry["bytes"], "device": entry["device"], **entry}
-        return list(entries.values())
+    def index_text(self) -> str:
+        """The text of the index, if there is one; what stands in its place is set aside."""
+        with suppress(OSError, ValueError):  # somebody else's store, or nothing is published
+            self.clear_index()
+            return read_small(self.root / INDEX, MOST_BYTES).decode(errors="replace")
+        return ""
 
-    def every_node(self) -> list[Node]:
-        """All published nodes by their own files: slow, and needed once."""
-        return [node for folder in sorted((self.root / "nodes").glob("*/*")) if (node := read_node(folder))]
+    def clear_index(self) -> None:
+        """Set aside what is no file in the index's place."""
+        if not is_file(self.root / INDEX):
+            self.folder.set_aside(self.root / INDEX)
+
+    def keys(self) -> Iterator[str]:
+        """The names of all nodes' folders, sorted; not whether they are good."""
+        nodes = self.root / "nodes"
+        for shelf in sorted(list_folder(nodes)):
+            for name in sorted(list_folder(nodes / shelf)):
+                if is_key(name) and name.startswith(shelf) and len(shelf) == 2:
+                    yield name
 
     def enter(self, nodes: Sequence[Node]) -> None:
         """Add lines to the index in one write, so that processes which add at once don't mix theirs."""
-        if nodes:
-            with suppress(OSError), (self.root / INDEX).open("a") as file:
-                file.write("".join(f"{json.dumps(index_entry(node))}\n" for node in nodes))
-
-    def discard(self, key: str) -> None:
-        """Take a damaged node out of the way, then delete it: a reader never sees half of it. For the lease's holder."""
-        away = self.root / "partial" / f"{key}-damaged-{uuid.uuid4().hex[:8]}"
-        away.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            self.path(key).rename(away)
-            shutil.rmtree(away, ignore_errors=True)
-
-    @contextmanager
-    def lease(self, key: str) -> Iterator[bool]:
-        """Hold the node's lease, with a heartbeat; yields whether it was to be had."""
-        path = self.root / "leases" / f"{key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        owner = this_owner()
-        if not take_lease(path, owner):
-            yield False
+        if not nodes:
             return
-        self.sweep(key)
-        stop = threading.Event()
-        beat = threading.Thread(target=heartbeat, args=(path, stop), daemon=True)
-        beat.start()
-        try:
-            yield True
-        finally:
-            stop.set()
-            beat.join()
-            with lease_guard(path.parent):
-                if read_owner(path) == owner:
-                    path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.clear_index()
+            text = index_text([index_entry(node) for node in nodes])
+            with (self.root / INDEX).open("a+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                torn = size and file.read(1) != b"\n"  # by a full disk or a power cut
+                file.write((("\n" if torn else "") + text).encode())
 
-    def sweep(self, key: str) -> None:
-        """Remove what dead builders of this node left behind; only the lease's holder may."""
-        for left in (self.root / "partial").glob(f"{key}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+
+def list_folder(folder: Path) -> list[str]:
+    """The names in a folder; none where there is no such folder."""
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        if error.errno in NO_ENTRY:
+            return []
+        raise
 
 
 Building = Callable[[Make], tuple[Node, bool]]
@@ -276,112 +350,3 @@ def build_together(here: Building, make: Make) -> tuple[Node, bool]:
         said = distributed.call_on_first(lambda: here(led))
     node, built = said
     return node, built
-
-
-def read_node(folder: Path) -> Node | None:
-    """A published folder by its own file, unchecked; None where that is damaged or has just gone."""
-    try:
-        info = json.loads((folder / NODE_FILE).read_text())
-        return Node(folder.name, folder, info | {"meta": dict(info["meta"])})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def index_entry(node: Node) -> Json:
-    """A node's line of the index: key, bytes, device, and of a training run its tokens, parameters and seconds."""
-    device = (node.info.get("provenance") or {}).get("device", "cpu")
-    known = {name: node.info["meta"][name] for name in INDEXED if name in node.info["meta"]}
-    return {"key": node.key, "bytes": node.info.get("bytes", 0), "device": device, **known}
-
-
-def hash_node(folder: Path) -> str:
-    """Hash of a node's files, without the file that states it."""
-    return node_content_hash(folder, NODE_FILE)
-
-
-def node_content_hash(folder: Path, leave_out: str = "") -> str:
-    """sha256 over the sorted names and the hashes of everything in a node's ``folder``, level by level.
-
-    `bench.core.hashing.hash_tree` is another one: over the relative names of all files.
-    """
-    entries = sorted(path for path in folder.iterdir() if path.name != leave_out)
-    return hash_json([[path.name, node_content_hash(path) if path.is_dir() else hash_file(path)] for path in entries])
-
-
-def this_owner() -> Json:
-    """Who this process is; the nonce tells apart two leases of the same process."""
-    return {
-        "host": this_process_space(),
-        "pid": os.getpid(),
-        "started": process_start_ticks(os.getpid()),
-        "nonce": uuid.uuid4().hex,
-    }
-
-
-def this_process_space() -> str:
-    """Where process numbers mean the same: this machine and, in a container, its own table of processes."""
-    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-
-
-def process_start_ticks(pid: int) -> int:
-    """When a process of this machine began, in clock ticks since boot; 0: it has gone.
-
-    It tells the old owner from a new process of the same number; ticks don't move when the clock is set.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])
-
-
-@contextmanager
-def lease_guard(leases: Path) -> Iterator[None]:
-    """One process at a time looks at a lease and replaces it: a lock that goes when its process does."""
-    with (leases / ".guard").open("a") as file:
-        with suppress(OSError):  # a file system without locks: at worst two do the same work
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def take_lease(path: Path, owner: Json) -> bool:
-    """Create the lease file if nobody alive has it."""
-    with lease_guard(path.parent):
-        holder = read_owner(path)
-        if holder is not None and not is_dead(path, holder):
-            return False
-        path.unlink(missing_ok=True)
-        try:
-            with path.open("x") as file:
-                json.dump(owner, file)
-        except FileExistsError:  # only where there are no locks
-            return False
-        return True
-
-
-def is_dead(path: Path, owner: Json) -> bool:
-    """Whether the owner of a lease has gone: its process has, or its heartbeat has stopped."""
-    if owner["host"] == this_process_space():
-        return bool(process_start_ticks(owner["pid"]) != owner["started"])
-    try:
-        return time.time() - path.stat().st_mtime > STALE_SECONDS
-    except FileNotFoundError:
-        return True
-
-
-def read_owner(path: Path) -> Json | None:
-    """Who holds a lease; None when the file is gone or says nothing of use."""
-    try:
-        owner = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return owner if isinstance(owner, dict) and {"host", "pid", "started"} <= owner.keys() else None
-
-
-def heartbeat(path: Path, stop: threading.Event) -> None:
-    """Touch the lease until told to stop."""
-    while not stop.wait(HEARTBEAT_SECONDS):
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.core.errors import UserError
 from bench.core.machine import format_bytes, format_duration
+from bench.core.record import Record
+from bench.core.texts import one_line
 from bench.core.types import BROKEN_DOWN
-from bench.records.files import load_records
+from bench.records.files import read_record
 from bench.records.leaderboard import goal_arrow, seed_list
 from bench.records.markdown import format_number
 from bench.records.tables import TableRow, build_sections
@@ -21,17 +24,17 @@ def print_table(plan: Plan, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    keys = {entry.spec.key for entry in plan.entries}
-    console = Console(highlight=False)
-    for section in build_sections([record for record in load_records(out).records if record.spec.key in keys]):
-        scores = [f"{column.name} {goal_arrow(column.goal)}" for column in section.headline]
+    names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
+    console = Console(highlight=False, markup=False, emoji=False)
+    for section in build_sections([record for name in names for record in readable_record(out / name)]):
+        scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
-        console.print(f"{section.label}, mean over seeds", style="italic")
+        console.print(f"{one_line(section.label)}, mean over seeds", style="italic")
         for rows in side_by_side(section.rows, room):
             table = Table(show_edge=False, pad_edge=False)
             table.add_column("score", no_wrap=True)
             for row in rows:
-                table.add_column(row.name, justify="right", overflow="fold")
+                table.add_column(shown_name(row), justify="right", overflow="fold")
             for column, score in zip(section.headline, scores, strict=True):
                 cells = [row.cells.get(column.name) for row in rows]
                 table.add_row(score, *("-" if cell is None else format_number(cell.mean) for cell in cells))
@@ -41,10 +44,30 @@ def print_table(plan: Plan, out: Path) -> None:
                 console.print(line)
 
 
+def readable_record(path: Path) -> list[Record]:
+    """The record of a run, if it left a good one; others are named where all records are read."""
+    try:
+        return [read_record(path)]
+    except UserError:
+        return []
+
+
 def describe_wreck(row: TableRow) -> str:
-    """A line about a row whose model broke down on some seed, so that scores of it are absent; empty for others."""
-    seeds = [record.spec.seed for record in row.records if BROKEN_DOWN in record.absent.values()]
-    return f"{row.name} on {seed_list(seeds)}: {BROKEN_DOWN}" if seeds else ""
+    """A line about a row that is a wreck on some seed: broken down, diverged or collapsed; empty for others."""
+    broken = [record.spec.seed for record in row.records if BROKEN_DOWN in record.absent.values()]
+    exploded = [seed for seed in row.diverged if seed not in broken]
+    left = [seed for seed in row.collapsed if seed not in row.diverged]
+    said = [
+        *([f"on {seed_list(broken)}: {BROKEN_DOWN}"] if broken else []),
+        *([f"on {seed_list(exploded)}: its training diverged"] if exploded else []),
+        *([f"on {seed_list(left)}: it has collapsed, and its scores are those of a wreck"] if left else []),
+    ]
+    return f"{one_line(row.name)} {'; '.join(said)}" if said else ""
+
+
+def shown_name(row: TableRow) -> str:
+    """A row's name, and the mark of a wreck."""
+    return f"{one_line(row.name)} ⚠" if row.wrecked else one_line(row.name)
 
 
 def side_by_side(rows: Sequence[TableRow], room: int) -> list[list[TableRow]]:
@@ -52,7 +75,7 @@ def side_by_side(rows: Sequence[TableRow], room: int) -> list[list[TableRow]]:
     tables: list[list[TableRow]] = [[]]
     left = room
     for row in rows:
-        wide = max(len(row.name), 7) + 3
+        wide = max(len(shown_name(row)), 7) + 3
         if tables[-1] and wide > left:
             tables.append([])
             left = room
@@ -66,12 +89,12 @@ def show_plan(plan: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     table = Table(title=None, show_edge=False, pad_edge=False)
     for heading in ("run", "seeds", "status", "expected", "why"):
         table.add_column(heading, overflow="fold")
     for row in plan_rows(plan):
-        table.add_row(*row)
+        table.add_row(*map(one_line, row))
     console.print(table)
     if plan.todo:
         for line in summarise_plan(plan):

@@ -22,11 +22,14 @@ from typing import Any
 from bench.assets.folders import INDEX
 from bench.assets.headers import SIZES, TensorEntry
 from bench.core.errors import UserError
+from bench.core.files import read_small, remove_path
 from bench.core.hashing import hash_file, hash_json, remember_hash
 from bench.core.types import Json
 
 JOURNAL, LOCK = "journal.json", "lock"
 """In the folder while it is being written."""
+MOST_JOURNAL = 64 << 20
+"""Bytes of a journal."""
 NOTE = "merge.json"
 """Beside the weights, where the caller gave a note: what they are, and the sha256 of each file."""
 COMPANIONS = (
@@ -256,6 +259,9 @@ class Output:
     def begin(self) -> None:
         """Make the working folder, or find what an interrupted call left in it."""
         self.work.mkdir(parents=True, exist_ok=True)
+        for name in (LOCK, JOURNAL, *(shard.file for shard in self.shards)):
+            if not (self.work / name).is_file():  # a folder in a file's place, a link to nothing, a pipe
+                remove_path(self.work / name)
         self._lock = os.open(self.work / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -266,7 +272,7 @@ class Output:
         self.resumed = len(self.done)
         for path in self.work.iterdir():
             if path.name not in (*self.done, LOCK, JOURNAL):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove_path(path)
         self.keep_journal()
         needed = sum(shard.bytes for shard in self.missing)
         if (free := shutil.disk_usage(self.work).free) < needed:
@@ -278,11 +284,14 @@ class Output:
     def left_over(self) -> Iterator[tuple[str, str]]:
         """File and sha256 of the shards that an interrupted call with the same inputs finished, read again to be sure."""
         try:
-            journal = json.loads((self.work / JOURNAL).read_text())
+            journal = json.loads(read_small(self.work / JOURNAL, MOST_JOURNAL))
+            if journal.pop("checksum") != hash_json(journal):
+                return
             finished = journal["done"] if self.identity and journal["identity"] == self.identity else {}
-            self.unsound = journal.get("unsound", {}) if finished else {}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            unsound = journal["unsound"] if finished else {}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
+        self.unsound = unsound
         for shard in self.shards:
             path = self.work / shard.file
             if shard.file in finished and path.is_file() and hash_file(path) == finished[shard.file]:
@@ -307,7 +316,7 @@ class Output:
     def keep_journal(self) -> None:
         """Write the journal: which shards are finished, and what they were made from."""
         about = {"identity": self.identity, "done": self.done, "unsound": self.unsound}
-        write_without_sync(self.work / JOURNAL, json.dumps(about, indent=1))
+        write_without_sync(self.work / JOURNAL, json.dumps(about | {"checksum": hash_json(about)}, indent=1))
 
     def publish(self, source: Path, dtype: str = "") -> Written:
         """Add index, note, config and tokenizer, and move everything into its place."""

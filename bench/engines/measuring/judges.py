@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 
 from bench.core.contracts import Judge
-from bench.core.errors import UserError, unknown_name
+from bench.core.errors import Absent, UserError, unknown_name
 from bench.core.types import OTHER_BROKEN, Example, Json, Probe, Responses
 from bench.metrics.judged import describe_calibration
 
@@ -142,4 +142,7 @@ def calibrate_judge(target: Responses, oracle: Responses, probes: Sequence[Probe
         if any(probe.options["said"] in found.broken for probe in by_side.values()):
             return {"verdict": f"{OTHER_BROKEN.format(who)}; there is nothing to see the judge's worth by."}
     before, after = ({s: grade_probe(who, twin, probe) for s, probe in by_side.items()} for who in (target, oracle))
-    return describe_calibration(before, after, judge_labels(probes)[0])
+    try:
+        return describe_calibration(before, after, judge_labels(probes)[0])
+    except Absent as reason:
+        return {"verdict": f"There is nothing to see the judge's worth by: {reason}."}

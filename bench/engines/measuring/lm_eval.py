@@ -43,29 +43,48 @@ def evaluate(
 
     Document ids count from 0 in the task's order, as strings; values are what lm-eval has for the single document
     (``acc`` 0 or 1), metrics that are no single number are left out. ``max_length`` in tokens defaults to the model's.
-    Raises FloatingPointError when a log-likelihood isn't a finite number: lm-eval would take the first choice then.
+    Raises FloatingPointError when a log-likelihood or a logit isn't a number: lm-eval would take the first choice, or
+    write the first token, then.
     """
     with quiet():
         from lm_eval.evaluator import evaluate as run
         from lm_eval.models.huggingface import HFLM
 
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device, max_length=max_length)
-        found = run(
-            lm=lm,
-            task_dict={"tasks": {task.config.task: task for task in tasks}},
-            limit=limit,
-            bootstrap_iters=0,
-            log_samples=True,
-        )
+        with refusing_nan(model):
+            found = run(
+                lm=lm,
+                task_dict={"tasks": {task.config.task: task for task in tasks}},
+                limit=limit,
+                bootstrap_iters=0,
+                log_samples=True,
+            )
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = found["samples"] if found else {}
     return {task: {str(sample["doc_id"]): values(sample) for sample in by_task} for task, by_task in samples.items()}
+
+
+@contextlib.contextmanager
+def refusing_nan(model: Any) -> Iterator[None]:
+    """`FloatingPointError` where the model's logits after the last token of a row are no numbers."""
+
+    def look(_: Any, __: Any, output: Any) -> None:
+        logits = getattr(output, "logits", None)
+        if logits is not None and bool(logits[:, -1].isnan().any()):
+            raise FloatingPointError("the model's logits are no numbers")
+
+    hook = model.register_forward_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def values(sample: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of one document's logged sample that are single numbers."""
     for response in sample["filtered_resps"]:
-        if isinstance(response, tuple | list) and not math.isfinite(float(response[0])):
-            raise FloatingPointError(f"the model's log-likelihood of document {sample['doc_id']} is {response[0]}")
+        said = response[0] if isinstance(response, tuple | list) else response
+        if isinstance(said, int | float) and not math.isfinite(said):
+            raise FloatingPointError(f"the model's log-likelihood of document {sample['doc_id']} is {said}")
     numbers = {name: sample[name] for name in sample["metrics"]}
     of_numpy = {name for name, value in numbers.items() if getattr(value, "shape", None) == ()}
     return {name: float(v) for name, v in numbers.items() if isinstance(v, int | float) or name in of_numpy}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.core.errors import UserError
 from bench.core.types import Checkpoint, Example, Json
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ def estimate_influence(opened: Any, rows: Sequence[Example], kind: str) -> dict[
                 grad = p.grad.float()
                 sums[name] += grad.square() if kind == "fisher" else grad
     model.zero_grad(set_to_none=True)
+    if not all(bool(total.isfinite().all()) for total in sums.values()):  # a weight of 1 would be made of it
+        raise UserError(
+            "The influence of the rows can't be estimated: the model's gradients on them are no finite numbers, so that its "
+            "weights hold some or its training has diverged; a lower learning rate may help."
+        )
     return {name: (total / len(rows)).abs().cpu() for name, total in sums.items()}
 
 

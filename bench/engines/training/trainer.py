@@ -24,9 +24,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
-from bench.core import distributed
+from bench.core import distributed, stopping
 from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import UserError
+from bench.core.seals import break_seal, is_whole, seal
+from bench.core.stopping import Stopped
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
 from bench.engines.parts import adapter_parameters, base_of, is_in_parts, put_parts_back, shard_model
@@ -184,6 +186,8 @@ class StepEnd(TrainerCallback):
         rows = len(stream.examples)
         self.window = -(-rows // min(stream.batch, rows))
         """Steps in one pass over the first stream."""
+        self.stopped = False
+        """Whether training ended before its time, with its state written (`bench.core.stopping`)."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Snapshot, report, and stop early."""
@@ -193,6 +197,14 @@ class StepEnd(TrainerCallback):
         if self.is_enough(state):
             control.should_training_stop = True
             control.should_save = False  # going on from a state of this step would make another one
+        elif state.global_step < state.max_steps and stopping.is_asked():
+            control.should_training_stop = control.should_save = self.stopped = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Seal the resumable state, once every process has written its part."""
+        distributed.call_on_all(lambda: None)
+        if distributed.is_first():
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def is_enough(self, state: Any) -> bool:
         """Whether the first stream's mean loss over the last pass, in nats per token, is at most ``until``."""
@@ -226,7 +238,8 @@ def train(
     """Train ``model`` in place and write it to ``out`` (and to ``out/step-N`` for each snapshot).
 
     ``scratch`` holds the Trainer's own checkpoints, written every ``save_every`` steps; training goes on from the last
-    of them, to the bit, when there is one. ``micro`` bounds the rows of a stream in one forward pass; ``checkpointing``
+    of them, to the bit, when there is one, and writes one more when it is asked to stop (`Stopped`). ``micro``
+    bounds the rows of a stream in one forward pass; ``checkpointing``
     computes activations again in the backward pass instead of keeping them. Where several processes work together
     (`bench.core.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
     """
@@ -243,14 +256,23 @@ def train(
     early = scratch / "snapshots"  # beside the resumable state, so that they outlive an interruption
 
     def save_step(step: int) -> None:
-        save_model(model, coder, early / f"step-{step:06d}")
+        place = early / f"step-{step:06d}"
+        if distributed.is_first():
+            shutil.rmtree(place, ignore_errors=True)  # what a killed process left of it
+        save_model(model, coder, place)
+        if distributed.is_first():
+            seal(place)
 
-    trainer.add_callback(StepEnd(trainer, recipe.until, snapshots, save_step, report))
-    resume = distributed.call_on_first(lambda: resumable_checkpoint(scratch) if save_every else None)
+    end = StepEnd(trainer, recipe.until, snapshots, save_step, report)
+    trainer.add_callback(end)
+    resume = distributed.call_on_first(lambda: resumable_checkpoint(scratch, snapshots))
     trainer.train(resume_from_checkpoint=resume)
+    if end.stopped:
+        raise Stopped(further=True)
     save_model(model, coder, out)
     if distributed.is_first():
         for step in snapshots:
+            break_seal(early / f"step-{step:06d}")
             shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
     steps = trainer.state.global_step
     items = data[: steps * data.accumulation]
@@ -386,9 +408,9 @@ def save_model(model: Any, coder: Any, folder: Path) -> None:
     coder.save_pretrained(folder)
 
 
-def resumable_checkpoint(scratch: Path) -> str | None:
-    """The newest complete checkpoint in ``scratch`` or None; `UserError` where this kind of run can't go on from it."""
-    found = last_checkpoint(scratch)
+def resumable_checkpoint(scratch: Path, snapshots: Sequence[int] = ()) -> str | None:
+    """The newest whole checkpoint in ``scratch`` or None; `UserError` where this kind of run can't go on from it."""
+    found = last_checkpoint(scratch, snapshots)
     if found and (Path(found) / SHARDS).exists() != (distributed.world() > 1):
         several, one = "several processes (torchrun)", "one process (no torchrun)"
         made, now = (several, one) if distributed.world() == 1 else (one, several)
@@ -399,10 +421,17 @@ def resumable_checkpoint(scratch: Path) -> str | None:
     return found
 
 
-def last_checkpoint(scratch: Path) -> str | None:
-    """The Trainer's newest complete checkpoint in ``scratch``, or None."""
-    complete = [path for path in scratch.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
-    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+def last_checkpoint(scratch: Path, snapshots: Sequence[int] = ()) -> str | None:
+    """The Trainer's newest checkpoint in ``scratch`` that is whole, as are the snapshots before it; None without one.
+
+    What isn't sealed, or isn't what was sealed, is passed over: it was being written, or it is damaged.
+    """
+    states = {int(path.name.split("-")[1]): path for path in scratch.glob("checkpoint-*") if path.name[11:].isdecimal()}
+    for step in sorted(states, reverse=True):
+        kept = [scratch / "snapshots" / f"step-{early:06d}" for early in snapshots if early <= step]
+        if all(map(is_whole, [states[step], *kept])):
+            return str(states[step])
+    return None
 
 
 def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bench.core.errors import UserError
 from bench.core.types import Json
 from bench.engines.training.influence import influence_ratio
 from bench.engines.training.trainer import plan_rows
@@ -430,7 +431,10 @@ def accuracies(setup: SeedRows, theta: Tensor) -> dict[str, float]:
 
 
 def _accuracy(rows: QuestionRows, theta: Tensor, at: Sequence[int]) -> float:
-    return float((rows.log_probs(theta, at).argmax(-1) == rows.ids[list(at), -1]).double().mean())
+    found = rows.log_probs(theta, at)
+    if not found.isfinite().all():  # the argmax would be the first word's
+        raise UserError("The training of the study has diverged: its weights are no finite numbers; lower its rate.")
+    return float((found.argmax(-1) == rows.ids[list(at), -1]).double().mean())
 
 
 def divergence(rows: QuestionRows, reference: Tensor, theta: Tensor, at: Sequence[int]) -> float:

@@ -207,8 +207,10 @@ def redraw_pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
     """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
     problems = [f"{file.name}: {fault}" for file in files for fault in faults_in_study_file(file)]
-    new = [file for file in files if not (to / file.name).exists() or (to / file.name).read_text() != file.read_text()]
-    taken = [] if force else [file.name for file in new if (to / file.name).exists()]
+    # Looked at once: what somebody else publishes from now on is written again, and equal.
+    there = {file: (to / file.name).read_bytes() if (to / file.name).exists() else None for file in files}
+    new = [file for file in files if there[file] != file.read_bytes()]
+    taken = [] if force else [file.name for file in new if there[file] is not None]
     problems += [f"{name}: published already and different; delete that file first, or use --force." for name in taken]
     raise_problems(problems)
     return [path for file in new for path in rewrite_study_file(file, to)]

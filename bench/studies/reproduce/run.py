@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing, redirect_stderr
@@ -21,9 +22,9 @@ from bench.core.types import Json
 from bench.records.files import read_record
 from bench.records.tracking import open_tracker
 from bench.runs.estimate import checkpoints_of
-from bench.runs.executor import in_step
+from bench.runs.executor import in_step, keep_log
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.launch import build_jobs, carry_out, check_fits, describe_failures, on_first, record_results
+from bench.runs.launch import build_jobs, carry_out, check_fits, on_first, record_results
 from bench.runs.plan import Plan, make_plan
 from bench.runs.progress import ignore_event
 from bench.runs.terminal import show_plan
@@ -137,16 +138,20 @@ def make_panel(planned: Planned, recipe: Recipe, wanted: ReproduceRequest) -> li
         show_plan(plan)
         results = carry_out(jobs, config)
     with closing(open_tracker(wanted.track, wanted.out / "wandb")) as tracker:
-        record_results(plan, results, tracker)
-    return [f"{planned.panel.name} {line}" for line in describe_failures(results)]
+        failed = record_results(plan, results, tracker)
+    return [f"{planned.panel.name} {line}" for line in failed]
 
 
 def carry_out_quietly(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """The jobs in this process, one after another: tiny models take less time than a worker takes to start."""
-    config.logs.mkdir(parents=True, exist_ok=True)
     gc.freeze()  # every training collects garbage, among all that torch has loaded: a tenth of the time
-    with (config.logs / "worker-0.log").open("a") as log, redirect_stderr(log):
-        return in_step(jobs, config, ignore_event)
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return in_step(jobs, config, ignore_event)
+    finally:
+        said.seek(0)
+        keep_log(said, config.logs / "worker-0.log", config.folders())
 
 
 # What came out

@@ -88,3 +88,91 @@ def test_an_odd_entry_is_a_damaged_header(change: dict[str, Any], tmp_path: Path
 def test_what_is_no_header_is_damaged(header: bytes, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged safetensors header"):
         read_header(write(tmp_path, header, 0))
+
+
+def entry(**changed: Any) -> dict[str, Any]:
+    return {"a": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]} | changed}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        entry(shape=[-1, -2]),
+        entry(shape=[-2, -1]),
+        entry(shape=[2.0, 1]),
+        entry(shape=[True, 2]),
+        entry(shape=["1", 2]),
+        entry(shape={}),
+        entry(shape=""),
+        entry(shape=None),
+        entry(shape=[2**64, 0]),
+        entry(shape=[2**40, 2**40, 0], data_offsets=[0, 0]),
+        entry(shape=[1] * 65 + [2]),
+        entry(shape=[3]),
+        entry(data_offsets=[0, 8, 8]),
+        entry(data_offsets=[8]),
+        entry(data_offsets=[8, 0]),
+        entry(data_offsets=[-8, 0]),
+        entry(data_offsets=[6, 14]),
+        entry(data_offsets={"0": 0, "8": 8}),
+        entry(data_offsets="08"),
+        entry(data_offsets=[0, 8.0]),
+        entry(dtype=None),
+        entry(dtype=["F32"]),
+        entry(dtype="F\u200b32"),
+        {"a": [1]},
+        {"a": None},
+        {"a": {}},
+        entry() | {"b": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}},
+        entry() | {"b": {"dtype": "U8", "shape": [4], "data_offsets": [4, 8]}},
+        entry() | {"b": {"dtype": "U8", "shape": [2], "data_offsets": [12, 14]}},
+        entry() | {"__metadata__": []},
+        entry() | {"__metadata__": 0},
+        entry() | {"__metadata__": {"format": 1}},
+        entry() | {"__metadata__": {"a": {"b": "c"}}},
+        [],
+        7,
+        b"",
+        b" {}",
+        b"\xef\xbb\xbf{}",
+        json.dumps(entry()).encode("utf-16"),
+        f"{json.dumps(entry())[:-1]}, {json.dumps(entry())[1:]}".encode(),
+        b'{"a": {"dtype": "F32", "shape": [2], "shape": [2], "data_offsets": [0, 8]}}',
+        b'{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 8]}}',
+        b'{"a": {"dtype": "F32", "shape": [' + b"9" * 5000 + b'], "data_offsets": [0, 8]}}',
+        b'{"__metadata__": ' + b'{"a":' * 50_000 + b"}" * 50_000 + b"}",
+        b'{"a":' + b"[" * 100_000,
+    ],
+    ids=lambda described: str(described)[:60],
+)
+def test_a_header_that_any_reader_could_take_otherwise_is_one_sentence(described: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        read_header(write(tmp_path, described, 8))
+    [problem] = raised.value.problems
+    assert "x.safetensors" in problem and problem.endswith("copy it again.") and "\n" not in problem
+
+
+def test_empty_tensors_and_unknown_types_are_no_damage(tmp_path: Path) -> None:
+    described = {
+        "none": {"dtype": "F32", "shape": [0, 3], "data_offsets": [0, 0]},
+        "scalar": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
+        "odd": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [4, 8]},
+    }
+    assert {name: entry.shape for name, entry in read_header(write(tmp_path, described, 8))[1].items()} == {
+        "none": (0, 3),
+        "scalar": (),
+        "odd": (4,),
+    }
+
+
+def test_a_bad_header_is_refused_wherever_weights_are_read(tmp_path: Path) -> None:
+    """Sums, merges, models and sizes all read a folder with the one reader."""
+    from bench.assets.folders import read_folder
+    from bench.assets.tensors import TensorFiles
+
+    header = json.dumps(entry(shape=[-1, -2])).encode()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    for read in (lambda: read_folder(tmp_path, "m"), lambda: TensorFiles(tmp_path)):
+        with pytest.raises(UserError, match="damaged"):
+            read()

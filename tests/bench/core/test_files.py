@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from bench.core import files
 from bench.core.files import write_bytes, write_text
 
 
@@ -45,3 +49,47 @@ def test_a_reader_never_sees_half_of_a_file(tmp_path: Path) -> None:
         assert file.read_text() in texts
         looked += 1
     assert looked and os.listdir(tmp_path) == ["page.md"]
+
+
+def test_what_a_dead_process_left_is_removed_by_the_next_one_that_writes_there(tmp_path: Path) -> None:
+    """By name, owner and age: nothing of anybody else's, and nothing that somebody may still be writing."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    here, day = files.hash_space(), 86_400
+    left = {
+        f".a.json.{here}-{gone.pid}-0123abcd": (61, False),  # name: (age in seconds, whether it stays)
+        f".b.json.{here}-{gone.pid}-0123abce": (30, True),
+        f".c.json.{here}-{os.getpid()}-0123abcd": (day, True),
+        f".d.json.00000000-{gone.pid}-0123abcd": (day, True),
+        f".e.json.00000000-{gone.pid}-0123abcd": (8 * day, False),
+        f".f.json.{gone.pid}-0123abcd": (day, True),
+        f".g.json.{gone.pid}-0123abcd": (8 * day, False),
+        f".m.partial-{here}-{gone.pid}-0123abcd/": (61, False),
+        ".n.partial-0123abcd/": (8 * day, False),
+        ".own notes": (8 * day, True),
+        f"x.json.{here}-{gone.pid}-0123abcd": (8 * day, True),
+    }
+    for name, (age, _) in left.items():
+        path = tmp_path / name
+        if name.endswith("/"):
+            path.mkdir()
+            (path / "part").write_text("x")
+        else:
+            path.write_text("x")
+        os.utime(path, (time.time() - age,) * 2)
+    files.write_text(tmp_path / "new.json", "{}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["new.json", *(name.rstrip("/") for name, (_, stays) in left.items() if stays)]
+    )
+
+
+def test_an_error_of_the_system_names_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as raised:
+        files.write_text(tmp_path / "sub" / "x.json", "{}")
+    assert raised.value.filename == str(tmp_path / "sub" / "x.json") and list((tmp_path / "sub").iterdir()) == []

@@ -61,7 +61,9 @@ def test_a_run_that_begins_elsewhere_has_a_row_of_its_own() -> None:
 
 def record_of(**fields: Any) -> Record:
     scores = {"acc": Score(0.5, 4, 0.25, 0.75), "p": Score(1e-9, 4, unit="nats")}
-    return Record(SPECS["3479fa5f89a57bd3"], "done", label="tofu (real)", scores=scores, **fields)
+    about = {"version": 1, "goal": "up", "unit": "", "needs_oracle": False}
+    metrics = dict.fromkeys(scores, about)
+    return Record(SPECS["3479fa5f89a57bd3"], "done", label="tofu (real)", scores=scores, metrics=metrics, **fields)
 
 
 def test_a_record_comes_back_from_json_to_the_last_bit() -> None:
@@ -85,7 +87,7 @@ def test_a_record_lies_by_tier_task_model_method_and_key() -> None:
         ({"schema": 1}, "it is of schema 1, and `python -m tests.migrations.schema_2 FOLDER` renews the records"),
         ({"schema": 3}, "schema 3 where 2 is expected"),
         ({"schema": None}, "schema None where 2 is expected"),
-        ({"spec": {"seed": 8}}, "its key 3479fa5f89a57bd3 is not the hash of its spec"),
+        ({"spec": {"seed": 8}}, "its key '3479fa5f89a57bd3' is not the hash of its spec"),
         ({"spec": {"key": "0" * 16}}, r"is not the hash of its spec \(3479fa5f89a57bd3\)"),
     ],
 )

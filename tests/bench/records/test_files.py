@@ -93,7 +93,7 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     assert sorted(reasons) == sorted([*broken, "folder.json"])
     assert all(reasons.values())
     assert str(tmp_path) not in "".join(reasons.values())
-    assert reasons["lacking.json"] == "it lacks 'scores'"
+    assert reasons["lacking.json"] == "scores: it is missing"
     assert reasons["copy of it.json"] == f"it is the record that belongs at {record('npo', 0).name}"
     for name, content in broken.items():
         assert (tmp_path / name).read_bytes() == (content if isinstance(content, bytes) else content.encode())

@@ -1,10 +1,11 @@
-"""Numbers with prefixes, and durations, as pages show them."""
+"""Texts that a stranger wrote, numbers with prefixes, and durations, as pages show them."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.records.markdown import format_duration, format_scaled
+from bench.core.texts import one_line
+from bench.records.markdown import as_cell, format_duration, format_number, format_scaled, markdown_table, plain
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,49 @@ def test_quantities_have_prefixes(value: float | None, said: str) -> None:
 )
 def test_durations_are_in_the_unit_that_reads_best(seconds: float | None, said: str) -> None:
     assert format_duration(seconds) == said
+
+
+HOSTILE = {
+    "<script>alert(1)</script>": "&lt;script>",
+    "a\n\n# Heading\n| a | b |": "a # Heading \\| a \\| b \\|",
+    "# Heading": "\\# Heading",
+    "- item": "\\- item",
+    "1. item": "1\\. item",
+    "[click](javascript:x)": "[click]\\(javascript:x)",
+    "![](http://host/a.png)": "![]\\(http:",
+    "[a]: http://host": "[a]\\: http:",
+    "`code` **bold** $x^2$": "\\`code\\` \\*\\*bold\\*\\* \\$x^2\\$",
+    "a\x1b[31mb\x00\u202ec\u2066\u200b": "a\ufffd[31mb\ufffd\ufffdc\ufffd\ufffd",
+    "one\r\ntwo\u2028three\x85four": "one two three four",
+    "/home/somebody/models/x": "…/x",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_says_itself_and_nothing_else_wherever_it_stands(text: str) -> None:
+    made = plain(text)
+    assert made.startswith(HOSTILE[text]) and "\n" not in made
+    assert plain(made) == made, "twice is the same as once"
+    assert as_cell(made) == made
+
+
+@pytest.mark.parametrize(
+    "text", ["kl_forget", "msa (alpha=0.5, vector=forget)", "naïve – 0.98 → oracle ⚠", "a & b", ""]
+)
+def test_ordinary_texts_stay_as_they_are(text: str) -> None:
+    assert plain(text) == text == one_line(text)
+
+
+def test_a_cell_keeps_our_own_marks_and_stays_one_cell() -> None:
+    """A pipe that is escaped already isn't escaped again."""
+    table = markdown_table(["a|b", "c"], [["**0.5**", "x\ny"], ["a\\|b", "<b>"]])
+    assert table.splitlines()[0] == "| a\\|b | c |"
+    assert table.splitlines()[2:] == ["| **0.5** | x y |", "| a\\|b | &lt;b> |"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(1e31, "1.00e31"), (-4.2e9, "-4.20e9"), (9999999.0, "9999999"), (1e7, "1.00e7"), (1e150, "1.00e150")],
+)
+def test_huge_numbers_stay_short(value: float, said: str) -> None:
+    assert format_number(value) == said

@@ -15,7 +15,7 @@ from bench.core.errors import Absent, UserError
 from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import rows_of, score_all
-from bench.records import files
+from bench.records import files, publish
 from bench.records.publish import publication_faults, rescore_record, response_keys, write_published
 from tests.factories import record
 
@@ -170,7 +170,7 @@ def test_text_under_another_name_does_not_slip_through(tmp_path: Path) -> None:
 
 def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
     write_published([_done()], tmp_path, _of)
-    other = _done(cost={"seconds": 99})
+    other = _done(cost={"seconds": {"method": 99.0}})
     with pytest.raises(UserError, match="published already and different"):
         write_published([other], tmp_path, _of)
     assert files.load_records(tmp_path).records == [_done()]
@@ -204,3 +204,18 @@ def test_responses_measured_anew_are_the_same_unless_a_number_moved(tmp_path: Pa
 def test_keys_of_responses_are_named_once() -> None:
     twice = _done(lineage={"target": "t", "responses": "o1", "oracle_responses": ["o1", "o2"]})
     assert response_keys(twice) == ["o1", "o2"]
+
+
+def test_publishing_the_same_at_once_ends_well_for_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else publishes between the look at what is there and the writing."""
+    chosen, look = [_done(0, "npo"), _done(0, "msa")], publish._are_published
+
+    def look_and_be_overtaken(key: str, responses: Responses, results: Path) -> bool | None:
+        found = look(key, responses, results)
+        monkeypatch.setattr(publish, "_are_published", look)
+        write_published(chosen, results, _of)
+        return found
+
+    monkeypatch.setattr(publish, "_are_published", look_and_be_overtaken)
+    assert len(write_published(chosen, tmp_path, _of)) >= len(chosen)
+    assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -264,3 +265,19 @@ def test_of_a_run_asked_twice_the_fuller_record_stands() -> None:
     other = dataclasses.replace(part, lineage={**part.lineage, "result": "another"})
     (section,) = build_sections([other, whole])
     assert section.rows == () and "delete the older" in section.statements[0]
+
+
+@pytest.mark.parametrize("case", range(60))
+def test_ranks_are_what_comparing_every_pair_gives(case: int) -> None:
+    """Ties, floors that are met to the last bit, and cells of other seeds among them."""
+    rng = random.Random(case)
+    step = rng.choice([0.1, 1 / 3, 1e-3, 1.0])
+    seeds = [(0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 5)][: rng.choice([1, 1, 3])]
+    cells: list[TableCell | None] = [None]
+    for _ in range(rng.randrange(2, 40)):
+        loss = {seed: step * rng.randrange(-3, 4) for seed in rng.choice(seeds)}
+        cells.append(TableCell(loss, loss))
+    floor = step * rng.choice([0, 1, 2, 0.5])
+    fit = {i: cell for i, cell in enumerate(cells) if cell}
+    expected = {i: 1 + sum(beats(other, cell, floor) for other in fit.values()) for i, cell in fit.items()}
+    assert rank_cells(cells, floor) == [expected.get(i) for i in range(len(cells))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_who_may_not_wait_is_told_that_the_node_is_being_built(tmp_path: Path) -
     calls, make = counted()
     work = context(tmp_path, wait=False)
     key = work.node({"kind": "test"}, make, "a node").key
-    Store(tmp_path).discard(key)
+    shutil.rmtree(Store(tmp_path).path(key))
     lease = tmp_path / "leases" / f"{key}.json"
     lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"}))
     with pytest.raises(Busy):

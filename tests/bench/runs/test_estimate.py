@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from bench.runs.estimate import (
     state_bytes,
     training_bytes,
 )
-from bench.runs.store import Store
+from bench.runs.store import NodeRequest, Store
 from methods.ga import GradientAscent
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
@@ -159,11 +158,19 @@ def test_a_tiny_step_takes_what_is_estimated(tmp_path: Path) -> None:
 # Time
 
 
-def node(root: Path, number: int, seconds: float, device: str | None = None) -> None:
-    folder = root / "nodes" / "00" / str(number)
-    folder.mkdir(parents=True)
-    info = {"meta": {"tokens": 500, "parameters": 1000, "train_seconds": seconds}}
-    (folder / "node.json").write_text(json.dumps(info | ({"provenance": {"device": device}} if device else {})))
+def node(root: Path, number: int, seconds: float, device: str = "cpu", parameters: int = 1000) -> None:
+    meta = {"tokens": 500, "parameters": parameters, "train_seconds": seconds}
+    Store(root).build(NodeRequest({"number": number}, "trained", {"device": device}), lambda _: meta)
+
+
+def test_rates_are_those_of_all_nodes_of_the_size_whatever_else_is_there(tmp_path: Path) -> None:
+    for number in range(3):
+        node(tmp_path, number, 2.0)
+    for number in range(3, 600):
+        node(tmp_path, number, 2.0, parameters=10**9)
+    node(tmp_path, 600, 4.0)
+    node(tmp_path, 601, 4.0, "cuda")
+    assert seen_rates(Store(tmp_path), 1000) == [1.5e6] * 3 + [0.75e6]
 
 
 def test_a_gpus_rate_is_its_own(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from bench.core.files import this_process_space
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
-from bench.runs.executor import Pool, Worker, hide_paths, write_failed
+from bench.runs import executor
+from bench.runs.executor import Pool, Worker, write_failed
+from bench.runs.executors import follow
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
-from bench.runs.store import Store, this_process_space
+from bench.runs.store import Store
 from tests.processes import Place, environment, result_of
 
 
@@ -51,9 +58,10 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
     key = place.records()["msa"]["lineage"]["result_node"]
     place.files()["msa"].unlink()
     spec = spec_of(finished)
-    Store(place.store).discard(key)
+    shutil.rmtree(Store(place.store).path(key))
     held = lease(place.store, key, {"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"})
-    assert worker(place, []).do(Job(spec)) == {"status": "busy"}
+    busy = worker(place, []).do(Job(spec))
+    assert busy["status"] == "busy" and busy["node"] == key and str(held) in busy["message"]
     assert "msa" not in place.records()
     held.unlink()
     lease(
@@ -85,7 +93,7 @@ def test_a_task_that_has_gone_is_a_sentence_in_the_record(finished: Place, tmp_p
 def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     spec = spec_of(finished)
-    Store(place.store).discard(place.records()["msa"]["lineage"]["result_node"])
+    shutil.rmtree(Store(place.store).path(place.records()["msa"]["lineage"]["result_node"]))
     file = place.files()["msa"]
     file.write_text("my notes")
     events: list[Any] = []
@@ -97,15 +105,15 @@ def test_a_file_in_the_way_is_told_before_the_work_and_stays(finished: Place, tm
 def test_a_failed_record_takes_the_place_of_an_unfinished_record_only(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     spec, file = spec_of(finished), place.files()["msa"]
-    done = file.read_text()
-    write_failed(spec, "no luck", place.out)
+    done, machine = file.read_text(), Machine(place.out, place.store)
+    write_failed(spec, "no luck", machine)
     assert file.read_text() == done, "a run that once finished keeps its scores"
     file.unlink()
     for reason in ("no luck", "again none"):
-        write_failed(spec, reason, place.out)
+        write_failed(spec, reason, machine)
         assert place.records()["msa"]["status"] == "failed" and place.records()["msa"]["reason"] == reason
     file.write_text("my notes")
-    write_failed(spec, "no luck", place.out)
+    write_failed(spec, "no luck", machine)
     assert file.read_text() == "my notes"
 
 
@@ -132,7 +140,7 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
     """No job hangs, the log is named, and every run has a failed record."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     place, spec = Place(tmp_path), spec_of(finished)
-    results = Pool(2, config(place), lambda event: None).run([Job(spec, "target"), Job(spec)])
+    results = follow(Pool(config(place), lambda event: None), [Job(spec, "target"), Job(spec)])
     assert [result.status for result in results] == ["failed"] * 2
     [reason] = {result.message for result in results if not result.job.stage}
     assert reason.startswith("the worker process ended with code 1 ") and "see logs/worker-" in reason
@@ -140,34 +148,109 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
 
 
 def test_no_jobs_start_no_worker(tmp_path: Path) -> None:
-    pool = Pool(2, config(Place(tmp_path)), lambda event: None)
-    assert pool.run([]) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
+    pool = Pool(config(Place(tmp_path)), lambda event: None)
+    assert follow(pool, []) == [] and pool.processes == [] and list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_ours_ends_the_pool(finished: Place, tmp_path: Path) -> None:
-    """The log folder can't be made: the error comes out, and no thread is left waiting."""
-    place = Place(tmp_path)
+    """The error comes out, and no thread is left waiting."""
+    place = finished.copy(tmp_path)
+
+    def report(event: object) -> None:
+        raise ZeroDivisionError
+
+    shutil.rmtree(Store(place.store).path(place.records()["msa"]["lineage"]["responses"]))
+    with pytest.raises(ZeroDivisionError):
+        follow(Pool(config(place), report), [Job(spec_of(finished))])
+
+
+def test_a_folder_of_records_that_cannot_be_made_fails_each_run_with_a_sentence(
+    finished: Place, tmp_path: Path
+) -> None:
+    """Neither the log nor the record can be written: the next job is done all the same."""
+    place = finished.copy(tmp_path)
+    spec = spec_of(finished)
+    shutil.rmtree(place.out)
     place.out.write_text("a file")
-    with pytest.raises(NotADirectoryError):
-        Pool(1, config(place), lambda event: None).run([Job(spec_of(finished))])
+    alone = WorkerConfig.of(Machine(place.out, place.store, jobs=1), Paths())
+    results = follow(Pool(alone, lambda event: None), [Job(spec), Job(spec, "oracle-1")])
+    assert [result.status for result in results] == ["failed", "done"]
+    [line] = results[0].message.splitlines()
+    assert line.startswith(f"--out {place.out}: ") and "Not a directory; what was finished is kept" in line
+    assert place.out.read_text() == "a file"
+
+
+def test_a_record_that_cannot_be_written_fails_its_run_alone(
+    finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = finished.copy(tmp_path)
+    specs = [spec_of(finished, method) for method in place.records()]
+    for file in place.files().values():
+        file.unlink()
+    write = executor.write_record
+    done = []
+
+    def refuse(record: Record, out: Path) -> Path:
+        if record.spec == specs[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out / record.name))
+        return write(record, out)
+
+    monkeypatch.setattr(executor, "write_record", refuse)
+    for spec in specs:
+        done.append(worker(place, []).do(Job(spec)))
+    assert [each["status"] for each in done] == ["failed", *["done"] * (len(specs) - 1)]
+    assert done[0]["message"].startswith(f"--out {place.out}: lab/") and "the disk is full" in done[0]["message"]
+    assert len(done[0]["message"].splitlines()) == 1 and len(place.records()) == len(specs) - 1
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("error", "sentence"),
     [
-        ('File "/usr/lib/python3.11/json/decoder.py", line 5', 'File "…/decoder.py", line 5'),
-        ("no such file: '/data/me/model.safetensors'", "no such file: '…/model.safetensors'"),
-        ("[Errno 2] /scratch/a b/c.json", "[Errno 2] …/c.json"),
-        ("see https://example.org/a/b/c for more", "see https://example.org/a/b/c for more"),
-        ("muse-books/lab and/or 1/2 of a/b/c", "muse-books/lab and/or 1/2 of a/b/c"),
-        ("3 / 4", "3 / 4"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "x.safetensors"),
+            "x.safetensors: the file system is read-only;",
+        ),
+        (
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            "the disk is full; what was finished is kept",
+        ),
+        (MemoryError(), "Memory has run out; what was finished is kept: use fewer --jobs"),
+        (
+            OSError("Can't load the tokenizer for 'x'.\nIf you were trying to"),
+            "Can't load the tokenizer for 'x'; what was",
+        ),
     ],
 )
-def test_paths_are_hidden_and_nothing_else(text: str, shown: str) -> None:
-    assert hide_paths(text, ["/scratch/a b"]) == shown
+def test_what_the_machine_refuses_inside_a_run_is_a_sentence_in_its_record(
+    error: Exception, sentence: str, finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = finished.copy(tmp_path)
+    spec = spec_of(finished)
+    place.files()["msa"].unlink()
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("bench.runs.runner.execute", refuse)
+    failed = worker(place, []).do(Job(spec))
+    assert failed["status"] == "failed" and sentence in failed["message"] and "Traceback" not in failed["message"]
+    record = place.records()["msa"]
+    assert record["status"] == "failed" and sentence in record["reason"] and str(tmp_path) not in record["reason"]
 
 
-def test_the_folders_of_this_process_are_hidden() -> None:
-    text = f"{Path.cwd()}/x.py {Path.home()}/y.py {sys.prefix}/z.py"
-    assert str(Path.cwd()) not in hide_paths(text) and str(Path.home()) not in hide_paths(text)
-    assert hide_paths(f"{Path.cwd()}/x.py") == "…/x.py"
+def test_neither_a_log_nor_a_record_has_secrets_hosts_or_folders(
+    finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = finished.copy(tmp_path)
+    spec = spec_of(finished)
+    place.files()["msa"].unlink()
+    said = f"token hf_AbCdEfGhIjKl at https://me:pass@{socket.gethostname()}/x in {place.store}/y and {Path.home()}/z"
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nprint({said!r}, file=sys.stderr)\nsys.exit(7)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}")
+    [result] = follow(Pool(config(place), lambda event: None), [Job(spec)])
+    log = (place.out / "logs" / "worker-0.log").read_text()
+    assert "token … at https://…@" in log and "in …/y and …/z" in log
+    write_failed(spec, said, Machine(place.out, place.store), config(place).folders())
+    for text in (log, place.records()["msa"]["reason"], result.message):
+        for secret in ("hf_AbC", "pass", str(place.store), str(Path.home()) + "/"):
+            assert secret not in text

@@ -139,10 +139,12 @@ def test_one_stage_by_changed_code_makes_a_record_dirty(tmp_path: Path) -> None:
 def test_flops_of_a_method_by_hand(tmp_path: Path) -> None:
     """70 + 30 tokens at 6 each make 600; a sum of 3 terms over 11 parameters, 2 an entry, 66; the count itself nothing."""
     work = Work(Store(tmp_path), seed=0, provenance={})
+    trained = {"checkpoint": "0" * 64}
+    terms = [[1.0, "x"], [-0.5, "y"], [0.25, "z"]]
     own = [
-        work.node({"kind": "train", "start": "a"}, lambda folder: {"tokens": 70}, "theta_1"),
-        work.node({"kind": "train", "start": "b"}, lambda folder: {"tokens": 30}, "theta_2"),
-        work.node({"kind": "combine", "terms": [[1.0, "x"], [-0.5, "y"], [0.25, "z"]]}, lambda folder: {}, "sum"),
+        work.node({"kind": "train", "start": "a"}, lambda folder: trained | {"tokens": 70}, "theta_1"),
+        work.node({"kind": "train", "start": "b"}, lambda folder: trained | {"tokens": 30}, "theta_2"),
+        work.node({"kind": "combine", "terms": terms}, lambda folder: trained, "sum"),
     ]
     counted = {"training_per_token": 6, "forward_per_token": 2, "parameters": 11, "version": 1}
     assert method_flops(own, counted) == {

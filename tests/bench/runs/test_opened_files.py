@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.conformance import tiny_rows
-from bench.core.contracts import Recipe, Stream
+from bench.core.compute import Compute
+from bench.core.contracts import Outline, Recipe, Stream
+from bench.core.files import read_small
 from bench.core.machine import Machine
 from bench.core.types import Checkpoint
 from bench.engines.training.losses import descent
+from bench.runs import nodes
+from bench.runs import store as store_module
 from bench.runs.asked import Asked
 from bench.runs.context import Work
-from bench.runs.estimate import known_rate, room_of
+from bench.runs.estimate import estimate, known_rate, room_of
 from bench.runs.plan import make_plan
 from bench.runs.store import INDEX, NodeRequest, Store
 from tests.tiny import llama, saved, tokenizer
@@ -28,17 +30,16 @@ FOREIGN = 60
 
 @contextmanager
 def opened(monkeypatch: pytest.MonkeyPatch, root: Path) -> Iterator[list[str]]:
-    """Names of the files below ``root`` that are opened to be read as text, in order."""
+    """Names of the store's own files below ``root`` that are read, in order, without leases."""
     found: list[str] = []
-    real = Path.read_text
 
-    def read_text(self: Path, *args: Any, **given: Any) -> str:
-        if self.is_relative_to(root):
-            found.append(self.relative_to(root).as_posix())
-        return real(self, *args, **given)
+    def read(path: Path, most: int) -> bytes:
+        found.append(path.relative_to(root).as_posix())
+        return read_small(path, most)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", read_text)
+        patch.setattr(nodes, "read_small", read)
+        patch.setattr(store_module, "read_small", read)
         yield found
 
 
@@ -62,11 +63,13 @@ def test_a_cached_node_is_opened_and_no_other(tmp_path: Path, monkeypatch: pytes
     foreign_nodes(store)
     with opened(monkeypatch, store.root) as files:
         work = trained(store, start)
-    assert work.built and files.count(INDEX) == 1, "what is built is expected to take as long as others took"
     [key] = work.nodes
+    own = store.path(key).relative_to(store.root).as_posix() + "/node.json"
+    assert work.built and files.count(INDEX) == 1, "what is built is expected to take as long as others took"
+    assert set(files) == {INDEX, own}
     with opened(monkeypatch, store.root) as files:
         again = trained(store, start)
-    assert not again.built and files == [store.path(key).relative_to(store.root).as_posix() + "/node.json"]
+    assert not again.built and files == [own]
 
 
 def test_a_plan_opens_the_index_and_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +78,15 @@ def test_a_plan_opens_the_index_and_no_node(tmp_path: Path, monkeypatch: pytest.
     with opened(monkeypatch, store.root) as files:
         plan = make_plan(Asked("tofu", ("msa",), seeds=(0,)), Machine(tmp_path / "out", store.root))
         room_of(plan.compute, plan.machine, plan.size, store)
-    assert len(plan.todo) == 3 and files == [INDEX]
+    assert len(plan.todo) == 3 and set(files) == {INDEX}
+
+
+def test_where_nothing_is_to_be_run_no_rate_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store")
+    foreign_nodes(store)
+    with opened(monkeypatch, store.root) as files:
+        estimate([], Outline(1000, 10, {}, 8, 30, 50), Compute(), Machine(tmp_path / "out", store.root), store)
+    assert files == []
 
 
 def test_a_store_from_before_the_index_is_read_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,12 +99,4 @@ def test_a_store_from_before_the_index_is_read_through_once(tmp_path: Path, monk
     assert files == [INDEX]
     (store.root / INDEX).unlink()
     foreign_nodes(store, FOREIGN + 1)
-    assert len(store.index()) == FOREIGN + 1, "the first node that is published enters all that were there before"
-
-
-def test_damaged_lines_are_passed_over_and_the_last_word_counts(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    lines = ['{"key": "a", "bytes": 1, "device": "cpu"}', "{", "[]", "{}", '{"key": "a", "bytes": 2, "device": "cpu"}']
-    (tmp_path / INDEX).write_text("\n".join(lines))
-    assert store.index() == [{"key": "a", "bytes": 2, "device": "cpu"}]
-    assert json.loads(lines[0])["bytes"] == 1
+    assert len(store.index()) == FOREIGN + 1, "what the index lacks is read once and entered"

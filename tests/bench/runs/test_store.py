@@ -3,81 +3,20 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
+import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.core.contracts import Node
 from bench.core.errors import Busy
-from bench.core.hashing import hash_json
 from bench.core.types import Json
-from bench.runs import store as module
-from bench.runs.store import STALE_SECONDS, NodeRequest, Store, process_start_ticks, this_process_space
-from tests.processes import environment
-
-FIELDS: Json = {"kind": "test"}
-KEY = hash_json(FIELDS)[:32]
-
-
-def two_files(text: str = "weights") -> Callable[[Path], Json]:
-    def make(folder: Path) -> Json:
-        (folder / "a").write_text(text)
-        (folder / "deep" / "deeper").mkdir(parents=True)
-        (folder / "deep" / "deeper" / "b").write_text(text)
-        return {"made": text}
-
-    return make
-
-
-def never(folder: Path) -> Json:
-    raise AssertionError("the node is there already")
-
-
-def build(store: Store, make: Callable[[Path], Json | None], wait: bool = True) -> tuple[module.Node, bool]:
-    return store.build(NodeRequest(FIELDS, "test", {"commit": None}, wait), make)
-
-
-def python(code: str, *words: str | int | Path) -> subprocess.Popen[str]:
-    """Another process with this checkout's packages."""
-    command = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    """One line of what it prints."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def ended(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """What they printed, once all have ended well."""
-    printed = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return printed
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from bench.runs.store import Store
-with Store(Path(sys.argv[1])).lease(sys.argv[2]) as mine:
-    print(mine, flush=True)
-    time.sleep(600)
-"""
-"""Takes a lease and keeps it until it is killed."""
-
-
-def leased_elsewhere(root: Path, host: str = "another-machine", age: float = 0.0) -> Path:
-    """A lease that a process of another machine took, whose heart last beat ``age`` seconds ago."""
-    path = root / "leases" / f"{KEY}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"host": host, "pid": os.getpid(), "started": 1, "nonce": "theirs"}))
-    os.utime(path, (time.time() - age,) * 2)
-    return path
+from bench.runs.store import NodeRequest, Store
+from tests.stores import FIELDS, KEY, WRONG_KINDS, Wreck, build, ended, never, python, said, two_files
 
 
 def test_a_node_is_built_once_and_found_again(tmp_path: Path) -> None:
@@ -180,6 +119,169 @@ def test_a_damaged_node_is_found_out_and_built_again(damage: Callable[[Path], No
     assert os.listdir(tmp_path / "partial") == [] and os.listdir(node.path.parent) == [KEY]
 
 
+def test_every_flipped_bit_of_a_node_file_is_harmless_or_found(tmp_path: Path) -> None:
+    """A flip in a space between two words is the one that changes nothing."""
+    node, _ = build(Store(tmp_path), two_files())
+    file = node.path / "node.json"
+    good = file.read_bytes()
+    for place in range(len(good)):
+        data = bytearray(good)
+        data[place] ^= 1 << place % 8
+        file.write_bytes(data)
+        found = Store(tmp_path).find(KEY)
+        assert found is None or found.info == node.info
+    file.write_bytes(good)
+    assert Store(tmp_path).find(KEY) == node
+
+
+PLACES = [
+    f"nodes/{KEY[:2]}/{KEY}/node.json",
+    f"nodes/{KEY[:2]}/{KEY}/a",
+    f"nodes/{KEY[:2]}/{KEY}/deep",
+    f"nodes/{KEY[:2]}/{KEY}",
+    f"nodes/{KEY[:2]}",
+    "nodes",
+    "partial",
+    "scratch",
+    f"scratch/{KEY}",
+    "index.jsonl",
+    "leases",
+    "damaged",
+]
+
+
+def plain_file(place: Path) -> None:
+    place.write_text("x")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("wreck", [*WRONG_KINDS, plain_file])
+def test_anything_in_the_place_of_anything_is_set_aside_by_name(wreck: Wreck, place: str, tmp_path: Path) -> None:
+    node, _ = build(Store(tmp_path), two_files())
+    harmed, told = tmp_path / place, list[str]()
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    if harmed.is_dir():
+        shutil.rmtree(harmed)
+    else:
+        harmed.unlink(missing_ok=True)
+    wreck(harmed)
+    if place.startswith(("damaged", "scratch/")):
+        (node.path / "a").unlink()
+    store = Store(tmp_path, told.append)
+    again, built = build(store, two_files())
+    assert built is place.startswith(("nodes", "damaged", "scratch/")) and again.info["hash"] == node.info["hash"]
+    store.build(NodeRequest({"kind": "other"}, "other", {}), two_files())
+    assert Store(tmp_path).find(KEY) is not None and {entry["key"] for entry in Store(tmp_path).index()} >= {KEY}
+    named = [path.name for folder in tmp_path.glob("damaged*") if folder.is_dir() for path in folder.iterdir()]
+    assert len(told) <= 2 and all(any(name in line for name in named) for line in told)
+    if (
+        (wreck, place) != (plain_file, "index.jsonl")
+        and not harmed.is_dir()
+        or harmed == node.path
+        or node.path in harmed.parents
+    ):
+        assert told, "the user hears of it"
+
+
+@pytest.mark.parametrize("damage", ["[" * 200_000, "", "{}", "\0" * 1000, '{"fields": 1e999}', "9" * 10_000])
+def test_any_text_in_a_node_file_is_found_out(damage: str, tmp_path: Path) -> None:
+    node, _ = build(Store(tmp_path), two_files())
+    (node.path / "node.json").write_text(damage)
+    assert Store(tmp_path).find(KEY) is None and build(Store(tmp_path), two_files())[1]
+
+
+def test_an_endless_node_file_is_not_read(tmp_path: Path) -> None:
+    node, _ = build(Store(tmp_path), two_files())
+    os.truncate(node.path / "node.json", 1 << 40)
+    assert Store(tmp_path).find(KEY) is None and build(Store(tmp_path), two_files())[1]
+
+
+def without_checksum(node: Node, **changed: object) -> None:
+    """The node's file as it was written before it had a checksum."""
+    (node.path / "node.json").write_text(json.dumps(node.info | changed, indent=1))
+
+
+def test_a_node_from_before_there_was_a_checksum_is_used(tmp_path: Path) -> None:
+    node, _ = build(Store(tmp_path), two_files())
+    without_checksum(node)
+    again, built = build(Store(tmp_path), never)
+    assert not built and again.info == node.info
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"fields": {"kind": "tesu"}},
+        {"hash": "0" * 64},
+        {"seconds": "1"},
+        {"bytes": -1},
+        {"expected_seconds": float("inf")},
+        {"meta": None},
+        {"provenance": []},
+        {"label": 3},
+        {"checksun": "x"},
+    ],
+)
+def test_of_such_a_node_key_hash_and_types_are_guarded(changed: dict[str, object], tmp_path: Path) -> None:
+    node, _ = build(Store(tmp_path), two_files())
+    without_checksum(node, **changed)
+    assert Store(tmp_path).find(KEY) is None and build(Store(tmp_path), two_files())[1]
+
+
+def test_a_node_in_anothers_place_is_not_taken_for_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    node, _ = build(store, two_files())
+    other, _ = store.build(NodeRequest({"kind": "other"}, "other", {}), two_files("other"))
+    shutil.rmtree(node.path)
+    shutil.copytree(other.path, node.path)
+    assert store.find(KEY) is None and build(store, two_files())[0].info == build(Store(tmp_path), never)[0].info
+
+
+def test_what_is_damaged_after_it_was_found_is_found_out_as_well(tmp_path: Path) -> None:
+    """Also where size and time of change are as before."""
+    store = Store(tmp_path)
+    node, _ = build(store, two_files())
+    file = node.path / "deep" / "deeper" / "b"
+    before = file.stat()
+    file.write_text("weighty")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.find(KEY) is None and build(store, two_files())[1]
+
+
+@pytest.mark.parametrize("key", ["", "..", "../" * 10, "x" * 32, KEY + "/..", KEY.upper(), KEY[:-1], None, 3, [KEY]])
+def test_a_key_from_a_record_never_leads_out_of_the_store(key: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    build(store, two_files())
+    assert store.find(key) is None
+    with pytest.raises(ValueError, match="is no key"):
+        store.path(key)
+
+
+def test_damaged_lines_of_the_index_are_passed_over_and_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number in range(4):
+        store.build(NodeRequest({"number": number}, "test", {}), two_files())
+    good, file = store.index(), tmp_path / "index.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    flipped = lines[1].replace('"bytes": 14', '"bytes": 15')
+    assert flipped != lines[1]
+    file.write_text(lines[0] + flipped + "[" * 100_000 + "\n" + '{"key": "../x"}\n' + lines[3][:-20])
+    assert sorted(map(str, Store(tmp_path).index())) == sorted(map(str, good))
+    store.build(NodeRequest({"number": 4}, "test", {}), two_files())
+    assert [entry["bytes"] for entry in Store(tmp_path).index()] == [14] * 5
+    assert len(file.read_text().splitlines()) == 9, "what is damaged is read once and not again and again"
+
+
+def test_an_index_names_what_is_there(tmp_path: Path) -> None:
+    """As after a removal by hand, and in a store from before there was an index."""
+    store = Store(tmp_path)
+    nodes = [store.build(NodeRequest({"number": number}, "test", {}), two_files())[0] for number in range(3)]
+    shutil.rmtree(nodes[1].path)
+    assert [entry["key"] for entry in Store(tmp_path).index()] == [nodes[0].key, nodes[2].key]
+    (tmp_path / "index.jsonl").unlink()
+    assert {entry["key"] for entry in Store(tmp_path).index()} == {nodes[0].key, nodes[2].key}
+
+
 def test_looking_for_a_damaged_node_removes_nothing(tmp_path: Path) -> None:
     """Only the lease's holder may: another process may just be building it anew."""
     node, _ = build(Store(tmp_path), two_files())
@@ -214,7 +316,7 @@ def test_a_second_builder_waits_or_is_told_that_it_is_busy(tmp_path: Path) -> No
     assert inside.wait(60)
     with pytest.raises(Busy):
         build(Store(tmp_path), never, wait=False)
-    found: list[tuple[module.Node, bool]] = []
+    found: list[tuple[Node, bool]] = []
     second = threading.Thread(target=lambda: found.append(build(Store(tmp_path), never)))
     second.start()
     go.set()
@@ -222,129 +324,6 @@ def test_a_second_builder_waits_or_is_told_that_it_is_busy(tmp_path: Path) -> No
     second.join(60)
     [(node, built)] = found
     assert not built and (node.path / "a").read_text() == "first"
-
-
-def test_a_live_lease_of_another_process_is_respected(tmp_path: Path) -> None:
-    other = python(HOLD, tmp_path, KEY)
-    try:
-        assert said(other) == "True"
-        old = time.time() - 10 * STALE_SECONDS
-        os.utime(tmp_path / "leases" / f"{KEY}.json", (old, old))  # on one machine the process counts, not the heart
-        with pytest.raises(Busy):
-            build(Store(tmp_path), never, wait=False)
-    finally:
-        other.kill()
-        other.communicate()
-
-
-def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
-    other = python(HOLD, tmp_path, KEY)
-    assert said(other) == "True"
-    (tmp_path / "partial" / f"{KEY}-left").mkdir(parents=True)
-    other.kill()  # not waited for yet: it stays behind as a zombie, which holds nothing either
-    while process_start_ticks(other.pid):
-        time.sleep(0.01)
-    began = time.monotonic()
-    assert build(Store(tmp_path), two_files(), wait=False)[1]
-    assert time.monotonic() - began < 0.5 * STALE_SECONDS
-    assert os.listdir(tmp_path / "partial") == [], "what the dead builder left is swept"
-    other.communicate()
-    assert process_start_ticks(other.pid) == 0
-
-
-def test_a_new_process_of_the_old_number_is_not_the_owner(tmp_path: Path) -> None:
-    """This process lives, but it began at another time than the one that took the lease."""
-    leased_elsewhere(tmp_path, host=this_process_space())
-    assert build(Store(tmp_path), two_files(), wait=False)[1]
-
-
-@pytest.mark.parametrize(("age", "taken"), [(0.0, False), (STALE_SECONDS - 20, False), (STALE_SECONDS + 1, True)])
-def test_another_machines_lease_lives_while_its_heart_beats(age: float, taken: bool, tmp_path: Path) -> None:
-    leased_elsewhere(tmp_path, age=age)
-    if taken:
-        assert build(Store(tmp_path), two_files(), wait=False)[1]
-    else:
-        with pytest.raises(Busy):
-            build(Store(tmp_path), never, wait=False)
-        assert json.loads((tmp_path / "leases" / f"{KEY}.json").read_text())["nonce"] == "theirs"
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "x"}'])
-def test_a_lease_that_says_nothing_holds_nothing(text: str, tmp_path: Path) -> None:
-    """A full disk or a power cut may leave such a file."""
-    leased_elsewhere(tmp_path).write_text(text)
-    assert build(Store(tmp_path), two_files(), wait=False)[1]
-
-
-def test_the_heart_beats_while_a_node_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.05)
-    path = tmp_path / "leases" / f"{KEY}.json"
-
-    def make(folder: Path) -> Json:
-        os.utime(path, (1, 1))
-        for _ in range(200):
-            if path.stat().st_mtime > 1:
-                return {"beats": True}
-            time.sleep(0.05)
-        return {"beats": False}
-
-    assert build(Store(tmp_path), make)[0].info["meta"] == {"beats": True}
-
-
-def test_an_owner_that_was_overtaken_leaves_the_new_lease_alone(tmp_path: Path) -> None:
-    def make(folder: Path) -> Json:
-        leased_elsewhere(tmp_path)
-        return two_files()(folder)
-
-    build(Store(tmp_path), make)
-    assert json.loads((tmp_path / "leases" / f"{KEY}.json").read_text())["nonce"] == "theirs"
-
-
-CONTEND = """
-import sys
-from contextlib import ExitStack
-from pathlib import Path
-from threading import Thread
-from bench.runs.store import Store
-keys = sys.argv[2].split()
-won = [[], []]
-
-def contend(mine):
-    for key in keys:
-        if held.enter_context(Store(Path(sys.argv[1])).lease(key)):
-            mine.append(key)
-
-with ExitStack() as held:
-    crowd = [Thread(target=contend, args=(mine,)) for mine in won]
-    print("ready", flush=True)
-    sys.stdin.readline()
-    [thread.start() for thread in crowd]
-    [thread.join() for thread in crowd]
-    print("done", flush=True)
-    sys.stdin.readline()
-print(*won[0], *won[1])
-"""
-"""Two threads try to take each lease in turn and keep what they get until everybody has tried."""
-
-
-@pytest.mark.parametrize("stale", [True, False])
-def test_of_many_contenders_for_a_lease_exactly_one_wins(stale: bool, tmp_path: Path) -> None:
-    keys = [f"{number:032d}" for number in range(60)]
-    (tmp_path / "leases").mkdir()
-    for key in keys if stale else ():
-        dead = {"host": this_process_space(), "pid": os.getpid(), "started": 1, "nonce": "dead"}
-        (tmp_path / "leases" / f"{key}.json").write_text(json.dumps(dead))
-    command = [sys.executable, "-c", CONTEND, str(tmp_path), " ".join(keys)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    crowd = [subprocess.Popen(command, env=environment(), **pipes) for _ in range(3)]  # type: ignore[call-overload]
-    for line in ("ready", "done"):
-        assert [said(process) for process in crowd] == [line] * 3
-        for process in crowd:
-            process.stdin.write("\n")
-            process.stdin.flush()
-    winners = " ".join(ended(crowd)).split()
-    assert sorted(winners) == keys
-    assert os.listdir(tmp_path / "leases") == [".guard"], "all were given back"
 
 
 BUILD = """

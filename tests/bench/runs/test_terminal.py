@@ -133,5 +133,6 @@ def test_a_row_whose_model_broke_down_is_named_with_its_seeds() -> None:
     ]
     [section] = build_sections(records)
     said = {row.name: describe_wreck(row) for row in section.rows}
-    assert said.pop("ga") == f"ga on seeds 1, 2: {BROKEN_DOWN}"
+    wreck = "on seed 0: it has collapsed, and its scores are those of a wreck"
+    assert said.pop("ga") == f"ga on seeds 1, 2: {BROKEN_DOWN}; {wreck}"
     assert said and not any(said.values())

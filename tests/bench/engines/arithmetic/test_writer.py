@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from bench.engines.arithmetic.sums import (
     transform,
 )
 from tests.processes import environment
+from tests.stores import WRONG_KINDS, Wreck
 from tests.weights import drawn, folder, same_files, sha256, summed, tensors_of, vector
 
 
@@ -157,6 +159,39 @@ def test_after_a_kill_the_same_call_goes_on_and_another_starts_afresh(
     kill()
     os.utime(Path(two.path) / "part-0.safetensors", (1, 1))
     assert combine([(1.0, one), (-0.5, two)], out).resumed == 0, "an input changed"
+
+
+def test_whatever_stands_in_a_file_s_place_after_a_kill_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sums, "SHARD_BYTES", 1000)
+    one, two = (drawn(tmp_path / str(i), i, a=300, b=300, c=300, d=300) for i in range(2))
+    combine([(1.0, one), (-0.5, two)], tmp_path / "whole")
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    subprocess.run([sys.executable, "-c", KILLED, one.path, two.path, str(out)], env=environment())
+    shutil.copytree(partial, tmp_path / "left")
+
+    def go_on(harm: Callable[[Path], object]) -> int:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(tmp_path / "left", partial, dirs_exist_ok=True)
+        harm(partial)
+        resumed = combine([(1.0, one), (-0.5, two)], out).resumed
+        same_files(out, tmp_path / "whole")
+        return resumed
+
+    def replaced(name: str, wreck: Wreck) -> Callable[[Path], None]:
+        def harm(place: Path) -> None:
+            (place / name).unlink()
+            wreck(place / name)
+
+        return harm
+
+    assert go_on(lambda place: None) == 2
+    shard = sorted(path.name for path in (tmp_path / "left").glob("*.safetensors"))[0]
+    for name, resumed in ((shard, 1), ("lock", 2), ("journal.json", 0)):
+        assert [go_on(replaced(name, wreck)) for wreck in WRONG_KINDS] == [resumed] * len(WRONG_KINDS)
+    changed = (tmp_path / "left" / "journal.json").read_text().replace('"unsound": {}', '"unsound": {"x": ["a"]}')
+    assert go_on(lambda place: (place / "journal.json").write_text(changed)) == 0, "what was changed is no journal"
 
 
 def test_two_at_once_on_one_folder_is_refused(tmp_path: Path) -> None:

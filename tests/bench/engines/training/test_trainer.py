@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from bench.core.contracts import Recipe, Stream
+from bench.core.hashing import hash_tree
+from bench.core.seals import seal
 from bench.core.types import Checkpoint, Example
 from bench.engines.coding import Texts, answer_log_probs, collate_texts
 from bench.engines.loaders import open_checkpoint
@@ -116,14 +121,81 @@ def test_going_on_after_an_interruption_ends_in_the_same_bits(tmp_path: Path) ->
     assert (losses(again), again.tokens) == (losses(account), account.tokens)
 
 
-def test_a_state_without_its_last_file_is_passed_over(tmp_path: Path) -> None:
-    """The Trainer writes trainer_state.json last: a folder without it was being written when the process died."""
+def test_a_state_without_its_seal_is_passed_over(tmp_path: Path) -> None:
+    """The seal comes last: a folder without it was being written when the process died."""
     assert last_checkpoint(tmp_path) is None
     for step in (9, 10, 11):
         (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-x").mkdir()
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        seal(tmp_path / f"checkpoint-{step}")
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10"), "the newest by number, not by name"
+    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text("[]")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+
+
+def flip(data: bytes) -> bytes:
+    return data[:-9] + bytes([data[-9] ^ 4]) + data[-8:]
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``whole``, and the ``scratch`` of a run that was killed in step 5 with states and snapshots of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("broken-off")
+    run(folder / "whole", snapshots=(2, 4))
+    with pytest.raises(Killed):
+        run(folder, scratch=folder / "scratch", report=killed_at(5), save_every=2, snapshots=(2, 4))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "steps"),
+    [
+        ("checkpoint-4/model.safetensors", flip, [3, 4, 5, 6]),
+        ("checkpoint-4/optimizer.pt", flip, [3, 4, 5, 6]),
+        ("checkpoint-4/scheduler.pt", lambda data: b"", [3, 4, 5, 6]),
+        ("checkpoint-4/rng_state.pth", lambda data: data[:-100], [3, 4, 5, 6]),
+        ("checkpoint-4/trainer_state.json", flip, [3, 4, 5, 6]),
+        ("checkpoint-4/sealed.json", flip, [3, 4, 5, 6]),
+        ("snapshots/step-000002/model.safetensors", flip, [1, 2, 3, 4, 5, 6]),
+        ("snapshots/step-000004/model.safetensors", flip, [3, 4, 5, 6]),
+    ],
+)
+def test_a_damaged_state_is_not_gone_on_from(
+    file: str, damage: Callable[[bytes], bytes], steps: list[int], broken_off: Path, tmp_path: Path
+) -> None:
+    """The state before it is; where a snapshot from before that is damaged, training begins again. The end is the same."""
+    scratch = tmp_path / "scratch"
+    shutil.copytree(broken_off / "scratch", scratch)
+    (scratch / file).write_bytes(damage((scratch / file).read_bytes()))
+    made: list[int] = []
+    run(tmp_path, scratch=scratch, report=lambda done, _: made.append(done), save_every=2, snapshots=(2, 4))
+    assert made == steps
+    assert hash_tree(tmp_path / "out") == hash_tree(broken_off / "whole" / "out")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_pickle_in_a_state_is_not_called(name: str, broken_off: Path, tmp_path: Path) -> None:
+    """Even in one that is sealed: the Trainer reads tensors and plain values alone."""
+    scratch, trap = tmp_path / "scratch", tmp_path / "called"
+    shutil.copytree(broken_off / "scratch", scratch)
+    state = scratch / "checkpoint-4"
+    torch.save(Trap(trap), state / name)
+    seal(state)
+    with pytest.raises(pickle.UnpicklingError):
+        run(tmp_path / "on", scratch=scratch, save_every=2)
+    assert not trap.exists()
+
+
+class Trap:
+    """What is pickled as a call that leaves a file behind."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.place),)
 
 
 @pytest.mark.parametrize("micro", [1, 4])

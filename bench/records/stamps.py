@@ -1,0 +1,76 @@
+"""Pictures that needn't be drawn again: beside them stands what they were drawn from, and by which code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from bench.core.files import write_text
+from bench.core.hashing import hash_file, hash_json
+from bench.core.schema import STRICT, read_as
+from bench.records.plain import read_plain
+
+FILE = ".stamps.json"
+Suffix = Literal[".png", ".svg"]
+SUFFIXES: tuple[Suffix, ...] = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Of one picture."""
+
+    __pydantic_config__ = STRICT
+    of: str
+    """Hash of what it shows and of the code that drew it."""
+    files: dict[Suffix, str]
+    """Ending -> sha256 of the file; none where there was nothing to draw."""
+
+
+class Stamps:
+    """The stamps of a folder of pictures, a context manager; damaged ones are those of no picture."""
+
+    def __init__(self, folder: Path, code: Path) -> None:
+        """``code``: the module that draws, whose every change makes the pictures anew."""
+        self.folder = folder
+        self.code = [hash_file(code), version("matplotlib")]
+        self.old: dict[str, Stamp] = {}
+        self.new: dict[str, Stamp] = {}
+
+    def __enter__(self) -> Self:
+        """Read what is there."""
+        try:
+            self.old = read_as(dict[str, Stamp], read_plain(self.folder / FILE))
+        except ValueError:
+            self.old = {}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Keep the stamps, where some are new and nothing went wrong."""
+        if kind is None and self.new != self.old:
+            told = {name: asdict(stamp) for name, stamp in sorted(self.new.items())}
+            write_text(self.folder / FILE, json.dumps(told, indent=1) + "\n")
+
+    def files(self, name: str, shows: Any, draw: Callable[[Path], list[Path]]) -> list[Path]:
+        """The files of the picture ``name``: those there if they show ``shows``, else what ``draw`` makes of its stem."""
+        stem, of = self.folder / name, hash_json([self.code, shows])
+        known = self.old.get(name)
+        if known and known.of == of and all(_is(stem, *file) for file in known.files.items()):
+            self.new[name] = known
+            return [_file(stem, suffix) for suffix in SUFFIXES if suffix in known.files]
+        made = draw(stem)
+        self.new[name] = Stamp(of, {suffix: hash_file(f) for suffix in SUFFIXES if (f := _file(stem, suffix)) in made})
+        return made
+
+
+def _file(stem: Path, suffix: Suffix) -> Path:
+    return stem.with_name(stem.name + suffix)
+
+
+def _is(stem: Path, suffix: Suffix, sha: str) -> bool:
+    file = _file(stem, suffix)
+    return file.is_file() and hash_file(file) == sha

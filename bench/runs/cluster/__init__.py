@@ -1,0 +1,1 @@
+"""Spreading a command's jobs over a cluster that SLURM manages."""

@@ -1,0 +1,263 @@
+"""The executor ``slurm``: jobs as arrays by submitit, shared stages first, runs when those have ended in whatever way.
+
+SLURM keeps the jobs; this process only looks. It may go away, and the same command later attaches to what is still queued
+or running, takes what has ended, and submits the rest.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from bench.core.errors import UserError
+from bench.core.types import Json
+from bench.runs.cluster import commands
+from bench.runs.cluster.asking import WARNING, Flags, describe_asked, flags_for, limit_seconds, split_arrays
+from bench.runs.cluster.checks import check_cluster, check_flags
+from bench.runs.cluster.commands import Silent, State
+from bench.runs.cluster.node import run_on_node
+from bench.runs.cluster.submission import (
+    FOLDER,
+    Array,
+    Submission,
+    Task,
+    ending,
+    job_key,
+    latest_tasks,
+    read_events,
+)
+from bench.runs.executor import write_failed
+from bench.runs.jobs import Job, Result, WorkerConfig
+
+LOOK_SECONDS, MOST_LOOK_SECONDS = 1.0, 15.0
+"""How often a command looks at its jobs: less often, the longer nothing has happened."""
+LOST_SECONDS = 10.0
+"""How long a job may be missing in SLURM before it is lost: its last words may still be on their way over the network."""
+COPIES = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+@dataclass
+class Watched:
+    """A job that is being followed."""
+
+    job: Job
+    task: Task
+    start: int = 0
+    """The byte of its journal that is read next."""
+    missed: float | None = None
+    """Since when SLURM hasn't known it."""
+
+
+class Slurm:
+    """Hands jobs to SLURM and follows them."""
+
+    outlives: ClassVar[bool] = True
+
+    def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
+        machine = config.machine
+        self.config = replace(
+            config, machine=replace(machine, out=machine.out.absolute(), store=machine.store.absolute())
+        )
+        self.report = report
+        self.watched: list[Watched] = []
+        self.ready: list[Result] = []
+        self.pause, self.silent = LOOK_SECONDS, False
+
+    def foresee(self, jobs: Sequence[Job]) -> Iterator[str]:
+        """What each job would ask for, by the plan's estimates."""
+        if not jobs:
+            return
+        yield from describe_asked(jobs, self.config.machine)
+        check_cluster(self.config.machine)
+        for part in split_arrays(jobs):
+            check_flags(flags_for(part, self.config.machine))
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Attach to what SLURM has already, and hand it the rest."""
+        if not jobs:
+            return
+        machine = self.config.machine
+        check_cluster(machine)
+        known = latest_tasks(machine.out, jobs)
+        states = commands.find_states(sorted({task.array.name for task in known.values()}))
+        live = {key: task for key, task in known.items() if is_live(task, states)}
+        new = [job for job in jobs if job_key(job) not in live]
+        runs = [job for job in new if not job.is_shared]
+        stages = [job for job in new if job.is_shared and runs and not is_done(known.get(job_key(job)))]
+        for job in jobs:
+            task = live.get(job_key(job))
+            if task is not None:
+                self.watched.append(Watched(job, task, task.journal.stat().st_size if task.journal.exists() else 0))
+            elif job.is_shared and job not in stages:
+                self.ready.append(Result(job, "done"))
+        for part in (stages, runs):
+            if part:
+                check_flags(flags_for(part, machine))
+        there = [states[task.id].slurm.partition("_")[0] for task in live.values() if task.job.is_shared]
+        numbers = self.hand_over(stages, runs, there) if new else []
+        self.say(describe_submission(len(stages), len(runs), numbers, len(live)))
+
+    def hand_over(self, stages: Sequence[Job], runs: Sequence[Job], before: Sequence[str]) -> list[str]:
+        """Submit what is new, the runs to begin after the stages and after the arrays ``before``; SLURM's numbers."""
+        machine, name = self.config.machine, uuid.uuid4().hex[:8]
+        parts = {"stages": stages, "runs": runs}
+        arrays = tuple(
+            Array(f"msa-bench-{name}-{part}", tuple(jobs), flags_for(jobs, machine))
+            for part, jobs in parts.items()
+            if jobs
+        )
+        folder = machine.out / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+        shortest = min(limit_seconds(str(array.flags.get("time", ""))) for array in arrays)
+        warning = int(min(Flags.of(machine.slurm).warning, shortest / 2))
+        submission = Submission(folder, self.config, arrays, warning)
+        submission.write()
+        numbers: list[str] = []
+        for array in submission.arrays:
+            first = [*before, *numbers] if not array.jobs[0].is_shared else []
+            numbers.append(submit_array(submission, array, first))
+        self.watched += [Watched(task.job, task) for task in submission.tasks()]
+        return numbers
+
+    def poll(self) -> list[Result]:
+        """What has ended since it was last asked; rests, the longer the less happens."""
+        if self.ready:
+            ready, self.ready = self.ready, []
+            return ready
+        try:
+            states = commands.find_states(sorted({each.task.array.name for each in self.watched}))
+        except Silent as silence:
+            if not self.silent:
+                self.say(
+                    f"SLURM's controller does not answer ({silence}); its jobs go on, and this command goes on looking"
+                )
+            self.silent = True
+            time.sleep(MOST_LOOK_SECONDS / 3)
+            return []
+        if self.silent:
+            self.say("SLURM's controller answers again")
+            self.silent = False
+        heard, results = False, []
+        for each in list(self.watched):
+            news = self.hear(each)
+            heard = heard or news
+            result = self.result_of(each, states.get(each.task.id))
+            if result is not None:
+                self.watched.remove(each)
+                results.append(result)
+        self.pause = LOOK_SECONDS if heard or results else min(MOST_LOOK_SECONDS, 1.3 * self.pause)
+        if not results:
+            time.sleep(self.pause)
+        return results
+
+    def hear(self, each: Watched) -> bool:
+        """Pass a job's news on; whether there was any."""
+        events, each.start = read_events(each.task.journal, each.start)
+        for event in events:
+            if "status" in event and "event" not in event:
+                self.report(event)
+        return bool(events)
+
+    def result_of(self, each: Watched, state: State | None) -> Result | None:
+        """How a job ended; None while it hasn't."""
+        end = ending(each.task.events())
+        if state is not None and state.is_live and not (end and state.word == "COMPLETING"):
+            each.missed = None
+            return None
+        if end is not None:
+            return Result(each.job, end["status"], end.get("message", ""))
+        each.missed = each.missed or time.monotonic()
+        if time.monotonic() - each.missed < LOST_SECONDS:
+            return None
+        message = explain_loss(each.task, state)
+        if not each.job.stage:
+            write_failed(each.job.spec, message, self.config.machine, self.config.folders())
+        each.task.say({"event": "end", "status": "failed", "message": message})
+        return Result(each.job, "failed", message)
+
+    def cancel(self) -> None:
+        """End whatever is queued or running."""
+        commands.cancel(sorted({each.task.array.name for each in self.watched}))
+
+    def say(self, text: str) -> None:
+        """Show a remark."""
+        self.report(
+            {"job": "slurm", "stage": "", "status": "note", "message": text, "seconds": 0.0, "done": 0, "total": None}
+        )
+
+
+def is_live(task: Task, states: Mapping[tuple[str, int], State]) -> bool:
+    """Whether SLURM has a job, waiting or under way."""
+    state = states.get(task.id)
+    return state is not None and state.is_live and not (state.word == "COMPLETING" and ending(task.events()))
+
+
+def is_done(task: Task | None) -> bool:
+    """Whether a job was done when it was last submitted."""
+    return task is not None and (ending(task.events()) or {}).get("status") == "done"
+
+
+def describe_submission(stages: int, runs: int, numbers: Sequence[str], live: int) -> str:
+    """What was handed over and what was there, for people."""
+    new = (
+        f"handed over {stages} stages and {runs} runs (SLURM's {', '.join(numbers)})"
+        if numbers
+        else "nothing new to hand over"
+    )
+    return new + (f"; {live} jobs were there already" if live else "")
+
+
+def submit_array(submission: Submission, array: Array, after: Sequence[str]) -> str:
+    """Submit jobs by submitit, to begin when the jobs ``after`` have ended in whatever way; SLURM's number for them."""
+    import submitit
+    from submitit.core.utils import FailedSubmissionError
+
+    machine = submission.config.machine
+    threads = {name: str(machine.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    further = {"job-name": array.name, "requeue": True, "signal": f"{WARNING}@{submission.warning}", **array.flags}
+    if after:
+        further["dependency"] = f"afterany:{':'.join(after)}"
+    executor = submitit.SlurmExecutor(submission.folder / "logs")
+    executor.update_parameters(
+        additional_parameters={key.replace("-", "_"): value for key, value in further.items()},  # as submitit has them
+        array_parallelism=machine.jobs or len(array.jobs),
+        setup=[f"export {name}={value}" for name, value in (threads | COPIES).items()],
+        srun_args=[f"--cpus-per-task={array.flags['cpus-per-task']}"] if "cpus-per-task" in array.flags else [],
+    )
+    try:
+        with executor.batch():
+            handed: list[Any] = [
+                executor.submit(run_on_node, str(submission.folder), array.name, index)
+                for index in range(len(array.jobs))
+            ]
+    except FailedSubmissionError as error:
+        raise UserError(
+            f"SLURM did not take the jobs ({commands.read_refusal(str(error))}): mend that, and run the same command again; "
+            "what was handed over before goes on."
+        ) from None
+    return str(handed[0].job_id).partition("_")[0]
+
+
+WHY = {
+    "CANCELLED": "it was cancelled",
+    "TIMEOUT": "it met its time limit before it could stop: give more with --slurm time=MINUTES",
+    "OUT_OF_MEMORY": "it used more memory than it asked for: give more with --slurm mem=...",
+    "NODE_FAIL": "its node failed",
+}
+
+
+def explain_loss(task: Task, state: State | None) -> str:
+    """Why a job has gone without a word, as far as SLURM knows."""
+    if state is None:
+        state = commands.find_ended([task.array.name]).get(task.id)
+    word = state.word.split()[0] if state else ""
+    why = WHY.get(word, f"it ended as {word}" if word else "SLURM no longer knows it")
+    log = task.log()
+    where = f"; see {log.relative_to(task.submission.config.machine.out)}" if log else ""
+    with suppress(OSError):
+        said = commands.last_line(log.read_text(errors="replace")) if log else ""
+        where += f": {said}" if said else ""
+    return f"{why} (SLURM's job {state.slurm if state else task.array.name}){where}"

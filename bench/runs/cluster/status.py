@@ -1,0 +1,128 @@
+"""`bench status`: what the jobs that were handed to a cluster are doing, from their journals and from SLURM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core.errors import UserError
+from bench.core.machine import format_duration
+from bench.runs.cluster import commands
+from bench.runs.cluster.commands import State
+from bench.runs.cluster.slurm import WHY, is_live
+from bench.runs.cluster.submission import Task, ending, latest_tasks
+from bench.runs.progress import clean_text, event_line
+
+LONGEST = 100
+"""Characters of a log's line that are shown."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A job in the table."""
+
+    job: str
+    state: str
+    """``queued``, ``running``, ``done``, ``skipped``, ``failed``, or ``unknown`` where SLURM doesn't answer."""
+    slurm: str
+    where: str
+    since: float
+    """Seconds since it last said anything."""
+    last: str
+
+
+def status_command(out: Path, cancel: bool) -> bool:
+    """Print what was handed to the cluster for the records in ``out``; returns whether some job failed."""
+    tasks = list(latest_tasks(out).values())
+    if not tasks:
+        raise UserError(
+            f"Nothing was handed to a cluster for the records in '{out}': `python -m bench run --executor slurm` does that, "
+            "and --out names the folder."
+        )
+    names = sorted({task.array.name for task in tasks})
+    states, silence = look(names)
+    if cancel:
+        if silence:
+            raise UserError(f"Nothing was cancelled: SLURM doesn't answer ({silence}); try again later.")
+        left = [task for task in tasks if is_live(task, states)]
+        commands.cancel(sorted({task.array.name for task in left}))
+        print(
+            f"cancelled {len(left)} jobs; what they had finished is kept, and the same `bench run` goes on from there"
+        )
+        return False
+    lines = [describe(task, states, bool(silence)) for task in tasks]
+    show(lines)
+    if silence:
+        print(f"NOTE: SLURM doesn't answer ({silence}), so that this is what the jobs said themselves.")
+    print(", ".join(count_states(lines)))
+    return any(line.state == "failed" for line in lines)
+
+
+def look(names: Sequence[str]) -> tuple[dict[tuple[str, int], State], str]:
+    """What SLURM knows of these arrays, or why it doesn't say."""
+    try:
+        states = commands.find_states(names)
+    except commands.Silent as silence:
+        return {}, str(silence)
+    return commands.find_ended(names) | states, ""
+
+
+def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool) -> Line:
+    """A job's line: SLURM's word counts while it has the job, then the job's own."""
+    events, state = task.events(), states.get(task.id)
+    end, since = ending(events), events[-1]["at"] if events else 0.0
+    last = last_words(task)
+    if is_live(task, states):
+        assert state is not None
+        word = "queued" if state.is_waiting else "running"
+        if state.is_waiting and state.reason not in ("None", ""):
+            last = f"waits: {state.reason}" + (f"; {last}" if last else "")
+    elif end is not None:
+        word = end["status"]
+        if word == "failed":
+            last = commands.last_line(end.get("message", "")) or last
+    elif silent:
+        word = "unknown"
+    else:
+        word = "failed"
+        last = WHY.get(state.word.split()[0] if state else "", "SLURM no longer knows it") + (
+            f"; {last}" if last else ""
+        )
+    age = time.time() - since if since else 0.0
+    return Line(task.job.name, word, state.slurm if state else "", state.node if state else "", age, last)
+
+
+def last_words(task: Task) -> str:
+    """The last line of a job's log, or where it printed nothing of its last news."""
+    log = task.log()
+    try:
+        said = commands.last_line(log.read_text(errors="replace")) if log else ""
+    except OSError:
+        said = ""
+    news = [event for event in task.events() if "stage" in event]
+    told = event_line({"total": None, "done": 0, "message": "", **news[-1], "job": ""}) if news else ""  # type: ignore[typeddict-item]
+    return clean_text(f"{told} | {said}" if told and said else told or said)[:LONGEST]
+
+
+def count_states(lines: Sequence[Line]) -> Iterator[str]:
+    """How many jobs there are of each state."""
+    for word in ("queued", "running", "done", "skipped", "failed", "unknown"):
+        if count := sum(line.state == word for line in lines):
+            yield f"{count} {word}"
+
+
+def show(lines: Sequence[Line]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_edge=False, pad_edge=False)
+    for heading in ("job", "state", "SLURM", "node", "last heard"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("last line", overflow="fold")
+    for line in lines:
+        ago = f"{format_duration(line.since)} ago" if line.since else ""
+        table.add_row(line.job, line.state, line.slurm, line.where, ago, line.last)
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,53 @@
+"""Who carries out the jobs of a command: an executor takes them, says what has ended, and can end them.
+
+``local`` is a pool of processes on this machine (`bench.runs.executor.Pool`), ``slurm`` hands the same jobs to a cluster
+(`bench.runs.cluster.slurm.Slurm`). Any other scheduler is a third class with these methods (docs/executors.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Protocol
+
+from bench.core.machine import EXECUTORS
+from bench.core.typed_toml import named_object
+from bench.core.types import Json
+from bench.runs.jobs import Job, Result, WorkerConfig
+
+
+class Executor(Protocol):
+    """Carries out jobs, each as `bench.runs.executor.Worker.do` does it, over one store."""
+
+    outlives: ClassVar[bool]
+    """Whether jobs go on when the process that submitted them has gone."""
+
+    def foresee(self, jobs: Sequence[Job]) -> Iterable[str]:
+        """What `submit` would ask for these jobs, for people; `UserError` for what it would refuse."""
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take the jobs, and return without waiting for them."""
+
+    def poll(self) -> list[Result]:
+        """Results of the jobs that have ended since it was last asked; may rest a moment, and passes events on."""
+
+    def cancel(self) -> None:
+        """End whatever is left, waiting or under way."""
+
+
+def open_executor(config: WorkerConfig, report: Callable[[Json], None]) -> Executor:
+    """The executor that the machine names, made with its configuration and what shows an event."""
+    opened: Executor = named_object(EXECUTORS[config.machine.executor])(config, report)
+    return opened
+
+
+def follow(executor: Executor, jobs: Sequence[Job]) -> list[Result]:
+    """Submit jobs and wait for all of them; a job that fails doesn't stop the others."""
+    results: list[Result] = []
+    try:
+        executor.submit(jobs)
+        while len(results) < len(jobs):
+            results += executor.poll()
+    finally:
+        if not executor.outlives:
+            executor.cancel()
+    return results

@@ -1,0 +1,241 @@
+"""Leases: who is building a node, seen from this process and from others, on this machine and on others.
+
+A lease is a file with a heartbeat. On one machine its owner lives as long as the owner's process does. Of another host
+nothing is known but the file, and its owner has gone when *this process* has seen it unchanged for `STALE_SECONDS` by
+its own monotonic clock: no clock of another machine is compared with ours. Losing a lease wrongly costs work alone, as
+nodes are published by rename.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench.core.errors import UserError
+from bench.core.files import read_small, this_process_space
+from bench.runs.folder import NO_ENTRY, StoreFolder, is_file, take_lock
+
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 60.0
+"""A lease of another host that this process has seen unchanged for so long is taken over."""
+MOST_BYTES = 1 << 16
+GUARD, AT_WORK = ".guard", ".at-work"
+"""What is locked while a lease is looked at and replaced; and what every command at work holds, for `bench prune`."""
+PATIENCE_SECONDS = 8.0
+"""Whoever waits says so after this time, then at twice the time each time, at least `SELDOM_SECONDS` later."""
+SELDOM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease."""
+
+    host: str
+    pid: int
+    started: int
+    """When the process began, in clock ticks since boot: it tells it from a later one of the same number."""
+    nonce: str = ""
+    """Tells apart two leases of one process."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == this_process_space()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A living owner of a lease that this process waits for."""
+
+    owner: Owner
+    lease: Path
+    silent: float
+    """Seconds that this process has seen the lease unchanged."""
+
+    def __str__(self) -> str:
+        """Who it is and how to take over."""
+        pid = self.owner.pid
+        if not self.owner.is_here:
+            return (
+                f"process {pid} on another host is at it, last seen alive {self.silent:.0f} s ago; it is taken over after "
+                f"{STALE_SECONDS:.0f} s, and at once if you delete '{self.lease}'"
+            )
+        if process_state(pid) in ("T", "t"):
+            return (
+                f"process {pid} on this machine is at it and is stopped: `kill -CONT {pid}` lets it go on, and deleting "
+                f"'{self.lease}' takes over"
+            )
+        return f"process {pid} on this machine is at it; deleting '{self.lease}' takes over"
+
+
+_held: set[str] = set()
+"""The nonces of this process's leases."""
+_seen: dict[Path, tuple[object, float]] = {}
+"""What this process last saw of leases of other hosts, and since when by its own clock."""
+
+
+@contextmanager
+def hold_lease(folder: StoreFolder, key: str) -> Iterator[Owner | Holder]:
+    """Hold a node's lease, with a heartbeat; yields this owner, or who has it instead."""
+    path = folder.make("leases") / f"{key}.json"
+    owner = Owner(this_process_space(), os.getpid(), process_start_ticks(os.getpid()), uuid.uuid4().hex)
+    _held.add(owner.nonce)
+    try:
+        holder = take_lease(folder, path, owner)
+        if holder is not None:
+            yield holder
+            return
+        stop = threading.Event()
+        beat = threading.Thread(target=heartbeat, args=(path, owner, stop), daemon=True)
+        beat.start()
+        try:
+            yield owner
+        finally:
+            stop.set()
+            beat.join()
+            with lease_guard(folder):
+                if read_owner(path) == owner:
+                    path.unlink(missing_ok=True)
+    finally:
+        _held.discard(owner.nonce)
+
+
+@contextmanager
+def lease_guard(folder: StoreFolder) -> Iterator[None]:
+    """One process at a time looks at a lease and replaces it: a lock that goes when its process does."""
+    handle = folder.open_lock(folder.make("leases") / GUARD)
+    try:
+        take_lock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def take_lease(folder: StoreFolder, path: Path, owner: Owner) -> Holder | None:
+    """Create the lease file if nobody alive has it; else who does."""
+    with lease_guard(folder):
+        holder = living_holder(path)
+        if holder is not None:
+            return holder
+        if is_file(path):
+            path.unlink(missing_ok=True)
+        else:
+            folder.set_aside(path)
+        try:
+            with path.open("x") as file:
+                json.dump(asdict(owner), file)
+        except FileExistsError:  # only where there are no locks
+            return Holder(read_owner(path) or owner, path, 0.0)
+        return None
+
+
+def living_holder(path: Path) -> Holder | None:
+    """Who holds a lease; None when nobody does, or the owner has gone."""
+    owner = read_owner(path)
+    if owner is None:
+        return None
+    if owner.is_here:
+        if owner.pid == os.getpid() and owner.nonce not in _held:  # a lease that this process could not give back
+            return None
+        return Holder(owner, path, 0.0) if process_start_ticks(owner.pid) == owner.started else None
+    silent = seconds_unchanged(path, owner)
+    return Holder(owner, path, silent) if silent <= STALE_SECONDS else None
+
+
+def seconds_unchanged(path: Path, owner: Owner) -> float:
+    """Since when this process has seen the lease as it is, by its own clock."""
+    try:
+        now, stamp = time.monotonic(), (owner, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return float("inf")
+    before, since = _seen.get(path, (None, now))
+    if before != stamp:
+        _seen[path] = (stamp, now)
+        return 0.0
+    return now - since
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Who holds a lease; None when the file is gone or says nothing of use."""
+    try:
+        said = json.loads(read_small(path, MOST_BYTES))
+        owner = Owner(**{name: said[name] for name in ("host", "pid", "started", "nonce") if name in said})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    except OSError as error:
+        if error.errno in NO_ENTRY:
+            return None
+        raise
+    kinds = (owner.host, str), (owner.pid, int), (owner.started, int), (owner.nonce, str)
+    return owner if all(type(value) is kind for value, kind in kinds) and owner.pid > 0 else None
+
+
+def heartbeat(path: Path, owner: Owner, stop: threading.Event) -> None:
+    """Touch the lease until told to stop, or until it is somebody else's."""
+    while not stop.wait(HEARTBEAT_SECONDS):
+        with suppress(OSError):  # a file system that is away for a while
+            if read_owner(path) != owner:
+                return
+            os.utime(path)
+
+
+def process_start_ticks(pid: int) -> int:
+    """When a process of this machine began, in clock ticks since boot; 0: it has gone.
+
+    It tells the old owner from a new process of the same number; ticks don't move when the clock is set.
+    """
+    fields = process_fields(pid)
+    return int(fields[19]) if fields and fields[0] not in "ZX" else 0
+
+
+def process_state(pid: int) -> str:
+    """The letter of a process's state, ``T`` for a stopped one; empty: it has gone."""
+    return (process_fields(pid) or [""])[0]
+
+
+def process_fields(pid: int) -> list[str]:
+    """What the kernel says of a process after its name; nothing of one that has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+@contextmanager
+def at_work(root: Path) -> Iterator[None]:
+    """Let `bench prune` know, as long as this process lives, that nodes of this store are in use."""
+    handle = None
+    with suppress(OSError, UserError):  # a store that is only read
+        handle = StoreFolder(root).open_lock(StoreFolder(root).make() / AT_WORK)
+        take_lock(handle, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@dataclass
+class Patience:
+    """When to say that one is waiting: after `PATIENCE_SECONDS`, and then ever more seldom."""
+
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    """What is waited for -> since when, last asked when, next said when."""
+
+    def ask(self, what: str) -> float:
+        """How long ``what`` has been waited for, in seconds, where it is time to say so; else 0."""
+        now = time.monotonic()
+        since, asked, due = self.waits.get(what, [now, now, now + PATIENCE_SECONDS])
+        if now - asked > SELDOM_SECONDS:  # another wait
+            since, due = now, now + PATIENCE_SECONDS
+        waited = now - since if now >= due else 0.0
+        self.waits[what] = [since, now, now + max(waited, SELDOM_SECONDS) if waited else due]
+        return waited

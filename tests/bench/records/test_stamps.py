@@ -1,0 +1,116 @@
+"""A picture is drawn again when what it shows or the code has changed, or a file isn't as it was left; else it stays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.records import plots
+from bench.records.files import write_record
+from bench.records.stamps import FILE, Stamps
+from tests.factories import record, study
+from tests.processes import environment
+
+
+class Pen:
+    """Draws texts, and counts."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def draw(self, stem: Path) -> list[Path]:
+        self.drawn += 1
+        files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg")]
+        for file in files:
+            file.write_text("a picture")
+        return files
+
+
+def drawn(folder: Path, shows: object = 1, code: Path = Path(__file__)) -> int:
+    """How many of two pictures are drawn, one of them empty; the same files are named each time."""
+    pen = Pen()
+    with Stamps(folder, code) as stamps:
+        paths = stamps.files("one", shows, pen.draw)
+        assert stamps.files("none", shows, lambda _: []) == []
+    assert paths == [folder / "one.png", folder / "one.svg"] and all(path.is_file() for path in paths)
+    return pen.drawn
+
+
+def test_a_picture_is_drawn_once(tmp_path: Path) -> None:
+    assert [drawn(tmp_path) for _ in range(3)] == [1, 0, 0]
+    assert drawn(tmp_path, shows=2) == 1 and drawn(tmp_path, shows=2) == 0
+    other = tmp_path / "code.py"
+    other.write_text("another code")
+    assert drawn(tmp_path, shows=2, code=other) == 1
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        "",
+        "[]",
+        "{}",
+        "{half",
+        "[" * 3000,
+        '{"one": null}',
+        '{"one": {"of": 1, "files": {}}}',
+        "\x00",
+        "a folder",
+        "gone",
+    ],
+)
+def test_damaged_stamps_are_those_of_no_picture(tmp_path: Path, stamps: str) -> None:
+    drawn(tmp_path)
+    (tmp_path / FILE).unlink()
+    if stamps == "a folder":
+        (tmp_path / FILE).symlink_to("/dev/zero")
+    elif stamps != "gone":
+        (tmp_path / FILE).write_text(stamps)
+    assert [drawn(tmp_path), drawn(tmp_path)] == [1, 0]
+
+
+def test_a_picture_that_was_changed_or_removed_is_drawn_again(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    (tmp_path / "one.png").write_text("another picture")
+    assert [drawn(tmp_path), drawn(tmp_path)] == [1, 0]
+    (tmp_path / "one.svg").unlink()
+    assert [drawn(tmp_path), drawn(tmp_path)] == [1, 0]
+
+
+def test_stamps_name_no_file_of_another_place(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    told = json.loads((tmp_path / FILE).read_text())
+    told["one"]["files"] = {"/../../x": told["one"]["files"][".png"]}
+    (tmp_path / FILE).write_text(json.dumps(told))
+    assert drawn(tmp_path) == 1
+
+
+def test_pictures_that_are_there_load_no_matplotlib_and_keep_their_bytes(tmp_path: Path) -> None:
+    some = study(("target", "retrain", "msa"))
+    paths = plots.draw_plots(some, tmp_path / "plots")
+    before = [path.stat().st_mtime_ns for path in paths]
+    for one in some:
+        write_record(one, tmp_path / "runs")
+    code = (
+        "import sys; from pathlib import Path; from bench.records import files, plots;"
+        "paths = plots.draw_plots(files.load_records(Path('runs')).records, Path('plots'));"
+        "print(len(paths), 'matplotlib' in sys.modules)"
+    )
+    words, env = [sys.executable, "-c", code], environment()
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(len(paths)), "False"]
+    assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+def test_a_number_that_changes_draws_its_section_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = [*study(("target", "msa")), *study(("target", "msa"), task="restor")]
+    plots.draw_plots(some, tmp_path)
+    stems: list[str] = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, stem: stems.append(stem.name) or [])
+    changed = record("msa", 0, {**{name: s.value for name, s in some[3].scores.items()}, "mia_min_k": 0.123})
+    plots.draw_plots([changed if one.name == changed.name else one for one in some], tmp_path)
+    assert stems and all(name.startswith("lab-tofu-") for name in stems)
