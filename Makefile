@@ -1,21 +1,25 @@
-# One command each: demo (set up and run the main job), bench (our engine's speed), test, check, format.
+# One command each: demo (set up and run the main job), bench (our engine's speed), faults (hours), test, check, format.
 # PIP_OPTIONS goes to every pip install: an index with CPU builds of torch, say
 #   make demo PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
 PIP_OPTIONS ?=
 BENCH_OPTIONS ?=
+FAULTS_OPTIONS ?= --long
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := bench methods tasks tests
 
-.PHONY: demo bench test check format install clean
+.PHONY: demo bench faults test check format install clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m bench run --methods msa,npo --task muse-books
 
 bench: $(VENV)/.run
 	$(BIN)/python -m tests.speed.measuring $(BENCH_OPTIONS)
+
+faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS_OPTIONS)
 
 test: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)

@@ -144,26 +144,22 @@ class Cluster:
     def kill_node(self, name: str) -> None:
         """End a node as a power cut would: its daemon and every process of its jobs, at once."""
         doomed = [self.daemons[name].pid, *self.steps(name)]
-        for pid in doomed:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # held first, so that none reports the end of another
+            for pid in doomed:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         self.daemons[name].wait()
 
     def steps(self, name: str) -> list[int]:
-        """Processes of jobs on a node: SLURM's own and all below them."""
-        found: list[int] = []
+        """Processes of jobs on a node, and SLURM's own above them."""
+        found: set[int] = set()
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                spoke = process.environ().get("SLURM_CONF") == str(self.config)
-                if (
-                    process.name().startswith("slurmstepd")
-                    and spoke
-                    and process.environ().get("SLURMD_NODENAME", name) == name
-                    or spoke
-                    and process.environ().get("SLURMD_NODENAME") == name
-                ):
-                    found += [process.pid]
-        return found
+                words = process.environ()
+                if words.get("SLURM_CONF") == str(self.config) and words.get("SLURMD_NODENAME") == name:
+                    above = [parent.pid for parent in process.parents() if parent.name().startswith("slurmstepd")]
+                    found |= {process.pid, *above}
+        return sorted(found)
 
     def stop(self) -> None:
         """End every job and every daemon."""

@@ -22,7 +22,9 @@ SMALL = {
 }
 
 
-NEEDS = r"run|tune|doctor --model|fetch|publish|ls runs|eval|import|msa|continue|plan .*--model|ablate (?!--list)"
+NEEDS = (
+    r"run|tune|status|doctor --model|fetch|publish|ls runs|eval|import|msa|continue|plan .*--model|ablate (?!--list)"
+)
 """Commands that need more than the published records."""
 
 
@@ -66,7 +68,12 @@ def test_the_readme_has_its_commands() -> None:
 @pytest.mark.parametrize("line", [line for line in commands() if re.search(r" run | tune |plan .*--model", line)])
 def test_runs_are_understood(line: str, folder: Path) -> None:
     done = bench(re.sub(r"^python -m bench (run|tune)", "python -m bench plan", line), folder)
-    if "--model" in line and "--data hub" not in line:
+    if "--executor slurm" in line:
+        assert done.returncode == 2 and done.stderr.startswith("error: --executor slurm: "), (
+            "the cluster is the reader's"
+        )
+        assert "stages, an array of 9: each asks --time=" in done.stdout and "--partition=gpu" in done.stdout
+    elif "--model" in line and "--data hub" not in line:
         told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert done.returncode == 2 and all("there is no" in each for each in told), "the data are the reader's"
     elif "--model" in line:
@@ -168,7 +175,10 @@ def test_the_example_method_runs(folder: Path) -> None:
     about = folder / "fade-0.1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: fade\nVersion: 0.1\n")
-    points = re.search(r'\[project\.entry-points\."(.*?)"\]\n(\S+) = "(.*?)"', blocks("toml")[0])
+    points = re.search(
+        r'\[project\.entry-points\."(.*?)"\]\n(\S+) = "(.*?)"',
+        next(block for block in blocks("toml") if "entry-points" in block),
+    )
     assert points is not None
     (about / "entry_points.txt").write_text(f"[{points[1]}]\n{points[2]} = {points[3]}\n")
     small = [word for setting in SMALL["tofu"].split() for word in ("--set", f"tofu.{setting}")]

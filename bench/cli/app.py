@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from bench.cli import evaluate, look, models, results, run, studies, tune
+from bench.cli import evaluate, look, models, prune, results, run, studies, tune
 from bench.core.errors import UserError
 from bench.core.machine import default_root
 from bench.core.scrub import hide_secrets
@@ -43,6 +43,7 @@ COMMANDS = (
     ("ls", look.ls),
     ("show", look.show),
     ("doctor", look.doctor),
+    ("prune", prune.prune),
     ("publish", results.publish),
     ("import", results.import_),
     ("rescore", results.rescore),

@@ -13,6 +13,8 @@ from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.places import can_write, nearest_existing
 from bench.core.profile import profile_file, read_profile
+from bench.runs.prune import say_bytes, survey
+from bench.runs.store import Store
 
 MODULES = read_toml(Path(__file__).with_suffix(".toml"))
 NEEDED: dict[str, str] = MODULES["needed"]
@@ -33,7 +35,13 @@ def examine(store: Path) -> tuple[list[str], bool]:
         lines.append(f"{module} {found or 'missing'}: {'ok' if good else f'needs {oldest} or newer'}{remedy}")
     for module, use in MODULES["optional"].items():
         lines.append(f"{module} {installed_version(module) or 'missing'} (optional: {use})")
-    lines += [describe_cores(), describe_memory(), describe_gpu(), describe_disk(store)]
+    lines += [
+        describe_cores(),
+        describe_memory(),
+        describe_gpu(),
+        describe_disk(store),
+        describe_store(store, Path("runs")),
+    ]
     hub = "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "used when asked for"
     login = "key in the environment" if os.environ.get("WANDB_API_KEY") else "offline unless you logged in"
     return [*lines, f"hub: {hub}", f"W&B: {login}", *describe_cluster()], ok
@@ -110,3 +118,15 @@ def describe_disk(store: Path) -> str:
         wrong = "not a folder that you may write to"
     remedy = f"  -> {wrong}; choose another place with --store or MSA_BENCH_STORE" if wrong else ""
     return f"store: {store} ({free:.0f} GB free){remedy}"
+
+
+def describe_store(store: Path, records: Path) -> str:
+    """How large the store is, and what `bench prune` would free, by the store's index and the names of its files."""
+    if not (store / "nodes").is_dir():
+        return "store holds: nothing yet"
+    folders = [records] if records.is_dir() else []
+    found = survey(Store(store), folders)
+    size = f"store holds: {found.summary}"
+    if not folders:
+        return f"{size}; `python -m bench prune --out FOLDER` lists what the records of a folder don't need"
+    return f"{size}; `python -m bench prune` would free {say_bytes(found.freed)}"

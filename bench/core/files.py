@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import stat
 import time
 import tomllib
@@ -117,7 +116,7 @@ def boot_id() -> str:
 
 def this_process_space() -> str:
     """Where process numbers mean the same: this machine and, in a container, its own table of processes."""
-    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    return f"{os.uname().nodename} {os.readlink('/proc/self/ns/pid')}"
 
 
 @cache

@@ -104,8 +104,7 @@ def default_root() -> Path:
 
 
 OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb", "cluster"), "leaderboard.md"
-STORE_FOLDERS = ("nodes", "leases", "partial", "scratch")
-"""What commands make in the folder of records and in that of checkpoints."""
+"""What commands make in the folder of records."""
 
 
 EXECUTORS = {"local": "bench.runs.executor:Pool", "slurm": "bench.runs.cluster.slurm:Slurm"}
@@ -155,17 +154,25 @@ class Machine:
         return found + (distributed.torchrun_problems(self.device, self.jobs) if self.executor == "local" else [])
 
     def place_problems(self) -> list[str]:
-        """Mistakes about the folders of records and of checkpoints, and about what a command makes in them."""
-        found = folder_problems("--out", self.out) + folder_problems("--store", self.store)
+        """Mistakes about the folders of records and of checkpoints, and about what a command makes among the records.
+
+        A store that is there needs to be written only where something is built (`store_problems`).
+        """
+        is_there = (self.store / "nodes").is_dir()
+        found = folder_problems("--out", self.out)
+        found += readable_problems("--store", self.store) if is_there else self.store_problems()
         if found:
             return found
-        folders = ("--out", self.out, OUT_FOLDERS), ("--store", self.store, STORE_FOLDERS)
-        inner = [readable_problems(option, root / name) for option, root, names in folders for name in names]
+        inner = [readable_problems("--out", self.out / name) for name in OUT_FOLDERS]
         return [problem for problems in inner for problem in problems] + file_problems("--out", self.out / PAGE)
 
     def places(self) -> dict[str, Path]:
         """The option of each folder that a command writes to."""
         return {"--out": self.out, "--store": self.store}
+
+    def store_problems(self) -> list[str]:
+        """What is in the way of building something in the store."""
+        return folder_problems("--store", self.store)
 
     def to_json(self) -> Json:
         """The object as plain JSON."""

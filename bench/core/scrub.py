@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ def hide_secrets(text: str) -> str:
     for value in secret_values():
         text = text.replace(value, HIDDEN)
     text = LOGIN.sub(f"{HIDDEN}@", BEARER.sub(rf"\1{HIDDEN}", SECRETS.sub(HIDDEN, text)))
-    host = socket.gethostname()
+    host = os.uname().nodename
     if len(host) > 2 and host != "localhost":
         text = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", HIDDEN, text)
     home = str(Path.home())

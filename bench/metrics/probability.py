@@ -99,8 +99,8 @@ def each_text(responses: Responses, probe: str, role: str) -> dict[str, list[flo
 
 
 def text_probability(text: Text) -> float:
-    """exp(mean log-prob): the geometric mean of the tokens' probabilities."""
-    return math.exp(mean_logp(text))
+    """exp(mean log-prob): the geometric mean of the tokens' probabilities; NaN where one is no finite number."""
+    return math.exp(mean_logp(text)) if all(map(math.isfinite, text["logp"])) else math.nan
 
 
 def hit_share(text: Text) -> float | None:

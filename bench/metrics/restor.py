@@ -7,6 +7,7 @@ rules, so the scores carry other values than the paper's tables.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,7 +73,10 @@ def judge_accepts(name: str, probes: Sequence[str], judge: str) -> Metric:
     """
 
     def values(row: Accepted) -> list[float]:
-        return [float(max(grades.values()) >= row["accepts"]) for grades in row.get("grades", ())]
+        return [
+            float(max(grades.values()) >= row["accepts"]) if all(map(math.isfinite, grades.values())) else math.nan
+            for grades in row.get("grades", ())
+        ]
 
     def rows(responses: Responses, oracles: object) -> dict[str, float]:
         return pooled_means(responses, probes, values, "no answer was judged")

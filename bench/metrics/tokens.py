@@ -59,13 +59,18 @@ def all_hit(text: Text) -> float:
 def row_means(responses: Responses, probe: str, role: str, value: Callable[[Text], float | None]) -> dict[str, float]:
     """Per example id the mean of ``value`` over the texts of ``role``; where it is None for all, the id is left out.
 
-    Raises `Absent` when the probe was not asked, or when no example is left.
+    Raises `Absent` when the probe was not asked, or when no example is left. NaN where a log-prob is no finite number.
     """
     found: dict[str, float] = {}
     for key, row in sorted(rows_of(responses, probe).items()):
-        values = [result for text in texts(row, role) if (result := value(text)) is not None]
+        values = [result for text in texts(row, role) if (result := sound_value(value, text)) is not None]
         if values:
             found[key] = mean(values)
     if not found:
         raise Absent(f"no row of the probe '{probe}' has answer tokens in the role '{role}'")
     return found
+
+
+def sound_value(value: Callable[[Text], float | None], text: Text) -> float | None:
+    """The value of a text; NaN where a log-prob of it is no finite number, as its argmax hits would still count."""
+    return value(text) if all(map(math.isfinite, text["logp"])) else math.nan

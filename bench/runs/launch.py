@@ -38,8 +38,12 @@ T = TypeVar("T")
 
 
 def check_fits(plan: Plan) -> Plan:
-    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit."""
+    """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit.
+
+    A plan with nothing to do needs no room, and no store that can be written.
+    """
     if plan.todo:
+        raise_problems(plan.machine.store_problems())
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
         if plan.machine.executor != "local":
             room = replace(room, memory=0)  # what matters is what the nodes have, which the cluster knows

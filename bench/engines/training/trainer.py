@@ -389,9 +389,11 @@ def reference_log_probs(
         number = min(first + distributed.rank(), len(batches) - 1)  # without one of its own it does the last one again
         sums[number] = answer_log_probs(model, coder.collate(batches[number], device)).sums
     model.train(was_training)
-    each = distributed.gather({number: values.cpu() for number, values in sums.items()})
+    dtype = next(iter(sums.values())).dtype
+    each = distributed.gather({number: values.tolist() for number, values in sums.items()})
     found = distributed.call_on_first(lambda: {n: values for part in each for n, values in part.items()})
-    return torch.cat([found[number] for number in range(len(batches))]).to(device)
+    whole = [value for number in range(len(batches)) for value in found[number]]
+    return torch.tensor(whole, dtype=dtype, device=device)
 
 
 def save_model(model: Any, coder: Any, folder: Path) -> None:

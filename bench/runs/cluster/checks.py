@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from bench.core.errors import UserError, report_mistake
 from bench.core.machine import Machine
 from bench.runs.cluster import commands
-from bench.runs.cluster.asking import Flags, as_words
+from bench.runs.cluster.asking import Flags, as_words, limit_seconds
 from bench.runs.cluster.commands import NodeInfo
 
 LOCAL_DISKS = frozenset(
@@ -61,16 +62,43 @@ def check_cluster(machine: Machine) -> None:
 def check_flags(flags: dict[str, str | bool]) -> None:
     """`UserError` where SLURM wouldn't take a job with these flags."""
     try:
-        if why := commands.find_refusal(as_words(flags)):
+        why = commands.find_refusal(as_words(flags))
+        if why and not is_about_now(why, flags, commands.find_nodes()):
             raise UserError(explain_refusal(why, flags))
+        longest = commands.longest_time(str(flags.get("partition", "")))
     except commands.Silent as silence:
         raise UserError(f"--executor slurm: SLURM doesn't answer ({silence}); try again later.") from None
+    asked = str(flags.get("time", ""))
+    if longest and limit_seconds(asked) > limit_seconds(longest):  # SLURM takes it, and never starts it
+        raise UserError(
+            f"A time of {asked} a job is more than the partition allows ({longest}): take --slurm time={longest} (a job that "
+            "meets it goes on in the queue), or another partition."
+        )
+
+
+def is_about_now(why: str, flags: dict[str, str | bool], nodes: Sequence[NodeInfo]) -> bool:
+    """Whether SLURM means nodes that are down, drained or reserved for now: the job would wait for them."""
+    if "drained" in why.lower():
+        return True
+    memory, gpus, cpus = (str(flags.get(key, "")) for key in SIZES)
+    return "node configuration" in why.lower() and any(
+        megabytes_of(memory) <= node.megabytes
+        and (int(gpus) if gpus.isdigit() else 0) <= node.gpus
+        and (int(cpus) if cpus.isdigit() else 0) <= node.cpus
+        for node in nodes
+    )
+
+
+def megabytes_of(text: str) -> float:
+    """An amount of memory as sbatch reads it; 0 where it is none."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)B?", text.upper())
+    return int(found[1]) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10, "T": 2**20}[found[2]] if found else 0
 
 
 def explain_refusal(why: str, flags: dict[str, str | bool]) -> str:
     """A sentence about what SLURM refuses, with the remedy."""
     small = why.lower()
-    if "partition" in small and "node" not in small:
+    if "partition" in small and not ("node" in small or "account" in small):
         return f"SLURM knows no partition {flags.get('partition', '')}: name one of {', '.join(commands.find_partitions())}."
     if "account" in small or "qos" in small:
         return f"SLURM refuses these jobs ({why}): name yours with --slurm account=NAME (and qos=NAME)."

@@ -146,6 +146,14 @@ def find_partitions() -> list[str]:
     return sorted(set(ask("sinfo", "--noheader", "--format=%R").split()))
 
 
+def longest_time(partition: str) -> str:
+    """The longest time limit of a partition, or of the default one, as SLURM writes it; empty where it has none."""
+    text = ask("scontrol", "--oneliner", "show", "partition", *([partition] if partition else []))
+    line = next((line for line in text.splitlines() if partition or "Default=YES" in line), "")
+    found = re.search(r"\bMaxTime=(\S+)", line)
+    return found[1] if found and found[1] != "UNLIMITED" else ""
+
+
 def private_tmp() -> bool:
     """Whether every job has a ``/tmp`` of its own."""
     return bool(re.search(r"^JobContainerType\s*=\s*job_container/tmpfs", ask("scontrol", "show", "config"), re.M))

@@ -95,7 +95,7 @@ def serve_rank(folder: str, array: str, index: int) -> None:
 
 
 class Diary:
-    """Writes a worker's events into its journal, progress now and then, and heeds a request to stop between nodes."""
+    """Writes a worker's events into its journal, progress now and then, and heeds a request to stop after each node."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.last = task, float("-inf")
@@ -107,9 +107,10 @@ class Diary:
                 return
             self.last = time.monotonic()
             self.task.say(event)
-            return  # training heeds at the end of a step, when its state can be written
+            return
         self.task.say(event)
-        stopping.heed(further=event["status"] == "done")
+        if event["status"] == "done":  # training heeds at the end of a step, so that every attempt makes one at least
+            stopping.heed(further=True)
 
 
 class Attempt:

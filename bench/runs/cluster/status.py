@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import UserError
 from bench.core.machine import format_duration
+from bench.core.types import Json
 from bench.runs.cluster import commands
 from bench.runs.cluster.commands import State
 from bench.runs.cluster.slurm import WHY, is_live
@@ -102,8 +104,16 @@ def last_words(task: Task) -> str:
     except OSError:
         said = ""
     news = [event for event in task.events() if "stage" in event]
-    told = event_line({"total": None, "done": 0, "message": "", **news[-1], "job": ""}) if news else ""  # type: ignore[typeddict-item]
+    told = describe_news(news[-1]) if news else ""
     return clean_text(f"{told} | {said}" if told and said else told or said)[:LONGEST]
+
+
+def describe_news(event: Json) -> str:
+    """What a job said last, without its name; a remark stands by itself."""
+    if event["status"] == "note":
+        return str(event["message"])
+    whole: Any = {"total": None, "done": 0, "message": "", "seconds": 0.0, **event, "job": ""}
+    return event_line(whole)
 
 
 def count_states(lines: Sequence[Line]) -> Iterator[str]:

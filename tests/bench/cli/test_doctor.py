@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.doctor import NEEDED, describe_disk, examine, installed_version, is_new_enough
+from bench.cli.doctor import NEEDED, describe_cluster, describe_disk, examine, installed_version, is_new_enough
 from tests.processes import bench, environment, without_torch
 
 HIDE = """
@@ -99,3 +99,17 @@ def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     file.write_text("")
     assert "not a folder that you may write to; choose another place with --store" in describe_disk(file / "store")
     assert "->" not in describe_disk(tmp_path / "deep" / "store")
+
+
+def test_the_cluster_and_the_profile_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without sbatch, with a profile, and with a damaged one, which stops nothing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert describe_cluster() == [
+        "SLURM: no sbatch on the PATH; only --executor slurm needs it",
+        f"profile: {tmp_path / 'msa-bench.toml'}: nothing for [slurm]",
+    ]
+    (tmp_path / "msa-bench.toml").write_text('[slurm]\npartition = "gpu"\n')
+    assert describe_cluster()[1].endswith("msa-bench.toml: [slurm] partition=gpu")
+    (tmp_path / "msa-bench.toml").write_text("[slurm\n")
+    assert "can't be read" in describe_cluster()[1]

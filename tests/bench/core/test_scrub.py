@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import socket
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_what_the_environment_keeps_secret_is_hidden(name: str, monkeypatch: pyt
 
 
 def test_the_host_and_the_home_folder_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "node17")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="node17"))
     monkeypatch.setenv("HOME", "/home/me")
     assert hide_secrets("node17.cluster and node170 at /home/me/x and /home/media") == (
         "….cluster and node170 at ~/x and /home/media"

@@ -17,6 +17,7 @@ from bench.core import registry
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.hashing import canonical_json
+from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.catalogue import metric_entries, metric_factories
@@ -248,3 +249,32 @@ def test_the_catalogue_describes_every_family_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_comes_to_no_finite_number_is_absent(number: float) -> None:
+    """Whatever metric it is, a plug-in's too; an interval counts as well."""
+    sound = Score(1.0, 2)
+    for score in (replace(sound, value=number), replace(sound, low=number), replace(sound, high=number)):
+        metric = Metric("own", lambda responses, oracles, score=score: score, "up")
+        found = score_all([metric], Responses("c", {}), [])
+        assert found.scores == {} and "no finite number" in found.absent["own"]
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("whole", [True, False])
+def test_hits_of_a_model_without_finite_log_probs_make_no_score(number: float, whole: bool) -> None:
+    """The argmax of NaN is the first class or word: right by chance, on some rows or on all."""
+    good = {"answer": [{"logp": [-0.1], "hit": [1], "eos": False}], "classes": [-0.1, -2.3]}
+    bad = {"answer": [{"logp": [number], "hit": [1], "eos": False}], "classes": [number, number]}
+    rows = {"p": {"a": bad, "b": bad if whole else good}}
+    metrics = [
+        accuracy("accuracy", "p", "up"),
+        exact_memorization("memorised", "p"),
+        extraction_strength("strength", "p"),
+        token_hits("hits", "p", goal="up"),
+        answered("answered", ["p"], "answer", goal="up"),
+        probability("probability", "p", goal="up"),
+    ]
+    found = score_all(metrics, Responses("c", rows), [])
+    assert found.scores == {} and found.absent.keys() == {metric.name for metric in metrics}

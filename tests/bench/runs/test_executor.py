@@ -15,10 +15,11 @@ import pytest
 from bench.core.files import this_process_space
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
-from bench.runs import executor
+from bench.runs import executor, leases
 from bench.runs.executor import Pool, Worker, write_failed
 from bench.runs.executors import follow
 from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.progress import event_line
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tests.processes import Place, environment, result_of
@@ -68,6 +69,33 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
         place.store, key, {"host": this_process_space(), "pid": 1, "started": -1, "nonce": "x"}
     )  # of a process that has gone
     assert worker(place, []).do(Job(spec)) == {"status": "done"}
+
+
+def test_a_pool_says_once_who_its_jobs_wait_for(finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs wait for one node: one line, with the sentence that the worker sent."""
+    told: list[Any] = []
+    pool = Pool(config(finished), told.append)
+    monkeypatch.setattr(leases, "PATIENCE_SECONDS", 0.0)
+    busy = {"status": "busy", "node": "x", "stage": "target", "message": "process 7 on this machine is at it"}
+    for stage in ("target", "oracle-0"):
+        pool.tell_waiting(Job(spec_of(finished), stage), busy)
+    [event] = told
+    line = event_line(event)
+    assert line.endswith("seed 0 target: note - waited 0 s: process 7 on this machine is at it."), line
+
+
+def test_what_is_damaged_is_said_to_the_user_and_made_again(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    key = place.records()["msa"]["lineage"]["result_node"]
+    place.files()["msa"].unlink()
+    file = Store(place.store).path(key) / "node.json"
+    file.write_text(file.read_text().replace("bytes", "bites"))
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "was damaged" in line]
+    [kept] = (place.store / "damaged").iterdir()
+    assert line.startswith("msa seed 0 store: ") and key in line and f"damaged/{kept.name}" in line
+    assert result_of(place.records()["msa"]) == result_of(finished.records()["msa"])
 
 
 def test_a_stage_that_is_there_is_done_and_one_that_fails_leaves_no_record(finished: Place, tmp_path: Path) -> None:

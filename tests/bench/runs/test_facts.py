@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from bench.core import registry
-from bench.core.contracts import Metric
+from bench.core.contracts import Metric, Node
 from bench.core.record import Record, Score, Step
 from bench.core.types import Checkpoint, Responses
 from bench.engines.arithmetic.sums import distance
 from bench.runs.context import Work
 from bench.runs.facts import (
+    diverged_stages,
+    has_diverged,
     merged_provenance,
     method_flops,
     node_of,
@@ -154,3 +156,33 @@ def test_flops_of_a_method_by_hand(tmp_path: Path) -> None:
         "training_per_token": 6,
         "parameters": 11,
     }
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([2.0, 1.0], False),
+        ([], False),
+        ([-800.0], False),
+        ([2.0, None], True),
+        ([float("nan")], True),
+        ([-1e5, 3.0], True),
+    ],
+)
+def test_a_loss_that_is_no_number_or_exploded_is_a_divergence(losses: list[float | None], diverged: bool) -> None:
+    assert has_diverged([{"step": i, "loss": loss} for i, loss in enumerate(losses)]) == diverged
+
+
+def test_the_trainings_that_diverged_are_a_fact(tmp_path: Path) -> None:
+    """Of the method's own nodes, and of the target where it is its own result; nothing for others."""
+    work = Work(Store(tmp_path), seed=0, provenance={})
+
+    def made(label: str, loss: float | None) -> tuple[Node, Checkpoint]:
+        fields = {"kind": "train", "label": label}
+        node = work.node(fields, lambda folder: {"curve": [{"step": 1, "loss": loss}]}, label)
+        return node, Checkpoint(str(node.path), label)
+
+    target, wreck, fine = made("target", None), made("msa", None), made("npo", 1.0)
+    assert diverged_stages([wreck[0], fine[0]], fine[1], work) == {"diverged": ["msa"]}
+    assert diverged_stages([], target[1], work) == {"diverged": ["target"]}
+    assert diverged_stages([fine[0]], fine[1], work) == {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,38 @@ def test_the_same_command_again_does_nothing(finished: Place, tmp_path: Path) ->
     assert all(after[name] == before[name] for name in before if not name.endswith(".svg"))
     assert contents(place.store) == store
     assert times == {file: file.stat().st_mtime_ns for file in times}
+
+
+@pytest.fixture
+def closed(finished: Place, tmp_path: Path) -> Iterator[Place]:
+    """The finished run over a store on a file system that is mounted read-only."""
+    place = finished.copy(tmp_path / "closed")
+    for words in (["--bind", place.store, place.store], ["-o", "remount,ro,bind", place.store]):
+        if os.geteuid() or subprocess.run(["mount", *map(str, words)], capture_output=True).returncode:
+            pytest.skip("mounting a folder read-only needs root and the right to mount")
+    yield place
+    subprocess.run(["umount", str(place.store)], check=True)
+
+
+def test_over_a_read_only_store_everything_cached_works_and_what_is_new_is_a_sentence(closed: Place) -> None:
+    assert (done := closed.run()).returncode == 0, done.stderr
+    assert len(re.findall(r"\bcached\b", done.stdout)) == 3
+    store, source = ["--store", str(closed.store)], ["--from", str(closed.out)]
+    for words in (
+        [*tiny_run(command="plan"), *closed.words],
+        ["rescore", *source, *store],
+        ["show", "msa", *source, *store],
+        ["ls", "runs", *source],
+        ["leaderboard", *source, "--to", "page.md"],
+        ["doctor", *store],
+        ["prune", "--out", str(closed.out), *store],
+    ):
+        said = bench(words, closed.folder)
+        assert said.returncode == 0 and "Traceback" not in said.stderr, (words, said.stdout, said.stderr)
+    for command in ("run", "plan"):
+        new = bench([*tiny_run("ga", command), *closed.words], closed.folder)
+        [line] = [line for line in new.stderr.splitlines() if line.startswith("error")]
+        assert new.returncode == 2 and "nothing can be written there (Read-only file system)" in line
 
 
 def test_a_run_whose_checkpoint_has_gone_is_made_again_and_compared(finished: Place, tmp_path: Path) -> None:

@@ -94,8 +94,33 @@ def test_a_model_without_finite_scores_gets_none() -> None:
     tokenizer = word_tokenizer(WORDS)
     model = small_llama(len(tokenizer), 8, 1, 64, seed=0).eval()
     torch.nn.init.constant_(model.model.norm.weight, float("nan"))
-    with pytest.raises(FloatingPointError, match="document 0"):
+    with pytest.raises(FloatingPointError, match="no numbers"):
         evaluate(model, tokenizer, [choice_task("broken", EXAMPLES[:2], tokenizer)])
+
+
+def test_a_text_that_a_broken_model_writes_is_no_answer() -> None:
+    """The argmax of NaN is the first word of the vocabulary, again and again."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    tokenizer = word_tokenizer(WORDS)
+    model = small_llama(len(tokenizer), 8, 1, 64, seed=0).eval()
+    config = {
+        "task": "writes",
+        "custom_dataset": lambda **_: {"test": Dataset.from_list([{"q": "w1 w2 ?", "a": "w3"}])},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{a}}",
+        "generation_kwargs": {"max_gen_toks": 2, "until": ["zzz"]},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        "num_fewshot": 0,
+        "metadata": {"version": 1},
+    }
+    assert evaluate(model, tokenizer, [ConfigurableTask(config=config)])["writes"]["0"]["exact_match"] == 0.0
+    torch.nn.init.constant_(model.model.norm.weight, float("nan"))
+    with pytest.raises(FloatingPointError):
+        evaluate(model, tokenizer, [ConfigurableTask(config=config)])
 
 
 def test_limit_order_and_several_tasks(lab: tuple[Any, Any]) -> None:

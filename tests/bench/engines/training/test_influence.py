@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.conformance import TinyScenario, tiny_place
+from bench.core.errors import UserError
 from bench.core.types import Checkpoint, Example
 from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.templates import encode
@@ -27,7 +28,7 @@ from bench.runs.context import Work
 from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.store import Store
 from methods.msa import MSA
-from tests.tiny import llama, passage, qa, saved, tokenizer
+from tests.tiny import llama, passage, qa, saved, tokenizer, wrecked
 
 ROWS = (qa(0, "w1 w2 ?", "w3 w4"), passage(1, "w5 w6 w7 w8"))
 
@@ -229,3 +230,11 @@ def test_where_nothing_was_learnt_there_is_no_relative_error(tmp_path: Path) -> 
         "relative_error": None,
         "cosine": 0.0,
     }
+
+
+@pytest.mark.parametrize("kind", ["fisher", "gradient"])
+def test_gradients_that_are_no_numbers_make_no_weights(kind: str, tmp_path: Path) -> None:
+    """A weight of 1, as where nobody has influence, would be made of them."""
+    wreck = saved(wrecked(llama(seed=3)), tokenizer(), tmp_path / "wreck", "wreck")
+    with pytest.raises(UserError, match="no finite numbers"):
+        estimate_influence(open_checkpoint(wreck), ROWS, kind)

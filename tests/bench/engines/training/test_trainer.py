@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.core import stopping
 from bench.core.contracts import Recipe, Stream
 from bench.core.hashing import hash_tree
 from bench.core.seals import seal
@@ -119,6 +120,28 @@ def test_going_on_after_an_interruption_ends_in_the_same_bits(tmp_path: Path) ->
     assert steps == [5, 6], "it began again instead of going on"
     assert resumed == whole
     assert (losses(again), again.tokens) == (losses(account), account.tokens)
+
+
+@pytest.mark.parametrize("save_every", [0, 2])
+def test_training_that_is_asked_to_stop_writes_its_state_and_ends_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every: int
+) -> None:
+    """Asked in step 3, whether or not it writes states otherwise; asked in the last step, it ends as usual."""
+    monkeypatch.setattr(stopping, "_asked", "")
+    monkeypatch.setattr(stopping, "_listening", True)
+    streams = (Stream(QUESTIONS, 4, NPOLoss(0.1, False)), Stream(PASSAGES, 2, NextToken()))
+    whole, account = run(tmp_path / "whole", streams, micro=3)
+    scratch = tmp_path / "scratch"
+
+    def ask_at(step: int) -> Callable[[int, int], None]:
+        return lambda done, total: stopping.ask_to_stop("SIGUSR2") if done == step else None
+
+    with pytest.raises(stopping.Stopped) as stop:
+        run(tmp_path / "stopped", streams, scratch=scratch, save_every=save_every, micro=3, report=ask_at(3))
+    assert stop.value.further and Path(last_checkpoint(scratch) or "").name == "checkpoint-3"
+    monkeypatch.setattr(stopping, "_asked", "")
+    resumed, again = run(tmp_path / "on", streams, scratch=scratch, save_every=save_every, micro=3, report=ask_at(6))
+    assert again.resumed and resumed == whole and again.tokens == account.tokens
 
 
 def test_a_state_without_its_seal_is_passed_over(tmp_path: Path) -> None:

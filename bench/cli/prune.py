@@ -1,0 +1,39 @@
+"""`bench prune`: what of a store nobody needs, and removing it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option, confirm, echo
+
+from bench.cli.options import StoreAt, records_folder, store_at
+
+
+def prune(
+    out: Annotated[
+        list[Path] | None, Option(help="Folder of records whose nodes are needed; can be repeated; default runs.")
+    ] = None,
+    store: StoreAt = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would go; nothing is removed.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Remove it without asking.")] = False,
+) -> None:
+    """List what of the store nobody needs, and remove it with --yes: nodes that no record names, remains of dead runs."""
+    from bench.runs import prune as pruning
+    from bench.runs.store import Store
+
+    folders = [records_folder(folder) for folder in out or [Path("runs")]]
+    place = Store(store_at(store))
+    found = pruning.survey(place, folders)
+    echo(f"{place.root}: {found.summary}")
+    for line in (*found.waste, *found.remarks):
+        echo(f"  {line}")
+    if not found.waste:
+        echo("Nothing is to be removed.")
+        return
+    echo(f"{pruning.say_bytes(found.freed)} would be free.")
+    if dry_run or not (yes or (sys.stdin.isatty() and confirm("Remove all this?"))):
+        echo("Nothing was removed; --yes removes it.")
+        return
+    echo(f"removed: {pruning.say_bytes(pruning.prune(place, folders, echo).freed)}")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.errors import UserError
+from bench.core.machine import Machine
+from bench.core.record import RunSpec
+from bench.runs.cluster import asking
+from bench.runs.jobs import Job
+
+
+@pytest.fixture(autouse=True)
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of the user's settings, still empty."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "msa-bench.toml"
+
+
+def job(seconds: float | None = None, memory: int = 0, stage: str = "") -> Job:
+    estimate = {} if seconds is None else {"seconds": seconds, "memory": memory}
+    return Job(RunSpec("tofu", {}, "lab", "lab", (), 0), stage, estimate)
+
+
+def machine(*slurm: str, **fields: Any) -> Machine:
+    return Machine(executor="slurm", slurm=slurm, **fields)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes"),
+    [(0.0, 15), (60.0, 15), (600.0, 30), (601.0, 31), (None, 60)],
+    ids=["nothing", "short", "ten minutes", "a second more", "unknown"],
+)
+def test_time_is_three_times_the_estimate_and_not_too_little(seconds: float | None, minutes: int) -> None:
+    assert asking.ask_for([job(seconds)], machine()).minutes == minutes
+    assert asking.ask_for([job(1), job(seconds)], machine()).minutes == minutes, "the longest of an array counts"
+
+
+def test_memory_and_gpus_follow_the_number_of_processes() -> None:
+    held = 10_000_000_000
+    assert asking.ask_for([job(1, held)], machine()).memory == 15_000_000_000
+    assert asking.ask_for([job(1, 100)], machine()).memory == 4_000_000_000
+    on_gpus = asking.ask_for([job(1, held)], machine(device="cuda", world=2, threads=3))
+    assert (on_gpus.memory, on_gpus.gpus, on_gpus.cpus) == (60_000_000_000, 2, 6)
+
+
+def test_the_command_line_wins_over_the_profile_and_both_over_the_estimate(profile: Path) -> None:
+    profile.write_text('[slurm]\npartition = "gpu"\ntime = 90\nexclusive = true\n')
+    flags = asking.flags_for([job(1)], machine("time=2:00:00", "--mem-per-cpu=2G", "mail_type=END"))
+    assert flags == {
+        "time": "2:00:00",
+        "cpus-per-task": "1",
+        "partition": "gpu",
+        "exclusive": True,
+        "mem-per-cpu": "2G",
+        "mail-type": "END",
+    }
+    assert "--exclusive" in asking.as_words(flags) and "--partition=gpu" in asking.as_words(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("partition", "--slurm partition: write key=value"),
+        ("=gpu", "--slurm =gpu: write key=value"),
+        ("array=0-3", "the harness sets array itself"),
+        ("job_name=x", "the harness sets job-name itself"),
+        ("signal=TERM@30", "write the seconds of warning"),
+        ("signal=soon", "write the seconds of warning"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        asking.Flags.of([text])
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("signal=300", 300), ("signal=USR2@45", 45), ("time=3", 120)])
+def test_the_warning_is_said_in_seconds(text: str, seconds: int) -> None:
+    assert asking.Flags.of([text]).warning == seconds and "signal" not in asking.Flags.of([text]).given
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("1:30", 90), ("2:00:00", 7200), ("1-12", 129_600), ("1-0:30", 88_200), ("0:07", 7)],
+)
+def test_times_are_read_as_sbatch_does(text: str, seconds: float) -> None:
+    assert asking.limit_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "UNLIMITED", "INVALID", "x-1", "1:y"])
+def test_what_is_no_time_is_no_limit(text: str) -> None:
+    assert asking.limit_seconds(text) == float("inf")
+
+
+def test_what_is_asked_is_told_for_stages_and_runs() -> None:
+    told = list(asking.describe_asked([job(2000, 100, "target"), job(10)], machine()))
+    assert told[0].startswith(
+        "stages, an array of 1: each asks --time=100 --mem=3815M --cpus-per-task=1 (target seed 0"
+    )
+    assert told[1].startswith("runs, an array of 1: each asks --time=15") and "at least 15 min" in told[2]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.core.machine import Machine
+from bench.core.record import RunSpec, Step
+from bench.runs.cluster import submission
+from bench.runs.cluster.submission import (
+    Array,
+    Submission,
+    ending,
+    job_key,
+    latest_tasks,
+    read_events,
+    read_submissions,
+)
+from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.setting import Paths
+
+SPEC = RunSpec("tofu", {"width": 3}, "lab", "lab", (Step("msa", {"alpha": 1.0}),), 0)
+
+
+def written(out: Path, name: str, *jobs: Job) -> Submission:
+    made = Submission(
+        out / "cluster" / name,
+        WorkerConfig.of(Machine(out, out / "store", executor="slurm", slurm=("time=5",)), Paths(oracles=("a",))),
+        (Array(f"msa-bench-{name}-runs", jobs, {"time": "5"}),),
+        120,
+    )
+    made.write()
+    return made
+
+
+def test_a_submission_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = written(tmp_path, "a", Job(SPEC), Job(SPEC, "target", {"seconds": 3}))
+    assert Submission.read(made.folder) == made
+    assert [task.id for task in made.tasks()] == [("msa-bench-a-runs", 0), ("msa-bench-a-runs", 1)]
+
+
+def test_damaged_submissions_are_passed_over(tmp_path: Path) -> None:
+    made = written(tmp_path, "b", Job(SPEC))
+    for name, text in (("a", "{"), ("c", "[]"), ("d", '{"config": 3}')):
+        (tmp_path / "cluster" / name).mkdir()
+        (tmp_path / "cluster" / name / submission.FILE).write_text(text)
+    (tmp_path / "cluster" / "e").write_text("a file")
+    assert list(read_submissions(tmp_path)) == [made]
+    assert list(read_submissions(tmp_path / "nowhere")) == []
+
+
+def test_the_last_task_of_a_job_counts(tmp_path: Path) -> None:
+    job, other = Job(SPEC), Job(replace(SPEC, seed=1))
+    written(tmp_path, "a", job, other)
+    last = written(tmp_path, "b", job)
+    found = latest_tasks(tmp_path)
+    assert found[job_key(job)].submission == last and found[job_key(other)].submission.folder.name == "a"
+    assert list(latest_tasks(tmp_path, [other])) == [job_key(other)]
+
+
+def test_runs_are_told_apart_by_their_keys_and_stages_by_their_scenario() -> None:
+    other = replace(SPEC, steps=(Step("npo", {}),), versions={"npo": 1})
+    assert job_key(Job(SPEC)) != job_key(Job(other)) and job_key(Job(SPEC)) != job_key(Job(SPEC, "validate"))
+    assert job_key(Job(SPEC, "target")) == job_key(Job(other, "target", {"seconds": 1}))
+    assert job_key(Job(SPEC, "target")) != job_key(Job(SPEC, "oracle-0"))
+    assert job_key(Job(SPEC, "target")) != job_key(Job(replace(SPEC, seed=1), "target"))
+    assert job_key(Job(SPEC, "target")) != job_key(Job(replace(SPEC, task_params={"width": 4}), "target"))
+
+
+def test_a_journal_is_read_line_by_line_and_from_where_it_was_left(tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    assert task.events() == [] and task.log() is None
+    task.say({"event": "begin", "slurm": "7"})
+    events, place = read_events(task.journal)
+    assert [event["event"] for event in events] == ["begin"]
+    with task.journal.open("a") as file:
+        file.write('damaged\n[1]\n{"event": "end", "status": "done"}\n{"half')
+    events, place = read_events(task.journal, place)
+    assert [event["event"] for event in events] == ["end"]
+    with task.journal.open("a") as file:
+        file.write('": 1}\n')
+    assert read_events(task.journal, place)[0] == [{"half": 1}]
+
+
+def test_a_job_that_begins_anew_has_not_ended() -> None:
+    begin, end = {"event": "begin"}, {"event": "end", "status": "failed"}
+    assert ending([]) is None and ending([begin]) is None
+    assert ending([begin, end, {"event": "left"}]) == end and ending([begin, end, begin]) is None

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.contracts import Node
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import Json
+from bench.core.versions import TRAINING
+from bench.records.files import write_record
+from bench.runs import leases, prune
+from bench.runs.leases import at_work
+from bench.runs.plan import with_versions
+from bench.runs.prune import survey
+from bench.runs.store import NodeRequest, Store
+from tests.processes import Place, bench, result_of
+from tests.stores import KEY, build, leased_elsewhere, two_files
+
+SPEC = with_versions(RunSpec("tofu", {}, "lab", "lab", (Step("ga", {"steps": 2}),), 0))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def node(store: Store, number: int, checkpoint: str = "", **fields: Any) -> Node:
+    meta = {"checkpoint": checkpoint * 64} if checkpoint else {}
+
+    def make(folder: Path) -> Json:
+        (folder / "weights").write_text("x" * 1000)
+        return meta
+
+    return store.build(NodeRequest({"number": number, **fields}, f"node {number}", {}), make)[0]
+
+
+def record(out: Path, spec: RunSpec = SPEC, **lineage: Any) -> Path:
+    return write_record(Record(spec, "done", lineage=lineage, cost={"nodes": []}), out)
+
+
+def listed(store: Store, *folders: Path) -> dict[str, int]:
+    """What may go: in words, and how many."""
+    return {group.what: len(group.paths) for group in survey(store, folders).waste}
+
+
+def removed(store: Store, *folders: Path) -> list[str]:
+    """What is there, without shelves and locks, after everything that may go has gone."""
+    prune.prune(store, folders, lambda line: None)
+    assert listed(store, *folders) == {}
+    inside = (path.relative_to(store.root).as_posix() for path in store.root.rglob("*"))
+    return sorted(name for name in inside if name.count("/") != 1 and not name.endswith(".guard"))
+
+
+def test_what_records_name_stays_with_all_that_it_was_made_of(store: Store, out: Path) -> None:
+    """A record names a checkpoint by its hash and responses by their key; those name theirs."""
+    start = node(store, 0, "a")
+    tuned = node(store, 1, "b", start="a" * 64)
+    summed = node(store, 2, "c", terms=[[1.0, "b" * 64], [-1.0, "a" * 64]])
+    measured = node(store, 3, checkpoint="", of={"x": "c" * 64})
+    graded = node(store, 4, responses=measured.key)
+    other = node(store, 5, "d", start="a" * 64)
+    record(out, responses=graded.key)
+    (out / "ablations").mkdir()
+    (out / "ablations" / "study.json").write_text(json.dumps({"records": [{"lineage": {"target": "d" * 64}}]}))
+    assert listed(store, out) == {}
+    (out / "ablations" / "study.json").unlink()
+    assert listed(store, out) == {"nodes that no record names": 1}
+    [waste] = survey(store, [out]).waste
+    assert waste.paths == [other.path] and waste.bytes == 1000 and str(waste) == f"{waste.what}: 1, 0.0 MB"
+    removed(store, out)
+    assert {entry["key"] for entry in store.index()} == {n.key for n in (start, tuned, summed, measured, graded)}
+    assert len((store.root / "index.jsonl").read_text().splitlines()) == 5, "lines of what has gone go as well"
+
+
+def test_a_damaged_record_still_names_its_nodes(store: Store, out: Path) -> None:
+    kept = node(store, 0)
+    file = record(out, responses=kept.key)
+    file.write_text(file.read_text().replace('"status": "done"', '"status": '))
+    assert listed(store, out) == {}
+
+
+def test_records_and_nodes_of_older_code_go(store: Store, out: Path) -> None:
+    old = node(store, 0, "a", kind="train", engine=TRAINING - 1)
+    now = node(store, 1, "b", kind="train", engine=TRAINING)
+    before = {**SPEC.versions, "ga": SPEC.versions["ga"] - 1}
+    file = record(out, replace(SPEC, versions=before), result_node=old.key)
+    kept = record(out, result_node=now.key)
+    assert listed(store, out) == {"records of older code": 1, "nodes of older engines": 1}
+    removed(store, out)
+    assert not file.exists() and kept.exists() and not old.path.exists() and now.path.exists()
+
+
+def test_a_published_folder_is_only_read(store: Store, out: Path) -> None:
+    before = {name: version - 1 for name, version in SPEC.versions.items()}
+    kept = node(store, 0)
+    file = record(out, replace(SPEC, versions=before), result_node=kept.key)
+    (out / "responses").mkdir()
+    assert listed(store, out) == {} and removed(store, out) and file.exists() and kept.path.exists()
+
+
+def test_a_record_of_a_component_that_has_gone_is_nobodys_older_code(store: Store, out: Path) -> None:
+    record(out, RunSpec("vanished", {}, "lab", "lab", (), 0, versions={"vanished": 0}))
+    assert listed(store, out) == {}
+
+
+def test_remains_of_the_dead_go_and_what_lives_stays(store: Store, out: Path) -> None:
+    build(store, two_files())
+    record(out, result_node=KEY)
+    live, dead = "0" * 32, "1" * 32
+    for name in ("partial", "scratch", "damaged"):
+        (store.root / name).mkdir(exist_ok=True)
+    for key in (live, dead):
+        for name in ("partial", "scratch"):
+            (store.root / name / f"{key}-abc").mkdir()
+            (store.root / name / f"{key}-abc" / "file").write_text("x" * 500)
+    (store.root / "scratch" / dead).mkdir()
+    (store.root / "damaged" / "node-abc").write_text("")
+    (store.root / "leases" / f"{dead}.json").write_text("{")
+    with leases.hold_lease(store.folder, live):
+        found = {
+            "leases whose owners have gone": 1,
+            "unfinished nodes": 1,
+            "states of interrupted work": 2,
+            "damaged, set aside": 1,
+        }
+        assert listed(store, out) == found
+        removed(store, out)
+        assert (
+            sorted(os.listdir(store.root / "partial")) == sorted(os.listdir(store.root / "scratch")) == [f"{live}-abc"]
+        )
+        assert sorted(os.listdir(store.root / "leases")) == [".guard", f"{live}.json"]
+    assert listed(store, out) == {"unfinished nodes": 1, "states of interrupted work": 1}
+    removed(store, out)
+    assert store.find(KEY) is not None
+
+
+def test_nodes_stay_while_a_command_is_at_work_or_a_node_is_leased(store: Store, out: Path) -> None:
+    """A run's stages are named by no record yet."""
+    stage = node(store, 0)
+    with at_work(store.root):
+        found = survey(store, [out])
+        assert found.waste == [] and "at work" in found.remarks[0]
+        prune.prune(store, [out], lambda line: None)
+    with leases.hold_lease(store.folder, KEY):
+        assert survey(store, [out]).waste == []
+        prune.prune(store, [out], lambda line: None)
+    assert stage.path.exists() and listed(store, out) == {"nodes that no record names": 1}
+
+
+AT_WORK = """
+import sys, time
+from pathlib import Path
+from bench.runs.leases import at_work
+with at_work(Path(sys.argv[1])):
+    print("", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_command_is_not_at_work(store: Store, out: Path) -> None:
+    node(store, 0)
+    other = subprocess.Popen([sys.executable, "-c", AT_WORK, str(store.root)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline()
+    assert listed(store, out) == {}
+    other.kill()
+    other.communicate()
+    assert listed(store, out) == {"nodes that no record names": 1}
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_lease_of_another_host_goes_when_it_was_watched_and_is_silent(
+    alive: bool, store: Store, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(prune, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(prune, "POLL_SECONDS", 0.2)
+    path, said = leased_elsewhere(store.root), list[str]()
+    if alive:
+        monkeypatch.setattr(time, "sleep", lambda seconds: os.utime(path))
+    prune.prune(store, [out], said.append)
+    assert path.exists() is alive and len(said) == 1 and "of other hosts" in said[0]
+
+
+def test_links_are_removed_and_never_followed(store: Store, out: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "nodes").mkdir(parents=True)
+    (mine / "nodes" / "file").write_text("precious")
+    first, second = node(store, 0), node(store, 1)
+    (first.path / "link").symlink_to(mine)
+    second.path.rename(mine / "node")
+    second.path.symlink_to(mine / "node")
+    for name in ("partial", "scratch", "damaged"):
+        (store.root / name).mkdir(exist_ok=True)
+        (store.root / name / f"{KEY}-link").symlink_to(mine)
+    (store.root / "leases" / f"{KEY}.json").symlink_to(mine / "nodes" / "file")
+    removed(store, out)
+    assert (mine / "nodes" / "file").read_text() == "precious" and (mine / "node" / "weights").exists()
+    assert not first.path.exists() and not os.path.lexists(second.path)
+    assert os.listdir(store.root / "leases") == [".guard"]
+
+
+@pytest.mark.parametrize("name", ["nodes", "nodes/00", "partial", "scratch", "damaged", "leases"])
+def test_a_folder_of_the_store_that_is_a_link_is_not_entered(
+    name: str, store: Store, out: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    inside = {"nodes": f"00/{'0' * 32}", "leases": f"{KEY}.json"}.get(name, "0" * 32)
+    (mine / inside).mkdir(parents=True)
+    (mine / inside / "file").write_text("precious")
+    (store.root / name).parent.mkdir(parents=True)
+    (store.root / name).symlink_to(mine)
+    prune.prune(store, [out], lambda line: None)
+    assert (mine / inside / "file").read_text() == "precious"
+
+
+def test_anything_among_the_records_may_be_searched_for_names(store: Store, out: Path) -> None:
+    node(store, 0)
+    (out / "a.json").mkdir()
+    (out / "plots").mkdir()
+    os.mkfifo(out / "plots" / "b.json")
+    (out / "plots" / "c.json").symlink_to("/dev/zero")
+    (out / "d.json").write_bytes(b"\xff" * 100)
+    (out / "loop").symlink_to(out)
+    assert listed(store, out) == {"nodes that no record names": 1}
+
+
+def test_prune_lists_and_removes_only_when_told_and_a_run_goes_on(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    words = ["prune", "--store", str(place.store), "--out", str(place.out)]
+    extra = node(Store(place.store), 0)
+    before = place.nodes()
+    for more in ([], ["--dry-run"], ["--dry-run", "--yes"]):
+        said = bench([*words, *more], tmp_path)
+        assert said.returncode == 0 and "nodes that no record names: 2, " in said.stdout, said.stderr
+        assert said.stdout.splitlines()[-1] == "Nothing was removed; --yes removes it." and place.nodes() == before
+    said = bench([*words, "--yes"], tmp_path)
+    assert said.returncode == 0 and "removed: " in said.stdout and not extra.path.exists()
+    assert "Nothing is to be removed." in bench(words, tmp_path).stdout
+    again = place.run()
+    assert again.returncode == 0 and again.stdout.count("cached") == 3, "what records name is there"
+    old = place.records()["msa"]
+    place.files()["msa"].unlink()
+    assert bench([*words, "--yes"], tmp_path).returncode == 0
+    assert len(place.nodes()) < len(before) - 2
+    again = place.run()
+    assert again.returncode == 0 and result_of(place.records()["msa"]) == result_of(old)
+
+
+def test_prune_needs_the_records(tmp_path: Path) -> None:
+    """In another folder every node would be one that no record names."""
+    said = bench(["prune", "--store", str(tmp_path / "store"), "--yes"], tmp_path)
+    assert said.returncode == 2 and "There is no folder 'runs'" in said.stderr

@@ -1,0 +1,184 @@
+"""A Python that has its libraries loaded already, for trying thousands of commands on few cores.
+
+A server imports torch and the rest once; a small script, put in the place of ``python``, hands its arguments, folder,
+environment and standard files to it and waits; the server forks, and the fork runs ``python -m MODULE`` as asked. What
+differs from a fresh process is the start alone, so a sample of every kind of fault goes through fresh ones.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LOADED = (
+    "torch",
+    "bench.cli.app",
+    "bench.runs.launch",
+    "bench.runs.executor",
+    "bench.runs.runner",
+    "bench.runs.rescore",
+    "bench.runs.search",
+    "bench.studies.ablations.run",
+    "bench.engines.training.trainer",
+    "bench.engines.causal_lm",
+    "bench.engines.arithmetic.merge",
+    "bench.lab.build",
+    "bench.real.evaluate",
+    "methods.msa",
+    "methods.ga",
+    "tasks.graph",
+    "tasks.muse_books",
+    "tasks.tofu",
+    "matplotlib.pyplot",
+    "pandas",
+    "scipy.stats",
+    "sklearn.datasets",
+)
+"""Modules imported before the first fork; none starts a thread or computes anything."""
+
+MOST_BYTES = 6 << 30
+"""Memory that a fork may ask for: enough for every command, and an end to reading a file without one."""
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+asked = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "python": sys.argv[0]}}
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+data = json.dumps(asked).encode()
+socket.send_fds(server, [len(data).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(data)
+for fd in (0, 1, 2):
+    os.close(fd)
+code = server.recv(8)
+os._exit(int(code) if code else 70)
+"""
+
+
+@contextmanager
+def warm_python(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """A script in ``folder`` to be run in the place of ``python``; its server ends with the block."""
+    address, script = folder / "warm.socket", folder / "warm-python"
+    python = os.path.realpath(sys.executable)
+    script.write_text(CLIENT.format(python=python, address=str(address)))
+    script.chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.warm", str(address)], env=dict(environment), cwd=folder
+    )
+    try:
+        while not address.exists():
+            assert server.poll() is None, "the server of warm processes didn't start"
+            time.sleep(0.05)
+        yield script
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def serve(address: str) -> None:
+    """Answer until told to stop: a connection is a process that is wanted, its end the process's end."""
+    for module in LOADED:
+        __import__(module)
+    gc.freeze()  # what is loaded is never collected again, and a collection in a fork looks at its own things alone
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{address}.new")
+    listening.listen(64)
+    os.rename(f"{address}.new", address)
+    chosen = selectors.DefaultSelector()
+    chosen.register(listening, selectors.EVENT_READ)
+    children: dict[socket.socket, tuple[int, int]] = {}
+    while True:
+        for key, _ in chosen.select():
+            if key.fileobj is listening:
+                client, _ = listening.accept()
+                if child := fork_for(client, listening):
+                    handle = os.pidfd_open(child)
+                    children[client] = (child, handle)
+                    chosen.register(client, selectors.EVENT_READ)
+                    chosen.register(handle, selectors.EVENT_READ, client)
+                continue
+            client = key.data or key.fileobj
+            if client not in children:
+                continue
+            child, handle = children.pop(client)
+            if key.data is None:  # whoever waited has been killed
+                os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+            code = os.waitstatus_to_exitcode(status)
+            with suppress(OSError):
+                client.sendall(str(code % 256).encode())
+            chosen.unregister(client)
+            chosen.unregister(handle)
+            client.close()
+            os.close(handle)
+
+
+def fork_for(client: socket.socket, listening: socket.socket) -> int:
+    """Fork for one request; returns the child's number, or 0 where the request was no whole one."""
+    head, files, _, _ = socket.recv_fds(client, 8, 3)
+    size, data = int.from_bytes(head, "big"), b""
+    while len(data) < size and (part := client.recv(size - len(data))):
+        data += part
+    if len(files) < 3 or len(data) < size or not size:
+        for file in files:
+            os.close(file)
+        client.close()
+        return 0
+    child = os.fork()
+    if child == 0:
+        listening.close()
+        client.close()
+        become(json.loads(data), files)
+    for file in files:
+        os.close(file)
+    return child
+
+
+def become(asked: dict[str, object], files: list[int]) -> None:
+    """Be the process that was asked for, to its end."""
+    code = 70
+    try:
+        os.setsid()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in enumerate("rww"))  # noqa: SIM115
+        os.chdir(str(asked["folder"]))
+        wanted = asked["environment"]
+        assert isinstance(wanted, dict)
+        os.environ.clear()
+        os.environ.update(wanted)
+        words = asked["words"]
+        assert isinstance(words, list)
+        assert words[0] == "-m", words
+        sys.executable, sys.argv = str(asked["python"]), ["-m", *words[2:]]
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
