@@ -61,8 +61,9 @@ def training_bytes(shape: Shape, compute: Compute, machine: Machine, tokens: flo
     every layer, or with checkpointing each layer's input and one layer's `kept`; `LOGITS`. ``tokens``: of a row, as
     padded; ``streams``: those whose losses are added up before the backward pass. Adapters are float32 whatever the
     weights are, and were measured to take each adapted layer's output once more. A process of several holds its part of
-    the weights and of what is trained, and whole one block, what is outside the blocks, and adapters. It reads its part of
-    the files alone, and the way out gathers a tensor at a time, so that nothing else is ever whole.
+    the weights and of what is trained, and whole adapters, what is outside the blocks, and a block as it is gathered, as it is
+    computed with, and its gradient as it is made and as it is sent. It reads its part of the files alone, and the way out
+    gathers a tensor at a time, so that nothing else is ever whole.
     """
     positions = (compute.micro or 1) * tokens * streams
     weights = shape.parameters * compute.width
@@ -73,7 +74,7 @@ def training_bytes(shape: Shape, compute: Compute, machine: Machine, tokens: flo
     copies = 2 * shape.parameters if compute.autocast else 0
     if machine.world > 1:
         outside = shape.parameters - shape.layers * shape.block
-        undivided = (outside + shape.block) * compute.width
+        undivided = (outside + (2 if compute.lora else 4) * shape.block) * compute.width
         weights = weights // machine.world + undivided
         trained = trained if compute.lora else trained // machine.world
     layer = (shape.kept + (shape.outputs if compute.lora else 0)) * (2 if compute.precision == "bfloat16" else 4)

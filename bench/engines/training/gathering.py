@@ -52,7 +52,9 @@ class Source:
         whole: Tensor = part.full_tensor() if isinstance(part, DTensor) else part
         if not distributed.is_first():
             return self.outline
-        return whole if self.layer is None else merge_adapter(self.layer, whole)
+        if self.layer is None:
+            return whole
+        return merge_adapter(self.layer, whole.clone() if whole is part else whole)
 
 
 def write_whole(model: nn.Module, folder: Path) -> None:

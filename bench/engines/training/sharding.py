@@ -15,10 +15,12 @@ SHARDS = "shards"
 
 def own_state(model: nn.Module, optimizer: Any, scheduler: Any) -> dict[str, Any]:
     """This process's part of a training run's state; of a model with adapters theirs alone."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+    from torch.distributed.checkpoint.state_dict import get_state_dict
 
-    weights, moments = get_state_dict(model, optimizer, options=StateDictOptions(ignore_frozen_params=True))
-    return {"weights": weights, "moments": moments, "scheduler": scheduler.state_dict()}
+    weights, moments = get_state_dict(model, optimizer)
+    frozen = {name for name, each in model.named_parameters(remove_duplicate=False) if not each.requires_grad}
+    trained = {name: tensor for name, tensor in weights.items() if name not in frozen}
+    return {"weights": trained, "moments": moments, "scheduler": scheduler.state_dict()}
 
 
 def save_state(folder: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
@@ -40,6 +42,6 @@ def load_state(folder: Path, model: nn.Module, optimizer: Any, scheduler: Any) -
         optimizer,
         model_state_dict=state["weights"],
         optim_state_dict=state["moments"],
-        options=StateDictOptions(ignore_frozen_params=True, strict=not adapter_parameters(model)),
+        options=StateDictOptions(strict=not adapter_parameters(model)),  # what is frozen is as it was opened
     )
     scheduler.load_state_dict(state["scheduler"])

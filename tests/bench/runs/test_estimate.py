@@ -71,9 +71,9 @@ def test_each_flag_takes_less_in_its_own_way() -> None:
     assert without_process(lora=1) == 4_000 + 128 * 16 + 2 * (KEPT + 32) * 4 + 120
     # bfloat16 copies of the weights; halved activations but for the norms' 2 x 4 numbers in float32
     assert without_process(autocast=True) == 16_000 + 320 + 2_000 + 2 * (KEPT * 2 + 2 * 4 * 4) + 120
-    # a half of each; a block of 3 * 16 + 96 and the 1000 - 2 * 144 outside of them whole
+    # a half of each; four times a block of 3 * 16 + 96, and the 1000 - 2 * 144 outside of them whole
     assert SMALL.block == 144
-    assert without_process(world=2) == 8_000 + (144 + 712) * 4 + 320 + 2 * KEPT * 4 + 120
+    assert without_process(world=2) == 8_000 + (4 * 144 + 712) * 4 + 320 + 2 * KEPT * 4 + 120
 
 
 def test_measuring_holds_two_oracles_at_a_time_and_merging_no_model() -> None:
@@ -285,9 +285,10 @@ def test_the_way_that_takes_the_most_memory_counts(tmp_path: Path, monkeypatch: 
 def test_every_process_holds_its_part_of_the_weights_and_the_adapters_whole() -> None:
     """For rows of no tokens, where weights, gradients and moments are all there is beside the process."""
     size = SHAPES["smollm2-135m-instruct-q4"]
-    undivided = 4 * (size.parameters - (size.layers - 1) * size.block)
+    outside = size.parameters - size.layers * size.block
     for lora, trained in ((0, 12 * size.parameters), (8, 16 * size.adapters(8))):
         ends = 0 if lora else 8 * size.vocabulary * size.hidden
+        undivided = 4 * (outside + (2 if lora else 4) * size.block)
         for world in (1, 2, 4):
             found = training_bytes(size, Compute(lora=lora), Machine(jobs=1, world=world), 0)
             parts = 4 * size.parameters / world + (undivided if world > 1 else 0)
