@@ -294,7 +294,8 @@ def test_every_data_file_is_installed() -> None:
 
 def test_every_import_has_its_requirement() -> None:
     """Stated in pyproject.toml, or required by what is."""
-    stated = set(ABOUT["project"]["dependencies"])
+    extras = ABOUT["project"]["optional-dependencies"]
+    stated = {*ABOUT["project"]["dependencies"], *(each for name in extras if name != "dev" for each in extras[name])}
     further = {each for text in stated for each in requires(name_of(text)) or () if "extra ==" not in each}
     required = {name_of(text).replace("-", "_").lower() for text in stated | further}
     files = [file for folder in ("bench", "methods", "tasks") for file in (ROOT / folder).rglob("*.py")]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Self
 
 from bench.core import distributed
-from bench.core.errors import unknown_name
 from bench.core.places import file_problems, folder_problems, readable_problems
 from bench.core.types import Json
 
@@ -107,10 +106,6 @@ OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb
 """What commands make in the folder of records."""
 
 
-EXECUTORS = {"local": "bench.runs.executor:Pool", "slurm": "bench.runs.cluster.slurm:Slurm"}
-"""Who may carry out jobs: name -> class, loaded by `bench.runs.executors`."""
-
-
 @dataclass(frozen=True)
 class Machine:
     """Where a command works: folders, processes, device. Part of no key, as it changes no number but for rounding."""
@@ -131,7 +126,7 @@ class Machine:
     world: int = field(default_factory=distributed.count_launched)
     """Processes under torchrun: each holds its part of weights, gradients and moments."""
     executor: str = "local"
-    """Who carries out the jobs, one of `EXECUTORS`."""
+    """Who carries out the jobs, by the name that `bench.runs.executors` has for it."""
     slurm: tuple[str, ...] = ()
     """Flags of sbatch, ``key=value``."""
 
@@ -144,9 +139,6 @@ class Machine:
 
     def problems(self) -> list[str]:
         """Mistakes about the machine, before anything is loaded or written."""
-        found = executor_problems(self)
-        if found:
-            return found
         found = device_problems(self.device) if self.executor == "local" else []
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
@@ -182,31 +174,6 @@ class Machine:
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
         return cls(**{**data, "out": Path(data["out"]), "store": Path(data["store"]), "slurm": tuple(data["slurm"])})
-
-
-def executor_problems(machine: Machine) -> list[str]:
-    """Sentences about ``--executor`` and the options that belong to a cluster's."""
-    if machine.executor not in EXECUTORS:
-        return [unknown_name("executor", machine.executor, EXECUTORS)]
-    launched = distributed.count_launched()
-    if machine.executor == "local":
-        if machine.slurm:
-            return [f"--slurm {machine.slurm[0]}: it belongs to --executor slurm; add that, or leave it out."]
-        if machine.world != launched:
-            return [
-                f"--gpus-per-job {machine.world}: it belongs to --executor slurm; here start one process a GPU by torchrun."
-            ]
-        return []
-    found = []
-    if launched > 1:
-        found.append(f"--executor {machine.executor}: the jobs start torchrun themselves; start it without torchrun.")
-    if not re.fullmatch(r"cpu|cuda", machine.device):
-        found.append(
-            f"--device {machine.device}: on a cluster each job takes the GPUs that it is given; say cuda or cpu."
-        )
-    if machine.world < 1:
-        found.append(f"--gpus-per-job {machine.world}: it is at least 1.")
-    return found
 
 
 def format_duration(seconds: float) -> str:

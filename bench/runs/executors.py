@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Protocol
 
-from bench.core.machine import EXECUTORS
+from bench.core import distributed
+from bench.core.errors import unknown_name
+from bench.core.machine import Machine
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
 from bench.runs.jobs import Job, Result, WorkerConfig
@@ -32,6 +35,35 @@ class Executor(Protocol):
 
     def cancel(self) -> None:
         """End whatever is left, waiting or under way."""
+
+
+EXECUTORS = {"local": "bench.runs.executor:Pool", "slurm": "bench.runs.cluster.slurm:Slurm"}
+"""Name -> class."""
+
+
+def executor_problems(machine: Machine) -> list[str]:
+    """Sentences about ``--executor`` and the options that belong to a cluster's."""
+    if machine.executor not in EXECUTORS:
+        return [unknown_name("executor", machine.executor, EXECUTORS)]
+    launched = distributed.count_launched()
+    if machine.executor == "local":
+        if machine.slurm:
+            return [f"--slurm {machine.slurm[0]}: it belongs to --executor slurm; add that, or leave it out."]
+        if machine.world != launched:
+            return [
+                f"--gpus-per-job {machine.world}: it belongs to --executor slurm; here start one process a GPU by torchrun."
+            ]
+        return []
+    found = []
+    if launched > 1:
+        found.append(f"--executor {machine.executor}: the jobs start torchrun themselves; start it without torchrun.")
+    if not re.fullmatch(r"cpu|cuda", machine.device):
+        found.append(
+            f"--device {machine.device}: on a cluster each job takes the GPUs that it is given; say cuda or cpu."
+        )
+    if machine.world < 1:
+        found.append(f"--gpus-per-job {machine.world}: it is at least 1.")
+    return found
 
 
 def open_executor(config: WorkerConfig, report: Callable[[Json], None]) -> Executor:

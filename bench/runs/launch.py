@@ -13,7 +13,7 @@ from typing import TypeVar
 from bench.core import distributed
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
-from bench.core.machine import Machine, device_problems, executor_problems
+from bench.core.machine import Machine, device_problems
 from bench.core.record import Record
 from bench.core.texts import one_line
 from bench.core.trouble import explain_trouble
@@ -24,7 +24,7 @@ from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import list_refusals, room_of
 from bench.runs.executor import in_step
-from bench.runs.executors import follow, open_executor
+from bench.runs.executors import executor_problems, follow, open_executor
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.leases import at_work
@@ -167,7 +167,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *machine.problems())
+    problems = (*asked.problems, *executor_problems(machine), *machine.problems())
     if machine.track not in KINDS:
         problems += (unknown_name("tracker", machine.track, KINDS),)
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))

@@ -17,6 +17,7 @@ from bench.core.settings import Preset, settings_file, write_preset
 from bench.core.types import Json
 from bench.runs import selection
 from bench.runs.asked import Asked
+from bench.runs.executors import executor_problems
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.launch import carry_out, check_fits
 from bench.runs.plan import Plan, make_plan
@@ -31,7 +32,7 @@ def tune_command(asked: Asked, machine: Machine, write: bool = False) -> bool:
 
     With ``write`` what the rule chose becomes the methods' preset of the place (`bench.core.settings`).
     """
-    problems = (*asked.problems, *machine.problems(), *tune_problems(asked, write))
+    problems = (*asked.problems, *executor_problems(machine), *machine.problems(), *tune_problems(asked, write))
     plan = check_fits(make_plan(replace(asked, problems=problems), machine))
     searches, out = searches_of(plan, asked), machine.out
     todo = [job for search in searches for job in search.jobs if not is_current(out, job)]

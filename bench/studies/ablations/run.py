@@ -20,6 +20,7 @@ from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
 from bench.runs.asked import check_seeds, load_or_report, parse_sets, task_params
 from bench.runs.estimate import known_rate, method_of, seconds_for
+from bench.runs.executors import executor_problems
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.launch import carry_out
@@ -59,7 +60,7 @@ class Planned:
 def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
     """Run the ablations one after another; returns whether some run failed."""
     with collecting():
-        report_mistake(*asked.problems, *machine.problems())
+        report_mistake(*asked.problems, *executor_problems(machine), *machine.problems())
         if machine.track not in KINDS:
             report_mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
         wanted = ablations_named(asked)
