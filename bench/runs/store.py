@@ -198,7 +198,8 @@ class Store:
         self.leases[key] = lease
         try:
             for left in self.folder.make("partial").glob(f"{key}-*"):
-                shutil.rmtree(left, ignore_errors=True)
+                with suppress(OSError):
+                    remove_path(left)
             self.take_scratch(asked)
             yield
         finally:

@@ -56,6 +56,8 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
     other = python(HOLD, tmp_path, KEY)
     assert said(other) == "True"
     (tmp_path / "partial" / f"{KEY}-left").mkdir(parents=True)
+    for number, wreck in enumerate([*WRONG_KINDS, Path.touch]):
+        wreck(tmp_path / "partial" / f"{KEY}-{number}")
     other.kill()  # not waited for yet: it stays behind as a zombie, which holds nothing either
     while process_start_ticks(other.pid):
         time.sleep(0.01)
