@@ -23,8 +23,8 @@ from bench.core.schema import (
     Real,
     Text,
     Whole,
+    check_place,
     check_same,
-    fault_of_place,
     read_as,
 )
 from bench.core.types import Json
@@ -164,9 +164,9 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Where the record lives below the results folder."""
+        """Where the record lives below the results folder; ValueError where its names are none of files."""
         model = self.spec.model.replace("/", "--")
-        return f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json"
+        return check_place(f"{self.spec.tier}/{self.spec.task}/{model}/{self.spec.method}-{self.spec.key}.json")
 
     def to_json(self) -> Json:
         """The object as plain JSON."""
@@ -191,6 +191,5 @@ class Record:
             if name not in record.metrics:
                 raise ValueError(f"metrics.{name}: it is missing, and scores has it")
         check_same(data, record.to_json())
-        if fault := fault_of_place(record.name):
-            raise ValueError(fault)
+        check_place(record.name)
         return record

@@ -162,15 +162,17 @@ def check_same(told: Any, made: Any, at: str = "") -> None:
         check_same(told[name], made[name], f"{at}{name}.")
 
 
-def fault_of_place(name: str) -> str:
-    """Why ``name`` (``tier/task/model/file``) is no place below a results folder; empty where it is one."""
+def check_place(name: str) -> str:
+    """``name`` (``tier/task/model/file``), if it is a place below a results folder; else ValueError."""
     parts = name.split("/")
     for part in parts:
         if part.startswith(".") or not part or not part.isprintable() or "\\" in part:
-            return f"{part!r} in its place {name!r} is no name for a file or folder"
+            raise ValueError(f"it names itself {part!r}, which is no name of a file or folder")
         if len(part.encode()) > LONGEST_NAME:
-            return f"{part[:40]!r}... in its place is too long for a name"
-    return "" if len(parts) == 4 else f"its place {name!r} has {len(parts)} parts and not 4"
+            raise ValueError(f"it names itself {part[:40]!r}..., which is too long for the name of a file or folder")
+    if len(parts) != 4:
+        raise ValueError(f"it names itself {name!r}, which has {len(parts)} parts and not 4")
+    return name
 
 
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

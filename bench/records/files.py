@@ -8,13 +8,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.assets.typed_rows import printable
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
+from bench.core.scrub import hide_secrets
 from bench.core.texts import one_line
 from bench.core.types import Responses
 from bench.records.plain import MOST_UNPACKED, read_bounded, read_plain, unpack
@@ -48,6 +49,9 @@ def write_record(record: Record, root: Path) -> Path:
     Raises `UserError` when a file stands there that is not a record: it may be somebody's data; and where no reader
     would take the record.
     """
+    # Reasons quote libraries and plug-ins, which may have been given a token.
+    hidden = {name: hide_secrets(reason) for name, reason in record.absent.items()}
+    record = replace(record, reason=hide_secrets(record.reason), absent=hidden)
     try:
         text = record_text(Record.from_json(record.to_json()))
     except ValueError as reason:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 import zlib
 from pathlib import Path
 from typing import Any
 
 from bench.assets.typed_rows import without_repetitions
+from bench.core.files import read_small
 from bench.core.schema import MOST
 
 MOST_BYTES = 16 << 20
@@ -48,16 +47,9 @@ def parse_plain(content: bytes) -> Any:
 def read_bounded(path: Path, most: int) -> bytes:
     """The bytes of a regular file; ValueError where it is something else, or larger than ``most`` bytes."""
     try:
-        # Looked at before it is opened, as opening may wait for a writer, and after, as it may have changed meanwhile.
-        _check_file(path.stat(), most)
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            _check_file(os.fstat(file.fileno()), most)
-            content = file.read(most + 1)
+        return read_small(path, most)
     except OSError as error:
         raise ValueError(error.strerror or type(error).__name__) from None
-    if len(content) > most:
-        raise ValueError(_too_large(most))
-    return content
 
 
 def unpack(content: bytes, most: int = MOST_UNPACKED) -> bytes:
@@ -80,17 +72,6 @@ def unpack(content: bytes, most: int = MOST_UNPACKED) -> bytes:
     if machine.unused_data:
         raise ValueError("something stands behind its end")
     return b"".join(parts)
-
-
-def _check_file(about: os.stat_result, most: int) -> None:
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError("it is no regular file")
-    if about.st_size > most:
-        raise ValueError(_too_large(most))
-
-
-def _too_large(most: int) -> str:
-    return f"it is larger than {most >> 20} MB"
 
 
 def _check(value: Any, at: str, deepest: int) -> None:

@@ -42,7 +42,7 @@ PANELS_ACROSS = 3
 """Membership attacks side by side."""
 CHARACTER = 0.085
 """Inches of a character of the title, on average, with some room."""
-MOST_ROWS = 40
+MOST_ROWS = 30
 """Of a picture: more names than that can't be read, and take long to place."""
 LABEL = 300
 """Characters of a text of a record."""
@@ -164,6 +164,8 @@ def draw_membership(section: Section, style: Style) -> Figure | None:
     panels = [axes for line in grid for axes in line]
     for axes, name in zip(panels, names, strict=False):
         _strip(axes, section, style, name)
+        if axes.get_xscale() != "linear":  # of a stranger's areas beyond 1
+            axes.set_xscale("linear")
         axes.set(xlim=(-0.04, 1.04), xlabel=f"AUC, {name}")
         _oracle_band(section, name, axes, upright=True)
         for method, line in ((TARGET, ":"), (ORACLE, "-")):

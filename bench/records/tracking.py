@@ -39,6 +39,8 @@ AGGREGATE = {"up": "max", "down": "min"}
 
 MAX_ROWS = 50
 """Rows of the examples table, in equal parts over the probes."""
+MAX_NAME = 128
+"""W&B refuses longer names of runs and groups."""
 MAX_TAG = 64
 """W&B refuses longer tags, and then the whole run."""
 INIT_SECONDS = 15.0
@@ -210,6 +212,7 @@ class WandbTracker(Tracker):
             x_disable_stats=True,
             x_disable_meta=True,
             x_disable_machine_info=True,
+            host="",
             x_save_requirements=False,
             symlink=False,
             init_timeout=INIT_SECONDS,
@@ -227,9 +230,9 @@ def init_arguments(record: Record) -> Json:
     data = record.to_json()
     config = data.pop("spec") | {"method": spec.method} | {k: v for k, v in data.items() if k != "scores"}
     return {
-        "group": f"{spec.task}-{spec.model.replace('/', '--')}-{spec.study or spec.tier}",
+        "group": f"{spec.task}-{spec.model.replace('/', '--')}-{spec.study or spec.tier}"[:MAX_NAME],
         "job_type": {"target": "target", "retrain": "oracle"}.get(spec.method, "unlearn"),
-        "name": f"{spec.method}-{spec.task}-{spec.seed}",
+        "name": f"{spec.method}-{spec.task}-{spec.seed}"[:MAX_NAME],
         "tags": tuple(tag[:MAX_TAG] for tag in (spec.method, spec.task, spec.tier)),
         "config": config,
     }

@@ -75,9 +75,8 @@ def read_info(folder: Path) -> Json:
     for name, is_good in FIELDS.items():
         if not is_good(info[name]):
             raise ValueError(f"its {name} is {info[name]!r:.50}")
-    told = info.pop(CHECKSUM, None)
-    if told is not None and told != hash_json(info):
-        raise ValueError("its checksum is another one")
+    if CHECKSUM in info and (told := info.pop(CHECKSUM)) != hash_json(info):
+        raise ValueError(f"its checksum is {told!r:.80} and should be another one")
     if hash_json(info["fields"])[:32] != folder.name:
         raise ValueError("it is another node's")
     if info["fields"].get("kind") in HOLD_CHECKPOINT and not is_hash(info["meta"].get("checkpoint")):

@@ -20,7 +20,7 @@ from bench.runs.asked import Asked
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.launch import carry_out, check_fits
 from bench.runs.plan import Plan, make_plan
-from bench.runs.validate import is_current, row_file
+from bench.runs.validate import is_current, read_row
 
 REPORTED = (0, 1, 2)
 """Seeds of the published tables; a search must not have seen them."""
@@ -138,7 +138,9 @@ def searches_of(plan: Plan, asked: Asked) -> list[Search]:
 
 def write_search(search: Search, out: Path) -> str:
     """Apply the rule to a finished search, write its record, and say what it chose."""
-    found = [json.loads(row_file(out, job.spec).read_text()) for job in search.jobs]
+    found = [row for job in search.jobs if (row := read_row(out, job.spec))]
+    if len(found) < len(search.jobs):
+        raise UserError(f"Rows of the search of {search.method} have gone or are damaged: run the same command again.")
     n = len(search.seeds)
     outcomes = [selection.average_rows(found[i : i + n]) for i in range(0, len(found), n)]
     chosen = selection.search_record(

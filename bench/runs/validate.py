@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from bench.core import registry, versions
 from bench.core.contracts import Scenario
 from bench.core.errors import Absent, UserError
 from bench.core.record import RunSpec
+from bench.core.schema import OPEN, Line, Provenance, Real, Whole, read_as
 from bench.core.types import Checkpoint, Json, Probe, Responses
 from bench.metrics import rows_of
+from bench.records.plain import read_plain
 from bench.runs import selection
 from bench.runs.context import Work
 from bench.runs.facts import merged_provenance
@@ -23,6 +27,27 @@ from bench.runs.runner import prepare, unlearn
 from bench.runs.setting import Paths
 
 
+class RowShape(TypedDict):
+    """A setting's row in its file."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    params: dict[str, Any]
+    versions: dict[str, Any]
+    seed: Whole
+    seconds: Real
+    provenance: Provenance
+    level: NotRequired[dict[str, Real]]
+    forget: NotRequired[dict[str, Real]]
+    retain: NotRequired[Real]
+    world: NotRequired[Real]
+    fine: NotRequired[Real]
+    broken: NotRequired[Line]
+
+
+SCORED = {"level", "forget", "retain", "world", "fine"}
+"""What a row has whose setting gave no wreck."""
+
+
 def row_file(out: Path, spec: RunSpec) -> Path:
     """Where the row of a search lies."""
     return out / "tune" / "rows" / f"{spec.key}.json"
@@ -30,8 +55,17 @@ def row_file(out: Path, spec: RunSpec) -> Path:
 
 def is_current(out: Path, job: Job) -> bool:
     """Whether a setting's row is there, made by the versions of now."""
-    file = row_file(out, job.spec)
-    return file.exists() and json.loads(file.read_text()).get("versions") == row_versions(job.spec)
+    return (read_row(out, job.spec) or {}).get("versions") == row_versions(job.spec)
+
+
+def read_row(out: Path, spec: RunSpec) -> Json | None:
+    """The row of a setting; None where there is none or a damaged one, which is made again."""
+    try:
+        row: Json = read_plain(row_file(out, spec))
+        read_as(RowShape, row)
+    except ValueError:
+        return None
+    return row if row["seed"] == spec.seed and ("broken" in row or row.keys() >= SCORED) else None
 
 
 def row_versions(spec: RunSpec) -> Json:

@@ -23,7 +23,7 @@ PLACES = ("run", "publish", "run", "publish", "books", "tune", "ablate", "fetch"
 """Scenes in turn; the first four are the short form's."""
 DEAD = {"host": "", "pid": 2**22 + 1, "started": 1, "nonce": "0"}
 """An owner that is no process."""
-PLANTED = ("store/leases/{key}.json", "store/partial/{key}-0a1b2c3d", "store/scratch/{key}/state.json")
+PLANTED = ("store/leases/{key}.json", "store/partial/{key}-0a1b2c3d/half.json", "store/scratch/{key}/state.json")
 """What a builder that died leaves behind, of a node that is not there."""
 
 
@@ -132,7 +132,8 @@ def attempt(case: Case) -> None:
     silent = not is_named(relative, said) and not is_derived(relative) and not planted and way != "removed"
     if silent and (refused or (stays and not in_store) or (in_store and not stays)):
         case.unhelpful(f"not a word of {relative}: {done[-1].text[-200:]!r}")
-    if is_user_file(relative) and way in CHANGED and not (stays or refused) and harmed not in everything(folder):
+    overwritten = is_user_file(relative) and not (stays or refused or is_derived(relative))
+    if overwritten and way in CHANGED and harmed not in everything(folder):
         case.lost(f"what was in {relative} is gone: it was no record, so nobody knows what it was")
     if stays and not in_store:
         delete(folder / relative)
@@ -198,6 +199,8 @@ def drop_records(folder: Path) -> bool:
 
 def is_derived(name: str) -> bool:
     """Whether a file is made of others, or of no use."""
+    if re.fullmatch(r"out/tune/[^/]+\.json", name):  # of the rows
+        return True
     return Path(name).suffix in (".md", ".png", ".svg", ".log", ".jsonl", ".lock") or "/wandb/" in name or "/." in name
 
 

@@ -31,6 +31,8 @@ from tests.processes import tiny_run
 
 MARK = "MSA_BENCH_FAULTS_CASE"
 """Environment variable that tells a case's processes from all others."""
+KEPT_NAMES = (".guard", ".at-work", ".stamps.json")
+"""Files that commands keep for themselves."""
 HANG_SECONDS = 60.0
 """A command that takes longer on an idle machine hangs: each takes seconds. Fresh processes have three times as long."""
 TINY = {"width": 4, "history_steps": 4, "target_steps": 4, "history_points": 2}
@@ -389,7 +391,7 @@ def leftovers(folder: Path) -> list[str]:
         name = path.relative_to(folder).as_posix()
         if is_aside(name) or "/wandb/" in name:
             continue
-        temporary = path.name.startswith(".") and path.name not in (".guard", ".at-work") and path.suffix != ".lock"
+        temporary = path.name.startswith(".") and path.name not in KEPT_NAMES and path.suffix != ".lock"
         if temporary or re.match(r"store/(partial|scratch)/[^/]+$|store/leases/\w[^/]*\.json$", name):
             found.append(name)
     return found

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
-from bench.records.files import record_text
-from tests.factories import record
+from bench.core.files import write_bytes
+from bench.core.places import stays_below
+from bench.records.files import load_records, record_text
+from bench.records.leaderboard import render_leaderboard
+from bench.records.tables import build_sections
+from bench.records.tracking import init_arguments
+from bench.runs.terminal import describe_wreck
+from tests.factories import record, study
 from tests.faults.spoil import WRONG, own_place, spoil_record
 
+LIVE = r"<(script|img|b)>?|^# Heading|\]\(javascript|[\x00-\x09\x0b-\x1f\u202e]"
+"""What a stranger's text must not become in a page."""
 ONE = record("msa", 1)
 MADE = dict(spoil_record(record_text(ONE).encode()))
 
@@ -31,3 +41,26 @@ def test_a_spoilt_spec_comes_with_the_key_that_fits_it_too() -> None:
     plain, fitting = (json.loads(MADE[f"spec.tier: a path upwards{more}"])["spec"] for more in ("", ", with its key"))
     assert plain["key"] == ONE.spec.key != fitting["key"]
     assert own_place(MADE["spec.tier: a path upwards, with its key"]).startswith("../../../outside/tofu/lab/msa-")
+
+
+def test_no_spoilt_record_stops_a_reader_or_gets_into_a_page(tmp_path: Path) -> None:
+    """Every seventh of them, at the place that it names: it is left out with a sentence, or shown as text."""
+    others = study(("target", "retrain", "msa"), (1, 2))
+    taken = 0
+    for what, content in list(spoil_record(record_text(record("msa", 0)).encode()))[::7]:
+        where = tmp_path / (own_place(content) if stays_below(own_place(content)) else record("msa", 0).name)
+        try:
+            write_bytes(where, content)
+        except OSError:  # a name that no file system has
+            continue
+        loaded = load_records(tmp_path)
+        where.unlink()
+        assert len(loaded.records) + len(loaded.broken) == 1, what
+        assert all("\n" not in file.reason and len(file.reason) < 500 for file in loaded.broken), what
+        page = render_leaderboard([*others, *loaded.records], loaded.broken)
+        assert page.encode() and not re.search(LIVE, page, re.MULTILINE), what
+        for one in loaded.records:
+            taken += 1
+            said = [describe_wreck(row) for section in build_sections([*others, one]) for row in section.rows]
+            assert all(line.isprintable() for line in said) and init_arguments(one)["config"]
+    assert taken > 50

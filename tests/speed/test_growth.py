@@ -63,7 +63,7 @@ def test_twice_the_records_are_at_most_twice_the_work(
 
 
 def test_a_picture_holds_so_many_rows_and_says_so(tmp_path: Path) -> None:
-    """600 records are 66 rows a section: drawing them takes no longer than 40 do."""
+    """600 records are 66 rows a section: drawing them takes no longer than 30 do."""
     from bench.records.tables import build_sections
 
     section = build_sections(list(make_records(600)))[0]

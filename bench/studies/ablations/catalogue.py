@@ -32,9 +32,10 @@ def load_ablation(name: str) -> Ablation | Experiment:
 
 
 def load_experiment_named(name: str) -> Experiment:
-    """The ablation of that name, which is an experiment of its own."""
+    """The ablation of that name, which is an experiment of its own; `UserError` for one that is made of runs."""
     found = load_ablation(name)
-    assert isinstance(found, Experiment)
+    if not isinstance(found, Experiment):
+        raise UserError(f"{name} is made of runs and no experiment of its own.")
     return found
 
 

@@ -6,21 +6,45 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import UserError
+from typing_extensions import TypedDict
+
+from bench.core.errors import UserError, say_once, shorten_reason
 from bench.core.files import write_text
 from bench.core.provenance import get_provenance
+from bench.core.schema import STRICT, Line, Real, Whole, read_as
+from bench.core.texts import one_line
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
+from bench.records.markdown import as_cell
+from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.plots import plot_style, save_figure
 
 SCHEMA = 1
+UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading a page's numbers off a stranger's file may raise."""
 KIND = "experiment"
+
+
+class ExperimentShape(TypedDict):
+    """An experiment's file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    schema: int
+    kind: str
+    name: Line
+    version: Whole
+    seeds: list[Whole]
+    command: Line
+    minutes: Real
+    results: list[dict[str, Any]]
+    provenance: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -87,16 +111,21 @@ def write_experiment(data: Json, experiment: Experiment, folder: Path) -> list[P
 
 def write_experiment_page(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
+    text = render_experiment(data, experiment)
+    return write_page(folder / f"lab-{experiment.name}.md", text, lambda: experiment.draw(data["results"]))
+
+
+def render_experiment(data: Json, experiment: Experiment) -> str:
+    """The page of an experiment's results, Markdown."""
     parts = [
         f"# {experiment.name} (lab)",
         f"{experiment.question} {experiment.reading}",
-        f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by `{data['command']}`; "
-        f"{data['minutes']:.0f} minutes of one core.",
+        f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by "
+        f"`{as_cell(data['command'])}`; {data['minutes']:.0f} minutes of one core.",
         f"![{experiment.name}](lab-{experiment.name}.png)",
         experiment.table(data["results"]),
     ]
-    text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
-    return write_page(folder / f"lab-{experiment.name}.md", text, lambda: experiment.draw(data["results"]))
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def write_json(data: Json, file: Path) -> Path:
@@ -113,16 +142,34 @@ def write_page(page: Path, text: str, draw: Callable[[], Any]) -> list[Path]:
 
 
 def load_experiments(folder: Path) -> list[Json]:
-    """Every experiment's results in a folder."""
-    found = [read_study_or_experiment(file) for file in sorted(folder.glob("*.json"))]
-    return [data for data in found if data.get("kind") == KIND]
+    """Every experiment's results in a folder; what can't be read is named and left out."""
+    found: list[Json] = []
+    for file in sorted(folder.glob("*.json")):
+        with leaving_out(file):
+            data = read_study_or_experiment(file)
+            if data.get("kind") == KIND:
+                read_as(ExperimentShape, data)
+                found.append(data)
+    return found
+
+
+@contextmanager
+def leaving_out(file: Path) -> Iterator[None]:
+    """Name a file of results that can't be read or shown, and go on without it."""
+    try:
+        yield
+    except UserError as error:
+        say_once(f"left out: {one_line(' '.join(error.problems))}")
+    except UNUSABLE as error:  # it has the form of a study, and not what its page is made of
+        said = f"{type(error).__name__}: {shorten_reason(error)}"
+        say_once(one_line(f"left out: {file.name} holds nothing that its page can be made of ({said})."))
 
 
 def read_study_or_experiment(file: Path) -> Json:
     """A study's or an experiment's file."""
     try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        return dict(read_plain(file, MOST_STUDY))
+    except (ValueError, TypeError) as error:
         raise UserError(f"{file.name} is not readable ({error}): run the ablation again.") from error
 
 

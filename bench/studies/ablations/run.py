@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.core import registry as names
 from bench.core.contracts import TaskInputs
-from bench.core.errors import collecting, mistakes_in, raise_problems, report_mistake
+from bench.core.errors import UserError, collecting, mistakes_in, raise_problems, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
@@ -25,7 +25,7 @@ from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.launch import carry_out
 from bench.runs.plan import finished_record, is_kept
 from bench.runs.store import Store
-from bench.runs.validate import is_current, row_file
+from bench.runs.validate import is_current, read_row
 from bench.studies.ablations import FOLDER, catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study, spec_of, with_framing_points
@@ -195,7 +195,10 @@ def is_made(item: Planned, place: AblationPlace, out: Path, store: Store, label:
 
 def row_of(job: Job, out: Path) -> Json:
     """The row of a setting that was searched."""
-    return dict(json.loads(row_file(out, job.spec).read_text()))
+    row = read_row(out, job.spec)
+    if row is None:
+        raise UserError(f"The row of {job.name} has gone or is damaged: run the same command again.")
+    return row
 
 
 def chosen_for(item: Planned, out: Path) -> Json:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from bench.core.errors import UserError, raise_problems
 from bench.core.hashing import hash_json
 from bench.core.record import Record
+from bench.core.schema import STRICT, Real, Whole, read_as
 from bench.core.types import Json
 from bench.records.leaderboard import goal_arrow
-from bench.records.markdown import markdown_table, mean_and_range
+from bench.records.markdown import as_cell, markdown_table, mean_and_range, plain
+from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.publish import publication_faults
 from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of
@@ -84,12 +88,40 @@ def study_to_json(study: Study) -> Json:
     } | ({"notes": study.notes} if study.notes else {})
 
 
+class FindingShape(TypedDict):
+    """A finding in a study's file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    at: dict[str, Any]
+    seed: Whole
+    chosen: dict[str, Any]
+    tried: list[dict[str, Any]]
+    record: dict[str, Any]
+
+
+class StudyShape(TypedDict):
+    """A study's file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    schema: int
+    kind: str
+    name: str
+    place: AblationPlace
+    seeds: list[Whole]
+    minutes: Real
+    command: str
+    findings: Annotated[list[FindingShape], Field(min_length=1)]
+    shared: dict[str, dict[str, Any]]
+    notes: NotRequired[dict[str, Any]]
+
+
 def study_from_json(data: Json) -> Study:
     """The inverse of `study_to_json`; ValueError when it is no study."""
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
     if data.get("kind") != "ablation" or data.get("schema") != SCHEMA:
         raise ValueError(f"kind {data.get('kind')!r}, schema {data.get('schema')!r}")
+    read_as(StudyShape, data)
     findings = []
     for item in data["findings"]:
         own = item["record"] | {field: data["shared"][item["record"][field]] for field in SHARED}
@@ -102,16 +134,24 @@ def study_from_json(data: Json) -> Study:
 def read_study(file: Path) -> Study:
     """The study in a file."""
     try:
-        return study_from_json(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return study_from_json(read_plain(file, MOST_STUDY))
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file.name} is not a readable study ({error}): run the ablation again.") from error
 
 
 def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
-    """Every study in a folder, with its ablation."""
-    files = {file: experiment.read_study_or_experiment(file) for file in sorted(folder.glob("*.json"))}
-    found = [read_study(file) for file, data in files.items() if data.get("kind") != experiment.KIND]
-    return [(study, catalogue.load_ablation_of_runs(study.name)) for study in found]
+    """Every study in a folder, with its ablation; what can't be read or shown is named and left out."""
+    found: list[tuple[Study, Ablation]] = []
+    for file in sorted(folder.glob("*.json")):
+        with experiment.leaving_out(file):
+            if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND:
+                study = read_study(file)
+                if study_stem(study) != file.stem:
+                    raise UserError(f"{file.name} holds the study that belongs at {study_stem(study)}.json.")
+                ablation = catalogue.load_ablation_of_runs(study.name)
+                render_study(study, ablation)
+                found.append((study, ablation))
+    return found
 
 
 def study_faults(study: Study) -> list[str]:
@@ -157,10 +197,10 @@ def render_study(study: Study, ablation: Ablation) -> str:
         body.append(cells)
     tier = "lab: a small model on generated data, not the benchmark itself" if study.place.tier == "lab" else "real"
     parts = [
-        f"# {study.name}: {study.place.task} ({study.place.tier})",
+        f"# {plain(study.name)}: {plain(study.place.task)} ({plain(study.place.tier)})",
         f"{ablation.question} {ablation.reading}",
         f"Tier {tier}. Seeds {', '.join(map(str, study.seeds))}; a cell is the mean over seeds (smallest–largest). "
-        f"Made by `{study.command}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
+        f"Made by `{as_cell(study.command)}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
         "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
         f"![{study.name}]({study_stem(study)}.png)",
@@ -199,9 +239,13 @@ def chosen_settings_text(line: Line) -> str:
 def redraw_pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
     """Draw every study of a folder again, there or in ``to``; yields the files."""
     for study, ablation in load_studies(folder):
-        yield from write_study_page(study, ablation, to or folder)
+        with experiment.leaving_out(folder / f"{study_stem(study)}.json"):
+            yield from write_study_page(study, ablation, to or folder)
     for data in experiment.load_experiments(folder):
-        yield from experiment.write_experiment_page(data, catalogue.load_experiment_named(data["name"]), to or folder)
+        with experiment.leaving_out(folder / f"lab-{data['name']}.json"):
+            yield from experiment.write_experiment_page(
+                data, catalogue.load_experiment_named(data["name"]), to or folder
+            )
 
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:

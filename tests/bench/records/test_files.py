@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,3 +167,21 @@ def test_the_leaderboard_is_made_without_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_token_host_or_home_folder_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "not-to-be-seen")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="machine-of-mine"))
+    said = "401 for not-to-be-seen from machine-of-mine, see /home/somebody/.netrc and https://me:pass@host/x"
+    one = record("npo", 0, status="failed", reason=said)
+    text = files.write_record(dataclasses.replace(one, absent={"acc": said}), tmp_path).read_text()
+    for secret in ("not-to-be-seen", "machine-of-mine", "/home/somebody", "me:pass"):
+        assert secret not in text
+    assert "401 for" in text
+
+
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The record of npo on tofu can't be kept \(floors\.acc: .*"):
+        files.write_record(dataclasses.replace(record(), floors={"acc": "low"}), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -122,3 +122,14 @@ def test_a_method_looks_the_same_in_every_picture_and_unlike_the_others() -> Non
     style = _style(names)
     assert style == _style(set(sorted(names, reverse=True)))
     assert len(set(style.values())) == len(names)
+
+
+def test_a_records_texts_are_no_formulas(tmp_path: Path) -> None:
+    """Nor lines, nor wider than a picture; numbers near the largest that a record may hold are drawn."""
+    odd = r"$\frac{1}{0$ $x^2$ \alpha" + "\n\x1b[31m" + "x" * 9000
+    some = [dataclasses.replace(one, label=odd) for one in study(("target", "retrain", "msa"), (0,))]
+    huge = {
+        name: dataclasses.replace(score, value=9e149, low=None, high=None) for name, score in some[2].scores.items()
+    }
+    paths = draw_plots([*some[:2], dataclasses.replace(some[2], scores=huge)], tmp_path)
+    assert len(paths) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -336,3 +337,20 @@ def test_losses_that_were_no_numbers_are_left_out() -> None:
 
     log_curves(Run(), {"ga": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}]})  # type: ignore[dict-item]
     assert logged == [{"train/ga/step": 1, "train/ga/loss": 2.0}, {"train/ga/step": 2}]
+
+
+def test_no_host_home_or_token_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B puts the machine's name into every run, unless it is told another; where its own log lies, stays here."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "machine-of-mine")
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (run,) = tracked(tmp_path / "wandb", made("npo"))
+    for file in run.folder.glob("*.wandb"):
+        assert b"machine-of-mine" not in file.read_bytes() and b"0123456789" * 4 not in file.read_bytes()
+    for file in (
+        *run.folder.glob("files/**/*"),
+        *(path for files in run.artifacts.values() for path in files.values()),
+    ):
+        assert not file.is_file() or not {b"machine-of-mine", str(tmp_path).encode()} & set(
+            file.read_bytes().split(b'"')
+        )

@@ -178,7 +178,7 @@ def test_the_trainings_that_diverged_are_a_fact(tmp_path: Path) -> None:
     work = Work(Store(tmp_path), seed=0, provenance={})
 
     def made(label: str, loss: float | None) -> tuple[Node, Checkpoint]:
-        fields = {"kind": "train", "label": label}
+        fields = {"kind": f"trained {label}"}
         node = work.node(fields, lambda folder: {"curve": [{"step": 1, "loss": loss}]}, label)
         return node, Checkpoint(str(node.path), label)
 

@@ -82,7 +82,7 @@ def test_each_part_that_differs_is_said_and_mended_when_asked(
 def test_broken_records_are_named_and_imported_ones_counted(finished: Place, tmp_path: Path) -> None:
     """A run that failed has no scores, and is passed over in silence."""
     place = finished.copy(tmp_path)
-    changed(place, lambda data: data["provenance"].update(imported="their file"), "target")
+    changed(place, lambda data: data["provenance"].update(imported={"file": "their file"}), "target")
     changed(place, lambda data: data.update(status="failed"), "retrain")
     place.files()["msa"].write_text("{")
     good, said = rescored(place)

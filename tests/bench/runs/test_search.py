@@ -166,7 +166,8 @@ def test_the_record_is_of_the_means_over_seeds(tmp_path: Path, monkeypatch: pyte
         row = {"params": {"lr": lr}, "forget": {"qa": forget}, "level": {"qa": 0.2}, "retain": 0.4 * lr, "world": 0.6}
         file = row_file(tmp_path, job.spec)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({**row, "fine": -1.0, "seconds": 2.0, "provenance": MADE}))
+        about = {"versions": {}, "seed": job.spec.seed, "seconds": 2.0, "provenance": MADE}
+        file.write_text(json.dumps({**row, **about, "fine": -1.0}))
     made = Search("lab-digits", "ga", (5, 6), steps, jobs)
     said = write_search(made, tmp_path)
     record = json.loads(made.record(tmp_path).read_text())

@@ -136,3 +136,15 @@ def test_a_row_whose_model_broke_down_is_named_with_its_seeds() -> None:
     wreck = "on seed 0: it has collapsed, and its scores are those of a wreck"
     assert said.pop("ga") == f"ga on seeds 1, 2: {BROKEN_DOWN}; {wreck}"
     assert said and not any(said.values())
+
+
+def test_a_records_texts_are_no_markup_and_no_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a run whose training diverged has its mark and its line."""
+    odd = "[red]a[/red] \x1b[31mb :smile: [/]"
+    one = replace(study(("msa",), (0,))[0], label=odd)
+    one = replace(one, facts={**one.facts, "diverged": ["theta_1"]})
+    write_record(one, tmp_path)
+    print_table(Plan(entries=(PlannedRun(one.spec, "cached"),)), tmp_path)
+    said = capsys.readouterr().out
+    assert "[red]a[/red] \ufffd[31mb :smile: [/], mean over seeds" in said and "\x1b" not in said
+    assert "msa ⚠" in said and "msa on seed 0: its training diverged" in said

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bench.core.errors import UserError
-from bench.core.types import BROKEN_DOWN, Responses, Validation
+from bench.core.record import RunSpec, Step
+from bench.core.types import BROKEN_DOWN, Json, Responses, Validation
+from bench.runs.jobs import Job
 from bench.runs.setting import Paths
-from bench.runs.validate import tuning_signals, validate_setting
+from bench.runs.validate import is_current, read_row, row_file, tuning_signals, validate_setting
 from tests.lab_runs import STILL, Lab, spec, step
 from tests.tiny import qa
 
@@ -67,3 +70,40 @@ def test_nothing_is_tuned_on_a_target_that_has_broken_down(lab: Lab, monkeypatch
     monkeypatch.setattr(validate, "ask_validation", lambda *_: wreck)
     with pytest.raises(UserError, match=f"Nothing can be tuned on this target, as {BROKEN_DOWN}."):
         validate_setting(spec(STILL), Paths(), lab.work())
+
+
+SOUND: Json = {
+    "params": {},
+    "versions": {},
+    "seed": 5,
+    "seconds": 2.0,
+    "provenance": {"commits": ["abc"], "dirty": False},
+    "level": {"qa": 0.2},
+    "forget": {"qa": 0.1},
+    "retain": 0.5,
+    "world": 0.5,
+    "fine": -1.0,
+}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "[]",
+        "{half",
+        json.dumps(SOUND | {"seed": 6}),
+        json.dumps(SOUND | {"retain": "0.5"}),
+        json.dumps(SOUND | {"forget": {"qa": None}}),
+        json.dumps(SOUND).replace("-1.0", "NaN"),
+        json.dumps({name: value for name, value in SOUND.items() if name != "world"}),
+    ],
+)
+def test_a_damaged_row_is_none_and_made_again(damage: str, tmp_path: Path) -> None:
+    spec = RunSpec("digits", {}, "lab", "lab", (Step("ga", {}),), 5)
+    file = row_file(tmp_path, spec)
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(SOUND))
+    assert read_row(tmp_path, spec) == SOUND
+    file.write_text(damage)
+    assert read_row(tmp_path, spec) is None and not is_current(tmp_path, Job(spec, "validate"))

@@ -109,7 +109,7 @@ class Command:
 
     def end(self) -> list[str]:
         """The statuses of all jobs, when they have ended."""
-        wait_for(lambda: self.look() and not self.executor.watched, "the jobs", 240)
+        wait_for(lambda: self.look() and not self.executor.watched, "the jobs", 420)
         return [result.status for result in self.results]
 
 
@@ -179,7 +179,7 @@ def test_a_command_fans_out_is_left_and_attached_to_while_the_controller_restart
     wait_for(lambda: cluster.stop_controller() is None, "the controller to end")
     time.sleep(3)
     cluster.start_controller()
-    said = second.communicate(timeout=240)[0]
+    said = second.communicate(timeout=420)[0]
     assert second.returncode == 0, said
     assert "nothing new to hand over" in said and "were there already" in said, said
     assert len(list(read_submissions(place.out))) == 1

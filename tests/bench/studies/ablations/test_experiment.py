@@ -82,10 +82,24 @@ def test_what_is_kept_is_not_run_again_and_a_new_version_is(
     assert "Seeds 3, 2." in page and "2 minutes of one core" in page
 
 
-def test_only_experiments_are_loaded_and_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_only_experiments_are_loaded_and_a_broken_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.json").write_text('{"kind": "study"}')
-    (tmp_path / "b.json").write_text(json.dumps({"kind": experiment.KIND, "name": "b"}))
+    whole = {
+        "schema": 1,
+        "version": 1,
+        "seeds": [0],
+        "command": "x",
+        "minutes": 1.0,
+        "results": [{}],
+        "provenance": [{}],
+    }
+    for name, data in {"b": whole, "c": {}, "d": whole | {"results": {}}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"kind": experiment.KIND, "name": name} | data))
     assert [data["name"] for data in load_experiments(tmp_path)] == ["b"]
+    said = capsys.readouterr().err
+    assert "left out: c.json" in said and "left out: d.json" in said and "results: " in said
     for text in ("{", "[1]", "3"):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(UserError, match=r"c.json is not readable .* run the ablation again"):

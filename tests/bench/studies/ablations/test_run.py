@@ -132,7 +132,7 @@ def planned(folder: Path, rows: Sequence[dict[str, Any]], choices: Sequence[dict
     for job, row in zip(jobs, rows, strict=True):
         file = row_file(folder, job.spec)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(row))
+        file.write_text(json.dumps({"versions": {}, "provenance": {}, **row}))
     return Planned(point, 0, jobs)
 
 

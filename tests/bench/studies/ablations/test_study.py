@@ -13,7 +13,7 @@ from bench.core.errors import UserError
 from bench.core.hashing import hash_file
 from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import mean_and_range
-from bench.studies.ablations import catalogue
+from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, Study, lines_of
 from tests.factories import ablation_study, finding, place
@@ -177,3 +177,41 @@ def test_a_study_of_dirty_records_has_faults() -> None:
     dirty = replace(clean.findings[0].record, provenance={"commit": "0" * 20, "dirty": True})
     spoiled = replace(clean, findings=(replace(clean.findings[0], record=dirty), *clean.findings[1:]))
     assert len(studies.study_faults(spoiled)) > len(studies.study_faults(clean))
+
+
+SPOILT: dict[str, Any] = {
+    "no JSON": "{half",
+    "another kind": {"kind": "cake"},
+    "findings of none": {"findings": []},
+    "a name of none": {"name": "never-heard-of"},
+    "a place elsewhere": {"place": {"task": "../../up", "tier": "lab", "model": "lab", "params": {}}},
+    "seeds in words": {"seeds": ["0"]},
+    "minutes without end": {"minutes": None},
+    "shared by nobody": {"shared": {}},
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_study_that_cant_be_read_is_named_and_the_others_are_drawn(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ablation_study("distance")
+    good = experiment.write_json(studies.study_to_json(study), tmp_path / f"{studies.study_stem(study)}.json")
+    change = SPOILT[what]
+    bad = tmp_path / f"bad-{what.replace(' ', '-')}.json"
+    bad.write_text(change if isinstance(change, str) else json.dumps(json.loads(good.read_text()) | change))
+    assert [found.name for found, _ in studies.load_studies(tmp_path)] == ["distance"]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"NOTE: left out: {bad.name}") and len(line) < 400
+
+
+def test_a_study_whose_records_dont_say_what_its_page_shows_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ablation_study("distance")
+    data = studies.study_to_json(study)
+    for shared in data["shared"].values():
+        shared.pop("headline", None)
+    experiment.write_json(data, tmp_path / f"{studies.study_stem(study)}.json")
+    assert studies.load_studies(tmp_path) == [] and list(studies.redraw_pages(tmp_path)) == []
+    assert "KeyError" in capsys.readouterr().err
