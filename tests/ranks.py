@@ -278,12 +278,12 @@ def errors(folder: Path) -> dict[str, str]:
 
 
 def shared_node(folder: Path) -> list[Any]:
-    """A training node of the store, asked for twice: what this process knows of it, and how often it was built."""
+    """A training node of adapters, asked for twice: what this process knows of it, and how often it was built."""
     start = folder / "start"
     begin, found = distributed.call_on_first(lambda: saved(llama(seed=7), tokenizer(), start, "start")), []
     for _ in range(2):
         work = Work(Store(folder / "store"), seed=0, provenance={})
-        made = work.train(begin, STREAMS[1:], Recipe(2, 1e-2), "tuned")
+        made = work.train(begin, STREAMS[1:], Recipe(2, 1e-2, lora=2), "tuned")
         found.append([made.hash, len(work.built), work.nodes[next(iter(work.nodes))].info["meta"]["tokens"]])
     return found
 
