@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.core.schema import STRICT, Count, Line
 from bench.core.types import Json
 
 DTYPES = ("float32", "bfloat16")
@@ -15,14 +14,14 @@ DTYPES = ("float32", "bfloat16")
 class Compute:
     """How training computes, from the flag to the Trainer; part of a run's key where it isn't as usual."""
 
-    __pydantic_config__ = STRICT
-    dtype: Line = "float32"
+    __pydantic_config__ = {"strict": True, "extra": "forbid"}  # as `bench.core.schema`, which `--help` needn't load
+    dtype: str = "float32"
     """Type of the weights in training and on disk, where a recipe doesn't name another one."""
     autocast: bool = False
     """bfloat16 autocast while training; the weights stay float32."""
-    lora: Count = 0
+    lora: int = 0
     """Rank of the adapters that are trained, where a recipe names none; 0 trains all weights."""
-    micro: Count | None = 8
+    micro: int | None = 8
     """Most rows of a stream in one forward pass; None: the whole step, as in the lab."""
 
     @property

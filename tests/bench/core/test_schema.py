@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from bench.core.record import Record, Score, Step
 from bench.core.schema import LONGEST_NAME, MOST, read_as
 from tests.factories import record
+from tests.processes import environment
 
 
 def told(change: Callable[[Any], Any]) -> Any:
@@ -39,7 +42,7 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "provenance.dirty": lambda data: data["provenance"].update(dirty="no"),
     "spec.seed": lambda data: data["spec"].update(seed="1"),
     "spec.steps.0.params": lambda data: data["spec"]["steps"][0].update(params=[]),
-    "spec.compute.lora": lambda data: data["spec"]["compute"].update(lora=-1),
+    "spec.compute.lora": lambda data: data["spec"]["compute"].update(lora="8"),
     "spec.unknown": lambda data: data["spec"].update(unknown=1),
     "unknown": lambda data: data.update(unknown=1),
     "absent": lambda data: data.pop("absent"),
@@ -93,3 +96,11 @@ def test_no_name_leads_out_of_the_results_folder(change: dict[str, Any]) -> None
 def test_a_hub_id_is_a_folders_name() -> None:
     one = record("npo", 0)
     assert "/owner--name/" in replace(one, spec=replace(one.spec, model="owner/name")).name
+
+
+def test_help_needs_no_schema() -> None:
+    code = (
+        "import sys, bench.cli.app; print([name for name in ('pydantic', 'bench.core.record') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
