@@ -12,6 +12,7 @@ import shutil
 import traceback
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench.cli.listing import runs
 from bench.core.errors import UserError
@@ -22,12 +23,10 @@ from tests.faults.compare import judge
 from tests.faults.ground import Ground, copy
 from tests.faults.spoil import own_place, spoil_record
 
-INJECTED = re.compile(
-    r"(?<!\\)<script|(?<!\\)<img src=x|^# Heading|(?<!\\)\[click(?<!\\)\]\(|(?<!\\)!\[\]\("
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066\u2028]",
-    re.M,
-)
+INJECTED = re.compile(r"(?<!\\)<script|(?<!\\)<img src=x|^# Heading|(?<!\\)\[click(?<!\\)\]\(|(?<!\\)!\[\]\(", re.M)
 """What a page may not take over from a record."""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066\u2028]")
+"""What neither a page nor a terminal may."""
 NO_NUMBER = re.compile(r"\|\s*[-+]?(nan|inf|infinity|None)\b", re.I)
 MOST_REASON = 400
 SAMPLE = 50
@@ -70,9 +69,8 @@ def attempt(case: Case) -> None:
         case.unhelpful(f"{type(error).__name__}: {error} in {traceback.extract_tb(error.__traceback__)[-1].name}"[:300])
         return
     judge_loaded(case, loaded, file.relative_to(out).as_posix(), data)
-    for shown, text in (("the page", page), ("the list", listed)):
-        if injected := INJECTED.search(text):
-            case.wrong(f"{shown} takes over {injected[0]!r}")
+    if injected := INJECTED.search(page) or CONTROL.search(page + listed):
+        case.wrong(f"page or list take over {injected[0]!r}")
     if number := NO_NUMBER.search(page):
         case.wrong(f"the page has {number[0]!r} in the place of a number")
     if case.number % SAMPLE == SAMPLE // 2:
@@ -100,20 +98,41 @@ def judge_loaded(case: Case, loaded: LoadedRecords, name: str, data: bytes) -> N
     sound = {record.name for record in loaded.records} - {name}
     if len(sound) < 2:
         case.lost(f"sound records are left out: {[broken.path for broken in loaded.broken]}")
-    reasons = [broken.reason for broken in loaded.broken if broken.path == name]
+    reasons = [broken.reason for broken in loaded.broken]
     accepted = [record for record in loaded.records if record.name == name]
-    if not reasons and not accepted:
-        case.unhelpful("it is neither read nor named")
+    if len(reasons) + len(accepted) != 1:
+        case.unhelpful(f"it is read {len(accepted)} times and named {len(reasons)} times")
     for record in accepted:
-        told = json.loads(data)
-        if json.dumps(record.to_json(), sort_keys=True) != json.dumps(told, sort_keys=True):
+        if not is_same(record.to_json(), json.loads(data)):
             case.wrong("it is read as something else than it says")
     for reason in reasons:
-        field = case.what.partition(": ")[2].partition(":")[0].split(".")
         if len(reason) > MOST_REASON or "\n" in reason:
             case.unhelpful(f"a reason of {len(reason)} letters")
-        if len(field) > 1 and not any(part in reason for part in field) and "belongs at" not in reason:
+        fields = case.what.partition(": ")[2].partition(":")[0].split(".")
+        if is_json(data) and len(fields) > 1 and not any(f in reason for f in (*fields, "belongs at", "names itself")):
             case.unhelpful(f"the field isn't named: {reason!r}")
+
+
+def is_json(data: bytes) -> bool:
+    """Whether it can be read as JSON at all, so that there is a field to be named."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        json.loads(data, parse_constant=refuse)["spec"]["key"].encode()
+        return b"\\ud800" not in data
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two pieces of JSON say the same: 1 and 1.0 do, 1 and true don't."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def judge_commands(case: Case, out: Path) -> None:
