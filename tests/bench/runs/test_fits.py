@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from bench.core.machine import Machine
 from bench.core.types import Json
 from bench.runs import estimate
 from bench.runs.estimate import MARGIN, Room, Size, list_refusals, proposals, room_of
-from bench.runs.store import Store
+from bench.runs.nodes import node_text
+from bench.runs.store import NodeRequest, Store
 
 GB = 10**9
 SMALL = Size(SHAPES["smollm2-135m-instruct-q4"], 90, 1, 2, checkpoints=5)
@@ -90,11 +90,12 @@ def test_disk_has_its_own_remedy() -> None:
 
 def test_room_is_what_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = SMALL.shape.parameters * 4
-    nodes: list[Json] = [{"bytes": one, "meta": {}}, {"bytes": one // 10, "meta": {}}, {"bytes": 10 * one, "meta": {}}]
-    for number, info in enumerate(nodes):
-        folder = Store(tmp_path / "store").path(str(number))
+    for size in (one, one // 10, 10 * one):
+        info: Json = {"fields": {"size": size}, "label": "", "seconds": 0, "expected_seconds": 0, "bytes": size}
+        info |= {"hash": "0" * 64, "provenance": {}, "meta": {}}
+        folder = Store(tmp_path / "store").path(NodeRequest(info["fields"], "", {}).key)
         folder.mkdir(parents=True)
-        (folder / "node.json").write_text(json.dumps(info))
+        (folder / "node.json").write_text(node_text(info))
     found = room_of(*ONE, SMALL, Store(tmp_path / "store"))
     assert found.memory > 10**8 and found.disk > 0 and found.held == one, "a checkpoint of this size, and no other node"
     monkeypatch.setattr(estimate.memory, "ask_gpu", lambda device: estimate.memory.Gpu("NVIDIA L4", 24 * GB))
