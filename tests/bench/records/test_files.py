@@ -109,7 +109,7 @@ def test_write_replaces_a_record_and_refuses_to_replace_anything_else(tmp_path: 
     with pytest.raises(UserError, match="move or delete it"):
         files.write_record(record("npo", 0), tmp_path)
     assert path.read_text() == '{"schema": 1, "spec"'
-    with pytest.raises(UserError, match="not a readable record"):
+    with pytest.raises(UserError, match=r"is not a readable record \([^\n]+\): delete it and run again\.$"):
         files.read_record(path)
 
 
