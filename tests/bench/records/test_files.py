@@ -127,7 +127,7 @@ ODD = [0.1 + 0.2, -1 / 3, 5e-324, 1.7976931348623157e308, -0.0, float("-inf")]
 
 def test_responses_keep_every_bit_and_their_order_and_make_the_same_bytes(tmp_path: Path) -> None:
     rows: dict[str, dict[str, Any]] = {
-        "forget": {"z": {"answer": [{"logp": ODD, "hit": [1, 0], "eos": True}]}, "a": {"text": "é"}}
+        "forget": {"z": {"answer": [{"logp": ODD, "hit": [1, 0] * 3, "eos": True}]}, "a": {"text": "é"}}
     }
     responses = Responses("abc", rows, 1.5)
     path = files.write_responses(responses, tmp_path / "one.json.gz")
