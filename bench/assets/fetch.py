@@ -148,5 +148,6 @@ def make_model(name: str, folder: Path, report: ReportLine) -> None:
             tokenizer = known.tokenizer if known else ""
             about = download_model(models.hub_id(base), model, report, revision or None, tokenizer)
         models.check_model_folder(model, name)
-        about |= {"name": name, "hash": hash_checkpoint(model), "versions": package_versions()}
+        about |= {"name": name, "hash": hash_checkpoint(model), "files": models.hash_small_files(model)}
+        about |= {"versions": package_versions()}
         (model / FETCHED).write_text(json.dumps(about, indent=1) + "\n")
