@@ -23,6 +23,8 @@ from bench.core.types import Json
 
 FETCHED = "fetch.json"
 """In the folder of a fetched model: where it came from, and its hash and those of its small files then."""
+GENERATION = "generation_config.json"
+"""It decides where an answer stops, and isn't in a model's hash."""
 MOST_BYTES = 1 << 20
 """Of such a file."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -144,9 +146,7 @@ def verify_fetched_model(name: str, folder: Path) -> LocalModel:
 
 
 def hash_small_files(folder: Path) -> dict[str, str]:
-    """The hash of each file beside the weights, by name: some of them, such as ``generation_config.json``, decide where an
-    answer stops, and aren't in the model's own hash.
-    """
+    """The hash of each file beside the weights, by name: some that aren't in the model's own hash matter as well."""
     files = sorted(
         {file for pattern in SMALL for file in folder.glob(pattern) if file.name != FETCHED and file.is_file()}
     )

@@ -63,8 +63,17 @@ def test_a_small_file_that_is_not_as_fetched_is_seen_and_fetched_again(
     out, err = (again := start("some/model", models, hub.address)).communicate(timeout=60)
     assert again.returncode == 0 and "is ready" in out, err
     assert resolve_model("some/model", models).path / name == file and file.read_text() == '{"eos_token_id": 2}'
-    (file.parent / "added.json").write_text("{}")
-    with pytest.raises(UserError, match=r"as added.json shows"):
+
+
+def test_a_generation_config_that_was_added_is_seen_and_a_note_is_not(hub: Hub, tmp_path: Path) -> None:
+    hub.folder = Path(shutil.copytree(hub.folder, tmp_path / "served"))
+    (hub.folder / "generation_config.json").unlink(missing_ok=True)
+    models = tmp_path / "models"
+    start("some/model", models, hub.address).communicate(timeout=60)
+    (models / "some--model" / "notes.txt").write_text("mine")
+    found = resolve_model("some/model", models)
+    (found.path / "generation_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"as generation_config.json shows"):
         resolve_model("some/model", models)
 
 
