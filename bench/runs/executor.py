@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, ClassVar
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP
 from bench.core.errors import Busy, UserError
-from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
@@ -309,7 +308,7 @@ class Worker:
         except Exception as error:  # the edge that records a failed run, with the whole error
             whole = traceback.format_exc()
             message = explain_trouble(error, self.machine.places())
-            if message:
+            if message or job.stage:  # no record will hold it
                 with suppress(OSError):
                     print(whole, file=sys.stderr, flush=True)
             message = message or whole
@@ -335,13 +334,13 @@ class Worker:
         import torch
 
         from bench.runs.runner import build_stage, execute
-        from bench.runs.validate import row_file, validate_setting
+        from bench.runs.validate import validate_setting, write_row
 
         torch.set_num_threads(self.machine.threads)
         spec, work = job.spec, self.work(job.spec, wait)
         if job.stage == "validate":
             row = validate_setting(spec, self.paths, work)
-            write_text(row_file(self.out, spec), json.dumps(row, indent=1, allow_nan=False))
+            write_row(self.out, spec, row, self.tell)
             return "done"
         if job.stage:
             build_stage(spec, self.paths, work, job.stage)
