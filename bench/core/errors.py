@@ -20,6 +20,10 @@ class UserError(Exception):
         self.problems: tuple[str, ...] = problems
 
 
+UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What computing with data of the right form raises where they say something else than is expected."""
+
+
 class Absent(Exception):
     """A score that can't be had; the text is the reason, which goes into the record in the score's place."""
 

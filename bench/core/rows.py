@@ -6,12 +6,16 @@ Rows of ``divergence`` probes are ``{label of the other checkpoint: [KL in nats 
 lm-eval's numbers by name (``acc``: 0 or 1), those of ``reference`` and ``gradnorm`` hold one number: ``loss``, the mean
 answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``judge`` probes hold
 ``grades``: option -> the judge's number (`bench.engines.measuring.judges.judge_rows`).
+
+`check_row` tells whether a row that was read is of these shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NotRequired, TypedDict
 
 
 class Text(TypedDict):
@@ -54,3 +58,78 @@ class Accepted(TypedDict):
     """For each text: accepted answer -> the judge's number."""
     accepts: float
     """The number from which an answer counts as given."""
+
+
+NUMBERS = {int, float, bool}
+Check = Callable[[Any], bool]
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number."""
+    return type(value) in NUMBERS
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a string."""
+    return type(value) is str
+
+
+def is_list(value: Any) -> bool:
+    """Whether it is a list of numbers."""
+    return type(value) is list and NUMBERS.issuperset(map(type, value))
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is an object of numbers."""
+    return type(value) is dict and NUMBERS.issuperset(map(type, value.values()))
+
+
+def is_scored(value: Any) -> bool:
+    """Whether it is a `Text`."""
+    if type(value) is not dict or type(value.get("eos")) is not bool:
+        return False
+    logp: Any = value.get("logp")
+    hit: Any = value.get("hit")
+    if not (is_list(logp) and is_list(hit) and len(logp) == len(hit)):
+        return False
+    return (
+        len(value) == 3
+        or is_list(value.get("mu", []))
+        and is_list(value.get("sigma", []))
+        and is_number(value.get("zlib", 0))
+    )
+
+
+def all_of(check: Check) -> Check:
+    """Whether it is a list of what fits ``check``."""
+    return lambda value: type(value) is list and False not in map(check, value)
+
+
+FIELDS: tuple[tuple[re.Pattern[str], str, Check], ...] = tuple(
+    (re.compile(names), kind, check)
+    for names, kind, check in (
+        (r"answer|wrong|paraphrase|corrupted|unrelated|options_\w+", "a list of scored texts", all_of(is_scored)),
+        (r"classes|oracle-\d+", "a list of numbers", is_list),
+        (r"loss|norm|accepts|acc|acc_norm", "a number", is_number),
+        (r"prompt|reference|text", "a text", is_text),
+        (r"texts", "a list of texts", all_of(is_text)),
+        (r"counts|counts_whole", "an object of numbers", is_table),
+        (r"matches", "a list of objects of numbers", all_of(is_table)),
+        (r"grades", "numbers by option", lambda value: is_table(value) or all_of(is_table)(value)),
+    )
+)
+"""Names in rows, what stands under them, and whether a value is that. A task may have others, which say what they are."""
+
+
+@lru_cache(1024)
+def field_named(name: str) -> tuple[str, Check]:
+    """What stands under a name, and whether a value is that."""
+    return next(((kind, check) for names, kind, check in FIELDS if names.fullmatch(name)), ("", lambda _: True))
+
+
+def check_row(row: Mapping[str, Any]) -> None:
+    """ValueError names the first member of a row that is of another kind than its name tells."""
+    for name, value in row.items():
+        kind, check = field_named(name)
+        if not check(value):
+            raise ValueError(f"{name} is not {kind}")

@@ -35,8 +35,11 @@ TELLING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ESTALE, e
 FROM_RUST = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust, such as safetensors, end the sentence of such an error."""
 NO_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|cannot allocate memory|bad_?\s?alloc|failed to allocate", re.IGNORECASE
+    r"out of memory|can't allocate memory|cannot allocate memory|bad_?\s?alloc|failed to allocate|can't start new thread"
+    r"|failed to map segment from shared object(?!: operation not permitted)|could not create a primitive",
+    re.IGNORECASE,
 )
+"""What the system, Python, torch and oneDNN say then; a library that is not permitted lies where nothing may run."""
 MEMORY = f"memory has run out; {KEPT}: use fewer --jobs, a smaller --micro or --checkpointing, {AGAIN}."
 FULL_BYTES, FULL_FILES = 1 << 16, 64
 """A disk with less room than this, or for no more files, is the full one: what failed has been tidied up meanwhile."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from bench.core.hashing import hash_json
+from bench.core.rows import check_row
 
 Json = dict[str, Any]
 
@@ -211,6 +212,15 @@ class Responses:
         for probe, rows in data["rows"].items():
             if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
                 raise ValueError(f"rows.{probe}: an example's answers are no object")
+            for key, row in rows.items():
+                try:
+                    check_row(row)
+                except ValueError as error:
+                    raise ValueError(f"rows.{probe}.{key}.{error}") from None
+        for name in ("cost", "broken"):
+            kind = str if name == "broken" else (int, float)
+            if not all(isinstance(each, kind) for each in data.get(name, {}).values()):
+                raise ValueError(f"{name} holds something else than {'texts' if name == 'broken' else 'numbers'}")
         return cls(**data)
 
 

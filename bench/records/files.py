@@ -78,7 +78,7 @@ def read_record(path: Path) -> Record:
     try:
         return _parse(path)
     except ValueError as reason:
-        raise UserError(f"{path.name} is not a readable record: {reason}. Delete it and run again.") from None
+        raise UserError(f"{path.name} is not a readable record ({reason}): delete it and run again.") from None
 
 
 def load_records(root: Path) -> LoadedRecords:

@@ -32,7 +32,7 @@ from bench.core.trouble import KEPT, explain_trouble
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.leases import Patience, at_work
+from bench.runs.leases import Patience, at_work, start_heart
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -267,6 +267,7 @@ def with_times(job: Job, report: Callable[[Json], None]) -> Callable[[Json], Non
 
 def serve_jobs(config: WorkerConfig) -> None:
     """Be a worker: read jobs from standard input, answer on standard output, which nothing else may write to."""
+    start_heart()  # before torch takes its share of the memory
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
     lines: SimpleQueue[str] = SimpleQueue()

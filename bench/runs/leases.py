@@ -4,6 +4,9 @@ A lease is a file with a heartbeat. On one machine its owner lives as long as th
 nothing is known but the file, and its owner has gone when *this process* has seen it unchanged for `STALE_SECONDS` by
 its own monotonic clock: no clock of another machine is compared with ours. Losing a lease wrongly costs work alone, as
 nodes are published by rename.
+
+One thread a process beats for all its leases. It is started before there is a lease, as a process that has no memory
+left can start none, and would hold for ever what it had taken.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import threading
 import time
 import uuid
+from _thread import start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -24,6 +28,8 @@ from bench.core.files import read_small, this_process_space
 from bench.runs.folder import NO_ENTRY, StoreFolder, is_file, take_lock
 
 HEARTBEAT_SECONDS = 5.0
+BIRTH_SECONDS = 30.0
+"""A thread that hasn't begun by then found no memory and is dead."""
 STALE_SECONDS = 60.0
 """A lease of another host that this process has seen unchanged for so long is taken over."""
 MOST_BYTES = 1 << 16
@@ -59,15 +65,22 @@ class Holder:
     lease: Path
     silent: float
     """Seconds that this process has seen the lease unchanged."""
+    moved: bool = False
+    """Whether this process has seen its heartbeat."""
 
     def __str__(self) -> str:
-        """Who it is and how to take over."""
+        """Who it is, and how to take over where that is wise."""
         pid = self.owner.pid
         if not self.owner.is_here:
-            return (
-                f"process {pid} on another host is at it, last seen alive {self.silent:.0f} s ago; it is taken over after "
-                f"{STALE_SECONDS:.0f} s, and at once if you delete '{self.lease}'"
-            )
+            other = f"process {pid} on another host"
+            if self.silent > 2 * HEARTBEAT_SECONDS:
+                return (
+                    f"{other} has it, and its heartbeat has stood still for {self.silent:.0f} s; it is taken over after "
+                    f"{STALE_SECONDS:.0f} s, and at once if you delete '{self.lease}'"
+                )
+            if self.moved:
+                return f"{other} is at it and alive, its heartbeat {self.silent:.0f} s ago; it is only waited for"
+            return f"{other} has it; it is taken over if its heartbeat stands still for {STALE_SECONDS:.0f} s"
         if process_state(pid) in ("T", "t"):
             return (
                 f"process {pid} on this machine is at it and is stopped: `kill -CONT {pid}` lets it go on, and deleting "
@@ -76,10 +89,76 @@ class Holder:
         return f"process {pid} on this machine is at it; deleting '{self.lease}' takes over"
 
 
-_held: set[str] = set()
-"""The nonces of this process's leases."""
-_seen: dict[Path, tuple[object, float]] = {}
-"""What this process last saw of leases of other hosts, and since when by its own clock."""
+class Heart:
+    """The thread that touches every lease of this process, and none of another owner."""
+
+    def __init__(self) -> None:
+        self.leases: dict[str, tuple[Path, Owner]] = {}
+        """Of each lease that this process has, or is about to take, by its nonce."""
+        self.lock = threading.Lock()
+        """Held while one is touched, so that nothing is touched that was given back."""
+        self.lives = False
+
+    def start(self) -> None:
+        """Start the thread unless it lives; MemoryError where it can't begin.
+
+        `threading.Thread.start` would wait for ever for a thread that dies of want of memory at its birth.
+        """
+        with self.lock:
+            if self.lives:
+                return
+            begun = threading.Event()
+            start_new_thread(self.beat, (begun,))
+            if not begun.wait(BIRTH_SECONDS):
+                raise MemoryError("can't start new thread")
+            self.lives = True
+
+    def add(self, path: Path, owner: Owner) -> None:
+        """Beat for a lease as well, once it is this owner's."""
+        with self.lock:
+            self.leases[owner.nonce] = path, owner
+
+    def drop(self, owner: Owner) -> None:
+        """Beat no more for a lease."""
+        with self.lock:
+            self.leases.pop(owner.nonce, None)
+
+    def beat(self, begun: threading.Event) -> None:
+        """The thread's whole life: a beat that fails is made up for by the next one."""
+        begun.set()
+        while True:
+            time.sleep(HEARTBEAT_SECONDS)
+            try:
+                for nonce in list(self.leases):
+                    self.touch(nonce)
+            except MemoryError:
+                continue
+
+    def touch(self, nonce: str) -> None:
+        """Touch a lease, if it is still its owner's."""
+        with self.lock, suppress(OSError):  # a file system that is full, or away for a while
+            path, owner = self.leases.get(nonce, (None, None))
+            if path is not None and read_owner(path) == owner:
+                os.utime(path)
+
+
+_heart = Heart()
+_seen: dict[Path, tuple[object, float, bool]] = {}
+"""What this process last saw of leases of other hosts, since when by its own clock, and whether that was a heartbeat."""
+
+
+def start_heart() -> None:
+    """Start this process's heartbeat, if it has none: early, as long as there is memory for it."""
+    _heart.start()
+
+
+def renew_heart() -> None:
+    """In a forked child: neither the thread nor the leases are its own."""
+    global _heart
+    _heart = Heart()
+
+
+os.register_at_fork(after_in_child=renew_heart)
 
 
 @contextmanager
@@ -87,25 +166,26 @@ def hold_lease(folder: StoreFolder, key: str) -> Iterator[Owner | Holder]:
     """Hold a node's lease, with a heartbeat; yields this owner, or who has it instead."""
     path = folder.make("leases") / f"{key}.json"
     owner = Owner(this_process_space(), os.getpid(), process_start_ticks(os.getpid()), uuid.uuid4().hex)
-    _held.add(owner.nonce)
+    heart = _heart
+    heart.start()
+    heart.add(path, owner)
     try:
         holder = take_lease(folder, path, owner)
-        if holder is not None:
-            yield holder
-            return
-        stop = threading.Event()
-        beat = threading.Thread(target=heartbeat, args=(path, owner, stop), daemon=True)
-        beat.start()
         try:
-            yield owner
+            yield holder or owner
         finally:
-            stop.set()
-            beat.join()
-            with lease_guard(folder):
-                if read_owner(path) == owner:
-                    path.unlink(missing_ok=True)
+            heart.drop(owner)
+            if holder is None:
+                give_back(folder, path, owner)
     finally:
-        _held.discard(owner.nonce)
+        heart.drop(owner)
+
+
+def give_back(folder: StoreFolder, path: Path, owner: Owner) -> None:
+    """Remove a lease that is still this owner's."""
+    with lease_guard(folder):
+        if read_owner(path) == owner:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -143,24 +223,27 @@ def living_holder(path: Path) -> Holder | None:
     if owner is None:
         return None
     if owner.is_here:
-        if owner.pid == os.getpid() and owner.nonce not in _held:  # a lease that this process could not give back
+        if (
+            owner.pid == os.getpid() and owner.nonce not in _heart.leases
+        ):  # a lease that this process could not give back
             return None
         return Holder(owner, path, 0.0) if process_start_ticks(owner.pid) == owner.started else None
-    silent = seconds_unchanged(path, owner)
-    return Holder(owner, path, silent) if silent <= STALE_SECONDS else None
+    silent, moved = watch_lease(path, owner)
+    return Holder(owner, path, silent, moved) if silent <= STALE_SECONDS else None
 
 
-def seconds_unchanged(path: Path, owner: Owner) -> float:
-    """Since when this process has seen the lease as it is, by its own clock."""
+def watch_lease(path: Path, owner: Owner) -> tuple[float, bool]:
+    """For how many seconds this process has seen the lease as it is, by its own clock, and whether its heart has beaten."""
     try:
         now, stamp = time.monotonic(), (owner, path.stat().st_mtime_ns)
     except FileNotFoundError:
-        return float("inf")
-    before, since = _seen.get(path, (None, now))
+        return float("inf"), False
+    before, since, moved = _seen.get(path, (None, now, False))
     if before != stamp:
-        _seen[path] = (stamp, now)
-        return 0.0
-    return now - since
+        moved = isinstance(before, tuple) and before[0] == owner
+        _seen[path] = stamp, now, moved
+        return 0.0, moved
+    return now - since, moved
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -176,15 +259,6 @@ def read_owner(path: Path) -> Owner | None:
         raise
     kinds = (owner.host, str), (owner.pid, int), (owner.started, int), (owner.nonce, str)
     return owner if all(type(value) is kind for value, kind in kinds) and owner.pid > 0 else None
-
-
-def heartbeat(path: Path, owner: Owner, stop: threading.Event) -> None:
-    """Touch the lease until told to stop, or until it is somebody else's."""
-    while not stop.wait(HEARTBEAT_SECONDS):
-        with suppress(OSError):  # a file system that is away for a while
-            if read_owner(path) != owner:
-                return
-            os.utime(path)
 
 
 def process_start_ticks(pid: int) -> int:

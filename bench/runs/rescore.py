@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import UNUSABLE, UserError, shorten_reason
 from bench.core.record import Record
 from bench.core.types import Responses
 from bench.metrics import score_all
@@ -35,10 +37,11 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
     for record in records:
         metrics = all_metrics(record)
-        again = rescore_record(record, kept, metrics)
-        oracles = [kept(key) for key in record.lineage["oracle_responses"]]
-        values = oracle_values(metrics, oracles)
-        between = noise_floors(metrics, values)
+        with explain_odd_rows(record):
+            again = rescore_record(record, kept, metrics)
+            oracles = [kept(key) for key in record.lineage["oracle_responses"]]
+            values = oracle_values(metrics, oracles)
+            between = noise_floors(metrics, values)
         about = {metric.name: metric.to_json() for metric in metrics}
         now = {
             "the noise floors are": (record.floors, between),
@@ -62,6 +65,20 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
     if loaded.broken:
         say(f"{len(loaded.broken)} files could not be read and are left out: mend or remove them")
     return good and not loaded.broken
+
+
+@contextmanager
+def explain_odd_rows(record: Record) -> Iterator[None]:
+    """`UserError` where responses of the right form hold rows that the record's metrics can't read."""
+    try:
+        yield
+    except UNUSABLE as error:
+        files = " or ".join(responses_path(Path(), key).name for key in response_keys(record))
+        said = f"{type(error).__name__}: {shorten_reason(error)}"
+        raise UserError(
+            f"{record.name}: its responses ({files}) hold rows that its metrics can't read ({said}): delete them and "
+            "run again."
+        ) from error
 
 
 def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:

@@ -7,12 +7,14 @@ every seed to count; what the paper claims of large models is only ever said her
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
+from bench.core.errors import UNUSABLE, UserError, shorten_reason
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
 from bench.core.types import Json
@@ -26,6 +28,9 @@ from bench.studies.ablations.experiment import load_experiments
 from bench.studies.ablations.past import FIXED
 from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
 from bench.studies.ablations.study import load_studies, with_derived_findings
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 NEAR = 0.10
@@ -438,13 +443,46 @@ def read_evidence(results: Path) -> Evidence:
     return Evidence(sections, studies, experiments)
 
 
+def judge_claim(name: str, evidence: Evidence) -> Verdict:
+    """The verdict on a claim; `UserError` names the published file that it can't be read off."""
+    try:
+        return JUDGES[name](evidence)
+    except UNUSABLE as error:
+        said = f"{type(error).__name__}: {shorten_reason(error)}"
+        file = unfit_file(name, evidence)
+        remedy = "run the ablation again" if file else "run the records again"
+        raise UserError(
+            f"The claim '{name}' can't be read off {file or 'the published records'} ({said}): {remedy}."
+        ) from error
+
+
+def unfit_file(name: str, evidence: Evidence) -> str:
+    """The file of the study or experiment without which a claim can be judged; empty where there is no such one."""
+    without = {
+        f"lab-{key}.json": replace(evidence, experiments=leave_out(evidence.experiments, key))
+        for key in evidence.experiments
+    }
+    for key, study in evidence.studies.items():
+        without[f"{study.place.name}-{study.name}.json"] = replace(evidence, studies=leave_out(evidence.studies, key))
+    for file, others in without.items():
+        with suppress(*UNUSABLE):
+            JUDGES[name](others)
+            return file
+    return ""
+
+
+def leave_out(found: Mapping[K, V], key: K) -> dict[K, V]:
+    """Everything but one."""
+    return {each: value for each, value in found.items() if each != key}
+
+
 def render_claims(results: Path) -> str:
     """The page of all claims with their verdicts, as Markdown."""
     evidence, claims = read_evidence(results), read_claims()
     seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
     rows = []
     for name, claim in claims.items():
-        found = JUDGES[name](evidence)
+        found = judge_claim(name, evidence)
         rows.append([claim.text, claim.source, f"**{found.status}**", found.number, f"`{claim.command}`"])
     conditions = [f"- {claim.text}: {claim.condition.format(near=NEAR, kept=KEPT)}." for claim in claims.values()]
     pages = [

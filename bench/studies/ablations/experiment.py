@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from bench.core.errors import UserError, say_once, shorten_reason
+from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
 from bench.core.files import write_text
 from bench.core.provenance import get_provenance
 from bench.core.schema import STRICT, Line, Real, Whole, read_as
@@ -27,8 +27,6 @@ from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.plots import plot_style, save_figure
 
 SCHEMA = 1
-UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What reading a page's numbers off a stranger's file may raise."""
 KIND = "experiment"
 
 

@@ -93,7 +93,9 @@ def test_a_broken_record_is_named_as_broken(finished: Place, tmp_path: Path) -> 
     place = finished.copy(tmp_path)
     place.files()["msa"].write_text("{")
     for name in ("msa", str(place.files()["msa"])):
-        with pytest.raises(UserError, match=r"msa-.*\.json is not a readable record: "):
+        with pytest.raises(
+            UserError, match=r"^\S*msa-\S*\.json is not a readable record \(.+\): delete it and run again\.$"
+        ):
             find_record(name, place.out)
 
 

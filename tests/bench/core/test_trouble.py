@@ -19,10 +19,10 @@ def test_each_refusal_is_one_sentence_with_the_place_and_the_remedy(number: int,
 
 def test_a_full_disk_without_a_file_is_found_by_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = os.statvfs(tmp_path)
-    for inodes, words in ((0, "no more files fit"), (9, "the disk is full")):
+    for inodes, words in ((0, "no more files fit"), (99, "the disk is full")):
         full = list(there)
         full[4], full[7] = (1 << 30, inodes) if not inodes else (0, inodes)  # f_bavail, f_favail
-        full[5] = 100  # f_files
+        full[5] = 1000  # f_files
         monkeypatch.setattr(
             os, "statvfs", lambda at, full=full: os.statvfs_result(full) if str(at).endswith("/out") else there
         )
@@ -53,6 +53,9 @@ def test_the_cause_is_found_where_a_library_has_its_own_error() -> None:
         RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("std::bad_alloc"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object: Cannot allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("can't start new thread"),
         OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
     ],
 )
@@ -62,6 +65,9 @@ def test_memory_that_has_run_out_is_a_sentence_with_the_remedy(error: Exception)
 
 
 def test_a_mistake_of_ours_is_none_of_it() -> None:
+    assert explain_trouble(ValueError("could not create a primitive")) == "", "no library says so in this kind"
+    noexec = ImportError("x.so: failed to map segment from shared object: Operation not permitted")
+    assert "emory" not in explain_trouble(noexec)
     try:
         try:
             {}["a"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from bench.core.types import Checkpoint, History, Moment, finite_json
+import pytest
+
+from bench.core.types import Checkpoint, History, Moment, Responses, finite_json
 
 
 def test_the_last_checkpoint_of_a_history_is_the_last_before_exposure() -> None:
@@ -18,3 +20,9 @@ def test_what_is_no_finite_number_is_null() -> None:
     rows = {"curve": [{"step": 1, "loss": math.nan}, {"step": 2, "loss": math.inf}], "n": 3, "x": (1.5, True, "NaN")}
     expected = {"curve": [{"step": 1, "loss": None}, {"step": 2, "loss": None}], "n": 3, "x": [1.5, True, "NaN"]}
     assert finite_json(rows) == expected
+
+
+@pytest.mark.parametrize("change", [{"broken": {"forget": 5}}, {"cost": {"logprob": "long"}}])
+def test_what_stands_beside_the_rows_has_its_kinds_too(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="holds something else than"):
+        Responses.from_json({"checkpoint": "c", "rows": {}, **change})

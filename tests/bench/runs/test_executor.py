@@ -23,6 +23,7 @@ from bench.runs.progress import event_line
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tests.processes import Place, environment, result_of
+from tests.stores import ended, python
 
 
 def config(place: Place) -> WorkerConfig:
@@ -62,7 +63,7 @@ def test_a_worker_says_busy_and_does_not_wait(finished: Place, tmp_path: Path) -
     shutil.rmtree(Store(place.store).path(key))
     held = lease(place.store, key, {"host": "elsewhere", "pid": 1, "started": 1, "nonce": "x"})
     busy = worker(place, []).do(Job(spec))
-    assert busy["status"] == "busy" and busy["node"] == key and str(held) in busy["message"]
+    assert busy["status"] == "busy" and busy["node"] == key and "another host" in busy["message"]
     assert "msa" not in place.records()
     held.unlink()
     lease(
@@ -282,3 +283,19 @@ def test_neither_a_log_nor_a_record_has_secrets_hosts_or_folders(
     for text in (log, place.records()["msa"]["reason"], result.message):
         for secret in ("hf_AbC", "pass", str(place.store), str(Path.home()) + "/"):
             assert secret not in text
+
+
+FIRST = """
+import os, sys
+from bench.runs import executor
+def start():
+    print("torch" in sys.modules, flush=True)
+    os._exit(0)
+executor.start_heart = start
+executor.serve_jobs(None)
+"""
+
+
+def test_a_worker_starts_its_heart_before_anything_else() -> None:
+    """As long as there is memory for a thread."""
+    assert ended([python(FIRST)]) == ["False\n"]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ from bench.runs.leases import (
     PATIENCE_SECONDS,
     SELDOM_SECONDS,
     STALE_SECONDS,
+    Owner,
     Patience,
     process_start_ticks,
     process_state,
@@ -120,8 +124,14 @@ def test_a_lease_that_says_nothing_holds_nothing(text: str, tmp_path: Path) -> N
     assert build(Store(tmp_path), two_files(), wait=False)[1]
 
 
+def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heart for this test alone, as one that is asleep wakes by its old interval."""
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(leases, "_heart", leases.Heart())
+
+
 def test_the_heart_beats_while_a_node_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    quicken(monkeypatch)
     path = tmp_path / "leases" / f"{KEY}.json"
 
     def make(folder: Path) -> Json:
@@ -245,8 +255,29 @@ def test_another_host_is_named_without_its_name(tmp_path: Path) -> None:
     lease = leased_elsewhere(tmp_path)
     with pytest.raises(Busy) as busy:
         build(Store(tmp_path), never, wait=False)
-    assert "process 4711 on another host" in busy.value.holder and str(lease) in busy.value.holder
+    assert "process 4711 on another host" in busy.value.holder and str(lease) not in busy.value.holder
     assert "another-machine" not in busy.value.holder
+
+
+def test_the_lease_of_a_living_owner_elsewhere_is_not_said_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, lease = [1000.0], leased_elsewhere(tmp_path)
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
+
+    def told(seconds: float, beats: bool = False) -> str:
+        now[0] += seconds
+        if beats:
+            os.utime(lease, (now[0], now[0]))
+        with pytest.raises(Busy) as busy:
+            build(Store(tmp_path), never, wait=False)
+        return busy.value.holder
+
+    assert "alive" not in told(0) and "delete" not in told(1), "nobody knows yet"
+    assert "is at it and alive, its heartbeat 0 s ago; it is only waited for" in told(4, beats=True)
+    assert "alive, its heartbeat 6 s ago" in told(6)
+    assert f"stood still for 30 s; it is taken over after 60 s, and at once if you delete '{lease}'" in told(24)
+    assert "alive" in told(5, beats=True), "it was only slow"
 
 
 def test_whoever_waits_says_so_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +308,7 @@ def test_a_waiting_builder_says_who_it_waits_for(tmp_path: Path, monkeypatch: py
 
 
 def test_the_heart_does_not_beat_for_another_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.02)
+    quicken(monkeypatch)
 
     def make(folder: Path) -> Json:
         os.utime(leased_elsewhere(tmp_path), (1, 1))
@@ -286,6 +317,82 @@ def test_the_heart_does_not_beat_for_another_owner(tmp_path: Path, monkeypatch: 
 
     build(Store(tmp_path), make)
     assert (tmp_path / "leases" / f"{KEY}.json").stat().st_mtime == 1
+
+
+def touched(path: Path) -> bool:
+    """Whether the heart beats for a lease within half a minute."""
+    os.utime(path, (1, 1))
+    return any(path.stat().st_mtime > 1 or time.sleep(0.02) for _ in range(1500))
+
+
+def test_one_thread_beats_for_all_leases_and_for_none_that_was_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quicken(monkeypatch)
+    begun: list[Any] = []
+    start = leases.start_new_thread
+    monkeypatch.setattr(leases, "start_new_thread", lambda *of: begun.append(of) or start(*of))
+    store, (first, second) = StoreFolder(tmp_path), (tmp_path / "leases" / f"{key}.json" for key in "ab")
+    with leases.hold_lease(store, "a"):
+        with leases.hold_lease(store, "b"):
+            assert touched(first) and touched(second)
+        second.write_text(first.read_text())
+        os.utime(second, (1, 1))
+        assert touched(first) and second.stat().st_mtime == 1
+    assert len(begun) == 1 and not first.exists() and leases._heart.leases == {}
+
+
+def test_a_beat_that_fails_does_not_end_the_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quicken(monkeypatch)
+    failures: list[BaseException] = [OSError(errno.ENOSPC, "No space left on device"), MemoryError(), MemoryError()]
+    read = leases.read_owner
+
+    def refuse(path: Path) -> Owner | None:
+        if threading.current_thread() is not threading.main_thread() and failures:
+            raise failures.pop()
+        return read(path)
+
+    monkeypatch.setattr(leases, "read_owner", refuse)
+    with leases.hold_lease(StoreFolder(tmp_path), "a"):
+        assert touched(tmp_path / "leases" / "a.json") and not failures
+
+
+def test_a_process_that_gets_no_thread_takes_no_lease_and_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that dies of want of memory at its birth never says that it has begun."""
+    quicken(monkeypatch)
+    monkeypatch.setattr(leases, "BIRTH_SECONDS", 0.1)
+    with monkeypatch.context() as starved:
+        starved.setattr(leases, "start_new_thread", lambda *_: 0)
+        with pytest.raises(MemoryError), leases.hold_lease(StoreFolder(tmp_path), "a"):
+            pass
+    assert os.listdir(tmp_path / "leases") == []
+    with leases.hold_lease(StoreFolder(tmp_path), "a") as mine:
+        assert isinstance(mine, Owner) and touched(tmp_path / "leases" / "a.json")
+
+
+FORKED = """
+import os, sys, time
+from pathlib import Path
+from bench.runs import leases
+from bench.runs.folder import StoreFolder
+leases.HEARTBEAT_SECONDS = 0.02
+folder, names = StoreFolder(Path(sys.argv[1])), [Path(sys.argv[1], "leases", f"{key}.json") for key in "ab"]
+def beats(path):
+    os.utime(path, (1, 1))
+    return any(path.stat().st_mtime > 1 or time.sleep(0.02) for _ in range(500))
+with leases.hold_lease(folder, "a"):
+    if not (child := os.fork()):
+        kept = dict(leases._heart.leases)
+        with leases.hold_lease(folder, "b") as mine:
+            os._exit(0 if kept == {} and isinstance(mine, leases.Owner) and beats(names[1]) else 1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), beats(names[0]))
+"""
+
+
+def test_a_forked_child_has_a_heart_of_its_own_and_none_of_its_parents_leases(tmp_path: Path) -> None:
+    assert ended([python(FORKED, tmp_path)]) == ["0 True\n"]
 
 
 OVERTAKEN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
+from bench.records.files import responses_path
 from bench.runs.rescore import publish_records, rescore_command
+from bench.runs.responses import load_responses
+from bench.runs.store import Store
 from tests.processes import Place
 
 
@@ -108,3 +112,45 @@ def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path
     assert rescore_command(tmp_path / "results", tmp_path / "no-store", False, said.append), said
     with pytest.raises(UserError, match="responses"):
         publish_records([], place.out, tmp_path / "others", tmp_path / "no-store", False)
+
+
+@pytest.mark.parametrize("what", [5, None, "x", [1], [{"logp": [0.0]}], [{"logp": ["a"], "hit": [1], "eos": True}]])
+def test_odd_rows_in_sound_responses_are_a_sentence_with_the_file(what: Any, finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    key = place.records()["msa"]["lineage"]["responses"]
+    kept = load_responses(Store(finished.store), key).publishable().to_json()
+    probe, rows = next((p, r) for p, r in kept["rows"].items() if any("answer" in row for row in r.values()))
+    first = next(iter(rows))
+    rows[first] |= {"answer": what}
+    file = responses_path(place.out, key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(gzip.compress(json.dumps(kept).encode()))
+    with pytest.raises(UserError) as told:
+        rescored(place)
+    assert str(told.value) == (
+        f"{file.name} holds no readable responses (rows.{probe}.{first}.answer is not a list of scored texts): delete it "
+        "and run again."
+    )
+
+
+@pytest.mark.parametrize("change", ["counts", "rows"])
+def test_rows_that_a_metric_stumbles_over_are_a_sentence_with_the_file(
+    change: str, finished: Place, tmp_path: Path
+) -> None:
+    """Rows may have what a task likes, so that only the metrics find them odd."""
+    place = finished.copy(tmp_path)
+    key = place.records()["msa"]["lineage"]["responses"]
+    kept = load_responses(Store(finished.store), key).publishable().to_json()
+    for rows in kept["rows"].values():
+        for row in rows.values():
+            if change == "counts" and "counts" in row:
+                row["counts"] = {}
+            if change == "rows":
+                row |= {"of another oracle": 5}
+    file = responses_path(place.out, key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(gzip.compress(json.dumps(kept).encode()))
+    with pytest.raises(
+        UserError, match=rf"msa-.*: its responses \({file.name}.*\) hold rows that its metrics can't read \("
+    ):
+        rescored(place)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from bench.core.errors import UserError
+from bench.core.types import Json
 from bench.records.tables import build_sections
 from bench.studies.claims import (
     HOLDS,
@@ -19,6 +21,7 @@ from bench.studies.claims import (
     combine_verdicts,
     grade_claim,
     judge_carries_over,
+    judge_claim,
     read_claims,
 )
 from tests.factories import GOALS, record
@@ -84,3 +87,12 @@ def test_several_verdicts_are_one_when_alike_and_else_in_part() -> None:
         PART,
     ]
     assert combine_verdicts([], "").status == UNKNOWN
+
+
+@pytest.mark.parametrize("results", [[{}], [{"estimates": 5}], [{"estimates": [{"name": "msa"}], "removals": []}]])
+def test_a_claim_on_an_experiment_of_other_content_names_its_file(results: list[Json]) -> None:
+    odd = Evidence({}, {}, {"sgd-influence": results, "another": []})
+    with pytest.raises(
+        UserError, match=r"^The claim 'sgd-influence' can't be read off lab-sgd-influence\.json \(\w+Error: "
+    ):
+        judge_claim("sgd-influence", odd)
