@@ -14,7 +14,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bench.core.errors import UserError
 from bench.core.types import Json
+from bench.records.files import read_record
 from tests.faults.campaign import Case, Kind
 from tests.faults.compare import judge, judge_end, judge_facts
 from tests.faults.ground import SCENES
@@ -117,6 +119,9 @@ def attempt(case: Case) -> None:
     case.what = f"{name}: {relative}: {way}{', its records gone' if without else ''}"
     DAMAGES[way](folder / relative, rng)
     harmed = content(folder / relative)
+    if is_sound_record(folder / relative) and way in CHANGED:
+        judge_changed(case, name, folder, relative)
+        return
     done = case.ground.redo(SCENES[name], folder, fresh=rng.random() < 0.04, mark=case.folder.name)
     judge(case, done, (0, 1, 2))
     if done[-1].hung:
@@ -140,6 +145,26 @@ def attempt(case: Case) -> None:
     if in_store:
         drop_records(folder)
     judge_end(case, name, folder, besides=unneeded(folder, relative, harmed))
+
+
+def is_sound_record(file: Path) -> bool:
+    """Whether a file can be read as a record."""
+    try:
+        return bool(read_record(file).spec.key)
+    except UserError:
+        return False
+
+
+def judge_changed(case: Case, name: str, folder: Path, file: str) -> None:
+    """A record with another value in it that is sound all the same: of its scores `rescore` says so, which makes them anew."""
+    sound, changed = (read_record(root / file) for root in (case.ground.made(name).folder, folder))
+    if sound.scores != changed.scores:
+        words = ("rescore", "--from", file.partition("/")[0], "--store", "store")
+        done = case.ground.run(words, folder, mark=case.folder.name)
+        if done.code != 1 or file.partition("/")[2] not in done.text:
+            case.wrong(f"rescore doesn't see the changed score: {done.text[-200:]!r}")
+    delete(folder / file)
+    judge_end(case, name, folder)
 
 
 def unneeded(folder: Path, name: str, harmed: object) -> Callable[[], set[str]]:
