@@ -23,9 +23,9 @@ KINDS: tuple[Kind, ...] = (records.KIND, damage.KIND, kills.KIND, crowd.KIND, di
 def main(words: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     asked = read_words(words)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # commands inherit it, also where a shell's background ignores it
+    # Commands inherit what is ignored, as SIGINT is in a shell's background and SIGHUP under nohup; a handler they don't.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: None)
     named = asked.only.split(",") if asked.only else [kind.name for kind in KINDS]
     if unknown := set(named) - {kind.name for kind in KINDS}:
         print(f"error: --only names no {', '.join(sorted(unknown))}; there are {', '.join(k.name for k in KINDS)}.")
