@@ -9,7 +9,10 @@ UNSEEN = re.compile(r"[^\S ]|[^ -~\u00a1-\u00ac\u00ae-\u05ff]")
 
 
 def one_line(text: str) -> str:
-    """``text`` on one line; what has no shape, such as escapes of a terminal or turns of direction, becomes \ufffd."""
+    """``text`` on one line; what has no shape, such as escapes of a terminal or turns of direction, becomes \ufffd.
+
+    Half a character, which no terminal can be told, is named.
+    """
     return UNSEEN.sub(_seen, " ".join(text.split()))
 
 
@@ -19,4 +22,6 @@ def shown(text: str) -> str:
 
 
 def _seen(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else "\ufffd"
+    if found[0].isprintable():
+        return found[0]
+    return f"\\u{ord(found[0]):04x}" if "\ud800" <= found[0] <= "\udfff" else "\ufffd"

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 2.0
 QUIET_SECONDS = 30.0
 """Plain lines: the shortest time between two lines of one running stage."""
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1b\x7f]")
 
 
 class Event(TypedDict):
@@ -153,5 +153,5 @@ def event_line(event: Event) -> str:
 
 
 def clean_text(text: str) -> str:
-    """The text as `one_line` shows it, without terminal escapes: messages may hold whole errors, with their colours."""
+    """The text as `one_line` shows it, without escapes and controls: messages may hold whole errors in colours."""
     return one_line(ESCAPES.sub("", text))
