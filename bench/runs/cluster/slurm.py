@@ -324,12 +324,18 @@ def explain_loss(task: Task, state: State | None) -> str:
     """Why a job has gone without a word, as far as SLURM knows."""
     if state is None:
         state = commands.find_ended([task.array.name]).get(task.id)
-    word = state.word.split()[0] if state else ""
-    why = WHY.get(word) or (f"it ended as {word}" if word else "SLURM no longer knows it")
-    if word not in WHY and not any(event.get("event") == "begin" for event in task.events()):
-        why += " before its work began"
+    why = explain_end(task, state)
     number = state.slurm if state else task.number or task.array.name
     log, logs = task.log(), f"{FOLDER}/{task.submission.folder.name}/{LOGS}"
     where = f"see {logs}/{log.name}" if log else f"it left no log in {logs}: see `scontrol show job {number}`"
     said = task.last_line()
     return f"{why} (SLURM's job {number}); the same command submits it again; {where}" + (f": {said}" if said else "")
+
+
+def explain_end(task: Task, state: State | None) -> str:
+    """The same in a few words."""
+    word = state.word.partition(" ")[0] if state else ""
+    if not word or word in WHY:
+        return WHY.get(word, "SLURM no longer knows it")
+    begun = any(event.get("event") == "begin" for event in task.events())
+    return f"it ended as {word}" + ("" if begun else " before its work began")

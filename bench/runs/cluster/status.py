@@ -14,7 +14,7 @@ from bench.core.types import Json
 from bench.runs.cluster import commands
 from bench.runs.cluster.commands import State
 from bench.runs.cluster.handing import is_under_way
-from bench.runs.cluster.slurm import SILENT_EVENT, WHY, is_live
+from bench.runs.cluster.slurm import SILENT_EVENT, explain_end, is_live
 from bench.runs.cluster.submission import (
     Task,
     all_tasks,
@@ -117,9 +117,7 @@ def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool, 
         )
     else:
         word = "failed"
-        last = WHY.get(state.word.split()[0] if state else "", "SLURM no longer knows it") + (
-            f"; {last}" if last else ""
-        )
+        last = explain_end(task, state) + (f"; {last}" if last else "")
     age = time.time() - since if since else 0.0
     return Line(task.job.name, word, state.slurm if state else "", state.node if state else "", age, last)
 

@@ -57,6 +57,10 @@ def test_each_job_has_its_state_and_its_last_line(
     assert lines[1].last == "measure target: 3 of 9, 4 s | a [bold]warning[/bold]" and lines[1].where == "n1"
     assert lines[3].last == "ValueError: no" and lines[4].last == "it was cancelled"
     assert lines[5].last == "SLURM no longer knows it"
+    assert (
+        describe(tasks[5], {("name", 5): State("7_5", "FAILED")}, False).last
+        == "it ended as FAILED before its work began"
+    )
     assert status_command(tmp_path, cancel=False), "something failed"
     said = capsys.readouterr().out
     assert "1 queued, 1 running, 1 done, 3 failed" in said and "a [bold]warning[/bold]" in said
