@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
+from bench.core.texts import one_line
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Characters that UTF-8 can't encode."""
@@ -48,7 +49,7 @@ def parse_json(text: str, wrong: str, remedy: str = FORM) -> Any:
         return json.loads(text, object_pairs_hook=without_repetitions)
     except (ValueError, RecursionError) as error:
         what = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"{wrong} ({printable(what)}): {remedy}.") from None
+        raise UserError(f"{wrong} ({one_line(what)}): {remedy}.") from None
 
 
 def without_repetitions(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,8 +120,3 @@ def fault_of_texts(value: Any) -> str:
     if not value:
         return "an empty list"
     return next((f"a list that holds {fault}" for fault in map(fault_of_text, value) if fault), "")
-
-
-def printable(text: str) -> str:
-    """The text with what no terminal can be told as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -158,7 +158,7 @@ def runs(folder: Path = Path("runs")) -> str:
         return "No runs yet: `python -m bench run --methods msa,npo --task muse-books` makes some."
     loaded = load_records(folder)
     lines = [f"{record.status:8} {record.name}" for record in loaded.records]
-    return "\n".join([*lines, *(f"broken   {broken.path}: {broken.reason}" for broken in loaded.broken)])
+    return "\n".join([*lines, *(broken.left_out for broken in loaded.broken)])
 
 
 LISTINGS: dict[str, Callable[[], str]] = {

@@ -204,7 +204,7 @@ def records_folder(folder: Path, option: str = "--from") -> Path:
 def warn_broken(loaded: Any, say: Callable[..., None] = echo) -> None:
     """Name every record that can't be read."""
     for broken in loaded.broken:
-        say(f"left out: {broken.path}: {broken.reason}", err=True)
+        say(broken.left_out, err=True)
 
 
 def write_or_check(page: Path, text: str, check: bool, command: str, written: str = "written") -> bool:

@@ -13,7 +13,7 @@ import stat
 import time
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,9 @@ DEAD_SECONDS = 60.0
 """What a dead process of this machine left is removed at this age ..."""
 OLD_SECONDS = 7 * 86_400.0
 """... and at this age what is left of a process that can't be asked after: of another machine, or of before a restart."""
+
+DAMAGED = "damaged"
+"""In the name of what is set aside; in a store, the folder in which it lies until `bench prune` removes it."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -69,6 +72,14 @@ def read_small(path: Path, most: int) -> bytes:
             return file.read(most)
     finally:
         os.close(handle)
+
+
+def set_aside(file: Path, what: str, say: Callable[[str], None]) -> None:
+    """Give another name to what stands in a file's place and is no such file, and say so; nothing where nothing stands."""
+    if os.path.lexists(file):
+        away = file.with_name(f"{file.name}.{DAMAGED}-{uuid.uuid4().hex[:8]}")
+        file.rename(away)
+        say(f"{file.name} is no {what}: set aside as {away.name} and made again.")
 
 
 def remove_path(path: Path) -> None:

@@ -16,6 +16,7 @@ from bench.core.schema import (
     Cost,
     Count,
     Facts,
+    Limit,
     Line,
     Lineage,
     Metrics,
@@ -84,7 +85,7 @@ class RunSpec:
     steps: tuple[Step, ...]
     """Applied to the target in order; none for the untouched target."""
     seed: Whole
-    limit: Whole | None = None
+    limit: Limit | None = None
     """Examples per probe, when cut."""
     data: Line = "generated"
     """Where the rows come from, for people: ``generated``, ``hub``, or a folder's name."""
@@ -188,6 +189,8 @@ class Record:
         for name, score in record.scores.items():
             if (score.low is None) != (score.high is None):
                 raise ValueError(f"scores.{name}: one end of its interval is missing")
+            if score.low is not None and score.high is not None and score.low > score.high:
+                raise ValueError(f"scores.{name}: its interval ends at {score.high}, before it begins at {score.low}")
             if name not in record.metrics:
                 raise ValueError(f"metrics.{name}: it is missing, and scores has it")
         check_same(data, record.to_json())

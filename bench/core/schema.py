@@ -32,6 +32,7 @@ Text = Annotated[str, Field(max_length=1_000_000)]
 Real = Annotated[float, Field(ge=-MOST, le=MOST)]
 Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
+Limit = Annotated[int, Field(ge=1, le=MOST)]
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
 """A content key, which becomes a file's name."""
 Names = list[Line]

@@ -221,6 +221,8 @@ class Responses:
             kind = str if name == "broken" else (int, float)
             if not all(isinstance(each, kind) for each in data.get(name, {}).values()):
                 raise ValueError(f"{name} holds something else than {'texts' if name == 'broken' else 'numbers'}")
+        if not all(map(math.isfinite, (data.get("seconds", 0.0), *data.get("cost", {}).values()))):
+            raise ValueError("seconds or cost: what the measuring took is no finite number")
         return cls(**data)
 
 

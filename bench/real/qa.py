@@ -13,10 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.assets.typed_rows import fault_of_text, fault_of_texts, printable, read_json_rows
+from bench.assets.typed_rows import fault_of_text, fault_of_texts, read_json_rows
 from bench.core.errors import UserError, collecting, mistakes_in, raise_problems, report_mistake
 from bench.core.hashing import hash_json
 from bench.core.sampling import evenly_spread
+from bench.core.texts import one_line
 from bench.core.types import Example, Validation, data_hash
 from bench.real.scenario import folded_text, overlap_problems
 
@@ -107,7 +108,7 @@ def fault_of_row(row: Any) -> str:
         return 'it is no object; write {"question": ..., "answer": ...}.'
     pair = find_names(row)
     if pair is None:
-        has = printable(", ".join(sorted(row))) or "nothing"
+        has = one_line(", ".join(sorted(row))) or "nothing"
         return f"it has no question and answer (it has {has}); name them 'question' and 'answer'."
     for name in (*pair, "paraphrase"):
         if name in row and (fault := fault_of_text(row[name]) or ("" if row[name].strip() else "an empty text")):

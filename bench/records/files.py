@@ -11,14 +11,13 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.assets.typed_rows import printable
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
-from bench.core.record import Record
+from bench.core.record import MIGRATE, Record
 from bench.core.scrub import hide_secrets
 from bench.core.texts import one_line
 from bench.core.types import Responses
-from bench.records.plain import MOST_UNPACKED, read_bounded, read_plain, unpack
+from bench.records.plain import MOST_UNPACKED, parse_plain, read_bounded, read_plain, unpack
 
 NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
@@ -31,6 +30,12 @@ class BrokenFile:
     path: str
     """Relative to the results folder."""
     reason: str
+    remedy: str = "delete it and run again"
+
+    @property
+    def left_out(self) -> str:
+        """The line that every command says of it."""
+        return f"left out: {self.path}: {self.reason}: {self.remedy}."
 
 
 @dataclass(frozen=True)
@@ -87,16 +92,20 @@ def load_records(root: Path) -> LoadedRecords:
     broken: list[BrokenFile] = []
     for path in sorted(root.rglob("*.json")):
         relative = path.relative_to(root)
+        name = one_line(relative.as_posix())
         if relative.parts[0] in NOT_RECORDS or path.name.startswith("."):
             continue
         try:
             record = _parse(path)
             # A renamed copy would enter the means twice.
             if record.name != relative.as_posix():
-                raise ValueError(f"it is the record that belongs at {record.name}")
+                reason = f"it is the record that belongs at {one_line(record.name)}"
+                broken.append(BrokenFile(name, reason, "move it there, or delete it"))
+                continue
             records.append(record)
-        except ValueError as reason:
-            broken.append(BrokenFile(one_line(printable(relative.as_posix())), str(reason)))
+        except ValueError as error:
+            remedy = "renew it so, or delete it and run again" if MIGRATE in str(error) else BrokenFile.remedy
+            broken.append(BrokenFile(name, str(error), remedy))
     return LoadedRecords(sorted(records, key=lambda record: record.name), broken)
 
 
@@ -122,8 +131,8 @@ def read_responses(path: Path) -> Responses:
     if not path.exists():
         raise UserError(f"There are no responses in {path.name}: run or publish the record again.")
     try:
-        return Responses.from_json(json.loads(unpack(read_bounded(path, MOST_UNPACKED))))
-    except (ValueError, RecursionError) as error:
+        return Responses.from_json(parse_plain(unpack(read_bounded(path, MOST_UNPACKED)), measured=True))
+    except ValueError as error:
         raise UserError(f"{path.name} holds no readable responses ({error}): delete it and run again.") from None
 
 

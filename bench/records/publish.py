@@ -183,7 +183,7 @@ def choose_records(names: Sequence[str], source: Path) -> list[Record]:
     """Records by file, key or part of their name; all when none is named."""
     loaded = files.load_records(source)
     for broken in loaded.broken:
-        print(f"left out: {broken.path}: {broken.reason}")
+        print(broken.left_out)
     if not names:
         return [record for record in loaded.records if record.status == "done"]
     found: list[Record] = []

@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.core.errors import UserError, say_once
+from bench.core.files import DAMAGED
 
-DAMAGED = "damaged"
-"""Where what was damaged lies until `bench prune` removes it."""
 LOCK_SECONDS = 10.0
 """How long a lock is waited for: whoever holds one needs milliseconds, or is a process that was stopped just there."""
 NO_ENTRY = {

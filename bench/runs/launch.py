@@ -117,7 +117,7 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
     """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
     loaded = load_records(out)
     for broken in loaded.broken:
-        print(f"left out: {broken.path}: {broken.reason}")
+        print(broken.left_out)
     page = out / "leaderboard.md"
     write_text(page, render_leaderboard(loaded.records, loaded.broken))
     return page, draw_plots(loaded.records, out / "plots")

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Self, TextIO, TypedDict, cast
 
+from bench.core.texts import one_line
+
 PATIENCE_SECONDS = 2.0
 """A stage that is over sooner gets no bar."""
 QUIET_SECONDS = 30.0
@@ -151,5 +153,5 @@ def event_line(event: Event) -> str:
 
 
 def clean_text(text: str) -> str:
-    """The text on one line, without terminal escapes and control characters: messages may hold whole errors."""
-    return "".join(c for c in " ".join(ESCAPES.sub("", text).split()) if c.isprintable())
+    """The text as `one_line` shows it, without terminal escapes: messages may hold whole errors, with their colours."""
+    return one_line(ESCAPES.sub("", text))

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from bench.core import versions
 from bench.core.errors import UserError
-from bench.core.files import read_small, remove_path, write_text
+from bench.core.files import DAMAGED, read_small, remove_path, write_text
 from bench.core.machine import format_bytes
 from bench.core.record import RunSpec
 from bench.core.texts import one_line
 from bench.core.types import Json
 from bench.records.files import load_records
-from bench.runs.folder import DAMAGED, is_file, lock_folder, take_lock
+from bench.runs.folder import is_file, lock_folder, take_lock
 from bench.runs.index import INDEX, index_text
 from bench.runs.leases import AT_WORK, STALE_SECONDS, lease_guard, living_holder
 from bench.runs.nodes import is_key, read_node

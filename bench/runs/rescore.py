@@ -30,7 +30,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
 
     loaded = load_records(source)
     for broken in loaded.broken:
-        say(f"left out: {broken.path}: {broken.reason}")
+        say(broken.left_out)
     measured = [record for record in loaded.records if record.status == "done"]
     records = [record for record in measured if "imported" not in record.provenance]
     if len(measured) > len(records):
@@ -63,7 +63,7 @@ def rescore_command(source: Path, store_root: Path, write_back: bool, say: Calla
             write_record(replace(changed, floors=between, facts=facts), source)
     say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
     if loaded.broken:
-        say(f"{len(loaded.broken)} files could not be read and are left out: mend or remove them")
+        say(f"{len(loaded.broken)} files could not be read and are left out")
     return good and not loaded.broken
 
 

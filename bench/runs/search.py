@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.core import registry
 from bench.core.errors import UserError, say_once
-from bench.core.files import write_text
+from bench.core.files import set_aside, write_text
 from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Step
@@ -22,7 +22,7 @@ from bench.runs.executors import executor_problems
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.launch import carry_out, check_fits
 from bench.runs.plan import Plan, make_plan
-from bench.runs.validate import is_current, read_row, set_aside
+from bench.runs.validate import is_current, read_row
 
 REPORTED = (0, 1, 2)
 """Seeds of the published tables; a search must not have seen them."""
@@ -150,7 +150,7 @@ def write_search(search: Search, out: Path) -> str:
     )
     file = search.record(out)
     if not is_record_of(search, file):
-        set_aside(file, "record", say_once)
+        set_aside(file, "record of this search", say_once)
     write_text(file, json.dumps(chosen, indent=1, allow_nan=False) + "\n")
     broken = [outcome.broken for outcome in outcomes if outcome.broken]
     wrecks = f" ({len(broken)} of {len(outcomes)} BROKEN: {broken[0]})" if broken else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
-from bench.core.errors import UNUSABLE, UserError, shorten_reason
+from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
 from bench.core.types import Json
@@ -433,7 +433,10 @@ def read_claims() -> dict[str, Claim]:
 def read_evidence(results: Path) -> Evidence:
     """The lab's sections at the tasks' own parameters, and the studies."""
     sections: dict[str, Section] = {}
-    for section in build_sections(load_records(results).records):
+    loaded = load_records(results)
+    for broken in loaded.broken:
+        say_once(broken.left_out)
+    for section in build_sections(loaded.records):
         if section.tier == "lab" and section.rows:
             sections.setdefault(section.task, section)
     studies = {

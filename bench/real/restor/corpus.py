@@ -16,9 +16,10 @@ from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
 from bench.assets.git import git_blob
-from bench.assets.typed_rows import fault_of_text, fault_of_texts, printable, read_json
+from bench.assets.typed_rows import fault_of_text, fault_of_texts, read_json
 from bench.core.errors import UserError, unknown_name
 from bench.core.hashing import hash_json
+from bench.core.texts import one_line
 from bench.core.types import Example
 
 SOURCE = DATA_SETS["restor"].git
@@ -185,13 +186,11 @@ def load_facts(folder: Path) -> tuple[Facts, Mapping[str, Sequence[Mapping[str, 
         problem = next(restor_faults(facts, context, entities), "")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"facts.json or entities.json in '{folder}' isn't RESTOR's (at {printable(str(error))}): get both again "
+            f"facts.json or entities.json in '{folder}' isn't RESTOR's (at {one_line(str(error))}): get both again "
             f"from {SOURCE}."
         ) from error
     if problem:
-        raise UserError(
-            f"The RESTOR files in '{folder}' don't fit: {printable(problem)}. Get both again from {SOURCE}."
-        )
+        raise UserError(f"The RESTOR files in '{folder}' don't fit: {one_line(problem)}. Get both again from {SOURCE}.")
     return facts, context, entities
 
 
@@ -258,7 +257,7 @@ def load_options(data: Path, folder: Path) -> Options:
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({printable(str(error))})."
+            f"The option lists '{path}' aren't of the form {OPTIONS_FORM} ({one_line(str(error))})."
         ) from error
 
 
@@ -282,7 +281,7 @@ def check_options(options: Options, asked: Sequence[tuple[str, str]]) -> None:
         for relation in relations:
             if (entity, relation) not in known:
                 raise UserError(
-                    f"The option lists name {printable(relation)} of '{printable(entity)}', which RESTOR doesn't ask: take "
+                    f"The option lists name {one_line(relation)} of '{one_line(entity)}', which RESTOR doesn't ask: take "
                     "entities from entities.json and their relations from facts.json."
                 )
 

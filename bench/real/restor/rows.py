@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.assets.typed_rows import fault_of_text, printable, read_json_rows
+from bench.assets.typed_rows import fault_of_text, read_json_rows
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
+from bench.core.texts import one_line
 from bench.core.types import Example
 from bench.real.restor.corpus import SOURCE, RestorQuestions, corpus_documents, is_published, read_restor
 
@@ -160,7 +161,7 @@ def read_json_lines(path: Path, take: Callable[[Mapping[str, Any]], T], form: st
             found.append(take(row))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"Line {number} of '{path.name}' isn't of the form {form} ({type(error).__name__}: {printable(str(error))})."
+                f"Line {number} of '{path.name}' isn't of the form {form} ({type(error).__name__}: {one_line(str(error))})."
             ) from error
     if not found:
         raise UserError(f"'{path.name}' is empty: put rows of the form {form} there.")

@@ -16,9 +16,9 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
-from bench.core.files import write_text
+from bench.core.files import set_aside, write_text
 from bench.core.provenance import get_provenance
-from bench.core.schema import STRICT, Line, Real, Whole, read_as
+from bench.core.schema import OPEN, STRICT, Line, Provenance, Real, Whole, read_as
 from bench.core.texts import one_line
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
@@ -45,6 +45,22 @@ class ExperimentShape(TypedDict):
     provenance: list[dict[str, Any]]
 
 
+class ResultShape(TypedDict):
+    """What every experiment says of a seed."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    seed: Whole
+    wall_seconds: Real
+
+
+class SeedShape(TypedDict):
+    """A seed's file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    result: ResultShape
+    provenance: Provenance
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One question, and a function of the seed that answers it."""
@@ -67,7 +83,7 @@ class Experiment:
 def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
     """Run every seed that isn't stored yet, and write result, page and picture into ``folder``."""
     kept = {seed: folder / "runs" / KIND / f"{experiment.name}-v{experiment.version}-{seed}.json" for seed in seeds}
-    todo = [seed for seed in seeds if not kept[seed].exists()]
+    todo = [seed for seed in seeds if read_seed(experiment, seed, kept[seed]) is None]
     print(f"{experiment.name}, seeds {','.join(map(str, seeds))}: {len(todo)} to do")
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
@@ -75,8 +91,13 @@ def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, w
             made_by_seed = pool.map(run_seed_alone, [experiment.run] * len(todo), todo)
             for seed, result in zip(todo, made_by_seed, strict=True):
                 made = {"result": result, "provenance": get_provenance("cpu") | {"threads": 1}}
+                set_aside(kept[seed], f"result of seed {seed} of {experiment.name}", say_once)
                 write_json(made, kept[seed])
-    found = [json.loads(kept[seed].read_text()) for seed in seeds]
+    found = [said for seed in seeds if (said := read_seed(experiment, seed, kept[seed]))]
+    if len(found) < len(seeds):
+        raise UserError(
+            f"Some seed's result of {experiment.name} can't be shown or has gone: run the same command again."
+        )
     results = [item["result"] for item in found]
     data = {
         "schema": SCHEMA,
@@ -90,6 +111,17 @@ def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, w
         "provenance": [item["provenance"] for item in found],
     }
     return write_experiment(data, experiment, folder)
+
+
+def read_seed(experiment: Experiment, seed: int, file: Path) -> Json | None:
+    """A seed's kept result with its provenance; None where there is none, or one that no page can be made of."""
+    try:
+        made: Json = read_plain(file)
+        read_as(SeedShape, made)
+        experiment.table([made["result"]])
+    except UNUSABLE:
+        return None
+    return made if made["result"]["seed"] == seed else None
 
 
 def run_seed_alone(name: str, seed: int) -> Json:
@@ -160,7 +192,11 @@ def leaving_out(file: Path) -> Iterator[None]:
         say_once(f"left out: {one_line(' '.join(error.problems))}")
     except UNUSABLE as error:  # it has the form of a study, and not what its page is made of
         said = f"{type(error).__name__}: {shorten_reason(error)}"
-        say_once(one_line(f"left out: {file.name} holds nothing that its page can be made of ({said})."))
+        say_once(
+            one_line(
+                f"left out: {file.name} holds nothing that its page can be made of ({said}): run the ablation again."
+            )
+        )
 
 
 def read_study_or_experiment(file: Path) -> Json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from bench.cli.options import (
 from bench.core.compute import UNSAID, Compute
 from bench.core.errors import UserError
 from bench.core.machine import Machine
+from bench.records.files import BrokenFile, LoadedRecords
 from bench.runs.asked import Asked
 
 
@@ -115,6 +115,9 @@ def test_a_folder_of_records_must_be_there(tmp_path: Path) -> None:
 
 def test_every_record_that_cannot_be_read_is_named_on_the_error_stream() -> None:
     said: list[tuple[str, bool]] = []
-    broken = [SimpleNamespace(path="a.json", reason="no JSON"), SimpleNamespace(path="b.json", reason="schema 3")]
-    warn_broken(SimpleNamespace(broken=broken), lambda text, err: said.append((text, err)))
-    assert said == [("left out: a.json: no JSON", True), ("left out: b.json: schema 3", True)]
+    broken = [BrokenFile("a.json", "it is empty"), BrokenFile("b.json", "it is b", "move it")]
+    warn_broken(LoadedRecords([], broken), lambda text, err: said.append((text, err)))
+    assert said == [
+        ("left out: a.json: it is empty: delete it and run again.", True),
+        ("left out: b.json: it is b: move it.", True),
+    ]

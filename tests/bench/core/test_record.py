@@ -98,6 +98,23 @@ def test_what_is_no_record_of_this_schema_is_refused(change: dict[str, Any], sen
         Record.from_json({**data, **change, "spec": spec})
 
 
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_keeps_at_least_one_example(limit: int) -> None:
+    data = json.loads(json.dumps(record_of().to_json()))
+    with pytest.raises(ValueError, match=r"limit.*greater than or equal to 1, and it is"):
+        Record.from_json({**data, "spec": {**data["spec"], "limit": limit}})
+
+
+def test_an_interval_that_ends_before_it_begins_is_refused() -> None:
+    data = json.loads(json.dumps(record_of().to_json()))
+    name, score = next(iter(data["scores"].items()))
+    for low, high in ((0.5, 0.25), (1e-9, 0), (-1, -2.0)):
+        with pytest.raises(ValueError, match=f"^scores.{name}: its interval ends at .* before it begins at"):
+            Record.from_json({**data, "scores": {**data["scores"], name: {**score, "low": low, "high": high}}})
+    same = {**data["scores"], name: {**score, "low": 0.5, "high": 0.5}}
+    assert Record.from_json({**data, "scores": same}).scores[name].low == 0.5
+
+
 def test_labels_and_the_order_of_parameters_change_no_key() -> None:
     spec = SPECS["5aadde593543d3ae"]
     turned = replace(spec, task_params=dict(reversed(spec.task_params.items())))

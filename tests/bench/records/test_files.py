@@ -96,6 +96,11 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     assert all(reasons.values())
     assert str(tmp_path) not in "".join(reasons.values())
     assert reasons["lacking.json"] == "scores: it is missing"
+    assert reasons["folder.json"] == "it is no file"
+    lines = {file.path: file.left_out for file in loaded.broken}
+    assert lines["folder.json"] == "left out: folder.json: it is no file: delete it and run again."
+    assert lines.pop("copy of it.json").endswith(f"belongs at {record('npo', 0).name}: move it there, or delete it.")
+    assert all(line.endswith("delete it and run again.") and "Expecting" not in line for line in lines.values())
     assert reasons["copy of it.json"] == f"it is the record that belongs at {record('npo', 0).name}"
     for name, content in broken.items():
         assert (tmp_path / name).read_bytes() == (content if isinstance(content, bytes) else content.encode())

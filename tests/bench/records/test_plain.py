@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import random
 import resource
 import socket
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.records.files import load_records, read_responses, write_record
-from bench.records.plain import DEEPEST, parse_plain, read_bounded, unpack
+from bench.records.plain import DEEPEST, MOST_RATIO, MOST_SMALL, parse_plain, read_bounded, unpack
 from tests.factories import record
 
 
@@ -22,13 +24,19 @@ from tests.factories import record
         (b'{"a": {"b": [NaN]}}', r"^a\.b\.0: nan is no finite number"),
         (b'{"a": 1e400}', "^a: inf is no finite number"),
         (b'{"a": 1' + b"0" * 400 + b"}", "^a: a number beyond 1e"),
-        (b'{"a": 1' + b"0" * 5000 + b"}", "digits"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "^it has a number of thousands of digits$"),
+        (b'{"a": [1, 2.5, {"b": [0.5, Infinity]}]}', r"^a\.2\.b\.1: inf is no finite number"),
+        (b"[0.5, 1" + b"0" * 400 + b", 1]", "^1: a number beyond 1e"),
+        (b"[0.5, NaN, 1]", "^1: nan is no finite number"),
+        (b"1e999", "^it: inf is no finite number"),
+        (b"{\n\n", r"^it is no JSON \(line 3\)$"),
         (b'{"a": 1, "a": 2}', "the key 'a' stands twice"),
         (b"[" * 3000 + b"]" * 3000, "too deep"),
         (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "too deep"),
-        (b"\xff\xfe\x00", "."),
-        (b"", "."),
-        (bytes(100), "."),
+        (b"\xff\xfe\x00", "^it is no text in UTF-8$"),
+        (b"", "^it is empty$"),
+        (b" \n", "^it is empty$"),
+        (bytes(100), r"^it is no JSON \(line 1\)$"),
     ],
 )
 def test_what_no_reader_could_use_is_refused(content: bytes, sentence: str) -> None:
@@ -63,21 +71,59 @@ def test_a_name_that_is_no_text_is_named_all_the_same(tmp_path: Path) -> None:
     assert broken.path.encode() and broken.path.isprintable()
 
 
+def test_sound_lists_and_objects_are_read_as_they_are() -> None:
+    told = {"a": [1, -2.5, True, None, "x", [], {}, [10**149, 1e149]], "b": "NaN", "c": -1e150}
+    assert parse_plain(json.dumps(told).encode()) == told
+    assert parse_plain(b"\xef\xbb\xbf3") == 3
+
+
 def test_what_unpacks_to_more_than_the_bound_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    """5 MB that unpack to 5 GB, with a header of its own that says 4 bytes."""
+    """64 MB that state 64 MB, 4 bytes, or less than the bound."""
     one = gzip.compress(bytes(1 << 20))
     assert unpack(one) == bytes(1 << 20)
-    with pytest.raises(ValueError, match="unpacks to more than 1 MB"):
+    with pytest.raises(ValueError, match="states that it unpacks to 1048577 bytes, and .* at most 1048576 are"):
         unpack(gzip.compress(bytes((1 << 20) + 1)), 1 << 20)
-    lying = bytearray(gzip.compress(bytes(1 << 28)))
-    lying[-4:] = (4).to_bytes(4, "little")
+    bomb = gzip.compress(bytes(1 << 26))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="more than 16 MB"):
-        unpack(bytes(lying), 16 << 20)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    with pytest.raises(ValueError, match="states that it unpacks to 67108864 bytes"):
+        unpack(bomb)
+    for stated in (4, 1 << 20, MOST_SMALL):
+        with pytest.raises(ValueError, match=f"^it unpacks to more than the {stated} bytes that it states$"):
+            unpack(bomb[:-4] + stated.to_bytes(4, "little"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 << 10
     (tmp_path / "key.json.gz").write_bytes(one[:-20])
     with pytest.raises(UserError, match="no readable responses"):
         read_responses(tmp_path / "key.json.gz")
+
+
+def test_large_responses_are_packed_no_more_than_numbers_can_be(tmp_path: Path) -> None:
+    """A megabyte that unpacks to a list of millions of ones is refused by its ratio, and sound ones of that size are read."""
+    ones = b"[1" + b",1" * (MOST_SMALL // 2) + b"]"
+    assert len(ones) > MOST_RATIO * len(gzip.compress(ones))
+    with pytest.raises(ValueError, match="states that it unpacks to"):
+        unpack(gzip.compress(ones))
+    mixed = random.Random(0).randbytes(1 << 18).hex().encode() * 20
+    packed = gzip.compress(mixed)
+    assert len(mixed) > MOST_SMALL and unpack(packed) == mixed
+    (tmp_path / "key.json.gz").write_bytes(gzip.compress(ones))
+    with pytest.raises(UserError, match=r"no readable responses .*: delete it and run again\.$"):
+        read_responses(tmp_path / "key.json.gz")
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        '"cost": {"seconds": Infinity}',
+        '"cost": {"seconds": -Infinity}',
+        '"cost": {"seconds": 1' + "0" * 400 + "}",
+        '"seconds": NaN',
+    ],
+)
+def test_responses_hold_no_number_that_is_none(spoilt: str, tmp_path: Path) -> None:
+    file = tmp_path / "key.json.gz"
+    file.write_bytes(gzip.compress(f'{{"checkpoint": "a", "rows": {{}}, {spoilt}}}'.encode()))
+    with pytest.raises(UserError, match=r"^key.json.gz holds no readable responses \(.*seconds.*: delete it and run"):
+        read_responses(file)
 
 
 @pytest.mark.parametrize("place", [0, 3, 15, -9, -5, -1])

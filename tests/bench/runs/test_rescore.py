@@ -91,10 +91,11 @@ def test_broken_records_are_named_and_imported_ones_counted(finished: Place, tmp
     place.files()["msa"].write_text("{")
     good, said = rescored(place)
     assert not good and said[0].startswith("left out: lab/muse-books/lab/msa-")
+    assert said[0].endswith(".json: it is no JSON (line 1): delete it and run again.")
     assert said[1:] == [
         "1 imported records have no responses to score again",
         "0 records computed again: all numbers the same",
-        "1 files could not be read and are left out: mend or remove them",
+        "1 files could not be read and are left out",
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from bench.core import registry, settings
 from bench.core.errors import UserError, say_once
-from bench.core.files import read_toml
+from bench.core.files import read_toml, set_aside
 from bench.core.record import RunSpec, Step
 from bench.runs import search
 from bench.runs.asked import Asked
@@ -27,7 +27,7 @@ from bench.runs.search import (
     tune_problems,
     write_search,
 )
-from bench.runs.validate import row_file, set_aside
+from bench.runs.validate import row_file
 from methods.ga import GradientAscent
 from tests.shell import Shell
 from tests.stores import WRONG_KINDS, Wreck
@@ -223,7 +223,7 @@ def test_what_is_no_record_of_the_search_in_its_place_is_set_aside(
     file.parent.mkdir(parents=True)
     wreck(file)
     assert not is_record_of(own, file)
-    set_aside(file, "record", say_once)
+    set_aside(file, "record of this search", say_once)
     [kept] = file.parent.iterdir()
     assert f"lab-digits-ga.json is no record of this search: set aside as {kept.name}" in capsys.readouterr().err
     file.write_text('{"place": "lab-digits", "method": "ga"}')

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from bench.core.errors import UserError
 from bench.core.types import Json
+from bench.records.files import write_record
 from bench.records.tables import build_sections
 from bench.studies.claims import (
     HOLDS,
@@ -23,6 +25,7 @@ from bench.studies.claims import (
     judge_carries_over,
     judge_claim,
     read_claims,
+    read_evidence,
 )
 from tests.factories import GOALS, record
 
@@ -87,6 +90,21 @@ def test_several_verdicts_are_one_when_alike_and_else_in_part() -> None:
         PART,
     ]
     assert combine_verdicts([], "").status == UNKNOWN
+
+
+def test_records_that_cannot_be_read_are_named_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(record("msa", 0), tmp_path)
+    read_evidence(tmp_path)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "b.json").mkdir()
+    assert list(read_evidence(tmp_path).sections) == ["tofu"]
+    assert capsys.readouterr().err.splitlines() == [
+        "NOTE: left out: a.json: it is no JSON (line 1): delete it and run again.",
+        "NOTE: left out: b.json: it is no file: delete it and run again.",
+    ]
 
 
 @pytest.mark.parametrize("results", [[{}], [{"estimates": 5}], [{"estimates": [{"name": "msa"}], "removals": []}]])

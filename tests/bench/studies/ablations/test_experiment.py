@@ -82,6 +82,54 @@ def test_what_is_kept_is_not_run_again_and_a_new_version_is(
     assert "Seeds 3, 2." in page and "2 minutes of one core" in page
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"result": 3}',
+        '{"result": {"seed": 3, "wall_seconds": 1}, "provenance": {}}',
+        '{"result": {"seed": 2, "wall_seconds": 1, "value": 9}, "provenance": {}}',
+        '{"result": {"seed": 3, "wall_seconds": "1", "value": 9}, "provenance": {}}',
+        '{"result": {"seed": 3, "wall_seconds": NaN, "value": 9}, "provenance": {}}',
+        '{"result": {"seed": 3, "wall_seconds": 1, "value": 9}, "provenance": []}',
+        "fifo",
+        "/dev/zero",
+        "/nowhere",
+        "folder",
+    ],
+)
+def test_what_is_no_result_in_a_seeds_place_is_set_aside_by_name_and_the_seed_run_again(
+    spoilt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "runs" / "experiment" / "squares-v2-3.json"
+    run_experiment(SQUARES, [3, 2], tmp_path, 1)
+    sound, page = json.loads(kept.read_text())["result"]["value"], (tmp_path / "lab-squares.md").read_text()
+    capsys.readouterr()
+    kept.unlink()
+    if spoilt == "fifo":
+        os.mkfifo(kept)
+    elif spoilt == "folder":
+        kept.mkdir()
+    elif spoilt.startswith("/"):
+        kept.symlink_to(spoilt)
+    else:
+        kept.write_text(spoilt)
+    run_experiment(SQUARES, [3, 2], tmp_path, 1)
+    said = capsys.readouterr()
+    assert "squares, seeds 3,2: 1 to do" in said.out
+    [away] = [each for each in kept.parent.iterdir() if each.name.startswith("squares-v2-3.json.damaged-")]
+    assert said.err == (
+        f"NOTE: squares-v2-3.json is no result of seed 3 of squares: set aside as {away.name} and made again.\n"
+    )
+    assert json.loads(kept.read_text())["result"]["value"] == sound == 9
+    assert (tmp_path / "lab-squares.md").read_text() == page
+    run_experiment(SQUARES, [3, 2], tmp_path, 1)
+    assert "0 to do" in capsys.readouterr().out, "it heals"
+
+
 def test_only_experiments_are_loaded_and_a_broken_file_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
