@@ -25,7 +25,7 @@ from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import list_refusals, room_of
 from bench.runs.executor import in_step
-from bench.runs.executors import executor_problems, follow, open_executor
+from bench.runs.executors import JobsGoOn, executor_problems, follow, open_executor
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.leases import at_work
@@ -136,11 +136,8 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
         executor = open_executor(config, reporter.report)
         try:
             return follow(executor, jobs)
-        except KeyboardInterrupt:
-            if executor.outlives:
-                print(
-                    f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them."
-                )
+        except JobsGoOn:
+            print(f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them.")
             raise
 
 

@@ -64,6 +64,12 @@ def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
         if machine.track not in KINDS:
             report_mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
         wanted = ablations_named(asked)
+        alone = [each.name for each in wanted if isinstance(each, Experiment)]
+        if alone and machine.executor != "local":
+            report_mistake(
+                f"--executor {machine.executor}: {', '.join(alone)} is no set of runs and is computed where the command is "
+                "typed; leave out --executor for it, and name the others by themselves."
+            )
         place = parse_place(asked)
     assert place is not None
     failed = False
