@@ -149,10 +149,10 @@ class Machine:
         """Mistakes about the folders of records and of checkpoints, and about what a command makes among the records.
 
         A store that is there needs to be written only where something is built (`store_problems`). ``only``: nothing is
-        to be written yet, so that records need no place that can be.
+        to be written yet, so that records need no place that can be now.
         """
-        is_there = (self.store / "nodes").is_dir()
-        found = (readable_problems if only else folder_problems)("--out", self.out)
+        is_there = os.path.isdir(self.store / "nodes")
+        found = folder_problems("--out", self.out, later=only)
         found += readable_problems("--store", self.store) if is_there else self.store_problems()
         if found:
             return found

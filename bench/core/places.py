@@ -20,13 +20,18 @@ FULL = {
     NO_FILES: "remove files there or choose another place",
 }
 """What is used up on a disk -> the remedy."""
+FOR_NOW = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+"""Errors of a place that can be written once somebody allows it or makes room."""
 MOST_NAMES = 6
 """Names of a folder that a sentence lists."""
 
 
-def folder_problems(option: str, folder: Path) -> list[str]:
-    """A sentence about the option's ``folder`` where no files can be made in it, or it can't be made itself."""
-    return explain_place(option, folder, why_no_folder(folder) or why_closed(nearest_existing(folder)))
+def folder_problems(option: str, folder: Path, later: bool = False) -> list[str]:
+    """A sentence about the option's ``folder`` where no files can be made in it, or it can't be made itself.
+
+    ``later``: nothing is to be written yet, so that a place will do which is closed or full for now.
+    """
+    return explain_place(option, folder, why_no_folder(folder) or why_closed(nearest_existing(folder), later))
 
 
 def new_folder_problems(option: str, folder: Path) -> list[str]:
@@ -83,11 +88,13 @@ def why_long(names: Sequence[str]) -> str:
     return ""
 
 
-def why_closed(folder: Path) -> str:
+def why_closed(folder: Path, later: bool = False) -> str:
     """Why nothing can be made in a folder that is there, found by making something; empty where it can."""
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".try-", dir=folder))
     except OSError as error:
+        if later and error.errno in FOR_NOW:
+            return ""
         full = why_full(folder, error.errno)
         return (
             f"nothing can be written there, as {full}" if full else f"nothing can be written there ({error.strerror})"

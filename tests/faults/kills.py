@@ -55,8 +55,12 @@ def attempt(case: Case) -> None:
 
 
 def kept_facts(folder: Path) -> dict[str, object]:
-    """Of what may not change: nodes, records, studies, results; pages and pictures are drawn anew."""
-    return {file: fact for file, fact in read_facts(folder).items() if Path(file).suffix not in (".md", ".png", ".svg")}
+    """Of what may not change: nodes, records, studies, results; pages and pictures are drawn anew, an unfinished sum moves."""
+    return {
+        file: fact
+        for file, fact in read_facts(folder).items()
+        if Path(file).suffix not in (".md", ".png", ".svg") and ".partial/" not in file
+    }
 
 
 def fresh_seconds(ground: Ground, name: str) -> float:
