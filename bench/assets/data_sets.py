@@ -6,12 +6,11 @@ beside them in ``fetch.json``, so that the rows' hash has nothing of it. ``NAME@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.assets.git import clone_once
-from bench.assets.models import FETCHED, command_to_fetch, read_fetched_hash
+from bench.assets.models import command_to_fetch, read_fetched, read_fetched_hash
 from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.hashing import hash_file, hash_json, hash_tree
@@ -112,12 +111,10 @@ def find_fetched_data(name: str, data_dir: Path) -> DataPlace | None:
 
 def is_as_fetched(name: str, folder: str) -> bool:
     """Whether a folder holds what was fetched from a data set's own source, by the hash in the `FETCHED` beside it."""
-    try:
-        about = json.loads((Path(folder).parent / FETCHED).read_text())
-        named, source, expected = about["name"].partition("@")[0], about["source"], about["hash"]
-    except (OSError, ValueError, KeyError):
+    about = read_fetched(Path(folder).parent)
+    if str(about.get("name")).partition("@")[0] != name or about.get("source") != DATA_SETS[name].source:
         return False
-    return bool(named == name and source == DATA_SETS[name].source and expected == hash_tree(Path(folder)))
+    return bool(about.get("hash") == hash_tree(Path(folder)))
 
 
 def resolve_data(task: str, data: str, takes_files: bool, data_dir: Path) -> DataPlace:

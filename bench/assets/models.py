@@ -12,15 +12,21 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.assets.folders import INDEX, WHOLE, read_folder
+from bench.assets.folders import INDEX, SMALL, WHOLE, read_folder
 from bench.assets.known_models import KNOWN, PYTHIA, PYTHIA_REVISIONS, PYTHIA_STEP
 from bench.core.errors import UserError, unknown_name
-from bench.core.hashing import hash_checkpoint
+from bench.core.files import read_small
+from bench.core.hashing import hash_checkpoint, hash_file
 from bench.core.machine import default_root
 from bench.core.places import is_path_like, missing_folder
+from bench.core.types import Json
 
 FETCHED = "fetch.json"
-"""In the folder of a fetched model: where it came from, and its hash then."""
+"""In the folder of a fetched model: where it came from, and its hash and those of its small files then."""
+GENERATION = "generation_config.json"
+"""It decides where an answer stops, and isn't in a model's hash."""
+MOST_BYTES = 1 << 20
+"""Of such a file."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]*")
 """A branch, tag or commit of a hub model: ``NAME@REVISION`` is that model as it was then."""
@@ -123,23 +129,42 @@ def resolve_model(name_or_folder: str, models_dir: Path, own_tokenizer: bool = T
 
 
 def verify_fetched_model(name: str, folder: Path) -> LocalModel:
-    """A fetched model, its hash checked against the one in its ``fetch.json``."""
+    """A fetched model, its hash and its files beside the weights checked against those in its ``fetch.json``."""
     check_model_folder(folder, name)
-    found = hash_checkpoint(folder)
-    if found != read_fetched_hash(folder):
+    found, about = hash_checkpoint(folder), read_fetched(folder)
+    kept, now = about.get("files"), hash_small_files(folder)
+    odd: list[str] = []
+    if isinstance(kept, dict):  # fetches of earlier versions don't say
+        odd = [file for file in sorted({*kept, GENERATION}) if kept.get(file) != now.get(file)]
+    if odd or found != about.get("hash"):
+        which = f", as {', '.join(odd)} shows" if odd else ""
         raise UserError(
-            f"The fetched model '{name}' is damaged (its files are not those that were fetched): "
+            f"The fetched model '{name}' is damaged (its files are not those that were fetched{which}): "
             f"run `{command_to_fetch(name)}` to fetch it again."
         )
     return LocalModel(name, folder, found)
 
 
+def hash_small_files(folder: Path) -> dict[str, str]:
+    """The hash of each file beside the weights, by name: some that aren't in the model's own hash matter as well."""
+    files = sorted(
+        {file for pattern in SMALL for file in folder.glob(pattern) if file.name != FETCHED and file.is_file()}
+    )
+    return {file.name: hash_file(file) for file in files}
+
+
 def read_fetched_hash(folder: Path) -> str:
     """The hash of what was fetched into a folder, as its `FETCHED` has it; empty where that says none."""
+    return str(read_fetched(folder).get("hash", ""))
+
+
+def read_fetched(folder: Path) -> Json:
+    """What the `FETCHED` of a folder says; nothing where it is damaged."""
     try:
-        return str(json.loads((folder / FETCHED).read_text())["hash"])
-    except (OSError, ValueError, KeyError):
-        return ""
+        about = json.loads(read_small(folder / FETCHED, MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def check_model_folder(folder: Path, name: str, own_tokenizer: bool = True) -> None:

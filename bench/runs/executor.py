@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, ClassVar
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP
 from bench.core.errors import Busy, UserError
-from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
@@ -31,8 +30,9 @@ from bench.core.scrub import hide_secrets, scrub
 from bench.core.trouble import KEPT, explain_trouble
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
+from bench.runs.folder import StoreFolder
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.leases import Patience, at_work, start_heart
+from bench.runs.leases import Patience, at_work, release_dead, start_heart
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Pool:
         return [ended]
 
     def cancel(self) -> None:
-        """End every worker now."""
+        """End every worker now, and give back what it held."""
         self.stopped = True
         for process in self.processes:
             if process.poll() is None:
@@ -99,6 +99,8 @@ class Pool:
                         pipe.close()
         for keeper in self.keepers:
             keeper.join(1.0)
+        with suppress(OSError, UserError):  # the next command to build there does it as well
+            release_dead(StoreFolder(self.config.machine.store), {process.pid for process in self.processes})
 
     def serve(self, number: int) -> None:
         """A thread's whole life; an error of ours ends the pool instead of a silent thread."""
@@ -309,7 +311,7 @@ class Worker:
         except Exception as error:  # the edge that records a failed run, with the whole error
             whole = traceback.format_exc()
             message = explain_trouble(error, self.machine.places())
-            if message:
+            if message or job.stage:  # no record will hold it
                 with suppress(OSError):
                     print(whole, file=sys.stderr, flush=True)
             message = message or whole
@@ -335,13 +337,13 @@ class Worker:
         import torch
 
         from bench.runs.runner import build_stage, execute
-        from bench.runs.validate import row_file, validate_setting
+        from bench.runs.validate import validate_setting, write_row
 
         torch.set_num_threads(self.machine.threads)
         spec, work = job.spec, self.work(job.spec, wait)
         if job.stage == "validate":
             row = validate_setting(spec, self.paths, work)
-            write_text(row_file(self.out, spec), json.dumps(row, indent=1, allow_nan=False))
+            write_row(self.out, spec, row, self.tell)
             return "done"
         if job.stage:
             build_stage(spec, self.paths, work, job.stage)

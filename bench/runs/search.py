@@ -8,20 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core import registry
-from bench.core.errors import UserError
+from bench.core.errors import UserError, say_once
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Step
 from bench.core.settings import Preset, settings_file, write_preset
 from bench.core.types import Json
+from bench.records.plain import read_plain
 from bench.runs import selection
 from bench.runs.asked import Asked
 from bench.runs.executors import executor_problems
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.launch import carry_out, check_fits
 from bench.runs.plan import Plan, make_plan
-from bench.runs.validate import is_current, read_row
+from bench.runs.validate import is_current, read_row, set_aside
 
 REPORTED = (0, 1, 2)
 """Seeds of the published tables; a search must not have seen them."""
@@ -43,7 +44,7 @@ def tune_command(asked: Asked, machine: Machine, write: bool = False) -> bool:
     results = carry_out(builds + todo if todo else [], WorkerConfig.of(machine, plan.paths))
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
-        print(f"FAILED {result.job.name}: {result.message}")
+        print(f"FAILED {result.job.name}: {result.reason}")
     finished: list[Search] = []
     for search in searches:
         if all(is_current(out, job) for job in search.jobs):
@@ -148,6 +149,8 @@ def write_search(search: Search, out: Path) -> str:
         search.place, search.method, search.seeds, outcomes, provenance_of_all([row["provenance"] for row in found])
     )
     file = search.record(out)
+    if not is_record_of(search, file):
+        set_aside(file, "record", say_once)
     write_text(file, json.dumps(chosen, indent=1, allow_nan=False) + "\n")
     broken = [outcome.broken for outcome in outcomes if outcome.broken]
     wrecks = f" ({len(broken)} of {len(outcomes)} BROKEN: {broken[0]})" if broken else ""
@@ -159,6 +162,15 @@ def write_search(search: Search, out: Path) -> str:
         f"utility {best.utility:.3f}{'' if chosen['forgotten'] else ' NOT FORGOTTEN'}"
         f"{' EDGE: ' + ', '.join(chosen['edges']) if chosen['edges'] else ''}{wrecks} -> {file}"
     )
+
+
+def is_record_of(search: Search, file: Path) -> bool:
+    """Whether a file says that it is the record of such a search."""
+    try:
+        found = read_plain(file)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and (found.get("place"), found.get("method")) == (search.place, search.method)
 
 
 def chosen_preset(record: Json) -> Preset:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired
@@ -12,6 +15,7 @@ from typing_extensions import TypedDict
 from bench.core import registry, versions
 from bench.core.contracts import Scenario
 from bench.core.errors import Absent, UserError
+from bench.core.files import write_text
 from bench.core.record import RunSpec
 from bench.core.schema import OPEN, Line, Provenance, Real, Whole, read_as
 from bench.core.types import Checkpoint, Json, Probe, Responses
@@ -20,6 +24,7 @@ from bench.records.plain import read_plain
 from bench.runs import selection
 from bench.runs.context import Work
 from bench.runs.facts import merged_provenance
+from bench.runs.folder import DAMAGED
 from bench.runs.jobs import Job
 from bench.runs.method_context import Ledger
 from bench.runs.responses import measure_node
@@ -66,6 +71,22 @@ def read_row(out: Path, spec: RunSpec) -> Json | None:
     except ValueError:
         return None
     return row if row["seed"] == spec.seed and ("broken" in row or row.keys() >= SCORED) else None
+
+
+def write_row(out: Path, spec: RunSpec, row: Json, say: Callable[[str], None]) -> None:
+    """Write a setting's row; what stands in its place and is no sound row of it is set aside by name, and kept."""
+    file = row_file(out, spec)
+    if read_row(out, spec) is None:
+        set_aside(file, "row", say)
+    write_text(file, json.dumps(row, indent=1, allow_nan=False))
+
+
+def set_aside(file: Path, what: str, say: Callable[[str], None]) -> None:
+    """Give another name to what stands in the place of a search's row or record and is none, and say so."""
+    if os.path.lexists(file):
+        away = file.with_name(f"{file.name}.{DAMAGED}-{uuid.uuid4().hex[:8]}")
+        file.rename(away)
+        say(f"{file.name} is no {what} of this search: set aside as {away.name} and made again.")
 
 
 def row_versions(spec: RunSpec) -> Json:

@@ -23,9 +23,9 @@ KINDS: tuple[Kind, ...] = (records.KIND, damage.KIND, kills.KIND, crowd.KIND, di
 def main(words: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     asked = read_words(words)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # commands inherit it, also where a shell's background ignores it
+    # Commands inherit what is ignored, as SIGINT is in a shell's background and SIGHUP under nohup; a handler they don't.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: None)
     named = asked.only.split(",") if asked.only else [kind.name for kind in KINDS]
     if unknown := set(named) - {kind.name for kind in KINDS}:
         print(f"error: --only names no {', '.join(sorted(unknown))}; there are {', '.join(k.name for k in KINDS)}.")
@@ -36,8 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with open_ground(folder) as ground:
             for kind in (kind for kind in KINDS if kind.name in named):
-                tries = asked.tries or (kind.long if asked.long else kind.short)
-                numbers = [asked.case] if asked.case is not None else range(tries)
+                tries = asked.tries or (kind.long if asked.long else 0)
+                numbers = [asked.case] if asked.case is not None else range(tries) if tries else kind.short
                 rows.append(run_kind(kind, numbers, asked.seed, ground, until, asked.jobs))
                 print(f"{kind.name}: done in {rows[-1].seconds:.0f} s", flush=True)
     finally:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.core.errors import UNUSABLE, UserError, shorten_reason
 from bench.core.types import Json
+from bench.records.markdown import as_cell
+from bench.records.plain import MOST_STUDY, read_plain
 from bench.studies.reproduce.asking import models_of
 from bench.studies.reproduce.gate import measured_text
 from bench.studies.reproduce.needs import estimate_needs
@@ -108,9 +112,10 @@ def columns_part(result: Json) -> list[str]:
 
 
 def plain_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, its columns to the left."""
+    """A table in Markdown, its columns to the left; whatever stands in a cell stays in it."""
     rule = "|" + "---|" * len(head)
-    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(cells)} |" for cells in lines)])
+    head, *rows = (f"| {' | '.join(map(as_cell, cells))} |" for cells in (head, *lines))
+    return "\n".join([head, rule, *rows])
 
 
 def assumptions(result: Json) -> str:
@@ -180,9 +185,24 @@ def overview_page(results: Path) -> str:
 
 
 def published_result(results: Path, recipe: Recipe) -> Json | None:
-    """The published result of a recipe, if there is one."""
+    """The published result of a recipe, if there is one; `UserError` where its file is no such result."""
     file = results / PUBLISHED / f"{recipe.name}.json"
-    return dict(json.loads(file.read_text())) if file.is_file() else None
+    if not os.path.lexists(file):
+        return None
+    try:
+        result = dict(read_plain(file, MOST_STUDY))
+        if result["name"] != recipe.name:
+            raise ValueError(f"it is the result of {result['name']!r}")
+        render_result(result)
+    except UNUSABLE as error:
+        said = (
+            shorten_reason(error) if type(error) is ValueError else f"{type(error).__name__}: {shorten_reason(error)}"
+        )
+        raise UserError(
+            f"{PUBLISHED}/{file.name} is not a readable result ({said}): delete it and run `python -m bench reproduce "
+            f"{recipe.name}` again."
+        ) from error
+    return result
 
 
 def _short_status(recipe: Recipe, result: Json | None) -> str:

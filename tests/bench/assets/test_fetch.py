@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.assets.data_sets import DATA_SETS, FILES, DataSet, find_fetched_data
-from bench.assets.fetch import check_names, fetch_data, fetch_model
+from bench.assets.fetch import check_names, clear_place, fetch_data, fetch_model
 from bench.assets.models import FETCHED, resolve_model
 from bench.core.errors import UserError
 from bench.core.hashing import hash_tree
@@ -31,6 +34,68 @@ def test_a_hub_model_is_fetched_without_pickle_or_code(hub: Hub, tmp_path: Path)
     assert left_in(tmp_path / "models") == ["some--model"]
     hub.shutdown()  # the second call needs no hub
     assert fetch_model("some/model", tmp_path / "models", silent) == found
+
+
+def empty(file: Path) -> None:
+    file.write_text("")
+
+
+def end_early(file: Path) -> None:
+    file.write_text('{"eos_token_id": 1}')
+
+
+@pytest.mark.parametrize("harm", [empty, Path.unlink, end_early])
+@pytest.mark.parametrize("name", ["generation_config.json", "special_tokens_map.json"])
+def test_a_small_file_that_is_not_as_fetched_is_seen_and_fetched_again(
+    name: str, harm: Callable[[Path], object], hub: Hub, tmp_path: Path
+) -> None:
+    """It isn't in the model's hash, and may decide where an answer stops."""
+    hub.folder = Path(shutil.copytree(hub.folder, tmp_path / "served"))
+    (hub.folder / name).write_text('{"eos_token_id": 2}')
+    models = tmp_path / "models"
+    start("some/model", models, hub.address).communicate(timeout=60)
+    file = resolve_model("some/model", models).path / name
+    harm(file)
+    with pytest.raises(
+        UserError,
+        match=rf"'some/model' is damaged .*fetched, as {name} shows\): run `python -m bench fetch some/model`",
+    ):
+        resolve_model("some/model", models)
+    out, err = (again := start("some/model", models, hub.address)).communicate(timeout=60)
+    assert again.returncode == 0 and "is ready" in out, err
+    assert resolve_model("some/model", models).path / name == file and file.read_text() == '{"eos_token_id": 2}'
+
+
+def test_a_generation_config_that_was_added_is_seen_and_a_note_is_not(hub: Hub, tmp_path: Path) -> None:
+    hub.folder = Path(shutil.copytree(hub.folder, tmp_path / "served"))
+    (hub.folder / "generation_config.json").unlink(missing_ok=True)
+    models = tmp_path / "models"
+    start("some/model", models, hub.address).communicate(timeout=60)
+    (models / "some--model" / "notes.txt").write_text("mine")
+    found = resolve_model("some/model", models)
+    (found.path / "generation_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"as generation_config.json shows"):
+        resolve_model("some/model", models)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"files": {}}'])
+def test_a_damaged_description_is_fetched_again(text: str, hub: Hub, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    start("some/model", models, hub.address).communicate(timeout=60)
+    (models / "some--model" / FETCHED).write_text(text)
+    with pytest.raises(UserError, match="'some/model' is damaged"):
+        resolve_model("some/model", models)
+
+
+def test_what_stands_in_the_place_of_a_lock_goes(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    for put in (lambda: lock.symlink_to("no/where"), lock.mkdir, lambda: os.mkfifo(lock)):
+        put()
+        clear_place(lock)
+        assert not os.path.lexists(lock)
+    lock.write_text("held")
+    clear_place(lock)
+    assert lock.read_text() == "held"
 
 
 def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path) -> None:

@@ -11,17 +11,26 @@ from typing import Any
 import pytest
 
 from bench.core import registry, settings
-from bench.core.errors import UserError
+from bench.core.errors import UserError, say_once
 from bench.core.files import read_toml
 from bench.core.record import RunSpec, Step
 from bench.runs import search
 from bench.runs.asked import Asked
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.plan import Plan, PlannedRun
-from bench.runs.search import Search, chosen_preset, provenance_of_all, searches_of, tune_problems, write_search
-from bench.runs.validate import row_file
+from bench.runs.search import (
+    Search,
+    chosen_preset,
+    is_record_of,
+    provenance_of_all,
+    searches_of,
+    tune_problems,
+    write_search,
+)
+from bench.runs.validate import row_file, set_aside
 from methods.ga import GradientAscent
 from tests.shell import Shell
+from tests.stores import WRONG_KINDS, Wreck
 
 OWN = Path(registry.__file__).parents[2] / "methods" / "settings"
 """The settings files of the checkout, which no test may touch."""
@@ -98,11 +107,15 @@ def test_a_setting_that_fails_leaves_no_record_and_no_preset(
     place: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
-        return [Result(job, "failed" if job.stage == "validate" else "done", "it broke") for job in jobs]
+        return [
+            Result(job, "failed" if job.stage == "validate" else "done", "Traceback\n  a line\nit broke")
+            for job in jobs
+        ]
 
     monkeypatch.setattr(search, "carry_out", broken)
     said = shell(*TUNE, "--write")
     assert said.code == 1 and said.out.count("FAILED validate seed 100: it broke") == 2
+    assert "Traceback" not in said.out + said.err
     assert "lab-digits ga: no record, as some of its settings failed" in said.out
     assert not (shell.folder / "out" / "tune").exists() and (place / "ga.toml").read_text() == TEXT
 
@@ -169,7 +182,9 @@ def test_the_record_is_of_the_means_over_seeds(tmp_path: Path, monkeypatch: pyte
         about = {"versions": {}, "seed": job.spec.seed, "seconds": 2.0, "provenance": MADE}
         file.write_text(json.dumps({**row, **about, "fine": -1.0}))
     made = Search("lab-digits", "ga", (5, 6), steps, jobs)
+    made.record(tmp_path).write_text("mine")
     said = write_search(made, tmp_path)
+    assert [path.read_text() for path in (tmp_path / "tune").glob("*.damaged-*")] == ["mine"]
     record = json.loads(made.record(tmp_path).read_text())
     assert (record["chosen"], record["params"], record["forgotten"]) == (0, {"lr": 1.0}, True)
     assert [each["forget"]["qa"] for each in record["settings"]] == pytest.approx([0.2, 0.5])
@@ -197,3 +212,19 @@ def test_a_preset_has_what_is_no_default_and_says_where_it_comes_from() -> None:
     preset = chosen_preset(record)
     assert (preset.params, preset.source) == ({"lr": 0.5}, "bench tune, results/tune/lab-tofu-ga.json")
     assert chosen_preset({**record, "edges": ["lr"]}).source.endswith("lab-tofu-ga.json (edge of its grid)")
+
+
+@pytest.mark.parametrize("wreck", [*WRONG_KINDS, lambda place: place.write_text('{"place": "mine"}')])
+def test_what_is_no_record_of_the_search_in_its_place_is_set_aside(
+    wreck: Wreck, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Search("lab-digits", "ga", (100,), (), ())
+    file = own.record(tmp_path)
+    file.parent.mkdir(parents=True)
+    wreck(file)
+    assert not is_record_of(own, file)
+    set_aside(file, "record", say_once)
+    [kept] = file.parent.iterdir()
+    assert f"lab-digits-ga.json is no record of this search: set aside as {kept.name}" in capsys.readouterr().err
+    file.write_text('{"place": "lab-digits", "method": "ga"}')
+    assert is_record_of(own, file)

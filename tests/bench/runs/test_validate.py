@@ -13,8 +13,9 @@ from bench.core.record import RunSpec, Step
 from bench.core.types import BROKEN_DOWN, Json, Responses, Validation
 from bench.runs.jobs import Job
 from bench.runs.setting import Paths
-from bench.runs.validate import is_current, read_row, row_file, tuning_signals, validate_setting
+from bench.runs.validate import is_current, read_row, row_file, tuning_signals, validate_setting, write_row
 from tests.lab_runs import STILL, Lab, spec, step
+from tests.stores import WRONG_KINDS, Wreck
 from tests.tiny import qa
 
 
@@ -107,3 +108,26 @@ def test_a_damaged_row_is_none_and_made_again(damage: str, tmp_path: Path) -> No
     assert read_row(tmp_path, spec) == SOUND
     file.write_text(damage)
     assert read_row(tmp_path, spec) is None and not is_current(tmp_path, Job(spec, "validate"))
+
+
+@pytest.mark.parametrize("wreck", [*WRONG_KINDS, lambda place: place.write_text("somebody's notes")])
+def test_what_is_no_row_is_read_without_waiting_and_set_aside_by_name(wreck: Wreck, tmp_path: Path) -> None:
+    spec = RunSpec("digits", {}, "lab", "lab", (Step("ga", {}),), 5)
+    file, told = row_file(tmp_path, spec), list[str]()
+    file.parent.mkdir(parents=True)
+    wreck(file)
+    assert read_row(tmp_path, spec) is None and not is_current(tmp_path, Job(spec, "validate"))
+    write_row(tmp_path, spec, SOUND, told.append)
+    [kept] = [path for path in file.parent.iterdir() if path != file]
+    assert read_row(tmp_path, spec) == SOUND and ".damaged-" in kept.name
+    assert told == [f"{file.name} is no row of this search: set aside as {kept.name} and made again."]
+    if kept.is_file() and not kept.is_symlink():
+        assert kept.read_text() == "somebody's notes"
+
+
+def test_an_outdated_row_is_written_again_without_a_word(tmp_path: Path) -> None:
+    spec, told = RunSpec("digits", {}, "lab", "lab", (Step("ga", {}),), 5), list[str]()
+    for seconds in (1.0, 2.0):
+        write_row(tmp_path, spec, SOUND | {"seconds": seconds}, told.append)
+    assert told == [] and (read_row(tmp_path, spec) or {})["seconds"] == 2.0
+    assert len(list((tmp_path / "tune" / "rows").iterdir())) == 1

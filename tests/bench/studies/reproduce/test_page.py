@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.core.errors import UserError
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.records.files import write_record
@@ -18,6 +19,7 @@ from bench.studies.reproduce.recipe import Recipe
 from bench.studies.reproduce.recipes import RECIPES, RECIPES_BY_NAME
 from bench.studies.reproduce.run import Planned, result_of, write_result
 from tests.paths import ROOT
+from tests.stores import WRONG_KINDS, Wreck
 
 PUBLISHED = {"acc_forget": 0.15, "acc_recover": 0.13, "acc_retain": 0.89, "model_utility": 0.48}
 ORACLE = {"acc_forget": 0.93, "acc_recover": 0.98, "acc_retain": 1.0}
@@ -37,7 +39,9 @@ def result(folder: Path, target: dict[str, float], sets: tuple[str, ...] = (), l
         spec = RunSpec("tofu", {}, "real", "llama-3.2-1b-instruct", steps, 0)
         facts = {"judge": {"scores": {"oracle": {n: {"value": v, "n": 40} for n, v in ORACLE.items()}}}}
         made = {name: Score(value, 40) for name, value in scores.items()}
-        write_record(Record(spec, "done", label=label, scores=made, facts=facts), folder / recipe.name)
+        about = dict.fromkeys(made, {"goal": "up", "needs_oracle": False, "unit": "", "version": 1})
+        done = Record(spec, "done", label=label, scores=made, metrics=about, facts=facts)
+        write_record(done, folder / recipe.name)
         rows[row] = (spec,)
     planned = Planned(panel, Plan(), rows)
     return result_of(recipe, ReproduceRequest(recipe.name, folder, folder, sets=sets), [planned], folder / recipe.name)
@@ -102,6 +106,42 @@ def test_the_overview_shows_what_was_measured(tmp_path: Path) -> None:
     after = page.overview_page(tmp_path)
     assert "| `t1-tofu01` | TOFU forget01, Llama-3.2-1B-Instruct | runnable | forget01: gate passed |" in after
     assert "0.50 [S] / 0.520 (+0.02)" in after
+
+
+@pytest.mark.parametrize("wreck", [*WRONG_KINDS, *("", "[]", "[" * 100_000, '{"name": "t1-tofu01"}', '{"name": NaN}')])
+def test_what_is_no_result_in_the_place_of_a_published_one_is_a_sentence(wreck: Wreck | str, tmp_path: Path) -> None:
+    file = tmp_path / page.PUBLISHED / "t1-tofu01.json"
+    file.parent.mkdir()
+    if isinstance(wreck, str):
+        file.write_text(wreck)
+    else:
+        wreck(file)
+    with pytest.raises(
+        UserError, match=r"^reproduce/t1-tofu01\.json is not a readable result \([^\n]+\): delete it and run `"
+    ):
+        page.overview_page(tmp_path)
+
+
+def test_a_result_of_other_content_or_name_is_a_sentence(tmp_path: Path) -> None:
+    found = result(tmp_path, PUBLISHED)
+    for change in (
+        {"name": "t2"},
+        {"panels": 5},
+        {"panels": [{}]},
+        {"provenance": None},
+        {"columns": [{"published": 1}]},
+    ):
+        write_result(found, tmp_path / page.PUBLISHED)
+        (tmp_path / page.PUBLISHED / "t1-tofu01.json").write_text(json.dumps(found | change))
+        with pytest.raises(UserError, match="is not a readable result"):
+            page.overview_page(tmp_path)
+
+
+def test_what_a_result_says_makes_no_further_cells_and_no_markup(tmp_path: Path) -> None:
+    found = result(tmp_path, PUBLISHED)
+    found["panels"][0]["rows"][0]["row"] = "a | b <img src=x>\nc"
+    text = page.render_result(found)
+    assert r"| a \| b &lt;img src=x> c |" in text and "<img" not in text.partition("## ")[2].partition("\n\n- ")[0]
 
 
 def test_the_overview_in_docs_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
