@@ -188,10 +188,14 @@ class Task:
         return list(read_events(self.journal)[0])
 
     def say(self, event: Json) -> None:
-        """Add an event to its journal."""
+        """Add an event to its journal, on a line of its own also where a node died within the last one."""
         self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a") as file:
-            file.write(json.dumps({"at": round(time.time(), 1), **event}) + "\n")
+        line = json.dumps({"at": round(time.time(), 1), **event}).encode() + b"\n"
+        with self.journal.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
 
 
 def read_events(journal: Path, start: int = 0) -> tuple[list[Json], int]:

@@ -148,3 +148,13 @@ def test_a_journal_that_is_no_file_says_nothing(tmp_path: Path) -> None:
     [task] = written(tmp_path, "a", Job(SPEC)).tasks()
     os.mkfifo(task.journal)
     assert task.events() == [] and submission.is_damaged(task.journal)
+
+
+def test_what_is_said_after_a_torn_line_is_heard(tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    with task.journal.open("a") as file:
+        file.write('{"stage": "tar')
+    task.say({"event": "begin", "slurm": "7"})
+    task.say({"event": "end", "status": "done"})
+    assert [event["event"] for event in task.events()] == ["begin", "begin", "end"]
