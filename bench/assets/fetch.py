@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -91,7 +92,9 @@ def fetch_once(
     It holds a lock, which the system frees when a process dies, and sweeps what a dead fetch has left.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+    file = folder.parent / f".{folder.name}.lock"
+    clear_place(file)
+    with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for remains in folder.parent.glob(f".{folder.name}.partial-*"):
             shutil.rmtree(remains, ignore_errors=True)
@@ -108,6 +111,14 @@ def fetch_once(
     assert found is not None
     report(f"{name} is {state}, hash {found.hash[:12]}")
     return found
+
+
+def clear_place(file: Path) -> None:
+    """Remove what stands in the place of a file of ours and is none: a link, a folder, a pipe."""
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file)
+    elif os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
+        file.unlink(missing_ok=True)
 
 
 def make_data(known: DataSet, name: str, revision: str, folder: Path, report: ReportLine) -> None:

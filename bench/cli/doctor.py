@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.core.files import read_toml
-from bench.core.places import can_write, nearest_existing
+from bench.core.places import can_write, nearest_existing, why_full
 from bench.core.profile import profile_file, read_profile
 from bench.runs.prune import say_bytes, survey
 from bench.runs.store import Store
@@ -114,9 +114,15 @@ def describe_disk(store: Path) -> str:
     """Free disk where the store is, and whether it can be written."""
     free = shutil.disk_usage(nearest_existing(store)).free / 1e9
     wrong = "" if free > DISK_GB else f"less than {DISK_GB} GB"
-    if not can_write(store):
+    if full := why_full(nearest_existing(store)):
+        wrong = full
+    elif not can_write(store):
         wrong = "not a folder that you may write to"
-    remedy = f"  -> {wrong}; choose another place with --store or MSA_BENCH_STORE" if wrong else ""
+    remedy = (
+        f"  -> {wrong}; {'make room or ' if full else ''}choose another place with --store or MSA_BENCH_STORE"
+        if wrong
+        else ""
+    )
     return f"store: {store} ({free:.0f} GB free){remedy}"
 
 

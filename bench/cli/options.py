@@ -192,11 +192,11 @@ def store_at(given: Path | None) -> Path:
     return given.expanduser().resolve() if given else default_root()
 
 
-def records_folder(folder: Path) -> Path:
-    """The folder, if it is there."""
+def records_folder(folder: Path, option: str = "--from") -> Path:
+    """The option's folder, if it is there."""
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder '{folder}': `python -m bench run` makes records, --from names their folder."
+            f"There is no folder '{folder}': `python -m bench run` makes records, {option} names their folder."
         )
     return folder
 

@@ -16,18 +16,22 @@ def prune(
         list[Path] | None, Option(help="Folder of records whose nodes are needed; can be repeated; default runs.")
     ] = None,
     store: StoreAt = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would go; nothing is removed.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would go, by name; nothing is removed.")] = False,
     yes: Annotated[bool, Option("--yes", help="Remove it without asking.")] = False,
 ) -> None:
     """List what of the store nobody needs, and remove it with --yes: nodes that no record names, remains of dead runs."""
     from bench.runs import prune as pruning
     from bench.runs.store import Store
 
-    folders = [records_folder(folder) for folder in out or [Path("runs")]]
+    folders = [records_folder(folder, "--out") for folder in out or [Path("runs")]]
     place = Store(store_at(store))
     found = pruning.survey(place, folders)
     echo(f"{place.root}: {found.summary}")
-    for line in (*found.waste, *found.remarks):
+    for group in found.waste:
+        echo(f"  {group}")
+        for name in pruning.list_names(place, group) if dry_run else ():
+            echo(f"    {name}")
+    for line in found.remarks:
         echo(f"  {line}")
     if not found.waste:
         echo("Nothing is to be removed.")

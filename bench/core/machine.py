@@ -145,18 +145,20 @@ class Machine:
         found += self.place_problems()
         return found + (distributed.torchrun_problems(self.device, self.jobs) if self.executor == "local" else [])
 
-    def place_problems(self) -> list[str]:
+    def place_problems(self, only: bool = False) -> list[str]:
         """Mistakes about the folders of records and of checkpoints, and about what a command makes among the records.
 
-        A store that is there needs to be written only where something is built (`store_problems`).
+        A store that is there needs to be written only where something is built (`store_problems`). ``only``: nothing is
+        to be written yet, so that records need no place that can be now.
         """
-        is_there = (self.store / "nodes").is_dir()
-        found = folder_problems("--out", self.out)
+        is_there = os.path.isdir(self.store / "nodes")
+        found = folder_problems("--out", self.out, later=only)
         found += readable_problems("--store", self.store) if is_there else self.store_problems()
         if found:
             return found
         inner = [readable_problems("--out", self.out / name) for name in OUT_FOLDERS]
-        return [problem for problems in inner for problem in problems] + file_problems("--out", self.out / PAGE)
+        page = [] if only else file_problems("--out", self.out / PAGE)
+        return [problem for problems in inner for problem in problems] + page
 
     def places(self) -> dict[str, Path]:
         """The option of each folder that a command writes to."""

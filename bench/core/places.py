@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from bench.core.trouble import NO_FILES, REFUSALS, is_full, lacks_inodes
+
 MOST_NAME = 200
 """Bytes of a file's name; file systems take 255, and a temporary name beside it is longer."""
 MOST_PATH = 3500
 """Bytes of all the names that are to be made; Linux takes 4096."""
+FULL = {
+    **dict(REFUSALS[number] for number in (errno.ENOSPC, errno.EDQUOT)),
+    NO_FILES: "remove files there or choose another place",
+}
+"""What is used up on a disk -> the remedy."""
+FOR_NOW = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+"""Errors of a place that can be written once somebody allows it or makes room."""
 MOST_NAMES = 6
 """Names of a folder that a sentence lists."""
 
 
-def folder_problems(option: str, folder: Path) -> list[str]:
-    """A sentence about the option's ``folder`` where no files can be made in it, or it can't be made itself."""
-    return explain_place(option, folder, why_no_folder(folder) or why_closed(nearest_existing(folder)))
+def folder_problems(option: str, folder: Path, later: bool = False) -> list[str]:
+    """A sentence about the option's ``folder`` where no files can be made in it, or it can't be made itself.
+
+    ``later``: nothing is to be written yet, so that a place will do which is closed or full for now.
+    """
+    return explain_place(option, folder, why_no_folder(folder) or why_closed(nearest_existing(folder), later))
 
 
 def new_folder_problems(option: str, folder: Path) -> list[str]:
@@ -44,7 +57,10 @@ def readable_problems(option: str, folder: Path) -> list[str]:
 
 def explain_place(option: str, place: Path, why: str) -> list[str]:
     """The sentence about a place, where there is a reason."""
-    return [f"{option} {place}: {why}; choose another place."] if why else []
+    if not why:
+        return []
+    remedy = next((remedy for what, remedy in FULL.items() if why.endswith(what)), "")
+    return [f"{option} {place}: {why}; {remedy or 'choose another place'}."]
 
 
 def why_no_folder(folder: Path) -> str:
@@ -72,13 +88,27 @@ def why_long(names: Sequence[str]) -> str:
     return ""
 
 
-def why_closed(folder: Path) -> str:
+def why_closed(folder: Path, later: bool = False) -> str:
     """Why nothing can be made in a folder that is there, found by making something; empty where it can."""
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".try-", dir=folder))
     except OSError as error:
-        return f"nothing can be written there ({error.strerror})"
+        if later and error.errno in FOR_NOW:
+            return ""
+        full = why_full(folder, error.errno)
+        return (
+            f"nothing can be written there, as {full}" if full else f"nothing can be written there ({error.strerror})"
+        )
     return ""
+
+
+def why_full(folder: Path, number: int | None = None) -> str:
+    """What is used up on the disk of a folder, by the error's number or else by what its file system says; or nothing."""
+    if number is None:
+        number = errno.ENOSPC if is_full(folder) else 0
+    if number == errno.ENOSPC and lacks_inodes(folder):
+        return NO_FILES
+    return REFUSALS[number][0] if number in (errno.ENOSPC, errno.EDQUOT) else ""
 
 
 def can_write(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HIDDEN = "…"
@@ -35,8 +35,7 @@ def hide_secrets(text: str) -> str:
         text = text.replace(value, HIDDEN)
     text = LOGIN.sub(f"{HIDDEN}@", BEARER.sub(rf"\1{HIDDEN}", SECRETS.sub(HIDDEN, text)))
     host = os.uname().nodename
-    if len(host) > 2 and host != "localhost":
-        text = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", HIDDEN, text)
+    text = hide_names(text, [host if len(host) > 2 else "", os.environ.get("SLURMD_NODENAME", "")])
     home = str(Path.home())
     return re.sub(rf"{re.escape(home)}(?=[/\s'\",:;)]|$)", "~", text) if len(home) > 1 else text
 
@@ -53,6 +52,12 @@ def hide_paths(text: str, folders: Sequence[str] = ()) -> str:
         if len(folder) > 1:
             text = text.replace(folder, HIDDEN)
     return re.sub(r"(?<![\w.…/])/(?:[\w.+@~-]+/)+", f"{HIDDEN}/", text)
+
+
+def hide_names(text: str, names: Iterable[str]) -> str:
+    """A text without these names of machines, where they stand as words."""
+    known = "|".join(map(re.escape, sorted(set(names) - {"", "localhost"}, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w-])(?:{known})(?![\w-])", HIDDEN, text) if known else text
 
 
 def scrub(text: str, folders: Sequence[str] = ()) -> str:

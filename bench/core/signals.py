@@ -48,6 +48,14 @@ def guard_signals() -> None:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, handle)
     sys.unraisablehook = raise_later
+    atexit.register(ignore_signals)  # what is registered first is called last
+
+
+def ignore_signals() -> None:
+    """Let nothing end the process any more: its work and its tidying up are done, and Python would change its code."""
+    for number in SAYINGS:
+        if signal.getsignal(number) is handle:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def handle(number: int, frame: FrameType | None) -> None:

@@ -91,7 +91,7 @@ def explain_os_error(error: OSError, places: Mapping[str, Path]) -> str:
     option, place = place_of(file, error.errno, places)
     what, remedy = REFUSALS.get(error.errno, (error.strerror or os.strerror(error.errno), "mend that"))
     if error.errno == errno.ENOSPC and lacks_inodes(place or file):
-        what = NO_FILES
+        what, remedy = NO_FILES, f"remove files there {ELSEWHERE}"
     about = ": ".join(filter(None, (f"{option} {show_path(place)}" if place else "", file_below(file, place))))
     return f"{about or 'A file or standard output'}: {what}; {KEPT}: {remedy}, {AGAIN}."
 

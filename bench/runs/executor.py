@@ -30,8 +30,9 @@ from bench.core.scrub import hide_secrets, scrub
 from bench.core.trouble import KEPT, explain_trouble
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
+from bench.runs.folder import StoreFolder
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.leases import Patience, at_work, start_heart
+from bench.runs.leases import Patience, at_work, release_dead, start_heart
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Pool:
         return [ended]
 
     def cancel(self) -> None:
-        """End every worker now."""
+        """End every worker now, and give back what it held."""
         self.stopped = True
         for process in self.processes:
             if process.poll() is None:
@@ -98,6 +99,8 @@ class Pool:
                         pipe.close()
         for keeper in self.keepers:
             keeper.join(1.0)
+        with suppress(OSError, UserError):  # the next command to build there does it as well
+            release_dead(StoreFolder(self.config.machine.store), {process.pid for process in self.processes})
 
     def serve(self, number: int) -> None:
         """A thread's whole life; an error of ours ends the pool instead of a silent thread."""

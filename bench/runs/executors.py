@@ -18,6 +18,10 @@ from bench.core.types import Json
 from bench.runs.jobs import Job, Result, WorkerConfig
 
 
+class JobsGoOn(KeyboardInterrupt):
+    """An interruption of a command whose jobs go on without it."""
+
+
 class Executor(Protocol):
     """Carries out jobs, each as `bench.runs.executor.Worker.do` does it, over one store."""
 
@@ -77,8 +81,13 @@ def follow(executor: Executor, jobs: Sequence[Job]) -> list[Result]:
     results: list[Result] = []
     try:
         executor.submit(jobs)
-        while len(results) < len(jobs):
-            results += executor.poll()
+        try:
+            while len(results) < len(jobs):
+                results += executor.poll()
+        except KeyboardInterrupt:
+            if executor.outlives:
+                raise JobsGoOn from None
+            raise
     finally:
         if not executor.outlives:
             executor.cancel()

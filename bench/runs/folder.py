@@ -40,7 +40,7 @@ class StoreFolder:
     def make(self, *names: str) -> Path:
         """A folder below the store, made where it isn't there; what stands in its place is set aside."""
         place = self.root
-        try:
+        with self.told_closed():
             if not place.is_dir():
                 place.mkdir(parents=True, exist_ok=True)
             for name in names:
@@ -50,6 +50,13 @@ class StoreFolder:
                         if not place.is_dir():
                             self.set_aside(place)
                         place.mkdir(exist_ok=True)
+        return place
+
+    @contextmanager
+    def told_closed(self) -> Iterator[None]:
+        """One sentence where something in the block can't be written because the store may only be read."""
+        try:
+            yield
         except OSError as error:
             if error.errno not in CLOSED:
                 raise
@@ -57,7 +64,6 @@ class StoreFolder:
                 f"Nothing can be written into the store '{self.root}' ({error.strerror}), and something must be built: "
                 "choose another with --store or MSA_BENCH_STORE."
             ) from None
-        return place
 
     def set_aside(self, place: Path, what: str = "") -> None:
         """Move what is damaged into ``damaged/`` and say so; nothing happens where nothing is."""
@@ -84,7 +90,7 @@ class StoreFolder:
                 if stat.S_ISREG(os.fstat(handle).st_mode):
                     return handle
                 os.close(handle)
-            with lock_folder(self.root):
+            with self.told_closed(), lock_folder(self.root):
                 if is_file(place) or not os.path.lexists(place):  # what failed isn't the place's fault
                     return os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
                 self.set_aside(place)
@@ -107,6 +113,21 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_locked(place: Path) -> bool:
+    """Whether somebody has a file or folder locked for himself alone; no where there are no locks."""
+    with suppress(FileNotFoundError):
+        handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+    return False
 
 
 def take_lock(handle: int, kind: int, seconds: float | None = None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -24,7 +25,7 @@ from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
 from bench.runs.estimate import list_refusals, room_of
 from bench.runs.executor import in_step
-from bench.runs.executors import executor_problems, follow, open_executor
+from bench.runs.executors import JobsGoOn, executor_problems, follow, open_executor
 from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.leases import at_work
@@ -40,13 +41,14 @@ T = TypeVar("T")
 def check_fits(plan: Plan) -> Plan:
     """The plan, unless its machine can't hold its work: `UserError`, with what would make it fit.
 
-    A plan with nothing to do needs no room, and no store that can be written.
+    A plan with nothing to do needs no room. Nor does one whose store can't be written: what the store lacks fails alone.
     """
     if plan.todo:
-        raise_problems(plan.machine.store_problems())
         room = room_of(plan.compute, plan.machine, plan.size, Store(plan.machine.store))
         if plan.machine.executor != "local":
             room = replace(room, memory=0)  # what matters is what the nodes have, which the cluster knows
+        if plan.machine.store_problems():
+            room = replace(room, disk=sys.maxsize)
         raise_problems(list_refusals(plan.size, plan.compute, plan.machine, room))
     return plan
 
@@ -134,11 +136,8 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
         executor = open_executor(config, reporter.report)
         try:
             return follow(executor, jobs)
-        except KeyboardInterrupt:
-            if executor.outlives:
-                print(
-                    f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them."
-                )
+        except JobsGoOn:
+            print(f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them.")
             raise
 
 
@@ -204,15 +203,22 @@ def run_command(asked: Asked, machine: Machine) -> bool:
 
 
 def plan_command(asked: Asked, machine: Machine) -> None:
-    """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched."""
+    """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched.
+
+    It writes nothing, so that records which can't be written are said and not refused.
+    """
     is_named = re.fullmatch(r"cpu|cuda(:\d+)?", machine.device)
     wrong = [] if is_named else device_problems(machine.device)
     plan = make_plan(
-        replace(asked, problems=(*asked.problems, *executor_problems(machine), *wrong, *machine.place_problems())),
+        replace(
+            asked, problems=(*asked.problems, *executor_problems(machine), *wrong, *machine.place_problems(only=True))
+        ),
         machine,
         only=True,
     )
     show_plan(plan)
+    for problem in machine.place_problems():
+        print(f"NOTE: `run` writes records: {problem}")
     check_fits(plan)
     for line in open_executor(WorkerConfig.of(machine, plan.paths), ignore_event).foresee(build_jobs(plan)):
         print(line)

@@ -18,14 +18,14 @@ import threading
 import time
 import uuid
 from _thread import start_new_thread
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.core.files import read_small, this_process_space
-from bench.runs.folder import NO_ENTRY, StoreFolder, is_file, take_lock
+from bench.core.files import read_small, remove_path, this_process_space
+from bench.runs.folder import NO_ENTRY, StoreFolder, is_file, is_locked, take_lock
 
 HEARTBEAT_SECONDS = 5.0
 BIRTH_SECONDS = 30.0
@@ -189,14 +189,29 @@ def give_back(folder: StoreFolder, path: Path, owner: Owner) -> None:
 
 
 @contextmanager
-def lease_guard(folder: StoreFolder) -> Iterator[None]:
-    """One process at a time looks at a lease and replaces it: a lock that goes when its process does."""
-    handle = folder.open_lock(folder.make("leases") / GUARD)
+def lease_guard(folder: StoreFolder) -> Iterator[Path]:
+    """One process at a time looks at a lease and replaces it: a lock that goes when its process does.
+
+    Yields the leases' folder, which `bench prune` locks as well as long as it has the guard.
+    """
+    leases = folder.make("leases")
+    handle = folder.open_lock(leases / GUARD)
     try:
-        take_lock(handle, fcntl.LOCK_EX)
-        yield
+        wait_for_prune(folder, handle, fcntl.LOCK_EX, leases)
+        yield leases
     finally:
         os.close(handle)
+
+
+def wait_for_prune(folder: StoreFolder, handle: int, kind: int, pruned: Path) -> None:
+    """Take a lock, however long `bench prune` has it, which holds ``pruned`` then; do without it after anybody else."""
+    said = False
+    while not take_lock(handle, kind) and is_locked(pruned):
+        if not said:
+            folder.say(
+                f"`bench prune` is at work in the store '{folder.root}': this command goes on when that has ended."
+            )
+        said = True
 
 
 def take_lease(folder: StoreFolder, path: Path, owner: Owner) -> Holder | None:
@@ -283,13 +298,35 @@ def process_fields(pid: int) -> list[str]:
         return []
 
 
+def release_dead(folder: StoreFolder, processes: Collection[int]) -> None:
+    """Give back what processes of this machine, which were ended, held: their leases, with the unfinished nodes of those.
+
+    Resumable states stay, for whoever goes on from there.
+    """
+    if not any(has_died(path, processes) for path in (folder.root / "leases").glob("*.json")):
+        return
+    with lease_guard(folder) as leases:
+        for path in leases.glob("*.json"):
+            if has_died(path, processes):
+                for left in (folder.root / "partial").glob(f"{path.stem}-*"):
+                    remove_path(left)
+                path.unlink(missing_ok=True)
+
+
+def has_died(path: Path, processes: Collection[int]) -> bool:
+    """Whether a lease is of one of these processes of this machine, and that has gone."""
+    owner = read_owner(path)
+    return owner is not None and owner.is_here and owner.pid in processes and living_holder(path) is None
+
+
 @contextmanager
 def at_work(root: Path) -> Iterator[None]:
     """Let `bench prune` know, as long as this process lives, that nodes of this store are in use."""
     handle = None
     with suppress(OSError, UserError):  # a store that is only read
-        handle = StoreFolder(root).open_lock(StoreFolder(root).make() / AT_WORK)
-        take_lock(handle, fcntl.LOCK_SH)
+        folder = StoreFolder(root)
+        handle = folder.open_lock(folder.make() / AT_WORK)
+        wait_for_prune(folder, handle, fcntl.LOCK_SH, root / AT_WORK)
     try:
         yield
     finally:

@@ -21,12 +21,13 @@ from bench.core.errors import UserError
 from bench.core.files import DAMAGED, read_small, remove_path, write_text
 from bench.core.machine import format_bytes
 from bench.core.record import RunSpec
+from bench.core.texts import one_line
 from bench.core.types import Json
 from bench.records.files import load_records
-from bench.runs.folder import is_file, take_lock
+from bench.runs.folder import is_file, lock_folder, take_lock
 from bench.runs.index import INDEX, index_text
 from bench.runs.leases import AT_WORK, STALE_SECONDS, lease_guard, living_holder
-from bench.runs.nodes import is_key
+from bench.runs.nodes import is_key, read_node
 from bench.runs.plan import with_versions
 from bench.runs.store import Store
 
@@ -42,6 +43,8 @@ ENGINES = {
 PRUNED = ".pruned-"
 """How a folder begins in which a prune gathers what it removes; one that is there was broken off."""
 POLL_SECONDS = 1.0
+MOST_NAMES = 20
+"""Names of a group that are listed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,17 @@ class Survey:
     def summary(self) -> str:
         """How large the store is, in a few words."""
         return f"{self.nodes:,} nodes, {say_bytes(self.bytes)}"
+
+
+def list_names(store: Store, group: Waste) -> Iterator[str]:
+    """The names of a group's things, a line each: all of records, of others the first `MOST_NAMES` and how many more."""
+    inside = [path for path in group.paths if path.is_relative_to(store.root)]
+    yield from (one_line(str(path)) for path in group.paths if path not in inside)
+    for path in inside[:MOST_NAMES]:
+        node = read_node(path) if path.parents[1] == store.root / "nodes" else None
+        yield one_line(f"{node.info['label']} ({path.name})" if node else path.relative_to(store.root).as_posix())
+    if len(inside) > MOST_NAMES:
+        yield f"and {len(inside) - MOST_NAMES:,} more"
 
 
 def say_bytes(size: int) -> str:
@@ -118,7 +132,7 @@ def prune(store: Store, folders: Sequence[Path], say: Callable[[str], object]) -
     """Remove what `survey` finds, and return that; ``say`` tells what takes time."""
     watch_other_hosts(store, say)
     away = store.root / f"{PRUNED}{uuid.uuid4().hex[:8]}"
-    with nobody_at_work(store) as alone, lease_guard(store.folder):
+    with nobody_at_work(store) as alone, lease_guard(store.folder) as leases, lock_folder(leases):
         found = survey(store, folders, alone)
         store.folder.make()
         away.mkdir()

@@ -99,6 +99,8 @@ def show_plan(plan: Plan) -> None:
     if plan.todo:
         for line in summarise_plan(plan):
             console.print(line)
+        for problem in plan.machine.store_problems():
+            console.print(f"NOTE: what the store lacks can't be made: {one_line(problem)}", soft_wrap=True)
     if plan.fetch:
         console.print("not fetched yet:")
         for command in plan.fetch:

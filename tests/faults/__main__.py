@@ -36,8 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with open_ground(folder) as ground:
             for kind in (kind for kind in KINDS if kind.name in named):
-                tries = asked.tries or (kind.long if asked.long else kind.short)
-                numbers = [asked.case] if asked.case is not None else range(tries)
+                tries = asked.tries or (kind.long if asked.long else 0)
+                numbers = [asked.case] if asked.case is not None else range(tries) if tries else kind.short
                 rows.append(run_kind(kind, numbers, asked.seed, ground, until, asked.jobs))
                 print(f"{kind.name}: done in {rows[-1].seconds:.0f} s", flush=True)
     finally:

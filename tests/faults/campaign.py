@@ -58,8 +58,8 @@ class Kind:
     """A kind of fault."""
 
     name: str
-    short: int
-    """Cases of the short form."""
+    short: Sequence[int]
+    """Numbers of the cases of the short form."""
     long: int
     attempt: Callable[[Case], None]
     """Makes a case's faults and writes what came of them into it."""

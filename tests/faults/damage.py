@@ -263,4 +263,4 @@ def delete(path: Path) -> None:
         path.unlink()
 
 
-KIND = Kind("damage", short=4, long=560, attempt=attempt)
+KIND = Kind("damage", short=range(4), long=560, attempt=attempt)

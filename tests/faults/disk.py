@@ -101,4 +101,4 @@ def read_only(case: Case, name: str) -> None:
         judge_end(case, name, place)
 
 
-KIND = Kind("disk", short=1, long=120, attempt=attempt, needs=needs_mounts)
+KIND = Kind("disk", short=(6, 14, 17), long=120, attempt=attempt, needs=needs_mounts)

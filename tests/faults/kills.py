@@ -35,8 +35,8 @@ def attempt(case: Case) -> None:
     name = COMMANDS[case.number % len(COMMANDS)]
     lasts, folder = fresh_seconds(ground, name), ground.begin(name, case.folder / "place")
     case.tried, told = 0, []
-    for _ in range(rng.randint(1, MOST_KILLS)):
-        way = rng.choice(WAYS)
+    for number in range(rng.randint(1, MOST_KILLS)):
+        way = rng.choice(WAYS) if number else WAYS[case.number // len(COMMANDS) % len(WAYS)]
         at = rng.uniform(0, IMPORTS_SECONDS) if rng.random() < 0.25 else rng.uniform(0, 1.1 * lasts)
         told.append(f"{way} at {at:.2f} s")
         case.what = f"{name}: {', '.join(told)}"
@@ -55,8 +55,12 @@ def attempt(case: Case) -> None:
 
 
 def kept_facts(folder: Path) -> dict[str, object]:
-    """Of what may not change: nodes, records, studies, results; pages and pictures are drawn anew."""
-    return {file: fact for file, fact in read_facts(folder).items() if Path(file).suffix not in (".md", ".png", ".svg")}
+    """Of what may not change: nodes, records, studies, results; pages and pictures are drawn anew, an unfinished sum moves."""
+    return {
+        file: fact
+        for file, fact in read_facts(folder).items()
+        if Path(file).suffix not in (".md", ".png", ".svg") and ".partial/" not in file
+    }
 
 
 def fresh_seconds(ground: Ground, name: str) -> float:
@@ -134,4 +138,4 @@ def judge_ended(case: Case, words: tuple[str, ...], process: subprocess.Popen[st
     judge_processes(case)
 
 
-KIND = Kind("kills", short=1, long=110, attempt=attempt)
+KIND = Kind("kills", short=(48, 37, 21), long=110, attempt=attempt)

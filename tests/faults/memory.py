@@ -61,4 +61,4 @@ def wait(process: subprocess.Popen[str], case: Case) -> tuple[str, bool]:
         return process.communicate()[0], True
 
 
-KIND = Kind("memory", short=1, long=40, attempt=attempt)
+KIND = Kind("memory", short=(0,), long=40, attempt=attempt)

@@ -150,4 +150,4 @@ def judge_commands(case: Case, out: Path) -> None:
         judge(case, [case.ground.run(words, place, mark=case.folder.name)], (0, 1, 2))
 
 
-KIND = Kind("records", short=60, long=5200, attempt=attempt)
+KIND = Kind("records", short=range(60), long=5200, attempt=attempt)

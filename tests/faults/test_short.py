@@ -26,7 +26,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 def test_nothing_is_lost_or_wrong_and_every_message_helps(
     kind: Kind, ground: Ground, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = run_kind(kind, range(kind.short), 0, ground, FOREVER)
+    row = run_kind(kind, kind.short, 0, ground, FOREVER)
     if row.remark:
         pytest.skip(row.remark)
     assert row.is_good and row.tried, capsys.readouterr().out + table([row])
@@ -44,7 +44,7 @@ def test_a_fault_that_is_found_counts_and_says_how_to_repeat_it(
             raise OSError("no room")
 
     nowhere = Ground(tmp_path, Path(), None)  # type: ignore[arg-type]
-    row = run_kind(kind := Kind("drawn", 3, 3, attempt), range(3), 7, nowhere, FOREVER)
+    row = run_kind(kind := Kind("drawn", range(3), 3, attempt), range(3), 7, nowhere, FOREVER)
     assert (row.tried, row.lost, row.wrong, row.unhelpful, row.is_good) == (3, 1, 1, 0, False)
     said = capsys.readouterr().out
     assert "repeat: python -m tests.faults --seed 7 --only drawn --case 1" in said and "no room" in said
@@ -54,7 +54,7 @@ def test_a_fault_that_is_found_counts_and_says_how_to_repeat_it(
 
 
 def test_a_campaign_stops_when_its_minutes_are_up(tmp_path: Path) -> None:
-    row = run_kind(Kind("drawn", 3, 3, lambda case: None), range(3), 0, Ground(tmp_path, Path(), None), 0.0)  # type: ignore[arg-type]
+    row = run_kind(Kind("drawn", range(3), 3, lambda case: None), range(3), 0, Ground(tmp_path, Path(), None), 0.0)  # type: ignore[arg-type]
     assert row.tried == 0 and "stopped early" in row.remark
 
 

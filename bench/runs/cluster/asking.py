@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.core.errors import UserError
 from bench.core.machine import Machine, format_duration
-from bench.core.profile import read_profile
-from bench.runs.jobs import Job
+from bench.core.profile import profile_file, read_profile
+from bench.core.record import RunSpec
+from bench.core.types import Json
+from bench.runs.estimate import Estimate, estimate, model_shape
+from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.setting import build_setting, task_of_spec
+from bench.runs.store import Store
 
 TIME_FACTOR, LEAST_MINUTES, UNKNOWN_MINUTES = 3, 15, 60
 """The time limit is so many times the estimate, and no less than the second; the third is of a job without an estimate."""
@@ -36,6 +42,22 @@ OURS = (
     "output",
 )
 """Flags that the harness sets itself."""
+HINDERING = (
+    "help",
+    "no-requeue",
+    "parsable",
+    "requeue",
+    "test-only",
+    "uid",
+    "usage",
+    "version",
+    "wait",
+    "wrap",
+)
+"""Flags with which sbatch submits nothing, or another thing, or a job that can't go on after it was stopped."""
+TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", re.ASCII)
+"""A time limit as sbatch takes it."""
+ENDLESS = ("infinite", "unlimited")
 
 
 @dataclass(frozen=True)
@@ -48,18 +70,43 @@ class Flags:
     @classmethod
     def of(cls, texts: Iterable[str]) -> Flags:
         """The flags of the user's profile, and over them those of the command line (``key=value``)."""
-        given = read_profile("slurm") | dict(map(split_flag, texts))
-        given = {key.lstrip("-").replace("_", "-"): value for key, value in given.items()}
-        for key in OURS:
-            if key in given:
-                raise UserError(f"--slurm {key}={given[key]}: the harness sets {key} itself; leave it out.")
+        profile = read_profile("slurm")
+        given = check_flags_of(profile, f"{profile_file()}, [slurm] ") if profile else {}
+        given |= check_flags_of(dict(map(split_flag, texts)), "--slurm ")
         return cls(
-            {key: value for key, value in given.items() if key != "signal"}, read_warning(given.get("signal", ""))
+            {key: value for key, value in given.items() if key != "signal" and value != "false"},
+            int(given.get("signal", WARNING_SECONDS)),
         )
 
     def values(self) -> dict[str, str | bool]:
         """As submitit takes them: a flag without a value is ``true``."""
         return {key: True if value == "true" else value for key, value in self.given.items()}
+
+
+def check_flags_of(flags: Mapping[str, str], where: str) -> dict[str, str]:
+    """Flags by sbatch's own names; `UserError` for one that can't be, with the place ``where`` it stands."""
+    found = {}
+    for said, value in flags.items():
+        key = said.strip("- ").replace("_", "-")
+        this = f"{where}{said}={value}"
+        if not re.fullmatch(r"[a-z][a-z0-9-]+", key):
+            raise UserError(f"{this}: '{said}' is no long flag of sbatch; write such as partition or mem-per-cpu.")
+        if not value.strip():
+            raise UserError(
+                f"{this}: it says nothing; write a value, or leave it out (true is a flag without a value)."
+            )
+        if "\n" in value:
+            raise UserError(f"{where}{said}: its value has more than one line; write one.")
+        if key in OURS:
+            raise UserError(f"{this}: the harness sets {key} itself; leave it out.")
+        if key in HINDERING:
+            raise UserError(f"{this}: with it no job would be submitted that can be stopped and go on; leave it out.")
+        if key == "signal":
+            value = str(read_warning(value, where))
+        if key == "time":
+            asked_seconds(value, where)
+        found[key] = value
+    return found
 
 
 def split_flag(text: str) -> tuple[str, str]:
@@ -70,14 +117,14 @@ def split_flag(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def read_warning(text: str) -> int:
+def read_warning(text: str, where: str) -> int:
     """Seconds of ``signal``: a number, or sbatch's own form with the one signal that jobs listen to."""
-    found = re.fullmatch(rf"(?:(?:SIG)?{WARNING}@)?(\d+)", text)
-    if text and not found:
+    found = re.fullmatch(rf"(?:(?:SIG)?{WARNING}@)?(\d{{1,5}})", text)
+    if not found:
         raise UserError(
-            f"--slurm signal={text}: write the seconds of warning before the time limit, such as signal=300."
+            f"{where}signal={text}: write the seconds of warning before the time limit, such as signal=300."
         )
-    return int(found[1]) if found else WARNING_SECONDS
+    return int(found[1])
 
 
 @dataclass(frozen=True)
@@ -114,13 +161,22 @@ def ask_for(jobs: Sequence[Job], machine: Machine) -> Ask:
 
 
 def limit_seconds(text: str) -> float:
-    """A time limit as sbatch reads it (``90``: minutes, ``1:30:00``, ``1-12``) in seconds; infinite where it is none."""
+    """A time limit as SLURM says it (``90``: minutes, ``1:30:00``, ``1-12``) in seconds; infinite where it is none."""
+    if not TIME.fullmatch(text):
+        return float("inf")
     days, dash, clock = text.rpartition("-")
     parts = clock.split(":")
-    if not all(part.isdigit() for part in (*parts, days or "0")):
-        return float("inf")
     units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
     return 86_400 * int(days or 0) + sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
+
+
+def asked_seconds(text: str, where: str = "--slurm ") -> float:
+    """A time limit as somebody asks for it, in seconds; 0 is none, as sbatch has it, and what is no time a `UserError`."""
+    if text.lower() not in ENDLESS and not TIME.fullmatch(text):
+        raise UserError(
+            f"{where}time={text}: write minutes (90), hours, minutes and seconds (1:30:00), days and hours (1-12), or unlimited."
+        )
+    return limit_seconds(text) or float("inf")
 
 
 INSTEAD = {
@@ -136,6 +192,46 @@ def flags_for(jobs: Sequence[Job], machine: Machine) -> dict[str, str | bool]:
     given = Flags.of(machine.slurm).values()
     asked = ask_for(jobs, machine).flags()
     return {key: value for key, value in asked.items() if not given.keys() & {*INSTEAD.get(key, ())}} | given
+
+
+def with_estimates(jobs: Sequence[Job], config: WorkerConfig) -> list[Job]:
+    """The jobs, with time and memory where nobody has said what they are expected to take."""
+    places: dict[str, list[RunSpec]] = {}
+    for job in jobs:
+        if not job.estimate:
+            places.setdefault(place_of(job.spec), []).append(job.spec)
+    store = Store(config.machine.store)
+    takes = {place: estimate_specs(specs, config, store) for place, specs in places.items()}
+    return [
+        job if job.estimate else replace(job, estimate=estimate_job(job, takes[place_of(job.spec)])) for job in jobs
+    ]
+
+
+def place_of(spec: RunSpec) -> str:
+    """What the stages of a run depend on, but for its seed."""
+    return json.dumps([spec.task, dict(spec.task_params), spec.tier, spec.model], sort_keys=True)
+
+
+def estimate_specs(specs: Sequence[RunSpec], config: WorkerConfig, store: Store) -> Estimate:
+    """What runs of one place take."""
+    spec, paths = specs[0], config.paths
+    outline = task_of_spec(spec).outline(build_setting(spec, paths))
+    shape = None
+    if spec.tier != "lab":
+        shape, parameters = model_shape(paths.model, spec.model)
+        outline = replace(outline, parameters=parameters)
+    given = [*(["target"] if paths.target else []), *(f"oracle-{i}" for i in range(len(paths.oracles)))]
+    return estimate(specs, outline, spec.compute, config.machine, store, given, shape)
+
+
+def estimate_job(job: Job, takes: Estimate) -> Json:
+    """What a job takes: of a stage with the history, which whichever comes first has to train."""
+    seconds = (
+        takes.stages.get(job.stage, 0.0) + takes.stages.get("history", 0.0)
+        if job.is_shared
+        else takes.runs[job.spec.key]
+    )
+    return {"seconds": round(seconds, 1), "memory": takes.memory}
 
 
 def split_arrays(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.core.errors import UserError, report_mistake
 from bench.core.machine import Machine
 from bench.runs.cluster import commands
-from bench.runs.cluster.asking import Flags, as_words, limit_seconds
+from bench.runs.cluster.asking import Flags, as_words, asked_seconds, limit_seconds
 from bench.runs.cluster.commands import NodeInfo
 
 LOCAL_DISKS = frozenset(
@@ -65,11 +65,11 @@ def check_flags(flags: dict[str, str | bool]) -> None:
         why = commands.find_refusal(as_words(flags))
         if why and not is_about_now(why, flags, commands.find_nodes()):
             raise UserError(explain_refusal(why, flags))
-        longest = commands.longest_time(str(flags.get("partition", "")))
+        longest = max(commands.find_limits(str(flags.get("partition", ""))), key=limit_seconds, default="")
     except commands.Silent as silence:
         raise UserError(f"--executor slurm: SLURM doesn't answer ({silence}); try again later.") from None
     asked = str(flags.get("time", ""))
-    if longest and limit_seconds(asked) > limit_seconds(longest):  # SLURM takes it, and never starts it
+    if longest and asked_seconds(asked) > limit_seconds(longest):  # SLURM takes it, and never starts it
         raise UserError(
             f"A time of {asked} a job is more than the partition allows ({longest}): take --slurm time={longest} (a job that "
             "meets it goes on in the queue), or another partition."

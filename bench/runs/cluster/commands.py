@@ -17,6 +17,10 @@ WAITING = frozenset(
 UNDER_WAY = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"})
 
 
+SINCE = "--starttime=now-60days"
+"""How far accounting looks back for a submission, by itself only to midnight."""
+
+
 class Silent(Exception):
     """SLURM doesn't answer; its jobs go on all the same."""
 
@@ -96,11 +100,13 @@ def read_states(text: str) -> dict[tuple[str, int], State]:
 def find_ended(names: Sequence[str]) -> dict[tuple[str, int], State]:
     """What accounting remembers of jobs that SLURM has forgotten; empty where there is no accounting."""
     try:
-        text = ask("sacct", "-X", "-n", "-P", f"--name={','.join(names)}", "-o", "JobName,JobID,State")
+        text = ask("sacct", "-X", "-n", "-P", SINCE, f"--name={','.join(names)}", "-o", "JobName,JobID,State")
     except Silent:
         return {}
     found = {}
     for line in text.splitlines():
+        if line.count("|") < 2:
+            continue
         name, slurm, word = line.split("|")[:3]
         number = slurm.partition("_")[2]
         found[name, int(number) if number.isdigit() else 0] = State(slurm, word.split()[0] if word else "")
@@ -111,6 +117,20 @@ def cancel(names: Sequence[str]) -> None:
     """End every job of these arrays."""
     for name in names:
         call("scancel", f"--name={name}")
+
+
+def cancel_jobs(numbers: Sequence[str]) -> None:
+    """End these jobs, by SLURM's numbers."""
+    if numbers:
+        call("scancel", *numbers)
+
+
+def find_node_names() -> list[str]:
+    """Every name that a node goes by; none where SLURM doesn't answer."""
+    try:
+        return ask("sinfo", "--noheader", "--Node", "--format=%N %n %o").split()
+    except Silent:
+        return []
 
 
 def find_nodes() -> list[NodeInfo]:
@@ -146,12 +166,20 @@ def find_partitions() -> list[str]:
     return sorted(set(ask("sinfo", "--noheader", "--format=%R").split()))
 
 
-def longest_time(partition: str) -> str:
-    """The longest time limit of a partition, or of the default one, as SLURM writes it; empty where it has none."""
-    text = ask("scontrol", "--oneliner", "show", "partition", *([partition] if partition else []))
-    line = next((line for line in text.splitlines() if partition or "Default=YES" in line), "")
-    found = re.search(r"\bMaxTime=(\S+)", line)
-    return found[1] if found and found[1] != "UNLIMITED" else ""
+def find_limits(partitions: str) -> list[str]:
+    """The time limits of some partitions (``a,b``), or of the default one, as SLURM writes them."""
+    return read_limits(ask("scontrol", "--all", "--oneliner", "show", "partition"), partitions)
+
+
+def read_limits(text: str, partitions: str) -> list[str]:
+    """The same, from the lines of `scontrol show partition`."""
+    wanted = {name.strip() for name in partitions.split(",")} - {""}
+    found = []
+    for line in text.splitlines():
+        name, limit = re.search(r"\bPartitionName=(\S+)", line), re.search(r"\bMaxTime=(\S+)", line)
+        if name and limit and (name[1] in wanted if wanted else "Default=YES" in line):
+            found.append(limit[1])
+    return found
 
 
 def private_tmp() -> bool:

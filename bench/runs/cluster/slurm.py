@@ -9,34 +9,54 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from bench.core.errors import UserError
+from bench.core.files import write_text
+from bench.core.machine import Machine
+from bench.core.scrub import hide_names
 from bench.core.types import Json
 from bench.runs.cluster import commands
-from bench.runs.cluster.asking import WARNING, Flags, describe_asked, flags_for, limit_seconds, split_arrays
+from bench.runs.cluster.asking import (
+    WARNING,
+    Flags,
+    as_words,
+    asked_seconds,
+    describe_asked,
+    flags_for,
+    split_arrays,
+    with_estimates,
+)
 from bench.runs.cluster.checks import check_cluster, check_flags
 from bench.runs.cluster.commands import Silent, State
+from bench.runs.cluster.handing import holding_signals, one_at_a_time
 from bench.runs.cluster.node import run_on_node
 from bench.runs.cluster.submission import (
     FOLDER,
+    LOGS,
     Array,
     Submission,
     Task,
+    all_tasks,
     ending,
+    explain_damage,
+    find_damaged,
     job_key,
     latest_tasks,
+    name_arrays,
     read_events,
 )
 from bench.runs.executor import write_failed
+from bench.runs.executors import JobsGoOn
 from bench.runs.jobs import Job, Result, WorkerConfig
 
 LOOK_SECONDS, MOST_LOOK_SECONDS = 1.0, 15.0
 """How often a command looks at its jobs: less often, the longer nothing has happened."""
 LOST_SECONDS = 10.0
 """How long a job may be missing in SLURM before it is lost: its last words may still be on their way over the network."""
+SILENT_EVENT: Json = {"job": "", "stage": "", "message": "", "seconds": 0.0, "done": 0, "total": None}
+"""What an event says that says nothing."""
 COPIES = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
@@ -71,6 +91,7 @@ class Slurm:
         """What each job would ask for, by the plan's estimates."""
         if not jobs:
             return
+        jobs = with_estimates(jobs, self.config)
         yield from describe_asked(jobs, self.config.machine)
         check_cluster(self.config.machine)
         for part in split_arrays(jobs):
@@ -80,11 +101,26 @@ class Slurm:
         """Attach to what SLURM has already, and hand it the rest."""
         if not jobs:
             return
+        check_cluster(self.config.machine)
+        jobs = with_estimates(jobs, self.config)
+        with one_at_a_time(self.config.machine.out, self.say):
+            self.attach_or_submit(jobs)
+
+    def attach_or_submit(self, jobs: Sequence[Job]) -> None:
+        """The same, while nobody else does."""
         machine = self.config.machine
-        check_cluster(machine)
-        known = latest_tasks(machine.out, jobs)
-        states = commands.find_states(sorted({task.array.name for task in known.values()}))
-        live = {key: task for key, task in known.items() if is_live(task, states)}
+        for folder in find_damaged(machine.out):
+            self.say(explain_damage(folder, machine.out))
+        known, wanted = latest_tasks(machine.out, jobs), set(map(job_key, jobs))
+        tasks = [task for task in all_tasks(machine.out) if job_key(task.job) in wanted]
+        try:
+            states = commands.find_states(sorted({task.array.name for task in tasks}))
+            live = {job_key(task.job): task for task in end_stuck(tasks, states)}
+        except Silent as silence:
+            raise UserError(
+                f"--executor slurm: SLURM doesn't say which jobs it has ({silence}), so that nothing was handed over; try "
+                "again later."
+            ) from None
         new = [job for job in jobs if job_key(job) not in live]
         runs = [job for job in new if not job.is_shared]
         stages = [job for job in new if job.is_shared and runs and not is_done(known.get(job_key(job)))]
@@ -98,20 +134,28 @@ class Slurm:
             if part:
                 check_flags(flags_for(part, machine))
         there = [states[task.id].slurm.partition("_")[0] for task in live.values() if task.job.is_shared]
-        numbers = self.hand_over(stages, runs, there) if new else []
+        kept = [name_flags(task) for task in live.values() if differs(task, machine)]
+        try:
+            with holding_signals():
+                numbers = self.hand_over(stages, runs, there) if stages or runs else []
+        except KeyboardInterrupt:
+            raise JobsGoOn from None
         self.say(describe_submission(len(stages), len(runs), numbers, len(live)))
+        if kept:
+            self.say(
+                f"{len(kept)} of them keep what they were handed over with, such as {kept[0]}: cancel them to change it"
+            )
 
     def hand_over(self, stages: Sequence[Job], runs: Sequence[Job], before: Sequence[str]) -> list[str]:
         """Submit what is new, the runs to begin after the stages and after the arrays ``before``; SLURM's numbers."""
         machine, name = self.config.machine, uuid.uuid4().hex[:8]
-        parts = {"stages": stages, "runs": runs}
         arrays = tuple(
-            Array(f"msa-bench-{name}-{part}", tuple(jobs), flags_for(jobs, machine))
-            for part, jobs in parts.items()
+            Array(array, tuple(jobs), flags_for(jobs, machine))
+            for array, jobs in zip(name_arrays(name), (stages, runs), strict=True)
             if jobs
         )
         folder = machine.out / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-        shortest = min(limit_seconds(str(array.flags.get("time", ""))) for array in arrays)
+        shortest = min(asked_seconds(str(array.flags.get("time", ""))) for array in arrays)
         warning = int(min(Flags.of(machine.slurm).warning, shortest / 2))
         submission = Submission(folder, self.config, arrays, warning)
         submission.write()
@@ -119,6 +163,7 @@ class Slurm:
         for array in submission.arrays:
             first = [*before, *numbers] if not array.jobs[0].is_shared else []
             numbers.append(submit_array(submission, array, first))
+            write_text(Task(submission, array, 0).mark, numbers[-1])
         self.watched += [Watched(task.job, task) for task in submission.tasks()]
         return numbers
 
@@ -158,7 +203,7 @@ class Slurm:
         events, each.start = read_events(each.task.journal, each.start)
         for event in events:
             if "status" in event and "event" not in event:
-                self.report(event)
+                self.report({**SILENT_EVENT, **event})
         return bool(events)
 
     def result_of(self, each: Watched, state: State | None) -> Result | None:
@@ -174,7 +219,8 @@ class Slurm:
             return None
         message = explain_loss(each.task, state)
         if not each.job.stage:
-            write_failed(each.job.spec, message, self.config.machine, self.config.folders())
+            said = hide_names(message, node_names(each.task, state))
+            write_failed(each.job.spec, said, self.config.machine, self.config.folders())
         each.task.say({"event": "end", "status": "failed", "message": message})
         return Result(each.job, "failed", message)
 
@@ -184,15 +230,40 @@ class Slurm:
 
     def say(self, text: str) -> None:
         """Show a remark."""
-        self.report(
-            {"job": "slurm", "stage": "", "status": "note", "message": text, "seconds": 0.0, "done": 0, "total": None}
-        )
+        self.report({**SILENT_EVENT, "job": "slurm", "status": "note", "message": text})
 
 
 def is_live(task: Task, states: Mapping[tuple[str, int], State]) -> bool:
     """Whether SLURM has a job, waiting or under way."""
     state = states.get(task.id)
     return state is not None and state.is_live and not (state.word == "COMPLETING" and ending(task.events()))
+
+
+def end_stuck(tasks: Sequence[Task], states: Mapping[tuple[str, int], State]) -> list[Task]:
+    """The live ones of some jobs; those that can't begin, as their command ended while it handed them over, are cancelled."""
+    live = [task for task in tasks if is_live(task, states)]
+    stuck = [task for task in live if not task.number]
+    commands.cancel_jobs([states[task.id].slurm for task in stuck])
+    return [task for task in live if task not in stuck]
+
+
+def differs(task: Task, machine: Machine) -> bool:
+    """Whether a job was handed over with other flags of the user's, or for another machine, than it would be now."""
+    given, was = Flags.of(machine.slurm).values(), task.submission.config.machine
+    return (machine.device, machine.world) != (was.device, was.world) or any(
+        task.array.flags.get(key) != value for key, value in given.items()
+    )
+
+
+def name_flags(task: Task) -> str:
+    """What a job asks for."""
+    return " ".join(as_words(task.array.flags))
+
+
+def node_names(task: Task, state: State | None) -> set[str]:
+    """Names of the cluster's nodes, and of those that a job was on."""
+    begun = {event.get("node", "") for event in task.events() if event.get("event") == "begin"}
+    return {*begun, state.node if state else "", *commands.find_node_names()} - {""}
 
 
 def is_done(task: Task | None) -> bool:
@@ -220,7 +291,7 @@ def submit_array(submission: Submission, array: Array, after: Sequence[str]) -> 
     further = {"job-name": array.name, "requeue": True, "signal": f"{WARNING}@{submission.warning}", **array.flags}
     if after:
         further["dependency"] = f"afterany:{':'.join(after)}"
-    executor = submitit.SlurmExecutor(submission.folder / "logs")
+    executor = submitit.SlurmExecutor(submission.folder / LOGS)
     executor.update_parameters(
         additional_parameters={key.replace("-", "_"): value for key, value in further.items()},  # as submitit has them
         array_parallelism=machine.jobs or len(array.jobs),
@@ -253,11 +324,18 @@ def explain_loss(task: Task, state: State | None) -> str:
     """Why a job has gone without a word, as far as SLURM knows."""
     if state is None:
         state = commands.find_ended([task.array.name]).get(task.id)
-    word = state.word.split()[0] if state else ""
-    why = WHY.get(word, f"it ended as {word}" if word else "SLURM no longer knows it")
-    log = task.log()
-    where = f"; see {log.relative_to(task.submission.config.machine.out)}" if log else ""
-    with suppress(OSError):
-        said = commands.last_line(log.read_text(errors="replace")) if log else ""
-        where += f": {said}" if said else ""
-    return f"{why} (SLURM's job {state.slurm if state else task.array.name}){where}"
+    why = explain_end(task, state)
+    number = state.slurm if state else task.number or task.array.name
+    log, logs = task.log(), f"{FOLDER}/{task.submission.folder.name}/{LOGS}"
+    where = f"see {logs}/{log.name}" if log else f"it left no log in {logs}: see `scontrol show job {number}`"
+    said = task.last_line()
+    return f"{why} (SLURM's job {number}); the same command submits it again; {where}" + (f": {said}" if said else "")
+
+
+def explain_end(task: Task, state: State | None) -> str:
+    """The same in a few words."""
+    word = state.word.partition(" ")[0] if state else ""
+    if not word or word in WHY:
+        return WHY.get(word, "SLURM no longer knows it")
+    begun = any(event.get("event") == "begin" for event in task.events())
+    return f"it ended as {word}" + ("" if begun else " before its work began")

@@ -13,8 +13,19 @@ from bench.core.machine import format_duration
 from bench.core.types import Json
 from bench.runs.cluster import commands
 from bench.runs.cluster.commands import State
-from bench.runs.cluster.slurm import WHY, is_live
-from bench.runs.cluster.submission import Task, ending, latest_tasks
+from bench.runs.cluster.handing import is_under_way
+from bench.runs.cluster.slurm import SILENT_EVENT, explain_end, is_live
+from bench.runs.cluster.submission import (
+    Task,
+    all_tasks,
+    ending,
+    explain_damage,
+    find_damaged,
+    is_damaged,
+    job_key,
+    latest_tasks,
+    name_arrays,
+)
 from bench.runs.progress import clean_text, event_line
 
 LONGEST = 100
@@ -37,25 +48,33 @@ class Line:
 
 def status_command(out: Path, cancel: bool) -> bool:
     """Print what was handed to the cluster for the records in ``out``; returns whether some job failed."""
-    tasks = list(latest_tasks(out).values())
-    if not tasks:
+    tasks, damaged = all_tasks(out), find_damaged(out)
+    if not (tasks or damaged):
         raise UserError(
             f"Nothing was handed to a cluster for the records in '{out}': `python -m bench run --executor slurm` does that, "
             "and --out names the folder."
         )
-    names = sorted({task.array.name for task in tasks})
-    states, silence = look(names)
+    orphans = [name for folder in damaged for name in name_arrays(folder.name.rpartition("-")[2])]
+    states, silence = look(sorted({task.array.name for task in tasks}))
+    latest = latest_tasks(out)
+    tasks = [task for task in tasks if is_live(task, states) or latest[job_key(task.job)].id == task.id]
     if cancel:
         if silence:
             raise UserError(f"Nothing was cancelled: SLURM doesn't answer ({silence}); try again later.")
         left = [task for task in tasks if is_live(task, states)]
-        commands.cancel(sorted({task.array.name for task in left}))
+        commands.cancel(sorted({task.array.name for task in left} | {*orphans}))
         print(
             f"cancelled {len(left)} jobs; what they had finished is kept, and the same `bench run` goes on from there"
         )
         return False
-    lines = [describe(task, states, bool(silence)) for task in tasks]
+    under_way = is_under_way(out)
+    lines = [describe(task, states, bool(silence), under_way) for task in tasks]
     show(lines)
+    for folder in damaged:
+        print(f"NOTE: {explain_damage(folder, out)}")
+    for task in tasks:
+        if is_damaged(task.journal):
+            print(f"NOTE: {task.journal.relative_to(out)} is damaged; what can't be read of it is passed over.")
     if silence:
         print(f"NOTE: SLURM doesn't answer ({silence}), so that this is what the jobs said themselves.")
     print(", ".join(count_states(lines)))
@@ -71,10 +90,13 @@ def look(names: Sequence[str]) -> tuple[dict[tuple[str, int], State], str]:
     return commands.find_ended(names) | states, ""
 
 
-def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool) -> Line:
-    """A job's line: SLURM's word counts while it has the job, then the job's own."""
+def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool, under_way: bool = False) -> Line:
+    """A job's line: SLURM's word counts while it has the job, then the job's own.
+
+    ``under_way``: some command is handing over jobs at this moment.
+    """
     events, state = task.events(), states.get(task.id)
-    end, since = ending(events), events[-1]["at"] if events else 0.0
+    end, since = ending(events), events[-1].get("at", 0.0) if events else 0.0
     last = last_words(task)
     if is_live(task, states):
         assert state is not None
@@ -87,23 +109,23 @@ def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool) 
             last = commands.last_line(end.get("message", "")) or last
     elif silent:
         word = "unknown"
+    elif state is None and not task.was_handed_over:
+        word, last = (
+            ("queued", "it is being handed over")
+            if under_way
+            else ("failed", "its command ended before it was handed over: run the same command again")
+        )
     else:
         word = "failed"
-        last = WHY.get(state.word.split()[0] if state else "", "SLURM no longer knows it") + (
-            f"; {last}" if last else ""
-        )
+        last = explain_end(task, state) + (f"; {last}" if last else "")
     age = time.time() - since if since else 0.0
     return Line(task.job.name, word, state.slurm if state else "", state.node if state else "", age, last)
 
 
 def last_words(task: Task) -> str:
     """The last line of a job's log, or where it printed nothing of its last news."""
-    log = task.log()
-    try:
-        said = commands.last_line(log.read_text(errors="replace")) if log else ""
-    except OSError:
-        said = ""
-    news = [event for event in task.events() if "stage" in event]
+    said = task.last_line()
+    news = [event for event in task.events() if "stage" in event and "status" in event]
     told = describe_news(news[-1]) if news else ""
     return clean_text(f"{told} | {said}" if told and said else told or said)[:LONGEST]
 
@@ -111,8 +133,8 @@ def last_words(task: Task) -> str:
 def describe_news(event: Json) -> str:
     """What a job said last, without its name; a remark stands by itself."""
     if event["status"] == "note":
-        return str(event["message"])
-    whole: Any = {"total": None, "done": 0, "message": "", "seconds": 0.0, **event, "job": ""}
+        return str(event.get("message", ""))
+    whole: Any = {**SILENT_EVENT, **event, "job": ""}
     return event_line(whole)
 
 

@@ -1,26 +1,70 @@
 """What a command has handed to a cluster, as files under ``OUT/cluster``: its jobs, and what each of them says.
 
 A submission is a folder with ``submission.json`` (arrays of jobs, written before anything is submitted) and a journal a job
-(``ARRAY-INDEX.jsonl``, one event a line, written where the job runs). SLURM knows an array by its name, so that whoever
+(``ARRAY-INDEX.jsonl``, one event a line, written where the job runs). ``ARRAY.number`` says that an array was handed over
+whole, and holds SLURM's number for it. SLURM knows an array by its name, so that whoever
 reads the files later can ask for it, whatever became of the process that submitted it.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from bench.core.files import write_text
+from typing_extensions import TypedDict
+
+from bench.core.files import read_small, write_text
 from bench.core.hashing import hash_json
+from bench.core.schema import STRICT, Line, Whole, read_as
 from bench.core.types import Json
+from bench.runs.folder import is_file
 from bench.runs.jobs import Job, WorkerConfig
 
-FOLDER, FILE = "cluster", "submission.json"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged file raises."""
+
+FOLDER, FILE, MOST_BYTES = "cluster", "submission.json", 500_000_000
+LOGS = "logs"
+ARRAYS = ("stages", "runs")
+"""The arrays of a submission."""
+ENDS = ("done", "skipped", "failed")
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("event", "status", "stage", "job", "message", "slurm", "node"), str),
+    **dict.fromkeys(("at", "seconds", "done"), (int, float)),
+    "total": (int, float, type(None)),
+    "gains": (bool, type(None)),
+    "further": (bool, type(None)),
+    "at_limit": bool,
+}
+"""What an event's fields hold, where it has them."""
+NEEDED = {"begin": ("slurm",), "end": ("status",), "left": ("at_limit", "gains"), "stopped": ("further",)}
+"""What the events of an attempt's course have."""
+
+
+class ArrayShape(TypedDict):
+    """An array of jobs as it is written down."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    name: Line
+    jobs: list[dict[str, Any]]
+    flags: dict[str, str | bool]
+
+
+class SubmissionShape(TypedDict):
+    """The file of a submission."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    config: dict[str, Any]
+    arrays: list[ArrayShape]
+    warning: Whole
 
 
 @dataclass(frozen=True)
@@ -65,8 +109,8 @@ class Submission:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The submission of a folder."""
-        content = json.loads((folder / FILE).read_text())
-        arrays = tuple(map(Array.from_json, content["arrays"]))
+        content = read_as(SubmissionShape, json.loads(read_small(folder / FILE, MOST_BYTES)))
+        arrays = tuple(Array.from_json({**array}) for array in content["arrays"])
         return cls(folder, WorkerConfig.from_json(content["config"]), arrays, content["warning"])
 
     def tasks(self) -> list[Task]:
@@ -93,6 +137,23 @@ class Task:
         return self.array.name, self.index
 
     @property
+    def mark(self) -> Path:
+        """The file with SLURM's number for its array, which is there when the whole of that was handed over."""
+        return self.submission.folder / f"{self.array.name}.number"
+
+    @property
+    def number(self) -> str:
+        """SLURM's number for it; empty where it was not handed over."""
+        begun = [event["slurm"] for event in self.events() if event.get("event") == "begin"]
+        if begun:
+            return str(begun[-1])
+        try:
+            number = read_small(self.mark, 100).decode().strip()
+        except (OSError, ValueError):
+            return ""
+        return f"{number}_{self.index}" if len(self.array.jobs) > 1 else number
+
+    @property
     def journal(self) -> Path:
         """Its events, a line each."""
         return self.submission.folder / f"{self.array.name}-{self.index}.jsonl"
@@ -100,27 +161,60 @@ class Task:
     @property
     def logs(self) -> Path:
         """The folder with what it prints."""
-        return self.submission.folder / "logs"
+        return self.submission.folder / LOGS
 
     def log(self) -> Path | None:
-        """The newest file with its errors, which whatever computes writes to; None before it has begun."""
-        attempts = [event["slurm"] for event in self.events() if event.get("event") == "begin"]
-        found = [file for slurm in attempts[-1:] for file in self.logs.glob(f"{slurm}_*log.err")]
+        """The newest file with its errors, which whatever computes writes to, or SLURM itself; None where there is none."""
+        number = self.number
+        found = list(self.logs.glob(f"{number}_*log.err")) if re.fullmatch(r"\w+", number) else []
         return max(found, key=lambda file: file.stat().st_mtime, default=None)
+
+    def last_line(self) -> str:
+        """The last line of its log that says something; empty where there is none."""
+        log = self.log()
+        try:
+            lines = log.read_text(errors="replace").splitlines() if log else []
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    @property
+    def was_handed_over(self) -> bool:
+        """Whether SLURM has, or had, its whole array."""
+        return self.mark.exists() or any(self.submission.folder.glob(f"{self.array.name}-*.jsonl"))
 
     def events(self) -> list[Json]:
         """All that it has said."""
         return list(read_events(self.journal)[0])
 
     def say(self, event: Json) -> None:
-        """Add an event to its journal."""
+        """Add an event to its journal, on a line of its own also where a node died within the last one."""
         self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a") as file:
-            file.write(json.dumps({"at": round(time.time(), 1), **event}) + "\n")
+        line = json.dumps({"at": round(time.time(), 1), **event}).encode() + b"\n"
+        with self.journal.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
 
 
 def read_events(journal: Path, start: int = 0) -> tuple[list[Json], int]:
     """Whole lines of a journal from a byte on, and the byte where the next one begins; damaged lines are passed over."""
+    lines, start = read_lines(journal, start)
+    return [event for line in lines if (event := read_event(line)) is not None], start
+
+
+def is_damaged(journal: Path) -> bool:
+    """Whether a journal has lines that are passed over, or is no file."""
+    if not is_file(journal):
+        return os.path.lexists(journal)
+    return any(read_event(line) is None for line in read_lines(journal)[0])
+
+
+def read_lines(journal: Path, start: int = 0) -> tuple[list[bytes], int]:
+    """Whole lines of a file from a byte on, and the byte where the next one begins."""
+    if not is_file(journal):
+        return [], start
     try:
         with journal.open("rb") as file:
             file.seek(start)
@@ -128,13 +222,27 @@ def read_events(journal: Path, start: int = 0) -> tuple[list[Json], int]:
     except OSError:
         return [], start
     whole = text.rpartition(b"\n")[0]
-    events: list[Json] = []
-    for line in whole.splitlines():
-        with suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                events.append(event)
-    return events, start + (len(whole) + 1 if whole else 0)
+    return [line for line in whole.split(b"\n") if line.strip()], start + (len(whole) + 1 if whole else 0)
+
+
+def read_event(line: bytes) -> Json | None:
+    """The event of a journal's line; None where it is none that a job writes."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict):
+        return None
+    kinds = [FIELDS.get(name, object) for name in event]
+    if not all(
+        isinstance(value, kind) and not (isinstance(value, bool) and kind == (int, float))
+        for value, kind in zip(event.values(), kinds, strict=True)
+    ):
+        return None
+    numbers = [value for value in event.values() if isinstance(value, float)]
+    if not all(map(math.isfinite, numbers)) or not event.keys() >= {*NEEDED.get(event.get("event", ""), ())}:
+        return None
+    return event if event.get("event") != "end" or event["status"] in ENDS else None
 
 
 def job_key(job: Job) -> str:
@@ -147,17 +255,52 @@ def job_key(job: Job) -> str:
 
 
 def read_submissions(out: Path) -> Iterator[Submission]:
-    """Every submission below ``out``, oldest first; what can't be read is none."""
-    for folder in sorted((out / FOLDER).glob("*")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+    """Every submission below ``out``, oldest first; what can't be read is none (`find_damaged`)."""
+    for folder in list_folders(out):
+        with suppress(*UNREADABLE):
             yield Submission.read(folder)
+
+
+def find_damaged(out: Path) -> list[Path]:
+    """Submissions below ``out`` that can't be read."""
+    found = []
+    for folder in list_folders(out):
+        try:
+            Submission.read(folder)
+        except UNREADABLE:
+            found.append(folder)
+    return found
+
+
+def list_folders(out: Path) -> list[Path]:
+    """The folders of all submissions below ``out``, oldest first."""
+    return [folder for folder in sorted((out / FOLDER).glob("*")) if os.path.lexists(folder / FILE)]
+
+
+def name_arrays(ending: str) -> list[str]:
+    """How SLURM knows the arrays of the submission whose folder ends so."""
+    return [f"msa-bench-{ending}-{part}" for part in ARRAYS]
+
+
+def explain_damage(folder: Path, out: Path) -> str:
+    """A sentence about a submission that can't be read, with the remedy."""
+    names = ",".join(name_arrays(folder.name.rpartition("-")[2]))
+    return (
+        f"{(folder / FILE).relative_to(out)} is damaged, so that nobody knows its jobs: `bench status --cancel` or `scancel "
+        f"--name={names}` ends them, and the same `bench run` goes on from what they had finished."
+    )
 
 
 def latest_tasks(out: Path, jobs: Sequence[Job] | None = None) -> dict[str, Task]:
     """The last task for everything that was submitted, or for these jobs."""
     wanted = None if jobs is None else set(map(job_key, jobs))
-    found = {job_key(task.job): task for submission in read_submissions(out) for task in submission.tasks()}
+    found = {job_key(task.job): task for task in all_tasks(out)}
     return {key: task for key, task in found.items() if wanted is None or key in wanted}
+
+
+def all_tasks(out: Path) -> list[Task]:
+    """Everything that was ever submitted below ``out``, in its order."""
+    return [task for submission in read_submissions(out) for task in submission.tasks()]
 
 
 def ending(events: Sequence[Json]) -> Json | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.core import registry as names
 from bench.core.contracts import TaskInputs
-from bench.core.errors import UserError, collecting, mistakes_in, raise_problems, report_mistake
+from bench.core.errors import UserError, collecting, mistakes_in, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
@@ -64,6 +64,12 @@ def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
         if machine.track not in KINDS:
             report_mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
         wanted = ablations_named(asked)
+        alone = [each.name for each in wanted if isinstance(each, Experiment)]
+        if alone and machine.executor != "local":
+            report_mistake(
+                f"--executor {machine.executor}: {', '.join(alone)} is no set of runs and is computed where the command is "
+                "typed; leave out --executor for it, and name the others by themselves."
+            )
         place = parse_place(asked)
     assert place is not None
     failed = False
@@ -170,7 +176,6 @@ def carry_out_with_stages(jobs: Sequence[Job], config: WorkerConfig, stages: Seq
     """Do the jobs, the stages that they share first."""
     if not jobs:
         return []
-    raise_problems(config.machine.store_problems())
     scenarios = distinct_scenarios([job.spec for job in jobs])
     builds = [Job(replace(spec, steps=(), start=""), stage) for stage in stages for spec in scenarios]
     return carry_out([*builds, *jobs], config)

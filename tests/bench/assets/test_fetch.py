@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.assets.data_sets import DATA_SETS, FILES, DataSet, find_fetched_data
-from bench.assets.fetch import check_names, fetch_data, fetch_model
+from bench.assets.fetch import check_names, clear_place, fetch_data, fetch_model
 from bench.assets.models import FETCHED, resolve_model
 from bench.core.errors import UserError
 from bench.core.hashing import hash_tree
@@ -84,6 +85,17 @@ def test_a_damaged_description_is_fetched_again(text: str, hub: Hub, tmp_path: P
     (models / "some--model" / FETCHED).write_text(text)
     with pytest.raises(UserError, match="'some/model' is damaged"):
         resolve_model("some/model", models)
+
+
+def test_what_stands_in_the_place_of_a_lock_goes(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    for put in (lambda: lock.symlink_to("no/where"), lock.mkdir, lambda: os.mkfifo(lock)):
+        put()
+        clear_place(lock)
+        assert not os.path.lexists(lock)
+    lock.write_text("held")
+    clear_place(lock)
+    assert lock.read_text() == "held"
 
 
 def test_a_revision_is_fetched_into_a_folder_of_its_own(hub: Hub, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,3 +115,15 @@ def test_the_cluster_and_the_profile_are_shown(tmp_path: Path, monkeypatch: pyte
     assert describe_cluster()[1].endswith("msa-bench.toml: [slurm] partition=gpu")
     (tmp_path / "msa-bench.toml").write_text("[slurm\n")
     assert "can't be read" in describe_cluster()[1]
+
+
+@pytest.mark.parametrize(
+    ("free", "files", "said"), [(0, 10**6, "the disk is full"), (10**9, 0, "its inodes are used up")]
+)
+def test_a_full_disk_is_told_as_full(
+    free: int, files: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = SimpleNamespace(f_blocks=10**9, f_bfree=free, f_bavail=free, f_frsize=1, f_files=10**7, f_favail=files)
+    monkeypatch.setattr(os, "statvfs", lambda _: room)
+    line = describe_disk(tmp_path / "store")
+    assert said in line and "make room" in line and "may write" not in line

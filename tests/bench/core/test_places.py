@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,6 +90,28 @@ def test_what_can_be_written_has_no_sentence(here: Path) -> None:
     assert readable_problems("--store", Path("/proc/x")) == [], "nothing is to be written"
     assert readable_problems("--store", Path("file/x")) != []
     assert not (here / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "files", "said"),
+    [
+        (errno.ENOSPC, 0, "as no more files fit on the disk (its inodes are used up); remove files there or choose"),
+        (errno.ENOSPC, 10**6, "as the disk is full; make room there or choose"),
+        (errno.EDQUOT, 10**6, "as your quota of that disk is used up; make room there or choose"),
+        (errno.EROFS, 0, "(Read-only file system); choose"),
+    ],
+)
+def test_a_disk_that_is_full_is_told_from_one_without_inodes(
+    number: int, files: int, said: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdtemp(**_: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.mkdtemp", mkdtemp)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=10**7, f_favail=files, f_bavail=0, f_frsize=1))
+    assert folder_problems("--out", Path("folder")) == [
+        f"--out folder: nothing can be written there{',' if '(R' not in said else ''} {said} another place."
+    ]
 
 
 def test_what_a_command_makes_in_its_folders_is_looked_at_as_well(here: Path) -> None:

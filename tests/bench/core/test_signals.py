@@ -108,6 +108,12 @@ def test_a_signal_after_the_work_ends_at_once(tmp_path: Path) -> None:
     assert (process.returncode, err) == (130, f"\nInterrupted. {GOES_ON}\n")
 
 
+def test_a_signal_while_python_takes_itself_down_changes_no_code(tmp_path: Path) -> None:
+    code = "import atexit, os, bench.core.signals as s; s.guard_signals(); atexit._run_exitfuncs(); os.kill(os.getpid(), 2)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment([tmp_path]), preexec_fn=heeding)
+    assert done.returncode == 0
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     process = start("time.sleep(0.5)", tmp_path, ignoring)
     process.send_signal(signal.SIGHUP)

@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench.core.files import this_process_space
@@ -299,3 +302,23 @@ executor.serve_jobs(None)
 def test_a_worker_starts_its_heart_before_anything_else() -> None:
     """As long as there is memory for a thread."""
     assert ended([python(FIRST)]) == ["False\n"]
+
+
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_ended_gives_back_what_its_stopped_worker_held(way: int, tmp_path: Path) -> None:
+    """The worker can't do so itself: it is killed where it stands."""
+    place = Place(tmp_path)
+    process = place.start()
+    held: list[Path] = []
+    until = time.monotonic() + 120
+    while not held and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+        for worker in psutil.Process(process.pid).children():
+            if list((place.store / "partial").glob("*")) if (place.store / "partial").is_dir() else ():
+                worker.suspend()
+                held = list((place.store / "leases").glob("*.json"))
+    assert held, "the worker was stopped at its work"
+    process.send_signal(way)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + way
+    assert os.listdir(place.store / "leases") == [".guard"] and os.listdir(place.store / "partial") == []

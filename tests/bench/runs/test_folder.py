@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.runs.folder import StoreFolder, lock_folder, take_lock
+from bench.runs.folder import StoreFolder, is_locked, lock_folder, take_lock
 from tests.stores import WRONG_KINDS, Wreck
 
 
@@ -67,3 +67,23 @@ def test_a_lock_is_waited_for_within_bounds(tmp_path: Path) -> None:
         assert not take_lock(handle, fcntl.LOCK_EX, 0.05)
     assert take_lock(handle, fcntl.LOCK_EX, 0.05)
     os.close(handle)
+
+
+def test_a_lock_in_a_closed_store_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where every folder is there, so that none has to be made."""
+    opened = os.open
+
+    def refuse(place: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(place, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UserError, match=r"can be written into the store .* choose another with --store"):
+        StoreFolder(tmp_path).open_lock(tmp_path / "lock")
+
+
+def test_only_whoever_has_a_lock_alone_counts(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path) and not is_locked(tmp_path / "nowhere")
+    with lock_folder(tmp_path):
+        assert is_locked(tmp_path)

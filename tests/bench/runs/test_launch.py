@@ -160,13 +160,35 @@ def test_over_a_read_only_store_everything_cached_works_and_what_is_new_is_a_sen
         ["leaderboard", *source, "--to", "page.md"],
         ["doctor", *store],
         ["prune", "--out", str(closed.out), *store],
+        [*tiny_run("ga", "plan"), *closed.words],
     ):
         said = bench(words, closed.folder)
         assert said.returncode == 0 and "Traceback" not in said.stderr, (words, said.stdout, said.stderr)
-    for command in ("run", "plan"):
-        new = bench([*tiny_run("ga", command), *closed.words], closed.folder)
-        [line] = [line for line in new.stderr.splitlines() if line.startswith("error")]
-        assert new.returncode == 2 and "nothing can be written there (Read-only file system)" in line
+    new = bench([*tiny_run("msa,ga"), *closed.words], closed.folder)
+    [line] = [line for line in new.stdout.splitlines() if line.startswith("FAILED")]
+    assert new.returncode == 1 and line.startswith("FAILED ga seed 0: Nothing can be written into the store"), (
+        new.stdout
+    )
+    assert len(line.split(". ")) == 1 and "choose another with --store" in line
+
+
+def test_over_a_read_only_store_records_are_made_of_what_it_has(closed: Place, finished: Place) -> None:
+    fresh = Place(closed.folder / "fresh")
+    words = ["--store", str(closed.store), "--out", str(fresh.out)]
+    said = bench([*tiny_run(command="plan"), *words], closed.folder)
+    assert said.returncode == 0 and "(Read-only file system)" in said.stdout, said.stdout + said.stderr
+    done = bench([*tiny_run(), *words], closed.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: result_of(record) for name, record in fresh.records().items()} == {
+        name: result_of(record) for name, record in finished.records().items()
+    }
+
+
+def test_a_plan_needs_no_records_that_can_be_written(closed: Place) -> None:
+    """Be the folder there or not."""
+    for out in (closed.store / "models", closed.store):
+        said = bench([*tiny_run(command="plan"), "--store", str(closed.store), "--out", str(out)], closed.folder)
+        assert said.returncode == 0 and f"NOTE: `run` writes records: --out {out}: nothing can be" in said.stdout, said
 
 
 def test_a_run_whose_checkpoint_has_gone_is_made_again_and_compared(finished: Place, tmp_path: Path) -> None:

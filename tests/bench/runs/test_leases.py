@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from bench.runs.leases import (
     process_start_ticks,
     process_state,
 )
+from bench.runs.prune import nobody_at_work
 from bench.runs.store import Store
 from tests.processes import environment
 from tests.stores import KEY, WRONG_KINDS, Wreck, build, ended, leased_elsewhere, never, python, said, two_files
@@ -443,3 +445,61 @@ def test_a_guard_that_a_stopped_process_holds_stops_nobody(tmp_path: Path, monke
     monkeypatch.setattr(folder, "LOCK_SECONDS", 0.2)
     with leases.lease_guard(StoreFolder(tmp_path)):
         assert build(Store(tmp_path), two_files(), wait=False)[1]
+
+
+@pytest.mark.parametrize("lock", ["guard", "at work"])
+def test_a_prune_is_waited_for_with_one_note(lock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much longer it takes than a lock is waited for."""
+    monkeypatch.setattr(folder, "LOCK_SECONDS", 0.05)
+    said = list[str]()
+    place = StoreFolder(tmp_path, said.append)
+    monkeypatch.setattr(leases, "StoreFolder", lambda root: place)
+    went_on, held = threading.Event(), ExitStack()
+
+    def work() -> None:
+        with leases.lease_guard(place) if lock == "guard" else leases.at_work(tmp_path):
+            went_on.set()
+
+    if lock == "guard":
+        held.enter_context(folder.lock_folder(held.enter_context(leases.lease_guard(place))))
+    else:
+        assert held.enter_context(nobody_at_work(Store(tmp_path)))
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert not went_on.wait(0.5) and len(said) == 1 and "`bench prune` is at work" in said[0]
+    held.close()
+    worker.join(5)
+    assert went_on.is_set()
+
+
+def test_where_there_are_no_locks_nothing_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with leases.at_work(tmp_path), leases.lease_guard(StoreFolder(tmp_path)):
+        pass
+
+
+def test_what_an_ended_process_held_is_given_back_and_nothing_else(tmp_path: Path) -> None:
+    """Its states stay for whoever goes on; a lease of one that lives, or of somebody else's dead one, stays as well."""
+    keys = [KEY, "0" * 32, "1" * 32]
+    others = [python(HOLD, tmp_path, key) for key in keys]
+    assert [said(other) for other in others] == ["True"] * 3
+    for key in keys:
+        for name in ("partial", "scratch"):
+            (tmp_path / name / f"{key}-left" / "deep").mkdir(parents=True)
+    for other in others[:2]:
+        other.kill()
+        other.wait()
+    try:
+        leases.release_dead(StoreFolder(tmp_path), {others[0].pid, others[2].pid})
+        assert sorted(os.listdir(tmp_path / "leases")) == [".guard", *(f"{key}.json" for key in keys[1:])]
+        assert sorted(os.listdir(tmp_path / "partial")) == [f"{key}-left" for key in keys[1:]]
+        assert len(os.listdir(tmp_path / "scratch")) == 3
+        leases.release_dead(StoreFolder(tmp_path / "nowhere"), {1})
+        assert not (tmp_path / "nowhere").exists()
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()

@@ -161,6 +161,30 @@ def test_nodes_stay_while_a_command_is_at_work_or_a_node_is_leased(store: Store,
     assert stage.path.exists() and listed(store, out) == {"nodes that no record names": 1}
 
 
+def test_what_would_go_is_listed_by_name(store: Store, out: Path) -> None:
+    """Records all, of nodes the first ones; what a node calls itself can't steer the terminal."""
+    before = {**SPEC.versions, "ga": SPEC.versions["ga"] - 1}
+    files = [record(out, replace(SPEC, versions=before, seed=seed)) for seed in range(prune.MOST_NAMES + 2)]
+    nodes = [node(store, number) for number in range(prune.MOST_NAMES + 3)]
+    steering = {"number": 99}
+    odd = store.build(NodeRequest(steering, "red \x1b[31m\nline", {}), lambda folder: None)[0]
+    (store.root / "damaged").mkdir()
+    (store.root / "damaged" / "node-abc").write_text("")
+    done = bench(["prune", "--dry-run", "--out", str(out), "--store", str(store.root)], out)
+    assert done.returncode == 0 and "\x1b" not in done.stdout
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert {str(file) for file in files} <= set(lines) and "damaged/node-abc" in lines
+    labels = {f"{each.info['label']} ({each.key})" for each in nodes}
+    shown = len(labels & set(lines)) + sum(f"({odd.key})" in line for line in lines)
+    assert shown == prune.MOST_NAMES and "and 4 more" in lines
+    assert all(file.exists() for file in files) and all(each.path.exists() for each in nodes)
+
+
+def test_folders_of_records_that_are_not_there_name_the_right_option(store: Store, tmp_path: Path) -> None:
+    done = bench(["prune", "--out", "nothere", "--store", str(store.root)], tmp_path)
+    assert done.returncode == 2 and "'nothere'" in done.stderr and "--out names their folder" in done.stderr
+
+
 AT_WORK = """
 import sys, time
 from pathlib import Path

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,10 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.machine import Machine
-from bench.core.record import RunSpec
+from bench.core.record import RunSpec, Step
 from bench.runs.cluster import asking
-from bench.runs.jobs import Job
+from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.setting import Paths
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +104,63 @@ def test_what_is_asked_is_told_for_stages_and_runs() -> None:
         "stages, an array of 1: each asks --time=100 --mem=3815M --cpus-per-task=1 (target seed 0"
     )
     assert told[1].startswith("runs, an array of 1: each asks --time=15") and "at least 15 min" in told[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("partition=", "--slurm partition=: it says nothing; write a value"),
+        ("help=true", "leave it out"),
+        ("test-only=true", "leave it out"),
+        ("no_requeue=true", "leave it out"),
+        ("--wait=true", "leave it out"),
+        ("p=gpu", "'p' is no long flag of sbatch"),
+        ("a b=3", "is no long flag of sbatch"),
+        ("time=-1", "--slurm time=-1: write minutes (90)"),
+        ("time=1:2:3:4", "write minutes (90)"),
+        ("time=soon", "write minutes (90)"),
+        ("time=true", "write minutes (90)"),
+        ("comment=a\nb", "more than one line"),
+    ],
+)
+def test_a_flag_with_which_no_job_would_run_is_one_sentence(text: str, words: str, profile: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        asking.Flags.of([text])
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    key, _, value = text.partition("=")
+    profile.write_text(f"[slurm]\n{json.dumps(key)} = {json.dumps(value)}\n")
+    with pytest.raises(UserError) as refused:
+        asking.Flags.of([])
+    assert str(refused.value).startswith(f"{profile}, [slurm] {key}") and "--slurm" not in str(refused.value)
+
+
+def test_a_flag_that_is_false_is_left_out(profile: Path) -> None:
+    profile.write_text("[slurm]\nexclusive = false\noversubscribe = true\n")
+    assert asking.Flags.of([]).values() == {"oversubscribe": True}
+    assert asking.Flags.of(["oversubscribe=false"]).values() == {}
+
+
+@pytest.mark.parametrize("text", ["0", "0:00", "0-0", "unlimited", "INFINITE"])
+def test_a_time_that_is_none_has_no_end(text: str) -> None:
+    assert asking.asked_seconds(text) == float("inf")
+
+
+@pytest.mark.parametrize("text", ["-1", "1:2:3:4", "1-2-3", "", "²"])
+def test_what_sbatch_would_not_take_as_a_time_is_none_that_slurm_says(text: str) -> None:
+    assert asking.limit_seconds(text) == float("inf")
+
+
+def test_jobs_of_any_command_ask_by_an_estimate(tmp_path: Path) -> None:
+    """A search's settings and an ablation's runs carry none of their own."""
+    spec = RunSpec("tofu", {}, "lab", "lab", (Step("ga", {}),), 0)
+    large = replace(spec, task_params={"width": 8192})
+    config = WorkerConfig.of(Machine(tmp_path / "out", tmp_path / "store", executor="slurm"), Paths())
+    jobs = [Job(spec, "validate"), Job(large), Job(replace(large, steps=()), "oracle-0"), Job(spec, "", {"seconds": 7})]
+    told = asking.with_estimates(jobs, config)
+    assert [(each.spec, each.stage) for each in told] == [(each.spec, each.stage) for each in jobs]
+    small, big, stage, own = (each.estimate for each in told)
+    assert own == {"seconds": 7}
+    assert 0 < small["seconds"] < big["seconds"] and small["memory"] < big["memory"] == stage["memory"]
+    assert stage["seconds"] > 0
+    asked = asking.ask_for([told[1]], config.machine)
+    assert asked.memory > asking.LEAST_MEMORY and asked.minutes > asking.UNKNOWN_MINUTES

@@ -102,3 +102,27 @@ def test_submitit_that_is_not_installed_is_one_sentence(monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs submitit: pip install"):
         checks.check_cluster(Machine(executor="slurm"))
+
+
+@pytest.mark.parametrize(
+    ("partition", "time", "refused"),
+    [
+        ("short", "61", True),
+        ("short,long", "61", False),
+        ("short,long", "3-0", True),
+        ("short,endless", "3-0", False),
+        ("short,long", "0", True),
+        ("endless", "0", False),
+    ],
+)
+def test_a_job_may_take_as_long_as_one_of_its_partitions_lets_it(
+    partition: str, time: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"short": "01:00:00", "long": "2-00:00:00", "endless": "UNLIMITED"}
+    monkeypatch.setattr(commands, "find_refusal", lambda words: "")
+    monkeypatch.setattr(commands, "find_limits", lambda names: [limits[name] for name in names.split(",")])
+    if refused:
+        with pytest.raises(UserError, match=f"A time of {time} a job is more than the partition allows"):
+            checks.check_flags({"partition": partition, "time": time})
+    else:
+        checks.check_flags({"partition": partition, "time": time})

@@ -63,3 +63,35 @@ def test_a_command_that_is_missing_or_fails_is_silence(monkeypatch: pytest.Monke
         commands.ask("no-such-command")
     with pytest.raises(commands.Silent, match="ended with code 1"):
         commands.ask("false")
+
+
+PARTITIONS = """PartitionName=short AllowGroups=ALL Default=YES MaxTime=01:00:00 MinNodes=0
+PartitionName=long AllowGroups=ALL Default=NO MaxTime=2-00:00:00 MinNodes=0
+PartitionName=endless AllowGroups=ALL Default=NO MaxTime=UNLIMITED MinNodes=0
+"""
+
+
+@pytest.mark.parametrize(
+    ("partitions", "limits"),
+    [
+        ("", ["01:00:00"]),
+        ("short", ["01:00:00"]),
+        ("short,long", ["01:00:00", "2-00:00:00"]),
+        ("endless, short", ["01:00:00", "UNLIMITED"]),
+        ("nowhere", []),
+    ],
+)
+def test_the_limits_of_several_partitions_are_read(partitions: str, limits: list[str]) -> None:
+    assert commands.read_limits(PARTITIONS, partitions) == limits
+
+
+def test_accounting_is_asked_for_more_than_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answer(*command: str) -> str:
+        asked.append(command)
+        return "name|7_1|CANCELLED by 0\nodd\nname|8|\n"
+
+    monkeypatch.setattr(commands, "ask", answer)
+    assert commands.find_ended(["name"]) == {("name", 1): State("7_1", "CANCELLED"), ("name", 0): State("8", "")}
+    assert commands.SINCE in asked[0]

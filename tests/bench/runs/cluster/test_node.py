@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,45 @@ def test_a_diary_heeds_a_request_after_a_node_and_not_within_a_training(task: Ta
     with pytest.raises(Stopped):
         diary.tell({**event, "status": "done"})
     assert [said["status"] for said in task.events()] == ["progress", "start", "done"], "progress is told now and then"
+
+
+def test_a_job_with_several_gpus_starts_torchrun_on_its_own_command(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = replace(task.submission.config.machine, world=2)
+    several = replace(
+        task, submission=replace(task.submission, config=replace(task.submission.config, machine=machine))
+    )
+    started: list[list[str]] = []
+
+    class Ended:
+        def __init__(self, command: list[str], preexec_fn: Any) -> None:
+            started.append(command)
+
+        def wait(self) -> int:
+            task.say({"event": "end", "status": "done"})
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Ended)
+    assert Attempt(several).in_processes()["status"] == "done"
+    [command] = started
+    where = command.index("--task")
+    assert command[1:where] == [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "bench",
+        "exec",
+    ]
+    assert node.find_task(command[where + 1], command[where + 2], int(command[where + 3])) == task
+
+
+def test_a_torchrun_that_breaks_off_is_a_failed_record_without_the_nodes_name(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    Attempt(task).fail("srun: error: n1: task 0: Killed")
+    [record] = task.submission.config.machine.out.glob("lab/tofu/lab/*.json")
+    assert json.loads(record.read_text())["reason"] == "srun: error: …: task 0: Killed"

@@ -10,6 +10,7 @@ from bench.core.machine import Machine
 from bench.core.record import RunSpec
 from bench.runs.cluster import commands
 from bench.runs.cluster.commands import Silent, State
+from bench.runs.cluster.handing import one_at_a_time
 from bench.runs.cluster.status import describe, status_command
 from bench.runs.cluster.submission import Array, Submission, Task
 from bench.runs.jobs import Job, WorkerConfig
@@ -56,6 +57,10 @@ def test_each_job_has_its_state_and_its_last_line(
     assert lines[1].last == "measure target: 3 of 9, 4 s | a [bold]warning[/bold]" and lines[1].where == "n1"
     assert lines[3].last == "ValueError: no" and lines[4].last == "it was cancelled"
     assert lines[5].last == "SLURM no longer knows it"
+    assert (
+        describe(tasks[5], {("name", 5): State("7_5", "FAILED")}, False).last
+        == "it ended as FAILED before its work began"
+    )
     assert status_command(tmp_path, cancel=False), "something failed"
     said = capsys.readouterr().out
     assert "1 queued, 1 running, 1 done, 3 failed" in said and "a [bold]warning[/bold]" in said
@@ -90,3 +95,45 @@ def test_where_nothing_was_handed_over_one_sentence_says_so(tmp_path: Path) -> N
     with pytest.raises(UserError) as refused:
         status_command(tmp_path, cancel=False)
     assert "bench run --executor slurm" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_damaged_submission_and_a_damaged_journal_are_named_and_the_rest_is_shown(
+    tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(commands, "find_states", lambda names: STATES)
+    monkeypatch.setattr(commands, "find_ended", lambda names: {})
+    monkeypatch.setattr(commands, "cancel", ended.extend)
+    folder = tmp_path / "cluster" / "20260101-000000-abcdef01"
+    folder.mkdir()
+    (folder / "submission.json").write_text('{"x": 1}')
+    for task, line in zip(
+        tasks, ('{"stage": 3}', '{"stage": "", "status": "note"}', "{}", "[1]", '{"status": "x"}'), strict=False
+    ):
+        with task.journal.open("a") as file:
+            file.write(line + "\n")
+    status_command(tmp_path, cancel=False)
+    said = capsys.readouterr().out
+    assert "NOTE: cluster/20260101-000000-abcdef01/submission.json is damaged" in said and "1 queued, 1 running" in said
+    assert [f"name-{index}.jsonl is damaged" in said for index in range(5)] == [True, False, False, True, False]
+    status_command(tmp_path, cancel=True)
+    assert ended == ["msa-bench-abcdef01-runs", "msa-bench-abcdef01-stages", "name"]
+
+
+def test_every_live_job_of_a_kind_is_shown_and_what_is_not_handed_over_says_so(
+    tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "find_states", lambda names: STATES)
+    monkeypatch.setattr(commands, "find_ended", lambda names: {})
+    monkeypatch.setenv("COLUMNS", "200")
+    later = replace(
+        tasks[0].submission, folder=tmp_path / "cluster" / "b", arrays=(Array("later", tasks[0].array.jobs),)
+    )
+    later.write()
+    assert status_command(tmp_path, cancel=False)
+    said = capsys.readouterr().out
+    assert "1 queued, 1 running, 6 failed" in said, "two live ones of the first command, and the second's"
+    assert said.count("its command ended before it was handed over: run the same command again") == 6
+    with one_at_a_time(tmp_path, print):
+        assert not status_command(tmp_path, cancel=False)
+    assert "7 queued, 1 running" in capsys.readouterr().out

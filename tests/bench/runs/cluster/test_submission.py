@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
@@ -85,3 +88,73 @@ def test_a_job_that_begins_anew_has_not_ended() -> None:
     begin, end = {"event": "begin"}, {"event": "end", "status": "failed"}
     assert ending([]) is None and ending([begin]) is None
     assert ending([begin, end, {"event": "left"}]) == end and ending([begin, end, begin]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"x": 1}',
+        '{"config": {}, "arrays": [], "warning": "soon"}',
+        '{"config": {}, "arrays": [3], "warning": 3}',
+        '{"config": [], "arrays": [], "warning": 3}',
+        "[" * 100_000,
+        "\0",
+    ],
+)
+def test_a_submission_that_cannot_be_read_is_found(text: str, tmp_path: Path) -> None:
+    made = written(tmp_path, "b", Job(SPEC))
+    other = tmp_path / "cluster" / "20260101-000000-abcdef01"
+    other.mkdir()
+    (other / submission.FILE).write_text(text)
+    assert list(read_submissions(tmp_path)) == [made] and submission.find_damaged(tmp_path) == [other]
+    told = submission.explain_damage(other, tmp_path)
+    assert told.startswith("cluster/20260101-000000-abcdef01/submission.json is damaged") and "\n" not in told
+    assert "scancel --name=msa-bench-abcdef01-stages,msa-bench-abcdef01-runs" in told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        '"end"',
+        '{"event": "end"}',
+        '{"event": "end", "status": "splendid"}',
+        '{"event": "end", "status": ["done"]}',
+        '{"event": "end", "status": "done", "message": 3}',
+        '{"event": "begin", "node": "n1"}',
+        '{"event": "begin", "slurm": 7}',
+        '{"event": "left", "at_limit": "yes", "gains": null}',
+        '{"event": {}}',
+        '{"stage": "target", "status": "done", "seconds": "soon"}',
+        '{"stage": "target", "status": "done", "seconds": NaN}',
+        '{"stage": "target", "status": "done", "at": true}',
+        "[" * 100_000,
+        "\0\0",
+    ],
+)
+def test_a_line_that_no_job_writes_is_passed_over(line: str, tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    assert not submission.is_damaged(task.journal)
+    with task.journal.open("a") as file:
+        file.write(line + "\n")
+    task.say({"event": "end", "status": "done"})
+    assert [event["event"] for event in task.events()] == ["begin", "end"]
+    assert submission.is_damaged(task.journal)
+
+
+def test_a_journal_that_is_no_file_says_nothing(tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    os.mkfifo(task.journal)
+    assert task.events() == [] and submission.is_damaged(task.journal)
+
+
+def test_what_is_said_after_a_torn_line_is_heard(tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    with task.journal.open("a") as file:
+        file.write('{"stage": "tar')
+    task.say({"event": "begin", "slurm": "7"})
+    task.say({"event": "end", "status": "done"})
+    assert [event["event"] for event in task.events()] == ["begin", "begin", "end"]

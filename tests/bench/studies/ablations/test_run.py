@@ -10,13 +10,22 @@ from typing import Any
 
 import pytest
 
+from bench.core.errors import UserError
+from bench.core.machine import Machine
 from bench.runs import selection
 from bench.runs.jobs import Job
 from bench.runs.validate import row_file
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Point, spec_of
-from bench.studies.ablations.run import Planned, chosen_for, distinct, distinct_scenarios
+from bench.studies.ablations.run import (
+    AblationRequest,
+    Planned,
+    ablate_command,
+    chosen_for,
+    distinct,
+    distinct_scenarios,
+)
 from tests.factories import place, searched
 from tests.processes import bench, contents, without_torch
 
@@ -171,3 +180,13 @@ def test_jobs_and_scenarios_are_made_once() -> None:
     jobs = [Job(spec, stage) for spec in specs for stage in ("", "validate")]
     assert len(jobs) == 32 and len(distinct(jobs)) == 16, "two ablations share their runs"
     assert len(distinct_scenarios(specs)) == 4, "two widths, two seeds"
+
+
+def test_an_experiment_is_not_sent_to_a_cluster(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "out", tmp_path / "store", executor="slurm")
+    with pytest.raises(UserError) as refused:
+        ablate_command(AblationRequest(("controls", "sgd-influence"), "tofu", (0,)), machine)
+    assert "--executor slurm: sgd-influence is no set of runs" in str(refused.value) and "controls" not in str(
+        refused.value
+    )
+    assert not (tmp_path / "out").exists()
