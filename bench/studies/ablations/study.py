@@ -10,7 +10,8 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.core.errors import UserError, raise_problems
+from bench.core.errors import UserError, raise_problems, say_once
+from bench.core.files import set_aside
 from bench.core.hashing import hash_json
 from bench.core.record import Record
 from bench.core.schema import STRICT, Real, Whole, read_as
@@ -34,8 +35,11 @@ def study_stem(study: Study) -> str:
 
 
 def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
-    """The study's JSON, its page and its picture; returns the files."""
-    file = experiment.write_json(study_to_json(study), folder / f"{study_stem(study)}.json")
+    """The study's JSON, its page and its picture; returns the files. What is no study in its place is set aside."""
+    place = folder / f"{study_stem(study)}.json"
+    if not is_study(place):
+        set_aside(place, "readable study", say_once)
+    file = experiment.write_json(study_to_json(study), place)
     return [file, *write_study_page(study, ablation, folder)]
 
 
@@ -137,6 +141,14 @@ def read_study(file: Path) -> Study:
         return study_from_json(read_plain(file, MOST_STUDY))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file.name} is not a readable study ({error}): run the ablation again.") from error
+
+
+def is_study(file: Path) -> bool:
+    """Whether a study can be read from a file."""
+    try:
+        return bool(read_study(file))
+    except (UserError, OSError):
+        return False
 
 
 def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:

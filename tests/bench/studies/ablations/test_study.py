@@ -101,6 +101,18 @@ def test_a_broken_file_is_a_sentence(text: str, tmp_path: Path) -> None:
         studies.read_study(file)
 
 
+def test_what_is_no_study_in_its_place_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study, ablation = ablation_study("controls", seeds=(0,)), catalogue.load_ablation_of_runs("controls")
+    for _ in range(2):  # a study of before is written over
+        studies.write_study(study, ablation, tmp_path)
+    assert not list(tmp_path.glob("*damaged*"))
+    (tmp_path / "lab-tofu-controls.json").write_text("somebody's notes")
+    studies.write_study(study, ablation, tmp_path)
+    [away] = tmp_path.glob("lab-tofu-controls.json.damaged-*")
+    assert away.read_text() == "somebody's notes" and away.name in capsys.readouterr().err
+    assert studies.read_study(tmp_path / "lab-tofu-controls.json") == study
+
+
 # --- the table
 
 
