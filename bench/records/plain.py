@@ -23,10 +23,6 @@ MOST_STUDY = 256 << 20
 """Bytes of a study, which has hundreds of records in it."""
 MOST_UNPACKED = 128 << 20
 """Bytes of responses, unpacked: two hundred times the largest published ones, as those of a whole benchmark are larger."""
-MOST_SMALL = 8 << 20
-"""Responses up to here, ten times the largest published ones, may be packed to any part of their size ..."""
-MOST_RATIO = 72
-"""... and larger ones to this part of it: ten times the most that published ones are packed."""
 DEEPEST = 40
 """Levels of objects and lists in one another."""
 CHUNK = 1 << 20
@@ -71,14 +67,13 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def unpack(content: bytes, most: int = MOST_UNPACKED) -> bytearray:
-    """What gzip packed; ValueError where that is damaged, or more than it states itself, than ``most`` bytes or than its ratio.
+    """What gzip packed; ValueError where that is damaged, or more than it states itself or than ``most`` bytes.
 
     No more is unpacked than the file states at its end, and nothing where that is too much.
     """
     stated = int.from_bytes(content[-4:], "little")
-    most = min(most, max(MOST_SMALL, MOST_RATIO * len(content)))
     if stated > most:
-        raise ValueError(f"it states that it unpacks to {stated} bytes, and from its {len(content)} at most {most} are")
+        raise ValueError(f"it states that it unpacks to {stated} bytes, and at most {most} are unpacked")
     whole, size = bytearray(stated), 0
     machine = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
