@@ -180,7 +180,7 @@ class Record:
         if data.get("schema") == 1:
             raise ValueError(f"it is of schema 1, and `{MIGRATE} FOLDER` renews the records of a folder ({WHERE})")
         if data.get("schema") != SCHEMA:
-            raise ValueError(f"schema {data.get('schema')!r} where {SCHEMA} is expected")
+            raise ValueError(f"schema {shorten(data.get('schema'))} where {SCHEMA} is expected")
         spec = dict(data["spec"]) if isinstance(data.get("spec"), dict) else {}
         key = spec.pop("key", None)
         record = read_as(cls, {**data, "spec": spec})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as shorten
 from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
@@ -124,7 +125,7 @@ def study_from_json(data: Json) -> Study:
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
     if data.get("kind") != "ablation" or data.get("schema") != SCHEMA:
-        raise ValueError(f"kind {data.get('kind')!r}, schema {data.get('schema')!r}")
+        raise ValueError(f"kind {shorten(data.get('kind'))}, schema {shorten(data.get('schema'))}")
     read_as(StudyShape, data)
     findings = []
     for item in data["findings"]:

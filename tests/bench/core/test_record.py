@@ -87,6 +87,7 @@ def test_a_record_lies_by_tier_task_model_method_and_key() -> None:
         ({"schema": 1}, "it is of schema 1, and `python -m tests.migrations.schema_2 FOLDER` renews the records"),
         ({"schema": 3}, "schema 3 where 2 is expected"),
         ({"schema": None}, "schema None where 2 is expected"),
+        ({"schema": "x" * 100_000}, "^schema 'x{3,20}[.]{3}x{3,20}' where 2 is expected$"),
         ({"spec": {"seed": 8}}, "its key '3479fa5f89a57bd3' is not the hash of its spec"),
         ({"spec": {"key": "0" * 16}}, r"is not the hash of its spec \(3479fa5f89a57bd3\)"),
     ],
