@@ -137,9 +137,9 @@ class Cluster:
             )
 
     def stop_controller(self) -> None:
-        """Kill the controller as a crash would."""
-        self.daemons["slurmctld"].kill()
-        self.daemons["slurmctld"].wait()
+        """End the controller as for an update: it saves what it knows. Killed, it may forget jobs that it has just started."""
+        self.daemons["slurmctld"].terminate()
+        self.daemons["slurmctld"].wait(60)
 
     def kill_node(self, name: str) -> None:
         """End a node as a power cut would: its daemon and every process of its jobs, at once."""

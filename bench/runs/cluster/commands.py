@@ -42,9 +42,22 @@ class State:
         return self.word in WAITING
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits until somebody releases it."""
+        return self.is_waiting and "held" in self.reason.lower()
+
+    @property
     def is_live(self) -> bool:
         """Whether it is waiting or under way."""
         return self.is_waiting or self.word in UNDER_WAY
+
+
+def held_sentence(state: State) -> str:
+    """What to do about a job that SLURM holds."""
+    return (
+        f"SLURM holds job {state.slurm} ({state.reason}): mend the cause, then `scontrol release {state.slurm}`, or end the "
+        "jobs with `python -m bench status --cancel`."
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, say_once
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.scrub import hide_names
@@ -29,7 +29,7 @@ from bench.runs.cluster.asking import (
     with_estimates,
 )
 from bench.runs.cluster.checks import check_cluster, check_flags
-from bench.runs.cluster.commands import Silent, State
+from bench.runs.cluster.commands import Silent, State, held_sentence
 from bench.runs.cluster.handing import holding_signals, one_at_a_time
 from bench.runs.cluster.node import run_on_node
 from bench.runs.cluster.submission import (
@@ -189,7 +189,10 @@ class Slurm:
         for each in list(self.watched):
             news = self.hear(each)
             heard = heard or news
-            result = self.result_of(each, states.get(each.task.id))
+            state = states.get(each.task.id)
+            if state is not None and state.is_held:
+                say_once(f"{each.task.job.name}: {held_sentence(state)}")
+            result = self.result_of(each, state)
             if result is not None:
                 self.watched.remove(each)
                 results.append(result)

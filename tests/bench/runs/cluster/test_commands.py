@@ -95,3 +95,10 @@ def test_accounting_is_asked_for_more_than_today(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(commands, "ask", answer)
     assert commands.find_ended(["name"]) == {("name", 1): State("7_1", "CANCELLED"), ("name", 0): State("8", "")}
     assert commands.SINCE in asked[0]
+
+
+def test_a_held_job_is_told_with_its_remedy() -> None:
+    """SLURM holds a job whose launch has failed; nobody but a person lets it go on."""
+    held, waiting = State("5_0", "PENDING", "launch failed requeued held"), State("5_1", "PENDING", "Dependency")
+    assert held.is_held and not waiting.is_held and not State("5_2", "RUNNING", "held").is_held
+    assert "`scontrol release 5_0`" in commands.held_sentence(held)
