@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.core.errors import UserError
+from bench.core.files import this_process_space
 from bench.core.types import Json
 from bench.records.files import read_record
 from tests.faults.campaign import Case, Kind
@@ -23,7 +24,7 @@ from tests.faults.ground import SCENES
 
 PLACES = ("run", "publish", "run", "publish", "books", "tune", "ablate", "fetch")
 """Scenes in turn; the first four are the short form's."""
-DEAD = {"host": "", "pid": 2**22 + 1, "started": 1, "nonce": "0"}
+DEAD = {"host": this_process_space(), "pid": 2**22 + 1, "started": 1, "nonce": "0"}
 """An owner that is no process."""
 PLANTED = ("store/leases/{key}.json", "store/partial/{key}-0a1b2c3d/half.json", "store/scratch/{key}/state.json")
 """What a builder that died leaves behind, of a node that is not there."""
