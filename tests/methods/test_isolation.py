@@ -19,7 +19,7 @@ from bench.conformance import Trace, held_rows, prepare_traced, row_content, row
 from bench.core import registry
 from bench.core.contracts import TaskInputs
 from bench.core.record import RunSpec, Step
-from bench.core.types import Checkpoint, Example, without_references
+from bench.core.types import Checkpoint, Example, Json, without_references
 from bench.engines.loaders import Sealed, open_checkpoint
 from bench.runs.method_context import Ledger
 from bench.runs.runner import unlearn
@@ -167,7 +167,10 @@ def test_asking_for_the_oracles_own_training_gives_another_node(built: Built) ->
     fields = next(node for node in work.nodes.values() if node.info["label"] == "oracle-0").info["fields"]
     asked: list[str] = []
     own = MethodContext(work, Ledger(set(), set()))
-    own.cached(
-        {name: value for name, value in fields.items() if name != "owner"}, lambda path: asked.append("built"), "x"
-    )
+
+    def build(path: Path) -> Json:
+        asked.append("built")
+        return {"checkpoint": "0" * 64}
+
+    own.cached({name: value for name, value in fields.items() if name != "owner"}, build, "x")
     assert asked == ["built"]
