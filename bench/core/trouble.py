@@ -40,7 +40,9 @@ NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What the system, Python, torch and oneDNN say then; a library that is not permitted lies where nothing may run."""
-MEMORY = f"memory has run out; {KEPT}: use fewer --jobs, a smaller --micro or --checkpointing, {AGAIN}."
+NEED_LESS = "use fewer --jobs, a smaller --micro or --checkpointing"
+"""How a command takes less memory."""
+MEMORY = f"memory has run out; {KEPT}: {NEED_LESS}, {AGAIN}."
 FULL_BYTES, FULL_FILES = 1 << 16, 64
 """A disk with less room than this, or for no more files, is the full one: what failed has been tidied up meanwhile."""
 

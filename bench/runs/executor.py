@@ -27,7 +27,7 @@ from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
 from bench.core.scrub import hide_secrets, scrub
-from bench.core.trouble import KEPT, explain_trouble
+from bench.core.trouble import KEPT, NEED_LESS, explain_trouble
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.folder import StoreFolder
@@ -166,12 +166,7 @@ class Pool:
     def start(self, number: int) -> subprocess.Popen[str]:
         """A new worker; it ends itself when its standard input closes, even if this process is killed."""
         machine = self.config.machine
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(machine.threads),
-            "MKL_NUM_THREADS": str(machine.threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }
+        environment = os.environ | worker_environment(machine.threads)
         if ":" in machine.device:  # the worker sees this GPU alone
             environment["CUDA_VISIBLE_DEVICES"] = machine.device.split(":")[1]
         process = subprocess.Popen(
@@ -215,6 +210,16 @@ class Pool:
         return {"status": "failed", "message": message}
 
 
+def worker_environment(threads: int) -> dict[str, str]:
+    """Variables that a process which does jobs starts with, on this machine and on a cluster's nodes."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+
+
 def describe_death(code: int, number: int) -> str:
     """A sentence about a worker process that ended by itself, with the remedy."""
     cause = (
@@ -222,7 +227,7 @@ def describe_death(code: int, number: int) -> str:
         if code == -9
         else "it broke off"
     )
-    remedy = "use fewer --jobs, a smaller --micro or --checkpointing, or " if code in (-9, -6, -11, -7) else ""
+    remedy = f"{NEED_LESS}, or " if code in (-9, -6, -11, -7) else ""
     return f"the worker process ended with code {code} ({cause}): {remedy}see logs/worker-{number}.log"
 
 

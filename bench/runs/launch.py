@@ -137,11 +137,13 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
         try:
             return follow(executor, jobs)
         except JobsGoOn:
-            print(f"\nThe jobs go on: `{status_command(config.machine.out)}` shows them, with --cancel it ends them.")
+            print(
+                f"\nThe jobs go on: `{name_status_command(config.machine.out)}` shows them, with --cancel it ends them."
+            )
             raise
 
 
-def status_command(out: Path) -> str:
+def name_status_command(out: Path) -> str:
     """The command that shows the cluster's jobs of a folder of records."""
     return "python -m bench status" + (f" --out {out}" if out != Path("runs") else "")
 

@@ -28,6 +28,8 @@ from bench.runs.cluster.submission import Submission, Task, ending
 from bench.runs.executor import Worker, with_times
 from bench.runs.progress import ignore_event
 
+HEEDED = (signal.Signals[f"SIG{WARNING}"], signal.SIGTERM)
+"""The warning before a time limit, and what preemption sends."""
 MOST_VAIN = 2
 """Time limits in a row that a job may meet without getting further."""
 LIMIT_SECONDS = 90
@@ -48,7 +50,7 @@ def run_on_node(folder: str, array: str, index: int) -> str:
     task = find_task(folder, array, index)
     attempt = Attempt(task)
     attempt.begin()
-    for number in (getattr(signal, f"SIG{WARNING}"), signal.SIGTERM):
+    for number in HEEDED:
         signal.signal(number, attempt.hear)
     try:
         ended = attempt.in_processes() if task.submission.config.machine.world > 1 else do_task(task)
@@ -81,7 +83,7 @@ def do_task(task: Task) -> Json:
 def serve_rank(folder: str, array: str, index: int) -> None:
     """One process of torchrun inside a job; its exit code says whether it stopped as it was asked to."""
     task = find_task(folder, array, index)
-    for number in (getattr(signal, f"SIG{WARNING}"), signal.SIGTERM):
+    for number in HEEDED:
         signal.signal(number, lambda number, _: stopping.ask_to_stop(signal.Signals(number).name))
     try:
         ended = do_task(task)
@@ -221,7 +223,7 @@ class Attempt:
 
 def ignore_warning() -> None:
     """Let the warning pass; for a process that is about to be another program."""
-    signal.signal(getattr(signal, f"SIG{WARNING}"), signal.SIG_IGN)
+    signal.signal(HEEDED[0], signal.SIG_IGN)
 
 
 def slurm_id() -> str:

@@ -47,7 +47,7 @@ from bench.runs.cluster.submission import (
     name_arrays,
     read_events,
 )
-from bench.runs.executor import write_failed
+from bench.runs.executor import worker_environment, write_failed
 from bench.runs.executors import JobsGoOn
 from bench.runs.jobs import Job, Result, WorkerConfig
 
@@ -57,7 +57,6 @@ LOST_SECONDS = 10.0
 """How long a job may be missing in SLURM before it is lost: its last words may still be on their way over the network."""
 SILENT_EVENT: Json = {"job": "", "stage": "", "message": "", "seconds": 0.0, "done": 0, "total": None}
 """What an event says that says nothing."""
-COPIES = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 @dataclass
@@ -111,8 +110,8 @@ class Slurm:
         machine = self.config.machine
         for folder in find_damaged(machine.out):
             self.say(explain_damage(folder, machine.out))
-        known, wanted = latest_tasks(machine.out, jobs), set(map(job_key, jobs))
-        tasks = [task for task in all_tasks(machine.out) if job_key(task.job) in wanted]
+        tasks = all_tasks(machine.out, jobs)
+        known = latest_tasks(tasks)
         try:
             states = commands.find_states(sorted({task.array.name for task in tasks}))
             live = {job_key(task.job): task for task in end_stuck(tasks, states)}
@@ -290,7 +289,6 @@ def submit_array(submission: Submission, array: Array, after: Sequence[str]) -> 
     from submitit.core.utils import FailedSubmissionError
 
     machine = submission.config.machine
-    threads = {name: str(machine.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     further = {"job-name": array.name, "requeue": True, "signal": f"{WARNING}@{submission.warning}", **array.flags}
     if after:
         further["dependency"] = f"afterany:{':'.join(after)}"
@@ -298,7 +296,7 @@ def submit_array(submission: Submission, array: Array, after: Sequence[str]) -> 
     executor.update_parameters(
         additional_parameters={key.replace("-", "_"): value for key, value in further.items()},  # as submitit has them
         array_parallelism=machine.jobs or len(array.jobs),
-        setup=[f"export {name}={value}" for name, value in (threads | COPIES).items()],
+        setup=[f"export {name}={value}" for name, value in worker_environment(machine.threads).items()],
         srun_args=[f"--cpus-per-task={array.flags['cpus-per-task']}"] if "cpus-per-task" in array.flags else [],
     )
     try:

@@ -56,7 +56,7 @@ def status_command(out: Path, cancel: bool) -> bool:
         )
     orphans = [name for folder in damaged for name in name_arrays(folder.name.rpartition("-")[2])]
     states, silence = look(sorted({task.array.name for task in tasks}))
-    latest = latest_tasks(out)
+    latest = latest_tasks(tasks)
     tasks = [task for task in tasks if is_live(task, states) or latest[job_key(task.job)].id == task.id]
     if cancel:
         if silence:

@@ -25,6 +25,7 @@ from bench.core.files import read_small, write_text
 from bench.core.hashing import hash_json
 from bench.core.schema import STRICT, Line, Whole, read_as
 from bench.core.types import Json
+from bench.runs.cluster.commands import last_line
 from bench.runs.folder import is_file
 from bench.runs.jobs import Job, WorkerConfig
 
@@ -173,10 +174,9 @@ class Task:
         """The last line of its log that says something; empty where there is none."""
         log = self.log()
         try:
-            lines = log.read_text(errors="replace").splitlines() if log else []
+            return last_line(log.read_text(errors="replace")) if log else ""
         except OSError:
             return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     @property
     def was_handed_over(self) -> bool:
@@ -291,16 +291,16 @@ def explain_damage(folder: Path, out: Path) -> str:
     )
 
 
-def latest_tasks(out: Path, jobs: Sequence[Job] | None = None) -> dict[str, Task]:
-    """The last task for everything that was submitted, or for these jobs."""
+def all_tasks(out: Path, jobs: Sequence[Job] | None = None) -> list[Task]:
+    """Everything that was ever submitted below ``out``, or what does these jobs, in its order."""
     wanted = None if jobs is None else set(map(job_key, jobs))
-    found = {job_key(task.job): task for task in all_tasks(out)}
-    return {key: task for key, task in found.items() if wanted is None or key in wanted}
+    tasks = [task for submission in read_submissions(out) for task in submission.tasks()]
+    return [task for task in tasks if wanted is None or job_key(task.job) in wanted]
 
 
-def all_tasks(out: Path) -> list[Task]:
-    """Everything that was ever submitted below ``out``, in its order."""
-    return [task for submission in read_submissions(out) for task in submission.tasks()]
+def latest_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
+    """By what it does, the last of some tasks, which are in the order of their submission."""
+    return {job_key(task.job): task for task in tasks}
 
 
 def ending(events: Sequence[Json]) -> Json | None:

@@ -80,13 +80,19 @@ def test_without_an_answer_the_jobs_own_words_count(
         status_command(tmp_path, cancel=True)
 
 
-def test_cancelling_ends_what_is_left(
-    tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ended: list[str] = []
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """SLURM answers with `STATES`; the names of the arrays that are cancelled."""
+    names: list[str] = []
     monkeypatch.setattr(commands, "find_states", lambda names: STATES)
     monkeypatch.setattr(commands, "find_ended", lambda names: {})
-    monkeypatch.setattr(commands, "cancel", ended.extend)
+    monkeypatch.setattr(commands, "cancel", names.extend)
+    return names
+
+
+def test_cancelling_ends_what_is_left(
+    tasks: list[Task], tmp_path: Path, ended: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert not status_command(tmp_path, cancel=True)
     assert ended == ["name"] and "cancelled 2 jobs" in capsys.readouterr().out
 
@@ -98,12 +104,8 @@ def test_where_nothing_was_handed_over_one_sentence_says_so(tmp_path: Path) -> N
 
 
 def test_a_damaged_submission_and_a_damaged_journal_are_named_and_the_rest_is_shown(
-    tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tasks: list[Task], tmp_path: Path, ended: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended: list[str] = []
-    monkeypatch.setattr(commands, "find_states", lambda names: STATES)
-    monkeypatch.setattr(commands, "find_ended", lambda names: {})
-    monkeypatch.setattr(commands, "cancel", ended.extend)
     folder = tmp_path / "cluster" / "20260101-000000-abcdef01"
     folder.mkdir()
     (folder / "submission.json").write_text('{"x": 1}')

@@ -12,6 +12,7 @@ from bench.runs.cluster import submission
 from bench.runs.cluster.submission import (
     Array,
     Submission,
+    all_tasks,
     ending,
     job_key,
     latest_tasks,
@@ -55,9 +56,9 @@ def test_the_last_task_of_a_job_counts(tmp_path: Path) -> None:
     job, other = Job(SPEC), Job(replace(SPEC, seed=1))
     written(tmp_path, "a", job, other)
     last = written(tmp_path, "b", job)
-    found = latest_tasks(tmp_path)
+    found = latest_tasks(all_tasks(tmp_path))
     assert found[job_key(job)].submission == last and found[job_key(other)].submission.folder.name == "a"
-    assert list(latest_tasks(tmp_path, [other])) == [job_key(other)]
+    assert list(latest_tasks(all_tasks(tmp_path, [other]))) == [job_key(other)]
 
 
 def test_runs_are_told_apart_by_their_keys_and_stages_by_their_scenario() -> None:
