@@ -8,12 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bench.runs.cluster.submission import FOLDER
-from bench.runs.folder import take_lock
+from bench.runs.folder import is_locked, take_lock
 
 LOCK, LOCK_SECONDS, SOON_SECONDS = "lock", 120.0, 1.0
 """The lock's name, how long another command is waited for, and how long in silence."""
@@ -38,18 +38,8 @@ def one_at_a_time(out: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 def is_under_way(out: Path) -> bool:
     """Whether some command is handing over jobs for these records now."""
-    try:
-        handle = os.open(out / FOLDER / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(handle)
+    with suppress(OSError):  # nobody could hand anything over there
+        return is_locked(out / FOLDER / LOCK)
     return False
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,15 @@ def test_where_slurm_does_not_say_what_it_has_nothing_is_handed_over(
     assert faked.submitted == []
 
 
-def test_an_interruption_waits_until_everything_is_handed_over(faked: Faked) -> None:
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C interrupts, also where these tests were started in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_waits_until_everything_is_handed_over(faked: Faked, heeded: None) -> None:
     def interrupt() -> None:
         if len(faked.submitted) == 1:
             os.kill(os.getpid(), signal.SIGINT)
