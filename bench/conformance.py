@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import get_annotations
-from math import isfinite, log
+from math import log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -426,8 +426,6 @@ def metrics_sound(metrics: Sequence[Metric], probes: Sequence[Probe]) -> Problem
     for name, score in scored.scores.items():
         if again.scores.get(name) != score:
             yield f"the metric '{name}' is another when the same examples come in another order"
-        if not isfinite(score.value):
-            yield f"the metric '{name}' is {score.value}: raise Absent with the reason instead"
         if score.unit != units[name]:
             yield f"the metric '{name}' has the unit '{units[name]}' and its score '{score.unit}'"
     bare_rows: tuple[dict[str, dict[str, Any]], ...] = ({}, {probe.name: {} for probe in probes})

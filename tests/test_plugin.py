@@ -169,7 +169,7 @@ wrong("its score 'nats/token'", unit="bits")
 wrong("in another order", compute=first)
 wrong("fails .KeyError", compute=first)
 wrong("without a row to read", compute=lambda responses, oracles: Score(0.0, 0, unit="nats/token"))
-wrong("raise Absent with the reason instead", compute=lambda responses, oracles: Score(float("nan"), 1))
+wrong("comes to no finite number .nan.", compute=lambda responses, oracles: Score(float("nan"), 1))
 print("checked")
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.records import stamps
 from bench.records.plots import (
     _overlap,
     _style,
@@ -34,7 +35,7 @@ def test_every_section_gets_its_pictures_and_each_names_its_tier(tmp_path: Path)
     paths = draw_plots([*study(), *real], tmp_path)
     stems = [f"{slug}-{kind}" for slug in ("lab-tofu", "real-tofu-smol") for kind in KINDS]
     assert [path.name for path in paths] == [f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([stamps.FILE, *(path.name for path in paths)])
     for path in paths:
         if path.suffix == ".png":
             data = path.read_bytes()

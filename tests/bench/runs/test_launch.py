@@ -376,7 +376,7 @@ def test_stages_come_first_and_the_rows_that_all_wait_for_before_the_methods() -
     assert [job.stage for job in jobs] == ["target", "target", "oracle-0", "oracle-0", *[""] * 5]
     assert [job.spec for job in jobs[:4]] == [entries[2].spec, entries[0].spec] * 2, "its seed's first run to be made"
     assert jobs[6] == Job(entries[1].spec, estimate={"seconds": 1.3, "memory": 70, "disk": 8})
-    assert all(job.estimate == {} for job in jobs[:4])
+    assert [job.estimate for job in jobs[:4]] == [{"seconds": 10.0, "memory": 70}] * 4, "with the history it may train"
 
 
 def test_nothing_to_do_makes_no_job() -> None:

@@ -142,15 +142,14 @@ def test_nothing_left_to_do_takes_no_time(finished: Place) -> None:
 
 def test_the_rate_is_what_this_store_has_measured(tmp_path: Path) -> None:
     """6 operations per parameter and token: 6 * 1000 * 500 tokens in 2 s are 1.5 million a second."""
-    for number, meta in enumerate(({"tokens": 500, "parameters": 1000, "train_seconds": 2.0}, {"checkpoint": "x"})):
-        node = tmp_path / "nodes" / "00" / str(number)
-        node.mkdir(parents=True)
-        (node / "node.json").write_text(json.dumps({"meta": meta}))
     store, empty = Store(tmp_path), Store(tmp_path / "empty")
+    meta = {"tokens": 500, "parameters": 1000, "train_seconds": 2.0}
+    node, _ = store.build(NodeRequest({"steps": 5}, "trained", {"device": "cpu"}), lambda _: meta)
+    store.build(NodeRequest({"rows": 5}, "asked", {"device": "cpu"}), lambda _: {"checkpoint": "x"})
     assert known_rate(store, 1000) == 1.5e6
     assert known_rate(store, 10**6) == known_rate(empty, 10**6) > 1e9, "another size, another rate"
     (tmp_path / "index.jsonl").unlink()
-    (tmp_path / "nodes" / "00" / "0" / "node.json").write_text('{"meta"')
+    (node.path / "node.json").write_text('{"meta"')
     assert known_rate(store, 1000) == known_rate(empty, 1000), "a damaged node says nothing"
 
 

@@ -17,6 +17,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
+from bench.runs import leases
 from bench.runs.cluster import commands
 from bench.runs.cluster.slurm import Slurm
 from bench.runs.cluster.submission import read_submissions
@@ -79,6 +80,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         (folder / "pauses").mkdir()
         patch.setenv("SLURM_CONF", there.environment["SLURM_CONF"])
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(leases, "STALE_SECONDS", leases.STALE_SECONDS)  # put back what the plug-in sets here as well
         yield there
 
 
