@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Literal
 
 from bench.core.contracts import Metric
@@ -26,21 +30,36 @@ def count_overlap(generation: str, reference: str) -> dict[str, int]:
     tokens; with ``_stem`` after Porter's stemmer. ``words``, ``distinct``: words and marks of the generation, and how
     many different ones; ``looped``: the most of them that lie in one phrase said three or more times in a row.
     """
+    from rouge_score.tokenize import tokenize
+
     counts: dict[str, int] = {}
-    for ending, stemmer in (("", False), ("_stem", True)):
-        tokenize = tokenizer(stemmer).tokenize
-        ref, hyp = tokenize(reference), tokenize(generation)
+    for ending, stemmer in (("", None), ("_stem", porter_stemmer())):
+        ref, hyp = (tokenize(text, stemmer) for text in (reference, generation))
         counts |= {f"lcs{ending}": common_subsequence(ref, hyp), f"n_ref{ending}": len(ref), f"n_hyp{ending}": len(hyp)}
     words = WORD.findall(generation.lower())
     return counts | {"words": len(words), "distinct": len(set(words)), "looped": longest_loop(words)}
 
 
-@lru_cache
-def tokenizer(stemmer: bool) -> Any:
-    """rouge-score's default tokenizer: lower case, ASCII letters and digits; stems words of four letters and more."""
-    from rouge_score.tokenizers import DefaultTokenizer
+@cache
+def porter_stemmer() -> Any:
+    """Nltk's Porter stemmer, which rouge-score takes, without importing the rest of nltk: that takes over a second.
 
-    return DefaultTokenizer(use_stemmer=stemmer)
+    Its modules are found below two empty packages, which are gone again afterwards.
+    """
+    shells: list[str] = []
+    places = getattr(find_spec("nltk"), "submodule_search_locations", None) or []
+    for name, folder in () if "nltk" in sys.modules else (("nltk", ""), ("nltk.stem", "stem")):
+        shells.append(name)
+        sys.modules[name] = shell = ModuleType(name)
+        shell.__path__ = [os.path.join(place, folder) for place in places]
+    try:
+        from nltk.stem.porter import PorterStemmer
+
+        return PorterStemmer()
+    finally:
+        if shells:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "nltk"]:
+                del sys.modules[name]
 
 
 def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:

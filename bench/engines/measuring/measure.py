@@ -25,6 +25,7 @@ from bench.engines.coding import Texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import GenerationCost, GenerationSettings, generate
+from bench.engines.measuring.gradients import gradient_norms
 from bench.engines.positions import check_length
 from bench.engines.templates import Encoded
 from bench.metrics.answers import match
@@ -328,30 +329,19 @@ def run_reference(session: Session, probes: Sequence[Probe]) -> None:
 def run_gradnorm(session: Session, probes: Sequence[Probe]) -> None:
     """``norm``: the mean over parameter tensors of the 2-norm of the gradient of the mean answer loss.
 
-    One text at a time, as the gradients of a batch's texts can't be told apart. The eos is left out, as in the peer;
-    tied tensors count once, and no gradient stays on the model.
+    The eos is left out, as in the peer.
     """
     items = own_texts(session.opened.coder, probes)
-    found: dict[Encoded, float] = {}
-    for text in dict.fromkeys(item.encoded for item in items):
-        kept = replace(text, answer=text.answer[:-1], eos=False) if text.eos else text
-        if kept.answer:
-            found[text] = gradient_norm(session.opened.model, kept, session.device)
+    kept = {item.encoded: without_eos(item.encoded) for item in items}
+    found = gradient_norms(session.opened.model, [text for text in kept.values() if text.answer], session.device)
     for item in items:
-        if item.encoded in found:
-            session.rows[item.probe.name][item.example]["norm"] = float(f"{found[item.encoded]:.7g}")
+        if (text := kept[item.encoded]).answer:
+            session.rows[item.probe.name][item.example]["norm"] = float(f"{found[text]:.7g}")
 
 
-@torch.enable_grad()
-def gradient_norm(model: Any, text: Encoded, device: str) -> float:
-    """The mean over parameter tensors of the norm of the loss's gradient."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    seen = scoring.forward_rows(model, [scoring.row_alone(model, text)], device)
-    labels = torch.tensor(text.answer, device=seen.logits.device)
-    loss = torch.nn.functional.cross_entropy(seen.logits[seen.at[0]], labels)
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    norms = torch._foreach_norm([gradient.float() for gradient in gradients if gradient is not None])
-    return float(torch.stack(list(norms)).mean())
+def without_eos(text: Encoded) -> Encoded:
+    """The text without the end of sequence that its answer may close with."""
+    return replace(text, answer=text.answer[:-1], eos=False) if text.eos else text
 
 
 def run_generate(session: Session, probes: Sequence[Probe]) -> None:

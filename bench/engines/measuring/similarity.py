@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from bench.core.contracts import Judge
-from bench.metrics.rouge import common_subsequence
+from bench.metrics.rouge import common_subsequence, porter_stemmer
 
 DIGITS = 9
 """Decimals of a grade: what differs less is a tie."""
@@ -66,15 +65,7 @@ def stems(text: str) -> list[str]:
 @cache
 def stem(word: str) -> str:
     """Porter's stem of one word; stop words keep the form in which `STOP_WORDS` has them."""
-    return word if len(word) <= 3 or word in STOP_WORDS else porter().stem(word)
-
-
-@cache
-def porter() -> Any:
-    """The stemmer that rouge-score uses."""
-    from nltk.stem.porter import PorterStemmer
-
-    return PorterStemmer()
+    return word if len(word) <= 3 or word in STOP_WORDS else porter_stemmer().stem(word)
 
 
 def telling(words: Iterable[str]) -> set[str]:
