@@ -313,9 +313,11 @@ def _axis(section: Section, name: str, axis: XAxis) -> None:
 def _figure(
     section: Section, title: str, rows: int, columns: int, width: float, height: float
 ) -> tuple[Figure, list[list[Axes]]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((width * columns + 0.6, height * rows + 1.1), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)  # without it each text that is measured draws a picture of its own
     panels = figure.subplots(rows, columns, squeeze=False, sharey="row")
     tier = TIERS.get(section.tier, f"{_label(section.tier)} tier")
     lines = textwrap.wrap(f"{_label(section.title)}: {title}", int(figure.get_figwidth() / CHARACTER))
@@ -367,12 +369,18 @@ def _height(section: Section) -> float:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and SVG; returns the files."""
-    paths = []
-    for suffix, options in ((".png", {"dpi": DPI}), (".svg", {"metadata": {"Date": None}})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], **options)
-        path = stem.with_name(stem.name + suffix)
-        write_bytes(path, buffer.getvalue())
-        paths.append(path)
+    """Write a figure as PNG and SVG; returns the files. It is laid out once; `Figure.savefig` would do so for each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    png, svg = io.BytesIO(), io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
+    for path, made in zip(paths, (png, svg), strict=True):
+        write_bytes(path, made.getvalue())
     return paths
