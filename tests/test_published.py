@@ -12,7 +12,7 @@ from bench.core import registry
 from bench.core.record import Record
 from bench.records.files import load_records
 from bench.records.leaderboard import render_leaderboard
-from bench.runs.rescore import rescore_command
+from bench.runs.rescore import Places, rescore_command
 from bench.runs.search import chosen_preset
 from bench.runs.selection import Outcome, choose_setting, steps_for
 from bench.studies.ablations import experiment, study
@@ -66,7 +66,7 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
 
 def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:
     said: list[str] = []
-    assert rescore_command(RESULTS, tmp_path, False, said.append), "\n".join(said)
+    assert rescore_command(Places(RESULTS, tmp_path), False, said.append, workers=2), "\n".join(said)
 
 
 def test_books_are_learnt_to_the_letter_and_the_oracle_never_saw_them() -> None:

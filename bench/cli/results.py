@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Exit, Option, echo
 
-from bench.cli.options import Out, Results, StoreAt, records_folder, store_at, warn_broken, write_or_check
+from bench.cli.options import Jobs, Out, Results, StoreAt, records_folder, store_at, warn_broken, write_or_check
 from bench.core.errors import raise_problems
 from bench.core.places import file_problems, folder_problems, readable_problems
 
@@ -91,9 +92,12 @@ def rescore(
     source: Results = Path("results"),
     store: StoreAt = None,
     write: Annotated[bool, Option("--write", help="Write the new scores into the records.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Pass over what was right before and is unchanged.")] = False,
+    jobs: Jobs = None,
 ) -> None:
     """Compute every metric again from the kept responses, without a model; exit 1 when a number differs."""
-    from bench.runs.rescore import rescore_command
+    from bench.runs.rescore import Places, rescore_command
 
     raise_problems(readable_problems("--store", store_at(store)))
-    raise Exit(0 if rescore_command(records_folder(source), store_at(store), write, echo) else 1)
+    places = Places(records_folder(source), store_at(store))
+    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or len(os.sched_getaffinity(0))) else 1)

@@ -1,4 +1,4 @@
-"""Programs that a command runs (pip, git): none outlives it, however it ends."""
+"""Programs that a command runs (pip, git) and processes that share its work: none outlives it, however it ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's ``prctl``: the signal that a process gets when the one that started it dies."""
@@ -39,6 +41,23 @@ def run_program(
         process.wait()
         raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@contextmanager
+def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes with a thread each, started anew: they leave an interruption to this one, and die with it."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=serve, initargs=(os.getpid(),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def serve(parent: int) -> None:
+    """What each process of a pool begins with."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dying_with(parent, ctypes.CDLL(None))()
 
 
 def dying_with(parent: int, libc: ctypes.CDLL) -> Callable[[], None]:

@@ -7,7 +7,9 @@ operations. Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +22,14 @@ from bench.core.types import Responses
 RESAMPLES = 1000
 BLOCK = 100
 """Resamples held in memory at a time."""
+KEPT = 2000
+"""Examples up to which their draws are kept, 4 MB."""
 LEVELS = (2.5, 97.5)
 DIGITS = 12
 """Significant digits of a score: the rest is the processor's, and published scores are computed again and compared."""
 
 Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+Counts = NDArray[np.integer[Any]]
 Statistic = Callable[..., Floats]
 """One (B, n) array of draws per group of examples -> the statistic of each resample, (B,)."""
 
@@ -35,10 +39,23 @@ def interval(statistic: Statistic, *sizes: int) -> tuple[float, float]:
 
     ``sizes`` are the numbers of examples of the groups. Seeded with 0: equal data, equal interval.
     """
-    rng = np.random.default_rng(0)
-    drawn = [statistic(*(draws(rng, size) for size in sizes)) for _ in range(RESAMPLES // BLOCK)]
+    blocks = kept_draws(sizes) if sum(sizes) <= KEPT else all_draws(sizes)
+    drawn = [statistic(*block) for block in blocks]
     low, high = np.percentile(np.concatenate(drawn), LEVELS)
     return rounded_score(low), rounded_score(high)
+
+
+def all_draws(sizes: Sequence[int]) -> Iterator[list[Counts]]:
+    """For each block of resamples the `draws` of each group."""
+    rng = np.random.default_rng(0)
+    for _ in range(RESAMPLES // BLOCK):
+        yield [draws(rng, size) for size in sizes]
+
+
+@lru_cache(8)
+def kept_draws(sizes: Sequence[int]) -> list[list[Counts]]:
+    """The same of groups so small that their draws are kept for the next statistic, in 16 bits."""
+    return [[counts.astype(np.int16) for counts in block] for block in all_draws(sizes)]
 
 
 def draws(rng: np.random.Generator, size: int) -> Counts:

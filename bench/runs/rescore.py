@@ -2,69 +2,166 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import bench
+import tasks
+from bench.core.contracts import Metric
 from bench.core.errors import UNUSABLE, UserError, shorten_reason
+from bench.core.files import write_text
+from bench.core.hashing import hash_file, hash_json
+from bench.core.processes import open_pool
 from bench.core.record import Record
+from bench.core.schema import read_as
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.records.files import load_records, read_responses, responses_path, write_record
+from bench.records.plain import read_plain
 from bench.records.publish import choose_records, rescore_record, response_keys, write_published
 from bench.runs.facts import noise_floors, oracle_values
 from bench.runs.responses import load_responses
 from bench.runs.runner import all_metrics
 from bench.runs.store import Store
 
+STAMPS = ".stamps.json"
+"""In a folder of records: record -> hash of what its numbers were computed from when they were last the same."""
 
-def rescore_command(source: Path, store_root: Path, write_back: bool, say: Callable[[str], Any]) -> bool:
-    """`bench rescore`: every record's scores again from its kept responses; true when all agree."""
-    store, good = Store(store_root), True
 
-    def kept(key: str) -> Responses:
-        file = responses_path(source, key)
-        return read_responses(file) if file.exists() else load_responses(store, key)
+@dataclass(frozen=True)
+class Places:
+    """Where responses are looked for: beside the records, then in the store."""
 
-    loaded = load_records(source)
+    source: Path
+    store: Path
+
+    def read(self, key: str) -> Responses:
+        """The responses of this key."""
+        file = responses_path(self.source, key)
+        return read_responses(file) if file.exists() else load_responses(Store(self.store), key)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is computed once for records that share their oracles."""
+
+    metrics: Sequence[Metric]
+    oracles: Mapping[str, Responses]
+    values: dict[str, list[float]]
+    floors: dict[str, float]
+
+
+def rescore_command(
+    places: Places, write_back: bool, say: Callable[[str], Any], quick: bool = False, workers: int = 1
+) -> bool:
+    """`bench rescore`: every record's scores again from its kept responses; true when all agree.
+
+    ``quick`` passes over records that were right before and are unchanged, with their responses and all of our code.
+    """
+    loaded = load_records(places.source)
     for broken in loaded.broken:
         say(broken.left_out)
     measured = [record for record in loaded.records if record.status == "done"]
     records = [record for record in measured if "imported" not in record.provenance]
     if len(measured) > len(records):
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
-    for record in records:
-        metrics = all_metrics(record)
-        with explain_odd_rows(record):
-            again = rescore_record(record, kept, metrics)
-            oracles = [kept(key) for key in record.lineage["oracle_responses"]]
-            values = oracle_values(metrics, oracles)
-            between = noise_floors(metrics, values)
-        about = {metric.name: metric.to_json() for metric in metrics}
-        now = {
-            "the noise floors are": (record.floors, between),
-            "the oracles' values are": (record.facts.get("oracle_values"), values),
-            "goals and versions of the metrics are": (dict(record.metrics), about),
-            "the absent scores are": (dict(record.absent), again.absent),
-        }
-        stale = [part for part, (stored, made) in now.items() if stored != made]
-        same = again.same and not stale
-        good = good and same
-        if not again.same:
-            say(str(again))
-        for part in stale:
-            say(f"{record.name}: {part} stored otherwise than they are now")
-        if write_back and not same:
-            scored = score_all(metrics, kept(record.lineage["responses"]), oracles)
-            facts = {**record.facts, "oracle_values": values}
-            changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
-            write_record(replace(changed, floors=between, facts=facts), source)
-    say(f"{len(records)} records computed again: {'all numbers the same' if good else 'some numbers DIFFER'}")
+    stamps, known = {record.name: stamp_record(record, places) for record in records}, read_stamps(places)
+    todo = [record for record in records if not quick or known.get(record.name) != stamps[record.name]]
+    groups, differing = group_records(todo), set[str]()
+    with ExitStack() as stack:
+        workers = min(workers, len(groups))
+        spread = stack.enter_context(open_pool(workers)).map if workers > 1 else map
+        for name, lines in chain.from_iterable(spread(partial(rescore_group, places, write_back), groups)):
+            for line in lines:
+                say(line)
+            differing |= {name} if lines else set()
+    keep_stamps(places, {name: stamp for name, stamp in stamps.items() if name not in differing})
+    skipped = f", {len(records) - len(todo)} unchanged since the last check" if quick else ""
+    say(
+        f"{len(todo)} records computed again{skipped}: {'some numbers DIFFER' if differing else 'all numbers the same'}"
+    )
     if loaded.broken:
         say(f"{len(loaded.broken)} files could not be read and are left out")
-    return good and not loaded.broken
+    return not differing and not loaded.broken
+
+
+def group_records(records: Sequence[Record]) -> list[list[Record]]:
+    """Records that share their oracles and their metrics, the largest groups first."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        spec = record.spec
+        asked = [spec.task, dict(spec.task_params), spec.tier, spec.model, list(spec.lm_eval), sorted(record.metrics)]
+        groups.setdefault(hash_json([record.lineage.get("oracle_responses"), asked]), []).append(record)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def rescore_group(places: Places, write_back: bool, records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """Of each of some records that share their oracles the name, and a line for each part that is another one now."""
+    with explain_odd_rows(records[0]):
+        metrics = all_metrics(records[0])
+        oracles = {key: places.read(key) for key in records[0].lineage.get("oracle_responses", [])}
+        values = oracle_values(metrics, list(oracles.values()))
+        known = Known(metrics, oracles, values, noise_floors(metrics, values))
+    return [(record.name, rescore_one(places, write_back, record, known)) for record in records]
+
+
+def rescore_one(places: Places, write_back: bool, record: Record, known: Known) -> list[str]:
+    """A line for each part of a record that is another one now; mended where ``write_back`` says so."""
+    own = {key: known.oracles.get(key) or places.read(key) for key in response_keys(record)}
+    with explain_odd_rows(record):
+        again = rescore_record(record, own.__getitem__, known.metrics)
+    about = {metric.name: metric.to_json() for metric in known.metrics}
+    now = {
+        "the noise floors are": (record.floors, known.floors),
+        "the oracles' values are": (record.facts.get("oracle_values"), known.values),
+        "goals and versions of the metrics are": (dict(record.metrics), about),
+        "the absent scores are": (dict(record.absent), again.absent),
+    }
+    stale = [part for part, (stored, made) in now.items() if stored != made]
+    lines = [] if again.same else [str(again)]
+    lines += [f"{record.name}: {part} stored otherwise than they are now" for part in stale]
+    if write_back and lines:
+        scored = score_all(known.metrics, own[record.lineage["responses"]], list(known.oracles.values()))
+        facts = {**record.facts, "oracle_values": known.values}
+        changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
+        write_record(replace(changed, floors=known.floors, facts=facts), places.source)
+    return lines
+
+
+def stamp_record(record: Record, places: Places) -> str:
+    """A hash of all that a record's numbers are computed from: itself, its responses, our code and its plug-ins' metrics."""
+    files = [responses_path(places.source, key) for key in response_keys(record)]
+    content = [hash_file(file) if file.is_file() else file.name for file in files]  # a store's have a checksum
+    metrics = [metric.to_json() for metric in all_metrics(record)]
+    return hash_json([record.to_json(), content, metrics, hash_code()])
+
+
+@cache
+def hash_code() -> str:
+    """A hash of all of our modules."""
+    folders = [Path(str(package.__file__)).parent for package in (bench, tasks)]
+    return hash_json([hash_file(file) for folder in folders for file in sorted(folder.rglob("*.py"))])
+
+
+def read_stamps(places: Places) -> dict[str, str]:
+    """The stamps of the last check; none where they can't be read."""
+    try:
+        return read_as(dict[str, str], read_plain(places.source / STAMPS))
+    except ValueError:
+        return {}
+
+
+def keep_stamps(places: Places, stamps: dict[str, str]) -> None:
+    """Keep the stamps where they are others than before; records that can only be read have none."""
+    with suppress(OSError):
+        if stamps != read_stamps(places):
+            write_text(places.source / STAMPS, json.dumps(stamps, indent=1) + "\n")
 
 
 @contextmanager

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing_extensions import TypedDict
 
 from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
 from bench.core.files import set_aside, write_text
+from bench.core.processes import open_pool
 from bench.core.provenance import get_provenance
 from bench.core.schema import OPEN, STRICT, Line, Provenance, Real, Whole, read_as
 from bench.core.texts import one_line
@@ -86,8 +84,7 @@ def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, w
     todo = [seed for seed in seeds if read_seed(experiment, seed, kept[seed]) is None]
     print(f"{experiment.name}, seeds {','.join(map(str, seeds))}: {len(todo)} to do")
     if todo:
-        os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with open_pool(workers) as pool:
             made_by_seed = pool.map(run_seed_alone, [experiment.run] * len(todo), todo)
             for seed, result in zip(todo, made_by_seed, strict=True):
                 made = {"result": result, "provenance": get_provenance("cpu") | {"threads": 1}}

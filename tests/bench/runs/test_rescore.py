@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.records.files import responses_path
-from bench.runs.rescore import publish_records, rescore_command
+from bench.records.files import responses_path, write_responses
+from bench.runs import rescore
+from bench.runs.rescore import STAMPS, Places, publish_records, rescore_command
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 from tests.processes import Place
 
 
-def rescored(place: Place, write_back: bool = False) -> tuple[bool, list[str]]:
+def rescored(place: Place, write_back: bool = False, **how: Any) -> tuple[bool, list[str]]:
     said: list[str] = []
-    return rescore_command(place.out, place.store, write_back, said.append), said
+    return rescore_command(Places(place.out, place.store), write_back, said.append, **how), said
 
 
 def changed(place: Place, change: Callable[[Any], None], method: str = "msa") -> bytes:
@@ -83,6 +84,51 @@ def test_each_part_that_differs_is_said_and_mended_when_asked(
     assert rescored(place)[0] is True
 
 
+def test_quick_passes_over_what_was_right_and_is_unchanged(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    (place.out / STAMPS).unlink(missing_ok=True)
+    all_again = "3 records computed again, 0 unchanged since the last check: all numbers the same"
+    assert rescored(place, quick=True) == (True, [all_again])
+    assert rescored(place, quick=True)[1] == [
+        "0 records computed again, 3 unchanged since the last check: all numbers the same"
+    ]
+    assert rescored(place)[1] == ["3 records computed again: all numbers the same"]
+    changed(place, shift_score)
+    for _ in range(2):  # what differs is computed again each time
+        good, said = rescored(place, quick=True)
+        assert (
+            not good and said[-1] == "1 records computed again, 2 unchanged since the last check: some numbers DIFFER"
+        )
+
+
+@pytest.mark.parametrize("where", ["responses", "code", "stamps"])
+def test_quick_computes_again_what_has_changed(
+    where: str, finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = finished.copy(tmp_path)
+    key = place.records()["msa"]["lineage"]["responses"]
+    file = responses_path(place.out, key)
+    write_responses(load_responses(Store(place.store), key), file)
+    rescored(place)
+    if where == "responses":
+        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1))
+    elif where == "code":
+        monkeypatch.setattr(rescore, "hash_code", lambda: "another")
+    else:
+        (place.out / STAMPS).write_text('{"lab": 5}')
+    left = 2 if where == "responses" else 0
+    assert rescored(place, quick=True)[1][0].startswith(f"{3 - left} records computed again, {left} unchanged")
+
+
+def test_records_are_shared_among_processes_and_said_in_the_same_words(finished: Place, tmp_path: Path) -> None:
+    """Other metrics make another group: the seed's three records are not in one process then."""
+    place = finished.copy(tmp_path)
+    changed(place, lambda data: data["metrics"].pop("kl_forget"))
+    changed(place, shift_score, "target")
+    good, said = rescored(place, workers=2)
+    assert (good, said) == rescored(place) and not good and len(said) == 3
+
+
 def test_broken_records_are_named_and_imported_ones_counted(finished: Place, tmp_path: Path) -> None:
     """A run that failed has no scores, and is passed over in silence."""
     place = finished.copy(tmp_path)
@@ -110,7 +156,7 @@ def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path
     assert len(written) == 3 + len(keys) and all(path.exists() for path in written)
     assert publish_records([], place.out, tmp_path / "results", place.store, False) == []
     said: list[str] = []
-    assert rescore_command(tmp_path / "results", tmp_path / "no-store", False, said.append), said
+    assert rescore_command(Places(tmp_path / "results", tmp_path / "no-store"), False, said.append), said
     with pytest.raises(UserError, match="responses"):
         publish_records([], place.out, tmp_path / "others", tmp_path / "no-store", False)
 
