@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
@@ -27,8 +27,11 @@ from bench.engines.measuring.scoring import TREE_TOLERANCE, common_prefix, has_w
 from bench.engines.positions import check_length, learnt_places, plain_reach
 from bench.engines.templates import answer_end
 
-ROWS = 64
-"""Rows of a batch."""
+ROWS = (64, 256)
+"""Fewest and most rows of a batch; between them as many as `CACHE_BYTES` hold the keys and values of."""
+CACHE_BYTES = 1 << 29
+ROOM = 64
+"""Tokens that a cache has room for behind those in it."""
 SHARED = 16
 """Prompts with as many equal first tokens, four of them or more, make batches of their own."""
 Prompt = tuple[int, ...]
@@ -112,7 +115,9 @@ def generate(
     reach = plain_reach(opened.model) if takes_cache(opened.model) and takes_batches(opened.model, device) else 0
     together = [prompt for prompt in dict.fromkeys(prompts) if len(prompt) + asking.max_new_tokens <= reach]
     rows = [
-        row for batch in batch_prompts(together, repeats) for row in run_batch(opened, batch, asking, device, spent)
+        row
+        for batch in batch_prompts(together, repeats, rows_of(opened.model, together, asking.max_new_tokens))
+        for row in run_batch(opened, batch, asking, device, spent)
     ]
     for prompt in dict.fromkeys(prompts):
         if len(prompt) + asking.max_new_tokens > reach:
@@ -130,7 +135,17 @@ def cut_at_stops(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
 
 
-def batch_prompts(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tuple[Prompt, int]]]:
+def rows_of(model: Any, prompts: Sequence[Prompt], further: int) -> int:
+    """Rows of a batch, by the keys and values of the longest prompt with ``further`` tokens."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1)
+    width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 1 << 12) // heads
+    kept = 2 * (getattr(config, "num_key_value_heads", None) or heads) * width * getattr(config, "num_hidden_layers", 1)
+    tokens = max(map(len, prompts), default=0) + further
+    return max(ROWS[0], min(ROWS[1], CACHE_BYTES // max(1, kept * tokens * model.dtype.itemsize)))
+
+
+def batch_prompts(prompts: Sequence[Prompt], repeats: int, most: int) -> Iterator[list[tuple[Prompt, int]]]:
     """Batches of prompts of similar length; those that share their beginning come together."""
     heads: dict[Prompt, list[Prompt]] = {}
     for prompt in prompts:
@@ -139,7 +154,7 @@ def batch_prompts(prompts: Sequence[Prompt], repeats: int) -> Iterator[list[tupl
     alone = [prompt for group in heads.values() if len(group) < 4 for prompt in group]
     for group in [*together, alone]:
         rows = [(prompt, k) for prompt in sorted(group, key=lambda p: (len(p), p)) for k in range(repeats)]
-        yield from (rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
+        yield from (rows[i : i + most] for i in range(0, len(rows), most))
 
 
 def ends_of(opened: Opened) -> frozenset[int]:
@@ -181,7 +196,7 @@ def distance_in_batch(model: Any, device: str) -> float:
     """Nats between the next tokens of `TRIED` in a batch and alone, in the mean over what is likely; infinite if it fails."""
     prompts = [tuple(token % embedding_rows(model) for token in prompt) for prompt in TRIED]
     try:
-        cache = DynamicCache(config=model.config)
+        cache = roomy_cache(model)
         first, mask = prefill(model, cache, prompts, device, GenerationCost())
         mask, ids = torch.cat([mask, mask.new_ones((2, 1))], dim=1), torch.zeros_like(mask[:, :1])
         second = last_logits(model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
@@ -234,7 +249,7 @@ def run_batch(
     """Generate for one batch until every row has ended."""
     ends, rows = ends_of(opened), [LiveRow(key, draws=generator(asking.sampling, key)) for key in batch]
     check_length(opened.model.config, max(len(prompt) for prompt, _ in batch))
-    cache = DynamicCache(config=opened.model.config)
+    cache = roomy_cache(opened.model)
     logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
     live = list(rows)
     for step in range(asking.max_new_tokens):
@@ -254,6 +269,37 @@ def run_batch(
         check_length(opened.model.config, max(len(row.key[0]) + len(row.tokens) for row in live))
         logits = last_logits(opened.model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
     return rows
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of a layer with room behind them: a further token doesn't copy all before it."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Those held, with the new ones behind them."""
+        if self.get_seq_length() == 0:
+            return super().update(key_states, value_states, *args, **kwargs)
+        self.keys, self.values = append(self.keys, key_states), append(self.values, value_states)
+        return self.keys, self.values
+
+
+def append(held: Tensor, new: Tensor) -> Tensor:
+    """``held`` with ``new`` behind it, (..., T, D): written into the room that ``held`` is the beginning of, if there is some."""
+    length, whole, room = held.shape[-2], held.shape[-2] + new.shape[-2], held._base
+    if room is None or room.shape[:-2] != held.shape[:-2] or room.shape[-2] < whole:
+        room = held.new_empty(*held.shape[:-2], whole + ROOM, held.shape[-1])
+        room[..., :length, :] = held
+    room[..., length:whole, :] = new
+    return room[..., :whole, :]
+
+
+def roomy_cache(model: Any) -> DynamicCache:
+    """An empty cache of the model's; layers that keep everything have room for more."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 def prefill(

@@ -23,14 +23,19 @@ from transformers import (
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.engines.measuring.generation import (
+    CACHE_BYTES,
+    ROOM,
+    ROWS,
     SHARED,
     GenerationCost,
     GenerationSettings,
     Sampling,
+    append,
     batch_prompts,
     cut_at_stops,
     ends_of,
     generate,
+    rows_of,
     takes_batches,
 )
 
@@ -130,7 +135,7 @@ def test_a_stop_ends_the_row_and_is_cut_off() -> None:
 
 
 def test_batches_hold_what_begins_alike() -> None:
-    batches = [[prompt for prompt, _ in batch] for batch in batch_prompts(list(dict.fromkeys(prompts())), 1)]
+    batches = [[prompt for prompt, _ in batch] for batch in batch_prompts(list(dict.fromkeys(prompts())), 1, ROWS[0])]
     assert sorted(map(len, batches)) == [9, 10]
     assert {prompt[:SHARED] for prompt in max(batches, key=lambda b: min(map(len, b)))} == {prompts()[0][:SHARED]}
 
@@ -211,3 +216,26 @@ def test_a_model_that_batches_change_is_written_one_by_one(fault: str) -> None:
     found = generate(Opened(of, Numbers()), asked, GenerationSettings(6))
     assert [text for (text,) in found] == [naive(plain, prompt, 6) for prompt in asked]
     assert not takes_batches(of, "cpu") and takes_batches(plain, "cpu")
+
+
+def test_a_token_more_is_written_into_the_room_behind_the_others() -> None:
+    """Until there is none left, and not into the room of rows that were chosen out of it."""
+    held = torch.arange(12.0).reshape(2, 1, 3, 2)
+    new = [torch.full((2, 1, 1, 2), -float(k)) for k in range(1, ROOM + 3)]
+    expected, once, moved = held, append(held, new[0]), set[int]()
+    for k, each in enumerate(new):
+        expected = torch.cat([expected, each], dim=-2)
+        once = append(held, each) if k == 0 else append(once, each)
+        moved.add(once.data_ptr())
+        assert torch.equal(once, expected)
+    assert len(moved) == 2, "copied once when its room was used up"
+    first = once[:1]
+    assert torch.equal(append(first, new[0][:1])[0, 0, -1], new[0][0, 0, 0])
+    assert torch.equal(once, expected), "its rows stay what they were"
+
+
+def test_a_batch_has_as_many_rows_as_fit_into_a_fixed_memory() -> None:
+    of = model("qwen2")  # two layers, two of four heads, eight numbers each, keys and values, four bytes
+    assert rows_of(of, [(1,) * 10], 20) == ROWS[1]
+    assert rows_of(of, [(1,) * (CACHE_BYTES // (2 * 2 * 8 * 2 * 4) // 100 - 7)], 7) == 100
+    assert rows_of(of, [(1,) * 10**6], 20) == ROWS[0]
