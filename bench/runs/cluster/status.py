@@ -119,7 +119,7 @@ def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool, 
         word = "failed"
         last = explain_end(task, state) + (f"; {last}" if last else "")
     age = time.time() - since if since else 0.0
-    return Line(task.job.name, word, state.slurm if state else "", state.node if state else "", age, last)
+    return Line(clean_text(task.job.name), word, state.slurm if state else "", state.node if state else "", age, last)
 
 
 def last_words(task: Task) -> str:
