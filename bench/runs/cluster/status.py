@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bench.runs.cluster.commands import State
 from bench.runs.cluster.handing import is_under_way
 from bench.runs.cluster.slurm import SILENT_EVENT, explain_end, is_live
 from bench.runs.cluster.submission import (
+    CANCELLED,
     Task,
     all_tasks,
     ending,
@@ -63,6 +65,9 @@ def status_command(out: Path, cancel: bool) -> bool:
             raise UserError(f"Nothing was cancelled: SLURM doesn't answer ({silence}); try again later.")
         left = [task for task in tasks if is_live(task, states)]
         commands.cancel(sorted({task.array.name for task in left} | {*orphans}))
+        for task in left:
+            with suppress(OSError):  # the jobs have been cancelled all the same
+                task.say({"event": CANCELLED})
         print(
             f"cancelled {len(left)} jobs; what they had finished is kept, and the same `bench run` goes on from there"
         )

@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 from bench.core.files import read_end, read_small, write_text
 from bench.core.hashing import hash_json
 from bench.core.schema import STRICT, Key, Whole, read_as
+from bench.core.scrub import hide_secrets
 from bench.core.types import Json
 from bench.runs.cluster.commands import last_line
 from bench.runs.folder import is_file
@@ -39,6 +40,8 @@ MOST = 1e15
 LOGS = "logs"
 ARRAYS = ("stages", "runs")
 """The arrays of a submission."""
+CANCELLED = "cancelled"
+"""The event of a job that `bench status --cancel` ended, as SLURM soon forgets it."""
 ENDS = ("done", "skipped", "failed")
 FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("event", "status", "stage", "job", "message", "slurm", "node"), str),
@@ -177,10 +180,10 @@ class Task:
         return max(ages, key=lambda file: ages[file], default=None)
 
     def last_line(self) -> str:
-        """The last line of its log that says something; empty where there is none."""
+        """The last line of its log that says something, without secrets; empty where there is none."""
         log = self.log()
         try:
-            return last_line(read_end(log, MOST_LOG).decode(errors="replace")) if log else ""
+            return hide_secrets(last_line(read_end(log, MOST_LOG).decode(errors="replace"))) if log else ""
         except (OSError, ValueError):
             return ""
 

@@ -233,8 +233,10 @@ def test_a_job_that_died_before_it_began_says_where_to_look(faked: Faked) -> Non
     assert "it left no log in cluster/" in explain_loss(second, State("10_1", "FAILED"))
     faked.states = {first.id: State("10_0", "FAILED", "NonZeroExitCode", "n1"), second.id: State("10_1", "PENDING")}
     executor.watched[0].missed = -1000.0
+    (first.logs / "10_0_0_log.err").write_text("401 for correct horse battery\nsrun: error: n1: task 0: Exited\n")
     [result] = executor.poll()
     assert result.status == "failed" and "n1: task 0" in result.message
+    assert "error: …: task 0" in first.events()[-1]["message"], "what is kept names no node"
     [record] = faked.out.glob("lab/tofu/lab/*.json")
     reason = json.loads(record.read_text())["reason"]
     assert reason.endswith("srun: error: …: task 0: Exited") and "n1" not in reason

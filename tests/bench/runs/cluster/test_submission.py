@@ -189,6 +189,15 @@ def test_of_a_long_log_the_end_alone_is_read(tmp_path: Path) -> None:
     assert task.last_line() == "last"
 
 
+def test_the_last_line_of_a_log_is_shown_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "correct horse battery")
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    task.logs.mkdir()
+    (task.logs / "7_0_log.err").write_text("401 for correct horse battery\n")
+    assert task.last_line() == "401 for …"
+
+
 def test_what_is_said_after_a_torn_line_is_heard(tmp_path: Path) -> None:
     [task] = written(tmp_path, "a", Job(SPEC)).tasks()
     task.say({"event": "begin", "slurm": "7"})
