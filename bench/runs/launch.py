@@ -23,7 +23,7 @@ from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
-from bench.runs.estimate import list_refusals, room_of
+from bench.runs.estimate import list_refusals, room_of, round_seconds
 from bench.runs.executor import in_step
 from bench.runs.executors import JobsGoOn, executor_problems, follow, open_executor
 from bench.runs.facts import loss_curves
@@ -58,12 +58,12 @@ def build_jobs(plan: Plan) -> list[Job]:
     first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
     builds = [
-        Job(first[seed], stage, {"seconds": round(seconds_of_stage(plan, stage), 1), "memory": plan.memory})
+        Job(first[seed], stage, {"seconds": round_seconds(seconds_of_stage(plan, stage)), "memory": plan.memory})
         for stage in stages
         for seed in sorted(first)
     ]
     runs = [
-        Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
+        Job(entry.spec, estimate={"seconds": round_seconds(entry.seconds), "memory": plan.memory, "disk": entry.disk})
         for entry in plan.todo
     ]
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)

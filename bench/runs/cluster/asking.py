@@ -13,7 +13,7 @@ from bench.core.machine import Machine, format_duration
 from bench.core.profile import profile_file, read_profile
 from bench.core.record import RunSpec
 from bench.core.types import Json
-from bench.runs.estimate import Estimate, estimate, model_shape
+from bench.runs.estimate import Estimate, estimate, model_shape, round_seconds
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import build_setting, task_of_spec
 from bench.runs.store import Store
@@ -26,6 +26,8 @@ HOST_COPIES = 2
 """On GPUs: copies of what one holds that the job's own memory has room for, while a checkpoint is read or written."""
 WARNING_SECONDS = 120
 """How long before its time limit a job is told to stop, unless ``signal`` says otherwise."""
+MOST_WARNING = 65_535
+"""The longest warning that sbatch takes."""
 WARNING = "USR2"
 """The signal for that. USR2 is submitit's own, as NCCL may catch USR1; it goes to the job's step, where Python runs."""
 OURS = (
@@ -113,16 +115,19 @@ def split_flag(text: str) -> tuple[str, str]:
     """Key and value of ``--slurm``."""
     key, equals, value = text.partition("=")
     if not (equals and key.strip("- ")):
-        raise UserError(f"--slurm {text}: write key=value, a long flag of sbatch, such as --slurm partition=gpu.")
+        raise UserError(
+            f"--slurm {text}: write key=value, a long flag of sbatch, such as --slurm partition=gpu, and for one without a "
+            "value --slurm exclusive=true."
+        )
     return key.strip(), value.strip()
 
 
 def read_warning(text: str, where: str) -> int:
     """Seconds of ``signal``: a number, or sbatch's own form with the one signal that jobs listen to."""
     found = re.fullmatch(rf"(?:(?:SIG)?{WARNING}@)?(\d{{1,5}})", text)
-    if not found:
+    if not found or not 1 <= int(found[1]) <= MOST_WARNING:
         raise UserError(
-            f"{where}signal={text}: write the seconds of warning before the time limit, such as signal=300."
+            f"{where}signal={text}: write the seconds of warning before the time limit, 1 to {MOST_WARNING}, such as signal=300."
         )
     return int(found[1])
 
@@ -231,7 +236,7 @@ def estimate_job(job: Job, takes: Estimate) -> Json:
         if job.is_shared
         else takes.runs[job.spec.key]
     )
-    return {"seconds": round(seconds, 1), "memory": takes.memory}
+    return {"seconds": round_seconds(seconds), "memory": takes.memory}
 
 
 def split_arrays(jobs: Sequence[Job]) -> list[list[Job]]:
