@@ -29,6 +29,7 @@ from bench.runs.cluster.asking import (
     describe_asked,
     flags_for,
     split_arrays,
+    stages_there,
     with_estimates,
 )
 from bench.runs.cluster.checks import check_cluster, check_flags
@@ -94,7 +95,8 @@ class Slurm:
         """What each job would ask for, by the plan's estimates."""
         if not jobs:
             return
-        jobs = with_estimates(jobs, self.config)
+        there = stages_there(jobs, self.config.machine)
+        jobs = with_estimates([job for job in jobs if job not in there], self.config)
         yield from describe_asked(jobs, self.config.machine)
         check_cluster(self.config.machine)
         for part in split_arrays(jobs):
@@ -126,7 +128,10 @@ class Slurm:
             ) from None
         new = [job for job in jobs if job_key(job) not in live]
         runs = [job for job in new if not job.is_shared]
-        stages = [job for job in new if job.is_shared and runs and not is_done(known.get(job_key(job)))]
+        built = stages_there(new, machine) if runs else []
+        stages = [
+            job for job in new if job.is_shared and runs and job not in built and not is_done(known.get(job_key(job)))
+        ]
         for job in jobs:
             task = live.get(job_key(job))
             if task is not None:
