@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -130,16 +130,16 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
-    with at_work(config.machine.store), Reporter() as reporter:
+    machine = config.machine
+    is_for_others = machine.executor != "local" and not machine.store.is_dir()  # to make, where the jobs run
+    with nullcontext() if is_for_others else at_work(machine.store), Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
         executor = open_executor(config, reporter.report)
         try:
             return follow(executor, jobs)
         except JobsGoOn:
-            print(
-                f"\nThe jobs go on: `{name_status_command(config.machine.out)}` shows them, with --cancel it ends them."
-            )
+            print(f"\nThe jobs go on: `{name_status_command(machine.out)}` shows them, with --cancel it ends them.")
             raise
 
 

@@ -363,10 +363,10 @@ def test_stages_come_first_and_the_rows_that_all_wait_for_before_the_methods() -
     )
     jobs = build_jobs(Plan({"history": 9.0, "target": 1.0, "oracle-0": 1.0}, entries=entries, memory=70))
     assert [job.name for job in jobs] == [
-        "stage target seed 0",
-        "stage target seed 3",
-        "stage oracle-0 seed 0",
-        "stage oracle-0 seed 3",
+        "stage-target seed 0",
+        "stage-target seed 3",
+        "stage-oracle-0 seed 0",
+        "stage-oracle-0 seed 3",
         "target seed 3",
         "retrain seed 0",
         "msa seed 3",

@@ -27,6 +27,7 @@ from bench.runs.cluster.slurm import Slurm, explain_loss
 from bench.runs.cluster.submission import Submission, Task, read_submissions
 from bench.runs.executors import JobsGoOn, follow
 from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.launch import carry_out
 from bench.runs.plan import with_versions
 from bench.runs.setting import Paths
 from tests.processes import Place
@@ -271,3 +272,11 @@ def test_stages_that_the_store_has_already_are_not_handed_over(
         if json.loads(file.read_text())["label"].startswith("oracle"):
             shutil.rmtree(file.parent)
     assert [job.stage for job in asking.stages_there(jobs, config.machine)] == ["target"]
+
+
+def test_what_no_cluster_takes_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine = Machine(tmp_path / "out", tmp_path / "store", executor="slurm")
+    with pytest.raises(UserError, match="there is no sbatch on the PATH"):
+        carry_out([RUN], WorkerConfig.of(machine, Paths()))
+    assert list(tmp_path.iterdir()) == []
