@@ -99,12 +99,10 @@ def explain_os_error(error: OSError, places: Mapping[str, Path]) -> str:
 
 
 def place_of(file: Path | None, number: int, places: Mapping[str, Path]) -> tuple[str, Path | None]:
-    """Which option's folder holds the file, or is full where no file is named."""
+    """Which option's folder holds the file, the innermost of several, or is full where no file is named."""
     if file is not None:
-        for option, place in places.items():
-            if file.absolute().is_relative_to(place.absolute()):
-                return option, place
-        return "", None
+        around = [each for each in places.items() if file.absolute().is_relative_to(each[1].absolute())]
+        return max(around, key=lambda each: len(each[1].absolute().parts), default=("", None))
     if number in (errno.ENOSPC, errno.EDQUOT):
         return next(((option, place) for option, place in places.items() if is_full(place)), ("", None))
     return "", None

@@ -17,6 +17,14 @@ def test_each_refusal_is_one_sentence_with_the_place_and_the_remedy(number: int,
     assert "what was finished is kept: " in said and "\n" not in said and "Errno" not in said
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_innermost_place_is_named(turned: bool, tmp_path: Path) -> None:
+    places = {"temporary files": tmp_path, "--out": tmp_path / "out", "--store": tmp_path / "out" / "st"}
+    error = OSError(errno.EACCES, "no", str(tmp_path / "out" / "st" / "x"))
+    said = explain_trouble(error, dict(reversed(places.items())) if turned else places)
+    assert said.startswith(f"--store {tmp_path}/out/st: x: permission is denied")
+
+
 def test_a_full_disk_without_a_file_is_found_by_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = os.statvfs(tmp_path)
     for inodes, words in ((0, "no more files fit"), (99, "the disk is full")):
