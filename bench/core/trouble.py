@@ -14,7 +14,7 @@ from bench.core.errors import shorten_reason
 KEPT = "what was finished is kept"
 AGAIN = "then give the same command again"
 ELSEWHERE = "or choose another place"
-REFUSALS: Mapping[int, tuple[str, str]] = {
+REFUSALS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", f"make room there {ELSEWHERE}"),
     errno.EDQUOT: ("your quota of that disk is used up", f"make room there {ELSEWHERE}"),
     errno.EROFS: ("the file system is read-only", f"make it writable {ELSEWHERE}"),
@@ -29,6 +29,12 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     errno.EAGAIN: ("no further process or thread can start", "raise the limit (ulimit -u) or use fewer --jobs"),
 }
 """Number of the error -> what it means, and the remedy."""
+IN_THE_WAY: dict[int, tuple[str, str]] = {
+    errno.EISDIR: ("a folder is in the way of a file", "move or delete it"),
+    errno.ENOTDIR: ("a file is in the way of a folder", "move or delete it"),
+    errno.ELOOP: ("links lead round in circles there", "delete them"),
+}
+"""The same of what stands in the place of something that is to be written."""
 NO_FILES = "no more files fit on the disk (its inodes are used up)"
 TELLING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Errors that are the cause wherever they appear: other errors of the system may be caught on purpose and come to nothing."""
@@ -85,13 +91,19 @@ def os_error_in(text: str) -> OSError | None:
     return OSError(number, os.strerror(number)) if number else None
 
 
+def raise_told(text: str, folder: Path) -> None:
+    """Raise the error of the system that a program tells of its work in a folder; nothing where it tells of none."""
+    if found := os_error_in(text):
+        raise OSError(found.errno, found.strerror, str(folder))
+
+
 def explain_os_error(error: OSError, places: Mapping[str, Path]) -> str:
     """One sentence: which place, what is wrong with it, that nothing is lost, and how to go on."""
     if error.errno is None:  # a library's own error, which says itself what it is about
         return f"{shorten_reason(error)}; {KEPT}: mend that, {AGAIN}."
     file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
     option, place = place_of(file, error.errno, places)
-    what, remedy = REFUSALS.get(error.errno, (error.strerror or os.strerror(error.errno), "mend that"))
+    what, remedy = (REFUSALS | IN_THE_WAY).get(error.errno, (error.strerror or os.strerror(error.errno), "mend that"))
     if error.errno == errno.ENOSPC and lacks_inodes(place or file):
         what, remedy = NO_FILES, f"remove files there {ELSEWHERE}"
     about = ": ".join(filter(None, (f"{option} {show_path(place)}" if place else "", file_below(file, place))))

@@ -195,16 +195,20 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         results = carry_out(jobs, config)
         distributed.leave_processes()
         failed = record_results(plan, results, tracker)
+        page, pictures = None, list[Path]()
         try:
             page, pictures = write_report(out)
             if results:
                 tracker.report(page, pictures)
-            print_table(plan, out)
+        except OSError as error:  # the runs are kept, and their scores and what failed are told all the same
+            failed.append(f"report: {explain_trouble(error, machine.places())}")
+        except UserError as error:
+            failed.append(f"report: {error}")
+        print_table(plan, out)
+        if page is not None:
             print(f"leaderboard: {page}")
             print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
-            print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
-        except OSError as error:  # the runs are kept, and what failed is told all the same
-            failed.append(f"report: {explain_trouble(error, machine.places())}")
+        print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
         for line in failed:
             print(f"FAILED {one_line(line)}")
     return bool(failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets import git
 from bench.assets.data_sets import DATA_SETS, FILES, DataSet, find_fetched_data
 from bench.assets.fetch import check_names, clear_place, fetch_data, fetch_model
 from bench.assets.models import FETCHED, resolve_model
 from bench.core.errors import UserError
 from bench.core.hashing import hash_tree
+from bench.core.trouble import explain_trouble
 from tests.hub import FETCH_DATA, OTHERS, REVISION, Hub, left_in, silent, start
 
 Q4 = "smollm2-135m-instruct-q4"
@@ -222,6 +225,21 @@ def test_a_data_set_of_a_repository_is_the_pinned_commit_or_the_named_one(
     with pytest.raises(UserError, match="git can't get 'nosuch' of file://.* check the network and the revision"):
         fetch_data("restor", tmp_path / "data", silent, "nosuch")
     assert left_in(tmp_path / "data") == ["restor", "restor@HEAD"]
+
+
+def test_a_disk_that_fills_up_under_git_is_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"error: unable to write file x: {os.strerror(errno.ENOSPC)}\nfatal: unable to checkout working tree\n"
+    monkeypatch.setattr(git, "run_program", lambda *_: subprocess.CompletedProcess([], 128, "", said))
+    for fetch in (
+        lambda: fetch_data("restor", tmp_path, silent),
+        lambda: git.clone_once("https://x.invalid/y", tmp_path),
+    ):
+        with pytest.raises(OSError) as full:
+            fetch()
+        assert explain_trouble(full.value, {"--store": tmp_path}).startswith(f"--store {tmp_path}: ")
+    assert left_in(tmp_path) == []
 
 
 def test_what_cannot_be_fetched_is_a_sentence(tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.trouble import REFUSALS, explain_trouble
+from bench.core.trouble import IN_THE_WAY, REFUSALS, explain_trouble
 
 
-@pytest.mark.parametrize("number", [*REFUSALS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ETIMEDOUT])
+@pytest.mark.parametrize("number", [*REFUSALS, *IN_THE_WAY, errno.ENOENT, errno.ETIMEDOUT])
 def test_each_refusal_is_one_sentence_with_the_place_and_the_remedy(number: int, tmp_path: Path) -> None:
     error = OSError(number, os.strerror(number), str(tmp_path / "out" / "lab" / "x.json"))
     said = explain_trouble(error, {"--out": tmp_path / "out", "--store": tmp_path / "store"})
     assert said.startswith(f"--out {tmp_path}/out: lab/x.json: ") and said.endswith("then give the same command again.")
+    assert number in (errno.ENOENT, errno.ETIMEDOUT) or "mend that" not in said
     assert "what was finished is kept: " in said and "\n" not in said and "Errno" not in said
 
 

@@ -239,6 +239,18 @@ def test_a_broken_record_is_named_left_out_and_not_overwritten(finished: Place, 
     assert f"- `{relative}`: " in page and "| msa " not in page and "| *target*" in page
 
 
+def test_what_is_in_the_way_of_a_picture_is_said_and_the_scores_are_told(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    [picture, *_] = sorted((place.out / "plots").glob("*.png"))
+    shutil.rmtree(place.out / "plots")
+    picture.mkdir(parents=True)
+    done = place.run()
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert done.returncode == 1 and line.startswith("FAILED report: --out "), done.stdout + done.stderr
+    assert f"plots/{picture.name}: a folder is in the way of a file; " in line and "move or delete it" in line
+    assert "world_accuracy" in done.stdout and "records: " in done.stdout
+
+
 def test_a_need_that_is_not_met_is_a_skip_with_its_reason(finished: Place, plugged: Path, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     done = place.run("declines,dreams,idle", first=[plugged])
