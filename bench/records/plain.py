@@ -28,6 +28,8 @@ MOST_UNPACKED = 128 << 20
 """Bytes of responses, unpacked: two hundred times the largest published ones, as those of a whole benchmark are larger."""
 DEEPEST = 40
 """Levels of objects and lists in one another."""
+MOST_FOLDERS = 10_000
+"""Folders behind links in which files are looked for."""
 CHUNK = 1 << 20
 ROOM = float(MOST)
 
@@ -48,11 +50,17 @@ def why_not(error: OSError) -> ValueError:
     return ValueError(error.strerror or type(error).__name__)
 
 
+def identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from all others, by whatever path it is reached."""
+    about = folder.stat()
+    return about.st_dev, about.st_ino
+
+
 def list_json(root: Path, without: Collection[str] = ()) -> tuple[list[Path], list[tuple[Path, ValueError]]]:
     """The JSON files below a folder, sorted, and what can't be looked into, with the reason: folders, links to nothing.
 
-    Links to folders are followed: each folder is entered by its own name, and behind links once more, but never inside of
-    itself. ``without``: names directly below ``root`` that are passed over.
+    Links to folders are followed: each folder is entered by its own name, and behind links once more, `MOST_FOLDERS` in
+    all, but never inside of itself. ``without``: names directly below ``root`` that are passed over.
     """
     files: list[Path] = []
     closed: list[tuple[Path, ValueError]] = []
@@ -61,14 +69,18 @@ def list_json(root: Path, without: Collection[str] = ()) -> tuple[list[Path], li
     while left:
         folder, above, behind = left.pop()
         try:
-            about = folder.stat()
-            this = about.st_dev, about.st_ino
+            this = identity(folder)
             if this in above or (behind and this in followed):
+                continue
+            if behind and len(followed) == MOST_FOLDERS:
+                closed.append((folder, ValueError(f"behind links at most {MOST_FOLDERS:,} folders are read")))
                 continue
             if behind:
                 followed.add(this)
             with os.scandir(folder) as entries:
                 found = [entry for entry in entries if above or entry.name not in without]
+            parents = (each for each in folder.resolve().parents if os.path.exists(each))
+            above = above or frozenset(map(identity, parents))  # a link may lead to one of them
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # it has gone meanwhile
                 closed.append((folder, why_not(error)))
