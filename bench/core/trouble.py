@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,8 @@ NO_MEMORY = re.compile(
 NEED_LESS = "use fewer --jobs, a smaller --micro or --checkpointing"
 """How a command takes less memory."""
 MEMORY = f"memory has run out; {KEPT}: {NEED_LESS}, {AGAIN}."
+SPENT = 0.95
+"""Share of a limit of memory from which it is as good as used up."""
 FULL_BYTES, FULL_FILES = 1 << 16, 64
 """A disk with less room than this, or for no more files, is the full one: what failed has been tidied up meanwhile."""
 
@@ -70,6 +73,13 @@ def explain_trouble(error: BaseException, places: Mapping[str, Path] | None = No
         if found := os_error_in(str(link)):
             return explain_os_error(found, places or {})
     return ""
+
+
+def lacks_memory() -> bool:
+    """Whether this process has used up its limit of memory (``ulimit -v``): whatever fails then may fail for that."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return limit != resource.RLIM_INFINITY and pages * resource.getpagesize() > SPENT * limit
 
 
 def links_of(error: BaseException) -> Iterator[BaseException]:

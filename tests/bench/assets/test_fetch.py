@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets import git
+from bench.assets import fetch, git
 from bench.assets.data_sets import DATA_SETS, FILES, DataSet, find_fetched_data
 from bench.assets.fetch import check_names, clear_place, fetch_data, fetch_model
 from bench.assets.models import FETCHED, resolve_model
@@ -144,6 +144,20 @@ def test_a_killed_fetch_leaves_no_model_and_the_next_one_sweeps(hub: Hub, tmp_pa
     assert left_in(tmp_path / "models") == ["some--model"]
 
 
+def test_what_is_fetched_is_found_in_a_store_that_is_only_read(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("some/model", tmp_path, hub.address).communicate(timeout=60)
+    closed = f"--store {tmp_path}: nothing can be written there (Read-only file system); choose another place."
+    monkeypatch.setattr(fetch, "folder_problems", lambda option, folder: [closed])
+    said: list[str] = []
+    found = fetch_model("some/model", tmp_path, said.append)
+    assert found == resolve_model("some/model", tmp_path)
+    assert said == [f"some/model is fetched already, hash {found.hash[:12]}"]
+    with pytest.raises(UserError, match="Read-only file system"):
+        fetch_model("some/other", tmp_path, print)
+
+
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"Did you mean '{Q4}'"):
         fetch_model("smollm2-135m-instruct-q5", tmp_path, silent)
@@ -232,12 +246,12 @@ def test_a_disk_that_fills_up_under_git_is_no_fault_of_the_network(
 ) -> None:
     said = f"error: unable to write file x: {os.strerror(errno.ENOSPC)}\nfatal: unable to checkout working tree\n"
     monkeypatch.setattr(git, "run_program", lambda *_: subprocess.CompletedProcess([], 128, "", said))
-    for fetch in (
+    for call in (
         lambda: fetch_data("restor", tmp_path, silent),
         lambda: git.clone_once("https://x.invalid/y", tmp_path),
     ):
         with pytest.raises(OSError) as full:
-            fetch()
+            call()
         assert explain_trouble(full.value, {"--store": tmp_path}).startswith(f"--store {tmp_path}: ")
     assert left_in(tmp_path) == []
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,19 @@ def test_a_mistake_of_ours_is_none_of_it() -> None:
             raise TypeError("an error of ours while another one is handled")  # noqa: B904
     except TypeError as error:
         assert explain_trouble(error) == "", "a file that may be missing is not the cause"
+
+
+LIMITED = """
+import resource
+from bench.core.trouble import lacks_memory
+print(lacks_memory())
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for share in (2, 1.01):
+    resource.setrlimit(resource.RLIMIT_AS, (int(size * share), int(size * 2)))
+    print(lacks_memory())
+"""
+
+
+def test_a_process_knows_that_its_limit_of_memory_is_used_up() -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True"]
