@@ -163,3 +163,21 @@ def show(lines: Sequence[Line]) -> None:
         ago = f"{format_duration(line.since)} ago" if line.since else ""
         table.add_row(line.job, line.state, line.slurm, line.where, ago, line.last)
     Console(highlight=False, markup=False).print(table)
+
+
+def explain_live(out: Path) -> str:
+    """A sentence about jobs that SLURM has, or may have, for the records in ``out``; empty where it has none."""
+    tasks = [task for task in all_tasks(out) if task.was_handed_over and not ending(task.events())]
+    orphans = [name for folder in find_damaged(out) for name in name_arrays(folder.name.rpartition("-")[2])]
+    if not (tasks or orphans):
+        return ""
+    command = f"`python -m bench status --out {out}`"
+    try:
+        states = commands.find_states(sorted({task.array.name for task in tasks} | {*orphans}))
+    except commands.Silent as silence:
+        return (
+            f"jobs that were handed to SLURM for '{out}' haven't ended by their own word, and SLURM doesn't answer "
+            f"({silence}), so that every node stays: go on where it does, see {command}"
+        )
+    count = sum(state.is_live for state in states.values())
+    return f"SLURM has {count} jobs for '{out}', so that every node stays: see {command}" if count else ""
