@@ -25,6 +25,7 @@ from bench.assets.wheel import make_model_from_wheel, package_versions
 from bench.core.errors import UserError, unknown_name
 from bench.core.files import new_folder
 from bench.core.hashing import hash_checkpoint, hash_tree
+from bench.core.places import folder_problems
 
 Found = TypeVar("Found", LocalModel, DataPlace)
 
@@ -89,8 +90,15 @@ def fetch_once(
 ) -> Found:
     """What ``find`` finds in ``folder``; where nothing whole lies there, ``make`` makes it first.
 
-    It holds a lock, which the system frees when a process dies, and sweeps what a dead fetch has left.
+    It holds a lock, which the system frees when a process dies, and sweeps what a dead fetch has left. What lies whole in
+    a place that can't be written is found all the same.
     """
+    if problems := folder_problems("--store", folder.parent):
+        there = find() if folder.is_dir() else None
+        if there is None:
+            raise UserError(problems[0])
+        report(f"{name} is fetched already, hash {there.hash[:12]}")
+        return there
     folder.parent.mkdir(parents=True, exist_ok=True)
     file = folder.parent / f".{folder.name}.lock"
     clear_place(file)

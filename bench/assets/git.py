@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.core.errors import UserError
 from bench.core.files import new_folder
 from bench.core.processes import run_program
+from bench.core.trouble import raise_told
 
 
 class GitFailed(Exception):
@@ -41,6 +42,7 @@ def git_output(folder: Path, *arguments: str) -> str:
     except OSError as error:
         raise GitFailed(str(error)) from error
     if done.returncode:
+        raise_told(done.stderr, folder)
         said = done.stderr.strip().splitlines() or [f"git ended with code {done.returncode}"]
         raise GitFailed(next((line for line in said if line.startswith("fatal:")), said[-1]))
     return done.stdout
@@ -61,7 +63,7 @@ def clone_once(url: str, root: Path) -> Path:
     try:
         with new_folder(folder) as made:
             check_out(source, commit or "HEAD", made)
-    except (OSError, GitFailed) as error:
+    except GitFailed as error:
         raise UserError(
             f"The repository {source}{commit and f' at {commit}'} can't be fetched ({error}): check the name and the "
             "network, or bring a copy here and name its folder with --data."

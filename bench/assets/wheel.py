@@ -18,6 +18,7 @@ from bench.assets.known_models import Wheel
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file
 from bench.core.processes import run_program
+from bench.core.trouble import raise_told
 
 WHEELS = "MSA_BENCH_WHEELS"
 """Environment variable: a folder with wheels that are there already, used instead of the package index."""
@@ -72,6 +73,7 @@ def get_wheel(pin: Wheel, work: Path, report: ReportLine) -> Path:
     done = run_program([*command, pin.requirement], {**os.environ, "TMPDIR": str(work)})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise_told(done.stderr, work.parent)
         raise UserError(
             f"pip can't download {pin.requirement} ({last}): check the network and the index, "
             f"or set {WHEELS} to a folder that has {pin.file}."

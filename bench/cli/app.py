@@ -10,10 +10,13 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, ClassVar
 
 import typer
+from typer.core import TyperCommand
 
 from bench.cli import evaluate, look, models, prune, results, run, studies, tune
+from bench.cli.options import store_at
 from bench.core.errors import UserError
 from bench.core.machine import default_root
 from bench.core.scrub import hide_secrets
@@ -52,9 +55,28 @@ COMMANDS = (
     ("continue", models.continue_),
 )
 """Name -> function, in the order of the help."""
+
+
+class PlacedCommand(TyperCommand):
+    """A command whose options' folders are known when it fails."""
+
+    places: ClassVar[dict[str, Path]] = {}
+    """Option -> folder of the command that was called."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command."""
+        options = [(parameter.opts[0], ctx.params.get(parameter.name)) for parameter in self.params]
+        self.places.clear()
+        for option, given in options:
+            for place in given if isinstance(given, list | tuple) else [given]:
+                if option.startswith("-") and isinstance(place, Path):
+                    self.places[option] = store_at(place) if option == "--store" else place
+        return super().invoke(ctx)
+
+
 for name, command in COMMANDS:
-    app.command(name)(command)
-app.command("exec", hidden=True)(run.exec_)
+    app.command(name, cls=PlacedCommand)(command)
+app.command("exec", hidden=True, cls=PlacedCommand)(run.exec_)
 
 REFUSED, FAILED = 2, 1
 """Exit codes: of what the user can mend, and of a run or a command that failed."""
@@ -108,8 +130,8 @@ def tell_errors(problems: Sequence[str], code: int) -> int:
 
 
 def places_of_a_command() -> dict[str, Path]:
-    """Where a command may write that names no place of its own."""
-    return {
+    """Where the command that was called reads and writes: its options' places, and those that need no option."""
+    return PlacedCommand.places | {
         "the store": default_root(),
         "the folder of temporary files": temporary_root(),
     }

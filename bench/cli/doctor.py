@@ -94,6 +94,7 @@ def describe_gpu() -> str:
 def describe_cluster() -> list[str]:
     """Whether SLURM is there, with its partitions, and what the user's profile says to it."""
     from bench.runs.cluster import commands
+    from bench.runs.cluster.asking import Flags
 
     if shutil.which("sbatch") is None:
         there = "no sbatch on the PATH; only --executor slurm needs it"
@@ -103,6 +104,7 @@ def describe_cluster() -> list[str]:
         except commands.Silent as silence:
             there = f"sbatch found  -> the controller doesn't answer ({silence})"
     try:
+        Flags.of(())  # what `run` would refuse
         flags = " ".join(f"{key}={value}" for key, value in read_profile("slurm").items())
         profile = f"{profile_file()}: {f'[slurm] {flags}' if flags else 'nothing for [slurm]'}"
     except UserError as error:

@@ -50,7 +50,7 @@ def fetch(
     from bench.cli.verify import verify_fetched as verify
 
     place = store_at(store)
-    raise_problems(readable_problems("--store", place) if check else folder_problems("--store", place))
+    raise_problems(readable_problems("--store", place) if check else folder_problems("--store", place, later=True))
     if check:
         if revision:
             raise UserError("--check takes no --revision: write NAME@REVISION.")

@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Option, confirm, echo
 
 from bench.cli.options import StoreAt, records_folder, store_at
+from bench.core.errors import raise_problems
 
 
 def prune(
@@ -25,6 +26,7 @@ def prune(
 
     folders = [records_folder(folder, "--out") for folder in out or [Path("runs")]]
     place = Store(store_at(store))
+    raise_problems(pruning.store_problems(place))
     found = pruning.survey(place, folders)
     echo(f"{place.root}: {found.summary}")
     for group in found.waste:

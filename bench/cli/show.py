@@ -23,7 +23,7 @@ def find_record(name: str, source: Path) -> Record:
         return matching[0]
     for broken in loaded.broken:
         if not matching and name in broken.path:
-            raise UserError(f"{broken.path} is not a readable record ({broken.reason}): delete it and run again.")
+            raise UserError(f"{broken.path} is not a readable record ({broken.reason}): {broken.remedy}.")
     if not matching:
         raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
     shown = ", ".join(f"{r.spec.method}-{r.spec.key} (seed {r.spec.seed})" for r in matching[:6])

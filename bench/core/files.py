@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 LEFT = re.compile(
     r"\..+\.(?:partial-)?(?:(?P<space>[0-9a-f]{8})-)?(?P<pid>\d+)-[0-9a-f]{8}(?:-\w+)?|\..+\.partial-[0-9a-f]{8}"
@@ -28,6 +28,8 @@ DEAD_SECONDS = 60.0
 OLD_SECONDS = 7 * 86_400.0
 """... and at this age what is left of a process that can't be asked after: of another machine, or of before a restart."""
 
+MOST_TOML = 1 << 24
+"""Bytes of a table of facts or settings."""
 DAMAGED = "damaged"
 """In the name of what is set aside; in a store, the folder in which it lies until `bench prune` removes it."""
 
@@ -59,19 +61,33 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def read_small(path: Path, most: int) -> bytes:
-    """Read a file of at most ``most`` bytes; `ValueError` for a larger one and for what is no file, without waiting."""
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading; `ValueError` for what is no file, without waiting."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait
     try:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is no file")
-        if about.st_size > most:
-            raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read")
         with open(handle, "rb", closefd=False) as file:
-            return file.read(most)
+            yield file
     finally:
         os.close(handle)
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Read a file of at most ``most`` bytes; `ValueError` for a larger one and for what is no file, without waiting."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"it has {size} bytes, and at most {most} are read")
+        return file.read(most)
+
+
+def read_end(path: Path, most: int) -> bytes:
+    """Read the last ``most`` bytes of a file, which may be any size; `ValueError` for what is no file, without waiting."""
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+        return file.read(most)
 
 
 def set_aside(file: Path, what: str, say: Callable[[str], None]) -> None:
@@ -171,5 +187,5 @@ def remove_entry(entry: os.DirEntry[str]) -> None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file, unchecked."""
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    """The tables of a TOML file, unchecked; `ValueError` where it holds none, `OSError` where it can't be read."""
+    return tomllib.loads(read_small(path, MOST_TOML).decode())

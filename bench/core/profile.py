@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def read_profile(table: str) -> dict[str, str]:
         tables = read_toml(file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} can't be read ({error}): mend it, or take it away.") from None
     for name, found in tables.items():
         if name not in TABLES:

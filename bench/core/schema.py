@@ -30,7 +30,8 @@ Line = Annotated[str, Field(max_length=10_000)]
 Text = Annotated[str, Field(max_length=1_000_000)]
 """Such as a whole traceback."""
 Real = Annotated[float, Field(ge=-MOST, le=MOST)]
-Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Of 64 bits, as seeds are."""
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Limit = Annotated[int, Field(ge=1, le=MOST)]
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]

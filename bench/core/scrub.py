@@ -35,7 +35,7 @@ def hide_secrets(text: str) -> str:
         text = text.replace(value, HIDDEN)
     text = LOGIN.sub(f"{HIDDEN}@", BEARER.sub(rf"\1{HIDDEN}", SECRETS.sub(HIDDEN, text)))
     host = os.uname().nodename
-    text = hide_names(text, [host if len(host) > 2 else "", os.environ.get("SLURMD_NODENAME", "")])
+    text = hide_names(text, [host, host.partition(".")[0], os.environ.get("SLURMD_NODENAME", "")])
     home = str(Path.home())
     return re.sub(rf"{re.escape(home)}(?=[/\s'\",:;)]|$)", "~", text) if len(home) > 1 else text
 
@@ -55,8 +55,9 @@ def hide_paths(text: str, folders: Sequence[str] = ()) -> str:
 
 
 def hide_names(text: str, names: Iterable[str]) -> str:
-    """A text without these names of machines, where they stand as words."""
-    known = "|".join(map(re.escape, sorted(set(names) - {"", "localhost"}, key=len, reverse=True)))
+    """A text without these names of machines, where they stand as words; one letter is no name, and may be any word."""
+    told = {name for name in names if len(name) > 1} - {"localhost"}
+    known = "|".join(map(re.escape, sorted(told, key=len, reverse=True)))
     return re.sub(rf"(?<![\w-])(?:{known})(?![\w-])", HIDDEN, text) if known else text
 
 

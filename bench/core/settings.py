@@ -93,7 +93,7 @@ def read_settings_file(file: Path, kind: type) -> MethodSettings:
     """Presets and search boxes of one file; `UserError` with all in it that doesn't suit the fields of ``kind``."""
     try:
         tables = read_toml(file)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UserError(f"The settings file '{file.name}' is no TOML ({error}): correct it.") from None
     problems: list[str] = []
     presets: dict[str, Preset] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from bench.core.errors import shorten_reason
 KEPT = "what was finished is kept"
 AGAIN = "then give the same command again"
 ELSEWHERE = "or choose another place"
-REFUSALS: Mapping[int, tuple[str, str]] = {
+REFUSALS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", f"make room there {ELSEWHERE}"),
     errno.EDQUOT: ("your quota of that disk is used up", f"make room there {ELSEWHERE}"),
     errno.EROFS: ("the file system is read-only", f"make it writable {ELSEWHERE}"),
@@ -29,6 +30,12 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     errno.EAGAIN: ("no further process or thread can start", "raise the limit (ulimit -u) or use fewer --jobs"),
 }
 """Number of the error -> what it means, and the remedy."""
+IN_THE_WAY: dict[int, tuple[str, str]] = {
+    errno.EISDIR: ("a folder is in the way of a file", "move or delete it"),
+    errno.ENOTDIR: ("a file is in the way of a folder", "move or delete it"),
+    errno.ELOOP: ("links lead round in circles there", "delete them"),
+}
+"""The same of what stands in the place of something that is to be written."""
 NO_FILES = "no more files fit on the disk (its inodes are used up)"
 TELLING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Errors that are the cause wherever they appear: other errors of the system may be caught on purpose and come to nothing."""
@@ -43,6 +50,8 @@ NO_MEMORY = re.compile(
 NEED_LESS = "use fewer --jobs, a smaller --micro or --checkpointing"
 """How a command takes less memory."""
 MEMORY = f"memory has run out; {KEPT}: {NEED_LESS}, {AGAIN}."
+SPENT = 0.95
+"""Share of a limit of memory from which it is as good as used up."""
 FULL_BYTES, FULL_FILES = 1 << 16, 64
 """A disk with less room than this, or for no more files, is the full one: what failed has been tidied up meanwhile."""
 
@@ -66,6 +75,13 @@ def explain_trouble(error: BaseException, places: Mapping[str, Path] | None = No
     return ""
 
 
+def lacks_memory() -> bool:
+    """Whether this process has used up its limit of memory (``ulimit -v``): whatever fails then may fail for that."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return limit != resource.RLIM_INFINITY and pages * resource.getpagesize() > SPENT * limit
+
+
 def links_of(error: BaseException) -> Iterator[BaseException]:
     """The error, and those that it came from."""
     seen: set[int] = set()
@@ -85,13 +101,19 @@ def os_error_in(text: str) -> OSError | None:
     return OSError(number, os.strerror(number)) if number else None
 
 
+def raise_told(text: str, folder: Path) -> None:
+    """Raise the error of the system that a program tells of its work in a folder; nothing where it tells of none."""
+    if found := os_error_in(text):
+        raise OSError(found.errno, found.strerror, str(folder))
+
+
 def explain_os_error(error: OSError, places: Mapping[str, Path]) -> str:
     """One sentence: which place, what is wrong with it, that nothing is lost, and how to go on."""
     if error.errno is None:  # a library's own error, which says itself what it is about
         return f"{shorten_reason(error)}; {KEPT}: mend that, {AGAIN}."
     file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
     option, place = place_of(file, error.errno, places)
-    what, remedy = REFUSALS.get(error.errno, (error.strerror or os.strerror(error.errno), "mend that"))
+    what, remedy = (REFUSALS | IN_THE_WAY).get(error.errno, (error.strerror or os.strerror(error.errno), "mend that"))
     if error.errno == errno.ENOSPC and lacks_inodes(place or file):
         what, remedy = NO_FILES, f"remove files there {ELSEWHERE}"
     about = ": ".join(filter(None, (f"{option} {show_path(place)}" if place else "", file_below(file, place))))
@@ -99,12 +121,10 @@ def explain_os_error(error: OSError, places: Mapping[str, Path]) -> str:
 
 
 def place_of(file: Path | None, number: int, places: Mapping[str, Path]) -> tuple[str, Path | None]:
-    """Which option's folder holds the file, or is full where no file is named."""
+    """Which option's folder holds the file, the innermost of several, or is full where no file is named."""
     if file is not None:
-        for option, place in places.items():
-            if file.absolute().is_relative_to(place.absolute()):
-                return option, place
-        return "", None
+        around = [each for each in places.items() if file.absolute().is_relative_to(each[1].absolute())]
+        return max(around, key=lambda each: len(each[1].absolute().parts), default=("", None))
     if number in (errno.ENOSPC, errno.EDQUOT):
         return next(((option, place) for option, place in places.items() if is_full(place)), ("", None))
     return "", None

@@ -17,7 +17,7 @@ from bench.core.record import MIGRATE, Record
 from bench.core.scrub import hide_secrets
 from bench.core.texts import one_line
 from bench.core.types import Responses
-from bench.records.plain import MOST_UNPACKED, parse_plain, read_bounded, read_plain, unpack
+from bench.records.plain import MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, read_plain, unpack
 
 NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
@@ -25,7 +25,7 @@ NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablati
 
 @dataclass(frozen=True)
 class BrokenFile:
-    """A file among the records that is not one."""
+    """A file among the records that is not one, or a folder that can't be looked into."""
 
     path: str
     """Relative to the results folder."""
@@ -67,7 +67,8 @@ def write_record(record: Record, root: Path) -> Path:
             _parse(path)
         except ValueError as reason:
             raise UserError(
-                f"{record.name} is in the way and not a readable record ({reason}): move or delete it, then run again."
+                f"{record.name} is in the way and not a readable record ({reason}): "
+                f"{remedy_for(reason, 'move or delete it')}, then run again."
             ) from None
     write_bytes(path, text.encode())
     return path
@@ -83,30 +84,55 @@ def read_record(path: Path) -> Record:
     try:
         return _parse(path)
     except ValueError as reason:
-        raise UserError(f"{path.name} is not a readable record ({reason}): delete it and run again.") from None
+        raise UserError(
+            f"{path.name} is not a readable record ({reason}): {remedy_for(reason)} and run again."
+        ) from None
+
+
+def remedy_for(reason: ValueError, otherwise: str = "delete it") -> str:
+    """What to do about a file that can't be read for a reason: nothing is deleted that may be sound."""
+    return reason.remedy if isinstance(reason, Closed) else otherwise
 
 
 def load_records(root: Path) -> LoadedRecords:
     """Every record below ``root``, and the files that should be records and aren't; nothing when there is no folder."""
     records: list[Record] = []
-    broken: list[BrokenFile] = []
-    for path in sorted(root.rglob("*.json")):
-        relative = path.relative_to(root)
-        name = one_line(relative.as_posix())
-        if relative.parts[0] in NOT_RECORDS or path.name.startswith("."):
+    paths, closed = list_json(root, NOT_RECORDS)
+    broken = [
+        BrokenFile(path_below(path, root), str(reason), f"{remedy_for(reason, 'mend or delete it')} and run again")
+        for path, reason in closed
+    ]
+    for path in paths:
+        name = path_below(path, root)
+        if path.name.startswith("."):
             continue
         try:
             record = _parse(path)
             # A renamed copy would enter the means twice.
-            if record.name != relative.as_posix():
-                reason = f"it is the record that belongs at {one_line(record.name)}"
-                broken.append(BrokenFile(name, reason, "move it there, or delete it"))
+            if record.name != path.relative_to(root).as_posix():
+                if not is_same_file(path, root / record.name):
+                    reason = f"it is the record that belongs at {one_line(record.name)}"
+                    broken.append(BrokenFile(name, reason, "move it there, or delete it"))
                 continue
             records.append(record)
         except ValueError as error:
-            remedy = "renew it so, or delete it and run again" if MIGRATE in str(error) else BrokenFile.remedy
-            broken.append(BrokenFile(name, str(error), remedy))
+            remedy = "renew it so, or delete it" if MIGRATE in str(error) else remedy_for(error)
+            broken.append(BrokenFile(name, str(error), f"{remedy} and run again"))
+    broken.sort(key=lambda file: file.path)
     return LoadedRecords(sorted(records, key=lambda record: record.name), broken)
+
+
+def path_below(path: Path, root: Path) -> str:
+    """A path as a line says it: from ``root``."""
+    return one_line(path.relative_to(root).as_posix())
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by links."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 def responses_path(root: Path, key: str) -> Path:
@@ -133,7 +159,9 @@ def read_responses(path: Path) -> Responses:
     try:
         return Responses.from_json(parse_plain(unpack(read_bounded(path, MOST_UNPACKED)), measured=True))
     except ValueError as error:
-        raise UserError(f"{path.name} holds no readable responses ({error}): delete it and run again.") from None
+        raise UserError(
+            f"{path.name} holds no readable responses ({error}): {remedy_for(error)} and run again."
+        ) from None
 
 
 def _parse(path: Path) -> Record:
@@ -143,5 +171,7 @@ def _parse(path: Path) -> Record:
         if not isinstance(data, dict):
             raise ValueError("it is no JSON object")
         return Record.from_json(data)
+    except Closed:
+        raise
     except ValueError as error:
         raise ValueError(one_line(str(error))) from None

@@ -13,20 +13,28 @@ HUGE = 1e7
 """From here on a number is written in powers of ten."""
 LINKS = re.compile(r"\](?=[(\[:])")
 """Where a link, a picture or the definition of one would go on."""
-MARKS = re.compile(r"(?<!\\)[`*$~]|^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
-"""Code, emphasis and formulas, and what makes a heading, a quotation or a list at the beginning."""
+ESCAPES = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)")
+"""A backslash that would take away the meaning of what follows."""
+BARS = re.compile(r"(?<!\\)((?:\\\\)*)\|")
+"""A bar that would begin another cell: no backslash is left for it."""
+ENTITIES = re.compile(r"&(?=#?\w+;)")
+MARKS = re.compile(
+    r"[`*$~]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)|(?<=\bwww)\.|^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]", re.IGNORECASE
+)
+"""Code, emphasis, formulas and addresses, and what makes a heading, a quotation or a list at the beginning."""
 FOLDERS = re.compile(r"(?<![\w.~])~?/(?:[^\s/'\",:;()…]+/)+")
 """The folders of a path of the machine that wrote it."""
 
 
 def plain(text: str) -> str:
     """``text`` as it may stand anywhere in a page: one line that says itself and nothing else, without a machine's folders."""
-    return MARKS.sub(r"\\\g<0>", as_cell(FOLDERS.sub("…/", one_line(text))))
+    text = ESCAPES.sub(r"\\\\", FOLDERS.sub("…/", one_line(text)))
+    return as_cell(MARKS.sub(r"\\\g<0>", ENTITIES.sub("&amp;", text)))
 
 
 def as_cell(text: str) -> str:
     """``text`` on one line, its own markup left, without tags, links, or another cell; twice is the same as once."""
-    text = re.sub(r"(?<!\\)\|", r"\|", one_line(text).replace("<", "&lt;"))
+    text = BARS.sub(r"\1\|", one_line(text).replace("<", "&lt;"))
     return LINKS.sub(r"]\\", text)
 
 

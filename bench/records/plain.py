@@ -6,16 +6,19 @@ stands twice in an object, and nothing is nested deeper than what is read later 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.assets.typed_rows import without_repetitions
 from bench.core.files import read_small
 from bench.core.schema import MOST
+from bench.core.trouble import ELSEWHERE, REFUSALS
 
 MOST_BYTES = 16 << 20
 """Of a record: a thousand times what records take."""
@@ -25,8 +28,72 @@ MOST_UNPACKED = 128 << 20
 """Bytes of responses, unpacked: two hundred times the largest published ones, as those of a whole benchmark are larger."""
 DEEPEST = 40
 """Levels of objects and lists in one another."""
+MOST_FOLDERS = 10_000
+"""Folders behind links in which files are looked for."""
 CHUNK = 1 << 20
 ROOM = float(MOST)
+
+
+class Closed(ValueError):
+    """A place that can't be read as it is now, and may hold something sound; ``remedy`` says what to do first."""
+
+    def __init__(self, number: int) -> None:
+        what, remedy = REFUSALS[number]
+        super().__init__(what)
+        self.remedy = remedy.removesuffix(f" {ELSEWHERE}")
+
+
+def why_not(error: OSError) -> ValueError:
+    """Why a place can't be read; `Closed` where that is not the place's own fault."""
+    if error.errno is not None and error.errno in REFUSALS:
+        return Closed(error.errno)
+    return ValueError(error.strerror or type(error).__name__)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from all others, by whatever path it is reached."""
+    about = folder.stat()
+    return about.st_dev, about.st_ino
+
+
+def list_json(root: Path, without: Collection[str] = ()) -> tuple[list[Path], list[tuple[Path, ValueError]]]:
+    """The JSON files below a folder, sorted, and what can't be looked into, with the reason: folders, links to nothing.
+
+    Links to folders are followed: each folder is entered by its own name, and behind links once more, `MOST_FOLDERS` in
+    all, but never inside of itself. ``without``: names directly below ``root`` that are passed over.
+    """
+    files: list[Path] = []
+    closed: list[tuple[Path, ValueError]] = []
+    followed = set[tuple[int, int]]()
+    left: list[tuple[Path, frozenset[tuple[int, int]], bool]] = [(root, frozenset(), False)]
+    while left:
+        folder, above, behind = left.pop()
+        try:
+            this = identity(folder)
+            if this in above or (behind and this in followed):
+                continue
+            if behind and len(followed) == MOST_FOLDERS:
+                closed.append((folder, ValueError(f"behind links at most {MOST_FOLDERS:,} folders are read")))
+                continue
+            if behind:
+                followed.add(this)
+            with os.scandir(folder) as entries:
+                found = [entry for entry in entries if above or entry.name not in without]
+            parents = (each for each in folder.resolve().parents if os.path.exists(each))
+            above = above or frozenset(map(identity, parents))  # a link may lead to one of them
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # it has gone meanwhile
+                closed.append((folder, why_not(error)))
+            continue
+        for entry in found:
+            place, is_link = folder / entry.name, entry.is_symlink()
+            if entry.name.endswith(".json"):
+                files.append(place)
+            elif is_link and not entry.name.startswith(".") and not os.path.exists(place):
+                closed.append((place, ValueError("it is a link to nothing that can be reached")))
+            if os.path.isdir(place) if is_link else entry.is_dir():
+                left.append((place, above | {this}, behind or is_link))
+    return sorted(files), sorted(closed, key=lambda found: found[0])
 
 
 def read_plain(path: Path, most: int = MOST_BYTES) -> Any:
@@ -63,7 +130,7 @@ def read_bounded(path: Path, most: int) -> bytes:
     try:
         return read_small(path, most)
     except OSError as error:
-        raise ValueError(error.strerror or type(error).__name__) from None
+        raise why_not(error) from None
 
 
 def unpack(content: bytes, most: int = MOST_UNPACKED) -> bytearray:

@@ -188,6 +188,11 @@ def train_seconds(store: Store, start: Checkpoint, streams: Sequence[Stream], re
     return 6 * tokens * parameters / known_rate(store, parameters)
 
 
+def round_seconds(seconds: float) -> float:
+    """Seconds with one digit after the point; none but 0, which is a time that nobody knows, becomes 0."""
+    return max(round(seconds, 1), 0.1) if seconds else 0.0
+
+
 def seconds_for(outline: Outline, rows: float, rate: float) -> float:
     """Seconds to train on ``rows`` of the outline's model."""
     return 6 * outline.parameters * outline.row_tokens * rows / rate

@@ -27,7 +27,7 @@ from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
 from bench.core.scrub import hide_secrets, scrub
-from bench.core.trouble import KEPT, NEED_LESS, explain_trouble
+from bench.core.trouble import KEPT, MEMORY, NEED_LESS, explain_trouble, lacks_memory
 from bench.core.types import Json
 from bench.records.files import read_record, write_record
 from bench.runs.folder import StoreFolder
@@ -319,7 +319,7 @@ class Worker:
             if message or job.stage:  # no record will hold it
                 with suppress(OSError):
                     print(whole, file=sys.stderr, flush=True)
-            message = message or whole
+            message = message or (f"{whole.rstrip()} ({MEMORY})" if lacks_memory() else whole)
         if distributed.is_first():
             message = self.record_failure(job, message)
         return {"status": "failed", "message": message}

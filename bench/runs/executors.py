@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from bench.core import distributed
@@ -43,6 +44,8 @@ class Executor(Protocol):
 
 EXECUTORS = {"local": "bench.runs.executor:Pool", "slurm": "bench.runs.cluster.slurm:Slurm"}
 """Name -> class."""
+LEFT = {"slurm": "bench.runs.cluster.status:explain_live"}
+"""Name -> what says which jobs for a folder of records go on without their command, where there can be such."""
 
 
 def executor_problems(machine: Machine) -> list[str]:
@@ -92,3 +95,8 @@ def follow(executor: Executor, jobs: Sequence[Job]) -> list[Result]:
         if not executor.outlives:
             executor.cancel()
     return results
+
+
+def explain_jobs(out: Path) -> str:
+    """A sentence about jobs for a folder of records that go on without a command; empty where there are none."""
+    return "; ".join(filter(None, (named_object(place)(out) for place in LEFT.values())))

@@ -23,8 +23,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The job's name in progress lines."""
-        return f"{self.stage or self.spec.method} seed {self.spec.seed}"
+        """The job's name in progress lines; ``target`` is a stage and a method."""
+        what = f"stage-{self.stage}" if self.is_shared else self.stage or self.spec.method
+        return f"{what} seed {self.spec.seed}"
 
     @property
     def is_shared(self) -> bool:

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from bench.core import distributed
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems
-from bench.core.record import Record
+from bench.core.record import Record, RunSpec
 from bench.core.texts import one_line
 from bench.core.trouble import explain_trouble
 from bench.records.files import load_records, read_record, write_record
@@ -23,7 +23,7 @@ from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
-from bench.runs.estimate import list_refusals, room_of
+from bench.runs.estimate import list_refusals, room_of, round_seconds
 from bench.runs.executor import in_step
 from bench.runs.executors import JobsGoOn, executor_problems, follow, open_executor
 from bench.runs.facts import loss_curves
@@ -58,12 +58,12 @@ def build_jobs(plan: Plan) -> list[Job]:
     first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
     stages = [stage for stage in plan.stages if stage != "history"]
     builds = [
-        Job(first[seed], stage, {"seconds": round(seconds_of_stage(plan, stage), 1), "memory": plan.memory})
+        Job(first[seed], stage, {"seconds": round_seconds(seconds_of_stage(plan, stage)), "memory": plan.memory})
         for stage in stages
         for seed in sorted(first)
     ]
     runs = [
-        Job(entry.spec, estimate={"seconds": round(entry.seconds, 1), "memory": plan.memory, "disk": entry.disk})
+        Job(entry.spec, estimate={"seconds": round_seconds(entry.seconds), "memory": plan.memory, "disk": entry.disk})
         for entry in plan.todo
     ]
     return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
@@ -77,30 +77,36 @@ def seconds_of_stage(plan: Plan, stage: str) -> float:
 def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> list[str]:
     """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new.
 
-    Returns a line for each job that failed and for each record that can't be written.
+    Returns a line for each job that failed, and for each record that can't be written or followed into the store.
     """
     out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results)
+    ended = {result.job.spec.key: result.status for result in results if not result.job.stage}
     for entry in plan.entries:
-        if entry.status == "skipped":
-            try:
-                write_record(Record(entry.spec, "skipped", entry.reason), out)
-            except UserError:  # a file in its place that is no record stays; `write_report` names it
-                continue
-            except OSError as error:
-                failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
-    ended = {result.job.spec.key for result in results if not result.job.stage}
-    for entry in plan.entries:
-        if entry.spec.key not in ended:
-            continue
         try:
-            record = read_record(out / Record(entry.spec, "done").name)
-        except UserError:  # no record: `write_report` names it
-            continue
-        if entry.old is not None and record.status == "done":
-            print(compare_with_old(entry, record))
-        responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
-        tracker.record(record, responses, loss_curves(record, store))
+            if entry.status == "skipped":
+                with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
+                    write_record(Record(entry.spec, "skipped", entry.reason), out)
+            elif record := record_of_job(entry.spec, ended.get(entry.spec.key), out):
+                if entry.old is not None and record.status == "done":
+                    print(compare_with_old(entry, record))
+                responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
+                tracker.record(record, responses, loss_curves(record, store))
+        except UserError as error:
+            failed.append(f"{Job(entry.spec).name}: {error}")
+        except OSError as error:
+            failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
     return failed
+
+
+def record_of_job(spec: RunSpec, status: str | None, out: Path) -> Record | None:
+    """The record that a job has left, by how it ended; None where that isn't there or is an earlier job's."""
+    if status is None:
+        return None
+    try:
+        record = read_record(out / Record(spec, "done").name)
+    except UserError:  # no record: `write_report` names it
+        return None
+    return record if record.status == status else None
 
 
 def compare_with_old(entry: PlannedRun, record: Record) -> str:
@@ -130,16 +136,16 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
-    with at_work(config.machine.store), Reporter() as reporter:
+    machine = config.machine
+    is_for_others = machine.executor != "local" and not machine.store.is_dir()  # to make, where the jobs run
+    with nullcontext() if is_for_others else at_work(machine.store), Reporter() as reporter:
         if distributed.world() > 1:
             return in_step(jobs, config, reporter.report)
         executor = open_executor(config, reporter.report)
         try:
             return follow(executor, jobs)
         except JobsGoOn:
-            print(
-                f"\nThe jobs go on: `{name_status_command(config.machine.out)}` shows them, with --cancel it ends them."
-            )
+            print(f"\nThe jobs go on: `{name_status_command(machine.out)}` shows them, with --cancel it ends them.")
             raise
 
 
@@ -189,16 +195,20 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         results = carry_out(jobs, config)
         distributed.leave_processes()
         failed = record_results(plan, results, tracker)
+        page, pictures = None, list[Path]()
         try:
             page, pictures = write_report(out)
             if results:
                 tracker.report(page, pictures)
-            print_table(plan, out)
+        except OSError as error:  # the runs are kept, and their scores and what failed are told all the same
+            failed.append(f"report: {explain_trouble(error, machine.places())}")
+        except UserError as error:
+            failed.append(f"report: {error}")
+        print_table(plan, out)
+        if page is not None:
             print(f"leaderboard: {page}")
             print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
-            print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
-        except OSError as error:  # the runs are kept, and what failed is told all the same
-            failed.append(f"report: {explain_trouble(error, machine.places())}")
+        print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
         for line in failed:
             print(f"FAILED {one_line(line)}")
     return bool(failed)

@@ -1,12 +1,14 @@
 """What a store holds and nobody needs: `bench prune` lists and removes it, and `bench doctor` says how much it is.
 
-A node is needed when a record names it or its checkpoint, and so is what a needed node was made of. While a command is
-at work in the store, or a node is leased, every node stays, as it may be about to be named; what is removed then is what
-dead processes left. Links are removed, never followed.
+A node is needed when a record names it or its checkpoint, and so is what a needed node was made of. Every node stays while
+a command is at work in the store, a node is leased or a cluster has jobs, as it may be about to be named, and while
+something among the records can't be read, as that may name it; what is removed then is what dead processes left. In the
+store links are removed, never followed; among the records they are followed, and what lies behind them is only read.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -20,10 +22,13 @@ from bench.core import versions
 from bench.core.errors import UserError
 from bench.core.files import DAMAGED, read_small, remove_path, write_text
 from bench.core.machine import format_bytes
+from bench.core.places import readable_problems
 from bench.core.record import RunSpec
 from bench.core.texts import one_line
 from bench.core.types import Json
-from bench.records.files import load_records
+from bench.records.files import load_records, remedy_for
+from bench.records.plain import list_json, why_not
+from bench.runs.executors import explain_jobs
 from bench.runs.folder import is_file, lock_folder, take_lock
 from bench.runs.index import INDEX, index_text
 from bench.runs.leases import AT_WORK, STALE_SECONDS, lease_guard, living_holder
@@ -43,6 +48,13 @@ ENGINES = {
 PRUNED = ".pruned-"
 """How a folder begins in which a prune gathers what it removes; one that is there was broken off."""
 POLL_SECONDS = 1.0
+PARTS = ("nodes", "partial", "scratch", "leases", DAMAGED)
+"""Folders of a store that a prune looks into; where there is none of them there is nothing to prune."""
+NO_NAMES = ("wandb", "logs", "plots")
+"""Folders directly below a folder of records that name no node."""
+BUSY = "a command is at work in this store, or a node is being built: every node stays for now"
+SHARED_KINDS = ("flops",)
+"""Kinds of nodes that runs share by their rows and that no record names: they stay while any node is needed."""
 MOST_NAMES = 20
 """Names of a group that are listed."""
 
@@ -81,6 +93,15 @@ class Survey:
         return f"{self.nodes:,} nodes, {say_bytes(self.bytes)}"
 
 
+def store_problems(store: Store) -> list[str]:
+    """A sentence where there is no store to look at."""
+    problems = readable_problems("--store", store.root)
+    if problems or any(os.path.lexists(store.root / name) for name in PARTS):
+        return problems
+    there = f"'{store.root}' is no store" if store.root.is_dir() else f"There is no store '{store.root}'"
+    return [f"{there}: `python -m bench run` makes one, --store or MSA_BENCH_STORE names its folder."]
+
+
 def list_names(store: Store, group: Waste) -> Iterator[str]:
     """The names of a group's things, a line each: all of records, of others the first `MOST_NAMES` and how many more."""
     inside = [path for path in group.paths if path.is_relative_to(store.root)]
@@ -110,10 +131,13 @@ def survey(store: Store, folders: Sequence[Path], alone: bool | None = None) -> 
                 pass
     live, dead = list_leases(store)
     old = older_records(folders)
-    free = alone and not live
+    busy = "" if alone and not live else BUSY
+    keys = list(store.keys())
+    named, hidden = search_records(folders, old, {*keys, *(name for entry in entries for name in entry["gives"])})
+    remarks = [remark for remark in (busy, *map(explain_jobs, folders), explain_hidden(hidden)) if remark]
     groups = [Waste("records of older code", old, sum(map(tree_bytes, old)))]
-    if free:
-        groups += unneeded_nodes(store, entries, folders, old)
+    if not remarks:
+        groups += unneeded_nodes(store, entries, keys, named)
     groups += [
         measured("leases whose owners have gone", dead),
         measured("unfinished nodes", [path for path in list_real(root / "partial") if key_of(path) not in live]),
@@ -123,9 +147,8 @@ def survey(store: Store, folders: Sequence[Path], alone: bool | None = None) -> 
         measured("damaged, set aside", [p for folder in list_real(root, DAMAGED) for p in list_real(folder)]),
         measured("left by a prune that was broken off", list_real(root, PRUNED)),
     ]
-    busy = "a command is at work in this store, or a node is being built: every node stays for now"
     size = sum(entry["bytes"] for entry in entries)
-    return Survey(len(entries), size, [group for group in groups if group.paths], () if free else (busy,))
+    return Survey(len(entries), size, [group for group in groups if group.paths], remarks)
 
 
 def prune(store: Store, folders: Sequence[Path], say: Callable[[str], object]) -> Survey:
@@ -162,14 +185,10 @@ def nobody_at_work(store: Store) -> Iterator[bool]:
             os.close(handle)
 
 
-def unneeded_nodes(
-    store: Store, entries: Sequence[Json], folders: Sequence[Path], old: Collection[Path]
-) -> list[Waste]:
+def unneeded_nodes(store: Store, entries: Sequence[Json], keys: Sequence[str], named: Collection[str]) -> list[Waste]:
     """Nodes that no record needs: those that an older engine made, the others, and those that can't be read."""
     owner = {name: entry["key"] for entry in entries for name in (entry["key"], *entry["gives"])}
     by_key = {entry["key"]: entry for entry in entries}
-    keys = list(store.keys())
-    named = names_in(folders, old, {*owner, *keys})
     left = [owner[name] for name in named if name in owner]
     needed = set[str]()
     while left:
@@ -177,7 +196,11 @@ def unneeded_nodes(
         if key not in needed:
             needed.add(key)
             left += [owner[name] for name in by_key[key]["uses"] if name in owner]
-    free = {key: entry for key, entry in by_key.items() if key not in needed}
+    free = {
+        key: entry
+        for key, entry in by_key.items()
+        if key not in needed and not (needed and entry["kind"] in SHARED_KINDS)
+    }
     older = {key for key, entry in free.items() if (entry["version"] or 0) < ENGINES.get(entry["kind"], 0)}
     unread = [key for key in keys if key not in by_key and key not in named]
     groups = ("nodes of older engines", older), ("nodes that no record names", free.keys() - older)
@@ -191,19 +214,45 @@ def real_paths(store: Store, keys: Iterable[str]) -> list[Path]:
     return [path for path in paths if not path.parent.is_symlink() and not path.parents[1].is_symlink()]
 
 
-def names_in(folders: Sequence[Path], without: Collection[Path], known: Collection[str]) -> set[str]:
-    """The known names that stand in JSON files below ``folders``, whole records or not."""
-    found, names = set[str](), frozenset(known)
+def search_records(
+    folders: Sequence[Path], without: Collection[Path], known: Collection[str]
+) -> tuple[set[str], list[tuple[Path, ValueError]]]:
+    """The known names that stand in JSON files below ``folders``, whole records or not; and what can't be read there."""
+    found, names, hidden = set[str](), frozenset(known), list[tuple[Path, ValueError]]()
     for folder in folders:
-        for path in folder.rglob("*.json"):
-            if path not in without:
-                with suppress(OSError, ValueError):  # a folder, a pipe: whatever it is, it names nothing
-                    found |= set(read_small(path, MOST_BYTES).decode(errors="replace").split('"')) & names
-    return found
+        files, closed = list_json(folder, NO_NAMES)
+        hidden += closed
+        for path in files:
+            if path in without:
+                continue
+            try:
+                found |= set(read_small(path, MOST_BYTES).decode(errors="replace").split('"')) & names
+            except ValueError as reason:
+                if path.is_file():  # it is too large; a folder or a pipe names nothing
+                    hidden.append((path, reason))
+            except OSError as error:
+                if error.errno != errno.ENOENT or path.is_symlink():  # else it has gone meanwhile
+                    hidden.append((path, why_not(error)))
+    return found, hidden
+
+
+def explain_hidden(hidden: Sequence[tuple[Path, ValueError]]) -> str:
+    """A sentence about what can't be read among the records and may name nodes; empty where there is nothing."""
+    if not hidden:
+        return ""
+    path, reason = hidden[0]
+    more = f" (and {len(hidden) - 1:,} more)" if len(hidden) > 1 else ""
+    return (
+        f"{one_line(str(path))} can't be read ({one_line(str(reason))}){more} and may name nodes, so that every node stays: "
+        f"{remedy_for(reason, 'mend or remove it')}, then prune again"
+    )
 
 
 def older_records(folders: Sequence[Path]) -> list[Path]:
-    """Files of records of components that have a later version now; none of a published folder, which is only read."""
+    """Files of records of components that have a later version now; none of what is only read.
+
+    That is a published folder, and whatever lies behind links to folders.
+    """
     mine = [folder for folder in folders if not (folder / "responses").is_dir()]
     places = [place for folder in mine for place in (folder, folder / "ablations" / "runs") if place.is_dir()]
     now: dict[tuple[object, ...], dict[str, int]] = {}
@@ -214,8 +263,10 @@ def older_records(folders: Sequence[Path]) -> list[Path]:
             about = (spec.task, spec.tier, tuple(step.method for step in spec.steps))
             if about not in now:
                 now[about] = versions_now(spec)
-            if any(now[about].get(name, version) > version for name, version in spec.versions.items()):
-                found.append(place / record.name)
+            file = place / record.name
+            is_older = any(now[about].get(name, version) > version for name, version in spec.versions.items())
+            if is_older and file.parent.resolve() == place.resolve() / Path(record.name).parent:
+                found.append(file)
     return found
 
 

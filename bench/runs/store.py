@@ -31,7 +31,7 @@ from bench.core.types import Json, finite_json
 from bench.engines.arithmetic.writer import LOCK
 from bench.runs.folder import NO_ENTRY, StoreFolder, is_file
 from bench.runs.index import INDEX, MOST_BYTES, index_entry, index_text, read_entries
-from bench.runs.leases import Owner, Patience, hold_lease, read_owner
+from bench.runs.leases import Owner, Patience, hold_lease, living_holder, read_owner
 from bench.runs.nodes import NODE_FILE, hash_node, is_key, node_text, read_info, read_node, stamp_node
 
 POLL_SECONDS = 0.2
@@ -171,6 +171,7 @@ class Store:
         """Find or build a node in this process."""
         while True:
             if node := self.find(asked.key):
+                self.clear_scratch(asked.key)
                 return node, False
             with hold_lease(self.folder, asked.key) as holder:
                 if isinstance(holder, Owner):
@@ -209,6 +210,14 @@ class Store:
         """Take a damaged node out of the way; only the lease's holder may, as another one may be putting it there anew."""
         place = self.folder.make("nodes", asked.key[:2]) / asked.key
         self.folder.set_aside(place, f"'{asked.label}' ({asked.key})")
+
+    def clear_scratch(self, key: str) -> None:
+        """Remove the resumable state of a published node, whose builder ended before it could."""
+        with suppress(OSError):
+            left = list((self.root / "scratch").glob(f"{key}-*"))
+            if left and living_holder(self.root / "leases" / f"{key}.json") is None:
+                for path in left:
+                    remove_path(path)
 
     def take_scratch(self, asked: NodeRequest) -> None:
         """Give the resumable state of earlier builders this lease's name; where there are several, the last one's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from tests.faults.compare import judge, judge_end, judge_facts
 from tests.faults.ground import SCENES, copy, read_facts
 
 COMMANDS = ("run", "publish", "tune", "ablate", "books", "eval", "msa", "fetch")
+COMMANDS_OF_RUNS = ("run", "books")
 ROOMY = "remount,size=1g,nr_inodes=200k"
 BLOCK = 4096
 
@@ -43,9 +45,11 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 def attempt(case: Case) -> None:
     """A scene's commands where something is full or closed, then the same with room."""
     name = COMMANDS[case.number % len(COMMANDS)]
-    way = ("no room", "no inodes", "only read")[case.number // len(COMMANDS) % 3]
+    way = ("no room", "no inodes", "only read", "only read, a run's nodes gone")[case.number // len(COMMANDS) % 4]
     if way == "only read":
         read_only(case, name)
+    elif way.startswith("only read"):
+        fail(case, COMMANDS_OF_RUNS[case.number % len(COMMANDS_OF_RUNS)])
     else:
         fill(case, name, way)
 
@@ -101,4 +105,28 @@ def read_only(case: Case, name: str) -> None:
         judge_end(case, name, place)
 
 
-KIND = Kind("disk", short=(6, 14, 17), long=120, attempt=attempt, needs=needs_mounts)
+def fail(case: Case, name: str) -> None:
+    """A run that was made once can't be made again: it fails, the others' and its own earlier record stay."""
+    place, aside = case.folder / "place", case.ground.end(name, case.folder / "aside")
+    [record] = (aside / "out").glob("lab/*/lab/msa-*.json")
+    lineage = json.loads(record.read_text())["lineage"]
+    gone = case.rng.choice(("responses", "result_node"))
+    case.what = f"{name}: the store has lost msa's {gone} and is only read"
+    copy(aside / "out", place / "out")
+    with mounted(place / "store", "size=1g"):
+        copy(aside / "store", place / "store")
+        shutil.rmtree(place / "store" / "nodes" / lineage[gone][:2] / lineage[gone])
+        subprocess.run(["mount", "-o", "remount,ro", str(place / "store")], check=True)
+        done = case.ground.redo(SCENES[name], place, mark=case.folder.name)
+        judge(case, done, (1,))
+        if "FAILED msa seed 0: " not in done[-1].text:
+            case.unhelpful(f"a run that failed isn't told as FAILED: {done[-1].text[-300:]!r}")
+        if "made again" in done[-1].text:
+            case.wrong("a run that failed is told as made again")
+        facts = case.ground.made(name).facts
+        judge_facts(case, {file: fact for file, fact in facts.items() if file.startswith("out/")}, place, more=True)
+        subprocess.run(["mount", "-o", "remount,rw", str(place / "store")], check=True)
+        judge_end(case, name, place)
+
+
+KIND = Kind("disk", short=(6, 14, 17, 24), long=120, attempt=attempt, needs=needs_mounts)

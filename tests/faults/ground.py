@@ -17,13 +17,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from bench.core.machine import Machine
+from bench.core.record import RunSpec, Step
 from bench.core.types import Json
+from bench.runs.cluster.submission import FOLDER, Array, Submission, name_arrays
+from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.setting import Paths
 from tests.faults.warm import warm_python
 from tests.hub import Hub
 from tests.paths import ROOT
@@ -104,6 +109,29 @@ def copy_run(ground: Ground, folder: Path) -> None:
     copy(run / "out" / "lab", folder / "out" / "lab")
 
 
+def write_submission(ground: Ground, folder: Path) -> None:
+    """What a command leaves in ``out`` that has handed a stage and two runs to a cluster."""
+    out, spec = folder / "out", RunSpec("digits", {}, "lab", "lab", (Step("msa", {}),), 0)
+    config = WorkerConfig.of(Machine(Path("out"), Path("store"), executor="slurm"), Paths())
+    stages, runs = name_arrays("0a1b2c3d")
+    arrays = (
+        Array(stages, (Job(spec, "target"),), {"time": "15"}),
+        Array(runs, (Job(spec), Job(replace(spec, seed=1))), {"time": "15", "mem": "4000M"}),
+    )
+    made = Submission(out / FOLDER / "20260101-000000-0a1b2c3d", config, arrays, 120)
+    made.write()
+    (out / FOLDER / "lock").touch()
+    for number, task in zip(("10", "11_0", "11_1"), made.tasks(), strict=True):
+        task.mark.write_text(number.partition("_")[0])
+        task.say({"event": "begin", "slurm": number, "node": "n1", "restarts": 0})
+        news = {"stage": "train", "status": "progress", "done": 3, "total": 9, "seconds": 4.0, "message": ""}
+        task.say({"job": task.job.name, **news})
+        task.say({"event": "end", "status": "done"})
+        task.logs.mkdir(exist_ok=True)
+        for ending in ("err", "out"):
+            (task.logs / f"{number}_0_log.{ending}").write_text("a warning\nanother one\n")
+
+
 SCENES = {
     scene.name: scene
     for scene in (
@@ -149,6 +177,7 @@ SCENES = {
             ),
             write_evaluation,
         ),
+        Scene("cluster", (("status", "--out", "out"),), write_submission),
         Scene(
             "fetch",
             (("fetch", "some/model", "--store", "store"), ("fetch", "muse-books", "--store", "store")),

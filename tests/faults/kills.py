@@ -138,4 +138,4 @@ def judge_ended(case: Case, words: tuple[str, ...], process: subprocess.Popen[st
     judge_processes(case)
 
 
-KIND = Kind("kills", short=(48, 37, 21), long=110, attempt=attempt)
+KIND = Kind("kills", short=(48, 37, 21), long=120, attempt=attempt)

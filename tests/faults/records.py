@@ -23,8 +23,14 @@ from tests.faults.compare import judge
 from tests.faults.ground import Ground, copy
 from tests.faults.spoil import own_place, spoil_record
 
-INJECTED = re.compile(r"(?<!\\)<script|(?<!\\)<img src=x|^# Heading|(?<!\\)\[click(?<!\\)\]\(|(?<!\\)!\[\]\(", re.M)
+INJECTED = re.compile(
+    r"(?<!\\)<script|(?<!\\)<img src=x|^# Heading|(?<!\\)\[click(?<!\\)\]\(|(?<!\\)!\[\]\(|(?<!\\)\*\*bold|(?<!\\)__slanted"
+    r"|https://evil|&lt;b&gt;",
+    re.M,
+)
 """What a page may not take over from a record."""
+CODE = re.compile(r"(?<!\\)`[^`\n]*`")
+"""Where marks say themselves."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066\u2028]")
 """What neither a page nor a terminal may."""
 NO_NUMBER = re.compile(r"\|\s*[-+]?(nan|inf|infinity|None)\b", re.I)
@@ -69,7 +75,7 @@ def attempt(case: Case) -> None:
         case.unhelpful(f"{type(error).__name__}: {error} in {traceback.extract_tb(error.__traceback__)[-1].name}"[:300])
         return
     judge_loaded(case, loaded, file.relative_to(out).as_posix(), data)
-    if injected := INJECTED.search(page) or CONTROL.search(page + listed):
+    if injected := INJECTED.search(CODE.sub("", page)) or CONTROL.search(page + listed):
         case.wrong(f"page or list take over {injected[0]!r}")
     if number := NO_NUMBER.search(page):
         case.wrong(f"the page has {number[0]!r} in the place of a number")

@@ -6,14 +6,17 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bench.core.errors import UserError
 from bench.core.machine import Machine, format_duration
 from bench.core.profile import profile_file, read_profile
-from bench.core.record import RunSpec
+from bench.core.record import Record, RunSpec
 from bench.core.types import Json
-from bench.runs.estimate import Estimate, estimate, model_shape
+from bench.records.files import read_record
+from bench.runs.cluster.submission import job_key
+from bench.runs.estimate import Estimate, estimate, model_shape, round_seconds
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import build_setting, task_of_spec
 from bench.runs.store import Store
@@ -26,6 +29,8 @@ HOST_COPIES = 2
 """On GPUs: copies of what one holds that the job's own memory has room for, while a checkpoint is read or written."""
 WARNING_SECONDS = 120
 """How long before its time limit a job is told to stop, unless ``signal`` says otherwise."""
+MOST_WARNING = 65_535
+"""The longest warning that sbatch takes."""
 WARNING = "USR2"
 """The signal for that. USR2 is submitit's own, as NCCL may catch USR1; it goes to the job's step, where Python runs."""
 OURS = (
@@ -113,16 +118,19 @@ def split_flag(text: str) -> tuple[str, str]:
     """Key and value of ``--slurm``."""
     key, equals, value = text.partition("=")
     if not (equals and key.strip("- ")):
-        raise UserError(f"--slurm {text}: write key=value, a long flag of sbatch, such as --slurm partition=gpu.")
+        raise UserError(
+            f"--slurm {text}: write key=value, a long flag of sbatch, such as --slurm partition=gpu, and for one without a "
+            "value --slurm exclusive=true."
+        )
     return key.strip(), value.strip()
 
 
 def read_warning(text: str, where: str) -> int:
     """Seconds of ``signal``: a number, or sbatch's own form with the one signal that jobs listen to."""
     found = re.fullmatch(rf"(?:(?:SIG)?{WARNING}@)?(\d{{1,5}})", text)
-    if not found:
+    if not found or not 1 <= int(found[1]) <= MOST_WARNING:
         raise UserError(
-            f"{where}signal={text}: write the seconds of warning before the time limit, such as signal=300."
+            f"{where}signal={text}: write the seconds of warning before the time limit, 1 to {MOST_WARNING}, such as signal=300."
         )
     return int(found[1])
 
@@ -231,7 +239,35 @@ def estimate_job(job: Job, takes: Estimate) -> Json:
         if job.is_shared
         else takes.runs[job.spec.key]
     )
-    return {"seconds": round(seconds, 1), "memory": takes.memory}
+    return {"seconds": round_seconds(seconds), "memory": takes.memory}
+
+
+def stages_there(jobs: Sequence[Job], machine: Machine) -> list[Job]:
+    """The stages whose checkpoint the store has, as far as finished records of their scenario say which one that is.
+
+    A job for it would wait in the queue to do nothing. Where this is wrong a run builds the stage itself.
+    """
+    shared = {job_key(job): job for job in jobs if job.is_shared}
+    if not shared:
+        return []
+    given = {hash for entry in Store(machine.store).index() for hash in entry["gives"]}
+    folders = {(machine.out / Record(job.spec, "done").name).parent for job in shared.values()}
+    there: dict[str, Job] = {}
+    for file in (file for folder in folders for file in folder.glob("*.json")):
+        with suppress(UserError, OSError):
+            record = read_record(file)
+            oracles = enumerate(record.lineage.get("oracles", []))
+            made = {"target": record.lineage.get("target"), **{f"oracle-{i}": oracle for i, oracle in oracles}}
+            for stage in (stage for stage, hash in made.items() if hash in given):
+                job = shared.get(job_key(Job(record.spec, stage)))
+                if job is not None and engines_of(job.spec) == engines_of(record.spec):
+                    there[job_key(job)] = job
+    return list(there.values())
+
+
+def engines_of(spec: RunSpec) -> list[int | None]:
+    """The versions that a run's stages depend on."""
+    return [spec.versions.get(name) for name in ("training", spec.task)]
 
 
 def split_arrays(jobs: Sequence[Job]) -> list[list[Job]]:

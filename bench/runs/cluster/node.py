@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import distributed, stopping
+from bench.core.scrub import scrub
 from bench.core.stopping import Stopped
 from bench.core.types import Json
 from bench.runs.cluster import commands
@@ -56,7 +57,7 @@ def run_on_node(folder: str, array: str, index: int) -> str:
         ended = attempt.in_processes() if task.submission.config.machine.world > 1 else do_task(task)
     except Stopped as stop:
         return attempt.leave(stop.further)
-    task.say({"event": "end", **ended})
+    say_hidden(task, {"event": "end", **ended})
     return str(ended["status"])
 
 
@@ -93,7 +94,13 @@ def serve_rank(folder: str, array: str, index: int) -> None:
         sys.stdout.flush()
         os._exit(HAS_STOPPED)
     if distributed.is_first():
-        task.say({"event": "end", **ended})
+        say_hidden(task, {"event": "end", **ended})
+
+
+def say_hidden(task: Task, event: Json) -> None:
+    """Add a worker's event to a job's journal, its message without secrets and the folders of this machine."""
+    message = scrub(event.get("message", ""), task.submission.config.folders())
+    task.say(event | ({"message": message} if message else {}))
 
 
 class Diary:
@@ -108,9 +115,7 @@ class Diary:
             if time.monotonic() - self.last < QUIET_SECONDS:
                 return
             self.last = time.monotonic()
-            self.task.say(event)
-            return
-        self.task.say(event)
+        say_hidden(self.task, event)
         if event["status"] == "done":  # training heeds at the end of a step, so that every attempt makes one at least
             stopping.heed(further=True)
 

@@ -6,18 +6,21 @@ or running, takes what has ended, and submits the rest.
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from bench.core.errors import UserError, say_once
 from bench.core.files import write_text
 from bench.core.machine import Machine
-from bench.core.scrub import hide_names
+from bench.core.scrub import hide_names, scrub
 from bench.core.types import Json
-from bench.runs.cluster import commands
+from bench.runs.cluster import commands, log
 from bench.runs.cluster.asking import (
     WARNING,
     Flags,
@@ -26,6 +29,7 @@ from bench.runs.cluster.asking import (
     describe_asked,
     flags_for,
     split_arrays,
+    stages_there,
     with_estimates,
 )
 from bench.runs.cluster.checks import check_cluster, check_flags
@@ -33,6 +37,7 @@ from bench.runs.cluster.commands import Silent, State, held_sentence
 from bench.runs.cluster.handing import holding_signals, one_at_a_time
 from bench.runs.cluster.node import run_on_node
 from bench.runs.cluster.submission import (
+    CANCELLED,
     FOLDER,
     LOGS,
     Array,
@@ -90,7 +95,8 @@ class Slurm:
         """What each job would ask for, by the plan's estimates."""
         if not jobs:
             return
-        jobs = with_estimates(jobs, self.config)
+        there = stages_there(jobs, self.config.machine)
+        jobs = with_estimates([job for job in jobs if job not in there], self.config)
         yield from describe_asked(jobs, self.config.machine)
         check_cluster(self.config.machine)
         for part in split_arrays(jobs):
@@ -122,7 +128,10 @@ class Slurm:
             ) from None
         new = [job for job in jobs if job_key(job) not in live]
         runs = [job for job in new if not job.is_shared]
-        stages = [job for job in new if job.is_shared and runs and not is_done(known.get(job_key(job)))]
+        built = stages_there(new, machine) if runs else []
+        stages = [
+            job for job in new if job.is_shared and runs and job not in built and not is_done(known.get(job_key(job)))
+        ]
         for job in jobs:
             task = live.get(job_key(job))
             if task is not None:
@@ -220,10 +229,11 @@ class Slurm:
         if time.monotonic() - each.missed < LOST_SECONDS:
             return None
         message = explain_loss(each.task, state)
+        said = scrub(hide_names(message, node_names(each.task, state)), self.config.folders())
         if not each.job.stage:
-            said = hide_names(message, node_names(each.task, state))
             write_failed(each.job.spec, said, self.config.machine, self.config.folders())
-        each.task.say({"event": "end", "status": "failed", "message": message})
+        with suppress(OSError):  # its journal may be damaged
+            each.task.say({"event": "end", "status": "failed", "message": said})
         return Result(each.job, "failed", message)
 
     def cancel(self) -> None:
@@ -292,7 +302,8 @@ def submit_array(submission: Submission, array: Array, after: Sequence[str]) -> 
     further = {"job-name": array.name, "requeue": True, "signal": f"{WARNING}@{submission.warning}", **array.flags}
     if after:
         further["dependency"] = f"afterany:{':'.join(after)}"
-    executor = submitit.SlurmExecutor(submission.folder / LOGS)
+    hidden = shlex.join([sys.executable, "-m", log.__name__, str(submission.folder)])
+    executor = submitit.SlurmExecutor(submission.folder / LOGS, python=hidden)
     executor.update_parameters(
         additional_parameters={key.replace("-", "_"): value for key, value in further.items()},  # as submitit has them
         array_parallelism=machine.jobs or len(array.jobs),
@@ -327,8 +338,8 @@ def explain_loss(task: Task, state: State | None) -> str:
         state = commands.find_ended([task.array.name]).get(task.id)
     why = explain_end(task, state)
     number = state.slurm if state else task.number or task.array.name
-    log, logs = task.log(), f"{FOLDER}/{task.submission.folder.name}/{LOGS}"
-    where = f"see {logs}/{log.name}" if log else f"it left no log in {logs}: see `scontrol show job {number}`"
+    found, logs = task.log(), f"{FOLDER}/{task.submission.folder.name}/{LOGS}"
+    where = f"see {logs}/{found.name}" if found else f"it left no log in {logs}: see `scontrol show job {number}`"
     said = task.last_line()
     return f"{why} (SLURM's job {number}); the same command submits it again; {where}" + (f": {said}" if said else "")
 
@@ -336,7 +347,10 @@ def explain_loss(task: Task, state: State | None) -> str:
 def explain_end(task: Task, state: State | None) -> str:
     """The same in a few words."""
     word = state.word.partition(" ")[0] if state else ""
+    course = [event["event"] for event in task.events() if event.get("event") in ("begin", CANCELLED)]
+    if not word and course[-1:] == [CANCELLED]:
+        word = "CANCELLED"
     if not word or word in WHY:
         return WHY.get(word, "SLURM no longer knows it")
-    begun = any(event.get("event") == "begin" for event in task.events())
+    begun = "begin" in course
     return f"it ended as {word}" + ("" if begun else " before its work began")

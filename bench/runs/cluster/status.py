@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bench.runs.cluster.commands import State
 from bench.runs.cluster.handing import is_under_way
 from bench.runs.cluster.slurm import SILENT_EVENT, explain_end, is_live
 from bench.runs.cluster.submission import (
+    CANCELLED,
     Task,
     all_tasks,
     ending,
@@ -63,6 +65,9 @@ def status_command(out: Path, cancel: bool) -> bool:
             raise UserError(f"Nothing was cancelled: SLURM doesn't answer ({silence}); try again later.")
         left = [task for task in tasks if is_live(task, states)]
         commands.cancel(sorted({task.array.name for task in left} | {*orphans}))
+        for task in left:
+            with suppress(OSError):  # the jobs have been cancelled all the same
+                task.say({"event": CANCELLED})
         print(
             f"cancelled {len(left)} jobs; what they had finished is kept, and the same `bench run` goes on from there"
         )
@@ -119,7 +124,7 @@ def describe(task: Task, states: Mapping[tuple[str, int], State], silent: bool, 
         word = "failed"
         last = explain_end(task, state) + (f"; {last}" if last else "")
     age = time.time() - since if since else 0.0
-    return Line(task.job.name, word, state.slurm if state else "", state.node if state else "", age, last)
+    return Line(clean_text(task.job.name), word, state.slurm if state else "", state.node if state else "", age, last)
 
 
 def last_words(task: Task) -> str:
@@ -158,3 +163,21 @@ def show(lines: Sequence[Line]) -> None:
         ago = f"{format_duration(line.since)} ago" if line.since else ""
         table.add_row(line.job, line.state, line.slurm, line.where, ago, line.last)
     Console(highlight=False, markup=False).print(table)
+
+
+def explain_live(out: Path) -> str:
+    """A sentence about jobs that SLURM has, or may have, for the records in ``out``; empty where it has none."""
+    tasks = [task for task in all_tasks(out) if task.was_handed_over and not ending(task.events())]
+    orphans = [name for folder in find_damaged(out) for name in name_arrays(folder.name.rpartition("-")[2])]
+    if not (tasks or orphans):
+        return ""
+    command = f"`python -m bench status --out {out}`"
+    try:
+        states = commands.find_states(sorted({task.array.name for task in tasks} | {*orphans}))
+    except commands.Silent as silence:
+        return (
+            f"jobs that were handed to SLURM for '{out}' haven't ended by their own word, and SLURM doesn't answer "
+            f"({silence}), so that every node stays: go on where it does, see {command}"
+        )
+    count = sum(state.is_live for state in states.values())
+    return f"SLURM has {count} jobs for '{out}', so that every node stays: see {command}" if count else ""

@@ -9,7 +9,6 @@ reads the files later can ask for it, whatever became of the process that submit
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import time
@@ -21,9 +20,10 @@ from typing import Any, Self
 
 from typing_extensions import TypedDict
 
-from bench.core.files import read_small, write_text
+from bench.core.files import read_end, read_small, write_text
 from bench.core.hashing import hash_json
-from bench.core.schema import STRICT, Line, Whole, read_as
+from bench.core.schema import STRICT, Key, Whole, read_as
+from bench.core.scrub import hide_secrets
 from bench.core.types import Json
 from bench.runs.cluster.commands import last_line
 from bench.runs.folder import is_file
@@ -33,9 +33,15 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursio
 """What reading a damaged file raises."""
 
 FOLDER, FILE, MOST_BYTES = "cluster", "submission.json", 500_000_000
+MOST_JOURNAL, MOST_LOG = 250_000_000, 100_000
+"""Bytes of a journal, and of a log's end, that are read."""
+MOST = 1e15
+"""Beyond it a number is no time and no amount."""
 LOGS = "logs"
 ARRAYS = ("stages", "runs")
 """The arrays of a submission."""
+CANCELLED = "cancelled"
+"""The event of a job that `bench status --cancel` ended, as SLURM soon forgets it."""
 ENDS = ("done", "skipped", "failed")
 FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("event", "status", "stage", "job", "message", "slurm", "node"), str),
@@ -54,7 +60,7 @@ class ArrayShape(TypedDict):
     """An array of jobs as it is written down."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
-    name: Line
+    name: Key
     jobs: list[dict[str, Any]]
     flags: dict[str, str | bool]
 
@@ -166,16 +172,19 @@ class Task:
 
     def log(self) -> Path | None:
         """The newest file with its errors, which whatever computes writes to, or SLURM itself; None where there is none."""
-        number = self.number
-        found = list(self.logs.glob(f"{number}_*log.err")) if re.fullmatch(r"\w+", number) else []
-        return max(found, key=lambda file: file.stat().st_mtime, default=None)
+        number, ages = self.number, {}
+        if re.fullmatch(r"\w+", number):
+            with suppress(OSError):
+                for file in filter(is_file, self.logs.glob(f"{number}_*log.err")):
+                    ages[file] = file.lstat().st_mtime
+        return max(ages, key=lambda file: ages[file], default=None)
 
     def last_line(self) -> str:
-        """The last line of its log that says something; empty where there is none."""
+        """The last line of its log that says something, without secrets; empty where there is none."""
         log = self.log()
         try:
-            return last_line(log.read_text(errors="replace")) if log else ""
-        except OSError:
+            return hide_secrets(last_line(read_end(log, MOST_LOG).decode(errors="replace"))) if log else ""
+        except (OSError, ValueError):
             return ""
 
     @property
@@ -205,8 +214,8 @@ def read_events(journal: Path, start: int = 0) -> tuple[list[Json], int]:
 
 
 def is_damaged(journal: Path) -> bool:
-    """Whether a journal has lines that are passed over, or is no file."""
-    if not is_file(journal):
+    """Whether a journal has lines that are passed over, or is no file that is read."""
+    if not is_file(journal) or journal.lstat().st_size > MOST_JOURNAL:
         return os.path.lexists(journal)
     return any(read_event(line) is None for line in read_lines(journal)[0])
 
@@ -216,10 +225,8 @@ def read_lines(journal: Path, start: int = 0) -> tuple[list[bytes], int]:
     if not is_file(journal):
         return [], start
     try:
-        with journal.open("rb") as file:
-            file.seek(start)
-            text = file.read()
-    except OSError:
+        text = read_small(journal, MOST_JOURNAL)[start:]
+    except (OSError, ValueError):
         return [], start
     whole = text.rpartition(b"\n")[0]
     return [line for line in whole.split(b"\n") if line.strip()], start + (len(whole) + 1 if whole else 0)
@@ -239,8 +246,10 @@ def read_event(line: bytes) -> Json | None:
         for value, kind in zip(event.values(), kinds, strict=True)
     ):
         return None
-    numbers = [value for value in event.values() if isinstance(value, float)]
-    if not all(map(math.isfinite, numbers)) or not event.keys() >= {*NEEDED.get(event.get("event", ""), ())}:
+    numbers = [value for value in event.values() if isinstance(value, int | float)]
+    if not all(-MOST <= value <= MOST for value in numbers) or not event.keys() >= {
+        *NEEDED.get(event.get("event", ""), ())
+    }:
         return None
     return event if event.get("event") != "end" or event["status"] in ENDS else None
 

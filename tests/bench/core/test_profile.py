@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,4 +43,10 @@ def test_a_damaged_file_is_one_sentence_with_its_place(place: Path, text: str, w
 def test_bytes_that_are_no_text_are_one_sentence(place: Path) -> None:
     place.write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="can't be read"):
+        read_profile("slurm")
+
+
+def test_what_is_no_file_is_one_sentence_and_waits_for_nothing(place: Path) -> None:
+    os.mkfifo(place)
+    with pytest.raises(UserError, match="can't be read \\(it is no file\\): mend it, or take it away"):
         read_profile("slurm")

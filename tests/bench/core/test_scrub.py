@@ -65,3 +65,18 @@ def test_the_host_and_the_home_folder_are_hidden(monkeypatch: pytest.MonkeyPatch
     assert hide_secrets("node17.cluster and node170 at /home/me/x and /home/media") == (
         "….cluster and node170 at ~/x and /home/media"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("vm", "…: no vmstat, n1"),
+        ("vm.example.org", "…: no vmstat, n1"),
+        ("n", "vm: no vmstat, n1"),
+    ],
+)
+def test_a_short_host_is_hidden_where_it_stands_as_a_word(
+    host: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=host))
+    assert hide_secrets("vm: no vmstat, n1") == shown

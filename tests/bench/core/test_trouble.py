@@ -2,19 +2,30 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench.core.trouble import REFUSALS, explain_trouble
+from bench.core.trouble import IN_THE_WAY, REFUSALS, explain_trouble
 
 
-@pytest.mark.parametrize("number", [*REFUSALS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ETIMEDOUT])
+@pytest.mark.parametrize("number", [*REFUSALS, *IN_THE_WAY, errno.ENOENT, errno.ETIMEDOUT])
 def test_each_refusal_is_one_sentence_with_the_place_and_the_remedy(number: int, tmp_path: Path) -> None:
     error = OSError(number, os.strerror(number), str(tmp_path / "out" / "lab" / "x.json"))
     said = explain_trouble(error, {"--out": tmp_path / "out", "--store": tmp_path / "store"})
     assert said.startswith(f"--out {tmp_path}/out: lab/x.json: ") and said.endswith("then give the same command again.")
+    assert number in (errno.ENOENT, errno.ETIMEDOUT) or "mend that" not in said
     assert "what was finished is kept: " in said and "\n" not in said and "Errno" not in said
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_innermost_place_is_named(turned: bool, tmp_path: Path) -> None:
+    places = {"temporary files": tmp_path, "--out": tmp_path / "out", "--store": tmp_path / "out" / "st"}
+    error = OSError(errno.EACCES, "no", str(tmp_path / "out" / "st" / "x"))
+    said = explain_trouble(error, dict(reversed(places.items())) if turned else places)
+    assert said.startswith(f"--store {tmp_path}/out/st: x: permission is denied")
 
 
 def test_a_full_disk_without_a_file_is_found_by_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +93,19 @@ def test_a_mistake_of_ours_is_none_of_it() -> None:
             raise TypeError("an error of ours while another one is handled")  # noqa: B904
     except TypeError as error:
         assert explain_trouble(error) == "", "a file that may be missing is not the cause"
+
+
+LIMITED = """
+import resource
+from bench.core.trouble import lacks_memory
+print(lacks_memory())
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for share in (2, 1.01):
+    resource.setrlimit(resource.RLIMIT_AS, (int(size * share), int(size * 2)))
+    print(lacks_memory())
+"""
+
+
+def test_a_process_knows_that_its_limit_of_memory_is_used_up() -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True"]

@@ -17,7 +17,9 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.types import Responses
 from bench.records import files
+from bench.records.leaderboard import render_leaderboard
 from tests.factories import record, study
+from tests.shell import heeding_modes
 
 LIGHT = ("records.files", "records.tables", "records.leaderboard", "records.plots", "records.publish")
 HEAVY = ("torch", "transformers", "wandb", "matplotlib", "numpy", "scipy")
@@ -104,6 +106,66 @@ def test_whatever_is_broken_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     assert reasons["copy of it.json"] == f"it is the record that belongs at {record('npo', 0).name}"
     for name, content in broken.items():
         assert (tmp_path / name).read_bytes() == (content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize("level", range(5))
+def test_what_may_not_be_read_is_named_and_not_to_be_deleted(level: int, tmp_path: Path) -> None:
+    """A record, any folder above it, and the folder of all records: the others are read."""
+    good = files.write_record(record("npo", 0), tmp_path / "out")
+    other = files.write_record(dataclasses.replace(record("npo", 0), label="x"), tmp_path / "other")
+    place = (good, *good.parents)[level]
+    mode = place.stat().st_mode
+    place.chmod(0)
+    try:
+        with heeding_modes():
+            loaded, others = (files.load_records(tmp_path / name) for name in ("out", "other"))
+            if not level:
+                with pytest.raises(UserError, match=r"\(permission is denied\): allow it and run again\.$"):
+                    files.read_record(good)
+                with pytest.raises(UserError, match=r"\(permission is denied\): allow it, then run again\.$"):
+                    files.write_record(record("npo", 0), tmp_path / "out")
+    finally:
+        place.chmod(mode)
+    name = place.relative_to(tmp_path / "out").as_posix()
+    assert loaded.records == [] and len(others.records) == 1 and other.is_file()
+    assert [file.left_out for file in loaded.broken] == [
+        f"left out: {name}: permission is denied: allow it and run again."
+    ]
+    assert f"`{name}`: permission is denied" in render_leaderboard([], loaded.broken)
+
+
+@pytest.mark.parametrize("name", ["lab", "lab/tofu", "lab/tofu/lab"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_records_behind_links_to_folders_are_read_once(name: str, inside: bool, tmp_path: Path) -> None:
+    """Be they links out of the folder, into it or round in circles, and many of them to one another."""
+    root = tmp_path / "out"
+    some = study(methods=("npo", "target"))
+    for one in some:
+        files.write_record(one, root)
+    expected = files.load_records(root)
+    away = root / "a" if inside else tmp_path / "away"
+    (root / name).rename(away)
+    (root / name).symlink_to(away)
+    (away / "round").symlink_to(root)
+    for number in range(12):
+        (root / f"x{number}").mkdir()
+        for other in range(12):
+            (root / f"x{number}" / f"y{other}").symlink_to(root / f"x{other}")
+    assert files.load_records(root) == expected and len(expected.records) == len(some)
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    """A disk that is away: without its records a page would say less than it did, in silence."""
+    files.write_record(record("npo", 0), tmp_path)
+    (tmp_path / "real").symlink_to("/mnt/away")
+    (tmp_path / "lab" / "round").symlink_to("round")
+    (tmp_path / "lab" / ".#npo").symlink_to("me@host.1234")  # an editor's
+    (tmp_path / "wandb").symlink_to("/mnt/away")
+    loaded = files.load_records(tmp_path)
+    assert [file.path for file in loaded.broken] == ["lab/round", "real"] and len(loaded.records) == 1
+    assert loaded.broken[1].left_out.endswith(
+        "real: it is a link to nothing that can be reached: mend or delete it and run again."
+    )
 
 
 def test_write_replaces_a_record_and_refuses_to_replace_anything_else(tmp_path: Path) -> None:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from bench.core.texts import one_line
-from bench.records.markdown import as_cell, format_duration, format_number, format_scaled, markdown_table, plain
+from bench.records.markdown import (
+    FOLDERS,
+    as_cell,
+    format_duration,
+    format_number,
+    format_scaled,
+    markdown_table,
+    plain,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +46,9 @@ HOSTILE = {
     "![](http://host/a.png)": "![]\\(http:",
     "[a]: http://host": "[a]\\: http:",
     "`code` **bold** $x^2$": "\\`code\\` \\*\\*bold\\*\\* \\$x^2\\$",
+    "__bold__ a_b_": "\\_\\_bold\\_\\_ a_b\\_",
+    "&lt;b&gt; \\*": "&amp;lt;b&amp;gt; \\\\\\*",
+    "https://host www.host": "https:\\//host www\\.host",
     "a\x1b[31mb\x00\u202ec\u2066\u200b": "a\ufffd[31mb\ufffd\ufffdc\ufffd\ufffd",
     "one\r\ntwo\u2028three\x85four": "one two three four",
     "/home/somebody/models/x": "…/x",
@@ -43,8 +59,30 @@ HOSTILE = {
 def test_a_text_says_itself_and_nothing_else_wherever_it_stands(text: str) -> None:
     made = plain(text)
     assert made.startswith(HOSTILE[text]) and "\n" not in made
-    assert plain(made) == made, "twice is the same as once"
-    assert as_cell(made) == made
+    assert as_cell(made) == made, "a table's second look changes nothing"
+
+
+WORDS = st.lists(
+    st.sampled_from([*"\\`*_~$|<>[](){}#+-.!&;:/=@ a9é", "www.", "https://", "&lt;", "&#42;", "__", "**", "](", "]: "]),
+    max_size=12,
+).map("".join)
+
+
+@given(WORDS)
+@example("__bold__ and _slanted_, &lt;b&gt; at www.evil.com or https://evil.example")
+@example("\\*not slanted\\* \\`nor code\\` \\")
+@example("\\| a | b \\\\|")
+def test_a_reader_of_markdown_sees_the_text_itself(text: str) -> None:
+    """As a paragraph and as a cell: no mark, link, entity or further cell is read out of it."""
+    text = FOLDERS.sub("…/", one_line(text)).strip()
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    for page in (f"So: {plain(text)}.", f"| a | b |\n|---|---|\n| {plain(text)} | x |"):
+        cells = [token for token in reader.parse(page) if token.type == "inline"]
+        seen = [child for token in cells for child in token.children or []]
+        assert {child.type for child in seen} <= {"text"}
+        shown = ["So: " + text + "."] if page.startswith("So") else ["a", "b", text, "x"]
+        assert ["".join(child.content for child in cell.children or []) for cell in cells] == shown
+    assert not re.search(r"://|\bwww\.", plain(text), re.IGNORECASE), "GitHub makes links of bare addresses"
 
 
 @pytest.mark.parametrize(

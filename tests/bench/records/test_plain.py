@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
+from bench.records import plain
 from bench.records.files import load_records, read_responses, write_record
-from bench.records.plain import DEEPEST, MOST_UNPACKED, parse_plain, read_bounded, unpack
+from bench.records.plain import DEEPEST, MOST_UNPACKED, list_json, parse_plain, read_bounded, unpack
 from tests.factories import record
 
 
@@ -131,3 +132,23 @@ def test_a_flipped_bit_of_a_packed_file_is_seen(place: int) -> None:
         packed[3] |= 0xE0  # flags that nobody knows
     with pytest.raises(ValueError, match="."):
         unpack(bytes(packed))
+
+
+def test_links_lead_to_no_more_than_some_folders_and_to_none_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is a stranger's may link to a whole disk."""
+    root = tmp_path / "deep" / "out"
+    root.mkdir(parents=True)
+    for number in range(5):
+        (tmp_path / "other" / f"{number}").mkdir(parents=True)
+        (tmp_path / "other" / f"{number}" / "a.json").touch()
+    (root / "b.json").touch()
+    for name, to in (("above", tmp_path), ("root", Path("/")), ("round", root)):
+        (root / name).symlink_to(to)
+    assert list_json(root) == ([root / "b.json"], [])
+    (root / "other").symlink_to(tmp_path / "other")
+    assert [len(found) for found in list_json(root)] == [6, 0]
+    monkeypatch.setattr(plain, "MOST_FOLDERS", 3)
+    files, closed = list_json(root)
+    assert len(files) == 3 and [str(reason) for _, reason in closed] == ["behind links at most 3 folders are read"] * 3

@@ -27,6 +27,7 @@ from bench.runs.estimate import (
     measuring_bytes,
     merging_bytes,
     operations,
+    round_seconds,
     seen_rates,
     state_bytes,
     training_bytes,
@@ -316,3 +317,8 @@ def test_a_gpu_is_asked_of_its_driver(tmp_path: Path, monkeypatch: pytest.Monkey
     assert memory.ask_gpu("cuda") is None, "a driver that says nothing"
     monkeypatch.setenv("PATH", "")
     assert memory.ask_gpu("cuda:1") is None, "no driver"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, 0.0), (0.004, 0.1), (0.26, 0.3), (12.34, 12.3)])
+def test_a_short_time_is_told_from_one_that_nobody_knows(seconds: float, told: float) -> None:
+    assert round_seconds(seconds) == told

@@ -270,6 +270,18 @@ def test_what_the_machine_refuses_inside_a_run_is_a_sentence_in_its_record(
     assert record["status"] == "failed" and sentence in record["reason"] and str(tmp_path) not in record["reason"]
 
 
+def test_any_error_of_a_worker_without_memory_names_the_remedy(
+    finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python itself gives odd errors then, such as "'frame' object is not callable"."""
+    place, spec = finished.copy(tmp_path), spec_of(finished)
+    monkeypatch.setattr("bench.runs.runner.execute", lambda *_: {}["a fault of ours"])
+    for lacking in (False, True):
+        monkeypatch.setattr(executor, "lacks_memory", lambda lacking=lacking: lacking)
+        last = worker(place, []).do(Job(spec))["message"].splitlines()[-1]
+        assert last.startswith("KeyError: 'a fault of ours'") and ("use fewer --jobs" in last) == lacking
+
+
 def test_neither_a_log_nor_a_record_has_secrets_hosts_or_folders(
     finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

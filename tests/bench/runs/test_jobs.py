@@ -14,8 +14,10 @@ from bench.runs.jobs import Job
         ((Step("npo", {}),), "", "", "npo seed 4"),
         ((Step("msa", {}), Step("repair", {})), "", "", "msa+repair seed 4"),
         ((), "", "", "target seed 4"),
+        ((), "", "target", "stage-target seed 4"),
+        ((Step("npo", {}),), "", "validate", "validate seed 4"),
         ((Step("msa", {}),), "step=2", "", "rewound-msa seed 4"),
-        ((Step("npo", {}),), "", "oracle-1", "oracle-1 seed 4"),
+        ((Step("npo", {}),), "", "oracle-1", "stage-oracle-1 seed 4"),
     ],
 )
 def test_names(steps: tuple[Step, ...], start: str, stage: str, name: str) -> None:

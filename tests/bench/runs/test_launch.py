@@ -9,16 +9,19 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.lab.build import LabOptions
-from bench.records.files import read_responses
-from bench.runs.jobs import Job
-from bench.runs.launch import build_jobs, compare_with_old
+from bench.records.files import read_responses, write_record
+from bench.records.tracking import Tracker
+from bench.runs.jobs import Job, Result
+from bench.runs.launch import build_jobs, compare_with_old, record_results
 from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
@@ -49,6 +52,13 @@ class Dies(Idle):
     def unlearn(self, request, ctx): os.kill(os.getpid(), 9)
 
 @dataclass(frozen=True)
+class Moody(Idle):
+    def unlearn(self, request, ctx):
+        if os.path.exists("bad-day"):
+            raise RuntimeError("not today")
+        return request.target
+
+@dataclass(frozen=True)
 class Declines(Idle):
     def unlearn(self, request, ctx): raise Unmet("it needs a full moon")
 
@@ -56,7 +66,7 @@ class Declines(Idle):
 class Dreams(Idle):
     needs = frozenset({"moon"})
 """
-NAMES = {name.lower(): name for name in ("Idle", "Lazy", "Breaks", "Dies", "Declines", "Dreams")}
+NAMES = {name.lower(): name for name in ("Idle", "Lazy", "Breaks", "Dies", "Moody", "Declines", "Dreams")}
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +239,18 @@ def test_a_broken_record_is_named_left_out_and_not_overwritten(finished: Place, 
     assert f"- `{relative}`: " in page and "| msa " not in page and "| *target*" in page
 
 
+def test_what_is_in_the_way_of_a_picture_is_said_and_the_scores_are_told(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    [picture, *_] = sorted((place.out / "plots").glob("*.png"))
+    shutil.rmtree(place.out / "plots")
+    picture.mkdir(parents=True)
+    done = place.run()
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert done.returncode == 1 and line.startswith("FAILED report: --out "), done.stdout + done.stderr
+    assert f"plots/{picture.name}: a folder is in the way of a file; " in line and "move or delete it" in line
+    assert "world_accuracy" in done.stdout and "records: " in done.stdout
+
+
 def test_a_need_that_is_not_met_is_a_skip_with_its_reason(finished: Place, plugged: Path, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     done = place.run("declines,dreams,idle", first=[plugged])
@@ -262,6 +284,23 @@ def test_a_failing_run_is_recorded_and_the_others_finish(finished: Place, plugge
     assert re.search(r"FAILED breaks seed 0: RuntimeError: no weights in ", done.stdout)
     assert "FAILED dies seed 0: the worker process ended with code -9" in done.stdout
     assert "| lazy" in (place.out / "leaderboard.md").read_text()
+
+
+def test_a_run_that_fails_where_an_earlier_one_finished_is_no_run_made_again(
+    finished: Place, plugged: Path, tmp_path: Path
+) -> None:
+    """The earlier record stays, and speaks for its own run alone; what else was lost is made again and compared."""
+    place = finished.copy(tmp_path)
+    assert place.run("moody", first=[plugged]).returncode == 0
+    before = place.records()["moody"]
+    shutil.rmtree(Store(place.store).path(before["lineage"]["responses"]))  # the target's as well, which it returns
+    (tmp_path / "bad-day").touch()
+    done = place.run("moody", first=[plugged])
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "FAILED moody seed 0: RuntimeError: not today" in done.stdout and "leaderboard: " in done.stdout
+    assert "moody seed 0: made again" not in done.stdout
+    assert f"target seed 0: made again, all {len(before['scores'])} scores as before" in done.stdout
+    assert place.records()["moody"] == before
 
 
 def spec_of(record: Any, folder: Path) -> Path:
@@ -363,10 +402,10 @@ def test_stages_come_first_and_the_rows_that_all_wait_for_before_the_methods() -
     )
     jobs = build_jobs(Plan({"history": 9.0, "target": 1.0, "oracle-0": 1.0}, entries=entries, memory=70))
     assert [job.name for job in jobs] == [
-        "target seed 0",
-        "target seed 3",
-        "oracle-0 seed 0",
-        "oracle-0 seed 3",
+        "stage-target seed 0",
+        "stage-target seed 3",
+        "stage-oracle-0 seed 0",
+        "stage-oracle-0 seed 3",
         "target seed 3",
         "retrain seed 0",
         "msa seed 3",
@@ -383,6 +422,36 @@ def test_nothing_to_do_makes_no_job() -> None:
     cached = tuple(entry(method, 0, "cached") for method in ("target", "msa"))
     assert build_jobs(Plan({"target": 1.0}, entries=cached)) == []
     assert [job.name for job in build_jobs(Plan({}, entries=(*cached, entry("ga", 0))))] == ["ga seed 0"]
+
+
+@pytest.mark.parametrize("status", ["done", "skipped", "failed"])
+@pytest.mark.parametrize("kept", ["done", "skipped", "failed"])
+def test_a_job_is_followed_to_its_own_record_and_what_is_lost_meanwhile_ends_no_command(
+    status: str, kept: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second run's responses have gone by the time that they are read: a line, and the first is told of all the same."""
+    shown: list[Record] = []
+
+    class Spy(Tracker):
+        def record(self, record: Record, responses: Any, curves: Any) -> None:
+            shown.append(record)
+
+    runs = [entry("msa", seed) for seed in (1, 0)]
+    old = [Record(each.spec, kept, lineage={"responses": "0" * 32}, cost={"nodes": []}) for each in runs]
+    for each in old:
+        write_record(each, tmp_path / "out")
+    plan = Plan(
+        entries=tuple(replace(each, old=was) for each, was in zip(runs, old, strict=True)),
+        machine=Machine(tmp_path / "out", tmp_path / "store"),
+    )
+    said = record_results(plan, [Result(Job(each.spec), status, "a reason") for each in runs], Spy())
+    assert shown == (old if status == kept != "done" else [])
+    assert ("made again" in capsys.readouterr().out) is (status == kept == "done")
+    gone = ["msa seed 1: The store has no responses", "msa seed 0: The store has no responses"]
+    expected = {"failed": ["msa seed 1: a reason", "msa seed 0: a reason"], "done": gone if kept == "done" else []}
+    assert [line[: len(start)] for line, start in zip(said, expected.get(status, []), strict=True)] == expected.get(
+        status, []
+    )
 
 
 def test_a_score_that_has_gone_or_come_differs_from_the_old_record() -> None:

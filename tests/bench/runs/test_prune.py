@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,23 @@ from typing import Any
 import pytest
 
 from bench.core.contracts import Node
+from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
 from bench.core.versions import TRAINING
 from bench.records.files import write_record
 from bench.runs import leases, prune
+from bench.runs.cluster import commands
+from bench.runs.cluster.commands import Silent, State
+from bench.runs.cluster.submission import Array, Submission
+from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.leases import at_work
 from bench.runs.plan import with_versions
 from bench.runs.prune import survey
+from bench.runs.setting import Paths
 from bench.runs.store import NodeRequest, Store
 from tests.processes import Place, bench, result_of
+from tests.shell import Shell, heeding_modes
 from tests.stores import KEY, build, leased_elsewhere, two_files
 
 SPEC = with_versions(RunSpec("tofu", {}, "lab", "lab", (Step("ga", {"steps": 2}),), 0))
@@ -188,6 +196,10 @@ def test_folders_of_records_that_are_not_there_name_the_right_option(store: Stor
 AT_WORK = """
 import sys, time
 from pathlib import Path
+from bench.runs.cluster import commands
+from bench.runs.cluster.commands import Silent, State
+from bench.runs.cluster.submission import Array, Submission
+from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.leases import at_work
 with at_work(Path(sys.argv[1])):
     print("", flush=True)
@@ -262,6 +274,151 @@ def test_anything_among_the_records_may_be_searched_for_names(store: Store, out:
     assert listed(store, out) == {"nodes that no record names": 1}
 
 
+def hide_behind_a_link(file: Path) -> None:
+    """A folder above it lies elsewhere."""
+    place = file.parents[2]
+    place.rename(place.parent.parent / "elsewhere")
+    place.symlink_to(place.parent.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("links", [0, 1, 2])
+def test_records_behind_links_to_folders_name_their_nodes_and_are_only_read(
+    links: int, store: Store, out: Path
+) -> None:
+    kept, other = node(store, 0), node(store, 1)
+    before = {**SPEC.versions, "ga": SPEC.versions["ga"] - 1}
+    files = [
+        record(out, result_node=kept.key),
+        record(out, replace(SPEC, versions=before, seed=9), result_node=other.key),
+    ]
+    if links:
+        hide_behind_a_link(files[0])
+    if links > 1:
+        (out / "lab" / "round").symlink_to(out)
+        hide_behind_a_link(files[0].parent / "x" / "y")
+    removed(store, out)
+    assert kept.path.exists() and other.path.exists() is bool(links)
+    assert [file.exists() for file in files] == [True, bool(links)]
+
+
+def closed(place: Path) -> None:
+    place.chmod(0o000)
+
+
+def no_way_in(place: Path) -> None:
+    place.chmod(0o444)
+
+
+def on_a_disk_that_is_away(place: Path) -> None:
+    place.rename(place.parent / "away")
+    place.symlink_to("/mnt/away")
+
+
+def round_in_circles(place: Path) -> None:
+    place.rename(place.parent / "away")
+    place.symlink_to(place.name)
+
+
+def huge(place: Path) -> None:
+    os.truncate(place, prune.MOST_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("harm", "level"),
+    [
+        *((harm, level) for harm in (closed, on_a_disk_that_is_away, round_in_circles) for level in range(4)),
+        *((no_way_in, level) for level in (1, 2, 3)),
+        (huge, 0),
+    ],
+)
+def test_what_cannot_be_read_among_the_records_keeps_all_nodes(
+    harm: Callable[[Path], None], level: int, store: Store, out: Path, shell: Shell
+) -> None:
+    """A record, or a folder above it: nobody knows which nodes it names. What is no node goes all the same."""
+    kept = node(store, 0)
+    file = record(out, result_node=kept.key)
+    (store.root / "partial" / f"{KEY}-abc").mkdir(parents=True)
+    place = (file, *file.parents)[level]
+    harm(place)
+    words = ("prune", "--out", str(out), "--store", str(store.root))
+    try:
+        with heeding_modes():
+            said = shell(*words, "--yes")
+    finally:
+        if not place.is_symlink():
+            place.chmod(0o755)
+    assert said.code == 0 and said.err == "" and kept.path.exists()
+    [line] = [line for line in said.out.splitlines() if "every node stays" in line]
+    assert str(place) in line
+    assert line.endswith(", then prune again") and "can't be read (" in line
+    assert not list((store.root / "partial").iterdir())
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLED", "", "silent"])
+def test_jobs_that_a_cluster_has_keep_all_nodes(
+    state: str, store: Store, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that waits in the queue needs stages that nothing names yet, and holds no lease. A lost job keeps nothing."""
+    stage = node(store, 0)
+    config = WorkerConfig.of(Machine(out, store.root, executor="slurm"), Paths())
+    jobs = tuple(Job(replace(SPEC, seed=seed)) for seed in range(2))
+    made = Submission(out / "cluster" / "a", config, (Array("name", jobs),), 60)
+    made.write()
+    asked: list[list[str]] = []
+
+    def find_states(names: list[str]) -> dict[tuple[str, int], State]:
+        asked.append(names)
+        if state == "silent":
+            raise Silent("no controller")
+        return {("name", 1): State("7_1", state)} if state else {}
+
+    monkeypatch.setattr(commands, "find_states", find_states)
+    assert listed(store, out) == {"nodes that no record names": 1} and not asked, "nothing was handed over"
+    first, second = made.tasks()
+    first.say({"event": "begin", "slurm": "7_0", "node": "n1", "restarts": 0})
+    first.say({"event": "end", "status": "done"})
+    found = survey(store, [out])
+    assert asked == [["name"]] and bool(found.waste) is (state in ("CANCELLED", ""))
+    if not found.waste:
+        [remark] = found.remarks
+        assert "every node stays" in remark and "bench status --out" in remark
+        prune.prune(store, [out], lambda line: None)
+        assert stage.path.exists()
+    second.say({"event": "end", "status": "failed", "message": "it was lost"})
+    assert listed(store, out) == {"nodes that no record names": 1} and asked[-1] == ["name"], "all have ended"
+
+
+def test_jobs_of_a_damaged_submission_are_asked_for(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node(store, 0)
+    (out / "cluster" / "20260101-000000-abcd").mkdir(parents=True)
+    (out / "cluster" / "20260101-000000-abcd" / "submission.json").write_text("{")
+    states = {("msa-bench-abcd-runs", 0): State("7_0", "PENDING")}
+    monkeypatch.setattr(commands, "find_states", lambda names: {k: v for k, v in states.items() if k[0] in names})
+    assert listed(store, out) == {}
+    states.clear()
+    assert listed(store, out) == {"nodes that no record names": 1}
+
+
+def test_what_is_no_store_is_said(tmp_path: Path, out: Path, shell: Shell) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for place, words in (
+        ("file", "'file' is a file and no folder"),
+        ("folder", "folder' is no store: "),
+        ("nothing", "There is no store '"),
+    ):
+        said = shell("prune", "--out", str(out), "--store", place)
+        [line] = said.errors
+        assert said.code == 2 and said.out == "" and words in line and "--store" in line, said
+
+
+def test_a_run_leaves_nothing_to_prune(finished: Place, tmp_path: Path) -> None:
+    """Not the count of FLOPs either, which no record names; without any record it goes with the rest."""
+    store = Store(finished.store)
+    assert listed(store, finished.out) == {}
+    assert listed(store, tmp_path) == {"nodes that no record names": len(finished.nodes())}
+
+
 def test_prune_lists_and_removes_only_when_told_and_a_run_goes_on(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     words = ["prune", "--store", str(place.store), "--out", str(place.out)]
@@ -269,7 +426,7 @@ def test_prune_lists_and_removes_only_when_told_and_a_run_goes_on(finished: Plac
     before = place.nodes()
     for more in ([], ["--dry-run"], ["--dry-run", "--yes"]):
         said = bench([*words, *more], tmp_path)
-        assert said.returncode == 0 and "nodes that no record names: 2, " in said.stdout, said.stderr
+        assert said.returncode == 0 and "nodes that no record names: 1, " in said.stdout, said.stderr
         assert said.stdout.splitlines()[-1] == "Nothing was removed; --yes removes it." and place.nodes() == before
     said = bench([*words, "--yes"], tmp_path)
     assert said.returncode == 0 and "removed: " in said.stdout and not extra.path.exists()

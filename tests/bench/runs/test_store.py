@@ -16,7 +16,7 @@ from bench.core.contracts import Node
 from bench.core.errors import Busy
 from bench.core.types import Json
 from bench.runs.store import NodeRequest, Store
-from tests.stores import FIELDS, KEY, WRONG_KINDS, Wreck, build, ended, never, python, said, two_files
+from tests.stores import FIELDS, KEY, WRONG_KINDS, Wreck, build, ended, leased_elsewhere, never, python, said, two_files
 
 
 def test_a_node_is_built_once_and_found_again(tmp_path: Path) -> None:
@@ -377,3 +377,18 @@ print(sum(store.build(NodeRequest({"number": number}, "shared", {}), make)[1] fo
 def test_processes_that_need_the_same_nodes_build_each_once(tmp_path: Path) -> None:
     built = ended([python(SHARE, tmp_path) for _ in range(3)])
     assert sum(int(line) for line in built) == 20
+
+
+def test_the_state_of_a_published_node_goes_once_nobody_is_at_it(tmp_path: Path) -> None:
+    """Its builder was ended between publishing and tidying up."""
+    store = Store(tmp_path)
+    build(store, two_files())
+    left = tmp_path / "scratch" / f"{KEY}-left"
+    left.mkdir(parents=True)
+    (left / "state").write_text("")
+    lease = leased_elsewhere(tmp_path)
+    build(store, never)
+    assert left.exists(), "its builder lives"
+    lease.unlink()
+    build(store, never)
+    assert not left.exists()

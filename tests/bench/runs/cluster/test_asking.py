@@ -72,6 +72,10 @@ def test_the_command_line_wins_over_the_profile_and_both_over_the_estimate(profi
         ("job_name=x", "the harness sets job-name itself"),
         ("signal=TERM@30", "write the seconds of warning"),
         ("signal=soon", "write the seconds of warning"),
+        ("signal=0", "write the seconds of warning"),
+        ("signal=USR2@0", "write the seconds of warning"),
+        ("signal=65536", "1 to 65535"),
+        ("exclusive", "--slurm exclusive=true"),
     ],
 )
 def test_a_flag_that_cannot_be_is_one_sentence(text: str, words: str) -> None:
@@ -101,7 +105,7 @@ def test_what_is_no_time_is_no_limit(text: str) -> None:
 def test_what_is_asked_is_told_for_stages_and_runs() -> None:
     told = list(asking.describe_asked([job(2000, 100, "target"), job(10)], machine()))
     assert told[0].startswith(
-        "stages, an array of 1: each asks --time=100 --mem=3815M --cpus-per-task=1 (target seed 0"
+        "stages, an array of 1: each asks --time=100 --mem=3815M --cpus-per-task=1 (stage-target seed 0"
     )
     assert told[1].startswith("runs, an array of 1: each asks --time=15") and "at least 15 min" in told[2]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,15 +19,18 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.machine import Machine
-from bench.core.record import RunSpec, Step
-from bench.runs.cluster import commands, handing, slurm
+from bench.core.record import Record, RunSpec, Step
+from bench.runs.cluster import asking, commands, handing, slurm
 from bench.runs.cluster.commands import Silent, State
 from bench.runs.cluster.handing import holding_signals, is_under_way, one_at_a_time
 from bench.runs.cluster.slurm import Slurm, explain_loss
 from bench.runs.cluster.submission import Submission, Task, read_submissions
 from bench.runs.executors import JobsGoOn, follow
 from bench.runs.jobs import Job, WorkerConfig
+from bench.runs.launch import carry_out
+from bench.runs.plan import with_versions
 from bench.runs.setting import Paths
+from tests.processes import Place
 
 SPEC = RunSpec("tofu", {}, "lab", "lab", (Step("ga", {}),), 0)
 TAKES = {"seconds": 1.0, "memory": 100}
@@ -233,8 +237,46 @@ def test_a_job_that_died_before_it_began_says_where_to_look(faked: Faked) -> Non
     assert "it left no log in cluster/" in explain_loss(second, State("10_1", "FAILED"))
     faked.states = {first.id: State("10_0", "FAILED", "NonZeroExitCode", "n1"), second.id: State("10_1", "PENDING")}
     executor.watched[0].missed = -1000.0
+    (first.logs / "10_0_0_log.err").write_text("401 for correct horse battery\nsrun: error: n1: task 0: Exited\n")
     [result] = executor.poll()
     assert result.status == "failed" and "n1: task 0" in result.message
+    assert "error: …: task 0" in first.events()[-1]["message"], "what is kept names no node"
     [record] = faked.out.glob("lab/tofu/lab/*.json")
     reason = json.loads(record.read_text())["reason"]
     assert reason.endswith("srun: error: …: task 0: Exited") and "n1" not in reason
+
+
+def test_stages_that_the_store_has_already_are_not_handed_over(
+    faked: Faked, finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage is there when a record of its scenario names a checkpoint of the store; of another version or seed it is not."""
+    place = finished.copy(tmp_path / "place")
+    base = Record.from_json(place.records()["msa"]).spec
+    spec = with_versions(replace(base, steps=(Step("before", {}),)))
+    monkeypatch.setattr(Faked, "executor", lambda self: Slurm(config, lambda event: self.said.append(event["message"])))
+    config = WorkerConfig.of(Machine(place.out, place.store, executor="slurm"), Paths())
+    jobs = [Job(spec, stage, TAKES) for stage in ("target", "oracle-0", "oracle-1", "")]
+    for versions, seed, new in (
+        (spec.versions, 0, 0),
+        (spec.versions, 1, 3),
+        ({**spec.versions, "training": spec.versions["training"] + 1}, 0, 3),
+    ):
+        asked = [replace(job, spec=replace(spec, versions=versions, seed=seed)) for job in jobs]
+        assert len(asking.stages_there(asked, config.machine)) == 3 - new
+    faked.submit(*jobs)
+    assert faked.submitted == ["runs"] and faked.said == [
+        "handed over 0 stages and 1 runs (SLURM's 10)",
+    ]
+    assert next(faked.executor().foresee(jobs)).startswith("runs, an array of 1"), "the plan says the same"
+    for file in (place.store / "nodes").glob("*/*/node.json"):
+        if json.loads(file.read_text())["label"].startswith("oracle"):
+            shutil.rmtree(file.parent)
+    assert [job.stage for job in asking.stages_there(jobs, config.machine)] == ["target"]
+
+
+def test_what_no_cluster_takes_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine = Machine(tmp_path / "out", tmp_path / "store", executor="slurm")
+    with pytest.raises(UserError, match="there is no sbatch on the PATH"):
+        carry_out([RUN], WorkerConfig.of(machine, Paths()))
+    assert list(tmp_path.iterdir()) == []

@@ -172,3 +172,15 @@ def test_a_torchrun_that_breaks_off_is_a_failed_record_without_the_nodes_name(
     Attempt(task).fail("srun: error: n1: task 0: Killed")
     [record] = task.submission.config.machine.out.glob("lab/tofu/lab/*.json")
     assert json.loads(record.read_text())["reason"] == "srun: error: …: task 0: Killed"
+
+
+def test_what_a_job_says_at_its_end_has_no_secret_and_no_place(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "correct horse battery")
+    store = task.submission.config.machine.store
+    message = f"{store}/x: 401 for correct horse battery in {Path.home()}/secret"
+    monkeypatch.setattr(node, "do_task", lambda task: {"status": "failed", "message": message})
+    monkeypatch.setattr(node.signal, "signal", lambda number, handler: None)
+    Diary(task).tell({"stage": "store", "status": "note", "seconds": 0.0, "message": message})
+    node.run_on_node(str(task.submission.folder), "name", 0)
+    said = [event["message"] for event in task.events() if "401" in event.get("message", "")]
+    assert said == ["…/x: 401 for … in …/secret"] * 2

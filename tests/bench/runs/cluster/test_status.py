@@ -97,6 +97,22 @@ def test_cancelling_ends_what_is_left(
     assert ended == ["name"] and "cancelled 2 jobs" in capsys.readouterr().out
 
 
+def test_what_was_cancelled_here_says_so_when_slurm_has_forgotten_it(
+    tasks: list[Task], tmp_path: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tasks[0].submission.folder / "name.number").write_text("7")
+    status_command(tmp_path, cancel=True)
+    monkeypatch.setattr(commands, "find_states", lambda names: {})
+    assert [describe(task, {}, False).last for task in tasks[:2]] == [
+        "it was cancelled",
+        "it was cancelled; measure target: 3 of 9, 4 s | a [bold]warning[/bold]",
+    ]
+    assert describe(tasks[1], {}, False).state == "failed"
+    tasks[0].say({"event": "begin", "slurm": "7_0"})
+    assert describe(tasks[0], {}, False).last == "SLURM no longer knows it", "it has begun since"
+    assert describe(tasks[2], {}, False).state == "done"
+
+
 def test_where_nothing_was_handed_over_one_sentence_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         status_command(tmp_path, cancel=False)

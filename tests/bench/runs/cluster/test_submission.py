@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bench.runs.cluster.submission import (
 )
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
+from tests.faults.damage import DAMAGES
 
 SPEC = RunSpec("tofu", {"width": 3}, "lab", "lab", (Step("msa", {"alpha": 1.0}),), 0)
 
@@ -99,6 +101,7 @@ def test_a_job_that_begins_anew_has_not_ended() -> None:
         '{"config": {}, "arrays": [], "warning": "soon"}',
         '{"config": {}, "arrays": [3], "warning": 3}',
         '{"config": [], "arrays": [], "warning": 3}',
+        '{"config": {}, "arrays": [{"name": "../a", "jobs": [], "flags": {}}], "warning": 3}',
         "[" * 100_000,
         "\0",
     ],
@@ -130,6 +133,9 @@ def test_a_submission_that_cannot_be_read_is_found(text: str, tmp_path: Path) ->
         '{"stage": "target", "status": "done", "seconds": "soon"}',
         '{"stage": "target", "status": "done", "seconds": NaN}',
         '{"stage": "target", "status": "done", "at": true}',
+        '{"event": "begin", "slurm": "7", "at": 1%s}' % ("0" * 400),
+        '{"stage": "target", "status": "done", "seconds": -1%s}' % ("0" * 400),
+        '{"stage": "target", "status": "done", "total": 1e300}',
         "[" * 100_000,
         "\0\0",
     ],
@@ -149,6 +155,47 @@ def test_a_journal_that_is_no_file_says_nothing(tmp_path: Path) -> None:
     [task] = written(tmp_path, "a", Job(SPEC)).tasks()
     os.mkfifo(task.journal)
     assert task.events() == [] and submission.is_damaged(task.journal)
+
+
+def test_a_journal_beyond_all_measure_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    monkeypatch.setattr(submission, "MOST_JOURNAL", 10)
+    assert task.events() == [] and submission.is_damaged(task.journal)
+
+
+@pytest.mark.parametrize("way", [way for way in DAMAGES if way != "removed"])
+def test_a_damaged_log_costs_its_last_line_alone(way: str, tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    task.logs.mkdir()
+    log, older = task.logs / "7_0_log.err", task.logs / "7_1_log.err"
+    older.write_text("older\n")
+    os.utime(older, (0, 0))
+    log.write_text("first\nlast\n")
+    assert task.last_line() == "last"
+    DAMAGES[way](log, random.Random(0))
+    assert (task.last_line() == "older") == (not submission.is_file(log))
+
+
+def test_of_a_long_log_the_end_alone_is_read(tmp_path: Path) -> None:
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    task.logs.mkdir()
+    with (task.logs / "7_0_log.err").open("wb") as log:
+        log.truncate(1 << 40)  # of nothing on the disk
+        log.seek(0, os.SEEK_END)
+        log.write(b"\nlast\n")
+    assert task.last_line() == "last"
+
+
+def test_the_last_line_of_a_log_is_shown_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "correct horse battery")
+    [task] = written(tmp_path, "a", Job(SPEC)).tasks()
+    task.say({"event": "begin", "slurm": "7"})
+    task.logs.mkdir()
+    (task.logs / "7_0_log.err").write_text("401 for correct horse battery\n")
+    assert task.last_line() == "401 for …"
 
 
 def test_what_is_said_after_a_torn_line_is_heard(tmp_path: Path) -> None:
