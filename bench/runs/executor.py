@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, ClassVar
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from bench.runs.context import Work
 
 RETRY_SECONDS = 0.25
-"""How long a worker rests when every job left is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
+"""How long a job rests that is busy elsewhere; doubled each time, up to `MOST_SECONDS`."""
 MOST_SECONDS = 4.0
 POLL_SECONDS = 0.2
 """How long the command waits for a result before it looks for Ctrl-C."""
@@ -47,14 +48,31 @@ SAVE_EVERY = 25
 """Steps between the resumable states of a real model's training."""
 
 
+@dataclass
+class Place:
+    """A job's place in the line of a pool."""
+
+    number: int
+    job: Job
+    tries: int = 0
+    """How often it was found to be busy elsewhere."""
+    until: float = 0.0
+    """By the monotonic clock, when it is tried again."""
+
+    def rest(self) -> None:
+        """Rest longer each time, so as not to take the builder's core."""
+        self.until = time.monotonic() + min(MOST_SECONDS, RETRY_SECONDS * 2**self.tries)
+        self.tries += 1
+
+
 class Pool:
-    """Runs jobs in order on the machine's number of processes."""
+    """Runs jobs on the machine's number of processes, always the first in order that nobody is seen to be busy with."""
 
     outlives: ClassVar[bool] = False
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
         self.config, self.report = config, report
-        self.queue: deque[Job] = deque()
+        self.line: list[Place] = []
         self.lock = threading.Lock()
         self.ended: SimpleQueue[Result | BaseException] = SimpleQueue()
         """Results in the order in which jobs end, or an error of ours, which ends the pool."""
@@ -72,7 +90,7 @@ class Pool:
         """Start as many workers as there are jobs for."""
         if distributed.count_launched() > 1:
             raise UserError("Under torchrun there is `python -m bench run` alone: start anything else without it.")
-        self.queue.extend(jobs)
+        self.line = [Place(number, job) for number, job in enumerate(jobs)]
         for number in range(min(self.config.machine.workers, len(jobs))):
             threading.Thread(target=self.serve, args=(number,), daemon=True).start()
 
@@ -113,14 +131,14 @@ class Pool:
     def feed(self, number: int) -> None:
         """Feed one worker until no job is left; a worker that dies is replaced and its job counts as failed."""
         process: subprocess.Popen[str] | None = None
-        waiting = 0
         while not self.stopped:
-            job = self.next_job()
-            if job is None:
+            place = self.next_place()
+            if place is None:
                 if self.all_done():
                     break
                 time.sleep(RETRY_SECONDS)
                 continue
+            job = place.job
             try:
                 if process is None or process.poll() is not None:
                     process = self.start(number)
@@ -133,15 +151,11 @@ class Pool:
             with self.lock:
                 self.running -= 1
                 if answer["status"] == "busy":
-                    self.queue.append(job)
-                    waiting += 1
+                    place.rest()
+                    insort(self.line, place, key=lambda each: each.number)
                     self.tell_waiting(job, answer)
                 else:
                     self.ended.put(Result(job, answer["status"], answer.get("message", "")))
-                    waiting = 0
-                rounds = waiting // (len(self.queue) + 1)
-            if rounds:  # every job in line was busy: rest longer each time, so as not to take the builder's core
-                time.sleep(min(MOST_SECONDS, RETRY_SECONDS * 2**rounds))
 
     def tell_waiting(self, job: Job, answer: Json) -> None:
         """Say who a job waits for, once it has waited for some time: one line a node, ever more seldom."""
@@ -150,18 +164,20 @@ class Pool:
             message = f"waited {waited:.0f} s: {answer['message']}."
             self.report({"job": job.name, "stage": answer["stage"], "message": message} | told)
 
-    def next_job(self) -> Job | None:
-        """The next job in line, if there is one."""
+    def next_place(self) -> Place | None:
+        """The first in line that isn't resting, if there is one."""
         with self.lock:
-            if not self.queue:
+            now = time.monotonic()
+            k = next((k for k, place in enumerate(self.line) if place.until <= now), None)
+            if k is None:
                 return None
             self.running += 1
-            return self.queue.popleft()
+            return self.line.pop(k)
 
     def all_done(self) -> bool:
         """Whether nothing is left or under way."""
         with self.lock:
-            return not self.queue and not self.running
+            return not self.line and not self.running
 
     def start(self, number: int) -> subprocess.Popen[str]:
         """A new worker; it ends itself when its standard input closes, even if this process is killed."""

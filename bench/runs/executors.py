@@ -79,14 +79,18 @@ def open_executor(config: WorkerConfig, report: Callable[[Json], None]) -> Execu
     return opened
 
 
-def follow(executor: Executor, jobs: Sequence[Job]) -> list[Result]:
-    """Submit jobs and wait for all of them; a job that fails doesn't stop the others."""
+def follow(
+    executor: Executor, jobs: Sequence[Job], ended: Callable[[Result], None] = lambda result: None
+) -> list[Result]:
+    """Submit jobs and wait for all of them; a job that fails doesn't stop the others. ``ended`` hears of each result."""
     results: list[Result] = []
     try:
         executor.submit(jobs)
         try:
             while len(results) < len(jobs):
-                results += executor.poll()
+                for result in executor.poll():
+                    results.append(result)
+                    ended(result)
         except KeyboardInterrupt:
             if executor.outlives:
                 raise JobsGoOn from None

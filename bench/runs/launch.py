@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
@@ -54,19 +55,17 @@ def check_fits(plan: Plan) -> Plan:
 
 
 def build_jobs(plan: Plan) -> list[Job]:
-    """Shared stages first, all seeds of one before the next, then the runs: long work early, no core waits."""
-    first = {entry.spec.seed: entry.spec for entry in reversed(plan.todo)}
-    stages = [stage for stage in plan.stages if stage != "history"]
-    builds = [
-        Job(first[seed], stage, {"seconds": round_seconds(seconds_of_stage(plan, stage)), "memory": plan.memory})
-        for stage in stages
-        for seed in sorted(first)
-    ]
-    runs = [
-        Job(entry.spec, estimate={"seconds": round_seconds(entry.seconds), "memory": plan.memory, "disk": entry.disk})
-        for entry in plan.todo
-    ]
-    return builds + sorted(runs, key=lambda job: job.spec.method in ("target", "retrain"), reverse=True)
+    """Seed by seed its shared stages, then its runs, those that the others are compared with first."""
+    jobs: list[Job] = []
+    for seed in sorted({entry.spec.seed for entry in plan.todo}):
+        runs = [entry for entry in plan.todo if entry.spec.seed == seed]
+        for stage in [stage for stage in plan.stages if stage != "history"]:
+            expected = {"seconds": round_seconds(seconds_of_stage(plan, stage)), "memory": plan.memory}
+            jobs.append(Job(runs[0].spec, stage, expected))
+        for entry in sorted(runs, key=lambda entry: entry.spec.method not in ("target", "retrain")):
+            expected = {"seconds": round_seconds(entry.seconds), "memory": plan.memory, "disk": entry.disk}
+            jobs.append(Job(entry.spec, estimate=expected))
+    return jobs
 
 
 def seconds_of_stage(plan: Plan, stage: str) -> float:
@@ -129,8 +128,10 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
     return page, draw_plots(loaded.records, out / "plots")
 
 
-def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
-    """Do the jobs of a command, and show how they get on.
+def carry_out(
+    jobs: Sequence[Job], config: WorkerConfig, ended: Callable[[Result], None] = lambda result: None
+) -> list[Result]:
+    """Do the jobs of a command, and show how they get on; ``ended`` hears of each result as it comes.
 
     By the machine's executor; under torchrun in this process, in step with the others.
     """
@@ -143,7 +144,7 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
             return in_step(jobs, config, reporter.report)
         executor = open_executor(config, reporter.report)
         try:
-            return follow(executor, jobs)
+            return follow(executor, jobs, ended)
         except JobsGoOn:
             print(f"\nThe jobs go on: `{name_status_command(machine.out)}` shows them, with --cancel it ends them.")
             raise
@@ -152,6 +153,24 @@ def carry_out(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
 def name_status_command(out: Path) -> str:
     """The command that shows the cluster's jobs of a folder of records."""
     return "python -m bench status" + (f" --out {out}" if out != Path("runs") else "")
+
+
+def tell_seeds(plan: Plan) -> Callable[[Result], None]:
+    """What hears of results, and prints the table of the seeds that are complete each time that one more is.
+
+    The last seed's comes with the report.
+    """
+    left = Counter(entry.spec.seed for entry in plan.todo)
+
+    def ended(result: Result) -> None:
+        seed = result.job.spec.seed
+        left[seed] -= not result.job.stage
+        if not left[seed] and any(left.values()) and not result.job.stage:
+            print_table(
+                replace(plan, entries=tuple(e for e in plan.entries if not left[e.spec.seed])), plan.machine.out
+            )
+
+    return ended
 
 
 def describe_failures(results: Sequence[Result]) -> list[str]:
@@ -192,7 +211,7 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         if asked.limit:
             print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
         began = time.perf_counter()
-        results = carry_out(jobs, config)
+        results = carry_out(jobs, config, tell_seeds(plan))
         distributed.leave_processes()
         failed = record_results(plan, results, tracker)
         page, pictures = None, list[Path]()

@@ -29,7 +29,9 @@ def print_table(plan: Plan, out: Path) -> None:
     for section in build_sections([record for name in names for record in readable_record(out / name)]):
         scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
-        console.print(f"{one_line(section.label)}, mean over seeds", style="italic")
+        seeds = sorted({seed for row in section.rows for seed in row.seeds})
+        over = f"mean over {seed_list(seeds)}" if len(seeds) > 1 else seed_list(seeds)
+        console.print(f"{one_line(section.label)}, {over}", style="italic")
         for rows in side_by_side(section.rows, room):
             table = Table(show_edge=False, pad_edge=False)
             table.add_column("score", no_wrap=True)

@@ -19,7 +19,7 @@ from bench.core.files import this_process_space
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.runs import executor, leases
-from bench.runs.executor import Pool, Worker, write_failed
+from bench.runs.executor import MOST_SECONDS, RETRY_SECONDS, Pool, Worker, write_failed
 from bench.runs.executors import follow
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.progress import event_line
@@ -177,6 +177,29 @@ def test_a_worker_that_cannot_start_fails_its_jobs(
     [reason] = {result.message for result in results if not result.job.stage}
     assert reason.startswith("the worker process ended with code 1 ") and "see logs/worker-" in reason
     assert place.records()["msa"]["status"] == "failed" and place.records()["msa"]["reason"] == reason
+
+
+def test_the_first_job_that_nobody_is_busy_with_is_next_and_a_busy_one_rests_ever_longer(
+    finished: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its place in the line, so that the first seed stays the first one."""
+    clock = [100.0]
+    monkeypatch.setattr(executor.time, "monotonic", lambda: clock[0])
+    pool = Pool(config(finished), [].append)
+    pool.line = [executor.Place(number, Job(spec_of(finished), name)) for number, name in enumerate("abc")]
+    first = pool.next_place()
+    assert first is not None and first.job.stage == "a"
+    first.rest()
+    pool.line.insert(0, first)
+    second = pool.next_place()
+    assert second is not None and second.job.stage == "b", "a rests"
+    clock[0] += RETRY_SECONDS
+    assert pool.next_place() is first, "before c"
+    rests = []
+    for _ in range(8):
+        first.rest()
+        rests.append(first.until - clock[0])
+    assert rests == sorted(rests) and rests[0] == 2 * RETRY_SECONDS and rests[-1] == MOST_SECONDS
 
 
 def test_no_jobs_start_no_worker(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from bench.core.record import Record, RunSpec, Score, Step
 from bench.lab.build import LabOptions
 from bench.records.files import read_responses, write_record
 from bench.records.tracking import Tracker
+from bench.runs import launch
 from bench.runs.jobs import Job, Result
-from bench.runs.launch import build_jobs, compare_with_old, record_results
+from bench.runs.launch import build_jobs, compare_with_old, record_results, tell_seeds
 from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
@@ -389,7 +390,7 @@ def entry(method: str, seed: int, status: str = "run", **fields: Any) -> Planned
     return PlannedRun(RunSpec("tofu", {}, "lab", "lab", steps, seed), status, **fields)
 
 
-def test_stages_come_first_and_the_rows_that_all_wait_for_before_the_methods() -> None:
+def test_each_seed_is_finished_before_the_next_its_stages_first_and_what_all_wait_for_before_the_methods() -> None:
     """The history is part of the target's stage; a cached or skipped run makes no job, and needs no stage."""
     entries = (
         entry("target", 3),
@@ -403,19 +404,36 @@ def test_stages_come_first_and_the_rows_that_all_wait_for_before_the_methods() -
     jobs = build_jobs(Plan({"history": 9.0, "target": 1.0, "oracle-0": 1.0}, entries=entries, memory=70))
     assert [job.name for job in jobs] == [
         "stage-target seed 0",
-        "stage-target seed 3",
         "stage-oracle-0 seed 0",
-        "stage-oracle-0 seed 3",
-        "target seed 3",
         "retrain seed 0",
-        "msa seed 3",
         "msa seed 0",
         "npo+repair seed 0",
+        "stage-target seed 3",
+        "stage-oracle-0 seed 3",
+        "target seed 3",
+        "msa seed 3",
     ]
-    assert [job.stage for job in jobs] == ["target", "target", "oracle-0", "oracle-0", *[""] * 5]
-    assert [job.spec for job in jobs[:4]] == [entries[2].spec, entries[0].spec] * 2, "its seed's first run to be made"
-    assert jobs[6] == Job(entries[1].spec, estimate={"seconds": 1.3, "memory": 70, "disk": 8})
-    assert [job.estimate for job in jobs[:4]] == [{"seconds": 10.0, "memory": 70}] * 4, "with the history it may train"
+    stages = [job for job in jobs if job.stage]
+    assert [job.stage for job in stages] == ["target", "oracle-0"] * 2
+    firsts = [entries[2].spec, entries[0].spec]
+    assert [job.spec for job in stages] == [firsts[0], firsts[0], firsts[1], firsts[1]], (
+        "its seed's first run to be made"
+    )
+    assert jobs[-1] == Job(entries[1].spec, estimate={"seconds": 1.3, "memory": 70, "disk": 8})
+    assert [job.estimate for job in stages] == [{"seconds": 10.0, "memory": 70}] * 4, "with the history it may train"
+
+
+def test_the_table_is_shown_each_time_that_a_seed_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all complete seeds, cached ones among them; the last table comes with the report."""
+    entries = [entry("msa", 0), entry("npo", 0), entry("msa", 1), entry("msa", 2), entry("npo", 1, "cached")]
+    shown: list[list[str]] = []
+    monkeypatch.setattr(
+        launch, "print_table", lambda plan, out: shown.append([f"{e.spec.method} {e.spec.seed}" for e in plan.entries])
+    )
+    ended = tell_seeds(Plan({}, entries=tuple(entries)))
+    for each, stage in ((0, "target"), (1, ""), (2, ""), (3, "target"), (0, ""), (3, "")):
+        ended(Result(Job(entries[each].spec, stage), "done"))
+    assert shown == [["msa 1", "npo 1"], ["msa 0", "npo 0", "msa 1", "npo 1"]]
 
 
 def test_nothing_to_do_makes_no_job() -> None:
