@@ -231,7 +231,10 @@ def test_a_folder_of_records_that_cannot_be_made_fails_each_run_with_a_sentence(
     results = follow(Pool(alone, lambda event: None), [Job(spec), Job(spec, "oracle-1")])
     assert [result.status for result in results] == ["failed", "done"]
     [line] = results[0].message.splitlines()
-    assert line.startswith(f"--out {place.out}: ") and "Not a directory; what was finished is kept" in line
+    assert (
+        line.startswith(f"--out {place.out}: ")
+        and "a file is in the way of a folder; what was finished is kept" in line
+    )
     assert place.out.read_text() == "a file"
 
 
