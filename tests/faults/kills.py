@@ -55,11 +55,16 @@ def attempt(case: Case) -> None:
 
 
 def kept_facts(folder: Path) -> dict[str, object]:
-    """Of what may not change: nodes, records, studies, results; pages and pictures are drawn anew, an unfinished sum moves."""
+    """Of what may not change: nodes, records, studies, results; pages and pictures are drawn anew, an unfinished sum moves.
+
+    The record of a run that failed, as its worker was killed, gives way to the run that is made again.
+    """
     return {
         file: fact
         for file, fact in read_facts(folder).items()
-        if Path(file).suffix not in (".md", ".png", ".svg") and ".partial/" not in file
+        if Path(file).suffix not in (".md", ".png", ".svg")
+        and ".partial/" not in file
+        and not (isinstance(fact, dict) and fact.get("status") == "failed")
     }
 
 
