@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from typer import Argument, Exit, Option, echo
 
 from bench.cli.options import Jobs, Out, Results, StoreAt, records_folder, store_at, warn_broken, write_or_check
 from bench.core.errors import raise_problems
+from bench.core.machine import default_jobs
 from bench.core.places import file_problems, folder_problems, readable_problems
 
 
@@ -100,4 +100,4 @@ def rescore(
 
     raise_problems(readable_problems("--store", store_at(store)))
     places = Places(records_folder(source), store_at(store))
-    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or len(os.sched_getaffinity(0))) else 1)
+    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or default_jobs("cpu")) else 1)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import bench
-import tasks
 from bench.core.contracts import Metric
 from bench.core.errors import UNUSABLE, UserError, shorten_reason
 from bench.core.files import write_text
@@ -145,7 +144,8 @@ def stamp_record(record: Record, places: Places) -> str:
 @cache
 def hash_code() -> str:
     """A hash of all of our modules."""
-    folders = [Path(str(package.__file__)).parent for package in (bench, tasks)]
+    found = [spec for spec in map(find_spec, ("bench", "tasks")) if spec]
+    folders = [Path(place) for spec in found for place in spec.submodule_search_locations or ()]
     return hash_json([hash_file(file) for folder in folders for file in sorted(folder.rglob("*.py"))])
 
 

@@ -119,7 +119,7 @@ def test_the_scores_of_the_commands_own_runs_are_printed(
     own = [each for each in records if each.spec.method != "npo"]
     print_table(Plan(entries=tuple(PlannedRun(each.spec, "cached") for each in own)), tmp_path)
     said = capsys.readouterr().out
-    assert "tofu (lab), mean over seeds" in said and "npo" not in said
+    assert "tofu (lab), mean over seeds 0, 1" in said and "npo" not in said
     assert all(len(line) <= width for line in said.splitlines())
     mean = sum(each.scores["retain_accuracy"].value for each in own if each.spec.method == "msa") / 2
     [*_, line] = [line for line in said.splitlines() if line.startswith("retain_accuracy ↑")]
@@ -146,5 +146,5 @@ def test_a_records_texts_are_no_markup_and_no_escapes(tmp_path: Path, capsys: py
     write_record(one, tmp_path)
     print_table(Plan(entries=(PlannedRun(one.spec, "cached"),)), tmp_path)
     said = capsys.readouterr().out
-    assert "[red]a[/red] \ufffd[31mb :smile: [/], mean over seeds" in said and "\x1b" not in said
+    assert "[red]a[/red] \ufffd[31mb :smile: [/], seed 0" in said and "\x1b" not in said
     assert "msa ⚠" in said and "msa on seed 0: its training diverged" in said
