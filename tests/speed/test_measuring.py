@@ -27,7 +27,9 @@ def test_both_sides_agree_and_ours_computes_no_less_than_the_floor(result: Json,
     line = result["suites"][suite][kind]
     assert line["agreement"]["agrees"], line["agreement"]
     assert line["agreement"]["values"] + line["agreement"]["choices"] > 0
-    assert line["distinct"] <= line["ours"]["positions"] <= line["plain"]["positions"]
+    assert line["distinct"] <= line["ours"]["positions"]
+    if kind != "gradient norms":  # a batch is padded, and its first and last text are tried alone
+        assert line["ours"]["positions"] <= line["plain"]["positions"]
     assert line["ours"]["row_steps"] <= line["plain"]["row_steps"]
     if kind != "gradient norms":
         assert line["ours"]["positions"] < line["plain"]["positions"]

@@ -51,7 +51,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("squares")
     module.square = square  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, f"{experiment.__package__}.squares", module)
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(experiment, "open_pool", ThreadPoolExecutor)
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
 
 
