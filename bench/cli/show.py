@@ -17,8 +17,8 @@ def find_record(name: str, source: Path) -> Record:
     """The one record that ``name`` means: its file, its key, or a part of its name that only it has."""
     if Path(name).is_file():
         return read_record(Path(name))
-    loaded = load_records(records_folder(source))
-    matching = [record for record in loaded.records if name in record.name]
+    loaded = load_records(records_folder(source), name)
+    matching = loaded.records
     if len(matching) == 1:
         return matching[0]
     for broken in loaded.broken:

@@ -17,7 +17,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -221,12 +221,20 @@ def field_meanings(kind: type) -> dict[str, str]:
     """The string under each field of a dataclass, first line, from its source."""
     found: dict[str, str] = {}
     for ancestor in kind.__mro__[:-1]:
-        body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            match field, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                    found.setdefault(name, " ".join(meaning.split()))
+        found = own_meanings(ancestor) | found
+    return found
+
+
+@cache
+def own_meanings(kind: type) -> dict[str, str]:
+    """The same of the fields that a class declares itself."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                found.setdefault(name, " ".join(meaning.split()))
     return found
 
 

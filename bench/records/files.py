@@ -94,8 +94,11 @@ def remedy_for(reason: ValueError, otherwise: str = "delete it") -> str:
     return reason.remedy if isinstance(reason, Closed) else otherwise
 
 
-def load_records(root: Path) -> LoadedRecords:
-    """Every record below ``root``, and the files that should be records and aren't; nothing when there is no folder."""
+def load_records(root: Path, part: str = "") -> LoadedRecords:
+    """Every record below ``root``, and the files that should be records and aren't; nothing when there is no folder.
+
+    Only files with ``part`` in their names, folders included, are opened.
+    """
     records: list[Record] = []
     paths, closed = list_json(root, NOT_RECORDS)
     broken = [
@@ -104,7 +107,7 @@ def load_records(root: Path) -> LoadedRecords:
     ]
     for path in paths:
         name = path_below(path, root)
-        if path.name.startswith("."):
+        if path.name.startswith(".") or part not in name:
             continue
         try:
             record = _parse(path)
