@@ -17,6 +17,7 @@ demo: $(VENV)/.run
 
 bench: $(VENV)/.run
 	$(BIN)/python -m tests.speed.measuring $(BENCH_OPTIONS)
+	$(BIN)/python -m tests.speed.commands
 
 faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS_OPTIONS)

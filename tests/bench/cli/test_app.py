@@ -176,28 +176,6 @@ def test_mistakes_load_no_torch_and_print_no_traceback(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "words", [("--help",), ("run", "--help"), ("ls", "methods"), ("ls", "tasks"), ("ls", "models")]
-)
-def test_help_and_lists_load_no_torch(words: Sequence[str], tmp_path: Path) -> None:
-    done = bench(words, tmp_path, [without_torch(tmp_path)])
-    assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) > 1
-
-
-def test_readers_of_records_load_no_torch(finished: Place, tmp_path: Path) -> None:
-    forbidden = [without_torch(tmp_path)]
-    source = ["--from", str(finished.out)]
-    for words in (
-        ["leaderboard", *source, "--to", "page.md"],
-        ["leaderboard", *source, "--to", "page.md", "--check"],
-        ["plot", *source, "--to", "plots"],
-        ["rescore", *source, "--store", str(finished.store)],
-    ):
-        done = bench(words, tmp_path, forbidden)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-    assert done.stdout.strip() == "3 records computed again: all numbers the same"
-
-
 def test_help_names_every_command(shell: Shell) -> None:
     said = shell("--help")
     assert said.code == 0
