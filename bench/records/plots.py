@@ -374,11 +374,12 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
+    canvas = FigureCanvasAgg(figure)
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
-    FigureCanvasAgg(figure).print_png(png)
+    canvas.print_png(png)
     FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path, made in zip(paths, (png, svg), strict=True):

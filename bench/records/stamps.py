@@ -34,10 +34,13 @@ class Stamp:
 class Stamps:
     """The stamps of a folder of pictures, a context manager; damaged ones are those of no picture."""
 
-    def __init__(self, folder: Path, code: Path) -> None:
-        """``code``: the module that draws, whose every change makes the pictures anew."""
-        self.folder = folder
-        self.code = [hash_file(code), version("matplotlib")]
+    def __init__(self, folder: Path, *code: Path, others: bool = False) -> None:
+        """``code``: the modules that draw, whose every change makes the pictures anew.
+
+        ``others``: whether the folder has pictures that aren't asked for now, whose stamps stay.
+        """
+        self.folder, self.others = folder, others
+        self.code = [*map(hash_file, code), version("matplotlib")]
         self.old: dict[str, Stamp] = {}
         self.new: dict[str, Stamp] = {}
 
@@ -47,6 +50,7 @@ class Stamps:
             self.old = read_as(dict[str, Stamp], read_plain(self.folder / FILE))
         except ValueError:
             self.old = {}
+        self.new = dict(self.old) if self.others else {}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

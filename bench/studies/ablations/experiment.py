@@ -20,9 +20,11 @@ from bench.core.schema import OPEN, STRICT, Line, Provenance, Real, Whole, read_
 from bench.core.texts import one_line
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
+from bench.records import plots
 from bench.records.markdown import as_cell
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.plots import plot_style, save_figure
+from bench.records.stamps import Stamps
 
 SCHEMA = 1
 KIND = "experiment"
@@ -139,7 +141,7 @@ def write_experiment(data: Json, experiment: Experiment, folder: Path) -> list[P
 def write_experiment_page(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
     text = render_experiment(data, experiment)
-    return write_page(folder / f"lab-{experiment.name}.md", text, lambda: experiment.draw(data["results"]))
+    return write_page(folder / f"lab-{experiment.name}.md", text, data, lambda: experiment.draw(data["results"]))
 
 
 def render_experiment(data: Json, experiment: Experiment) -> str:
@@ -161,11 +163,17 @@ def write_json(data: Json, file: Path) -> Path:
     return file
 
 
-def write_page(page: Path, text: str, draw: Callable[[], Any]) -> list[Path]:
-    """Write an ablation's page, and its picture beside it; returns the files."""
+def write_page(page: Path, text: str, shows: Json, draw: Callable[[], Any]) -> list[Path]:
+    """Write an ablation's page, and its picture beside it unless that is there and ``shows`` this; returns the files."""
+
+    def make(stem: Path) -> list[Path]:
+        with plot_style():
+            return save_figure(draw(), stem)
+
     write_text(page, text)
-    with plot_style():
-        return [page, *save_figure(draw(), page.with_suffix(""))]
+    code = (Path(plots.__file__), *sorted(Path(__file__).parent.glob("*.py")))
+    with Stamps(page.parent, *code, others=True) as stamps:
+        return [page, *stamps.files(page.stem, shows, make)]
 
 
 def load_experiments(folder: Path) -> list[Json]:

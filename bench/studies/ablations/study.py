@@ -57,7 +57,9 @@ def write_study_page(study: Study, ablation: Ablation, folder: Path) -> list[Pat
     """Page and picture of a study."""
     shown, draw = with_derived_findings(study, ablation), ablation.draw or draw_lines
     page = folder / f"{study_stem(study)}.md"
-    return experiment.write_page(page, render_study(study, ablation), lambda: draw(shown, ablation))
+    return experiment.write_page(
+        page, render_study(study, ablation), study_to_json(study), lambda: draw(shown, ablation)
+    )
 
 
 def with_derived_findings(study: Study, ablation: Ablation) -> Study:

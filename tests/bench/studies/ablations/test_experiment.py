@@ -158,3 +158,22 @@ def test_seeds_that_no_commit_made_are_no_publication() -> None:
     assert experiment_faults({"provenance": [{"dirty": False}]}) == []
     [said] = experiment_faults({"provenance": [{"dirty": True}, {"dirty": False}, {"dirty": None}, {}]})
     assert said.startswith("3 of its seeds were run by code that is no commit's")
+
+
+def test_a_picture_that_shows_the_same_is_not_drawn_again(tmp_path: Path) -> None:
+    """Another page's picture in the folder is none of its business."""
+    drawn: list[str] = []
+
+    def made(name: str, value: int) -> list[str]:
+        def draw() -> Figure:
+            drawn.append(name)
+            return Figure()
+
+        return [path.name for path in experiment.write_page(tmp_path / f"{name}.md", "text", {"value": value}, draw)]
+
+    for name in ("one", "other"):
+        assert made(name, 1) == made(name, 1) == [f"{name}.md", f"{name}.png", f"{name}.svg"]
+    assert drawn == ["one", "other"]
+    made("one", 2)
+    made("other", 1)
+    assert drawn == ["one", "other", "one"]
