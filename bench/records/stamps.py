@@ -34,12 +34,9 @@ class Stamp:
 class Stamps:
     """The stamps of a folder of pictures, a context manager; damaged ones are those of no picture."""
 
-    def __init__(self, folder: Path, *code: Path, others: bool = False) -> None:
-        """``code``: the modules that draw, whose every change makes the pictures anew.
-
-        ``others``: whether the folder has pictures that aren't asked for now, whose stamps stay.
-        """
-        self.folder, self.others = folder, others
+    def __init__(self, folder: Path, *code: Path) -> None:
+        """``code``: the modules that draw, whose every change makes the pictures anew."""
+        self.folder = folder
         self.code = [*map(hash_file, code), version("matplotlib")]
         self.old: dict[str, Stamp] = {}
         self.new: dict[str, Stamp] = {}
@@ -50,7 +47,9 @@ class Stamps:
             self.old = read_as(dict[str, Stamp], read_plain(self.folder / FILE))
         except ValueError:
             self.old = {}
-        self.new = dict(self.old) if self.others else {}
+        for name, stamp in self.old.items():  # of pictures there that nobody may ask for now
+            if any(_file(self.folder / name, suffix).is_file() for suffix in stamp.files):
+                self.new[name] = stamp
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -172,7 +172,7 @@ def write_page(page: Path, text: str, shows: Json, draw: Callable[[], Any]) -> l
 
     write_text(page, text)
     code = (Path(plots.__file__), *sorted(Path(__file__).parent.glob("*.py")))
-    with Stamps(page.parent, *code, others=True) as stamps:
+    with Stamps(page.parent, *code) as stamps:
         return [page, *stamps.files(page.stem, shows, make)]
 
 
