@@ -374,6 +374,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
+    figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
         figure.draw_without_rendering()

@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def below(folder: Path) -> list[str]:
-    return sorted(file.name for file in (folder / "out" / FOLDER).iterdir() if file.is_file())
+    return sorted(file.name for file in (folder / "out" / FOLDER).iterdir() if file.is_file() and file.name[0] != ".")
 
 
 @pytest.mark.slow
