@@ -46,7 +46,7 @@ def test_claims_are_what_the_generator_prints() -> None:
     assert render_claims(RESULTS) == (ROOT / "docs/claims.md").read_text(), "run `python -m bench claims`"
 
 
-STUDIES = sorted((RESULTS / "ablations").glob("*.json"))
+STUDIES = sorted((RESULTS / "ablations").glob("[!.]*.json"))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

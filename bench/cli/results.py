@@ -62,7 +62,7 @@ def publish(
 
     records_folder(source)
     raise_problems(folder_problems("--to", to) + readable_problems("--store", store_at(store)))
-    studies = sorted((source / FOLDER).glob("*.json"))
+    studies = sorted((source / FOLDER).glob("[!.]*.json"))
     wanted = [file for file in studies if not names or any(name in file.name for name in names)]
     others = [name for name in names or [] if not any(name in file.name for file in studies)]
     paths = publish_records(others, source, to, store_at(store), force) if others or not names else []

@@ -253,7 +253,7 @@ def stages_there(jobs: Sequence[Job], machine: Machine) -> list[Job]:
     given = {hash for entry in Store(machine.store).index() for hash in entry["gives"]}
     folders = {(machine.out / Record(job.spec, "done").name).parent for job in shared.values()}
     there: dict[str, Job] = {}
-    for file in (file for folder in folders for file in folder.glob("*.json")):
+    for file in (file for folder in folders for file in folder.glob("[!.]*.json")):
         with suppress(UserError, OSError):
             record = read_record(file)
             oracles = enumerate(record.lineage.get("oracles", []))

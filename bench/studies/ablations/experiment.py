@@ -179,7 +179,7 @@ def write_page(page: Path, text: str, shows: Json, draw: Callable[[], Any]) -> l
 def load_experiments(folder: Path) -> list[Json]:
     """Every experiment's results in a folder; what can't be read is named and left out."""
     found: list[Json] = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("[!.]*.json")):
         with leaving_out(file):
             data = read_study_or_experiment(file)
             if data.get("kind") == KIND:

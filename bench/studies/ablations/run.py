@@ -85,7 +85,7 @@ def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
 def list_ablations(results: Path) -> str:
     """Every ablation with its question, its tasks, and the minutes that the published studies took."""
     minutes: dict[str, list[str]] = {}
-    for file in sorted((results / FOLDER).glob("*.json")):
+    for file in sorted((results / FOLDER).glob("[!.]*.json")):
         data = read_file(file)
         where = f" ({data['place']['task']})" if "place" in data else ""
         minutes.setdefault(data["name"], []).append(f"{data['minutes'] / 2:.0f} min{where}")

@@ -157,7 +157,7 @@ def is_study(file: Path) -> bool:
 def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
     """Every study in a folder, with its ablation; what can't be read or shown is named and left out."""
     found: list[tuple[Study, Ablation]] = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("[!.]*.json")):
         with experiment.leaving_out(file):
             if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND:
                 study = read_study(file)

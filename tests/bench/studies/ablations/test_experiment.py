@@ -160,7 +160,7 @@ def test_seeds_that_no_commit_made_are_no_publication() -> None:
     assert said.startswith("3 of its seeds were run by code that is no commit's")
 
 
-def test_a_picture_that_shows_the_same_is_not_drawn_again(tmp_path: Path) -> None:
+def test_a_picture_that_shows_the_same_is_not_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another page's picture in the folder is none of its business."""
     drawn: list[str] = []
 
@@ -177,3 +177,7 @@ def test_a_picture_that_shows_the_same_is_not_drawn_again(tmp_path: Path) -> Non
     made("one", 2)
     made("other", 1)
     assert drawn == ["one", "other", "one"]
+    assert experiment.load_experiments(tmp_path) == [], (
+        "and what is known of the pictures is no study that can't be read"
+    )
+    assert capsys.readouterr().out == ""
