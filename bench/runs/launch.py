@@ -131,9 +131,10 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
 def carry_out(
     jobs: Sequence[Job], config: WorkerConfig, ended: Callable[[Result], None] = lambda result: None
 ) -> list[Result]:
-    """Do the jobs of a command, and show how they get on; ``ended`` hears of each result as it comes.
+    """Do the jobs of a command, and show how they get on.
 
-    By the machine's executor; under torchrun in this process, in step with the others.
+    By the machine's executor, and ``ended`` hears of each result as it comes; under torchrun in this process, in step with
+    the others, and all results come at the end.
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)

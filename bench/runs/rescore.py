@@ -80,7 +80,9 @@ def rescore_command(
             for line in lines:
                 say(line)
             differing |= {name} if lines else set()
-    keep_stamps(places, {name: stamp for name, stamp in stamps.items() if name not in differing})
+    good = {name: stamp for name, stamp in stamps.items() if name not in differing}
+    if good != known:
+        keep_stamps(places, good)
     skipped = f", {len(records) - len(todo)} unchanged since the last check" if quick else ""
     say(
         f"{len(todo)} records computed again{skipped}: {'some numbers DIFFER' if differing else 'all numbers the same'}"
@@ -158,10 +160,9 @@ def read_stamps(places: Places) -> dict[str, str]:
 
 
 def keep_stamps(places: Places, stamps: dict[str, str]) -> None:
-    """Keep the stamps where they are others than before; records that can only be read have none."""
+    """Keep the stamps; records that can only be read have none."""
     with suppress(OSError):
-        if stamps != read_stamps(places):
-            write_text(places.source / STAMPS, json.dumps(stamps, indent=1) + "\n")
+        write_text(places.source / STAMPS, json.dumps(stamps, indent=1) + "\n")
 
 
 @contextmanager
