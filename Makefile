@@ -1,4 +1,4 @@
-# One command each: demo (set up and run the main job), bench (our engine's speed), faults (hours), test, check, format.
+# One command each: demo (set up and run the main job), bench (our engine's speed), faults (an hour), test, check, format.
 # PIP_OPTIONS goes to every pip install: an index with CPU builds of torch, say
 #   make demo PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 

@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def read_words(words: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="the long form: hours")
+    parser.add_argument("--long", action="store_true", help="the long form: an hour on two cores")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="kinds, comma-separated")
     parser.add_argument("--case", type=int, help="this case of the kind alone")
