@@ -74,12 +74,15 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         os.close(handle)
 
 
-def read_small(path: Path, most: int) -> bytes:
-    """Read a file of at most ``most`` bytes; `ValueError` for a larger one and for what is no file, without waiting."""
+def read_small(path: Path, most: int, start: int = 0) -> bytes:
+    """Read a file of at most ``most`` bytes, from its byte ``start`` on; `ValueError` for a larger one and for what is no
+    file, without waiting.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise ValueError(f"it has {size} bytes, and at most {most} are read")
+        file.seek(start)
         return file.read(most)
 
 

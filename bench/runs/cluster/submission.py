@@ -225,7 +225,7 @@ def read_lines(journal: Path, start: int = 0) -> tuple[list[bytes], int]:
     if not is_file(journal):
         return [], start
     try:
-        text = read_small(journal, MOST_JOURNAL)[start:]
+        text = read_small(journal, MOST_JOURNAL, start)
     except (OSError, ValueError):
         return [], start
     whole = text.rpartition(b"\n")[0]
