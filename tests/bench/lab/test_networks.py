@@ -159,7 +159,7 @@ def test_references_and_influence_know_no_texts(opened: tuple[str, Opened]) -> N
     name, found = opened
     rows = examples(name, 3)
     encoded = [found.coder.encode(row.payload) for row in rows]
-    log_probs = reference_log_probs(found.model, found.coder, encoded, torch.device("cpu"), batch=2)
+    log_probs = reference_log_probs(found.model, found.coder, encoded, torch.device("cpu"))
     squares = torch.zeros(CLASSES)
     for row, expected in zip(encoded, log_probs, strict=True):
         batch = found.coder.collate([row])
