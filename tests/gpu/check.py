@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +28,7 @@ from bench.assets.shapes import read_shape
 from bench.core import machine
 from bench.core.compute import Compute
 from bench.core.machine import Machine, format_bytes
-from bench.core.types import Json
+from bench.core.types import Checkpoint, Json, Probe
 from bench.runs.estimate import Size
 
 LIMITS = {"scores": 150, "train": 150, "eval": 150}
@@ -68,6 +70,8 @@ class Sizes:
     heads: int
     groups: int
     vocabulary: int
+    taught: int
+    """Steps that the small model of `scores` is trained for: it then says some of the answers, and ends its texts."""
     steps: int
     batch: int = 16
     micro: int = 4
@@ -75,8 +79,8 @@ class Sizes:
     """Of a row that is trained on."""
 
 
-LARGE = Sizes(12, 100, 2048, 16, 8192, 32, 8, 128_256, steps=24)
-SMALL = Sizes(3, 3, 64, 2, 128, 4, 2, 4000, steps=4, batch=4, micro=2, tokens=64)
+LARGE = Sizes(12, 100, 2048, 16, 8192, 32, 8, 128_256, taught=70, steps=24)
+SMALL = Sizes(2, 2, 64, 2, 128, 4, 2, 4000, taught=4, steps=4, batch=4, micro=2, tokens=64)
 WARM = 2
 """Steps of training that don't count."""
 
@@ -107,7 +111,11 @@ class Place:
         """Count the peak from here on."""
         import torch
 
-        torch.cuda.reset_peak_memory_stats() if self.is_gpu else machine.reset_peak()
+        if not self.is_gpu:
+            machine.reset_peak()
+            return
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> int:
         """Bytes at most: on a GPU what torch has reserved and what lies beside that, such as the context and kernels."""
@@ -126,21 +134,62 @@ def check_scores(place: Place) -> list[Row]:
     """Every score of TOFU's suite on the device and on the CPU."""
     from bench.real.evaluate import EvaluationRequest, evaluate_model
     from bench.records.files import read_responses
-    from tests.speed.commands import prepare
+    from tests.speed.measuring import FOLDERS, Options, generated, prepare, probes_of
 
-    prepare(place.scratch, place.sizes.rows)
-    names = {role: str(place.scratch / name) for role, name in MODELS.items()}
+    data = generated(place.scratch / "data", Options(rows=place.sizes.rows)) / FOLDERS["tofu"]
+    probes = {"tofu": probes_of("tofu", data, place.sizes.rows)}
+    for role, steps in (("oracle", place.sizes.taught // 2), ("model", place.sizes.taught)):
+        made = prepare(probes, Options(steps=steps), place.scratch / role)
+    made.reference.model.save_pretrained(place.scratch / "reference" / "model")
+    made.reference.tokenizer.save_pretrained(place.scratch / "reference" / "model")
+    names = {role: str(place.scratch / role / "model") for role in ("model", "oracle", "reference")}
     found, said = [], []
     for number, device in enumerate((place.device, "cpu")):
         out = place.scratch / f"scores-{number}.json"
-        asked = EvaluationRequest("tofu", data=str(place.scratch / "data/tofu"), out=out, device=device, **names)
+        asked = EvaluationRequest("tofu", data=str(data), out=out, device=device, **names)
         found.append(evaluate_model(asked, place.scratch)["scores"])
         said.append(read_responses(out.with_name(f"{out.stem}.responses.json.gz")).rows)
-    return [*compare_answers(*said), *compare_scores(*found, flipped_share(*said))]
+    model = Checkpoint(names["model"], "model")
+    return [
+        *compare_answers(*said),
+        compare_waits(place, model, [probe for probe in probes["tofu"] if probe.kind == "logprob"]),
+        *compare_scores(*found, flipped_share(*said)),
+    ]
 
 
-MODELS = {"model": "model", "reference": "before", "oracle": "tuned"}
-"""Role -> folder of the small models that `tests.speed.commands` makes."""
+def compare_waits(place: Place, model: Checkpoint, probes: Sequence[Probe]) -> Row:
+    """How often the host waits for the device while one row of each table is scored, and while all are: less than once a row."""
+    from bench.engines.measuring.measure import measure
+
+    few, many = (count_waits(place, partial(measure, model, probes, device=place.device, limit=n)) for n in (1, None))
+    rows = sum(len(probe.examples) - 1 for probe in probes)
+    said = f"{many - few} for {rows} rows more"
+    return Row(
+        "log-probs: waits for the device",
+        str(many),
+        f"{few} for one row a table",
+        said,
+        f"{rows - 1}",
+        many - few < rows,
+    )
+
+
+def count_waits(place: Place, work: Callable[[], Any]) -> int:
+    """How often the host waits for a GPU, as torch says; on a CPU how often our own code reads a value."""
+    import torch
+
+    if not place.is_gpu:
+        from tests.syncs import Waits
+
+        with Waits() as waits:
+            work()
+        return waits.seen.total()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        work()
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(each.message) for each in said)
 
 
 def compare_scores(ours: Mapping[str, float], theirs: Mapping[str, float], flipped: float) -> list[Row]:

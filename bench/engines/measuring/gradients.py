@@ -117,7 +117,7 @@ def norm_alone(model: Any, text: Encoded, device: str) -> Tensor:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     seen = scoring.forward_rows(model, [scoring.row_alone(model, text)], device)
     gradients = torch.autograd.grad(sum_losses(seen), parameters, allow_unused=True)
-    norms = torch._foreach_norm([gradient.float() for gradient in gradients if gradient is not None])
+    norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None], 2, torch.float32)
     return torch.stack(list(norms)).mean()
 
 
