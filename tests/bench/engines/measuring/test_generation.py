@@ -277,6 +277,14 @@ def test_texts_are_the_same_however_seldom_they_are_looked_at(monkeypatch: pytes
     assert any(broken for _, broken in expected) and len({len(t[0]) for t, _ in expected for t in t}) > 5
 
 
+def test_a_rows_draws_are_those_of_one_token_after_another() -> None:
+    """However many a text may take: the next token's number doesn't depend on how many are drawn at once."""
+    drawn = generation.draw(Sampling(3), ((5, 6), 1), 40)
+    assert torch.equal(generation.draw(Sampling(3), ((5, 6), 1), 7), drawn[:7])
+    others = [generation.draw(*each, 7) for each in ((Sampling(3), ((5, 6), 0)), (Sampling(4), ((5, 6), 1)))]
+    assert not any(torch.equal(other, drawn[:7]) for other in others)
+
+
 def test_a_gpu_is_looked_at_seldom_unless_a_text_could_leave_its_positions() -> None:
     """An index beyond a table of positions would end the whole process there, and not in a sentence."""
     of = model("gpt2")
