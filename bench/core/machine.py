@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.core import distributed
-from bench.core.places import file_problems, folder_problems, readable_problems
+from bench.core.places import default_root, file_problems, folder_problems, readable_problems
 from bench.core.types import Json
 
 
@@ -107,13 +107,6 @@ def device_problems(device: str) -> list[str]:
     if not any(map(os.path.exists, GPUS)):
         return [f"--device {device}: this machine shows no GPU; use cpu, and see `python -m bench doctor`."]
     return []
-
-
-def default_root() -> Path:
-    """The folder of the store: ``MSA_BENCH_STORE``, or one in the user's cache."""
-    if given := os.environ.get("MSA_BENCH_STORE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"
 
 
 OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb", "cluster"), "leaderboard.md"

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from bench.core.contracts import AnswerLogProbs, Opened
 from bench.core.types import Checkpoint
 from bench.engines.devices import send, send_numbers
-from bench.lab.digits import CLASSES, SIDE, NeighbourGraph, neighbour_graph
+from bench.lab.digits import CLASSES, SIDE
+from bench.lab.graph import NeighbourGraph, neighbour_graph
 
 WEIGHTS = "model.safetensors"
 
@@ -70,7 +71,7 @@ class ConvNet(Network):
 class GraphNet(Network):
     """``A relu(A X W1 + b1) W2 + b2`` (Kipf and Welling 2017, arXiv 1609.02907), A the normalised adjacency.
 
-    ``neighbours``: of each node in the graph that it was made for (`bench.lab.digits.neighbour_graph`).
+    ``neighbours``: of each node in the graph that it was made for (`bench.lab.graph.neighbour_graph`).
     """
 
     adaptable = ["first"]
