@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Context, Method, Recipe
+from bench.core.contracts import Batch, Context, Method, Recipe, References
 from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import descent, make_streams, retain_rows
 
@@ -25,7 +25,7 @@ class NPOLoss:
     beta: float
     per_token: bool
 
-    reference: ClassVar[bool] = True
+    reference: ClassVar[References] = "sums"
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:

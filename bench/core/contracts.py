@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from bench.core.errors import UserError
 from bench.core.record import Score
@@ -29,15 +29,32 @@ class Row(Protocol):
     def length(self) -> int:
         """Tokens of the example; an image or a node is one."""
 
+    @property
+    def alternate(self) -> Row | None:
+        """The same prompt with another answer, where the example has one."""
+
 
 class Batch(Protocol):
     """Rows that go through a model together."""
 
     reference: Tensor | None
-    """(B,) summed answer log-probs under the reference, in nats; for a loss that declares one."""
+    """Of a loss that reads `References`: (B,) summed answer log-probs under the target, or (B, K) of each token, in nats."""
+    target: Callable[..., Any] | None
+    """Of a loss that reads the target itself: the model as it was before training, for `answer_logits` and the like."""
+    alternate: Batch | None
+    """The same prompts with their other answers, where the rows have any (``alternate`` of an example's payload)."""
 
-    def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
+    def answer_log_probs(self, model: Any) -> AnswerLogProbs:
         """Log-probs of the answers under ``model``: of each token, or of the label."""
+
+    def answer_mask(self) -> Tensor:
+        """Where the tokens of the answers stand in what `answer_log_probs` gives, (B, K)."""
+
+    def answer_logits(self, model: Any) -> AnswerLogits:
+        """The logits that the answers are predicted with under ``model``, at these places and at no others."""
+
+    def answer_states(self, model: Any, blocks: Sequence[int]) -> AnswerStates:
+        """Outputs of the decoder blocks ``blocks`` where the answers are predicted; `Unmet` of a model without such blocks."""
 
 
 class Coder(Protocol):
@@ -53,15 +70,34 @@ class Coder(Protocol):
         """Whatever must lie beside the weights for the same coder to come back."""
 
 
+References = Literal["", "sums", "tokens", "model"]
+
+
 class Loss(Protocol):
     """An objective: one number per example. A frozen dataclass, so that its fields enter the cache key."""
 
-    reference: ClassVar[bool]
-    """Whether it reads ``batch.reference``: the target's summed answer log-probs, computed once before training."""
+    reference: ClassVar[References]
+    """What it reads of the target: nothing; ``sums`` or ``tokens``, the answers' log-probs, computed once before training;
+    or ``model``, the target itself, which lies in memory beside the model (with ``--lora`` it is the model without its
+    adapters)."""
     version: ClassVar[int]
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of each example, (B,)."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on a stream's mean loss, kept by a dual variable: the stream's weight.
+
+    After each step the weight becomes ``max(0, weight + rate * (loss - most))`` (dual ascent).
+    """
+
+    most: float
+    """Nats."""
+    rate: float
+    after: int = 0
+    """Steps before the weight begins to move."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +110,8 @@ class Stream:
     loss: Loss
     weight: float = 1.0
     """The step's loss is the sum over streams of weight times the mean over the stream's examples."""
+    limit: Limit | None = None
+    """Where the weight isn't constant."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +134,8 @@ class Recipe:
     trains everything else, in float32 unless told otherwise."""
     lora: int = 0
     """Rank of low-rank adapters (peft) on every linear layer, merged into the weights at the end; 0 trains all weights."""
+    only: str = ""
+    """A regular expression for the names of the weights that are trained, the whole name; empty: all."""
     until: float = 0.0
     """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
 
@@ -434,6 +474,41 @@ class AnswerLogProbs:
     def means(self) -> Tensor:
         """Mean over the answer's tokens, (B,)."""
         return self.sums / self.mask.sum(-1).clamp(min=1)
+
+
+@dataclass
+class AnswerLogits:
+    """Logits at the places where the answers' tokens are predicted, row by row: N is the number of true entries of ``mask``."""
+
+    values: Tensor
+    """(N, V) in float32."""
+    labels: Tensor
+    """(N,) the answers' tokens."""
+    mask: Tensor
+    """(B, K)."""
+
+    def row_means(self, each: Tensor) -> Tensor:
+        """The mean over each row's tokens, (B,), of one number a token, (N,)."""
+        return spread(each, self.mask).sum(-1) / self.mask.sum(-1).clamp(min=1)
+
+
+@dataclass
+class AnswerStates:
+    """Hidden states where the answers' tokens are predicted, one for each true entry of ``mask``."""
+
+    values: tuple[Tensor, ...]
+    """(N, D) of each block that was asked for, in float32."""
+    mask: Tensor
+    """(B, K)."""
+
+    def row_means(self, each: Tensor) -> Tensor:
+        """The mean over each row's tokens, (B,), of one number a token, (N,)."""
+        return spread(each, self.mask).sum(-1) / self.mask.sum(-1).clamp(min=1)
+
+
+def spread(each: Tensor, mask: Tensor) -> Tensor:
+    """One number for each true entry of ``mask`` (B, K) in its place, and 0 elsewhere."""
+    return each.new_zeros(mask.shape).masked_scatter(mask, each)
 
 
 @dataclass(frozen=True)

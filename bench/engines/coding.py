@@ -6,21 +6,22 @@ more: `bench.core.contracts` has the protocols. A loader (`bench.engines.loaders
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import AnswerLogProbs, Batch
+from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch
 from bench.core.errors import UserError
 from bench.engines.devices import send_numbers
+from bench.engines.hidden import reading_states
 from bench.engines.templates import Encoded, encode, name_of
 
 
-def answer_log_probs(model: nn.Module, batch: Batch) -> AnswerLogProbs:
+def answer_log_probs(model: Any, batch: Batch) -> AnswerLogProbs:
     """Log-probs of the answers of ``batch`` under ``model``, as the batch reads them off; a label is a one-token answer."""
     return batch.answer_log_probs(model)
 
@@ -34,28 +35,54 @@ class TextBatch:
     lengths: Tensor  # (B,) tokens of prompt and answer
     predicting: range
     """Places at which some row's answer is predicted."""
-    reference: Tensor | None = None  # (B,) summed answer log-probs under the reference, in nats
+    reference: Tensor | None = None  # (B,) or (B, K) answer log-probs under the target, in nats
+    target: Callable[..., Any] | None = None
+    alternate: TextBatch | None = None
 
-    def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
+    def answer_log_probs(self, model: Any) -> AnswerLogProbs:
         """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
-        first, last = self.predicting.start, self.predicting.stop
-        keep = torch.arange(first, last, device=self.input_ids.device)
+        keep, labels, mask = self.answer_places()
         logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
-        labels = self.input_ids[:, first + 1 : last + 1]  # (B, K)
-        position = keep + 1
-        mask = (position >= self.starts[:, None]) & (position < self.lengths[:, None])
         nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
         return AnswerLogProbs(-nll.view_as(labels) * mask, mask)
+
+    def answer_places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Places at which some answer is predicted (K,), what stands behind them, and whether it is of the answer, (B, K)."""
+        first, last = self.predicting.start, self.predicting.stop
+        keep = torch.arange(first, last, device=self.input_ids.device)
+        position = keep + 1
+        mask = (position >= self.starts[:, None]) & (position < self.lengths[:, None])
+        return keep, self.input_ids[:, first + 1 : last + 1], mask
+
+    def answer_mask(self) -> Tensor:
+        """Which of `answer_places` are of the answers, (B, K)."""
+        return self.answer_places()[2]
+
+    def answer_logits(self, model: Any) -> AnswerLogits:
+        """The logits where the answers' tokens are predicted; no other place is copied to float32."""
+        keep, labels, mask = self.answer_places()
+        logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits
+        return AnswerLogits(logits[mask].float(), labels[mask], mask)
+
+    def answer_states(self, model: Any, blocks: Sequence[int]) -> AnswerStates:
+        """The outputs of some decoder blocks where the answers' tokens are predicted."""
+        keep, _, mask = self.answer_places()
+        with reading_states(model, blocks) as states:
+            model(input_ids=self.input_ids, logits_to_keep=keep[-1:], use_cache=False)
+        return AnswerStates(tuple(states[block][:, keep][mask].float() for block in blocks), mask)
 
 
 def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
     """Rows of any length as one batch; the padding id is 0 and never looked at."""
     width = max(row.length for row in rows)
+    others = [row.alternate for row in rows if row.alternate]
+    assert len(others) in (0, len(rows)), "rows with and without another answer can't share a stream"
     return TextBatch(
         send_numbers(([*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows), device),
         send_numbers((len(row.prompt) for row in rows), device),
         send_numbers((row.length for row in rows), device),
         range(min(len(row.prompt) for row in rows) - 1, width - 1),
+        alternate=collate_texts(others, device) if others else None,
     )
 
 
@@ -86,6 +113,8 @@ class Texts:
         text = encode(self.tokenizer, payload, answer)
         if self.rows is not None:
             check_ids(self.tokenizer, (*text.prompt, *text.answer), self.rows)
+        if answer is None and "alternate" in payload:
+            return replace(text, alternate=self.encode(payload, payload["alternate"]))
         return text
 
     def collate(self, rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:

@@ -67,6 +67,8 @@ class Encoded:
     answer: tuple[int, ...]
     eos: bool
     """Whether the last answer token is the end of sequence."""
+    alternate: Encoded | None = None
+    """The same prompt with another answer, of a row that has two."""
 
     @property
     def length(self) -> int:

@@ -7,7 +7,7 @@ weights, so that arithmetic sums weights alone. To a loss a label is a one-token
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bench.core.contracts import AnswerLogProbs, Opened
+from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Opened
+from bench.core.errors import Unmet
 from bench.core.types import Checkpoint
 from bench.engines.devices import send, send_numbers
 from bench.lab.digits import CLASSES, SIDE
@@ -120,16 +121,30 @@ class ClassBatch:
 
     inputs: tuple[Tensor, ...]
     labels: Tensor  # (B,)
-    reference: Tensor | None = None  # (B,) log-probs of the labels under the reference, in nats
+    reference: Tensor | None = None  # (B,) or (B, 1) log-probs of the labels under the target, in nats
+    target: Callable[..., Any] | None = None
+    alternate: ClassBatch | None = None
 
-    def class_log_probs(self, model: nn.Module) -> Tensor:
+    def class_log_probs(self, model: Any) -> Tensor:
         """Log p of every class, (B, C), nats and float32."""
         return model(*self.inputs).float().log_softmax(-1)
 
-    def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
+    def answer_log_probs(self, model: Any) -> AnswerLogProbs:
         """Log p of the label, (B, 1)."""
         values = self.class_log_probs(model).gather(1, self.labels[:, None])
         return AnswerLogProbs(values, torch.ones_like(values, dtype=torch.bool))
+
+    def answer_logits(self, model: Any) -> AnswerLogits:
+        """The logits of the classes, (B, C)."""
+        return AnswerLogits(model(*self.inputs).float(), self.labels, self.answer_mask())
+
+    def answer_mask(self) -> Tensor:
+        """Every label, (B, 1)."""
+        return torch.ones_like(self.labels, dtype=torch.bool)[:, None]
+
+    def answer_states(self, model: Any, blocks: Sequence[int]) -> AnswerStates:
+        """`Unmet`: a small network has no decoder blocks."""
+        raise Unmet("it reads the hidden states of decoder blocks, and this model has none")
 
 
 @dataclass(frozen=True)
@@ -139,6 +154,7 @@ class CodedImage:
     pixels: tuple[int, ...]
     label: int
     length: int = 1
+    alternate: None = None
 
 
 class ImageCoder:
@@ -166,6 +182,7 @@ class CodedNode:
     graph: int
     """Which of its coder's graphs it is looked at in."""
     length: int = 1
+    alternate: None = None
 
 
 class NodeCoder:

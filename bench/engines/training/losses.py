@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Loss, Stream
+from bench.core.contracts import Batch, Loss, References, Stream
 from bench.core.types import Example
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NextToken:
     """Mean negative log-likelihood of the answer's tokens; each example weighs the same."""
 
-    reference: ClassVar[bool] = False
+    reference: ClassVar[References] = ""
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -32,7 +32,7 @@ class NextToken:
 class Ascent:
     """Gradient ascent: the mean answer log-prob, so that minimising it raises the loss on these rows."""
 
-    reference: ClassVar[bool] = False
+    reference: ClassVar[References] = ""
     version: ClassVar[int] = 1
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:

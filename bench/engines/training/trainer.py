@@ -8,6 +8,7 @@ depend on the run's own seed alone. Under torchrun every process takes its share
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +27,18 @@ from transformers.utils import logging as transformers_logging
 
 from bench.core import distributed, stopping
 from bench.core.contracts import Coder, Recipe, Row, Stream
-from bench.core.errors import UserError
+from bench.core.errors import Unmet, UserError
 from bench.core.seals import break_seal, is_whole, seal
 from bench.core.stopping import Stopped
 from bench.core.versions import TRAINING
-from bench.engines.coding import answer_log_probs
-from bench.engines.devices import Held, send_numbers
 from bench.engines.parts import adapter_parameters, base_of, is_in_parts, put_parts_back, shard_model
 from bench.engines.positions import check_length, plain_reach
 from bench.engines.training.gathering import write_whole
+from bench.engines.training.references import Reference, read_target
 from bench.engines.training.sharding import SHARDS, load_state, save_state
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
-
-REFERENCE_TOKENS, REFERENCE_ROWS = 4096, 32
-"""Bounds on a batch of the reference's log-probs: padded positions, and on a CPU rows."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,11 @@ class StepTrainer(Trainer):
     streams: Sequence[Stream]
     coder: Coder
     encoded: Sequence[Sequence[Row]]
-    references: Sequence[Tensor | None]
-    first_losses: list[tuple[Tensor, int]]
-    """Of the step under way: each micro-batch's summed loss of the first stream, on the device, and the rows of its mean."""
+    references: Sequence[Reference]
+    weights: list[float]
+    """Of the streams; of one with a `Limit` it moves."""
+    step_losses: list[list[tuple[Tensor, int]]]
+    """Of the step under way, by stream: each micro-batch's summed loss, on the device, and the rows of its mean."""
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -123,15 +122,12 @@ class StepTrainer(Trainer):
             own = distributed.take_share(part.rows)
             rows = own or part.rows[:1]  # without a row of its own a process still takes part in gathering the weights
             batch = self.coder.collate([self.encoded[part.stream][row] for row in rows], self.args.device)
-            reference = self.references[part.stream]
-            if reference is not None:
-                batch.reference = reference[send_numbers(rows, self.args.device)]
+            self.references[part.stream].attach(batch, rows)
             each = stream.loss(model, batch)
             if not own:
                 each = each * 0.0
-            if part.stream == 0:
-                self.first_losses.append((each.detach().sum(), part.of))
-            losses.append(stream.weight * each.sum() / part.of)
+            self.step_losses[part.stream].append((each.detach().sum(), part.of))
+            losses.append(self.weights[part.stream] * each.sum() / part.of)
         # training_step divides by the accumulation, since it takes micro-batch means; ours sum to the step's mean.
         # Gradients and logged losses are means over the processes; ours sum to the whole.
         return torch.stack(losses).sum() * self.current_gradient_accumulation_steps * distributed.world()
@@ -193,12 +189,20 @@ class StepEnd(TrainerCallback):
         self.stopped = False
         """Whether training ended before its time, with its state written (`bench.core.stopping`)."""
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take up the weights that an interrupted run had come to."""
+        kept = [entry["weights"] for entry in state.log_history if "weights" in entry]
+        if kept:
+            self.trainer.weights[:] = kept[-1]
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Snapshot, report, and stop early."""
+        """Move the weights, snapshot, report, and stop early."""
+        losses, self.trainer.step_losses[:] = list(self.trainer.step_losses), [[] for _ in self.trainer.streams]
+        self.move_weights(state, losses)
         if state.global_step in self.snapshots:
             self.save_step(state.global_step)
         self.report(state.global_step, state.max_steps)
-        if self.is_enough(state):
+        if self.is_enough(state, losses[0]):
             control.should_training_stop = True
             control.should_save = False  # going on from a state of this step would make another one
         elif state.global_step < state.max_steps and stopping.is_asked():
@@ -210,16 +214,29 @@ class StepEnd(TrainerCallback):
         if distributed.is_first():
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def is_enough(self, state: Any) -> bool:
+    def move_weights(self, state: Any, losses: Sequence[Sequence[tuple[Tensor, int]]]) -> None:
+        """Move the weight of each stream with a `Limit` by how far its loss was from it."""
+        limited = [(i, stream.limit) for i, stream in enumerate(self.trainer.streams) if stream.limit]
+        for i, limit in limited:
+            mean = mean_over_processes(losses[i])
+            if state.global_step > limit.after:
+                self.trainer.weights[i] = max(0.0, self.trainer.weights[i] + limit.rate * (mean - limit.most))
+        if limited:  # in the state it outlives an interruption
+            state.log_history.append({"step": state.global_step, "weights": list(self.trainer.weights)})
+
+    def is_enough(self, state: Any, losses: Sequence[tuple[Tensor, int]]) -> bool:
         """Whether the first stream's mean loss over the last pass, in nats per token, is at most ``until``."""
-        losses = list(self.trainer.first_losses)
-        self.trainer.first_losses.clear()
         if not self.until:
             return False
-        mean = distributed.sum_over_processes(sum(float(each) / rows for each, rows in losses))
+        mean = mean_over_processes(losses)
         state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
         means = [entry["first"] for entry in state.log_history if "first" in entry]
         return len(means) >= self.window and sum(means[-self.window :]) / self.window <= self.until
+
+
+def mean_over_processes(losses: Sequence[tuple[Tensor, int]]) -> float:
+    """A stream's mean loss in a step, from the micro-batches of all processes."""
+    return distributed.sum_over_processes(sum(float(each) / rows for each, rows in losses))
 
 
 def train(
@@ -251,7 +268,8 @@ def train(
     began = time.perf_counter()
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
     check_processes(use_cpu)
-    check_reach(model, [row.length for rows in encoded for row in rows])
+    check_reach(model, [each.length for rows in encoded for row in rows for each in answers_of(row)])
+    freeze_others(model, recipe.only)
     if checkpointing:
         cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})  # the Trainer's name for it changes
     data = StepData(streams, recipe.steps, seed, micro and micro * distributed.world())
@@ -280,7 +298,8 @@ def train(
             shutil.move(early / f"step-{step:06d}", out / f"step-{step:06d}")
     steps = trainer.state.global_step
     items = data[: steps * data.accumulation]
-    spent = [sum(encoded[part.stream][row].length for part in parts for row in part.rows) for parts in items]
+    lengths = [[sum(each.length for each in answers_of(row)) for row in rows] for rows in encoded]
+    spent = [sum(lengths[part.stream][row] for part in parts for row in part.rows) for parts in items]
     return Trained(
         seconds=time.perf_counter() - began,
         tokens=sum(spent),
@@ -289,6 +308,27 @@ def train(
         resumed=resume is not None,
         steps=steps,
     )
+
+
+def answers_of(row: Row) -> tuple[Row, ...]:
+    """A row, and the same prompt with its other answer where it has one: each goes through the model."""
+    return (row, row.alternate) if row.alternate else (row,)
+
+
+def freeze_others(model: Any, only: str) -> None:
+    """Leave all weights alone but those whose whole name the regular expression ``only`` matches; empty: train all.
+
+    `Unmet` where the model has no such weights, or adapters in their place.
+    """
+    if not only:
+        return
+    if base_of(model) is not model:
+        raise Unmet("it trains some of the weights alone, and with --lora adapters are trained in their place")
+    chosen = [name for name, _ in model.named_parameters() if re.fullmatch(only, name)]
+    if not chosen:
+        raise Unmet(f"it trains the weights whose names match {only!r} alone, and this model has none")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
 
 
 def trainer_arguments(
@@ -337,13 +377,11 @@ def make_trainer(
     trainer = (ShardedTrainer if several else StepTrainer)(
         model=model, args=arguments, train_dataset=data, data_collator=lambda items: {"parts": items[0]}
     )
-    trainer.streams, trainer.coder, trainer.encoded, trainer.first_losses = streams, coder, encoded, []
+    trainer.streams, trainer.coder, trainer.encoded = streams, coder, encoded
+    trainer.weights, trainer.step_losses = [stream.weight for stream in streams], [[] for _ in streams]
     if several:
         shard_model(model, arguments.device.type)
-    trainer.references = [
-        reference_log_probs(model, coder, rows, arguments.device) if stream.loss.reference else None
-        for stream, rows in zip(streams, encoded, strict=True)
-    ]
+    trainer.references = read_target(model, coder, streams, encoded, arguments.device)
     if several:
         put_parts_back(model)
         trainer.is_distributed_loading_by_transformers = True  # nobody is to wrap it once more
@@ -373,42 +411,6 @@ def check_reach(model: Any, lengths: Sequence[int]) -> None:
             f"A text of {max(lengths)} tokens can't be trained on: beyond {reach} tokens this model's positions (dynamic or "
             "longrope) depend on the longest text of a batch; take shorter rows, or a model with plain positions."
         )
-
-
-@torch.no_grad()
-def reference_log_probs(model: nn.Module, coder: Coder, rows: Sequence[Row], device: torch.device) -> Tensor:
-    """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model.
-
-    Several processes take a batch each, in step, as they gather the weights together.
-    """
-    was_training = model.training
-    model.eval()
-    if not is_in_parts(model):
-        model.to(device)
-    batches = batch_consecutive(rows, REFERENCE_ROWS if device.type == "cpu" else len(rows))
-    held: Held[int] = Held()
-    for first in range(0, len(batches), distributed.world()):
-        number = min(first + distributed.rank(), len(batches) - 1)  # without one of its own it does the last one again
-        sums = answer_log_probs(model, coder.collate(batches[number], device)).sums
-        held.add([number], [len(sums)], sums)
-    model.train(was_training)
-    each = distributed.gather(held.fetch())
-    found = distributed.call_on_first(lambda: {n: values for part in each for n, values in part.items()})
-    whole = [value for number in range(len(batches)) for value in found[number]]
-    return torch.tensor(whole, dtype=held.parts[0].dtype, device=device)
-
-
-def batch_consecutive(rows: Sequence[Row], most: int) -> list[list[Row]]:
-    """The rows in their order, in batches of at most ``most`` rows and `REFERENCE_TOKENS` padded positions."""
-    batches: list[list[Row]] = []
-    longest = 0
-    for row in rows:
-        longest = max(longest, row.length)
-        if not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * longest > REFERENCE_TOKENS:
-            batches.append([])
-            longest = row.length
-        batches[-1].append(row)
-    return batches
 
 
 def save_model(model: Any, coder: Any, folder: Path) -> None:
@@ -455,7 +457,7 @@ def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, An
     """All that decides the weights which training gives, as plain JSON for the cache key."""
     from bench.core.types import data_hash, without_references
 
-    unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "until")}
+    unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "only", "until")}
     unsaid |= {"dtype": "float32" if recipe.dtype else ""}
     return {
         "engine": TRAINING,
@@ -468,6 +470,7 @@ def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, An
                 "batch": stream.batch,
                 "loss": describe_loss(stream.loss),
                 "weight": stream.weight,
+                **({"limit": asdict(stream.limit)} if stream.limit else {}),
             }
             for stream in streams
         ],

@@ -18,7 +18,8 @@ from bench.engines.loaders import checkpoint_at, open_checkpoint
 from bench.engines.measuring.measure import measure
 from bench.engines.training.influence import estimate_influence
 from bench.engines.training.losses import Ascent, NextToken
-from bench.engines.training.trainer import Trained, reference_log_probs, train
+from bench.engines.training.references import reference_log_probs
+from bench.engines.training.trainer import Trained, train
 from bench.lab.digits import CLASSES, digit_images
 from bench.lab.graph import neighbour_graph
 from bench.lab.networks import ConvNet, GraphNet, ImageCoder, Network, NodeCoder, save_fresh_network

@@ -24,15 +24,13 @@ from bench.core.types import Checkpoint, Example
 from bench.engines.coding import Texts, answer_log_probs, collate_texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import Encoded, encode
-from bench.engines.training import trainer
 from bench.engines.training.losses import Ascent, NextToken
+from bench.engines.training.references import batch_consecutive, reference_log_probs
 from bench.engines.training.trainer import (
     Trained,
-    batch_consecutive,
     describe_training,
     last_checkpoint,
     plan_rows,
-    reference_log_probs,
     train,
 )
 from bench.runs.context import Work
@@ -264,7 +262,7 @@ def test_the_reference_is_the_summed_log_prob_of_the_start(tmp_path: Path, monke
     """Direct: one row at a time. The first NPO loss is then (2 / .1) ln 2 = 20 * 0.693147 = 13.8629 for every row."""
     model = llama(seed=7)
     rows = [encode(tokenizer(), row.payload) for row in QUESTIONS + PASSAGES]
-    monkeypatch.setattr(trainer, "REFERENCE_ROWS", 4)
+    monkeypatch.setattr("bench.engines.training.references.REFERENCE_ROWS", 4)
     found = reference_log_probs(model.train(), Texts(tokenizer()), rows, torch.device("cpu"))
     assert model.training, "it must be left as it was"
     with torch.no_grad():
@@ -286,7 +284,7 @@ def test_reference_batches_are_bounded_by_padded_positions_and_keep_the_order() 
 class Counting:
     """NPO that notes which references it was given, in the order of use."""
 
-    reference: ClassVar[bool] = True
+    reference: ClassVar[str] = "sums"
     version: ClassVar[int] = 1
 
     def __init__(self) -> None:
