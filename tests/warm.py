@@ -2,12 +2,15 @@
 
 A server imports torch and the rest once; a small script, put in the place of ``python``, hands its arguments, folder,
 environment and standard files to it and waits; the server forks, and the fork runs ``python -m MODULE`` as asked. What
-differs from a fresh process is the start alone, so a sample of every kind of fault goes through fresh ones.
+differs from a fresh process is the start alone: what reads the environment while it is imported, or stands in the place
+of a library, needs a fresh one.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
+import io
 import json
 import os
 import resource
@@ -49,9 +52,8 @@ LOADED = (
 )
 """Modules imported before the first fork; none starts a thread or computes anything."""
 
-MOST_BYTES = 6 << 30
-"""Memory that a fork may ask for: enough for every command, and an end to reading a file without one."""
-
+SCRIPT = "warm-python"
+NO_LIMIT = resource.RLIM_INFINITY
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 asked = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "python": sys.argv[0]}}
@@ -62,46 +64,63 @@ socket.send_fds(server, [len(data).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(data)
 for fd in (0, 1, 2):
     os.close(fd)
-code = server.recv(8)
-os._exit(int(code) if code else 70)
+code = int(server.recv(8) or 70)
+if code < 0:
+    os.kill(os.getpid(), -code)
+os._exit(code)
 """
 
 
 @contextmanager
-def warm_python(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """A script in ``folder`` to be run in the place of ``python``; its server ends with the block."""
-    address, script = folder / "warm.socket", folder / "warm-python"
-    python = os.path.realpath(sys.executable)
-    script.write_text(CLIENT.format(python=python, address=str(address)))
-    script.chmod(0o755)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.warm", str(address)], env=dict(environment), cwd=folder
-    )
+def warm_python(folder: Path, environment: Mapping[str, str], most_bytes: int = NO_LIMIT) -> Iterator[Path]:
+    """A script in ``folder`` to be run in the place of ``python``; its server ends with the block.
+
+    Each process may ask for ``most_bytes`` of memory.
+    """
+    server = start_server(folder, environment, os.getpid(), most_bytes)
     try:
-        while not address.exists():
-            assert server.poll() is None, "the server of warm processes didn't start"
-            time.sleep(0.05)
-        yield script
+        yield folder / SCRIPT
     finally:
         server.terminate()
         server.wait()
 
 
-def serve(address: str) -> None:
-    """Answer until told to stop: a connection is a process that is wanted, its end the process's end."""
+def start_server(
+    folder: Path, environment: Mapping[str, str], parent: int, most_bytes: int = NO_LIMIT
+) -> subprocess.Popen[bytes]:
+    """Start a server that ends with ``parent`` at the latest, wait until it answers, and write the script."""
+    address, script = folder / "warm.socket", folder / SCRIPT
+    words = [sys.executable, "-m", "tests.warm", str(address), str(parent), str(most_bytes)]
+    server = subprocess.Popen(
+        words, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    while not address.exists():
+        assert server.poll() is None, "the server of warm processes didn't start"
+        time.sleep(0.05)
+    script.write_text(CLIENT.format(python=os.path.realpath(sys.executable), address=str(address)))
+    script.chmod(0o755)
+    return server
+
+
+def serve(address: str, parent: int, most_bytes: int) -> None:
+    """Answer while ``parent`` lives: a connection is a process that is wanted, its end the process's end."""
+    life = os.pidfd_open(parent)
     for module in LOADED:
         __import__(module)
     gc.freeze()  # what is loaded is never collected again, and a collection in a fork looks at its own things alone
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(f"{address}.new")
     listening.listen(64)
     os.rename(f"{address}.new", address)
     chosen = selectors.DefaultSelector()
     chosen.register(listening, selectors.EVENT_READ)
+    chosen.register(life, selectors.EVENT_READ)
     children: dict[socket.socket, tuple[int, int]] = {}
     while True:
         for key, _ in chosen.select():
+            if key.fileobj == life:
+                return
             if key.fileobj is listening:
                 client, _ = listening.accept()
                 if child := fork_for(client, listening):
@@ -117,9 +136,8 @@ def serve(address: str) -> None:
             if key.data is None:  # whoever waited has been killed
                 os.kill(child, signal.SIGKILL)
             status = os.waitpid(child, 0)[1]
-            code = os.waitstatus_to_exitcode(status)
             with suppress(OSError):
-                client.sendall(str(code % 256).encode())
+                client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
             chosen.unregister(client)
             chosen.unregister(handle)
             client.close()
@@ -155,12 +173,17 @@ def become(asked: dict[str, object], files: list[int]) -> None:
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in enumerate("rww"))  # noqa: SIM115
         os.chdir(str(asked["folder"]))
         wanted = asked["environment"]
         assert isinstance(wanted, dict)
         os.environ.clear()
         os.environ.update(wanted)
+        path = str(wanted.get("PYTHONPATH", "")).split(os.pathsep)
+        sys.path[:] = [str(asked["folder"]), *path, *(place for place in sys.path[1:] if place not in path)]
+        at_once = bool(wanted.get("PYTHONUNBUFFERED"))
+        out, errors = (os.fdopen(number, "wb", 0 if number == 2 or at_once else -1) for number in (1, 2))
+        sys.stdin, sys.stdout = os.fdopen(0), io.TextIOWrapper(out, write_through=at_once)
+        sys.stderr = io.TextIOWrapper(errors, errors="backslashreplace", write_through=True)
         words = asked["words"]
         assert isinstance(words, list)
         assert words[0] == "-m", words
@@ -174,6 +197,7 @@ def become(asked: dict[str, object], files: list[int]) -> None:
         except BaseException:
             traceback.print_exc()
             code = 1
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -181,4 +205,4 @@ def become(asked: dict[str, object], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], *map(int, sys.argv[2:]))
