@@ -1,4 +1,4 @@
-"""What the workers of one test run share: a folder, in which a thing is made by the first that asks for it."""
+"""What the workers of one test run share: the tests, and a folder, in which a thing is made by the first that asks."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[SHARED], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that the workers end together; those that look at what torchrun left on one worker."""
+    for item in items:
+        if "two_processes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("torchrun"))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def owner() -> int:

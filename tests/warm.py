@@ -38,6 +38,7 @@ LOADED = (
     "bench.engines.training.trainer",
     "bench.engines.causal_lm",
     "bench.engines.arithmetic.merge",
+    "torch.distributed.run",
     "bench.lab.build",
     "bench.real.evaluate",
     "methods.msa",
@@ -180,12 +181,13 @@ def become(asked: dict[str, object], files: list[int]) -> None:
         os.environ.update(wanted)
         path = str(wanted.get("PYTHONPATH", "")).split(os.pathsep)
         sys.path[:] = [str(asked["folder"]), *path, *(place for place in sys.path[1:] if place not in path)]
-        at_once = bool(wanted.get("PYTHONUNBUFFERED"))
+        words = asked["words"]
+        assert isinstance(words, list)
+        at_once = bool(wanted.get("PYTHONUNBUFFERED")) or words[0] == "-u"
         out, errors = (os.fdopen(number, "wb", 0 if number == 2 or at_once else -1) for number in (1, 2))
         sys.stdin, sys.stdout = os.fdopen(0), io.TextIOWrapper(out, write_through=at_once)
         sys.stderr = io.TextIOWrapper(errors, errors="backslashreplace", write_through=True)
-        words = asked["words"]
-        assert isinstance(words, list)
+        words = words[words[0] == "-u" :]
         assert words[0] == "-m", words
         sys.executable, sys.argv = str(asked["python"]), ["-m", *words[2:]]
         signal.signal(signal.SIGINT, signal.default_int_handler)
