@@ -14,13 +14,19 @@ import pytest
 from tests.processes import environment, python, warm_python, without_torch
 
 CODE = """
-import os, signal, sys, time, atexit
+import os, signal, subprocess, sys, time, atexit
 print(os.getcwd(), os.environ.get("SAID"), sys.argv[1:], "extra" in sys.modules or __import__("extra").HERE)
 print("loaded" if "torch" in sys.modules else "not loaded", file=sys.stderr)
 atexit.register(print, "at the end")
 if sys.argv[1] == "sleep":
-    open("asleep", "w").write(str(os.getpid()))
-    time.sleep(60)
+    other = subprocess.Popen(["sleep", "60"])
+    open("asleep.new", "w").write(f"{os.getpid()} {other.pid}")
+    os.rename("asleep.new", "asleep")
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        other.kill()
+        sys.exit(5)
 if sys.argv[1] == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "raise":
@@ -45,18 +51,22 @@ def test_a_warm_process_ends_and_says_as_a_fresh_one(how: str, tmp_path: Path) -
     assert warm.stderr.splitlines()[-1] == fresh.stderr.splitlines()[-1] or how != "raise"
 
 
-def test_a_warm_process_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 5)])
+def test_a_signal_reaches_a_warm_process_and_what_it_has_started(number: int, code: int, tmp_path: Path) -> None:
+    """A handler of its own is asked, and whoever dies takes along what belongs to it, where it is killed."""
     (tmp_path / "extra.py").write_text("HERE = True")
     (tmp_path / "probing.py").write_text(CODE)
     words = [str(warm_python()), "-m", "probing", "sleep"]
     process = subprocess.Popen(words, cwd=tmp_path, env=environment([tmp_path]), stdout=subprocess.DEVNULL)
-    while not (tmp_path / "asleep").exists() or not (tmp_path / "asleep").read_text():
+    while not (tmp_path / "asleep").exists():
         assert process.poll() is None
         time.sleep(0.02)
-    asleep = psutil.Process(int((tmp_path / "asleep").read_text()))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert psutil.wait_procs([asleep], timeout=30)[1] == []
+    family = [psutil.Process(int(pid)) for pid in (tmp_path / "asleep").read_text().split()]
+    process.send_signal(number)
+    assert process.wait(30) == code
+    if number == signal.SIGTERM:
+        family.pop().kill()
+    assert psutil.wait_procs(family, timeout=30)[1] == []
 
 
 def test_what_stands_in_the_place_of_torch_is_seen(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A Python that has its libraries loaded already, for trying thousands of commands on few cores.
 
 A server imports torch and the rest once; a small script, put in the place of ``python``, hands its arguments, folder,
-environment and standard files to it and waits; the server forks, and the fork runs ``python -m MODULE`` as asked. What
+environment and standard files to it and waits; the server forks, and the fork runs ``python -m MODULE`` as asked.
+Signals are passed on to the fork, and whoever kills the script has killed the fork and what belongs to it. What
 differs from a fresh process is the start alone: what reads the environment while it is imported, or stands in the place
 of a library, needs a fresh one.
 """
@@ -25,6 +26,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 LOADED = (
     "torch",
@@ -56,17 +58,26 @@ LOADED = (
 SCRIPT = "warm-python"
 NO_LIMIT = resource.RLIM_INFINITY
 CLIENT = """#!{python} -IS
-import json, os, socket, sys
-asked = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "python": sys.argv[0]}}
+import json, os, signal, socket, sys
+mine = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "python": sys.argv[0]}}
+passed_on = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+mine["ignored"] = [number for number in passed_on if signal.getsignal(number) == signal.SIG_IGN]
+mine["pid"] = os.getpid()
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-data = json.dumps(asked).encode()
+data = json.dumps(mine).encode()
 socket.send_fds(server, [len(data).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(data)
 for fd in (0, 1, 2):
     os.close(fd)
-code = int(server.recv(8) or 70)
+lines = server.makefile()
+child = int(lines.readline() or os._exit(70))
+for number in passed_on:
+    if number not in mine["ignored"]:
+        signal.signal(number, lambda number, _: os.kill(child, number))
+code = int(lines.readline() or 70)
 if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
@@ -127,6 +138,8 @@ def serve(address: str, parent: int, most_bytes: int) -> None:
                 if child := fork_for(client, listening):
                     handle = os.pidfd_open(child)
                     children[client] = (child, handle)
+                    with suppress(OSError):
+                        client.sendall(f"{child}\n".encode())
                     chosen.register(client, selectors.EVENT_READ)
                     chosen.register(handle, selectors.EVENT_READ, client)
                 continue
@@ -135,10 +148,12 @@ def serve(address: str, parent: int, most_bytes: int) -> None:
                 continue
             child, handle = children.pop(client)
             if key.data is None:  # whoever waited has been killed
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+                    os.killpg(child, signal.SIGKILL)
             status = os.waitpid(child, 0)[1]
             with suppress(OSError):
-                client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+                client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
             chosen.unregister(client)
             chosen.unregister(handle)
             client.close()
@@ -166,31 +181,36 @@ def fork_for(client: socket.socket, listening: socket.socket) -> int:
     return child
 
 
-def become(asked: dict[str, object], files: list[int]) -> None:
+def name_of_fork(pid: int) -> str:
+    """What the system calls the process that was forked for the script's process of this number."""
+    return f"warm-{pid}"
+
+
+def become(asked: dict[str, Any], files: list[int]) -> None:
     """Be the process that was asked for, to its end."""
     code = 70
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        os.chdir(str(asked["folder"]))
-        wanted = asked["environment"]
-        assert isinstance(wanted, dict)
+        Path("/proc/self/comm").write_text(name_of_fork(asked["pid"]))
+        for number in asked["ignored"]:
+            signal.signal(number, signal.SIG_IGN)
+        os.chdir(asked["folder"])
+        wanted, words = asked["environment"], asked["words"]
         os.environ.clear()
         os.environ.update(wanted)
-        path = str(wanted.get("PYTHONPATH", "")).split(os.pathsep)
-        sys.path[:] = [str(asked["folder"]), *path, *(place for place in sys.path[1:] if place not in path)]
-        words = asked["words"]
-        assert isinstance(words, list)
+        path = wanted.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:] = [asked["folder"], *path, *(place for place in sys.path[1:] if place not in path)]
         at_once = bool(wanted.get("PYTHONUNBUFFERED")) or words[0] == "-u"
         out, errors = (os.fdopen(number, "wb", 0 if number == 2 or at_once else -1) for number in (1, 2))
         sys.stdin, sys.stdout = os.fdopen(0), io.TextIOWrapper(out, write_through=at_once)
         sys.stderr = io.TextIOWrapper(errors, errors="backslashreplace", write_through=True)
         words = words[words[0] == "-u" :]
         assert words[0] == "-m", words
-        sys.executable, sys.argv = str(asked["python"]), ["-m", *words[2:]]
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.executable, sys.argv = asked["python"], ["-m", *words[2:]]
         try:
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
             code = 0
