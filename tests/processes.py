@@ -82,9 +82,10 @@ def bench(
 def python(first: Sequence[Path], fresh: bool) -> str:
     """The Python of a command: a warm one would not see what ``first`` has in torch's place."""
     fresh = fresh or any((folder / "torch").exists() for folder in first)
-    return sys.executable if fresh else str(warm_python())
+    return FRESH if fresh else str(warm_python())
 
 
+FRESH = sys.executable
 SERVERS: list[subprocess.Popen[bytes]] = []
 """Those that this process has started; they end with the test run."""
 

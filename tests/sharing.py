@@ -30,11 +30,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first, so that the workers end together; those that look at what torchrun left on one worker."""
+    """What takes longest begins first, so that the workers end together; who shares what is made once has one worker."""
     for item in items:
-        if "two_processes" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("torchrun"))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        if item.get_closest_marker("xdist_group") is None and (group := shares_with(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: -seconds_of(item))
+
+
+def shares_with(item: pytest.Item) -> str:
+    """The name of those that a test shares a costly fixture with: its module's, or what torchrun has left."""
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    if "two_processes" in fixtures:
+        return "torchrun"
+    own = item.nodeid.partition("::")[0]
+    is_shared = any(found[-1].scope == "module" and found[-1].baseid == own for found in fixtures.values())
+    return own.replace("/", ".") if is_shared else ""
+
+
+def seconds_of(item: pytest.Item) -> float:
+    """Roughly what a test takes, as its mark ``slow`` says; most take none to speak of."""
+    mark = item.get_closest_marker("slow")
+    return 0 if mark is None else mark.args[0] if mark.args else 10
 
 
 def owner() -> int:
