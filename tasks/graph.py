@@ -1,6 +1,6 @@
 """Node classification by a small graph convolution: forget nodes, and with ``edges=remove`` their edges too.
 
-A node is a handwritten digit, joined with the digits whose pixels are nearest (`bench.lab.digits` says why this graph):
+A node is a handwritten digit, joined with the digits whose pixels are nearest (`bench.lab.graph` says why this graph):
 96% of its edges join images of one class.
 """
 

@@ -8,7 +8,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -198,8 +198,8 @@ def test_a_record_names_no_file_outside_its_folder(field: str, tmp_path: Path) -
 def test_a_plug_in_whose_name_is_a_path_is_left_out(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    points = [EntryPoint(name, "os:getcwd", registry.GROUPS["methods"])]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    points = EntryPoints([EntryPoint(name, "os:getcwd", registry.GROUPS["methods"])])
+    monkeypatch.setattr(registry, "installed_points", lambda path: points)
     assert registry.plug_ins.__wrapped__("methods", ("once", name)) == {}
     assert "may have letters, digits" in capsys.readouterr().err
 

@@ -17,8 +17,7 @@ from bench.assets.known_models import KNOWN, PYTHIA, PYTHIA_REVISIONS, PYTHIA_ST
 from bench.core.errors import UserError, unknown_name
 from bench.core.files import read_small
 from bench.core.hashing import hash_checkpoint, hash_file
-from bench.core.machine import default_root
-from bench.core.places import is_path_like, missing_folder
+from bench.core.places import default_root, is_path_like, missing_folder
 from bench.core.types import Json
 
 FETCHED = "fetch.json"

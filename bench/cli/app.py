@@ -9,52 +9,49 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from bench.cli import evaluate, look, models, prune, results, run, studies, tune
 from bench.cli.options import store_at
 from bench.core.errors import UserError
-from bench.core.machine import default_root
+from bench.core.places import default_root
 from bench.core.scrub import hide_secrets
 from bench.core.signals import Ending
 from bench.core.texts import shown
 from bench.core.trouble import explain_trouble
 
-app = typer.Typer(
-    name="bench",
-    help="Compare unlearning methods with the oracle that never saw the forget set.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-COMMANDS = (
-    ("run", run.run),
-    ("plan", run.plan),
-    ("status", run.status),
-    ("tune", tune.tune),
-    ("ablate", studies.ablate),
-    ("eval", evaluate.eval_),
-    ("leaderboard", results.leaderboard),
-    ("plot", results.plot),
-    ("claims", studies.claims),
-    ("reproduce", studies.reproduce),
-    ("ls", look.ls),
-    ("show", look.show),
-    ("doctor", look.doctor),
-    ("prune", prune.prune),
-    ("publish", results.publish),
-    ("import", results.import_),
-    ("rescore", results.rescore),
-    ("msa", models.msa),
-    ("fetch", models.fetch),
-    ("continue", models.continue_),
-)
-"""Name -> function, in the order of the help."""
+COMMANDS = {
+    "run": "run:run",
+    "plan": "run:plan",
+    "status": "run:status",
+    "tune": "tune:tune",
+    "ablate": "studies:ablate",
+    "eval": "evaluate:eval_",
+    "leaderboard": "results:leaderboard",
+    "plot": "results:plot",
+    "claims": "studies:claims",
+    "reproduce": "studies:reproduce",
+    "ls": "look:ls",
+    "show": "look:show",
+    "doctor": "look:doctor",
+    "prune": "prune:prune",
+    "publish": "results:publish",
+    "import": "results:import_",
+    "rescore": "results:rescore",
+    "msa": "models:msa",
+    "fetch": "models:fetch",
+    "continue": "models:continue_",
+    "exec": "run:exec_",
+}
+"""Name -> module of this package and function, in the order of the help."""
+HIDDEN = ("exec",)
+"""Commands that other commands call."""
+LOOK: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+"""How typer shows help and errors: plainly."""
 
 
 class PlacedCommand(TyperCommand):
@@ -74,9 +71,31 @@ class PlacedCommand(TyperCommand):
         return super().invoke(ctx)
 
 
-for name, command in COMMANDS:
-    app.command(name, cls=PlacedCommand)(command)
-app.command("exec", hidden=True, cls=PlacedCommand)(run.exec_)
+class Commands(TyperGroup):
+    """The commands, of which only the one that is asked for is imported and built."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names alone
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        built = typer.Typer(**LOOK)
+        register = built.command(cmd_name, cls=PlacedCommand, hidden=cmd_name in HIDDEN)
+        register(getattr(import_module(f"bench.cli.{module}"), function))
+        return typer.main.get_command(built)
+
+
+app = typer.Typer(name="bench", cls=Commands, no_args_is_help=True, **LOOK)
+
+
+@app.callback()
+def describe() -> None:
+    """Compare unlearning methods with the oracle that never saw the forget set."""
+
 
 REFUSED, FAILED = 2, 1
 """Exit codes: of what the user can mend, and of a run or a command that failed."""

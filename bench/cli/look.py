@@ -21,13 +21,15 @@ def ls(
     store: StoreAt = None,
 ) -> None:
     """List methods, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
-    from bench.cli.listing import list_history, listing, runs
-
     if what == "history":
+        from bench.cli.histories import list_history
+
         echo(list_history(model, task, past, store_at(store) / "models"))
         return
     if misplaced := [name for name, value in (("--model", model), ("--task", task), ("--history", past)) if value]:
         raise UserError(f"ls {what} takes no {' and no '.join(misplaced)}: that goes with `ls history`.")
+    from bench.cli.listing import listing, runs
+
     echo(shown(runs(records_folder(source)) if what == "runs" and source != Path("runs") else listing(what)))
 
 

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 from typer import Option, echo
 
-from bench.core.compute import Compute
 from bench.core.errors import UserError
 from bench.core.files import write_text
-from bench.core.machine import Machine, default_root
+from bench.core.places import default_root
 
 Methods = Annotated[
     str, Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
@@ -107,8 +106,10 @@ def machine_of(
     executor: Executor = "local",
     gpus_per_job: GpusPerJob = None,
     slurm: Slurm = None,
-) -> Machine:
+) -> Any:
     """The options as one `bench.core.machine.Machine`."""
+    from bench.core.machine import Machine
+
     machine = Machine(
         out, store_at(store), jobs, device, threads, checkpointing, track, executor=executor, slurm=tuple(slurm or ())
     )
@@ -139,6 +140,7 @@ def asked_for(
     micro: Micro = 0,
 ) -> Any:
     """The options as one `bench.runs.asked.Asked`."""
+    from bench.core.compute import Compute
     from bench.runs.asked import Asked
 
     numbers, problems = seeds_or_problems(seeds)

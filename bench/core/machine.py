@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.core import distributed
-from bench.core.places import file_problems, folder_problems, readable_problems
+from bench.core.places import default_root, file_problems, folder_problems, readable_problems
 from bench.core.types import Json
 
 
@@ -75,6 +75,20 @@ def ask_gpu(device: str) -> Gpu | None:
         return None
 
 
+MEASURE_BYTES = 1_000_000_000
+"""Bytes that a measurement holds beside models at a CPU's bounds on a batch: several arrays the size of
+`bench.engines.measuring.scoring`'s bound on its logits, and the activations of its positions."""
+MODELS = 3
+"""Models that a measurement holds at most: one, and two that it is compared with."""
+MOST_TIMES = 16
+"""Beyond so many times a CPU's bounds a GPU gains nothing."""
+
+
+def batch_factor(memory: int, weights: int) -> int:
+    """How many times a CPU's bounds a batch has on a GPU of so many bytes: a third of what `MODELS` of such weights leave."""
+    return max(1, min(MOST_TIMES, (memory - MODELS * weights) // (3 * MEASURE_BYTES)))
+
+
 def default_jobs(device: str) -> int:
     """One worker per core this process may use; one on a GPU."""
     return len(os.sched_getaffinity(0)) if device == "cpu" else 1
@@ -93,13 +107,6 @@ def device_problems(device: str) -> list[str]:
     if not any(map(os.path.exists, GPUS)):
         return [f"--device {device}: this machine shows no GPU; use cpu, and see `python -m bench doctor`."]
     return []
-
-
-def default_root() -> Path:
-    """The folder of the store: ``MSA_BENCH_STORE``, or one in the user's cache."""
-    if given := os.environ.get("MSA_BENCH_STORE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"
 
 
 OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb", "cluster"), "leaderboard.md"

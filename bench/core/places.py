@@ -151,3 +151,10 @@ def missing_folder(text: str) -> str:
     near = difflib.get_close_matches(lost, names, n=MOST_NAMES, cutoff=0.5) or names[:MOST_NAMES]
     beside = f"the nearest folders in '{there}' are {', '.join(near)}" if near else f"'{there}' holds no folder"
     return f"There is no folder '{text}': {beside}."
+
+
+def default_root() -> Path:
+    """The folder of the store: ``MSA_BENCH_STORE``, or one in the user's cache."""
+    if given := os.environ.get("MSA_BENCH_STORE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "msa-bench"

@@ -12,10 +12,10 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import linecache
 import re
 import sys
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
@@ -35,11 +35,17 @@ GOALS = ("up", "down", "oracle")
 """Goals of a metric beside a value to approach."""
 
 
+@lru_cache(maxsize=1)
+def installed_points(path: tuple[str, ...]) -> Any:
+    """The entry points of all packages installed on ``path``, read once for every kind of plug-in."""
+    return entry_points()
+
+
 @lru_cache(maxsize=8)
 def plug_ins(kind: str, path: tuple[str, ...]) -> dict[str, str]:
     """Name -> ``module:Class`` of the plug-ins installed on ``path``, looked up once; those with one of our names are said."""
     found = {}
-    for point in entry_points(group=GROUPS[kind]):
+    for point in installed_points(path).select(group=GROUPS[kind]):
         name = point.name.partition(".")[0] if kind == "tasks" else point.name
         fault = f"'{name}' is the name of one of ours" if name in own_table(kind) else ""
         if not NAME.fullmatch(point.name):  # it becomes part of files' names
@@ -228,13 +234,33 @@ def field_meanings(kind: type) -> dict[str, str]:
 @cache
 def own_meanings(kind: type) -> dict[str, str]:
     """The same of the fields that a class declares itself."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    defined = find_class(parse_file(inspect.getsourcefile(kind) or ""), kind.__qualname__.split("."))
+    body = defined.body if defined else []
     found: dict[str, str] = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
+    for field, text in zip(body, body[1:], strict=False):
         match field, text:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
                 found.setdefault(name, " ".join(meaning.split()))
+    return found
+
+
+@lru_cache(maxsize=1)
+def parse_file(path: str) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse("".join(linecache.getlines(path)))
+
+
+def find_class(node: ast.AST, names: Sequence[str]) -> ast.ClassDef | None:
+    """The last class below ``node`` that its qualified name, in parts, leads to."""
+    found = None
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found = find_class(child, names) or found
+        elif child.name == names[0]:
+            if len(names) > 1:
+                found = find_class(child, names[2 if names[1] == "<locals>" else 1 :]) or found
+            elif isinstance(child, ast.ClassDef):
+                found = child
     return found
 
 

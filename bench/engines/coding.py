@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.core.contracts import AnswerLogProbs, Batch
 from bench.core.errors import UserError
+from bench.engines.devices import send_numbers
 from bench.engines.templates import Encoded, encode, name_of
 
 
@@ -31,11 +32,13 @@ class TextBatch:
     input_ids: Tensor  # (B, T)
     starts: Tensor  # (B,) index of the first answer token
     lengths: Tensor  # (B,) tokens of prompt and answer
+    predicting: range
+    """Places at which some row's answer is predicted."""
     reference: Tensor | None = None  # (B,) summed answer log-probs under the reference, in nats
 
     def answer_log_probs(self, model: nn.Module) -> AnswerLogProbs:
         """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
-        first, last = int(self.starts.min()) - 1, int(self.lengths.max()) - 1
+        first, last = self.predicting.start, self.predicting.stop
         keep = torch.arange(first, last, device=self.input_ids.device)
         logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
         labels = self.input_ids[:, first + 1 : last + 1]  # (B, K)
@@ -48,11 +51,11 @@ class TextBatch:
 def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
     """Rows of any length as one batch; the padding id is 0 and never looked at."""
     width = max(row.length for row in rows)
-    padded = [[*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows]
     return TextBatch(
-        torch.tensor(padded, device=device),
-        torch.tensor([len(row.prompt) for row in rows], device=device),
-        torch.tensor([row.length for row in rows], device=device),
+        send_numbers(([*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows), device),
+        send_numbers((len(row.prompt) for row in rows), device),
+        send_numbers((row.length for row in rows), device),
+        range(min(len(row.prompt) for row in rows) - 1, width - 1),
     )
 
 

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from bench.core.contracts import AnswerLogProbs, Opened
 from bench.core.types import Checkpoint
-from bench.lab.digits import CLASSES, SIDE, NeighbourGraph, neighbour_graph
+from bench.engines.devices import send, send_numbers
+from bench.lab.digits import CLASSES, SIDE
+from bench.lab.graph import NeighbourGraph, neighbour_graph
 
 WEIGHTS = "model.safetensors"
 
@@ -69,7 +71,7 @@ class ConvNet(Network):
 class GraphNet(Network):
     """``A relu(A X W1 + b1) W2 + b2`` (Kipf and Welling 2017, arXiv 1609.02907), A the normalised adjacency.
 
-    ``neighbours``: of each node in the graph that it was made for (`bench.lab.digits.neighbour_graph`).
+    ``neighbours``: of each node in the graph that it was made for (`bench.lab.graph.neighbour_graph`).
     """
 
     adaptable = ["first"]
@@ -148,8 +150,8 @@ class ImageCoder:
 
     def collate(self, rows: Sequence[CodedImage], device: Any = "cpu") -> ClassBatch:
         """Images (B, 1, 8, 8) with values from 0 to 1."""
-        pixels = torch.tensor([row.pixels for row in rows], dtype=torch.float32, device=device) / 16
-        return ClassBatch((pixels.view(-1, 1, SIDE, SIDE),), torch.tensor([row.label for row in rows], device=device))
+        pixels = send(torch.tensor([row.pixels for row in rows], dtype=torch.float32) / 16, device)
+        return ClassBatch((pixels.view(-1, 1, SIDE, SIDE),), send_numbers((row.label for row in rows), device))
 
     def save_pretrained(self, folder: Path) -> None:
         """Write nothing: a coder of images has no state."""
@@ -195,8 +197,8 @@ class NodeCoder:
         entries = [weight for row in rows for weight in self.graphs[row.graph].weights[row.number]]
         adjacency[np.repeat(np.arange(len(rows)), list(map(len, beside))), [places[key] for key in keys]] = entries
         smoothed = np.stack([self.graphs[graph].smoothed[node] for graph, node in places])
-        inputs = torch.from_numpy(smoothed).to(device), torch.from_numpy(adjacency).to(device)
-        return ClassBatch(inputs, torch.tensor([row.label for row in rows], device=device))
+        inputs = send(torch.from_numpy(smoothed), device), send(torch.from_numpy(adjacency), device)
+        return ClassBatch(inputs, send_numbers((row.label for row in rows), device))
 
     def save_pretrained(self, folder: Path) -> None:
         """Write nothing: the network's config says which graph it is."""

@@ -19,6 +19,9 @@ from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
 
+DIGITS = 12
+"""Significant digits of a score: the rest is the processor's, and published scores are computed again and compared."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -84,3 +87,8 @@ def absent_where(metric: Metric, probe: str, lacks: Callable[[Sequence[Any]], bo
 def is_unasked(rows: Sequence[Any]) -> bool:
     """Whether the probe wasn't asked."""
     return not rows
+
+
+def rounded_score(value: float) -> float:
+    """``value`` to `DIGITS` significant digits."""
+    return float(f"{value:.{DIGITS}g}")

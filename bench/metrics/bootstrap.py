@@ -6,18 +6,14 @@ operations. Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapt
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from bench.core.contracts import Metric, PerExample
-from bench.core.errors import Absent
-from bench.core.record import Score
-from bench.core.types import Responses
+from bench.metrics import rounded_score
 
 RESAMPLES = 1000
 BLOCK = 100
@@ -25,8 +21,6 @@ BLOCK = 100
 KEPT = 2000
 """Examples up to which their draws are kept, 4 MB."""
 LEVELS = (2.5, 97.5)
-DIGITS = 12
-"""Significant digits of a score: the rest is the processor's, and published scores are computed again and compared."""
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.integer[Any]]
@@ -64,9 +58,9 @@ def draws(rng: np.random.Generator, size: int) -> Counts:
     return np.bincount(picks.ravel(), minlength=BLOCK * size).reshape(BLOCK, size)
 
 
-def bootstrap_mean(values: Iterable[float]) -> tuple[float, float]:
+def bootstrap_mean(values: Sequence[float]) -> tuple[float, float]:
     """(low, high) of the mean of ``values``, one per example."""
-    array = np.fromiter(values, dtype=np.float64)
+    array = np.asarray(values, dtype=np.float64)
     return interval(lambda counts: (counts * array).sum(axis=1) / len(array), len(array))
 
 
@@ -84,48 +78,14 @@ def area(members: Floats, others: Floats, member_counts: Counts, other_counts: C
     return wins
 
 
-def roc_auc(members: Floats, others: Floats) -> float:
+def roc_auc(members: ArrayLike, others: ArrayLike) -> float:
     """ROC AUC with members labelled 0 and others 1, as `area`, each example once."""
-    once = [np.ones((1, len(side)), dtype=np.int64) for side in (members, others)]
-    return rounded_score(area(members, others, *once)[0])
+    sides = np.asarray(members), np.asarray(others)
+    once = [np.ones((1, len(side)), dtype=np.int64) for side in sides]
+    return rounded_score(area(*sides, *once)[0])
 
 
-def bootstrap_auc(members: Floats, others: Floats) -> tuple[float, float]:
+def bootstrap_auc(members: ArrayLike, others: ArrayLike) -> tuple[float, float]:
     """(low, high) of `roc_auc`, members and others drawn apart."""
-    return interval(lambda m, o: area(members, others, m, o), len(members), len(others))
-
-
-def mean_score(values: Mapping[str, float], unit: str = "") -> Score:
-    """The mean over examples (by id) with its interval, which one example alone does not have.
-
-    Raises `Absent` when there is no example, or when a value is not a finite number (a model that broke down).
-    """
-    array = finite_values(values)
-    low, high = bootstrap_mean(array) if len(array) > 1 else (None, None)
-    return Score(rounded_score(math.fsum(array) / len(array)), len(array), low, high, unit)
-
-
-def mean_metric(
-    name: str, rows: PerExample, goal: str | float, *, unit: str = "", needs_oracle: bool = False
-) -> Metric:
-    """The metric whose score is the mean of its examples' values."""
-
-    def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        return mean_score(rows(responses, oracles), unit)
-
-    return Metric(name, compute, goal, needs_oracle=needs_oracle, unit=unit, examples=rows)
-
-
-def finite_values(values: Mapping[str, float]) -> Floats:
-    """The values in the order of their ids, (n,); `Absent` when there is none or one is not a finite number."""
-    if not values:
-        raise Absent("no example has anything to score")
-    array = np.array([values[key] for key in sorted(values)], dtype=np.float64)
-    if bad := int((~np.isfinite(array)).sum()):
-        raise Absent(f"{bad} of {len(array)} examples gave no finite number: the model's outputs are broken")
-    return array
-
-
-def rounded_score(value: float) -> float:
-    """``value`` to `DIGITS` significant digits."""
-    return float(f"{value:.{DIGITS}g}")
+    sides = np.asarray(members), np.asarray(others)
+    return interval(lambda m, o: area(*sides, m, o), *map(len, sides))

@@ -14,8 +14,8 @@ from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import mean_metric
 from bench.metrics.tokens import mean
 from bench.metrics.truth import score_part
 

@@ -8,8 +8,8 @@ from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import mean_metric
 from bench.metrics.tokens import mean
 
 

@@ -16,8 +16,8 @@ from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Json, Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import mean_metric, mean_score
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import mean_metric, mean_score
 from bench.metrics.tokens import mean
 
 Grades = Mapping[str, float]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bench.core.contracts import Metric
 from bench.metrics import numbers_of
-from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import mean_metric
 
 
 @listed("lm_eval_*", "accuracy of an lm-eval task", "up", "lm-evaluation-harness (EleutherAI)")

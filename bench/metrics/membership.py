@@ -16,10 +16,9 @@ from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.rows import Text
 from bench.core.types import Probe, Responses
-from bench.metrics import numbers_of
-from bench.metrics.bootstrap import Floats, bootstrap_auc, finite_values, rounded_score
-from bench.metrics.bootstrap import roc_auc as roc_area
+from bench.metrics import numbers_of, rounded_score
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import finite_values
 from bench.metrics.tokens import loss, mean, row_means, without_eos
 
 K = 0.4
@@ -74,8 +73,10 @@ def auc(name: str, attack: Attack, member: str, other: str) -> Metric:
     score = ATTACKS[attack]
 
     def compute(responses: Responses, oracles: object) -> Score:
+        from bench.metrics.bootstrap import bootstrap_auc, roc_auc
+
         sides = finite_values(score(responses, member)), finite_values(score(responses, other))
-        return Score(roc_area(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
+        return Score(roc_auc(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
 
     def examples(responses: Responses, oracles: object) -> dict[str, Any]:
         forget = {key: {"forget": value} for key, value in score(responses, member).items()}
@@ -96,13 +97,15 @@ def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Me
     score = ATTACKS[attack]
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        def sides(of: Responses) -> tuple[Floats, Floats]:
+        from bench.metrics.bootstrap import bootstrap_auc, roc_auc
+
+        def sides(of: Responses) -> tuple[list[float], list[float]]:
             return finite_values(score(of, member)), finite_values(score(of, other))
 
         if not oracles:
             raise Absent("there is no oracle to take the reference AUC from")
         ours = sides(responses)
-        reference = mean(roc_area(*sides(oracle)) for oracle in oracles)
+        reference = mean(roc_auc(*sides(oracle)) for oracle in oracles)
         if reference >= 1:
             raise Absent("the oracle's own AUC is 1: it tells the two sides apart without having seen either")
 
@@ -110,7 +113,7 @@ def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Me
             return rounded_score(100 * ((1 - area) - (1 - reference)) / (1 - reference + TINY))
 
         low, high = bootstrap_auc(*ours)
-        return Score(leak(roc_area(*ours)), sum(map(len, ours)), leak(high), leak(low), "%")
+        return Score(leak(roc_auc(*ours)), sum(map(len, ours)), leak(high), leak(low), "%")
 
     return Metric(name, compute, 0.0, needs_oracle=True, unit="%")
 

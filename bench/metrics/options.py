@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from bench.core.contracts import Metric
 from bench.core.types import Responses
-from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
 from bench.metrics.probability import hit_share
+from bench.metrics.scores import mean_metric
 from bench.metrics.tokens import all_hit, loss, mean_logp, row_means, row_metric
 
 NATS = "nats/token"

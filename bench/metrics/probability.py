@@ -9,8 +9,8 @@ from bench.core.contracts import Metric
 from bench.core.rows import Text
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import mean_metric
 from bench.metrics.tokens import all_hit, mean, mean_logp, row_metric, texts, without_eos
 
 TINY = 1e-10

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from bench.core.contracts import Metric
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import mean_metric
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import mean_metric
 
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 """A word or a single mark of punctuation, so that a row of dots reads as the loop that it is."""

@@ -11,7 +11,7 @@ from bench.core.errors import Absent
 from bench.core.rows import Text
 from bench.core.types import Responses
 from bench.metrics import rows_of
-from bench.metrics.bootstrap import mean_metric
+from bench.metrics.scores import mean_metric
 
 
 def texts(row: Mapping[str, Any], role: str) -> list[Text]:

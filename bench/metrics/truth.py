@@ -10,9 +10,9 @@ from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
-from bench.metrics import rows_of
-from bench.metrics.bootstrap import finite_values, mean_score, rounded_score
+from bench.metrics import rounded_score, rows_of
 from bench.metrics.catalogue import listed
+from bench.metrics.scores import finite_values, mean_score
 from bench.metrics.tokens import mean, mean_logp, texts
 
 MOST_LOG = 700.0

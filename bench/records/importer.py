@@ -22,7 +22,9 @@ from bench.core.errors import Absent, UserError, raise_problems, unknown_name
 from bench.core.files import read_toml
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
-from bench.metrics.bootstrap import bootstrap_auc, mean_score, roc_auc, rounded_score
+from bench.metrics import rounded_score
+from bench.metrics.bootstrap import bootstrap_auc, roc_auc
+from bench.metrics.scores import mean_score
 
 SOURCE = "open-unlearning"
 TASKS = ("tofu", "muse-books", "muse-news")

@@ -131,9 +131,7 @@ def draw_forgetting_against_utility(section: Section, style: Style) -> Figure | 
     for i, y in enumerate(up):
         panels[i][0].set_ylabel(f"{_label(y)} ({_goal(section, y)})")
     _legend(figure, panels[0])
-    # Names are placed by what they cover, so nothing may move after this.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)  # names are placed by what they cover, so nothing may move after this
     for axes, x, y in pairs:
         _name_points(figure, axes, section, style, x, y)
     return figure
@@ -368,17 +366,21 @@ def _height(section: Section) -> float:
     return 0.32 * len(section.rows) + 0.6
 
 
+def lay_out(figure: Figure) -> None:
+    """Give everything in a figure its place, once; each drawing would do so again, and cost as much."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and SVG; returns the files. It is laid out once; `Figure.savefig` would do so for each."""
+    """Write a figure as PNG and SVG; returns the files."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
-    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+    lay_out(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     canvas.print_png(png)
     FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})

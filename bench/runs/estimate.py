@@ -20,7 +20,7 @@ from bench.core import machine as memory
 from bench.core import registry
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe, Stream
-from bench.core.machine import Machine, format_bytes
+from bench.core.machine import MEASURE_BYTES, MODELS, Machine, batch_factor, format_bytes
 from bench.core.places import nearest_existing
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
@@ -44,9 +44,6 @@ BYTES_PER_PARAMETER = 16
 """Float32 weights, gradients and AdamW's two moments."""
 PROCESS_BYTES = 700_000_000
 """Resident memory of a worker before it holds a model: Python, torch, transformers; on a GPU the context and kernels."""
-MEASURE_BYTES = 1_000_000_000
-"""Bytes that a measurement holds beside models: several arrays the size of `bench.engines.measuring.scoring`'s bound on a
-batch's logits, and the activations of its positions."""
 LOGITS = 3
 """Float32 arrays of rows x tokens x vocabulary that a step holds: logits, their log-softmax, and a gradient."""
 RESUMABLE = 3
@@ -86,13 +83,15 @@ def training_bytes(shape: Shape, compute: Compute, machine: Machine, tokens: flo
     return int(PROCESS_BYTES + weights + trained + ends + copies + positions * (layers + logits))
 
 
-def measuring_bytes(shape: Shape, compute: Compute, oracles: int) -> int:
+def measuring_bytes(shape: Shape, compute: Compute, oracles: int, gpu: int = 0) -> int:
     """Memory of a process that measures: the model, and the oracles that it is compared with two at a time.
 
-    The next one is loaded before the last one has gone. A gradient's norm needs as much as one more model.
+    The next one is loaded before the last one has gone. A gradient's norm needs as much as one more model. A GPU of so
+    many bytes takes larger batches.
     """
-    models = 1 + min(2, max(1, oracles))
-    return PROCESS_BYTES + MEASURE_BYTES + models * shape.parameters * compute.width
+    weights = shape.parameters * compute.width
+    beside = MEASURE_BYTES * (batch_factor(gpu, weights) if gpu else 1)
+    return PROCESS_BYTES + beside + min(MODELS, 1 + max(1, oracles)) * weights
 
 
 def merging_bytes(shape: Shape) -> int:
@@ -118,6 +117,8 @@ class Size:
     checkpoints: int
     """Written at most; what the store has already isn't written again."""
     trains: bool = True
+    gpu: int = 0
+    """Bytes of the GPU's memory; 0 on a CPU, and where nobody says so."""
 
     def worker(self, compute: Compute, machine: Machine) -> int:
         """Bytes of memory of one worker, at its largest."""
@@ -128,7 +129,7 @@ class Size:
         training = training_bytes(self.shape, compute, machine, self.tokens, self.streams)
         return {
             **({"training": training} if self.trains else {}),
-            "measuring": measuring_bytes(self.shape, compute, self.oracles),
+            "measuring": measuring_bytes(self.shape, compute, self.oracles, self.gpu),
             "merging": merging_bytes(self.shape),
         }
 
@@ -249,10 +250,10 @@ def estimate(
     ``outline`` counts the model's parameters, and ``shape`` is a real model's, where it is known.
     """
     rates = seen_rates(store, outline.parameters, machine.device) if todo else []
+    gpu = memory.ask_gpu(machine.device) if todo and machine.device != "cpu" else None
     if rates:
         rate = median(rates)
     else:
-        gpu = memory.ask_gpu(machine.device) if todo and machine.device != "cpu" else None
         rate = default_rate(outline.parameters, machine.device, compute.precision, gpu.name if gpu else "")
     rate *= machine.world * 6 / operations(compute, machine)
     elsewhere = {name.partition("-")[0] for name in given}
@@ -262,7 +263,7 @@ def estimate(
     size = None
     worker = PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters
     if shape:
-        size = size_of(shape, outline, todo, stages, given)
+        size = replace(size_of(shape, outline, todo, stages, given), gpu=gpu.bytes if gpu else 0)
         compute = max(used, key=lambda each: size.parts(each, machine).get("training", 0))
         worker = size.worker(compute, machine)
     seconds = {spec.key: run_seconds(spec, outline, rate) for spec in todo}

@@ -2,16 +2,19 @@
 
 The choice of a row's next token depends on the row alone: greedy is the argmax, and a sampled row draws from a
 generator of its own, so that no text depends on what it is batched with. Prompts are padded on the left behind what
-they share; the mask and the positions come from their lengths, never from token ids.
+they share; the mask and the positions come from their lengths, never from token ids. Tokens are chosen on the model's
+device, and fetched from there every so many steps (`steps_between_looks`): only then are ended rows dropped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,13 +26,21 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
 from bench.engines.coding import embedding_rows
-from bench.engines.measuring.scoring import TREE_TOLERANCE, common_prefix, has_window, parameters_of
+from bench.engines.devices import factor_of, send, send_numbers
+from bench.engines.measuring.scoring import LOGITS_BYTES, TREE_TOLERANCE, common_prefix, has_window, parameters_of
 from bench.engines.positions import check_length, learnt_places, plain_reach
 from bench.engines.templates import answer_end
 
 ROWS = (64, 256)
-"""Fewest and most rows of a batch; between them as many as `CACHE_BYTES` hold the keys and values of."""
+"""Fewest and most rows of a batch on a CPU; between them as many as `CACHE_BYTES` hold the keys and values of."""
 CACHE_BYTES = 1 << 29
+"""On a GPU several times as many (`bench.engines.devices.factor_of`), as of `PROMPT_TOKENS`; no row is too many or too few."""
+PROMPT_TOKENS = 8192
+"""Bound on the padded positions of a batch's prompts, on a GPU."""
+LOOK = 16
+"""Steps after which a GPU is asked which texts have ended; what is written behind an end is dropped."""
+ENDED, NO_NUMBER = -1, -2
+"""In the place of a token: the text has ended, or the logits were no numbers."""
 ROOM = 64
 """Tokens that a cache has room for behind those in it."""
 SHARED = 16
@@ -90,7 +101,6 @@ class LiveRow:
 
     key: tuple[Prompt, int]
     tokens: list[int] = field(default_factory=list)
-    draws: torch.Generator | None = None
     done: bool = False
     broken: bool = False
     """Whether the model had no number for its next token."""
@@ -116,7 +126,7 @@ def generate(
     together = [prompt for prompt in dict.fromkeys(prompts) if len(prompt) + asking.max_new_tokens <= reach]
     rows = [
         row
-        for batch in batch_prompts(together, repeats, rows_of(opened.model, together, asking.max_new_tokens))
+        for batch in batch_prompts(together, repeats, partial(rows_of, opened.model, asking.max_new_tokens))
         for row in run_batch(opened, batch, asking, device, spent)
     ]
     for prompt in dict.fromkeys(prompts):
@@ -135,26 +145,38 @@ def cut_at_stops(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
 
 
-def rows_of(model: Any, prompts: Sequence[Prompt], further: int) -> int:
-    """Rows of a batch, by the keys and values of the longest prompt with ``further`` tokens."""
+def rows_of(model: Any, further: int, prompt: int) -> int:
+    """Rows of a batch whose longest prompt has ``prompt`` tokens, by the keys and values of that many and ``further`` ones."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", 1)
     width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 1 << 12) // heads
     kept = 2 * (getattr(config, "num_key_value_heads", None) or heads) * width * getattr(config, "num_hidden_layers", 1)
-    tokens = max(map(len, prompts), default=0) + further
-    return max(ROWS[0], min(ROWS[1], CACHE_BYTES // max(1, kept * tokens * model.dtype.itemsize)))
+    times = factor_of(model)
+    rows = times * CACHE_BYTES // max(1, kept * (prompt + further) * model.dtype.itemsize)
+    if model.device.type == "cpu":
+        return max(ROWS[0], min(ROWS[1], rows))
+    return max(1, min(rows, times * PROMPT_TOKENS // prompt, times * LOGITS_BYTES // (4 * embedding_rows(model))))
 
 
-def batch_prompts(prompts: Sequence[Prompt], repeats: int, most: int) -> Iterator[list[tuple[Prompt, int]]]:
-    """Batches of prompts of similar length; those that share their beginning come together."""
+def batch_prompts(
+    prompts: Sequence[Prompt], repeats: int, most: Callable[[int], int]
+) -> Iterator[list[tuple[Prompt, int]]]:
+    """Batches of prompts of similar length, ``most(longest)`` rows at most; those that share their beginning come together."""
     heads: dict[Prompt, list[Prompt]] = {}
     for prompt in prompts:
         heads.setdefault(prompt[:SHARED], []).append(prompt)
     together = [group for group in heads.values() if len(group) >= 4]
     alone = [prompt for group in heads.values() if len(group) < 4 for prompt in group]
     for group in [*together, alone]:
-        rows = [(prompt, k) for prompt in sorted(group, key=lambda p: (len(p), p)) for k in range(repeats)]
-        yield from (rows[i : i + most] for i in range(0, len(rows), most))
+        batch: list[tuple[Prompt, int]] = []
+        for prompt in sorted(group, key=lambda p: (len(p), p)):
+            for k in range(repeats):
+                if batch and len(batch) >= most(len(prompt)):
+                    yield batch
+                    batch = []
+                batch.append((prompt, k))
+        if batch:
+            yield batch
 
 
 def ends_of(opened: Opened) -> frozenset[int]:
@@ -218,28 +240,31 @@ def write_alone(
     opened: Opened, key: tuple[Prompt, int], asking: GenerationSettings, device: str, cost: GenerationCost
 ) -> LiveRow:
     """Generate one text without a cache: every token from a plain pass over all that stands before it."""
-    ends, row = ends_of(opened), LiveRow(key, draws=generator(asking.sampling, key))
+    row, choose = LiveRow(key), Choice.of(opened, [key], asking, device)
     for step in range(asking.max_new_tokens):
         whole = [*key[0], *row.tokens]
         check_length(opened.model.config, len(whole))
-        logits = opened.model(input_ids=torch.tensor([whole], device=device), use_cache=False).logits[:, -1]
+        logits = opened.model(input_ids=send_numbers([whole], device), use_cache=False).logits[:, -1]
         cost.prefill, cost.steps = cost.prefill + len(whole), cost.steps + 1
-        chosen = choose_tokens(logits, [row], asking, ends if step < asking.min_new_tokens else frozenset())
-        take_token(row, chosen[0], ends, opened.tokenizer, asking.stops)
+        take_tokens(row, choose(logits, step).tolist(), opened.tokenizer, asking.stops)
         if row.done:
             break
     return row
 
 
-def take_token(row: LiveRow, token: int | None, ends: Collection[int], tokenizer: Any, stops: Sequence[str]) -> None:
-    """Add a token to a row's text, and end it where the token or a stop says so, or where there is no token to be had."""
-    if token is None:
-        row.broken = row.done = True
-    elif token in ends:
+def take_tokens(row: LiveRow, chosen: Sequence[int], tokenizer: Any, stops: Sequence[str]) -> None:
+    """Add tokens to a row's text, and end it where one of them or a stop says so, or where there is no token to be had."""
+    said = list(takewhile(lambda token: token >= 0, chosen))
+    row.tokens += said
+    if ends_in_stop(tokenizer, row.tokens, stops, len(said)):
         row.done = True
-    else:
-        row.tokens.append(token)
-        row.done = ends_in_stop(tokenizer, row.tokens, stops)
+    elif len(said) < len(chosen):
+        row.done, row.broken = True, chosen[len(said)] == NO_NUMBER
+
+
+def steps_between_looks(model: Any, longest: int) -> int:
+    """Steps until ended rows are dropped: one where the host needn't wait, or where a text could leave its positions."""
+    return LOOK if model.device.type != "cpu" and longest <= learnt_places(model.config) else 1
 
 
 @torch.no_grad()
@@ -247,27 +272,33 @@ def run_batch(
     opened: Opened, batch: Sequence[tuple[Prompt, int]], asking: GenerationSettings, device: str, cost: GenerationCost
 ) -> list[LiveRow]:
     """Generate for one batch until every row has ended."""
-    ends, rows = ends_of(opened), [LiveRow(key, draws=generator(asking.sampling, key)) for key in batch]
-    check_length(opened.model.config, max(len(prompt) for prompt, _ in batch))
+    rows, choose = [LiveRow(key) for key in batch], Choice.of(opened, batch, asking, device)
+    longest = max(len(prompt) for prompt, _ in batch)
+    check_length(opened.model.config, longest)
+    look = steps_between_looks(opened.model, longest + asking.max_new_tokens)
     cache = roomy_cache(opened.model)
     logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
-    live = list(rows)
+    live, fresh = list(rows), list[Tensor]()
     for step in range(asking.max_new_tokens):
-        chosen = choose_tokens(logits, live, asking, ends if step < asking.min_new_tokens else frozenset())
-        for row, token in zip(live, chosen, strict=True):
-            take_token(row, token, ends, opened.tokenizer, asking.stops)
-        keep = [i for i, row in enumerate(live) if not row.done]
-        if not keep or step == asking.max_new_tokens - 1:
-            break
-        if len(keep) < len(live):
-            kept = torch.tensor(keep, device=device)
-            cache.batch_select_indices(kept)
-            mask, live = mask[kept], [live[i] for i in keep]
+        fresh.append(choose(logits, step))
+        if (step + 1) % look == 0 or step == asking.max_new_tokens - 1:
+            for row, chosen in zip(live, torch.stack(fresh, 1).tolist(), strict=True):
+                take_tokens(row, chosen, opened.tokenizer, asking.stops)
+            keep = [i for i, row in enumerate(live) if not row.done]
+            if not keep or step == asking.max_new_tokens - 1:
+                break
+            if len(keep) < len(live):
+                kept = send_numbers(keep, device)
+                cache.batch_select_indices(kept)
+                choose.select(kept)
+                mask, fresh, live = mask[kept], [fresh[-1][kept]], [live[i] for i in keep]
+            check_length(opened.model.config, max(len(row.key[0]) + len(row.tokens) for row in live))
+            ids, fresh = fresh[-1], []
+        else:
+            ids = fresh[-1].clamp(min=0)  # behind an end anything may stand
         mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
-        ids = torch.tensor([[row.tokens[-1]] for row in live], device=device)
         cost.steps += len(live)
-        check_length(opened.model.config, max(len(row.key[0]) + len(row.tokens) for row in live))
-        logits = last_logits(opened.model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
+        logits = last_logits(opened.model, cache, ids[:, None], mask, mask.sum(1, keepdim=True) - 1)
     return rows
 
 
@@ -310,19 +341,19 @@ def prefill(
     shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
     if shared > 0 and len(prompts) > 1 and not has_window(model.config):
         cost.prefill += shared
-        head = torch.tensor([prompts[0][:shared]], device=device)
+        head = send_numbers([prompts[0][:shared]], device)
         last_logits(model, cache, head, torch.ones_like(head), torch.arange(shared, device=device)[None])
         cache.batch_repeat_interleave(len(prompts))
     else:
         shared = 0
     width = max(map(len, prompts)) - shared
     pads = [width + shared - len(prompt) for prompt in prompts]
-    ids = torch.tensor([[0] * pad + list(prompt[shared:]) for pad, prompt in zip(pads, prompts, strict=True)])
-    mask = torch.tensor([[1] * shared + [0] * pad + [1] * (width - pad) for pad in pads])
+    ids = send_numbers(([0] * pad + list(prompt[shared:]) for pad, prompt in zip(pads, prompts, strict=True)), device)
+    place, padded = torch.arange(shared + width, device=device), send_numbers(pads, device)[:, None]
+    mask = ((place < shared) | (place >= shared + padded)).long()
     cost.prefill += ids.numel()
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    logits = last_logits(model, cache, ids.to(device), mask.to(device), positions.to(device))
-    return logits, mask.to(device)
+    return last_logits(model, cache, ids, mask, positions), mask
 
 
 def last_logits(model: Any, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
@@ -333,35 +364,58 @@ def last_logits(model: Any, cache: Any, ids: Tensor, mask: Tensor, positions: Te
     return found
 
 
-def generator(sampling: Sampling | None, key: tuple[Prompt, int]) -> torch.Generator | None:
-    """A row's own source of randomness: of the seed, the repeat and the prompt."""
-    if sampling is None:
-        return None
+def draw(sampling: Sampling, key: tuple[Prompt, int], count: int) -> Tensor:
+    """A row's own random numbers, one a step, by the seed, the repeat and the prompt."""
     seed = hashlib.sha256(repr((sampling.seed, *key)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+    source = torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+    return torch.rand(count, generator=source, dtype=torch.float64)
 
 
-def choose_tokens(
-    logits: Tensor, live: Sequence[LiveRow], asking: GenerationSettings, barred: frozenset[int]
-) -> list[int | None]:
-    """Choose the next token of each row; ``barred`` ones are not to be had yet. None where the logits are no numbers."""
-    logits = logits.float()
-    if barred:
-        logits = logits.clone()
-        logits[:, [token for token in barred if token < logits.shape[-1]]] = -torch.inf
-    if asking.sampling is None:
-        best = logits.argmax(-1, keepdim=True)  # of a row with a NaN it is the NaN's place
-        return [int(at) if ok else None for at, ok in zip(best, logits.gather(-1, best).isfinite(), strict=True)]
-    shares = (logits / asking.sampling.temperature).softmax(-1).double().cumsum(-1).cpu()
-    drawn = torch.stack([torch.rand(1, generator=row.draws, dtype=torch.float64) for row in live])
-    last = shares.shape[-1] - 1
-    found = torch.searchsorted(shares, drawn * shares[:, -1:]).clamp(max=last)[:, 0]
-    return [int(at) if ok else None for at, ok in zip(found, shares[:, -1].isfinite(), strict=True)]
+@dataclass
+class Choice:
+    """How the next token of each row of a batch is chosen, all on the device."""
+
+    ends: Tensor
+    asking: GenerationSettings
+    ongoing: Tensor  # (B,) whether a row's text hasn't ended
+    draws: Tensor | None  # (B, steps)
+
+    @classmethod
+    def of(cls, opened: Opened, keys: Sequence[tuple[Prompt, int]], asking: GenerationSettings, device: str) -> Choice:
+        """At the beginning of a batch."""
+        sampling, draws = asking.sampling, None
+        if sampling:
+            draws = send(torch.stack([draw(sampling, key, asking.max_new_tokens) for key in keys]), device)
+        ongoing = torch.ones(len(keys), dtype=torch.bool, device=device)
+        return cls(send_numbers(sorted(ends_of(opened)), device), asking, ongoing, draws)
+
+    def select(self, kept: Tensor) -> None:
+        """Go on with some rows alone."""
+        self.ongoing = self.ongoing[kept]
+        self.draws = self.draws if self.draws is None else self.draws[kept]
+
+    def __call__(self, logits: Tensor, step: int) -> Tensor:
+        """Each row's token (B,), `ENDED` from its end on, or `NO_NUMBER`; no end before the least number of tokens."""
+        logits = logits.float()
+        if step < self.asking.min_new_tokens:
+            tokens = torch.arange(logits.shape[-1], device=logits.device)
+            logits = logits.masked_fill(torch.isin(tokens, self.ends), -torch.inf)
+        if self.asking.sampling is None or self.draws is None:
+            best = logits.argmax(-1, keepdim=True)  # of a row with a NaN it is the NaN's place
+            found, sound = best[:, 0], logits.gather(-1, best).isfinite()[:, 0]
+        else:
+            shares = (logits / self.asking.sampling.temperature).softmax(-1).double().cumsum(-1)
+            at = torch.searchsorted(shares, self.draws[:, step : step + 1] * shares[:, -1:])
+            found, sound = at.clamp(max=shares.shape[-1] - 1)[:, 0], shares[:, -1].isfinite()
+        found = found.masked_fill(torch.isin(found, self.ends), ENDED).masked_fill(~sound, NO_NUMBER)
+        found = found.masked_fill(~self.ongoing, ENDED)
+        self.ongoing = found >= 0
+        return found
 
 
-def ends_in_stop(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> bool:
-    """Whether a stop stands in what was written; only the end is new, so only the end is read."""
-    if not stops:
+def ends_in_stop(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str], new: int = 1) -> bool:
+    """Whether a stop stands in what was written; only the last tokens are ``new``, so only the end is read."""
+    if not (stops and new):
         return False
-    tail = tokenizer.decode(tokens[-(max(map(len, stops)) + 8) :], skip_special_tokens=True)
+    tail = tokenizer.decode(tokens[-(max(map(len, stops)) + 7 + new) :], skip_special_tokens=True)
     return any(stop in tail for stop in stops)

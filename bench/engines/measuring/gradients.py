@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from bench.engines.devices import Held, send_numbers
 from bench.engines.measuring import scoring
 from bench.engines.positions import plain_reach
 from bench.engines.templates import Encoded
@@ -70,14 +71,16 @@ def gradient_norms(model: Any, texts: Iterable[Encoded], device: str) -> dict[En
     Tied tensors count once, tensors that no gradient reaches don't, and no gradient stays on the model. Texts go
     together in float32 where the model's layers let them, which is tried on the first batch.
     """
-    found: dict[Encoded, float] = {}
+    held: Held[Encoded] = Held()
     ask = try_together if model.dtype == torch.float32 else no_norms
     for batch in batches(model, dict.fromkeys(texts)):
-        norms = ask(model, batch, device) if len(batch) > 1 else []
+        norms = ask(model, batch, device) if len(batch) > 1 else None
         if len(batch) > 1:
-            ask = norms_together if norms else no_norms
-        found |= zip(batch, norms or [norm_alone(model, text, device) for text in batch], strict=True)
-    return found
+            ask = no_norms if norms is None else norms_together
+        if norms is None:
+            norms = torch.stack([norm_alone(model, text, device) for text in batch])
+        held.add(batch, [1] * len(batch), norms)
+    return {text: norm for text, (norm,) in held.fetch().items()}
 
 
 def batches(model: Any, texts: Iterable[Encoded]) -> Iterator[list[Encoded]]:
@@ -92,36 +95,35 @@ def batches(model: Any, texts: Iterable[Encoded]) -> Iterator[list[Encoded]]:
         yield batch
 
 
-def try_together(model: Any, batch: Sequence[Encoded], device: str) -> list[float]:
+def try_together(model: Any, batch: Sequence[Encoded], device: str) -> Tensor | None:
     """The norms of a batch if its first and its last text have those that they get alone, else none."""
     try:
         found = norms_together(model, batch, device)
     except torch.OutOfMemoryError:
         raise
     except Exception:  # whatever a layer's own code makes of this
-        return []
-    ends = [(found[k], norm_alone(model, batch[k], device)) for k in (0, -1)]
-    return found if all(abs(one - other) <= TOLERANCE * other for one, other in ends) else []
+        return None
+    alone = torch.stack([norm_alone(model, batch[k], device) for k in (0, -1)])
+    return found if bool(((found[[0, -1]] - alone).abs() <= TOLERANCE * alone).all()) else None
 
 
-def no_norms(model: Any, batch: Sequence[Encoded], device: str) -> list[float]:
+def no_norms(model: Any, batch: Sequence[Encoded], device: str) -> None:
     """Of a model whose texts go one by one."""
-    return []
 
 
 @torch.enable_grad()
-def norm_alone(model: Any, text: Encoded, device: str) -> float:
-    """The norm of one text, from its gradient."""
+def norm_alone(model: Any, text: Encoded, device: str) -> Tensor:
+    """The norm of one text, from its gradient, as a number on the device."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     seen = scoring.forward_rows(model, [scoring.row_alone(model, text)], device)
     gradients = torch.autograd.grad(sum_losses(seen), parameters, allow_unused=True)
-    norms = torch._foreach_norm([gradient.float() for gradient in gradients if gradient is not None])
-    return float(torch.stack(list(norms)).mean())
+    norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None], 2, torch.float32)
+    return torch.stack(list(norms)).mean()
 
 
 @torch.enable_grad()
-def norms_together(model: Any, texts: Sequence[Encoded], device: str) -> list[float]:
-    """The norms of some texts, from one pass; an error where a layer is none of those that are known here."""
+def norms_together(model: Any, texts: Sequence[Encoded], device: str) -> Tensor:
+    """The norms of some texts, (B,), from one pass; an error where a layer is none of those that are known here."""
     with calls_of(model) as calls:
         seen = scoring.forward_rows(model, [scoring.row_alone(model, text) for text in texts], device)
     gradients = torch.autograd.grad(sum_losses(seen), [call.output for call in calls])
@@ -147,7 +149,7 @@ def norms_together(model: Any, texts: Sequence[Encoded], device: str) -> list[fl
     assert products.keys().isdisjoint(sums), "a matrix that another layer has as well"
     norms = [values.flatten(1).norm(dim=1) for values in sums.values()]
     norms += [sum(map(Tensor.float, dots(uses))).clamp(min=0).sqrt() for uses in products.values()]
-    return torch.stack(norms).mean(0).tolist()
+    return torch.stack(norms).mean(0)
 
 
 def dots(uses: Sequence[Products]) -> Iterator[Tensor]:
@@ -158,9 +160,11 @@ def dots(uses: Sequence[Products]) -> Iterator[Tensor]:
 
 def sum_losses(seen: scoring.Positions) -> Tensor:
     """The sum over texts of the mean loss of their answers."""
+    device, lengths = seen.logits.device, list(map(len, seen.at))
+    places = send_numbers((k for at in seen.at for k in at), device).split(lengths)
+    labels = send_numbers((token for text in seen.texts for token in text.answer), device).split(lengths)
     losses = [
-        torch.nn.functional.cross_entropy(seen.logits[at], torch.tensor(text.answer, device=seen.logits.device))
-        for text, at in zip(seen.texts, seen.at, strict=True)
+        torch.nn.functional.cross_entropy(seen.logits[at], answer) for at, answer in zip(places, labels, strict=True)
     ]
     return torch.stack(losses).sum()
 

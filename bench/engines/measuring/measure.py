@@ -22,6 +22,7 @@ from bench.core import distributed
 from bench.core.contracts import Opened
 from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint, Example, Probe, Responses
 from bench.engines.coding import Texts
+from bench.engines.devices import Held, send_numbers
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring import scoring
 from bench.engines.measuring.generation import GenerationCost, GenerationSettings, generate
@@ -207,26 +208,36 @@ def score_texts(
 
     For the texts in ``spread`` also ``mu`` and ``sigma``.
     """
-    found: dict[Encoded, dict[str, list[float]]] = {text: {"logp": [], "hit": []} for text in texts}
+    held: dict[str, Held[Encoded]] = {name: Held() for name in ("logp", "hit", "mu", "sigma")}
     for batch in session.plan(texts):
         seen = scoring.forward_rows(session.opened.model, batch, session.device)
-        lengths = [len(at) for at in seen.at]
-        places = torch.tensor([k for at in seen.at for k in at], device=seen.logits.device)
-        labels = torch.tensor([token for text in seen.texts for token in text.answer], device=seen.logits.device)
-        chosen = seen.logits[places, labels]
-        hits = chosen == seen.logits.amax(-1)[places]
-        largest = hits.nonzero()[:, 0]  # argmax is slow, and only decides among equals: the first of them is said
-        hits[largest] = seen.logits[places[largest]].argmax(-1) == labels[largest]
-        logps = seen.logits.log_softmax(-1)[places, labels]
-        wanted = sorted({k for text, at in zip(seen.texts, seen.at, strict=True) if text in spread for k in at})
-        wide = moments(seen.logits[wanted].log_softmax(-1)) if wanted else {}
-        number = {k: i for i, k in enumerate(wanted)}
-        of_text = logps.split(lengths), hits.int().split(lengths)
-        for text, at, logp, hit in zip(seen.texts, seen.at, *of_text, strict=True):
-            found[text] = {"logp": seven_digits(logp), "hit": hit.tolist()}
-            if text in spread:
-                found[text] |= {name: seven_digits(values[[number[k] for k in at]]) for name, values in wide.items()}
+        places = send_numbers((k for at in seen.at for k in at), session.device)
+        labels = send_numbers((token for text in seen.texts for token in text.answer), session.device)
+        lengths = list(map(len, seen.at))
+        held["hit"].add(seen.texts, lengths, are_likeliest(seen.logits, places, labels).int())
+        held["logp"].add(seen.texts, lengths, seen.logits.log_softmax(-1)[places, labels])
+        wide = {text: at for text, at in zip(seen.texts, seen.at, strict=True) if text in spread}
+        if wide:
+            wanted = sorted({k for at in wide.values() for k in at})
+            number = {k: i for i, k in enumerate(wanted)}
+            own = send_numbers((number[k] for at in wide.values() for k in at), session.device)
+            for name, values in moments(seen.logits[send_numbers(wanted, session.device)].log_softmax(-1)).items():
+                held[name].add(wide, list(map(len, wide.values())), values[own])
+    found: dict[Encoded, dict[str, list[float]]] = {text: {"logp": [], "hit": []} for text in texts}
+    for name, each in held.items():
+        for text, numbers in each.fetch().items():
+            found[text][name] = numbers if name == "hit" else seven_digits(numbers)
     return found
+
+
+def are_likeliest(logits: Tensor, places: Tensor, labels: Tensor) -> Tensor:
+    """Whether each label is the most likely token at its place; among equals the first of them is."""
+    if logits.device.type != "cpu":
+        return logits.argmax(-1)[places] == labels
+    hits = logits[places, labels] == logits.amax(-1)[places]
+    largest = hits.nonzero()[:, 0]  # argmax is slow on a CPU, and only decides among equals; a GPU would wait for this
+    hits[largest] = logits[places[largest]].argmax(-1) == labels[largest]
+    return hits
 
 
 def moments(logps: Tensor) -> dict[str, Tensor]:
@@ -245,9 +256,9 @@ def compressed_bytes(tokenizer: Any, text: Encoded) -> int:
     return len(zlib.compress(tokenizer.decode(list(text.answer), skip_special_tokens=True).encode()))
 
 
-def seven_digits(values: Tensor) -> list[float]:
+def seven_digits(values: Sequence[float]) -> list[float]:
     """Seven significant digits: what float32 holds; what is stored is what is scored."""
-    return [float(f"{value:.7g}") for value in values.tolist()]
+    return [float(f"{value:.7g}") for value in values]
 
 
 def holds_finite(value: Any) -> bool:
@@ -264,14 +275,19 @@ def run_classes(session: Session, probes: Sequence[Probe]) -> None:
     coder, model = session.opened.coder, session.opened.model
     items = [(probe.name, row.id, coder.encode(row.payload)) for probe in probes for row in probe.examples]
     distinct = list(dict.fromkeys(item[2] for item in items))
-    found: dict[Any, dict[str, Any]] = {}
+    held: Held[Any] = Held()
+    best: Held[Any] = Held()
     for start in range(0, len(distinct), CLASS_ROWS):
         rows = distinct[start : start + CLASS_ROWS]
         logps = coder.collate(rows, session.device).class_log_probs(model)  # (B, C)
-        for row, values in zip(rows, logps, strict=True):
-            best = int(values.argmax()) == row.label
-            answer = {"logp": seven_digits(values[[row.label]]), "hit": [int(best)], "eos": False}
-            found[row] = {"answer": [answer], "classes": seven_digits(values)}
+        held.add(rows, [logps.shape[1]] * len(rows), logps.flatten())
+        best.add(rows, [1] * len(rows), logps.argmax(-1))
+    said, numbers = best.fetch(), held.fetch()
+    found: dict[Any, dict[str, Any]] = {}
+    for row in distinct:
+        values = seven_digits(numbers[row])
+        answer = {"logp": [values[row.label]], "hit": [int(said[row] == [row.label])], "eos": False}
+        found[row] = {"answer": [answer], "classes": values}
     session.cost["positions"] += len(distinct)
     session.cost["distinct"] += len(distinct)
     for name, example, row in items:
@@ -284,21 +300,23 @@ def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
         return
     items = own_texts(session.opened.coder, probes)
     plan = session.plan([item.encoded for item in items])
-    blamed = ""
+    blames: list[Tensor] = []
     for other in session.others:
         theirs = open_checkpoint(other, session.device).model
-        found: dict[Encoded, list[float]] = {item.encoded: [] for item in items}
+        held: Held[Encoded] = Held()
         for batch in plan:
             seen = scoring.forward_rows(session.opened.model, batch, session.device)
             p = scoring.forward_rows(theirs, batch, session.device).logits.log_softmax(-1)
             q = seen.logits.log_softmax(-1)
             apart = (p.exp() * (p - q)).sum(-1).clamp(min=0)
-            if not apart.isfinite().all() and q.isfinite().all():
-                blamed = blamed or OTHER_BROKEN.format("the oracle")
-            found |= {text: seven_digits(apart[at]) for text, at in zip(seen.texts, seen.at, strict=True)}
+            blames.append(~apart.isfinite().all() & q.isfinite().all())
+            places = send_numbers((k for at in seen.at for k in at), session.device)
+            held.add(seen.texts, list(map(len, seen.at)), apart[places])
+        found = held.fetch()
         for item in items:
-            session.rows[item.probe.name][item.example][other.label] = found[item.encoded]
-    blame_other(session, probes, blamed)
+            session.rows[item.probe.name][item.example][other.label] = seven_digits(found.get(item.encoded, []))
+    blamed = bool(blames) and bool(torch.stack(blames).any())
+    blame_other(session, probes, OTHER_BROKEN.format("the oracle") if blamed else "")
 
 
 def blame_other(session: Session, probes: Sequence[Probe], reason: str) -> None:

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from bench.engines.coding import embedding_rows
+from bench.engines.devices import factor_of, send_numbers
 from bench.engines.positions import plain_reach
 from bench.engines.templates import Encoded
 
 LOGITS_BYTES = 128_000_000
-"""Bound on the float32 logits of one batch."""
+"""Bound on the float32 logits of one batch; on a GPU several times as many (`bench.engines.devices.factor_of`)."""
 BATCH_TOKENS = 2048
-"""Bound on the padded positions of one batch."""
+"""Bound on the padded positions of one batch; on a GPU as many times."""
 FULL, WASTE = 1024, 0.15
 """From so many positions on a batch ends where a further row would make more than this share of it padding."""
 ROW_TOKENS = (256, 768)
@@ -59,12 +60,14 @@ class TreeRow:
         A ``whole`` text has its last token in the row too, which predicts nothing.
         """
         tokens = (*text.prompt, *text.answer)
-        nodes = list(path[:shared])
-        for token in tokens[shared : None if whole else -1]:
-            self.parents.append(nodes[-1] if nodes else -1)
-            self.depths.append(len(nodes))
-            nodes.append(len(self.ids))
-            self.ids.append(token)
+        own = tokens[shared : None if whole else -1]
+        first = len(self.ids)
+        behind = range(first, first + len(own))
+        nodes = [*path[:shared], *behind]
+        if own:
+            self.parents += [nodes[shared - 1] if shared else -1, *behind[:-1]]
+        self.depths += range(shared, shared + len(own))
+        self.ids += own
         self.texts.append(text)
         self.paths.append(nodes[len(text.prompt) - 1 : len(tokens) - 1])
         self.predicting.update(dict.fromkeys(self.paths[-1]))
@@ -109,8 +112,8 @@ def budget_of(model: Any) -> int:
     return max(least, min(most, 2 * int(getattr(model.config, "hidden_size", least))))
 
 
-def batch_rows(rows: Iterable[TreeRow], vocabulary: int) -> Iterator[list[TreeRow]]:
-    """Rows of similar size, bounded by padded positions and by the bytes of their logits."""
+def batch_rows(rows: Iterable[TreeRow], vocabulary: int, times: int = 1) -> Iterator[list[TreeRow]]:
+    """Rows of similar size, bounded by ``times`` the padded positions and the bytes of their logits."""
     batch: list[TreeRow] = []
     for row in sorted(rows, key=lambda row: (row.branches, len(row.ids))):
         grown = [*batch, row]
@@ -118,7 +121,7 @@ def batch_rows(rows: Iterable[TreeRow], vocabulary: int) -> Iterator[list[TreeRo
         logits = sum(len(r.predicting) for r in grown) * vocabulary * 4
         mixed = batch and batch[0].branches != row.branches
         wasteful = padded > FULL and padded - sum(len(r.ids) for r in grown) > WASTE * padded
-        if batch and (mixed or wasteful or padded > BATCH_TOKENS or logits > LOGITS_BYTES):
+        if batch and (mixed or wasteful or padded > times * BATCH_TOKENS or logits > times * LOGITS_BYTES):
             yield batch
             grown = [row]
         batch = grown
@@ -135,7 +138,7 @@ def plan_batches(model: Any, texts: Iterable[Encoded], trees: bool = True) -> li
     beside = [text for text in distinct if text.length <= reach]
     rows = tree_rows(beside, budget_of(model)) if trees else (row_alone(model, text) for text in beside)
     alone = [[row_alone(model, text)] for text in distinct if text.length > reach]
-    return [*batch_rows(rows, embedding_rows(model)), *alone]
+    return [*batch_rows(rows, embedding_rows(model), factor_of(model)), *alone]
 
 
 def row_alone(model: Any, text: Encoded) -> TreeRow:
@@ -148,15 +151,13 @@ def row_alone(model: Any, text: Encoded) -> TreeRow:
 def forward_rows(model: Any, batch: Sequence[TreeRow], device: str) -> Positions:
     """One forward pass; the head runs on the predicting positions alone, whatever comes after it in the model."""
     width = max(len(row.ids) for row in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    for i, row in enumerate(batch):
-        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+    ids = send_numbers((row.ids + [0] * (width - len(row.ids)) for row in batch), device)
     flat = [i * width + node for i, row in enumerate(batch) for node in row.predicting]
-    inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
     if any(row.branches for row in batch):
-        mask, positions = ancestry(batch, width, model.dtype)
-        inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
-    keep = torch.tensor(flat, device=device)
+        mask, positions = ancestry(batch, width, model.dtype, device)
+        inputs |= {"attention_mask": mask, "position_ids": positions}
+    keep = send_numbers(flat, device)
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[keep][None],))
     try:
         logits = model(**inputs).logits[0].float()  # (P, V)
@@ -171,19 +172,16 @@ def forward_rows(model: Any, batch: Sequence[TreeRow], device: str) -> Positions
     return Positions([text for text, _ in found], [at for _, at in found], logits)
 
 
-def ancestry(batch: Sequence[TreeRow], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def ancestry(batch: Sequence[TreeRow], width: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
     """Attention mask, additive (B, 1, T, T), and positions (B, T). Padding sees itself, lest a row be empty.
 
     In depth-first order a node's descendants follow it without a gap: node i sees j where j <= i < end of j.
     """
-    ends = torch.arange(1, width + 1).repeat(len(batch), 1)
-    positions = torch.zeros((len(batch), width), dtype=torch.long)
-    for i, row in enumerate(batch):
-        positions[i, : len(row.ids)] = torch.tensor(row.depths)
-        ends[i, : len(row.ids)] = torch.tensor(ends_of(row.parents))
-    place = torch.arange(width)
+    positions = send_numbers((row.depths + [0] * (width - len(row.depths)) for row in batch), device)
+    ends = send_numbers((ends_of(row.parents) + [*range(len(row.ids) + 1, width + 1)] for row in batch), device)
+    place = torch.arange(width, device=device)
     sees = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < ends[:, None, :])  # (B, T, T)
-    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+    mask = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill_(~sees, torch.finfo(dtype).min)
     return mask[:, None], positions
 
 

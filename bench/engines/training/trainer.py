@@ -31,6 +31,7 @@ from bench.core.seals import break_seal, is_whole, seal
 from bench.core.stopping import Stopped
 from bench.core.versions import TRAINING
 from bench.engines.coding import answer_log_probs
+from bench.engines.devices import Held, send_numbers
 from bench.engines.parts import adapter_parameters, base_of, is_in_parts, put_parts_back, shard_model
 from bench.engines.positions import check_length, plain_reach
 from bench.engines.training.gathering import write_whole
@@ -38,6 +39,9 @@ from bench.engines.training.sharding import SHARDS, load_state, save_state
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
+
+REFERENCE_TOKENS, REFERENCE_ROWS = 4096, 32
+"""Bounds on a batch of the reference's log-probs: padded positions, and on a CPU rows."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,8 @@ class StepTrainer(Trainer):
     coder: Coder
     encoded: Sequence[Sequence[Row]]
     references: Sequence[Tensor | None]
-    first_losses: list[float]
-    """Of the step under way: what each micro-batch adds to the first stream's mean loss."""
+    first_losses: list[tuple[Tensor, int]]
+    """Of the step under way: each micro-batch's summed loss of the first stream, on the device, and the rows of its mean."""
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -121,12 +125,12 @@ class StepTrainer(Trainer):
             batch = self.coder.collate([self.encoded[part.stream][row] for row in rows], self.args.device)
             reference = self.references[part.stream]
             if reference is not None:
-                batch.reference = reference[list(rows)].to(self.args.device)
+                batch.reference = reference[send_numbers(rows, self.args.device)]
             each = stream.loss(model, batch)
             if not own:
                 each = each * 0.0
             if part.stream == 0:
-                self.first_losses.append(float(each.detach().sum()) / part.of)
+                self.first_losses.append((each.detach().sum(), part.of))
             losses.append(stream.weight * each.sum() / part.of)
         # training_step divides by the accumulation, since it takes micro-batch means; ours sum to the step's mean.
         # Gradients and logged losses are means over the processes; ours sum to the whole.
@@ -208,11 +212,11 @@ class StepEnd(TrainerCallback):
 
     def is_enough(self, state: Any) -> bool:
         """Whether the first stream's mean loss over the last pass, in nats per token, is at most ``until``."""
-        mean = sum(self.trainer.first_losses)
+        losses = list(self.trainer.first_losses)
         self.trainer.first_losses.clear()
         if not self.until:
             return False
-        mean = distributed.sum_over_processes(mean)
+        mean = distributed.sum_over_processes(sum(float(each) / rows for each, rows in losses))
         state.log_history.append({"step": state.global_step, "first": mean})  # there it outlives an interruption
         means = [entry["first"] for entry in state.log_history if "first" in entry]
         return len(means) >= self.window and sum(means[-self.window :]) / self.window <= self.until
@@ -372,9 +376,7 @@ def check_reach(model: Any, lengths: Sequence[int]) -> None:
 
 
 @torch.no_grad()
-def reference_log_probs(
-    model: nn.Module, coder: Coder, rows: Sequence[Row], device: torch.device, batch: int = 32
-) -> Tensor:
+def reference_log_probs(model: nn.Module, coder: Coder, rows: Sequence[Row], device: torch.device) -> Tensor:
     """Summed answer log-probs of ``rows`` under the model as it is now, (N,) in nats: computed once, no second model.
 
     Several processes take a batch each, in step, as they gather the weights together.
@@ -383,17 +385,30 @@ def reference_log_probs(
     model.eval()
     if not is_in_parts(model):
         model.to(device)
-    batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    sums: dict[int, Tensor] = {}
+    batches = batch_consecutive(rows, REFERENCE_ROWS if device.type == "cpu" else len(rows))
+    held: Held[int] = Held()
     for first in range(0, len(batches), distributed.world()):
         number = min(first + distributed.rank(), len(batches) - 1)  # without one of its own it does the last one again
-        sums[number] = answer_log_probs(model, coder.collate(batches[number], device)).sums
+        sums = answer_log_probs(model, coder.collate(batches[number], device)).sums
+        held.add([number], [len(sums)], sums)
     model.train(was_training)
-    dtype = next(iter(sums.values())).dtype
-    each = distributed.gather({number: values.tolist() for number, values in sums.items()})
+    each = distributed.gather(held.fetch())
     found = distributed.call_on_first(lambda: {n: values for part in each for n, values in part.items()})
     whole = [value for number in range(len(batches)) for value in found[number]]
-    return torch.tensor(whole, dtype=dtype, device=device)
+    return torch.tensor(whole, dtype=held.parts[0].dtype, device=device)
+
+
+def batch_consecutive(rows: Sequence[Row], most: int) -> list[list[Row]]:
+    """The rows in their order, in batches of at most ``most`` rows and `REFERENCE_TOKENS` padded positions."""
+    batches: list[list[Row]] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, row.length)
+        if not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * longest > REFERENCE_TOKENS:
+            batches.append([])
+            longest = row.length
+        batches[-1].append(row)
+    return batches
 
 
 def save_model(model: Any, coder: Any, folder: Path) -> None:

@@ -112,6 +112,6 @@ def test_a_digest_is_of_content_and_steps_and_of_no_path(output: Path, tmp_path:
 
 
 def test_it_loads_no_torch() -> None:
-    code = "import sys, pathlib, bench.assets.history, bench.cli.listing as l; l.list_history('', '', '', pathlib.Path('x')); "
+    code = "import sys, pathlib, bench.assets.history, bench.cli.histories as l; l.list_history('', '', '', pathlib.Path('x')); "
     code += "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from bench.assets.history import choose_moment, describe_moment, moment_name
 from bench.assets.history_file import read_history_file
 from bench.assets.history_sources import end_at_model, history_of_folder, history_of_known_model, history_of_revisions
 from bench.assets.known_models import KNOWN, PYTHIA_REVISIONS
-from bench.cli.listing import describe
+from bench.cli.histories import describe
 from bench.core.errors import UserError
 from bench.core.hashing import hash_checkpoint
 from bench.core.types import Checkpoint

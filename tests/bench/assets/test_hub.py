@@ -20,7 +20,7 @@ from tests.hub import REVISION, Hub, left_in, silent, start
 
 def test_a_hub_lists_its_revisions(hub: Hub) -> None:
     hub.revisions = ("main", "step1000", "step2000")
-    code = "from pathlib import Path; from bench.cli.listing import list_history; "
+    code = "from pathlib import Path; from bench.cli.histories import list_history; "
     code += "print(list_history('some/model', '', '', Path('x')))"
     env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)

@@ -8,7 +8,6 @@ import pytest
 
 from bench.core.machine import (
     default_jobs,
-    default_root,
     device_problems,
     format_bytes,
     peak_memory,
@@ -54,17 +53,6 @@ def test_a_gpu_is_believed_where_its_driver_made_a_file(tmp_path: Path, monkeypa
     monkeypatch.setattr("bench.core.machine.GPUS", (str(tmp_path / "nvidia0"),))
     assert device_problems("cuda") == device_problems("cuda:3") == []
     assert default_jobs("cuda:3") == 1 and default_jobs("cpu") >= 1
-
-
-def test_the_store_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("MSA_BENCH_STORE", "~/mine")
-    assert default_root() == tmp_path / "mine"
-    monkeypatch.delenv("MSA_BENCH_STORE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch")
-    assert default_root() == Path("/scratch/msa-bench")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_root() == tmp_path / ".cache" / "msa-bench"
 
 
 @pytest.mark.parametrize(("size", "said"), [(0, "0.0 GB"), (1.26e9, "1.3 GB"), (9.94e9, "9.9 GB"), (10e9, "10 GB")])

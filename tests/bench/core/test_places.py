@@ -14,6 +14,7 @@ from bench.core.machine import Machine
 from bench.core.places import (
     MOST_PATH,
     can_write,
+    default_root,
     file_problems,
     folder_problems,
     is_path_like,
@@ -141,3 +142,14 @@ def test_a_folder_that_is_not_there_is_answered_with_what_is(here: Path) -> None
     assert missing_folder("./saves/other/x").endswith(f"'{here / 'saves' / 'other'}' holds no folder.")
     assert missing_folder("./file") == "'./file' is a file: name the folder that it lies in."
     assert missing_folder("./dangling") == "There is no folder './dangling': 'dangling' is a link to nothing."
+
+
+def test_the_store_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MSA_BENCH_STORE", "~/mine")
+    assert default_root() == tmp_path / "mine"
+    monkeypatch.delenv("MSA_BENCH_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch")
+    assert default_root() == Path("/scratch/msa-bench")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_root() == tmp_path / ".cache" / "msa-bench"

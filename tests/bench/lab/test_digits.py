@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bench.lab.digits import CLASSES, DigitSplit, digit_images, find_nearest, neighbour_graph, split_digits
+from bench.lab.digits import CLASSES, DigitSplit, digit_images, split_digits
+from bench.lab.graph import find_nearest, neighbour_graph
 
 
 def parts(made: DigitSplit) -> list[int]:

@@ -19,7 +19,8 @@ from bench.engines.measuring.measure import measure
 from bench.engines.training.influence import estimate_influence
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.trainer import Trained, reference_log_probs, train
-from bench.lab.digits import CLASSES, digit_images, neighbour_graph
+from bench.lab.digits import CLASSES, digit_images
+from bench.lab.graph import neighbour_graph
 from bench.lab.networks import ConvNet, GraphNet, ImageCoder, Network, NodeCoder, save_fresh_network
 from methods.npo import NPOLoss
 from tests.tiny import bits
@@ -159,7 +160,7 @@ def test_references_and_influence_know_no_texts(opened: tuple[str, Opened]) -> N
     name, found = opened
     rows = examples(name, 3)
     encoded = [found.coder.encode(row.payload) for row in rows]
-    log_probs = reference_log_probs(found.model, found.coder, encoded, torch.device("cpu"), batch=2)
+    log_probs = reference_log_probs(found.model, found.coder, encoded, torch.device("cpu"))
     squares = torch.zeros(CLASSES)
     for row, expected in zip(encoded, log_probs, strict=True):
         batch = found.coder.collate([row])

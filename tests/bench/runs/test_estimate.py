@@ -15,7 +15,7 @@ from bench.assets.shapes import (
 from bench.core import machine as memory
 from bench.core.compute import Compute
 from bench.core.contracts import Outline, Recipe
-from bench.core.machine import Machine
+from bench.core.machine import MEASURE_BYTES, Machine
 from bench.core.record import RunSpec, Step
 from bench.lab.model import small_llama
 from bench.runs.estimate import (
@@ -83,6 +83,9 @@ def test_measuring_holds_two_oracles_at_a_time_and_merging_no_model() -> None:
     assert measuring_bytes(SMALL, Compute(), 1) == measuring_bytes(SMALL, Compute(), 0), (
         "a gradient is as large as a model"
     )
+    assert measuring_bytes(SMALL, Compute(), 1, gpu=10**9) == measuring_bytes(SMALL, Compute(), 1)
+    larger = measuring_bytes(SMALL, Compute(), 1, gpu=25 * 10**9) - measuring_bytes(SMALL, Compute(), 1)
+    assert larger == 7 * MEASURE_BYTES, "eight times a CPU's batches, in a third of the GPU's 25 GB"
     assert merging_bytes(SMALL) == PROCESS_BYTES + 3 * 4 * 40
 
 

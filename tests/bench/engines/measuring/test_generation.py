@@ -22,8 +22,11 @@ from transformers import (
 
 from bench.core.contracts import Opened
 from bench.core.errors import UserError
+from bench.engines.measuring import generation
 from bench.engines.measuring.generation import (
     CACHE_BYTES,
+    LOOK,
+    PROMPT_TOKENS,
     ROOM,
     ROWS,
     SHARED,
@@ -135,7 +138,9 @@ def test_a_stop_ends_the_row_and_is_cut_off() -> None:
 
 
 def test_batches_hold_what_begins_alike() -> None:
-    batches = [[prompt for prompt, _ in batch] for batch in batch_prompts(list(dict.fromkeys(prompts())), 1, ROWS[0])]
+    batches = [
+        [prompt for prompt, _ in batch] for batch in batch_prompts(list(dict.fromkeys(prompts())), 1, lambda _: ROWS[0])
+    ]
     assert sorted(map(len, batches)) == [9, 10]
     assert {prompt[:SHARED] for prompt in max(batches, key=lambda b: min(map(len, b)))} == {prompts()[0][:SHARED]}
 
@@ -236,6 +241,64 @@ def test_a_token_more_is_written_into_the_room_behind_the_others() -> None:
 
 def test_a_batch_has_as_many_rows_as_fit_into_a_fixed_memory() -> None:
     of = model("qwen2")  # two layers, two of four heads, eight numbers each, keys and values, four bytes
-    assert rows_of(of, [(1,) * 10], 20) == ROWS[1]
-    assert rows_of(of, [(1,) * (CACHE_BYTES // (2 * 2 * 8 * 2 * 4) // 100 - 7)], 7) == 100
-    assert rows_of(of, [(1,) * 10**6], 20) == ROWS[0]
+    assert rows_of(of, 20, 10) == ROWS[1]
+    assert rows_of(of, 7, CACHE_BYTES // (2 * 2 * 8 * 2 * 4) // 100 - 7) == 100
+    assert rows_of(of, 20, 10**6) == ROWS[0]
+
+
+@pytest.mark.parametrize("look", [3, 16, 100])
+def test_texts_are_the_same_however_seldom_they_are_looked_at(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    """Ends, stops, least lengths, draws, and rows without numbers: what is written behind an end is dropped."""
+    of = model("llama")
+    asked, said = longest(of)
+    of.generation_config.eos_token_id = list(range(2, 50, 12))
+    ways = (
+        GenerationSettings(25),
+        GenerationSettings(25, min_new_tokens=5, stops=(f" {said[4]}", "11 ", "30 30")),
+        GenerationSettings(25, sampling=Sampling(3, 2), stops=("4",)),
+    )
+    wreck = model("llama")
+    with torch.no_grad():
+        wreck.model.embed_tokens.weight[int(said[2])] = torch.nan
+
+    def everything() -> list[Any]:
+        found: list[Any] = []
+        for each in (of, wreck):
+            for asking in ways:
+                cost = GenerationCost()
+                texts = generate(Opened(each, Numbers()), prompts(), asking, cost=cost)
+                whole = [said for prompt, said in zip(prompts(), texts, strict=True) if prompt not in cost.broken]
+                found.append((whole, cost.broken))
+        return found
+
+    expected = everything()
+    monkeypatch.setattr(generation, "steps_between_looks", lambda *_: look)
+    assert everything() == expected
+    assert any(broken for _, broken in expected) and len({len(t[0]) for t, _ in expected for t in t}) > 5
+
+
+def test_a_rows_draws_are_those_of_one_token_after_another() -> None:
+    """However many a text may take: the next token's number doesn't depend on how many are drawn at once."""
+    drawn = generation.draw(Sampling(3), ((5, 6), 1), 40)
+    assert torch.equal(generation.draw(Sampling(3), ((5, 6), 1), 7), drawn[:7])
+    others = [generation.draw(*each, 7) for each in ((Sampling(3), ((5, 6), 0)), (Sampling(4), ((5, 6), 1)))]
+    assert not any(torch.equal(other, drawn[:7]) for other in others)
+
+
+def test_a_gpu_is_looked_at_seldom_unless_a_text_could_leave_its_positions() -> None:
+    """An index beyond a table of positions would end the whole process there, and not in a sentence."""
+    of = model("gpt2")
+    assert generation.steps_between_looks(of, 20) == 1
+    for name, longest, expected in (("gpt2", 128, LOOK), ("gpt2", 129, 1), ("llama", 10**6, LOOK)):
+        assert generation.steps_between_looks(model(name).to("meta"), longest) == expected
+
+
+def test_a_gpus_batches_are_bounded_by_bytes_and_tokens_and_by_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight times a CPU's: keys and values of 4 GiB, prompts of 65536 positions; 256 bytes a token in two layers of qwen2."""
+    of = model("qwen2").to("meta")
+    monkeypatch.setattr(generation, "factor_of", lambda _: 8)
+    assert rows_of(of, 20, 64) == 8 * PROMPT_TOKENS // 64 == 1024
+    assert rows_of(of, 10**6, 64) == 8 * CACHE_BYTES // (256 * (10**6 + 64)) == 16
+    assert rows_of(of, 1, 10**9) == 1
+    lengths = [[len(p) for p, _ in b] for b in batch_prompts([(3,) * n for n in (4, 1, 6, 2, 5)], 1, lambda n: 12 // n)]
+    assert lengths == [[1, 2, 4], [5, 6]], "sorted by length, and each batch bounded by its own longest"

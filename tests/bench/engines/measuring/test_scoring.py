@@ -60,7 +60,7 @@ def test_a_branch_sees_its_ancestors_only() -> None:
     texts = [text((5, 6), (7, 8, 2)), text((5, 6), (9, 8, 2))]
     (row,) = tree_rows(texts, 100)
     assert (row.ids, row.parents, row.depths) == ([5, 6, 7, 8, 9, 8], [-1, 0, 1, 2, 1, 4], [0, 1, 2, 3, 2, 3])
-    mask, positions = scoring.ancestry([row], 7, torch.float32)
+    mask, positions = scoring.ancestry([row], 7, torch.float32, "cpu")
     sees = [[i for i in range(7) if mask[0, 0, node, i] == 0] for node in range(7)]
     assert sees == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 1, 4, 5], [6]]
     assert positions[0, :6].tolist() == row.depths

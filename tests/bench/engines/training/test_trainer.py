@@ -23,10 +23,12 @@ from bench.core.seals import seal
 from bench.core.types import Checkpoint, Example
 from bench.engines.coding import Texts, answer_log_probs, collate_texts
 from bench.engines.loaders import open_checkpoint
-from bench.engines.templates import encode
+from bench.engines.templates import Encoded, encode
+from bench.engines.training import trainer
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.trainer import (
     Trained,
+    batch_consecutive,
     describe_training,
     last_checkpoint,
     plan_rows,
@@ -258,17 +260,27 @@ def test_a_small_step_goes_down_the_gradient(tmp_path: Path) -> None:
     torch.testing.assert_close(moved[large], -1e-3 * gradient[large].sign(), atol=2e-5, rtol=0)
 
 
-def test_the_reference_is_the_summed_log_prob_of_the_start(tmp_path: Path) -> None:
+def test_the_reference_is_the_summed_log_prob_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Direct: one row at a time. The first NPO loss is then (2 / .1) ln 2 = 20 * 0.693147 = 13.8629 for every row."""
     model = llama(seed=7)
     rows = [encode(tokenizer(), row.payload) for row in QUESTIONS + PASSAGES]
-    found = reference_log_probs(model.train(), Texts(tokenizer()), rows, torch.device("cpu"), batch=4)
+    monkeypatch.setattr(trainer, "REFERENCE_ROWS", 4)
+    found = reference_log_probs(model.train(), Texts(tokenizer()), rows, torch.device("cpu"))
     assert model.training, "it must be left as it was"
     with torch.no_grad():
         direct = torch.cat([answer_log_probs(model.eval(), collate_texts([row])).sums for row in rows])
     torch.testing.assert_close(found, direct, atol=1e-5, rtol=0)
     _, done = run(tmp_path, (Stream(QUESTIONS, 6, NPOLoss(0.1, False)),), steps=1)
     assert losses(done) == pytest.approx([13.8629], abs=1e-4)
+
+
+def test_reference_batches_are_bounded_by_padded_positions_and_keep_the_order() -> None:
+    rows = [Encoded((1,), (2,) * (length - 1), False) for length in (2000, 2000, 100, *[10] * 50, 5000, 3)]
+    lengths = [[row.length for row in batch] for batch in batch_consecutive(rows, 32)]
+    assert lengths == [[2000, 2000], [100, *[10] * 31], [10] * 19, [5000], [3]]
+    assert sum(lengths, []) == [row.length for row in rows]
+    unbounded = [len(batch) for batch in batch_consecutive(rows, len(rows))]
+    assert unbounded == [2, 40, 11, 1, 1], "40 rows of 100 positions, and no number of rows in the way"
 
 
 class Counting:
