@@ -23,7 +23,7 @@ faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS_OPTIONS)
 
 test: $(VENV)/.dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)

@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.warm import name_of_fork
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 REQUIRED = "MSA_BENCH_REQUIRE_SLURM"
 """Environment variable: set, an absent SLURM fails a test instead of skipping it."""
@@ -153,12 +155,14 @@ class Cluster:
     def steps(self, name: str) -> list[int]:
         """Processes of jobs on a node, and SLURM's own above them."""
         found: set[int] = set()
+        forks = {process.info["name"]: process.pid for process in psutil.process_iter(["name"])}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 words = process.environ()
                 if words.get("SLURM_CONF") == str(self.config) and words.get("SLURMD_NODENAME") == name:
                     above = [parent.pid for parent in process.parents() if parent.name().startswith("slurmstepd")]
-                    found |= {process.pid, *above}
+                    fork = forks.get(name_of_fork(process.pid))
+                    found |= {process.pid, *above, *([fork] if fork else [])}
         return sorted(found)
 
     def stop(self) -> None:

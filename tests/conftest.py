@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.guards", "tests.shell"]
+pytest_plugins = ["tests.guards", "tests.shell", "tests.sharing"]
 
 SMALL = {
     "width": 16,
@@ -86,35 +86,41 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def finished() -> Any:
     """A finished run of msa on a tiny library, with its store and records (`tests.processes.Place`): to be read only."""
     from tests.processes import Place
+    from tests.sharing import made_once
 
-    place = Place(tmp_path_factory.mktemp("finished"))
-    done = place.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place
+    def make(folder: Path) -> None:
+        done = Place(folder).run()
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return Place(made_once("finished", make))
 
 
 @pytest.fixture(scope="session")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_processes() -> Path:
     """The folder that two processes (torchrun) have left of every case of `tests.ranks.everything`."""
     from tests.ranks import torchrun
+    from tests.sharing import made_once
 
-    place = tmp_path_factory.mktemp("two")
-    done = torchrun(["tests.ranks", "everything", str(place)], place)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place
+    def make(folder: Path) -> None:
+        done = torchrun(["tests.ranks", "everything", str(folder)], folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return made_once("two", make)
 
 
 @pytest.fixture(scope="session")
-def four_processes(two_processes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def four_processes(two_processes: Path) -> Path:
     """The folder that four processes have left of `tests.ranks.four`, which go on where two were killed."""
     from tests.ranks import torchrun
+    from tests.sharing import made_once
 
-    place = tmp_path_factory.mktemp("four")
-    for half in two_processes.glob("half *"):
-        shutil.copytree(half, place / half.name)
-    done = torchrun(["tests.ranks", "four", str(place)], place, processes=4)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place
+    def make(folder: Path) -> None:
+        for half in two_processes.glob("half *"):
+            shutil.copytree(half, folder / half.name)
+        done = torchrun(["tests.ranks", "four", str(folder)], folder, processes=4)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return made_once("four", make)

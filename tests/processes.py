@@ -10,11 +10,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.core.hashing import hash_file
+from tests import sharing
 from tests.paths import OFFLINE, ROOT
+from tests.sharing import made_once
+from tests.warm import SCRIPT, start_server
 
 TINY = {
     "width": 16,
@@ -46,10 +50,10 @@ def environment(first: Sequence[Path] = ()) -> dict[str, str]:
     return {**os.environ, **given}
 
 
-def start(words: Sequence[str], folder: Path, first: Sequence[Path] = ()) -> subprocess.Popen[str]:
+def start(words: Sequence[str], folder: Path, first: Sequence[Path] = (), fresh: bool = True) -> subprocess.Popen[str]:
     """``python -m bench WORDS`` in ``folder``, its output and errors together in a pipe."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", *words],
+        [python(first, fresh), "-m", "bench", *words],
         cwd=folder,
         env=environment(first),
         stdout=subprocess.PIPE,
@@ -64,10 +68,33 @@ def heeding() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def bench(words: Sequence[str], folder: Path, first: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
-    """``python -m bench WORDS`` in ``folder``, to its end."""
-    command = [sys.executable, "-m", "bench", *words]
+def bench(
+    words: Sequence[str], folder: Path, first: Sequence[Path] = (), fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """``python -m bench WORDS`` in ``folder``, to its end.
+
+    It and its workers have their libraries loaded (`tests.warm`), unless they are ``fresh`` or ``first`` hides torch.
+    """
+    command = [python(first, fresh), "-m", "bench", *words]
     return subprocess.run(command, cwd=folder, env=environment(first), capture_output=True, text=True, timeout=600)
+
+
+def python(first: Sequence[Path], fresh: bool) -> str:
+    """The Python of a command: a warm one would not see what ``first`` has in torch's place."""
+    fresh = fresh or any((folder / "torch").exists() for folder in first)
+    return FRESH if fresh else str(warm_python())
+
+
+FRESH = sys.executable
+SERVERS: list[subprocess.Popen[bytes]] = []
+"""Those that this process has started; they end with the test run."""
+
+
+@cache
+def warm_python() -> Path:
+    """In the place of ``python``, warm; its server is started by the first that asks and serves all of this test run."""
+    folder = made_once("warm", lambda folder: SERVERS.append(start_server(folder, environment(), sharing.owner())))
+    return folder / SCRIPT
 
 
 @dataclass(frozen=True)
@@ -91,8 +118,8 @@ class Place:
     def run(self, methods: str = "msa", *more: str, first: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
         return bench([*tiny_run(methods), *self.words, *more], self.folder, first)
 
-    def start(self, methods: str = "msa", *more: str) -> subprocess.Popen[str]:
-        return start([*tiny_run(methods), *self.words, *more], self.folder)
+    def start(self, methods: str = "msa", *more: str, fresh: bool = True) -> subprocess.Popen[str]:
+        return start([*tiny_run(methods), *self.words, *more], self.folder, fresh=fresh)
 
     def copy(self, to: Path) -> Place:
         """The same store and records elsewhere, to be harmed."""

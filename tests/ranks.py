@@ -35,7 +35,7 @@ from bench.runs.store import NodeRequest, Store
 from methods.npo import NPOLoss
 from tests.factories import record
 from tests.families import random_model
-from tests.processes import environment
+from tests.processes import environment, warm_python
 from tests.tiny import llama, passage, qa, saved, tokenizer
 
 QUESTIONS = tuple(qa(i, f"w{i} w{i % 4} ?", f"w{i + 3} w{i}") for i in range(12))
@@ -344,7 +344,7 @@ def torchrun(
     arguments: Sequence[str], folder: Path, seconds: float = 300, processes: int = 2
 ) -> subprocess.CompletedProcess[str]:
     """So many processes of ``python -m ARGUMENTS`` in ``folder``, to their end."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [str(warm_python()), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.run(
         [*command, "-m", *arguments],
         cwd=folder,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
-from tests.processes import environment
+from tests.processes import environment, warm_python
 
 PAGES = sorted((ROOT / "docs").glob("add-a-*.md"))
 FILE = re.compile(r"^Save as `([\w.]+)`[^\n]*\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -22,7 +22,7 @@ def test_there_is_a_page_for_each_kind_of_component() -> None:
     assert [page.stem for page in PAGES] == ["add-a-method", "add-a-metric", "add-a-task"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_runs_from_end_to_end(page: Path, tmp_path: Path) -> None:
     """In the order of the page, in one folder; ``pip install -e .`` installs beside it, without the network."""
@@ -35,12 +35,12 @@ def test_a_page_runs_from_end_to_end(page: Path, tmp_path: Path) -> None:
     paths = environment([tmp_path / "installed"])
     said = ""
     for line in lines:
-        words = ["-m", "bench", *line.split()[3:]]
+        python, words = str(warm_python()), ["-m", "bench", *line.split()[3:]]
         if line.startswith("pip install"):
-            words = [*PIP, "--target", str(tmp_path / "installed"), str(tmp_path / "source")]
+            python, words = sys.executable, [*PIP, "--target", str(tmp_path / "installed"), str(tmp_path / "source")]
         elif line.startswith("python -c"):
-            words = ["-c", line.removeprefix('python -c "').removesuffix('"')]
-        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=paths, capture_output=True, text=True)
+            python, words = sys.executable, ["-c", line.removeprefix('python -c "').removesuffix('"')]
+        done = subprocess.run([python, *words], cwd=tmp_path, env=paths, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         said += done.stdout
     component = re.search(r"^(\w+) = \"\w+:\w+\"$", text, re.MULTILINE)

@@ -46,7 +46,7 @@ def break_off(place: Place, how: signal.Signals, jobs: int, nodes: int, delay: f
     return process.returncode, output
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_killed_and_interrupted_runs_go_on_to_the_same_end(finished: Place, tmp_path: Path) -> None:
     rng = random.Random(2)
     place = Place(tmp_path)
@@ -76,7 +76,7 @@ def test_killed_and_interrupted_runs_go_on_to_the_same_end(finished: Place, tmp_
     assert list((place.store / "partial").iterdir()) == [], "what killed builders left is swept"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.parametrize("victim", ["a worker", "the parent, before any work"])
 def test_one_death_does_not_harm_the_rest(victim: str, finished: Place, tmp_path: Path) -> None:
     """A killed worker fails its job alone, loudly; a command killed at once leaves nothing behind."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Place, bench, environment, tiny_run
+from tests.processes import Place, bench, environment, tiny_run, warm_python
 
 PROJECT = """
 [build-system]
@@ -191,7 +191,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python with the plug-in and this checkout on its path, in a folder of its own."""
-    command, given = [sys.executable, *arguments], environment([installed])
+    program = str(warm_python()) if arguments[:2] == ("-m", "bench") else sys.executable
+    command, given = [program, *arguments], environment([installed])
     return subprocess.run(command, cwd=installed.parent, env=given, capture_output=True, text=True)
 
 

@@ -29,10 +29,10 @@ from bench.core.types import Json
 from bench.runs.cluster.submission import FOLDER, Array, Submission, name_arrays
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
-from tests.faults.warm import warm_python
 from tests.hub import Hub
 from tests.paths import ROOT
 from tests.processes import tiny_run
+from tests.warm import warm_python
 
 MARK = "MSA_BENCH_FAULTS_CASE"
 """Environment variable that tells a case's processes from all others."""
@@ -40,6 +40,8 @@ KEPT_NAMES = (".guard", ".at-work", ".stamps.json")
 """Files that commands keep for themselves."""
 HANG_SECONDS = 60.0
 """A command that takes longer on an idle machine hangs: each takes seconds. Fresh processes have three times as long."""
+MOST_BYTES = 6 << 30
+"""Memory that a process may ask for: enough for every command, and an end to reading a file without one."""
 TINY = {"width": 4, "history_steps": 4, "target_steps": 4, "history_points": 2}
 DIGITS = [
     "--task",
@@ -194,7 +196,7 @@ class Ground:
 
     folder: Path
     warm: Path
-    """In the place of ``python``: a process with its libraries loaded (`tests.faults.warm`)."""
+    """In the place of ``python``: a process with its libraries loaded (`tests.warm`)."""
     hub: Hub
     scenes: dict[str, Made] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -284,7 +286,7 @@ def open_ground(folder: Path) -> Iterator[Ground]:
     with ExitStack() as stack:
         hub = stack.enter_context(open_hub(folder / "hub"))
         ground = Ground(folder, Path(), hub)
-        ground.warm = stack.enter_context(warm_python(folder, ground.environment()))
+        ground.warm = stack.enter_context(warm_python(folder, ground.environment(), MOST_BYTES))
         yield ground
 
 

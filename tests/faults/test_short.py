@@ -20,7 +20,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield made
 
 
-@pytest.mark.slow
+@pytest.mark.slow(90)
 @pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_nothing_is_lost_or_wrong_and_every_message_helps(

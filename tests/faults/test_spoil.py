@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from bench.core.files import write_bytes
@@ -19,28 +20,33 @@ from tests.faults.spoil import WRONG, own_place, spoil_record
 LIVE = r"<(script|img|b)>?|^# Heading|\]\(javascript|[\x00-\x09\x0b-\x1f\u202e]"
 """What a stranger's text must not become in a page."""
 ONE = record("msa", 1)
-MADE = dict(spoil_record(record_text(ONE).encode()))
+
+
+@cache
+def made() -> dict[str, bytes]:
+    """Every wrong file that is made of `ONE`, by what was done."""
+    return dict(spoil_record(record_text(ONE).encode()))
 
 
 def test_every_field_is_spoilt_in_every_way() -> None:
     for place in ("the whole", "label", "scores.collapsed", "spec.steps.0.params.alpha", "facts.headline.0"):
-        assert {f"{place}: {what}" for what in WRONG} <= MADE.keys()
-    assert {f"{name}: dropped" for name in json.loads(record_text(ONE))} <= MADE.keys()
-    assert len(MADE) > 2000
+        assert {f"{place}: {what}" for what in WRONG} <= made().keys()
+    assert {f"{name}: dropped" for name in json.loads(record_text(ONE))} <= made().keys()
+    assert len(made()) > 2000
 
 
 def test_a_file_says_what_its_description_says() -> None:
-    assert json.loads(MADE["label: a text"])["label"] == "text"
-    assert b'"label": 1000' in MADE["label: an integer beyond float"] and b'"label": NaN' in MADE["label: NaN"]
-    assert b'"label": "\\ud800"' in MADE["label: half a character"]
-    assert "label" not in json.loads(MADE["label: dropped"])
-    assert MADE["spec.seed: told twice"].count(b'"seed"') == 2
+    assert json.loads(made()["label: a text"])["label"] == "text"
+    assert b'"label": 1000' in made()["label: an integer beyond float"] and b'"label": NaN' in made()["label: NaN"]
+    assert b'"label": "\\ud800"' in made()["label: half a character"]
+    assert "label" not in json.loads(made()["label: dropped"])
+    assert made()["spec.seed: told twice"].count(b'"seed"') == 2
 
 
 def test_a_spoilt_spec_comes_with_the_key_that_fits_it_too() -> None:
-    plain, fitting = (json.loads(MADE[f"spec.tier: a path upwards{more}"])["spec"] for more in ("", ", with its key"))
+    plain, fitting = (json.loads(made()[f"spec.tier: a path upwards{more}"])["spec"] for more in ("", ", with its key"))
     assert plain["key"] == ONE.spec.key != fitting["key"]
-    assert own_place(MADE["spec.tier: a path upwards, with its key"]).startswith("../../../outside/tofu/lab/msa-")
+    assert own_place(made()["spec.tier: a path upwards, with its key"]).startswith("../../../outside/tofu/lab/msa-")
 
 
 def test_no_spoilt_record_stops_a_reader_or_gets_into_a_page(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tasks.muse_books import LabMuseBooks
 ASKED = {"forget_verbatim", "forget_passages", "retain_passages", "holdout_passages", "retain_questions"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_target_recites_and_oracle_does_not(tmp_path: Path) -> None:
     scenario = LabMuseBooks().prepare(Work(Store(tmp_path), 3, get_provenance()), TaskInputs("lab"))
     probes = [probe for probe in scenario.probes if probe.name in ASKED]

@@ -54,7 +54,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server = Hub(folder)
     server.daemon_threads = True
     server.block_on_close = False
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

@@ -63,7 +63,7 @@ COMMAND = "run --methods msa,npo --task tofu --seeds 0 --track none --probes log
 SMALL = "tofu.width=16 tofu.authors=10 tofu.history_steps=4 tofu.target_steps=4 msa.steps=2 npo.steps=2"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_two_processes_make_the_records_that_one_makes(tmp_path: Path) -> None:
     sets = [word for setting in SMALL.split() for word in ("--set", setting)]
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 
 from bench.core import registry
 from bench.core.errors import UserError
-from tests.processes import environment, plug_in
+from tests import processes
+from tests.processes import plug_in
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,7 @@ def bench(faulty: Path, tmp_path: Path) -> Bench:
     """The command line with the faulty distribution installed."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "bench", *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment([faulty]), capture_output=True, text=True)
+        return processes.bench(words, tmp_path, [faulty])
 
     return run
 

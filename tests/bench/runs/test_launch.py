@@ -348,7 +348,7 @@ def built(output: str) -> Counter[str]:
 @pytest.mark.slow
 def test_two_runs_at_once_build_each_node_once(finished: Place, tmp_path: Path) -> None:
     place = Place(tmp_path)
-    both = [place.start(), place.start()]
+    both = [place.start(fresh=False), place.start(fresh=False)]
     outputs = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
     assert built(outputs[0]) + built(outputs[1]) == Counter([*STAGES, *MEASURED])

@@ -1,4 +1,8 @@
-"""The executor against a real SLURM (`tests.cluster`): a controller and two nodes on this machine."""
+"""The executor against a real SLURM (`tests.cluster`): a controller and two nodes on this machine.
+
+Jobs of commands are fresh processes; those that are handed over from the tests' own process have their libraries loaded
+(`tests.warm`), so that a test waits for SLURM and not for imports.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,9 +33,9 @@ from bench.runs.plan import with_versions
 from bench.runs.setting import Paths
 from tests.cluster import Cluster, need_slurm, running, wait_for
 from tests.paths import OFFLINE, ROOT
-from tests.processes import Place, bench, plug_in, result_of, start, tiny_run
+from tests.processes import Place, bench, plug_in, result_of, start, tiny_run, warm_python
 
-pytestmark = pytest.mark.xdist_group("slurm")
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow(200)]
 
 SLOW = """
 import os
@@ -81,6 +86,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.setenv("SLURM_CONF", there.environment["SLURM_CONF"])
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr(leases, "STALE_SECONDS", leases.STALE_SECONDS)  # put back what the plug-in sets here as well
+        patch.setattr(sys, "executable", str(warm_python()))  # of the jobs that are handed over from this process
         yield there
 
 

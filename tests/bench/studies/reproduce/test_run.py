@@ -40,7 +40,7 @@ def made(place: Path, name: str, **changed: object) -> Json:
     return dict(json.loads((place / f"{name}.json").read_text()))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 @pytest.mark.parametrize("recipe", RUNNABLE, ids=lambda recipe: recipe.name)
 def test_every_recipe_runs(recipe: Recipe, place: Path) -> None:
     result = made(place, recipe.name)
@@ -74,7 +74,7 @@ def test_the_base_of_a_chat_model_stands_in_without_a_template(tmp_path: Path) -
     assert has_chat_template(small.model) and not has_chat_template(base)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 def test_rows_of_msa_start_from_their_own_checkpoints(place: Path) -> None:
     made(place, "t4-distance")
     records = {record.spec.key: record for record in load_records(place / "t4-distance").records}
@@ -94,7 +94,7 @@ def test_rows_of_msa_start_from_their_own_checkpoints(place: Path) -> None:
     assert all("subset" in record.label for record in records.values())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 def test_models_from_elsewhere_and_the_repair_are_in_the_records(place: Path) -> None:
     made(place, "ou-muse")
     lineages = [record.lineage for record in load_records(place / "ou-muse").records]
@@ -110,7 +110,7 @@ def test_models_from_elsewhere_and_the_repair_are_in_the_records(place: Path) ->
     assert not alone, "a run that no row shows"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 def test_a_setting_reaches_the_runs_and_the_page(place: Path, tmp_path: Path) -> None:
     result = made(tmp_path, "ou-muse", sets=("npo.beta=0.5",), methods=("NPO",), store=place / "store", seeds=(0, 1))
     row = next(row for row in result["panels"][0]["rows"] if row["row"] == "NPO")
@@ -124,7 +124,7 @@ def test_a_setting_reaches_the_runs_and_the_page(place: Path, tmp_path: Path) ->
     assert {row["method"] for row in result["panels"][0]["rows"]} == {TARGET, ORACLE, "npo", ""}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 def test_the_full_scale_says_that_random_models_reproduce_nothing(tmp_path: Path) -> None:
     """Stand-ins lie where fetched models would: worker processes, the gate, and its sentence at the top of the table."""
     smoke_data.write_muse(tmp_path / "data")
