@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Context, Method, Recipe, References
-from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import descent, make_streams, retain_rows
+from bench.core.contracts import Batch, References
+from methods.gradient import GradientMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,47 +42,25 @@ class NPOLoss:
 
 
 @dataclass(frozen=True)
-class NPO(Method):
+class NPO(GradientMethod):
     """NPO on the forget rows plus ``retain_weight`` times the next-token loss on retain rows (NPO-RT of the paper)."""
 
     beta: float = 0.1
     """Inverse temperature; the paper's .1. Larger values stop pushing sooner."""
     per_token: bool = False
     """Mean instead of sum over the answer's tokens: on whole passages the summed ratio saturates the sigmoid at once."""
-    retain_weight: float = 1.0
-    """Weight of the retain rows' loss."""
-    steps: int = 60
-    """Optimiser steps."""
-    lr: float = 1e-4
-    """Peak learning rate."""
-    batch: int = 32
-    """Forget rows, and as many retain rows, in one step."""
-    text_batch: int = 8
-    """Forget passages, and as many retain passages, in one step, where the task has passages."""
-    retain: str = "all"
-    """Retain rows that may be drawn from: ``all``, or ``forget``, as many as the forget set has (MSA's budget)."""
 
     summary: ClassVar[str] = "negative preference optimisation with a retain loss (Zhang et al. 2024)"
-    needs: ClassVar[frozenset[str]] = frozenset({"retain"})
-    together: ClassVar[int] = 2
-    variants: ClassVar[tuple[str, ...]] = ("small-retain",)
+    name: ClassVar[str] = "npo"
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = [] if self.retain in ("all", "forget") else [f"npo.retain is 'all' or 'forget', not '{self.retain}'."]
-        return found + ([] if self.beta > 0 else [f"npo.beta must be above 0, not {self.beta}."])
+        return super().problems() + ([] if self.beta > 0 else [f"npo.beta must be above 0, not {self.beta}."])
 
     def named(self) -> str:
         """The variant that these parameters are, whatever preset they came from."""
-        return "per-token" if self.per_token else ""
+        return "+".join(filter(None, ["per-token" if self.per_token else "", super().named()]))
 
-    def rows(self, forget: int, retain: int) -> int:
-        """Forget and retain rows of every step, and one pass for the reference."""
-        return 2 * self.steps * min(self.batch, forget) + forget // 3
-
-    def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
-        """The target after `steps` of both."""
-        kept = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
-        rows = make_streams(request.forget, NPOLoss(self.beta, self.per_token), self.batch, self.text_batch)
-        rows += make_streams(kept, descent(), self.batch, self.text_batch, self.retain_weight)
-        return ctx.train(request.target, rows, Recipe(self.steps, self.lr), "npo")
+    def loss(self) -> NPOLoss:
+        """The loss on forget rows."""
+        return NPOLoss(self.beta, self.per_token)

@@ -112,6 +112,9 @@ class Stream:
     """The step's loss is the sum over streams of weight times the mean over the stream's examples."""
     limit: Limit | None = None
     """Where the weight isn't constant."""
+    sharpness: float = 0.0
+    """Radius rho of sharpness-aware minimisation: the gradient of this stream's loss is taken where the weights have moved
+    by rho along its normalised gradient; 0: where they are. Of each micro-batch by itself."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +279,10 @@ class Method:
     def rows(self, forget: int, retain: int) -> int:
         """Rows that enter a forward and backward pass with so many forget and retain rows, for the estimate of time."""
         return 0
+
+    def holds_target(self) -> bool:
+        """Whether its training holds the target beside the model, for the estimate of memory."""
+        return False
 
     def adapters(self) -> int:
         """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""

@@ -189,6 +189,12 @@ def default_params(component: Any) -> dict[str, Any]:
     return {name: field.default for name, field in fields_of(component).items()}
 
 
+def said_params(component: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a run's key holds: all but those that came later, where they stand at their defaults."""
+    later = {name: field.default for name, field in fields_of(component).items() if field.metadata.get("unsaid")}
+    return {name: value for name, value in params.items() if name not in later or value != later[name]}
+
+
 def convert_param(component: Any, name: str, text: str) -> Any:
     """A parameter's value from the command line's text, in the type of its default; ValueError when it isn't one."""
     default = default_params(component)[name]

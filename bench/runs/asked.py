@@ -193,7 +193,7 @@ def lay_over(kind: Any, name: str, base: Mapping[str, Any], given: Mapping[str, 
             expected = KINDS[type(registry.default_params(kind)[key])]
             report_mistake(f"--set {name}.{key}={text}: the value must be {expected}.")
     report_mistake(*registry.check_bounds(kind, params, name))  # what couldn't be read stands at its default, in bounds
-    return params
+    return registry.said_params(kind, params)
 
 
 def build_steps(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str) -> list[Step]:

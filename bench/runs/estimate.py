@@ -119,6 +119,8 @@ class Size:
     trains: bool = True
     gpu: int = 0
     """Bytes of the GPU's memory; 0 on a CPU, and where nobody says so."""
+    target: bool = False
+    """Whether some training holds the target beside the model; with adapters the model itself is it."""
 
     def worker(self, compute: Compute, machine: Machine) -> int:
         """Bytes of memory of one worker, at its largest."""
@@ -127,6 +129,8 @@ class Size:
     def parts(self, compute: Compute, machine: Machine) -> dict[str, int]:
         """Bytes of memory of each thing that a worker does."""
         training = training_bytes(self.shape, compute, machine, self.tokens, self.streams)
+        if self.target and not compute.lora:
+            training += self.shape.parameters * compute.width
         return {
             **({"training": training} if self.trains else {}),
             "measuring": measuring_bytes(self.shape, compute, self.oracles, self.gpu),
@@ -289,6 +293,7 @@ def size_of(
 ) -> Size:
     """Shape and amounts of the runs that are left to do."""
     streams = [registry.load_component("methods", step.method).together for spec in todo for step in spec.steps]
+    beside = any(method_of(step).holds_target() for spec in todo for step in spec.steps)
     shared = len(stages) * len({spec.seed for spec in todo})
     return Size(
         shape,
@@ -297,6 +302,7 @@ def size_of(
         oracles=sum(name.startswith("oracle-") for name in (*given, *stages)),
         checkpoints=sum(map(checkpoints_of, todo)) + shared,
         trains=bool(todo),
+        target=beside,
     )
 
 

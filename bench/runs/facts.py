@@ -172,12 +172,13 @@ def source_of(step: Step, spec: RunSpec) -> str:
     """Where a step's parameters come from: the preset that they equal, or the user."""
     component = registry.load_component("methods", step.method)
     place = component.presets.get(f"{spec.tier}-{spec.task}")
+    given, usual = registry.said_params(component, step.params), registry.default_params(component)
     for name, preset in component.presets.items():
-        if {**registry.default_params(component), **preset.params} == dict(step.params):
+        if registry.said_params(component, {**usual, **preset.params}) == given:
             return f"{name}: {preset.source}"
-        if place and {**registry.default_params(component), **place.params, **preset.params} == dict(step.params):
+        if place and registry.said_params(component, {**usual, **place.params, **preset.params}) == given:
             return f"{place.source}; with {name}, not searched for itself: {preset.source}"
-    return "defaults" if registry.default_params(component) == dict(step.params) else "set by the user"
+    return "defaults" if registry.said_params(component, usual) == given else "set by the user"
 
 
 def measure_cost(own: Sequence[Node], found: Measured, work: Work, estimate: Json | None) -> Json:

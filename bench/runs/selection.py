@@ -200,4 +200,5 @@ def search_record(place: str, method: str, seeds: Sequence[int], outcomes: Seque
 def steps_for(method: str, place: str) -> list[Step]:
     """Every setting of a method's grid as a step."""
     component = registry.load_component("methods", method)
-    return [Step(method, params) for params in search_grid(component, place, registry.default_params(component))]
+    settings = search_grid(component, place, registry.default_params(component))
+    return [Step(method, registry.said_params(component, params)) for params in settings]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Loss, References, Stream
+from bench.core.contracts import Batch, Limit, Loss, References, Stream
 from bench.core.types import Example
 
 if TYPE_CHECKING:
@@ -47,13 +47,44 @@ def descent() -> NextToken:
     return NextToken()
 
 
+@dataclass(frozen=True)
+class KeepDistribution:
+    """``KL(target || model)``: the mean over an answer's tokens of the divergence of the distributions they are drawn from.
+
+    Zero, with a gradient of zero, at the first step. Over answer tokens alone; TOFU's and OpenUnlearning's code take the mean
+    over every position, prompt and padding included.
+    """
+
+    reference: ClassVar[References] = "model"
+    version: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The divergence of each example, (B,), nats per token."""
+        assert batch.target is not None, "training lays the target beside the batch of a loss that declares it"
+        ours = batch.answer_logits(model)
+        theirs = batch.answer_logits(batch.target).values.log_softmax(-1)
+        return ours.row_means((theirs.exp() * (theirs - ours.values.log_softmax(-1))).sum(-1))
+
+
+RETAIN_LOSSES: dict[str, Callable[[], Loss]] = {"nll": NextToken, "kl": KeepDistribution}
+"""Name -> loss on retain rows: next-token loss, or the divergence from the target."""
+
+
 def make_streams(
-    examples: Sequence[Example], loss: Loss, batch: int, text_batch: int, weight: float = 1.0
+    examples: Sequence[Example],
+    loss: Loss,
+    batch: int,
+    text_batch: int,
+    weight: float = 1.0,
+    limit: Limit | None = None,
+    sharpness: float = 0.0,
 ) -> list[Stream]:
     """Passages and everything else as two streams with their own batch sizes; a kind that doesn't occur has none."""
     passages = tuple(example for example in examples if example.payload["template"] == "text")
     others = tuple(example for example in examples if example.payload["template"] != "text")
-    both = [Stream(passages, text_batch, loss, weight), Stream(others, batch, loss, weight)]
+    both = [
+        Stream(rows, size, loss, weight, limit, sharpness) for rows, size in ((passages, text_batch), (others, batch))
+    ]
     return [stream for stream in both if stream.examples]
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -113,6 +113,39 @@ class StepTrainer(Trainer):
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
+        """A forward and backward pass; of streams with a sharpness where the weights have moved up their loss."""
+        sharp = [part for part in inputs["parts"] if self.streams[part.stream].sharpness]
+        if not sharp:
+            return super().training_step(model, inputs, *rest)
+        radius = max(self.streams[part.stream].sharpness for part in sharp)
+        with self.moved_uphill(model, sharp, radius):
+            loss = super().training_step(model, {"parts": sharp}, *rest)
+        others = [part for part in inputs["parts"] if part not in sharp]
+        return loss + super().training_step(model, {"parts": others}, *rest) if others else loss
+
+    @contextmanager
+    def moved_uphill(self, model: nn.Module, parts: Sequence[Part], radius: float) -> Iterator[None]:
+        """While this lasts the weights stand ``radius`` further along the normalised gradient of the parts' loss."""
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        before = [list(losses) for losses in self.step_losses]
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, {"parts": parts})
+        slopes = torch.autograd.grad(loss, weights, allow_unused=True)
+        self.step_losses[:] = before
+        norm = torch.linalg.vector_norm(torch.stack([slope.norm() for slope in slopes if slope is not None]))
+        kept = [weight.detach().clone() for weight in weights]
+        with torch.no_grad():
+            for weight, slope in zip(weights, slopes, strict=True):
+                if slope is not None:
+                    weight.add_(slope * (radius / norm.clamp(min=1e-12)))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, value in zip(weights, kept, strict=True):
+                    weight.copy_(value)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """Sum over streams of weight times the mean of the stream's losses."""
@@ -268,6 +301,8 @@ def train(
     began = time.perf_counter()
     encoded = [[coder.encode(example.payload) for example in stream.examples] for stream in streams]
     check_processes(use_cpu)
+    if distributed.world() > 1 and any(stream.sharpness for stream in streams):
+        raise UserError("Sharpness-aware minimisation moves whole weights: run it in one process, without torchrun.")
     check_reach(model, [each.length for rows in encoded for row in rows for each in answers_of(row)])
     freeze_others(model, recipe.only)
     if checkpointing:
@@ -471,6 +506,7 @@ def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, An
                 "loss": describe_loss(stream.loss),
                 "weight": stream.weight,
                 **({"limit": asdict(stream.limit)} if stream.limit else {}),
+                **({"sharpness": stream.sharpness} if stream.sharpness else {}),
             }
             for stream in streams
         ],

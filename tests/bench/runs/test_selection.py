@@ -148,7 +148,9 @@ def test_a_place_has_its_own_grid_or_its_tiers() -> None:
 
 def test_steps_hold_complete_parameters() -> None:
     for step in steps_for("npo", "lab-tofu"):
-        assert set(step.params) == set(registry.fields_of(registry.load_component("methods", "npo")))
+        kind = registry.load_component("methods", "npo")
+        assert dict(step.params) == registry.said_params(kind, registry.default_params(kind) | dict(step.params))
+        assert {"beta", "lr", "steps", "retain"} <= set(step.params)
 
 
 def test_the_record_of_a_search_says_what_was_tried() -> None:
