@@ -18,6 +18,8 @@ demo: $(VENV)/.run
 bench: $(VENV)/.run
 	$(BIN)/python -m tests.speed.measuring $(BENCH_OPTIONS)
 	$(BIN)/python -m tests.speed.commands
+	$(BIN)/python -m tests.speed.training
+	$(BIN)/python -m tests.speed.arithmetic --parameters 0.31e9 --repeats 5
 
 faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS_OPTIONS)

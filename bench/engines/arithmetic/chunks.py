@@ -6,6 +6,7 @@ that memory is a few megabytes a thread, whatever the model's size.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -142,8 +143,11 @@ def run_in_threads(
 
 
 def count_cores() -> int:
-    """Threads to use: as many as torch may use in the caller's thread, up to `MOST_THREADS`."""
-    return max(1, min(MOST_THREADS, torch.get_num_threads()))
+    """Threads to use: as many as torch may use in the caller's thread, up to `MOST_THREADS`; two where there are two cores.
+
+    Reading, writing and hashing are most of the work, and none of torch's.
+    """
+    return min(MOST_THREADS, max(torch.get_num_threads(), min(2, len(os.sched_getaffinity(0)))))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.assets.folders import INDEX
 from bench.assets.headers import SIZES, TensorEntry
@@ -138,8 +138,10 @@ class OrderedHash:
     def __init__(self, start: bytes) -> None:
         self._sha = SHA(start)
         self._next = 0
-        self._early: dict[int, bytes] = {}
+        self._early: dict[int, memoryview] = {}
         self._early_bytes = 0
+        self._spare: list[bytearray] = []
+        """Where early pieces were kept: used again, since the kernel clears every page that it gives."""
         self._broken = False
         self._changed = threading.Condition()
 
@@ -149,17 +151,27 @@ class OrderedHash:
             if self._next != number and self._early_bytes + len(piece) > MOST_EARLY:
                 self._changed.wait_for(lambda: self._next == number or self._broken)
             if self._next != number:
-                self._early[number] = bytes(piece)
+                self._early[number] = self._copy(piece)
                 self._early_bytes += len(piece)
                 return
-        turn: memoryview | bytes | None = piece
+        turn: memoryview | None = piece
         while turn is not None:
             self._sha.update(turn)  # outside the lock: nobody else's turn comes before the next line
             with self._changed:
+                if turn is not piece:
+                    self._spare.append(cast(bytearray, turn.obj))
                 self._next += 1
                 turn = self._early.pop(self._next, None)
                 self._early_bytes -= len(turn or b"")
                 self._changed.notify_all()
+
+    def _copy(self, piece: memoryview) -> memoryview:
+        space = self._spare.pop() if self._spare else bytearray()
+        if len(space) < len(piece):
+            space = bytearray(len(piece))
+        kept = memoryview(space)[: len(piece)]
+        kept[:] = piece
+        return kept
 
     def give_up(self) -> None:
         """Let nobody wait any longer: a thread failed."""

@@ -56,7 +56,9 @@ def reproduce_table(wanted: ReproduceRequest) -> bool:
 
     def prepare() -> list[Planned]:
         raise_problems(problems)
-        small = smoke.shrink_recipe(recipe, wanted.out / "smoke", wanted.sets) if wanted.scale == "smoke" else recipe
+        small = recipe
+        if wanted.scale == "smoke":
+            small = smoke.shrink_recipe(recipe, wanted.out / "smoke", wanted.sets, pasts_of(recipe.name))
         if lacking := asking.to_fetch(small, wanted.store):
             said = ", ".join(f"`{command}`" for command in lacking)
             raise UserError(f"{recipe.name} needs what isn't fetched yet: run {said}.")
@@ -77,10 +79,15 @@ def reproduce_table(wanted: ReproduceRequest) -> bool:
     return bool(failed)
 
 
+def pasts_of(name: str) -> dict[str, tuple[str, ...]]:
+    """Panel -> the past of a whole recipe, whatever rows were chosen."""
+    return {panel.name: panel.past for panel in recipes.recipe_named(name).panels}
+
+
 def plan_panels(recipe: Recipe, wanted: ReproduceRequest, machine: Machine) -> list[Planned]:
     """The plans of all panels; one `UserError` with every mistake in them."""
     found = list[Planned]()
-    pasts = {panel.name: panel.past for panel in recipes.recipe_named(recipe.name).panels}
+    pasts = pasts_of(recipe.name)
     with collecting():
         for panel in recipe.panels:
             past = tuple(dict.fromkeys([*pasts[panel.name], *panel.past]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench.assets.known_models import KNOWN
@@ -43,16 +44,23 @@ class SmokeSettings:
 SMOKE: SmokeSettings = as_typed(SmokeSettings, read_toml(DATA / "smoke.toml"), "smoke.toml")
 
 
-def shrink_recipe(recipe: Recipe, folder: Path, sets: Sequence[str]) -> Recipe:
-    """The recipe on stand-ins below ``folder``, which are made if they aren't there; the user's ``sets`` stay."""
+def shrink_recipe(
+    recipe: Recipe, folder: Path, sets: Sequence[str], pasts: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Recipe:
+    """The recipe on stand-ins below ``folder``, which are made if they aren't there; the user's ``sets`` stay.
+
+    ``pasts``: panel -> the whole of its past, where the recipe has some of its rows alone.
+    """
     given = {text.partition("=")[0].strip() for text in sets}
     data = folder / "data" / recipe.task
     WRITERS[recipe.task](data)
-    panels = tuple(shrink_panel(panel, recipe.task, folder / "models", given) for panel in recipe.panels)
+    panels = tuple(
+        shrink_panel(panel, recipe.task, folder / "models", given, pasts.get(panel.name, ())) for panel in recipe.panels
+    )
     return replace(recipe, data=str(data), panels=panels)
 
 
-def shrink_panel(panel: RecipePanel, task: str, models: Path, given: set[str]) -> RecipePanel:
+def shrink_panel(panel: RecipePanel, task: str, models: Path, given: set[str], past: Sequence[str] = ()) -> RecipePanel:
     """A panel on tiny models, with few rows and steps."""
     base, _, _ = panel.model.partition("@")
     known = KNOWN.get(base)
@@ -75,7 +83,7 @@ def shrink_panel(panel: RecipePanel, task: str, models: Path, given: set[str]) -
         oracles=tuple(stand_in(name, 2) for name in panel.oracles),
         stand_ins={
             name: stand_in(f"{base}@{name}", 3 + i, talks and "/" not in name)  # another model is a base without a chat
-            for i, name in enumerate(panel.past)
+            for i, name in enumerate(dict.fromkeys([*past, *panel.past]))
         },
     )
 

@@ -103,8 +103,9 @@ def test_the_first_failure_is_raised_when_all_have_stopped(threads: int) -> None
     assert gone.is_set() and len(calls) <= threads, "no further chunk is begun"
 
 
-def test_threads_are_torchs_own_up_to_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    for there, used in ((1, 1), (3, 3), (64, 4)):
+def test_threads_are_torchs_own_up_to_four_and_two_where_there_are_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, cores, used in ((1, 1, 1), (1, 2, 2), (1, 8, 2), (3, 1, 3), (64, 64, 4)):
         monkeypatch.setattr(torch, "get_num_threads", lambda there=there: there)
+        monkeypatch.setattr(chunks.os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert count_cores() == used
     assert chunks.MOST_THREADS == 4

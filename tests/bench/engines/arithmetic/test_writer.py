@@ -81,6 +81,20 @@ def test_pieces_are_hashed_in_order_whoever_brings_them(monkeypatch: pytest.Monk
     assert hashed.hexdigest() == hashlib.sha256(b"start" + b"".join(pieces)).hexdigest()
 
 
+def test_early_pieces_of_any_length_share_their_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one thread: two pieces wait, the next one lets them be hashed, and their space serves two others."""
+    made: list[int] = []
+    monkeypatch.setattr(writer, "bytearray", lambda size=0: made.append(size) or bytearray(size), raising=False)
+    pieces = [b"abc", b"d", b"efghi", b"jk", b"lmn", b"o"]
+    hashed = writer.OrderedHash(b"")
+    for number in (2, 1, 0, 4, 5, 3):
+        space = bytearray(pieces[number])
+        hashed.add(number, memoryview(space))
+        space[:] = b"?" * len(space)  # the caller uses its buffer again
+    assert hashed.hexdigest() == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert [size for size in made if size] == [5, 1], "made once"
+
+
 def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     one, two = (folder(tmp_path / name, {"w": vector(1)}) for name in ("one", "two"))
     (tmp_path / "link").symlink_to(tmp_path / "two")

@@ -97,3 +97,8 @@ def test_a_stand_in_opens_and_another_differs_from_it_by_noise(architecture: str
     pairs = zip(*(each.model.state_dict().values() for each in opened), strict=True)
     difference = torch.cat([(b - a).flatten() for a, b in pairs])
     assert float(difference.std()) == pytest.approx(SMOKE.noise, rel=0.05)
+
+
+def test_some_rows_of_a_recipe_have_its_whole_past(made: list[tuple[str, str, bool, int]], tmp_path: Path) -> None:
+    alone = replace(PANEL, arms=tuple(arm for arm in PANEL.arms if arm.method in ("target", "retrain")))
+    assert not alone.past and set(shrink_panel(alone, "tofu", tmp_path, set(), PANEL.past).stand_ins) == set(PANEL.past)
