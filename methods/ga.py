@@ -24,6 +24,8 @@ class GradientAscent(Method):
     """Forget passages in one step, where the task has passages."""
 
     summary: ClassVar[str] = "gradient ascent on the forget set (Jang et al. 2022)"
+    reads: ClassVar[str] = "log-probs"
+    paper: ClassVar[str] = "arXiv 2210.01504"
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget rows of every step."""

@@ -17,6 +17,7 @@ class GradDiff(GradientMethod):
     """Weight of the retain rows' loss (TOFU and OpenUnlearning: 1)."""
 
     summary: ClassVar[str] = "gradient difference: ascent on forget, descent on retain (Liu et al. 2022)"
+    paper: ClassVar[str] = "arXiv 2401.06121"
     name: ClassVar[str] = "graddiff"
 
     def loss(self) -> Ascent:

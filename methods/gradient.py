@@ -39,6 +39,7 @@ class GradientMethod(Method):
     """Radius of sharpness-aware minimisation of the forget loss (Fan et al. 2025, arXiv 2502.05374); 0 leaves it out."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
+    reads: ClassVar[str] = "log-probs"
     together: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
     name: ClassVar[str]

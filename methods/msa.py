@@ -61,6 +61,7 @@ class MSA(Method):
     """``forget``, or a control in its place: ``random``, ``shuffled``, or ``others`` (learnt from retain rows)."""
 
     summary: ClassVar[str] = "model state arithmetic on an earlier checkpoint (arXiv 2506.20941)"
+    paper: ClassVar[str] = "arXiv 2506.20941"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 2
 

@@ -51,6 +51,7 @@ class NPO(GradientMethod):
     """Mean instead of sum over the answer's tokens: on whole passages the summed ratio saturates the sigmoid at once."""
 
     summary: ClassVar[str] = "negative preference optimisation with a retain loss (Zhang et al. 2024)"
+    paper: ClassVar[str] = "arXiv 2404.05868"
     name: ClassVar[str] = "npo"
 
     def problems(self) -> list[str]:

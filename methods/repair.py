@@ -35,6 +35,8 @@ class Repair(Method):
     """Rank of the adapters on every linear layer; 0 trains all weights."""
 
     summary: ClassVar[str] = "fine-tuning on instructions after unlearning (RESTOR's repair on LIMA); for --then"
+    reads: ClassVar[str] = "log-probs"
+    paper: ClassVar[str] = "arXiv 2411.00204"
     needs: ClassVar[frozenset[str]] = frozenset({"instructions"})
     in_all: ClassVar[bool] = False
 

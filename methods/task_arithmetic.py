@@ -29,6 +29,7 @@ class TaskArithmetic(Method):
     """Forget passages in one step, where the task has passages."""
 
     summary: ClassVar[str] = "task arithmetic: negate the forget set's task vector (Ilharco et al. 2023)"
+    paper: ClassVar[str] = "arXiv 2212.04089"
 
     def rows(self, forget: int, retain: int) -> int:
         """Forget rows of every step."""

@@ -13,31 +13,53 @@ WHERE = {"lab": "in the lab", "real": "on a real model"}
 """How a tier is called."""
 
 
-def listing(what: str) -> str:
-    """The listing of ``what``; `UserError` for anything there is no listing of."""
+def listing(what: str, name: str = "") -> str:
+    """The listing of ``what``, or of one method or task by ``name``; `UserError` for anything there is no listing of."""
     if what not in LISTINGS:
         raise UserError(unknown_name("listing", what, [*LISTINGS, "history"]))
-    return LISTINGS[what]()
+    if not name:
+        return LISTINGS[what]()
+    if what == "methods":
+        return describe_method(name)
+    if what == "tasks":
+        return tasks(name)
+    raise UserError(f"ls {what} takes no name: `python -m bench ls methods NAME` and `ls tasks NAME` say more of one.")
 
 
 def methods() -> str:
-    """Each method: what it does, what it needs, its parameters with meaning and default, its presets with source."""
-    lines: list[str] = []
+    """A table of the methods: what each needs beside target and forget set, what it works from, where it is published."""
+    rows = [("method", "needs", "works from", "paper", "what it does")]
     for name in registry.components("methods"):
         with registry.leaving_out("methods", name):
             kind = registry.load_component("methods", name)
-            presets = kind.presets.items()
-            needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
-            lines += [f"{name}: {kind.summary}", f"    needs {needs}"]
-            lines += parameters(name, kind)
-            lines += [f"    preset {key}: {dict(preset.params)} ({preset.source})" for key, preset in presets]
+            _ = kind.presets  # of a plug-in whose settings can't be read that is said here
+            needs = ", ".join(sorted(kind.needs)) or "-"
+            rows.append((name, needs, kind.reads, kind.paper or "-", kind.summary))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", "Parameters, presets and variants of one: python -m bench ls methods NAME"])
+
+
+def describe_method(name: str) -> str:
+    """A method: what it does and needs, its parameters with meaning and default, its presets, ``NAME@PRESET``, with source."""
+    kind = registry.load_component("methods", name)
+    needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
+    lines = [f"{name}: {kind.summary}", f"    {' '.join((kind.__doc__ or '').split())}", f"    needs {needs}"]
+    lines += [f"    works from {kind.reads}", *([f"    paper {kind.paper}"] if kind.paper else [])]
+    if kind.variants:
+        lines.append(f"    run by --methods all as well: {', '.join(f'{name}@{variant}' for variant in kind.variants)}")
+    lines += parameters(name, kind)
+    lines += [f"    preset {key}: {dict(preset.params)} ({preset.source})" for key, preset in kind.presets.items()]
     return "\n".join(lines)
 
 
-def tasks() -> str:
-    """Each task: what it is, its tiers, the parameters of each."""
+def tasks(only: str = "") -> str:
+    """Each task, or one: what it is, its tiers, the parameters of each."""
+    known = registry.components("tasks")
+    if only and only not in known:
+        raise UserError(unknown_name("task", only, known, "tasks"))
     lines: list[str] = []
-    for name, tiers in registry.components("tasks").items():
+    for name, tiers in ({only: known[only]} if only else known).items():
         with registry.leaving_out("tasks", name):
             kinds = {tier: registry.load_task(name, tier) for tier in tiers}
             lines += [f"{name}: {next(iter(kinds.values())).summary}", f"    tiers: {', '.join(tiers)}"]

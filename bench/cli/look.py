@@ -14,6 +14,7 @@ from bench.core.texts import shown
 
 def ls(
     what: Annotated[str, Argument(help="methods, tasks, models, metrics, history or runs.")] = "methods",
+    name: Annotated[str, Argument(help="One method or task, with all its parameters.")] = "",
     source: Results = Path("runs"),
     model: Annotated[str, Option(help="history: whose; lab (the default), a known name, a hub id or a folder.")] = "",
     task: Annotated[str, Option("--task", "-t", help="history: of which task's lab; default tofu.")] = "",
@@ -21,6 +22,8 @@ def ls(
     store: StoreAt = None,
 ) -> None:
     """List methods, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
+    if name and what == "history":
+        raise UserError(f"ls history takes no name: `python -m bench ls history --model {name}` is of a model.")
     if what == "history":
         from bench.cli.histories import list_history
 
@@ -30,7 +33,8 @@ def ls(
         raise UserError(f"ls {what} takes no {' and no '.join(misplaced)}: that goes with `ls history`.")
     from bench.cli.listing import listing, runs
 
-    echo(shown(runs(records_folder(source)) if what == "runs" and source != Path("runs") else listing(what)))
+    own = what == "runs" and source != Path("runs") and not name
+    echo(shown(runs(records_folder(source)) if own else listing(what, name)))
 
 
 def show(

@@ -251,6 +251,10 @@ class Method:
     """One line: what it does, and the paper."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Of ``history``, ``retain``, ``instructions``; a task that can't meet one makes a skip with a reason."""
+    reads: ClassVar[str] = "weights"
+    """What it works from: ``log-probs`` or ``logits`` of answers, ``hidden states``, or ``weights`` alone."""
+    paper: ClassVar[str] = ""
+    """Where it was published, such as ``arXiv 2404.05868``."""
     version: ClassVar[int] = 1
     """Raised when the same parameters give another result."""
     presets: ClassVar[Mapping[str, Preset]] = FromFile()  # type: ignore[assignment]

@@ -8,10 +8,13 @@ from tests.shell import Shell
 
 def test_lists_name_every_component_with_its_parameters(shell: Shell) -> None:
     methods, tasks = shell("ls", "methods").out, shell("ls", "tasks").out
-    assert all(
-        f"\n{name}: " in f"\n{methods}" for name in ("msa", "npo", "ga", "graddiff", "task-arithmetic", "retrain")
-    )
-    assert "--set msa.alpha=0.9  Weight of the forget vector." in methods
+    rows = {line.split()[0]: line for line in methods.splitlines()[1:] if line}
+    assert {*rows} >= {"msa", "npo", "ga", "graddiff", "task-arithmetic", "retrain"}
+    assert rows["npo"].split()[1:5] == ["retain", "log-probs", "arXiv", "2404.05868"]
+    about = shell("ls", "methods", "msa").out
+    assert about.startswith("msa: ") and "--set msa.alpha=0.9  Weight of the forget vector." in about
+    assert "preset lab-tofu: " in about and "preset official: " in about
+    assert shell("ls", "tasks", "tofu").out.startswith("tofu: ") and "restor: " not in shell("ls", "tasks", "tofu").out
     assert all(f"\n{name}: " in f"\n{tasks}" for name in ("tofu", "restor", "muse-books"))
     assert "--set muse-books.forget_books=4  Books to be forgotten" in tasks
     assert "lab: " in shell("ls", "models").out and "goal" in shell("ls", "metrics").out
