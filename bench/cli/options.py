@@ -32,6 +32,10 @@ Out = Annotated[Path, Option(help="Where records go.")]
 StoreAt = Annotated[Path | None, Option(help="Checkpoints; default MSA_BENCH_STORE or the user's cache.")]
 Jobs = Annotated[int | None, Option("--jobs", "-j", help="Worker processes; default one per core, on a GPU one.")]
 Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]
+Trace = Annotated[
+    int,
+    Option(help="Measure N points on the way to each method's result too, and draw forgetting against utility there."),
+]
 Executor = Annotated[str, Option(help="local, or slurm: hand the jobs to a cluster.")]
 GpusPerJob = Annotated[
     int | None, Option(help="--executor slurm: GPUs of a job (with --device cpu processes), under torchrun.")
@@ -103,6 +107,7 @@ def machine_of(
     threads: Threads = 1,
     checkpointing: Checkpointing = False,
     track: Track = "wandb",
+    trace: Trace = 0,
     executor: Executor = "local",
     gpus_per_job: GpusPerJob = None,
     slurm: Slurm = None,
@@ -111,7 +116,16 @@ def machine_of(
     from bench.core.machine import Machine
 
     machine = Machine(
-        out, store_at(store), jobs, device, threads, checkpointing, track, executor=executor, slurm=tuple(slurm or ())
+        out,
+        store_at(store),
+        jobs,
+        device,
+        threads,
+        checkpointing,
+        track,
+        trace,
+        executor=executor,
+        slurm=tuple(slurm or ()),
     )
     if executor == "local" and gpus_per_job is None:
         return machine

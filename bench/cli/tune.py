@@ -10,7 +10,7 @@ from typer import Exit, Option
 from bench.cli.options import asking
 
 
-@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track"))
+@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace"))
 def tune(
     asked: Any,
     machine: Any,

@@ -130,6 +130,8 @@ class Machine:
     """Whether training computes activations again in the backward pass, to save memory."""
     track: str = "none"
     """Name of the tracker."""
+    trace: int = 0
+    """Points on the way to each method's result that are measured too."""
     world: int = field(default_factory=distributed.count_launched)
     """Processes under torchrun: each holds its part of weights, gradients and moments."""
     executor: str = "local"
@@ -149,6 +151,8 @@ class Machine:
         found = device_problems(self.device) if self.executor == "local" else []
         if (self.jobs is not None and self.jobs < 1) or self.threads < 1:
             found.append("--jobs and --threads are at least 1.")
+        if self.trace and self.trace < 2:
+            found.append(f"--trace {self.trace}: a way has two points or more; 0 or nothing measures none.")
         found += self.place_problems()
         return found + (distributed.torchrun_problems(self.device, self.jobs) if self.executor == "local" else [])
 

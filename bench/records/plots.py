@@ -3,6 +3,7 @@
 ``forgetting-utility``   every forgetting score against every utility score, seeds faint, means named
 ``distance-to-oracle``   KL to the oracle per method, counted in noise floors
 ``membership``           AUC of the membership attacks per method, beside target and oracle
+``trace``                a forgetting score against a utility score along the way to each method's result (``--trace``)
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
         "forgetting-utility": draw_forgetting_against_utility,
         "distance-to-oracle": draw_distance_to_oracle,
         "membership": draw_membership,
+        "trace": draw_trace,
     }
     paths: list[Path] = []
     with Stamps(out, Path(__file__)) as stamps:
@@ -96,7 +98,13 @@ def _draw(picture: Callable[[Section, Style], Figure | None], section: Section, 
 def _shows(section: Section, style: Style) -> list[Any]:
     """All that the pictures of a section are made of, as JSON."""
     rows = [
-        [_title(row), style[row.method], row.seeds, {name: cell.by_seed for name, cell in row.cells.items()}]
+        [
+            _title(row),
+            style[row.method],
+            row.seeds,
+            {name: cell.by_seed for name, cell in row.cells.items()},
+            *([[way for _, way in _ways(row)]] if _ways(row) else []),
+        ]
         for row in section.rows
     ]
     floors = {name: cell.by_seed for name, cell in section.floors.items()}
@@ -173,6 +181,55 @@ def draw_membership(section: Section, style: Style) -> Figure | None:
         axes.remove()
     _legend(figure, panels[: len(names)])
     return figure
+
+
+def draw_trace(section: Section, style: Style) -> Figure | None:
+    """Forgetting (across) against utility (up) on the way from the target to each method's result; None without a trace."""
+    traced = [row for row in section.rows if _ways(row)]
+    across = [name for name in section.forgetting if _has(section, name) and _on_ways(traced, name)]
+    up = [name for name in section.utility if _has(section, name) and _on_ways(traced, name)]
+    if not across or not up:
+        return None
+    figure, panels = _figure(section, "on the way from the target", len(up), len(across), 4.6, 3.7)
+    for i, y in enumerate(up):
+        panels[i][0].set_ylabel(f"{_label(y)} ({_goal(section, y)})")
+        for j, x in enumerate(across):
+            for row in traced:
+                _draw_ways(panels[i][j], row, style[row.method], x, y)
+            if (oracle := section.row(ORACLE)) and x in oracle.cells and y in oracle.cells:
+                _mean_point(panels[i][j], oracle.cells[x].mean, oracle.cells[y].mean, *style[ORACLE])
+            panels[i][j].set_xlabel(f"{_label(x)} ({_goal(section, x)})")
+            panels[i][j].margins(0.12, 0.14)
+    _legend(figure, panels[0])
+    return figure
+
+
+def _ways(row: TableRow) -> list[tuple[Record, list[Any]]]:
+    """The records of a row that have a trace, with it."""
+    return [(record, record.facts["trace"]) for record in row.records if record.facts.get("trace")]
+
+
+def _on_ways(rows: Sequence[TableRow], name: str) -> bool:
+    """Whether a score was taken along some way, and at its end."""
+    return any(
+        name in record.scores and all(name in point["scores"] for point in way)
+        for row in rows
+        for record, way in _ways(row)
+    )
+
+
+def _draw_ways(axes: Axes, row: TableRow, look: tuple[str, str], x: str, y: str) -> None:
+    """A line for each seed, small marks along it and a large one at its end."""
+    colour, marker = look
+    for record, way in _ways(row):
+        if not all(name in place for name in (x, y) for place in (record.scores, *(point["scores"] for point in way))):
+            continue
+        points = [(point["scores"][x], point["scores"][y]) for point in way]
+        points.append((record.scores[x].value, record.scores[y].value))
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, alpha=0.6, zorder=2)
+        _seed_points(axes, [at for at, _ in points[:-1]], [at for _, at in points[:-1]], colour, marker)
+        _mean_point(axes, *points[-1], colour, marker)
+    axes.plot([], [], color=colour, marker=marker, linewidth=1, label=_title(row))
 
 
 def _scatter(axes: Axes, section: Section, style: Style, x: str, y: str) -> None:

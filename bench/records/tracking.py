@@ -121,6 +121,7 @@ class WandbTracker(Tracker):
             import wandb
 
             log_curves(run, curves)
+            log_trace(run, record.facts.get("trace", []))
             log_summary(run, record)
             if rows := generated_texts(responses):
                 columns = ["probe", "id", "prompt", "reference", "said"]
@@ -285,6 +286,14 @@ def log_curves(run: Any, curves: Curves) -> None:
         run.log(
             {f"train/{stage}/{name}": value for stage, row in named for name, value in row.items() if value is not None}
         )
+
+
+def log_trace(run: Any, trace: Sequence[Mapping[str, Any]]) -> None:
+    """Log the scores on the way to a method's result over the share of the way."""
+    for point in trace:
+        run.define_metric("trace/share")
+        run.define_metric("trace/*", step_metric="trace/share")
+        run.log({"trace/share": point["share"], **{f"trace/{name}": value for name, value in point["scores"].items()}})
 
 
 def log_summary(run: Any, record: Record) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP, Compute
-from bench.core.contracts import Node, Opened, Recipe, Stream, TaskContext, Term
+from bench.core.contracts import Node, Opened, Recipe, Stream, TaskContext, Term, steps_kept
 from bench.core.hashing import hash_json, hash_tokenizer
 from bench.core.machine import peak_memory, reset_peak
 from bench.core.types import Checkpoint, Example, Json, data_hash, without_references
@@ -38,6 +38,8 @@ class Work(TaskContext):
     """Whether activations are computed again in the backward pass, which saves memory and changes no number."""
     save_every: int = 0
     """Steps between the resumable states of a long training run; 0: none, it starts again."""
+    trace: int = 0
+    """Points on the way to a method's result that are measured too; 0: none."""
     wait: bool = True
     """Whether to wait for a node that another process is building; else `Busy` is raised."""
     report: Callable[[Json], None] = ignore_event
@@ -93,6 +95,27 @@ class Work(TaskContext):
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
         node = self.train_node(start, streams, recipe, label)
         return checkpoint_in(node, start, label, self.fitted(recipe).dtype)
+
+    def train_traced(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str
+    ) -> tuple[Checkpoint, list[tuple[float, Checkpoint]]]:
+        """The same, and its snapshots at `trace` equal shares of the steps but the last, each with its share."""
+        at = [step for step in steps_kept(recipe.steps, self.trace) if step < recipe.steps]
+        node, dtype = self.train_node(start, streams, recipe, label, at), self.fitted(recipe).dtype
+        way = [
+            (
+                step / recipe.steps,
+                replace(
+                    start,
+                    path=str(node.path / f"step-{step:06d}"),
+                    hash=node.info["meta"]["snapshots"][str(step)]["checkpoint"],
+                    label=f"{label} at step {step}",
+                    dtype=dtype,
+                ),
+            )
+            for step in at
+        ]
+        return checkpoint_in(node, start, label, dtype), way
 
     def fitted(self, recipe: Recipe) -> Recipe:
         """The recipe with this context's dtype and adapters, where it has none of its own."""

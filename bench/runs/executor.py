@@ -390,6 +390,7 @@ class Worker:
             spec.compute if is_real else WHOLE_STEP,
             machine.checkpointing,
             save_every=SAVE_EVERY if is_real else 0,
+            trace=self.machine.trace,
             wait=wait,
             report=self.report,
         )

@@ -24,6 +24,10 @@ class Ledger:
     past_used: set[str] = field(default_factory=set)
     notes: Json = field(default_factory=dict)
     """Facts that the method noted about itself."""
+    snapshots: dict[str, list[tuple[float, Checkpoint]]] = field(default_factory=dict)
+    """Of trainings that are traced, by the hash of their result: shares of the steps and the checkpoints there."""
+    combined: set[str] = field(default_factory=set)
+    """Hashes of the sums that were made."""
 
     def read(self, *checkpoints: Checkpoint) -> None:
         """Enter checkpoints that the method has used."""
@@ -37,10 +41,14 @@ class Ledger:
 class MethodContext(Context):
     """The engines and the seed, and no way to the task, its probes or its oracles."""
 
-    def __init__(self, work: Work, ledger: Ledger) -> None:
-        """A context over ``work``; ``ledger`` is written while the method works."""
+    def __init__(self, work: Work, ledger: Ledger, target: str = "") -> None:
+        """A context over ``work``; ``ledger`` is written while the method works.
+
+        ``target``: hash of the checkpoint that the method starts from, whose trainings are traced where the work asks for it.
+        """
         own = work.on_behalf_of("method")
         self.seed = work.seed
+        self._target = target
         # In closures, as no attribute of what a method holds may lead to ``work``, which knows the oracle's nodes.
         self._engines: Callable[[], Work] = lambda: own
         self._ledger: Callable[[], Ledger] = lambda: ledger
@@ -50,13 +58,19 @@ class MethodContext(Context):
         for stream in streams:
             self._ledger().see(*stream.examples[: recipe.steps * stream.batch])  # no more can have been seen
         self._ledger().read(start)
+        if start.hash == self._target and self._engines().trace and not recipe.until:
+            result, way = self._engines().train_traced(start, streams, recipe, label)
+            self._ledger().snapshots[result.hash] = way
+            return result
         return self._engines().train(start, streams, recipe, label)
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Add up checkpoints (`Context.combine`), and note those of the past."""
         given = [Term(*term) for term in terms]
         self._ledger().read(*(term.checkpoint for term in given))
-        return self._engines().combine(given, label, weights)
+        result = self._engines().combine(given, label, weights)
+        self._ledger().combined.add(result.hash)
+        return result
 
     def cast(self, checkpoint: Checkpoint, dtype: str) -> Checkpoint:
         """Convert a checkpoint's weights."""

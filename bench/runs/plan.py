@@ -137,7 +137,7 @@ def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Planne
     if missing:
         return PlannedRun(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
     old = finished_record(spec, machine.out)
-    if old is not None and is_kept(old, store):
+    if old is not None and is_kept(old, store) and is_traced(old, machine.trace):
         return PlannedRun(spec, "cached")
     return PlannedRun(spec, "run", old=old)
 
@@ -152,6 +152,11 @@ def finished_record(spec: RunSpec, out: Path) -> Record | None:
     except UserError:  # a broken file: `load` names it, and the run writes it anew
         return None
     return record if record.status == "done" else None
+
+
+def is_traced(record: Record, points: int) -> bool:
+    """Whether a record has a trace of so many points, or one that says that there is none; with 0 points every record has."""
+    return not points or len(record.facts.get("trace", [None])) in (0, points)
 
 
 def is_kept(record: Record, store: Store) -> bool:

@@ -20,6 +20,7 @@ from bench.runs.context import Work
 from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.responses import grade_node, judge_facts, measure_node
 from bench.runs.setting import Paths, build_setting, task_of_spec
+from bench.runs.trace import trace_run
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
@@ -103,6 +104,8 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     about = (
         facts.collect_facts(spec, scenario, ledger, work) | facts.describe_theta_0(scenario, target, ledger) | judged
     ) | facts.diverged_stages(own, result, work)
+    if work.trace:
+        about["trace"] = trace_run(result, target, scenario, oracles, against, ledger, work, LEFT_OUT)
     past = facts.trace_lineage(scenario, target, oracles, ledger, work)
     spent = facts.measure_cost(own, found, work, estimate) | facts.count_flops(own, scenario, target, work)
     return Record(
@@ -155,7 +158,7 @@ def unlearn(
         ledger.past |= given
         others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in given]
         with seal([oracle for oracle in others if not is_twin(oracle, target)]):
-            result = component(**step.params).unlearn(request, MethodContext(work, ledger))
+            result = component(**step.params).unlearn(request, MethodContext(work, ledger, request.target.hash))
         ledger.read(result)
     return result
 

@@ -1,0 +1,75 @@
+"""`--trace N`: what a model knows on the way from the target to what a method makes of it.
+
+The way of a training that begins at the target are N snapshots of that same training, the last one its result; that of a sum
+of weights the same sum with N growing shares of its coefficients. A method that ends elsewhere (`before`) has no way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench.core.contracts import Scenario
+from bench.core.types import Checkpoint, Json, Responses
+from bench.metrics import score_all
+from bench.runs.context import Work
+from bench.runs.method_context import Ledger
+from bench.runs.responses import measure_node
+
+Way = list[tuple[float, Checkpoint]]
+"""Shares of the way from the target, between 0 and 1, and the checkpoints there."""
+
+
+def find_way(result: Checkpoint, target: Checkpoint, ledger: Ledger, work: Work) -> Way:
+    """The way to a method's result without its end; empty where it has none."""
+    if result.hash in ledger.snapshots:
+        return ledger.snapshots[result.hash]
+    if result.hash not in ledger.combined:
+        return []
+    own = work.on_behalf_of("method")
+    shares = [k / work.trace for k in range(1, work.trace)]
+    return [
+        (share, own.combine([(1 - share, target), (share, result)], f"{share:.0%} of {result.label}"))
+        for share in shares
+    ]
+
+
+def trace_scores(
+    way: Way,
+    target: Checkpoint,
+    scenario: Scenario,
+    oracles: Sequence[Checkpoint],
+    known: Sequence[Responses],
+    work: Work,
+) -> list[Json]:
+    """Scores of the target and along the way, each with its share; ``scenario`` has the probes that are asked.
+
+    A score that can't be had there, as its probes aren't asked, is left out.
+    """
+    found = []
+    for share, checkpoint in [(0.0, target), *way]:
+        responses = measure_node(checkpoint, scenario, oracles, None, work).responses
+        scored = score_all(scenario.metrics, responses, known)
+        found.append({"share": share, "scores": {name: score.value for name, score in sorted(scored.scores.items())}})
+    return found
+
+
+def trace_run(
+    result: Checkpoint,
+    target: Checkpoint,
+    scenario: Scenario,
+    oracles: Sequence[Checkpoint],
+    known: Sequence[Responses],
+    ledger: Ledger,
+    work: Work,
+    left_out: Sequence[str],
+) -> list[Json]:
+    """The trace of a run, without its end, which its record has; empty where the method has no way.
+
+    Probes of the kinds ``left_out`` aren't asked.
+    """
+    way = find_way(result, target, ledger, work)
+    if not way:
+        return []
+    lean = replace(scenario, probes=tuple(probe for probe in scenario.probes if probe.kind not in left_out))
+    return trace_scores(way, target, lean, oracles, known, work)
