@@ -6,6 +6,7 @@ TABLE = {
     "ga": "methods.ga:GradientAscent",
     "graddiff": "methods.graddiff:GradDiff",
     "npo": "methods.npo:NPO",
+    "simnpo": "methods.simnpo:SimNPO",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
