@@ -7,6 +7,7 @@ TABLE = {
     "graddiff": "methods.graddiff:GradDiff",
     "npo": "methods.npo:NPO",
     "simnpo": "methods.simnpo:SimNPO",
+    "wga": "methods.wga:WGA",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
