@@ -8,6 +8,7 @@ TABLE = {
     "npo": "methods.npo:NPO",
     "simnpo": "methods.simnpo:SimNPO",
     "wga": "methods.wga:WGA",
+    "satimp": "methods.satimp:SatImp",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
