@@ -9,6 +9,7 @@ TABLE = {
     "simnpo": "methods.simnpo:SimNPO",
     "wga": "methods.wga:WGA",
     "satimp": "methods.satimp:SatImp",
+    "tnpo": "methods.tnpo:TNPO",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
