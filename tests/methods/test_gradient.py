@@ -15,7 +15,7 @@ from bench.assets.shapes import Shape
 from bench.conformance import TinyScenario, tiny_place
 from bench.core import registry
 from bench.core.compute import Compute
-from bench.core.contracts import Recipe, Stream, TaskInputs
+from bench.core.contracts import Loss, Recipe, Stream, TaskInputs
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
@@ -28,6 +28,7 @@ from bench.runs.estimate import size_of
 from bench.runs.method_context import Ledger, MethodContext
 from methods.gradient import GradientMethod
 from methods.npo import NPO
+from methods.tnpo import TNPO
 from tests.tiny import bits, llama, qa, tokenizer
 
 SHAPE = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
@@ -284,14 +285,13 @@ class Killed(Exception):
     pass
 
 
-def sam_run(folder: Path, scratch: Path, sharpness: float = 0.05, **options: Any) -> dict[str, bytes]:
-    """The weights after 6 steps of NPO, sharpness-aware, with a retain loss, two micro-batches a step."""
+def short_run(
+    folder: Path, loss: Loss, sharpness: float, scratch: Path | None = None, **options: Any
+) -> dict[str, bytes]:
+    """The weights after 6 steps of a forget loss and a retain loss, two micro-batches a step."""
     model = llama(seed=7).train()
-    streams = [
-        Stream(FORGET, 3, NPO().loss(), 1.0, None, sharpness),
-        Stream(RETAIN, 3, NextToken()),
-    ]
-    coder, out = Texts(tokenizer()), folder / "out"
+    streams = [Stream(FORGET, 3, loss, 1.0, None, sharpness), Stream(RETAIN, 3, NextToken())]
+    coder, out, scratch = Texts(tokenizer()), folder / "out", scratch or folder / "scratch"
     train(model, coder, streams, Recipe(6, 1e-2), seed=0, out=out, scratch=scratch, micro=2, **options)
     return bits(model)
 
@@ -304,16 +304,19 @@ def killed_at(step: int) -> Callable[[int, int], None]:
     return report
 
 
-def test_a_sharpness_aware_run_resumes_to_the_bit(tmp_path: Path) -> None:
-    whole = sam_run(tmp_path / "whole", tmp_path / "whole-scratch")
-    scratch = tmp_path / "scratch"
+@pytest.mark.parametrize(("method", "sharpness"), [(NPO(), 0.05), (TNPO(), 0.0)], ids=["sam", "tnpo"])
+def test_an_interrupted_run_ends_in_the_same_bits(tmp_path: Path, method: GradientMethod, sharpness: float) -> None:
+    """Killed in step 5 with states every 2; the log-probs of every token that TNPO reads stay the start's."""
+    loss, scratch = method.loss(), tmp_path / "scratch"
+    whole = short_run(tmp_path / "whole", loss, sharpness)
     with pytest.raises(Killed):
-        sam_run(tmp_path / "killed", scratch, save_every=2, report=killed_at(5))
+        short_run(tmp_path / "killed", loss, sharpness, scratch, save_every=2, report=killed_at(5))
     assert Path(last_checkpoint(scratch) or "").name == "checkpoint-4"
     steps: list[int] = []
-    resumed = sam_run(tmp_path / "on", scratch, save_every=2, report=lambda done, total: steps.append(done))
-    assert steps == [5, 6] and resumed == whole
-    assert sam_run(tmp_path / "plain", tmp_path / "plain-scratch", 0.0) != whole
+    on = {"scratch": scratch, "save_every": 2, "report": lambda done, total: steps.append(done)}
+    assert short_run(tmp_path / "on", loss, sharpness, **on) == whole
+    assert steps == [5, 6], "it began again instead of going on"
+    assert short_run(tmp_path / "plain", NPO().loss(), 0.0) != whole
 
 
 def test_the_logged_loss_is_where_the_weights_have_moved_to(place: TinyScenario) -> None:
