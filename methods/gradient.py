@@ -80,9 +80,11 @@ class GradientMethod(Method):
         return "model" in {self.loss().reference, RETAIN_LOSSES[self.retain_loss]().reference}
 
     def rows(self, forget: int, retain: int) -> int:
-        """Forget and retain rows of every step; a third of a pass for each row whose reference is read once."""
+        """Forget and retain rows of every step, forget rows twice where they are sharpness-aware; a third of a pass for
+        each row whose reference is read once.
+        """
         once = forget // 3 if self.loss().reference in ("sums", "tokens") else 0
-        return 2 * self.steps * min(self.batch, forget) + once
+        return (3 if self.sharpness else 2) * self.steps * min(self.batch, forget) + once
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of both."""

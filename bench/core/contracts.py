@@ -486,6 +486,10 @@ class AnswerLogProbs:
         """Mean over the answer's tokens, (B,)."""
         return self.sums / self.mask.sum(-1).clamp(min=1)
 
+    def weighted_means(self, weights: Tensor) -> Tensor:
+        """The mean over the answer's tokens of weight times log-prob, (B,); the weights (B, K) have no gradient."""
+        return AnswerLogProbs(weights.detach() * self.values, self.mask).means
+
 
 @dataclass
 class AnswerLogits:

@@ -283,5 +283,5 @@ def preset_params(kind: Any, place: str, variant: str = "") -> dict[str, Any] | 
 
 def name_variant(kind: Any, params: Mapping[str, Any], asked: str) -> str:
     """The variant's name as the table shows it: what was asked for, and what the parameters make of the method."""
-    found = kind(**params).named()
-    return asked if not found or found == asked else "+".join(filter(None, (asked, found)))
+    parts = [*asked.split("+"), *kind(**params).named().split("+")]
+    return "+".join(dict.fromkeys(filter(None, parts)))

@@ -37,6 +37,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "graddiff": {"steps": 2},
     "npo": {"steps": 2},
     "npo@small-retain": {"steps": 2, "retain": "forget"},
+    "npo@sam": {"steps": 2, "sharpness": 0.01},
+    "simnpo": {"steps": 2},
+    "wga": {"steps": 2},
+    "satimp": {"steps": 2},
+    "tnpo": {"steps": 2},
     "finetune": {"steps": 2},
 }
 
