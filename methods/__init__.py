@@ -9,6 +9,8 @@ TABLE = {
     "undial": "methods.undial:Undial",
     "ce-u": "methods.ce_u:CEU",
     "pdu": "methods.pdu:PDU",
+    "rmu": "methods.rmu:RMU",
+    "transfer": "methods.transfer:Transfer",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
