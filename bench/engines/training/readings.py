@@ -73,7 +73,7 @@ def fit_maps(
     for batch in batches_of(start, examples):
         ours, theirs = (batch.answer_states(opened.model, blocks).values for opened in (start, end))
         for block, h, g in zip(blocks, ours, theirs, strict=True):
-            found = moments(h.double(), g.double())
+            found = sum_moments(h.double(), g.double())
             gathered[block] = (
                 [a + b for a, b in zip(gathered[block], found, strict=True)] if block in gathered else found
             )
@@ -87,13 +87,13 @@ def fit_maps(
     return left
 
 
-def moments(h: Tensor, g: Tensor) -> list[Tensor]:
+def sum_moments(h: Tensor, g: Tensor) -> list[Tensor]:
     """Sums over the rows of h (N, D) and g (N, D): their number, h, g, h h', h g' and |g|^2."""
     return [h.new_tensor(len(h)), h.sum(0), g.sum(0), h.T @ h, h.T @ g, g.square().sum()]
 
 
 def solve_ridge(sums: Sequence[Tensor], penalty: float) -> tuple[Tensor, Tensor, float]:
-    """Weight (D, D), bias (D,) and the share of variance left of the ridge regression with these `moments`."""
+    """Weight (D, D), bias (D,) and the share of variance left of the ridge regression with these `sum_moments`."""
     _, h, g, hh, hg, gg = (each / sums[0] for each in sums)
     h_spread = hh - torch.outer(h, h)
     across = hg - torch.outer(h, g)
