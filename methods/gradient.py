@@ -42,6 +42,7 @@ class GradientMethod(Method):
     reads: ClassVar[str] = "log-probs"
     together: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ("small-retain",)
+    retain_losses: ClassVar[tuple[str, ...]] = tuple(RETAIN_LOSSES)
     name: ClassVar[str]
     """The method's own, for its training's label."""
 
@@ -66,8 +67,8 @@ class GradientMethod(Method):
         found = []
         if self.retain not in ("all", "forget"):
             found.append(f"{self.name}.retain is 'all' or 'forget', not '{self.retain}'.")
-        if self.retain_loss not in RETAIN_LOSSES:
-            found.append(unknown_name(f"{self.name}.retain_loss", self.retain_loss, RETAIN_LOSSES))
+        if self.retain_loss not in self.retain_losses:
+            found.append(unknown_name(f"{self.name}.retain_loss", self.retain_loss, self.retain_losses))
         negative = [key for key in ("forget_weight", "retain_weight", "sharpness") if getattr(self, key) < 0]
         return found + [f"{self.name}.{key} must not be below 0, but is {getattr(self, key)}." for key in negative]
 

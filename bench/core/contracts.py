@@ -41,6 +41,8 @@ class Batch(Protocol):
     """Of a loss that reads `References`: (B,) summed answer log-probs under the target, or (B, K) of each token, in nats."""
     target: Callable[..., Any] | None
     """Of a loss that reads the target itself: the model as it was before training, for `answer_logits` and the like."""
+    beside: Callable[..., Any] | None
+    """Of a stream with another checkpoint beside it (`Stream.beside`): that model, never trained."""
     alternate: Batch | None
     """The same prompts with their other answers, where the rows have any (``alternate`` of an example's payload)."""
 
@@ -115,6 +117,10 @@ class Stream:
     sharpness: float = 0.0
     """Radius rho of sharpness-aware minimisation: the gradient of this stream's loss is taken where the weights have moved
     by rho along its normalised gradient; 0: where they are. Of each micro-batch by itself."""
+    beside: Checkpoint | None = None
+    """Another checkpoint that the loss reads, in memory beside the model (`Batch.beside`)."""
+    last_weight: float | None = None
+    """The weight in the last step, which it goes to on a straight line; None: the weight stays."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,9 @@ class Context(Protocol):
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:
         """A weight for each parameter, from what the rows make of the loss there (`bench.engines.training.influence`)."""
+
+    def open(self, checkpoint: Checkpoint) -> Opened:
+        """A checkpoint's model and coder in memory, on the run's device and in evaluation mode, to be read alone."""
 
     def note(self, **facts: Any) -> None:
         """Say something beside the scores: plain JSON, into the record's ``facts``."""
@@ -287,6 +296,10 @@ class Method:
     def holds_target(self) -> bool:
         """Whether its training holds the target beside the model, for the estimate of memory."""
         return False
+
+    def holds_beside(self) -> int:
+        """Other checkpoints that its training holds beside the model, for the estimate of memory."""
+        return 0
 
     def adapters(self) -> int:
         """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""

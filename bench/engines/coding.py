@@ -37,6 +37,7 @@ class TextBatch:
     """Places at which some row's answer is predicted."""
     reference: Tensor | None = None  # (B,) or (B, K) answer log-probs under the target, in nats
     target: Callable[..., Any] | None = None
+    beside: Callable[..., Any] | None = None
     alternate: TextBatch | None = None
 
     def answer_log_probs(self, model: Any) -> AnswerLogProbs:

@@ -123,6 +123,7 @@ class ClassBatch:
     labels: Tensor  # (B,)
     reference: Tensor | None = None  # (B,) or (B, 1) log-probs of the labels under the target, in nats
     target: Callable[..., Any] | None = None
+    beside: Callable[..., Any] | None = None
     alternate: ClassBatch | None = None
 
     def class_log_probs(self, model: Any) -> Tensor:

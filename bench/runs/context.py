@@ -91,6 +91,10 @@ class Work(TaskContext):
         """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
         return self.node({"kind": "cached", **fields}, build, label).path
 
+    def open(self, checkpoint: Checkpoint) -> Opened:
+        """A checkpoint in memory, on this context's device."""
+        return open_checkpoint(checkpoint, self.device)
+
     def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
         node = self.train_node(start, streams, recipe, label)
@@ -133,7 +137,8 @@ class Work(TaskContext):
         """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
         from bench.engines.training.trainer import describe_training, train
 
-        check_seal(start)
+        for checkpoint in (start, *(stream.beside for stream in streams if stream.beside)):
+            check_seal(checkpoint)
         recipe = self.fitted(recipe)
         seed = self.seed if seed is None else seed
         fields = {
@@ -178,6 +183,7 @@ class Work(TaskContext):
                 "resumed": done.resumed,
                 "steps": done.steps,
                 "curve": list(done.curve),
+                **({"weights": list(done.weights)} if any(stream.limit for stream in streams) else {}),
                 "snapshots": {
                     str(step): {"tokens": tokens, "checkpoint": checkpoint_at(folder / f"step-{step:06d}", "").hash}
                     for step, tokens in done.tokens_at.items()

@@ -121,6 +121,8 @@ class Size:
     """Bytes of the GPU's memory; 0 on a CPU, and where nobody says so."""
     target: bool = False
     """Whether some training holds the target beside the model; with adapters the model itself is it."""
+    beside: int = 0
+    """Most other checkpoints that some training holds beside it."""
 
     def worker(self, compute: Compute, machine: Machine) -> int:
         """Bytes of memory of one worker, at its largest."""
@@ -129,8 +131,8 @@ class Size:
     def parts(self, compute: Compute, machine: Machine) -> dict[str, int]:
         """Bytes of memory of each thing that a worker does."""
         training = training_bytes(self.shape, compute, machine, self.tokens, self.streams)
-        if self.target and not compute.lora:
-            training += self.shape.parameters * compute.width
+        held = self.beside + (self.target and not compute.lora)
+        training += held * self.shape.parameters * compute.width
         return {
             **({"training": training} if self.trains else {}),
             "measuring": measuring_bytes(self.shape, compute, self.oracles, self.gpu),
@@ -293,7 +295,7 @@ def size_of(
 ) -> Size:
     """Shape and amounts of the runs that are left to do."""
     streams = [registry.load_component("methods", step.method).together for spec in todo for step in spec.steps]
-    beside = any(method_of(step).holds_target() for spec in todo for step in spec.steps)
+    methods = [method_of(step) for spec in todo for step in spec.steps]
     shared = len(stages) * len({spec.seed for spec in todo})
     return Size(
         shape,
@@ -302,7 +304,8 @@ def size_of(
         oracles=sum(name.startswith("oracle-") for name in (*given, *stages)),
         checkpoints=sum(map(checkpoints_of, todo)) + shared,
         trains=bool(todo),
-        target=beside,
+        target=any(method.holds_target() for method in methods),
+        beside=max((method.holds_beside() for method in methods), default=0),
     )
 
 

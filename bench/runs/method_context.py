@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.contracts import Context, Recipe, Stream, Term
+from bench.core.contracts import Context, Opened, Recipe, Stream, Term
 from bench.core.types import Checkpoint, Example, Json
 from bench.runs.context import Work
 
@@ -57,7 +57,7 @@ class MethodContext(Context):
         """Fine-tune from ``start`` (`Context.train`), and note the rows and checkpoint that were used."""
         for stream in streams:
             self._ledger().see(*stream.examples[: recipe.steps * stream.batch])  # no more can have been seen
-        self._ledger().read(start)
+        self._ledger().read(start, *(stream.beside for stream in streams if stream.beside))
         if start.hash == self._target and self._engines().trace and not recipe.until:
             result, way = self._engines().train_traced(start, streams, recipe, label)
             self._ledger().snapshots[result.hash] = way
@@ -89,6 +89,11 @@ class MethodContext(Context):
         self._ledger().read(checkpoint)
         self._ledger().see(*retain)
         return self._engines().influence(checkpoint, forget, retain, kind)
+
+    def open(self, checkpoint: Checkpoint) -> Opened:
+        """Open a checkpoint, and note it if it is of the past."""
+        self._ledger().read(checkpoint)
+        return self._engines().open(checkpoint)
 
     def note(self, **facts: Any) -> None:
         """Keep facts for the record."""

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from bench.core import distributed
 from bench.core.contracts import Batch, Coder, Row, Stream, spread
 from bench.core.errors import UserError
+from bench.core.types import Checkpoint
 from bench.engines.coding import answer_log_probs
 from bench.engines.devices import Held, send, send_numbers
+from bench.engines.loaders import open_checkpoint
 from bench.engines.parts import is_in_parts
 
 REFERENCE_TOKENS, REFERENCE_ROWS = 4096, 32
@@ -60,12 +62,14 @@ class Reference:
     tokens: Sequence[Tensor] = ()
     """Of each row the log-probs of its answer's tokens."""
     target: Target | None = None
+    beside: Any = None
+    """Another checkpoint's model."""
     alternate: Reference | None = None
     """The same of the rows' other answers."""
 
     def attach(self, batch: Batch, rows: Sequence[int]) -> None:
         """Lay what belongs to these rows beside their batch."""
-        batch.target = self.target
+        batch.target, batch.beside = self.target, self.beside
         if self.sums is not None:
             batch.reference = self.sums[send_numbers(rows, self.sums.device)]
         elif self.tokens:
@@ -81,10 +85,26 @@ def read_target(
     """The references of the streams, from the model as it is now."""
     wanted = {stream.loss.reference for stream in streams}
     target = Target(model) if "model" in wanted else None
-    return [
+    references = [
         read_rows(model, coder, rows, device, stream.loss.reference, target)
         for stream, rows in zip(streams, encoded, strict=True)
     ]
+    opened: dict[str, Any] = {}
+    for stream, reference in zip(streams, references, strict=True):
+        if stream.beside and stream.beside.hash not in opened:
+            opened[stream.beside.hash] = open_beside(stream.beside, device)
+        reference.beside = opened[stream.beside.hash] if stream.beside else None
+    return references
+
+
+def open_beside(checkpoint: Checkpoint, device: torch.device) -> Any:
+    """The model of another checkpoint, never trained; `UserError` where several processes work together."""
+    if distributed.world() > 1:
+        raise UserError(
+            "This method reads another checkpoint beside the model, and torchrun's processes hold no second one: run it in "
+            "one process."
+        )
+    return open_checkpoint(checkpoint, str(device)).model.eval().requires_grad_(False)
 
 
 def read_rows(

@@ -30,6 +30,7 @@ from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import Unmet, UserError
 from bench.core.seals import break_seal, is_whole, seal
 from bench.core.stopping import Stopped
+from bench.core.types import Checkpoint
 from bench.core.versions import TRAINING
 from bench.engines.parts import adapter_parameters, base_of, is_in_parts, put_parts_back, shard_model
 from bench.engines.positions import check_length, plain_reach
@@ -56,6 +57,8 @@ class Trained:
     """Whether it went on from an interrupted run; ``seconds`` are then of the last part only."""
     steps: int
     """Optimiser steps made: fewer than the recipe's where its ``until`` was reached."""
+    weights: tuple[float, ...]
+    """Of the streams at the end: of one with a `Limit` its dual variable."""
 
 
 def plan_rows(n: int, batch: int, steps: int, rng: random.Random) -> list[list[int]]:
@@ -228,6 +231,13 @@ class StepEnd(TrainerCallback):
         if kept:
             self.trainer.weights[:] = kept[-1]
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Set the weights that go on a straight line."""
+        for i, stream in enumerate(self.trainer.streams):
+            if stream.last_weight is not None:
+                share = state.global_step / max(1, state.max_steps - 1)
+                self.trainer.weights[i] = stream.weight + share * (stream.last_weight - stream.weight)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move the weights, snapshot, report, and stop early."""
         losses, self.trainer.step_losses[:] = list(self.trainer.step_losses), [[] for _ in self.trainer.streams]
@@ -342,6 +352,7 @@ def train(
         tokens_at={step: sum(spent[: step * data.accumulation]) for step in snapshots},
         resumed=resume is not None,
         steps=steps,
+        weights=tuple(trainer.weights),
     )
 
 
@@ -507,6 +518,8 @@ def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, An
                 "weight": stream.weight,
                 **({"limit": asdict(stream.limit)} if stream.limit else {}),
                 **({"sharpness": stream.sharpness} if stream.sharpness else {}),
+                **({"beside": stream.beside.hash} if stream.beside else {}),
+                **({"last_weight": stream.last_weight} if stream.last_weight is not None else {}),
             }
             for stream in streams
         ],
@@ -514,5 +527,7 @@ def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, An
 
 
 def describe_loss(loss: Any) -> dict[str, Any]:
-    """A loss by its name, version and fields, as plain JSON."""
-    return {"name": type(loss).__qualname__, "version": loss.version} | asdict(loss)
+    """A loss by its name, version and fields, as plain JSON; a checkpoint among them by its content."""
+    named = {each.name: getattr(loss, each.name) for each in fields(loss)}
+    hashes = {name: value.hash for name, value in named.items() if isinstance(value, Checkpoint)}
+    return {"name": type(loss).__qualname__, "version": loss.version} | asdict(loss) | hashes

@@ -55,6 +55,33 @@ def test_padding_and_company_change_no_log_prob() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_answer_logits_are_those_of_a_plain_pass_at_the_answers_places(dtype: torch.dtype) -> None:
+    """Row by row, in float32 whatever the model computes in, with the tokens that they predict."""
+    model = llama().to(dtype)
+    asked = (("w1", "w2"), ("w3 w4 ?", "w5 w6 w7"), ("w8 w9", "w1 w2"))
+    rows = [encode(tokenizer(), qa(0, prompt, answer).payload) for prompt, answer in asked]
+    with torch.no_grad():
+        found = collate_texts(rows).answer_logits(model)
+        plain = [
+            model(input_ids=torch.tensor([[*row.prompt, *row.answer]])).logits[0, len(row.prompt) - 1 : -1].float()
+            for row in rows
+        ]
+    assert found.labels.tolist() == [token for row in rows for token in row.answer]
+    assert found.mask.sum(-1).tolist() == [len(row.answer) for row in rows]
+    assert found.values.dtype == torch.float32
+    torch.testing.assert_close(found.values, torch.cat(plain), atol=1e-5 if dtype == torch.float32 else 0.05, rtol=0)
+
+
+def test_the_log_probs_of_answers_follow_from_their_logits() -> None:
+    model = llama()
+    batch = collate_texts([encode(tokenizer(), qa(0, *each).payload) for each in (("w1", "w2"), ("w3 ?", "w4 w5"))])
+    with torch.no_grad():
+        logits, expected = batch.answer_logits(model), answer_log_probs(model, batch)
+    chosen = logits.values.log_softmax(-1).gather(1, logits.labels[:, None])[:, 0]
+    torch.testing.assert_close(logits.row_means(chosen), expected.means, atol=1e-5, rtol=0)
+
+
 def test_rows_are_padded_on_the_right_and_know_where_answers_begin() -> None:
     """`<bos> d d` are 3 tokens of prompt; the answers have 3 and 1 (ids 4 to 7 are a to d, 1 is bos)."""
     batch = batch_of("a b c", "c")

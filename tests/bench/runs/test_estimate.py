@@ -246,6 +246,17 @@ def test_on_a_gpu_that_nobody_has_trained_on_its_name_tells_the_rate(
         assert made.runs[GA.key] == pytest.approx(36 * 60_000 / (0.35 * peak))
 
 
+def test_what_lies_beside_the_model_counts_and_with_adapters_the_target_is_the_model_itself() -> None:
+    """1,000 parameters of 4 bytes each: the target one model more, another checkpoint one more in any case."""
+    alone, target, both = (Size(SMALL, 5, 1, 2, 5, target=t, beside=n) for t, n in ((False, 0), (True, 0), (True, 1)))
+
+    def training(size: Size, **asked: Any) -> int:
+        return size.parts(*way(**asked))["training"]
+
+    assert [training(size) - training(alone) for size in (target, both)] == [4_000, 8_000]
+    assert [training(size, lora=1) - training(alone, lora=1) for size in (target, both)] == [0, 4_000]
+
+
 @pytest.mark.parametrize(
     ("given", "left"),
     [

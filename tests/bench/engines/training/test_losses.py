@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -12,7 +13,9 @@ from bench.core.contracts import Batch
 from bench.core.types import Example
 from bench.engines.coding import collate_texts
 from bench.engines.templates import encode
-from bench.engines.training.losses import Ascent, NextToken, make_streams, retain_rows, sample_like
+from bench.engines.training.losses import Ascent, KeepDistribution, NextToken, make_streams, retain_rows, sample_like
+from tests.fixed_logits import THREE, Fixed, slope_of
+from tests.fixed_logits import batch_of as numbers
 from tests.tiny import distributed, fixed, letters_tokenizer, llama, passage, qa, tokenizer
 
 LETTERS = {"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8}
@@ -49,6 +52,30 @@ def test_ascent_points_exactly_against_descent() -> None:
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert float(gradients[0].norm()) > 0
     assert torch.equal(gradients[0], -gradients[1])
+
+
+def test_the_divergence_of_three_tokens_by_hand() -> None:
+    """KL(softmax(3, 0, -1) || softmax(2, 0, -1)) = .040202, whichever token is the answer's."""
+    batch = replace(numbers(0, [1, 2]), target=Fixed([3.0, 0.0, -1.0]))
+    assert KeepDistribution()(THREE, batch).tolist() == pytest.approx([0.040202] * 2, abs=1e-6)
+
+
+def test_the_divergences_gradient_is_the_difference_of_the_distributions() -> None:
+    """p - p_target by the logits: of three tokens, and 0 where nothing has moved yet."""
+    slope, p = slope_of(KeepDistribution(), [2.0, 0.0, -1.0], label=0, target=Fixed([3.0, 0.0, -1.0]))
+    aim = torch.tensor([3.0, 0.0, -1.0]).softmax(-1)
+    assert torch.allclose(slope, p - aim, atol=1e-6) and float(slope.abs().max()) > 0.05
+    still, _ = slope_of(KeepDistribution(), [2.0, 0.0, -1.0], label=0, target=THREE)
+    assert float(still.abs().max()) < 1e-7
+
+
+def test_the_divergence_and_its_gradient_are_zero_at_the_first_step() -> None:
+    model = llama(seed=1)
+    rows = [encode(tokenizer(), row.payload) for row in (qa(0, "w1 ?", "w2 w3"), qa(1, "w4 w5 ?", "w6"))]
+    loss = KeepDistribution()(model, replace(collate_texts(rows), target=llama(seed=1)))
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([0.0, 0.0], abs=1e-7)
+    assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) < 1e-6
 
 
 QUESTIONS = tuple(qa(i, f"w{i} ?", "w1") for i in range(10))

@@ -8,6 +8,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ from bench.engines.training.trainer import (
 from bench.runs.context import Work
 from bench.runs.store import Store
 from methods.npo import NPOLoss
+from methods.transfer import MatchPast
 from tests.tiny import bits, llama, passage, qa, saved, tokenizer
 
 QUESTIONS = tuple(qa(i, f"w{i} w{i % 4} ?", f"w{i + 3} w{i}") for i in range(12))
@@ -354,6 +356,38 @@ def test_the_key_tells_apart_all_that_changes_the_weights() -> None:
     ]
     assert len({key(), *others}) == 1 + len(others)
     assert key() == key()
+
+
+def test_the_key_knows_other_checkpoints_by_their_content_and_ramps_by_their_end() -> None:
+    def key(place: str = "here", content: str = "a", beside: str = "", last: float | None = None) -> str:
+        stream = Stream(QUESTIONS, 6, MatchPast(Checkpoint(place, content), (0,)), last_weight=last)
+        return str(
+            describe_training([replace(stream, beside=Checkpoint(place, beside) if beside else None)], Recipe(5, 1e-3))
+        )
+
+    assert key() == key(place="there") and key(beside="b") == key(place="there", beside="b")
+    others = [key(content="c"), key(beside="b"), key(beside="c"), key(last=0.0), key(last=1.0)]
+    assert len({key(), *others}) == 1 + len(others)
+
+
+class One(NextToken):
+    """The next-token loss divided by its own value: 1 whatever has been learnt, with a gradient."""
+
+    def __call__(self, model: Any, batch: Any) -> torch.Tensor:
+        each = super().__call__(model, batch)
+        return each / each.detach()
+
+
+def test_a_weight_goes_on_a_straight_line_also_after_an_interruption(tmp_path: Path) -> None:
+    """From 2 in the first of 6 steps to 1 in the last; killed in step 5 with states every 2 steps, it goes on at its place."""
+    streams = (Stream(QUESTIONS, 4, One(), 2.0, last_weight=1.0),)
+    whole, account = run(tmp_path / "whole", streams)
+    assert losses(account) == pytest.approx([2.0, 1.8, 1.6, 1.4, 1.2, 1.0], abs=1e-4)
+    scratch = tmp_path / "scratch"
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", streams, scratch=scratch, save_every=2, report=killed_at(5))
+    resumed, again = run(tmp_path / "on", streams, scratch=scratch, save_every=2)
+    assert again.resumed and resumed == whole and losses(again) == losses(account)
 
 
 def test_snapshots_survive_an_interruption(tmp_path: Path) -> None:
