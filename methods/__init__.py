@@ -6,6 +6,8 @@ TABLE = {
     "ga": "methods.ga:GradientAscent",
     "graddiff": "methods.graddiff:GradDiff",
     "npo": "methods.npo:NPO",
+    "idk-nll": "methods.idk_nll:IdkNLL",
+    "idk-dpo": "methods.idk_dpo:IdkDPO",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
