@@ -8,6 +8,7 @@ TABLE = {
     "npo": "methods.npo:NPO",
     "idk-nll": "methods.idk_nll:IdkNLL",
     "idk-dpo": "methods.idk_dpo:IdkDPO",
+    "altpo": "methods.altpo:AltPO",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
