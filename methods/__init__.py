@@ -9,6 +9,7 @@ TABLE = {
     "idk-nll": "methods.idk_nll:IdkNLL",
     "idk-dpo": "methods.idk_dpo:IdkDPO",
     "altpo": "methods.altpo:AltPO",
+    "flat": "methods.flat:FLAT",
     "before": "methods.before:Before",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
