@@ -63,6 +63,11 @@ def weighed(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
     return made
 
 
+def sampled(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    ctx.sample(loot, request.forget[:1], 1, 1)
+    return loot
+
+
 def as_weights(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
     made: Checkpoint = ctx.combine([(1.0, request.target)], "stolen", loot)
     return made
@@ -75,6 +80,7 @@ WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
     "cast": cast,
     "scrambled": scrambled,
     "weighed": weighed,
+    "sampled": sampled,
     "as-weights": as_weights,
 }
 """Ways of getting at the oracle, with its checkpoint in hand."""

@@ -184,6 +184,20 @@ class Context(Protocol):
     def open(self, checkpoint: Checkpoint) -> Opened:
         """A checkpoint's model and coder in memory, on the run's device and in evaluation mode, to be read alone."""
 
+    def sample(
+        self,
+        checkpoint: Checkpoint,
+        rows: Sequence[Example],
+        count: int,
+        tokens: int,
+        stops: Sequence[str] = (),
+        temperature: float = 1.0,
+    ) -> list[list[str]]:
+        """``count`` answers of a checkpoint to each row's prompt, of at most so many ``tokens`` and cut at the ``stops``.
+
+        Drawn with the run's seed at ``temperature``; a cached node.
+        """
+
     def note(self, **facts: Any) -> None:
         """Say something beside the scores: plain JSON, into the record's ``facts``."""
 
@@ -304,6 +318,10 @@ class Method:
     def adapters(self) -> int:
         """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""
         return 0
+
+    def files(self) -> Mapping[str, str]:
+        """Parameter -> path of a file of the user's that it reads; what is in there enters the run's key."""
+        return {}
 
     def checkpoints(self) -> int:
         """Checkpoints that it leaves in the store, for the estimate of disk."""

@@ -6,6 +6,7 @@ method can't stumble on the oracle by asking for the same training run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,14 +16,18 @@ from typing import Any, Self
 from bench.core import distributed
 from bench.core.compute import WHOLE_STEP, Compute
 from bench.core.contracts import Node, Opened, Recipe, Stream, TaskContext, Term, steps_kept
+from bench.core.files import write_text
 from bench.core.hashing import hash_json, hash_tokenizer
 from bench.core.machine import peak_memory, reset_peak
-from bench.core.types import Checkpoint, Example, Json, data_hash, without_references
-from bench.core.versions import ARITHMETIC
+from bench.core.types import OTHER_BROKEN, Checkpoint, Example, Json, data_hash, without_references
+from bench.core.versions import ARITHMETIC, MEASURE
 from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint, open_for_training
 from bench.runs.estimate import train_seconds
 from bench.runs.progress import ignore_event
 from bench.runs.store import NodeRequest, Store
+
+ANSWERS = "answers.json"
+"""File of a node with sampled answers: for each prompt a list of texts."""
 
 
 @dataclass
@@ -264,6 +269,47 @@ class Work(TaskContext):
 
         label = f"influence ({kind})"
         return checkpoint_in(self.checkpoint_node(fields, write, label, [checkpoint]), Checkpoint("", ""), label)
+
+    def sample(
+        self,
+        checkpoint: Checkpoint,
+        rows: Sequence[Example],
+        count: int,
+        tokens: int,
+        stops: Sequence[str] = (),
+        temperature: float = 1.0,
+    ) -> list[list[str]]:
+        """``count`` sampled answers of a checkpoint to each row's prompt (`Context.sample`); a cached node."""
+        from bench.engines.measuring.generation import GenerationCost, GenerationSettings, Sampling, generate
+
+        check_seal(checkpoint)
+        asked = [{"prompt": row.payload["prompt"], "template": row.payload["template"], "answer": ""} for row in rows]
+        fields = {
+            "kind": "answers",
+            "version": MEASURE,
+            "checkpoint": checkpoint.hash,
+            "tokenizer": hash_tokenizer(Path(checkpoint.tokenizer)) if checkpoint.tokenizer else "",
+            "dtype": checkpoint.dtype,
+            "asked": hash_json(asked),
+            "count": count,
+            "tokens": tokens,
+            "stops": list(stops),
+            "temperature": temperature,
+            "seed": self.seed,
+        } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
+
+        def write(folder: Path) -> None:
+            opened, cost = open_checkpoint(checkpoint, self.device), GenerationCost()
+            prompts = [opened.coder.encode(payload).prompt for payload in asked]
+            settings = GenerationSettings(tokens, stops=tuple(stops), sampling=Sampling(self.seed, count, temperature))
+            answers = generate(opened, prompts, settings, self.device, cost)
+            if cost.broken:
+                raise FloatingPointError(f"no answers can be sampled: {OTHER_BROKEN.format(checkpoint.label or 'it')}")
+            write_text(folder / ANSWERS, json.dumps(answers))
+
+        node = self.node(fields, write, f"answers of {checkpoint.label or 'a checkpoint'}")
+        found: list[list[str]] = json.loads((node.path / ANSWERS).read_text())
+        return found
 
     def checkpoint_node(
         self, fields: Json, write: Callable[[Path], None], label: str, used: Sequence[Checkpoint]

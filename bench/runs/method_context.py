@@ -95,6 +95,20 @@ class MethodContext(Context):
         self._ledger().read(checkpoint)
         return self._engines().open(checkpoint)
 
+    def sample(
+        self,
+        checkpoint: Checkpoint,
+        rows: Sequence[Example],
+        count: int,
+        tokens: int,
+        stops: Sequence[str] = (),
+        temperature: float = 1.0,
+    ) -> list[list[str]]:
+        """Let a checkpoint answer (`Context.sample`), and note the rows and checkpoint that were used."""
+        self._ledger().read(checkpoint)
+        self._ledger().see(*rows)
+        return self._engines().sample(checkpoint, rows, count, tokens, stops, temperature)
+
     def note(self, **facts: Any) -> None:
         """Keep facts for the record."""
         self._ledger().notes.update(facts)

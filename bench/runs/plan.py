@@ -10,6 +10,7 @@ from typing import Any
 from bench.core import registry, versions
 from bench.core.contracts import ALL_KINDS, Outline
 from bench.core.errors import UserError, collecting, report_mistake
+from bench.core.hashing import hash_file
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.metrics.catalogue import plugged_metrics
@@ -116,6 +117,7 @@ def with_versions(spec: RunSpec) -> RunSpec:
         method = registry.load_component("methods", step.method)
         code |= registry.plugin_code("methods", step.method, method)
         versions[step.method] = method.version
+        code |= {f"{step.method}.{name}": hash_file(Path(path)) for name, path in method(**step.params).files().items()}
     for metric in plugged_metrics(spec.task, versions):
         code |= registry.plugin_code("metrics", metric.name, metric)
         versions[metric.name] = metric.version

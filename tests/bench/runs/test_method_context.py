@@ -86,7 +86,11 @@ def weigh(context: Any, target: Checkpoint, past: Checkpoint) -> None:
     context.influence(past, FORGET, RETAIN[:5], "fisher")
 
 
-@pytest.mark.parametrize(("use", "rows"), [(train, 0), (combine, 0), (cast, 0), (scramble, 0), (weigh, 5)])
+def sample(context: Any, target: Checkpoint, past: Checkpoint) -> None:
+    context.sample(past, RETAIN[:3], 2, 4)
+
+
+@pytest.mark.parametrize(("use", "rows"), [(train, 0), (combine, 0), (cast, 0), (scramble, 0), (weigh, 5), (sample, 3)])
 def test_each_way_of_using_the_past_is_entered(use: Any, rows: int, models: tuple[Checkpoint, ...], work: Work) -> None:
     target, early, late = models
     ledger = ledger_of(models)
@@ -131,3 +135,28 @@ def test_notes_and_folders_of_a_method(models: tuple[Checkpoint, ...], work: Wor
     folder = context.cached({"mask": "of forget rows"}, make, "mask")
     assert (folder / "mask").read_text() == "0101"
     assert context.cached({"mask": "of forget rows"}, make, "mask") == folder
+
+
+def test_answers_are_sampled_by_the_seed_and_kept(models: tuple[Checkpoint, ...], tmp_path: Path) -> None:
+    """Each prompt's answers differ among each other and with the seed, and come from the store the second time."""
+    works = [
+        Work(Store(tmp_path / name), seed=seed, provenance={})
+        for name, seed in (("a", 0), ("a", 0), ("b", 0), ("c", 1))
+    ]
+    said = [MethodContext(work, ledger_of(models)).sample(models[0], FORGET, 3, 6) for work in works]
+    assert said[0] == said[1] == said[2] != said[3]
+    assert [len(each) for each in said[0]] == [3] * 4 and len({text for each in said[0] for text in each}) > 6
+    assert [len(work.built) for work in works] == [1, 0, 1, 1]
+    assert max(len(text.split()) for each in said[0] for text in each) <= 6
+
+
+def test_sampled_answers_end_at_the_stops_and_do_not_see_the_true_one(
+    models: tuple[Checkpoint, ...], work: Work
+) -> None:
+    context = MethodContext(work, ledger_of(models))
+    plain = context.sample(models[0], FORGET[:1], 8, 12)[0]
+    word = next(text for text in plain if len(text.split()) > 2).split()[1]
+    cut = context.sample(models[0], FORGET[:1], 8, 12, [word])[0]
+    assert cut == [text[: text.find(word)] if word in text else text for text in plain] and cut != plain
+    others = tuple(qa(i, f"w{i} ?", "w30") for i in range(1))
+    assert context.sample(models[0], others, 8, 12)[0] == plain and len(work.built) == 2

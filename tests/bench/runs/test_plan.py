@@ -264,6 +264,22 @@ def test_a_history_is_in_the_key_by_content_and_never_by_place(past: Path, tmp_p
     assert (again.entries[0].spec.key, again.entries[0].spec.hashes["history"]) == (key, digest)
 
 
+def test_a_file_that_a_method_reads_is_in_the_key_by_content(tmp_path: Path) -> None:
+    """A run with other words in the same file is another run; a method without a file of the user's has no such hash."""
+    file = tmp_path / "refusals.txt"
+    asked = replace(FINISHED, methods=("idk-dpo", "npo"), sets=(*SETS[:-1], f"idk-dpo.file={file}"))
+    found = []
+    for words in ("no idea\n", "who knows\n", "no idea\n"):
+        file.write_text(words)
+        _, _, own, other = (entry.spec for entry in planned(asked, tmp_path).entries)
+        assert own.hashes == {"idk-dpo.file": hash_file(file)} and other.hashes == {}
+        found.append(own.key)
+    assert found[0] == found[2] != found[1]
+    file.unlink()
+    with pytest.raises(UserError, match="idk-dpo.file: there is no file '.*refusals.txt'"):
+        planned(asked, tmp_path)
+
+
 def test_a_worker_gets_the_history_with_its_setting(past: Path, tmp_path: Path) -> None:
     plan = planned(real(past), tmp_path, only=True)
     assert build_setting(plan.entries[0].spec, Paths(**vars(plan.paths))).history == str(past.resolve())
