@@ -7,6 +7,7 @@ TABLE = {
     "graddiff": "methods.graddiff:GradDiff",
     "npo": "methods.npo:NPO",
     "before": "methods.before:Before",
+    "rewind": "methods.rewind:Rewind",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
     "retrain": "methods.retrain:Retrain",
