@@ -23,7 +23,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
-from bench.core.contracts import Method, Metric, Node, Preset, Recipe, Scenario, Schedule, Stream, Task, TaskInputs
+from bench.core.contracts import (
+    Method,
+    Metric,
+    Node,
+    Preset,
+    Recipe,
+    Retraining,
+    Scenario,
+    Schedule,
+    Stream,
+    Task,
+    TaskInputs,
+)
 from bench.core.errors import Absent, UserError
 from bench.core.hashing import canonical_json, hash_checkpoint, hash_json
 from bench.core.registry import field_meanings
@@ -226,6 +238,7 @@ def tiny_place(folder: Path, needs: Iterable[str] = NEEDS) -> TinyScenario:
         held,
         history if "history" in needs else None,
         instructions=tiny_rows("told-to", 26, 4) if "instructions" in needs else (),
+        retraining=Retraining(Recipe(6, 5e-3), 8),
     )
     return TinyScenario(request, folder)
 

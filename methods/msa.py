@@ -19,7 +19,7 @@ OFFICIAL_BATCH, OFFICIAL_PASSES = 4, 10
 CHOICES = {
     "recipe": ("gentle", "official"),
     "weights": ("uniform", "fisher", "gradient", "shuffled-fisher"),
-    "vector": ("forget", "random", "shuffled", "others"),
+    "vector": ("forget", "difference", "random", "shuffled", "others"),
 }
 
 
@@ -31,6 +31,10 @@ class MSA(Method):
     retain sample with at most as many rows (on the full retain set it would be the oracle). Differences and sums are
     float32, where the authors' script works in bfloat16. With influence ``weights`` w the forget vector is taken
     parameter by parameter: ``theta_D - alpha w (theta_1 - theta_0) + ...``; weights that are all 1 change no bit.
+
+    With the ``difference`` vector it is ``theta_D - alpha (theta_1 - theta_2)``, a variant of our own: theta_1 is trained on
+    the forget set and the retain sample, theta_2 on the sample alone, both from theta_0, for the same steps and with the same
+    rows of the sample in each, so that what any training does to theta_0 cancels.
     """
 
     alpha: float = 0.9
@@ -58,7 +62,8 @@ class MSA(Method):
     weights: str = "uniform"
     """Weight of each parameter's forget vector: ``uniform`` (the paper), ``fisher``, ``gradient`` or ``shuffled-fisher``."""
     vector: str = "forget"
-    """``forget``, or a control in its place: ``random``, ``shuffled``, or ``others`` (learnt from retain rows)."""
+    """``forget``; ``difference``, of forget set and retain sample to the sample alone; or a control: ``random``,
+    ``shuffled``, or ``others`` (learnt from retain rows)."""
 
     summary: ClassVar[str] = "model state arithmetic on an earlier checkpoint (arXiv 2506.20941)"
     paper: ClassVar[str] = "arXiv 2506.20941"
@@ -72,6 +77,15 @@ class MSA(Method):
             for name in ("alpha", "beta", "until", "lora")
             if getattr(self, name) < 0
         ]
+        if self.vector == "difference":
+            found += [
+                f"msa.vector=difference {why}: leave msa.{name} at 0."
+                for name, why in (
+                    ("beta", "has one coefficient, alpha"),
+                    ("until", "trains both models for equal steps"),
+                )
+                if getattr(self, name)
+            ]
         found += [f"msa.before: {problem}" for problem in rule_problems(self.before)]
         return found + [
             unknown_name(f"value of msa.{name}", getattr(self, name), allowed)
@@ -84,7 +98,8 @@ class MSA(Method):
         weighing = 0 if self.weights == "uniform" else 4 * forget
         official = self.recipe == "official"  # which trains theta_1 in float32 as well, to say what rounding did
         per_step = min(OFFICIAL_BATCH if official else self.batch, forget)
-        return self.schedule(forget).steps * per_step * (1 + official + bool(self.beta)) + weighing
+        vectors = 3 + 2 * official if self.vector == "difference" else 1 + official + bool(self.beta)
+        return self.schedule(forget).steps * per_step * vectors + weighing
 
     def adapters(self) -> int:
         """Rank of its adapters."""
@@ -92,8 +107,8 @@ class MSA(Method):
 
     def checkpoints(self) -> int:
         """The sum, each vector and what takes its place, the official recipe's two beside them, influence weights."""
-        official, control = self.recipe == "official", self.vector in ("random", "shuffled")
-        return 2 + bool(self.beta) + control + 2 * official + 4 * (self.weights != "uniform")
+        official, another = self.recipe == "official", self.vector in ("random", "shuffled", "difference")
+        return 2 + bool(self.beta) + another + 2 * official + 4 * (self.weights != "uniform")
 
     def schedule(self, rows: int) -> Recipe:
         """How each vector is trained, on so many rows."""
@@ -105,7 +120,7 @@ class MSA(Method):
         return Recipe(self.steps, self.lr, lora=self.lora)
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
-        """Four terms: target, - alpha theta_1, + beta theta_2, + (alpha - beta) theta_0."""
+        """Four terms: target, - alpha theta_1, + beta theta_2, + (alpha - beta) theta_0; for ``difference`` three."""
         if request.history is None:
             raise Unmet("it needs a checkpoint from before the forget set was seen, and this task has none")
         before = choose_moment(request.history, self.before).checkpoint
@@ -113,10 +128,13 @@ class MSA(Method):
         recipe = self.schedule(len(request.forget))
         batch, text_batch = (OFFICIAL_BATCH,) * 2 if self.recipe == "official" else (self.batch, self.text_batch)
 
-        def tuned(rows: Sequence[Example], label: str, recipe: Recipe = recipe) -> Checkpoint:
-            return ctx.train(before, make_streams(rows, descent(), batch, text_batch), recipe, label)
+        def tuned(groups: Sequence[Sequence[Example]], label: str, recipe: Recipe = recipe) -> Checkpoint:
+            streams = [stream for rows in groups for stream in make_streams(rows, descent(), batch, text_batch)]
+            return ctx.train(before, streams, recipe, label)
 
-        learnt = sample if self.vector == "others" else request.forget
+        # The order of a stream's rows follows from its place: the sample first, as it stands when it is alone.
+        groups = {"others": [sample], "difference": [sample, request.forget]}
+        learnt = groups.get(self.vector, [request.forget])
         forget_tuned = tuned(learnt, "theta_1")
         if self.recipe == "official":
             exact = tuned(learnt, "theta_1 in float32", replace(recipe, dtype="float32"))
@@ -125,13 +143,14 @@ class MSA(Method):
             before = rounded  # what the vectors were trained from: its own rounding must cancel
         if self.vector in ("random", "shuffled"):
             forget_tuned = ctx.scrambled(before, forget_tuned, self.vector)
-        retain_tuned = [Term(self.beta, tuned(sample, "theta_2"))] if self.beta else []
+        start = tuned([sample], "theta_2") if self.vector == "difference" else before
+        retain_tuned = [Term(self.beta, tuned([sample], "theta_2"))] if self.beta else []
         if self.weights == "uniform":
             terms = [Term(1.0, request.target), Term(-self.alpha, forget_tuned), *retain_tuned]
-            return ctx.combine([*terms, Term(self.alpha - self.beta, before)], "msa")
+            return ctx.combine([*terms, Term(self.alpha - self.beta, start)], "msa")
         weights = self.influence_weights(request, before, sample, ctx)
         terms = [Term(1.0, request.target), Term(0.0, forget_tuned, weighted=-self.alpha), *retain_tuned]
-        return ctx.combine([*terms, Term(-self.beta, before, weighted=self.alpha)], "msa", weights)
+        return ctx.combine([*terms, Term(-self.beta, start, weighted=self.alpha)], "msa", weights)
 
     def influence_weights(
         self, request: Request, before: Checkpoint, sample: Sequence[Example], ctx: Context

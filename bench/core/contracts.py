@@ -17,6 +17,8 @@ from bench.core.settings import FromFile
 from bench.core.settings import Preset as Preset
 from bench.core.settings import Settings as Settings
 from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
+from bench.core.types import Recipe as Recipe
+from bench.core.types import Retraining as Retraining
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,12 +36,22 @@ class Row(Protocol):
         """The same prompt with another answer, where the example has one."""
 
 
+class Target(Protocol):
+    """The model as it was before training, called as the model is."""
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """What the model gave."""
+
+    def squared_distance(self, model: Any) -> Tensor:
+        """``|theta - theta_D|^2`` over all weights of ``model``, with its gradient; `Unmet` where adapters are trained."""
+
+
 class Batch(Protocol):
     """Rows that go through a model together."""
 
     reference: Tensor | None
     """Of a loss that reads `References`: (B,) summed answer log-probs under the target, or (B, K) of each token, in nats."""
-    target: Callable[..., Any] | None
+    target: Target | None
     """Of a loss that reads the target itself: the model as it was before training, for `answer_logits` and the like."""
     beside: Callable[..., Any] | None
     """Of a stream with another checkpoint beside it (`Stream.beside`): that model, never trained."""
@@ -121,32 +133,6 @@ class Stream:
     """Another checkpoint that the loss reads, in memory beside the model (`Batch.beside`)."""
     last_weight: float | None = None
     """The weight in the last step, which it goes to on a straight line; None: the weight stays."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """An optimiser schedule: AdamW with warm-up and cosine or linear decay, gradient norm clipped at 1."""
-
-    steps: int
-    """Optimiser steps."""
-    lr: float
-    """Peak learning rate."""
-    warmup: float = 0.1
-    """Share of the steps in which the rate rises from 0."""
-    schedule: str = "cosine"
-    """``cosine``, ``linear`` or ``constant``, after the warm-up."""
-    weight_decay: float = 0.0
-    beta2: float = 0.98
-    """AdamW's second moment decay; the first is 0.9."""
-    dtype: str = ""
-    """Of weights, gradients and optimiser state; ``bfloat16`` loses what is below 1/256 of a weight. Empty: as the run
-    trains everything else, in float32 unless told otherwise."""
-    lora: int = 0
-    """Rank of low-rank adapters (peft) on every linear layer, merged into the weights at the end; 0 trains all weights."""
-    only: str = ""
-    """A regular expression for the names of the weights that are trained, the whole name; empty: all."""
-    until: float = 0.0
-    """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
 
 
 class Term(NamedTuple):
@@ -355,6 +341,8 @@ class Stages:
     history: Callable[[], History] | None
     reference: Callable[[], Checkpoint] | None = None
     """A model that never saw the forget set, for membership by comparison: the last checkpoint before exposure."""
+    retraining: Retraining | None = None
+    """How an oracle is trained, for methods that do a share of it; None where nothing is retrained."""
 
 
 @dataclass(frozen=True, kw_only=True)

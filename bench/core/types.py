@@ -111,6 +111,44 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """An optimiser schedule: AdamW with warm-up and cosine or linear decay, gradient norm clipped at 1."""
+
+    steps: int
+    """Optimiser steps."""
+    lr: float
+    """Peak learning rate."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises from 0."""
+    schedule: str = "cosine"
+    """``cosine``, ``linear`` or ``constant``, after the warm-up."""
+    weight_decay: float = 0.0
+    beta2: float = 0.98
+    """AdamW's second moment decay; the first is 0.9."""
+    dtype: str = ""
+    """Of weights, gradients and optimiser state; ``bfloat16`` loses what is below 1/256 of a weight. Empty: as the run
+    trains everything else, in float32 unless told otherwise."""
+    lora: int = 0
+    """Rank of low-rank adapters (peft) on every linear layer, merged into the weights at the end; 0 trains all weights."""
+    only: str = ""
+    """A regular expression for the names of the weights that are trained, the whole name; empty: all."""
+    until: float = 0.0
+    """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """How an oracle is trained, but not on what: what a share of the retraining is counted by."""
+
+    recipe: Recipe
+    """Of all its training from the last checkpoint before exposure."""
+    batch: int
+    """Rows of one step."""
+    text_batch: int = 0
+    """Passages of one step beside them; 0: passages are drawn like all other rows."""
+
+
+@dataclass(frozen=True)
 class Request:
     """All that a method may see. No oracle, no probe, no held-out row is reachable from it."""
 
@@ -124,6 +162,8 @@ class Request:
     """Only for ``retrain``, which is the oracle's row."""
     instructions: tuple[Example, ...] = ()
     """Only for a method that declares the need ``instructions``."""
+    retraining: Retraining | None = None
+    """The oracle's recipe, where there is one: its steps and batches, and none of its rows."""
 
 
 ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch
+from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch, Target
 from bench.core.errors import UserError
 from bench.engines.devices import send_numbers
 from bench.engines.hidden import reading_states
@@ -36,7 +36,7 @@ class TextBatch:
     predicting: range
     """Places at which some row's answer is predicted."""
     reference: Tensor | None = None  # (B,) or (B, K) answer log-probs under the target, in nats
-    target: Callable[..., Any] | None = None
+    target: Target | None = None
     beside: Callable[..., Any] | None = None
     alternate: TextBatch | None = None
 

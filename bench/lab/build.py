@@ -12,6 +12,7 @@ from typing import ClassVar
 from bench.core.contracts import (
     MislabelledRows,
     Recipe,
+    Retraining,
     Schedule,
     Stages,
     Stream,
@@ -137,7 +138,15 @@ class LabOptions(Task):
             oracles=tuple(train(oracle, f"oracle-{i}", order=i) for i in range(oracles)),
             history=past,
             reference=last,
+            retraining=count_retraining(schedule(oracle.rows), self.gap_steps),
         )
+
+
+def count_retraining(schedule: Schedule, gap_steps: int) -> Retraining:
+    """An oracle's recipe without its rows; the steps of its later training count as its own."""
+    *texts, others = schedule.streams
+    recipe = replace(schedule.recipe, steps=schedule.recipe.steps + gap_steps)
+    return Retraining(recipe, others.batch, sum(stream.batch for stream in texts))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Opened
+from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Opened, Target
 from bench.core.errors import Unmet
 from bench.core.types import Checkpoint
 from bench.engines.devices import send, send_numbers
@@ -122,7 +122,7 @@ class ClassBatch:
     inputs: tuple[Tensor, ...]
     labels: Tensor  # (B,)
     reference: Tensor | None = None  # (B,) or (B, 1) log-probs of the labels under the target, in nats
-    target: Callable[..., Any] | None = None
+    target: Target | None = None
     beside: Callable[..., Any] | None = None
     alternate: ClassBatch | None = None
 

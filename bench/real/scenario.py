@@ -18,7 +18,7 @@ from bench.assets.history_sources import end_at_model
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical_name
 from bench.assets.shapes import known_shape, parameters_in_folder
-from bench.core.contracts import Recipe, Stages, Stream, Task, TaskContext, TaskInputs, too_small
+from bench.core.contracts import Recipe, Retraining, Stages, Stream, Task, TaskContext, TaskInputs, too_small
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, Example, History, Moment
 from bench.engines.training.losses import descent
@@ -86,12 +86,14 @@ class RealOptions(Task):
             batch, recipe = self.schedule(len(rows))
             return stage_two(work, lambda: before, (Stream(tuple(rows), batch, descent()),), recipe, label, order)
 
+        batch, recipe = self.schedule(len(oracle))
         named = tuple(partial(give_checkpoint, checkpoint) for checkpoint in setting.oracles)
         return Stages(
             target=partial(give_checkpoint, setting.target) if setting.target else train(target, "target"),
             oracles=named or tuple(train(oracle, f"oracle-{i}", order=i) for i in range(self.oracles)),
             history=history_of(setting, work),
             reference=lambda: before,
+            retraining=Retraining(recipe, batch) if oracle else None,
         )
 
     def stages(self, target: int, oracle: int) -> dict[str, int]:

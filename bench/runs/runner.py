@@ -189,6 +189,7 @@ def request_for(needs: frozenset[str], scenario: Scenario, start: Checkpoint) ->
         ),
         history=history,
         instructions=without_references(scenario.instructions) if "instructions" in needs else (),
+        retraining=scenario.retraining,
     )
 
 

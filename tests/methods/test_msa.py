@@ -369,6 +369,54 @@ def test_others_follow_the_formula(place: TinyScenario) -> None:
     check_sum(result, place.request.target, theta_0(place), ctx.trained["theta_1"].made, 0.75)
 
 
+# --- the difference of two vectors
+
+
+@pytest.mark.parametrize("recipe", ["gentle", "official"])
+def test_the_difference_is_of_forget_set_and_sample_to_the_sample_alone(place: TinyScenario, recipe: str) -> None:
+    """theta_D - alpha (theta_1 - theta_2), from the files; both models are trained alike, on the same sample."""
+    ctx = watched(place, f"difference-{recipe}")
+    result = MSA(alpha=0.75, vector="difference", recipe=recipe, **MOVED).unlearn(place.request, ctx)
+    one, two = ctx.trained["theta_1"], ctx.trained["theta_2"]
+    assert one.recipe == two.recipe and one.batches[: len(two.batches)] == two.batches
+    sample = [row.id for row in two.rows]
+    assert [row.id for row in one.rows[: len(sample)]] == sample and len(sample) == len(place.request.forget)
+    assert {row.id for row in one.rows[len(sample) :]} == {row.id for row in place.request.forget}
+    check_sum(result, place.request.target, two.made, one.made, 0.75)
+
+
+def test_a_difference_without_forget_rows_of_its_own_changes_little(place: TinyScenario) -> None:
+    """Where the forget set is the sample itself, theta_1 learns what theta_2 learns, and less is subtracted than by MSA."""
+    questions = tuple(row for row in place.request.retain if row.payload["template"] == "qa")
+    request = replace(place.request, forget=questions, retain=questions)
+    moved = []
+    for vector in ("difference", "forget"):
+        made = MSA(vector=vector, steps=20, lr=5e-3).unlearn(request, watched(place, f"itself-{vector}"))
+        target = weights(request.target)
+        moved.append(sum(float((tensor - target[name]).square().sum()) for name, tensor in weights(made).items()))
+    assert moved[0] < 0.25 * moved[1]
+
+
+def test_a_difference_is_weighted_entry_by_entry(place: TinyScenario) -> None:
+    ctx = watched(place, "difference-weighted")
+    result = MSA(alpha=0.75, vector="difference", weights="fisher", **MOVED).unlearn(place.request, ctx)
+    one, two = ctx.trained["theta_1"].made, ctx.trained["theta_2"].made
+    check_sum(result, place.request.target, two, one, 0.75, scale=ctx.weights)
+
+
+def test_a_difference_has_one_coefficient() -> None:
+    assert MSA(vector="difference", beta=0.25, until=1.0).problems() == [
+        "msa.vector=difference has one coefficient, alpha: leave msa.beta at 0.",
+        "msa.vector=difference trains both models for equal steps: leave msa.until at 0.",
+    ]
+
+
+def test_a_difference_is_estimated_as_three_vectors() -> None:
+    """theta_1 on 32 rows of each side a step, theta_2 on 32: 3 * 120 * 32. The official one trains theta_1 twice."""
+    assert MSA(vector="difference").rows(100, 400) == 3 * 120 * 32
+    assert MSA(vector="difference", recipe="official").rows(100, 400) == 5 * 250 * 4
+
+
 # --- settings
 
 
@@ -382,7 +430,8 @@ def test_bad_settings_are_refused_in_a_sentence() -> None:
     assert MSA(weights="fischer", vector="randm", recipe="offical").problems() == [
         "Unknown value of msa.recipe 'offical'. Did you mean 'official'? Known: gentle, official.",
         "Unknown value of msa.weights 'fischer'. Did you mean 'fisher'? Known: fisher, gradient, shuffled-fisher, uniform.",
-        "Unknown value of msa.vector 'randm'. Did you mean 'random'? Known: forget, others, random, shuffled.",
+        "Unknown value of msa.vector 'randm'. Did you mean 'random'? Known: difference, forget, others,"
+        " random, shuffled.",
     ]
 
 

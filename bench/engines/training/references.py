@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.core import distributed
 from bench.core.contracts import Batch, Coder, Row, Stream, spread
-from bench.core.errors import UserError
+from bench.core.errors import Unmet, UserError
 from bench.core.types import Checkpoint
 from bench.engines.coding import answer_log_probs
 from bench.engines.devices import Held, send, send_numbers
@@ -51,6 +51,13 @@ class Target:
                 return self.held(*args, **named)
         finally:
             self.held.train(training)
+
+    def squared_distance(self, model: Any) -> Tensor:
+        """``|theta - theta_D|^2`` over all weights, tied ones once, in float32; `Unmet` with adapters."""
+        if self.adapted:
+            raise Unmet("it reads how far the weights have moved, and with --lora adapters move in their place")
+        pairs = zip(model.parameters(), self.held.parameters(), strict=True)
+        return torch.stack([(now.float() - then.float()).square().sum() for now, then in pairs]).sum()
 
 
 @dataclass
