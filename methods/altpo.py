@@ -53,6 +53,7 @@ class AltPO(GradientMethod):
     summary: ClassVar[str] = (
         "prefers other answers, which the target writes, to the forget answers (AltPO, Mekala et al. 2024)"
     )
+    paper: ClassVar[str] = "arXiv 2409.13474"
     name: ClassVar[str] = "altpo"
     in_all: ClassVar[bool] = False
     together: ClassVar[int] = 3

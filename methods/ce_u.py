@@ -48,6 +48,8 @@ class CEU(GradientMethod):
     """Weight of the retain rows' loss; the paper has none."""
 
     summary: ClassVar[str] = "cross-entropy towards the model's own distribution without the true token (CE-U, 2025)"
+    reads: ClassVar[str] = "logits"
+    paper: ClassVar[str] = "arXiv 2503.01224"
     name: ClassVar[str] = "ce-u"
     in_all: ClassVar[bool] = False
 

@@ -36,6 +36,7 @@ class Finetune(Method):
     """Retain rows that may be drawn from: ``all``, or ``forget``, as many as the forget set has (MSA's budget)."""
 
     summary: ClassVar[str] = "plain fine-tuning on retain rows (rewound: Mu and Klabjan 2024); for ablations"
+    reads: ClassVar[str] = "log-probs"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     in_all: ClassVar[bool] = False
 

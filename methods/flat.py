@@ -86,6 +86,7 @@ class FLAT(RefusalMethod):
     """Weight of the retain rows' loss; the paper has none."""
 
     summary: ClassVar[str] = "loss adjustment with refusals and forget data alone (FLAT, Wang et al. 2024)"
+    paper: ClassVar[str] = "arXiv 2410.11143"
     name: ClassVar[str] = "flat"
     in_all: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()

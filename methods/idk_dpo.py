@@ -23,6 +23,7 @@ class IdkDPO(RefusalMethod):
     """Inverse temperature of the preference; TOFU's and open-unlearning's .1."""
 
     summary: ClassVar[str] = "prefers refusals to the forget answers (DPO; TOFU, Maini et al. 2024)"
+    paper: ClassVar[str] = "arXiv 2401.06121"
     name: ClassVar[str] = "idk-dpo"
     in_all: ClassVar[bool] = False
     together: ClassVar[int] = 3

@@ -24,6 +24,7 @@ class IdkNLL(RefusalMethod):
     summary: ClassVar[str] = (
         "teaches refusals to the forget questions (TOFU's preference optimisation, Maini et al. 2024)"
     )
+    paper: ClassVar[str] = "arXiv 2401.06121"
     name: ClassVar[str] = "idk-nll"
     in_all: ClassVar[bool] = False
 

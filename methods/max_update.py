@@ -51,6 +51,7 @@ class MaxUpdate(Method):
     """Retain rows that may be drawn from: ``all``, or ``forget``, as many as the forget set has (MSA's budget)."""
 
     summary: ClassVar[str] = "far from the target without a forget row (a negative control; EleutherAI/unlearn)"
+    reads: ClassVar[str] = "weights"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     in_all: ClassVar[bool] = False
     together: ClassVar[int] = 2

@@ -52,6 +52,8 @@ class PDU(GradientMethod):
     """The dual variable at the start (the paper: 100 on TOFU, 50 on MUSE)."""
 
     summary: ClassVar[str] = "flat logits under a bound on the retain loss, by a dual variable (PDU, 2025)"
+    reads: ClassVar[str] = "logits"
+    paper: ClassVar[str] = "arXiv 2506.05314"
     name: ClassVar[str] = "pdu"
     in_all: ClassVar[bool] = False
 

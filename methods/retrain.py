@@ -15,6 +15,7 @@ class Retrain(Method):
     """Exact unlearning, and what every other row is compared with."""
 
     summary: ClassVar[str] = "the oracle: retrained without the forget set; the definition of unlearning"
+    reads: ClassVar[str] = "log-probs"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
 
     def checkpoints(self) -> int:

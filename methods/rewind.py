@@ -32,6 +32,8 @@ class Rewind(Method):
     """Retain rows that may be drawn from: ``all``, or ``forget``, as many as the forget set has (MSA's budget)."""
 
     summary: ClassVar[str] = "an earlier checkpoint retrained in part on retain rows (Mu and Klabjan 2024)"
+    reads: ClassVar[str] = "log-probs"
+    paper: ClassVar[str] = "arXiv 2409.09778"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     in_all: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ("10", "25", "50")

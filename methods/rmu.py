@@ -97,6 +97,8 @@ class RMU(GradientMethod):
     """Loss on retain rows: ``states``, the same block's distance from the target's, ``nll`` or ``kl``."""
 
     summary: ClassVar[str] = "hidden states of forget rows drawn to a random vector (RMU, Li et al. 2024)"
+    reads: ClassVar[str] = "hidden states"
+    paper: ClassVar[str] = "arXiv 2403.03218"
     name: ClassVar[str] = "rmu"
     in_all: ClassVar[bool] = False
     retain_losses: ClassVar[tuple[str, ...]] = ("states", *RETAIN_LOSSES)

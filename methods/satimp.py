@@ -45,6 +45,7 @@ class SatImp(GradientMethod):
     """Exponent of what is missing to 1; the paper's 1, and 0 is WGA."""
 
     summary: ClassVar[str] = "gradient ascent weighted by each token's saturation and importance (Yang et al. 2025)"
+    paper: ClassVar[str] = "arXiv 2505.11953"
     name: ClassVar[str] = "satimp"
 
     def problems(self) -> list[str]:

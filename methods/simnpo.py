@@ -53,6 +53,7 @@ class SimNPO(GradientMethod):
     """Margin in nats per token, inside beta: a row is pushed until its loss is well above it. The paper's gamma over beta."""
 
     summary: ClassVar[str] = "NPO without a reference, on the mean token loss (Fan et al. 2024)"
+    paper: ClassVar[str] = "arXiv 2410.07163"
     name: ClassVar[str] = "simnpo"
 
     def problems(self) -> list[str]:

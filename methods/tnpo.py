@@ -47,6 +47,7 @@ class TNPO(GradientMethod):
     """Exponent of a further weight, the token's probability: 0 is TNPO, the authors' 1.5 is WTNPO."""
 
     summary: ClassVar[str] = "NPO token by token, optionally weighted as WGA (Wang et al. 2025)"
+    paper: ClassVar[str] = "arXiv 2502.19301"
     name: ClassVar[str] = "tnpo"
 
     def problems(self) -> list[str]:

@@ -96,6 +96,7 @@ class Transfer(GradientMethod):
     summary: ClassVar[str] = (
         "hidden states of forget rows drawn to the model's own past (checkpoint activation transfer)"
     )
+    reads: ClassVar[str] = "hidden states"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     name: ClassVar[str] = "transfer"
     in_all: ClassVar[bool] = False

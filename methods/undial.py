@@ -47,6 +47,8 @@ class Undial(GradientMethod):
     """Weight of the retain rows' loss; OpenUnlearning's grid tries 1, 2 and 5."""
 
     summary: ClassVar[str] = "self-distillation with the true token's logit lowered (UNDIAL, Dong et al. 2024)"
+    reads: ClassVar[str] = "logits"
+    paper: ClassVar[str] = "arXiv 2402.10052"
     name: ClassVar[str] = "undial"
     in_all: ClassVar[bool] = False
 

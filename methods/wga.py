@@ -41,6 +41,7 @@ class WGA(GradientMethod):
     """Exponent of a token's probability in its weight: OpenUnlearning's 1; the authors' code has 5, 0 is ascent."""
 
     summary: ClassVar[str] = "gradient ascent weighted by each token's probability (Wang et al. 2025)"
+    paper: ClassVar[str] = "arXiv 2502.19301"
     name: ClassVar[str] = "wga"
 
     def problems(self) -> list[str]:
