@@ -5,6 +5,7 @@
 PYTHON ?= python3
 PIP_OPTIONS ?=
 BENCH_OPTIONS ?=
+COMMANDS_OPTIONS ?=
 FAULTS_OPTIONS ?= --long
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,9 +16,9 @@ CODE := bench methods tasks tests
 demo: $(VENV)/.run
 	$(BIN)/python -m bench run --methods msa,npo --task muse-books
 
-bench: $(VENV)/.run
+bench: $(VENV)/.dev
 	$(BIN)/python -m tests.speed.measuring $(BENCH_OPTIONS)
-	$(BIN)/python -m tests.speed.commands
+	$(BIN)/python -m tests.speed.commands $(COMMANDS_OPTIONS)
 	$(BIN)/python -m tests.speed.training
 	$(BIN)/python -m tests.speed.arithmetic --parameters 0.31e9 --repeats 5
 

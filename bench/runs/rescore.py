@@ -45,6 +45,14 @@ class Places:
         file = responses_path(self.source, key)
         return read_responses(file) if file.exists() else load_responses(Store(self.store), key)
 
+    def stamp(self, key: str) -> str:
+        """Hash of the file that `read` reads; empty where there is none, or the store's is damaged."""
+        file = responses_path(self.source, key)
+        if file.is_file():
+            return hash_file(file)
+        node = Store(self.store).find(key)
+        return str(node.info["hash"]) if node else ""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -71,7 +79,7 @@ def rescore_command(
     if len(measured) > len(records):
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
     stamps, known = {record.name: stamp_record(record, places) for record in records}, read_stamps(places)
-    todo = [record for record in records if not quick or known.get(record.name) != stamps[record.name]]
+    todo = [r for r in records if not quick or not stamps[r.name] or known.get(r.name) != stamps[r.name]]
     groups, differing = group_records(todo), set[str]()
     with ExitStack() as stack:
         workers = min(workers, len(groups))
@@ -80,7 +88,7 @@ def rescore_command(
             for line in lines:
                 say(line)
             differing |= {name} if lines else set()
-    good = {name: stamp for name, stamp in stamps.items() if name not in differing}
+    good = {name: stamp for name, stamp in stamps.items() if stamp and name not in differing}
     if good != known:
         keep_stamps(places, good)
     skipped = f", {len(records) - len(todo)} unchanged since the last check" if quick else ""
@@ -136,19 +144,22 @@ def rescore_one(places: Places, write_back: bool, record: Record, known: Known) 
 
 
 def stamp_record(record: Record, places: Places) -> str:
-    """A hash of all that a record's numbers are computed from: itself, its responses, our code and its plug-ins' metrics."""
-    files = [responses_path(places.source, key) for key in response_keys(record)]
-    content = [hash_file(file) if file.is_file() else file.name for file in files]  # a store's have a checksum
+    """A hash of all that a record's numbers are computed from: itself, its responses, our code and its plug-ins' metrics.
+
+    Empty where its responses can't be found whole, and then it is no stamp.
+    """
+    found = [places.stamp(key) for key in response_keys(record)]
     metrics = [metric.to_json() for metric in all_metrics(record)]
-    return hash_json([record.to_json(), content, metrics, hash_code()])
+    return hash_json([record.to_json(), found, metrics, hash_code()]) if all(found) else ""
 
 
 @cache
 def hash_code() -> str:
-    """A hash of all of our modules."""
+    """A hash of all of our modules and of the tables that they read."""
     found = [spec for spec in map(find_spec, ("bench", "tasks")) if spec]
     folders = [Path(place) for spec in found for place in spec.submodule_search_locations or ()]
-    return hash_json([hash_file(file) for folder in folders for file in sorted(folder.rglob("*.py"))])
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".py", ".toml")]
+    return hash_json([hash_file(file) for file in files])
 
 
 def read_stamps(places: Places) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from bench.core.errors import UserError
 from bench.records.files import responses_path, write_responses
 from bench.runs import rescore
 from bench.runs.rescore import STAMPS, Places, publish_records, rescore_command
-from bench.runs.responses import load_responses
+from bench.runs.responses import RESPONSES_FILE, load_responses
 from bench.runs.store import Store
 from tests.processes import Place
 
@@ -99,6 +100,22 @@ def test_quick_passes_over_what_was_right_and_is_unchanged(finished: Place, tmp_
         assert (
             not good and said[-1] == "1 records computed again, 2 unchanged since the last check: some numbers DIFFER"
         )
+
+
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_quick_reads_what_the_store_holds(how: str, finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path)
+    rescored(place)
+    assert rescored(place, quick=True)[1][0].startswith("0 records computed again, 3 unchanged")
+    node = Store(place.store).find(place.records()["msa"]["lineage"]["responses"])
+    assert node is not None
+    if how == "gone":
+        shutil.rmtree(node.path)
+    else:
+        file = node.path / RESPONSES_FILE
+        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1))
+    with pytest.raises(UserError, match="The store has no responses"):
+        rescored(place, quick=True)
 
 
 @pytest.mark.parametrize("where", ["responses", "code", "stamps"])
