@@ -70,6 +70,10 @@ class PDU(GradientMethod):
         """The bound on the retain loss."""
         return Limit(self.most, self.rate, self.after)
 
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget and retain rows of every step, and a third of a pass over those that the target's loss is read on."""
+        return super().rows(forget, retain) + min(forget, retain) // 3
+
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of both, its own retain loss noted."""
         ctx.note(target_retain_loss=self.retain_loss_of_target(request, ctx))

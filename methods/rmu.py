@@ -122,6 +122,10 @@ class RMU(GradientMethod):
         """How it is trained where that block is read."""
         return Recipe(self.steps, self.lr, only=mlp_weights(block) if self.trained == "mlp" else "")
 
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget and retain rows of every step, and a third of a pass over the forget rows whose norms are read."""
+        return super().rows(forget, retain) + forget // 3
+
     def holds_target(self) -> bool:
         """Whether the target lies in memory beside the model."""
         return bool(self.retain_weight) and self.retain_loss != "nll"
@@ -135,7 +139,11 @@ class RMU(GradientMethod):
         ctx.note(control_vector={**found, "norm": size, "sha256": hashlib.sha256(drawn).hexdigest()})
         sizes = self.batch, self.text_batch
         rows = make_streams(
-            self.forget_rows(request, ctx), Misdirect(found["block"], size, ctx.seed), *sizes, self.forget_weight
+            self.forget_rows(request, ctx),
+            Misdirect(found["block"], size, ctx.seed),
+            *sizes,
+            self.forget_weight,
+            sharpness=self.sharpness,
         )
         if self.retain_weight:
             sample = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
