@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Limit, References, too_small
-from bench.core.types import Checkpoint, Request, data_hash
+from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import retain_rows
 from methods.gradient import GradientMethod
 
@@ -89,6 +89,6 @@ class PDU(GradientMethod):
             loss = mean_loss(ctx.open(request.target), rows)
             (out / "loss.json").write_text(json.dumps(loss))
 
-        fields = {"kind": "retain loss", "of": request.target.hash, "rows": data_hash(rows)}
-        folder = ctx.cached(fields, write, "the target's retain loss")
+        fields = {"kind": "retain loss", "of": request.target.hash}
+        folder = ctx.cached(fields, write, "the target's retain loss", rows)
         return float(json.loads((folder / "loss.json").read_text()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Loss, Recipe, References
 from bench.core.errors import unknown_name
-from bench.core.types import Checkpoint, Json, Request, data_hash
+from bench.core.types import Checkpoint, Json, Request
 from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
 from methods.gradient import GradientMethod
 
@@ -160,7 +160,7 @@ class RMU(GradientMethod):
             (out / "states.json").write_text(json.dumps(describe_states(ctx.open(request.target), rows, self.depth)))
 
         rows = request.forget
-        folder = ctx.cached({**fields, "rows": data_hash(rows)}, write, "norms of hidden states")
+        folder = ctx.cached(fields, write, "norms of hidden states", rows)
         found: Json = json.loads((folder / "states.json").read_text())
         return found
 

@@ -85,9 +85,12 @@ class Work(TaskContext):
             self.report({"stage": label, "status": "done", "seconds": node.info["seconds"]})
         return node
 
-    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
-        """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
-        return self.node({"kind": "cached", **fields}, build, label).path
+    def cached(
+        self, fields: Json, build: Callable[[Path], Json | None], label: str, rows: Sequence[Example] = ()
+    ) -> Path:
+        """A folder named by the hash of ``fields`` and ``rows``, filled by ``build`` when first needed."""
+        of = {"rows": data_hash(without_references(rows))} if rows else {}
+        return self.node({"kind": "cached", **fields, **of}, build, label).path
 
     def open(self, checkpoint: Checkpoint) -> Opened:
         """A checkpoint in memory, on this context's device."""
