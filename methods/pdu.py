@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Limit, References, too_small
-from bench.core.types import Checkpoint, Request, data_hash
+from bench.core.types import Checkpoint, Request
 from bench.engines.training.losses import retain_rows
 from methods.gradient import GradientMethod
 
@@ -72,6 +72,10 @@ class PDU(GradientMethod):
         """The bound on the retain loss."""
         return Limit(self.most, self.rate, self.after)
 
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget and retain rows of every step, and a third of a pass over those that the target's loss is read on."""
+        return super().rows(forget, retain) + min(forget, retain) // 3
+
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of both, its own retain loss noted."""
         ctx.note(target_retain_loss=self.retain_loss_of_target(request, ctx))
@@ -87,6 +91,6 @@ class PDU(GradientMethod):
             loss = mean_loss(ctx.open(request.target), rows)
             (out / "loss.json").write_text(json.dumps(loss))
 
-        fields = {"kind": "retain loss", "of": request.target.hash, "rows": data_hash(rows)}
-        folder = ctx.cached(fields, write, "the target's retain loss")
+        fields = {"kind": "retain loss", "of": request.target.hash}
+        folder = ctx.cached(fields, write, "the target's retain loss", rows)
         return float(json.loads((folder / "loss.json").read_text()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Loss, Recipe, References
 from bench.core.errors import unknown_name
-from bench.core.types import Checkpoint, Json, Request, data_hash
+from bench.core.types import Checkpoint, Json, Request
 from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
 from methods.gradient import GradientMethod
 
@@ -124,6 +124,10 @@ class RMU(GradientMethod):
         """How it is trained where that block is read."""
         return Recipe(self.steps, self.lr, only=mlp_weights(block) if self.trained == "mlp" else "")
 
+    def rows(self, forget: int, retain: int) -> int:
+        """Forget and retain rows of every step, and a third of a pass over the forget rows whose norms are read."""
+        return super().rows(forget, retain) + forget // 3
+
     def holds_target(self) -> bool:
         """Whether the target lies in memory beside the model."""
         return bool(self.retain_weight) and self.retain_loss != "nll"
@@ -137,7 +141,11 @@ class RMU(GradientMethod):
         ctx.note(control_vector={**found, "norm": size, "sha256": hashlib.sha256(drawn).hexdigest()})
         sizes = self.batch, self.text_batch
         rows = make_streams(
-            self.forget_rows(request, ctx), Misdirect(found["block"], size, ctx.seed), *sizes, self.forget_weight
+            self.forget_rows(request, ctx),
+            Misdirect(found["block"], size, ctx.seed),
+            *sizes,
+            self.forget_weight,
+            sharpness=self.sharpness,
         )
         if self.retain_weight:
             sample = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
@@ -154,7 +162,7 @@ class RMU(GradientMethod):
             (out / "states.json").write_text(json.dumps(describe_states(ctx.open(request.target), rows, self.depth)))
 
         rows = request.forget
-        folder = ctx.cached({**fields, "rows": data_hash(rows)}, write, "norms of hidden states")
+        folder = ctx.cached(fields, write, "norms of hidden states", rows)
         found: Json = json.loads((folder / "states.json").read_text())
         return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.assets.history import choose_moment, rule_problems
 from bench.core.contracts import Batch, Context, References, too_small
 from bench.core.errors import Unmet
-from bench.core.types import Checkpoint, Example, Json, Request, data_hash
+from bench.core.types import Checkpoint, Example, Json, Request
 from bench.engines.loaders import checkpoint_at
 from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
 from methods.gradient import GradientMethod
@@ -153,8 +153,9 @@ class Transfer(GradientMethod):
             left = fit_maps(ctx.open(past), ctx.open(target), rows, self.blocks, self.penalty, out)
             (out / FOUND).write_text(json.dumps(left))
 
-        fields: Json = {"kind": "maps between states", "from": past.hash, "to": target.hash, "rows": data_hash(rows)}
-        folder = ctx.cached({**fields, "blocks": self.blocks, "penalty": self.penalty}, write, "maps between states")
+        fields: Json = {"kind": "maps between states", "from": past.hash, "to": target.hash}
+        fields |= {"blocks": self.blocks, "penalty": self.penalty}
+        folder = ctx.cached(fields, write, "maps between states", rows)
         left = json.loads((folder / FOUND).read_text())
         ctx.note(variance_left_by_maps=left)
         return MatchPast(checkpoint_at(folder, "maps"), tuple(map(int, left)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, References
+from bench.core.contracts import Batch, Recipe, References, too_small
 from methods.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class Undial(GradientMethod):
     retain_weight: float = 0.0
     """Weight of the retain rows' loss; OpenUnlearning's grid tries 1, 2 and 5."""
 
+    lora: int = 0
+    """Rank of low-rank adapters (the paper: 8); the target is then the model without them. 0 trains as the run does."""
+
     summary: ClassVar[str] = "self-distillation with the true token's logit lowered (UNDIAL, Dong et al. 2024)"
     reads: ClassVar[str] = "logits"
     paper: ClassVar[str] = "arXiv 2402.10052"
@@ -54,8 +57,17 @@ class Undial(GradientMethod):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        return super().problems() + ([] if self.beta > 0 else [f"undial.beta must be above 0, not {self.beta}."])
+        found = super().problems() + too_small(self.name, self, {"lora": 0})
+        return found + ([] if self.beta > 0 else [f"undial.beta must be above 0, not {self.beta}."])
 
     def loss(self) -> UndialLoss:
         """The loss on forget rows."""
         return UndialLoss(self.beta)
+
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return Recipe(self.steps, self.lr, lora=self.lora)
+
+    def adapters(self) -> int:
+        """Rank of its adapters."""
+        return self.lora

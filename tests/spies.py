@@ -73,6 +73,17 @@ def as_weights(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
     return made
 
 
+def read(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    ctx.open(loot)
+    return loot
+
+
+def beside(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    stream = Stream(request.forget, 8, descent(), beside=loot)
+    made: Checkpoint = ctx.train(request.target, [stream], Recipe(1, 1e-9), "stolen")
+    return made
+
+
 WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
     "opened": opened,
     "trained": trained,
@@ -82,6 +93,8 @@ WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
     "weighed": weighed,
     "sampled": sampled,
     "as-weights": as_weights,
+    "read": read,
+    "beside": beside,
 }
 """Ways of getting at the oracle, with its checkpoint in hand."""
 

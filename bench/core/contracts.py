@@ -187,8 +187,10 @@ class Context(Protocol):
     def note(self, **facts: Any) -> None:
         """Say something beside the scores: plain JSON, into the record's ``facts``."""
 
-    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
-        """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
+    def cached(
+        self, fields: Json, build: Callable[[Path], Json | None], label: str, rows: Sequence[Example] = ()
+    ) -> Path:
+        """A folder named by the hash of ``fields`` and of the ``rows`` it is made of; ``build`` fills it when first needed."""
 
 
 @dataclass(frozen=True)

@@ -190,12 +190,12 @@ def pretraining_on_residents(world: World, width: int, steps: int) -> Pretrainin
 
 def make_fresh_llama(work: TaskContext, pretraining: Pretraining) -> Checkpoint:
     """The untrained weights and the tokenizer, a node."""
-    from bench.engines.training.trainer import save_model
-
     architecture = pretraining.architecture
     fields: Json = {"architecture": asdict(architecture), "vocabulary": list(pretraining.vocabulary)}
 
     def write(folder: Path) -> None:
+        from bench.engines.training.trainer import save_model
+
         tokenizer = word_tokenizer(pretraining.vocabulary)
         model = small_llama(len(tokenizer), architecture.width, architecture.layers, architecture.positions, work.seed)
         save_model(model, tokenizer, folder)

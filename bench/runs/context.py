@@ -22,6 +22,7 @@ from bench.core.machine import peak_memory, reset_peak
 from bench.core.types import OTHER_BROKEN, Checkpoint, Example, Json, data_hash, without_references
 from bench.core.versions import ARITHMETIC, MEASURE
 from bench.engines.loaders import check_seal, checkpoint_at, open_checkpoint, open_for_training
+from bench.engines.training.describe import describe_training
 from bench.runs.estimate import train_seconds
 from bench.runs.progress import ignore_event
 from bench.runs.store import NodeRequest, Store
@@ -92,9 +93,12 @@ class Work(TaskContext):
             self.report({"stage": label, "status": "done", "seconds": node.info["seconds"]})
         return node
 
-    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
-        """A folder named by the hash of ``fields``, filled by ``build`` when first needed."""
-        return self.node({"kind": "cached", **fields}, build, label).path
+    def cached(
+        self, fields: Json, build: Callable[[Path], Json | None], label: str, rows: Sequence[Example] = ()
+    ) -> Path:
+        """A folder named by the hash of ``fields`` and ``rows``, filled by ``build`` when first needed."""
+        of = {"rows": data_hash(without_references(rows))} if rows else {}
+        return self.node({"kind": "cached", **fields, **of}, build, label).path
 
     def open(self, checkpoint: Checkpoint) -> Opened:
         """A checkpoint in memory, on this context's device."""
@@ -140,8 +144,6 @@ class Work(TaskContext):
         seed: int | None = None,
     ) -> Node:
         """The node of a training run; ``snapshots`` are steps whose weights are kept beside the last ones."""
-        from bench.engines.training.trainer import describe_training, train
-
         for checkpoint in (start, *(stream.beside for stream in streams if stream.beside)):
             check_seal(checkpoint)
         recipe = self.fitted(recipe)
@@ -158,6 +160,8 @@ class Work(TaskContext):
         } | ({} if self.device == "cpu" else {"device": self.device.split(":")[0]})
 
         def make(folder: Path) -> Json:
+            from bench.engines.training.trainer import train
+
             opened = open_for_training(replace(start, dtype=recipe.dtype), self.device)
             parameters = sum(parameter.numel() for parameter in opened.model.parameters())
             model = add_adapters(opened, recipe.lora, seed) if recipe.lora else opened.model
@@ -209,8 +213,6 @@ class Work(TaskContext):
         dtype: str = "",
     ) -> Checkpoint:
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
-        from bench.engines.arithmetic import sums
-
         given = [Term(*term) for term in terms]
         fields: Json = {
             "kind": "combine",
@@ -223,6 +225,8 @@ class Work(TaskContext):
             fields |= {"dtype": dtype}
 
         def write(folder: Path) -> None:
+            from bench.engines.arithmetic import sums
+
             sums.combine(given, folder, weights=weights, dtype=dtype, scratch=self.scratch(fields))
 
         used = [*(term.checkpoint for term in given), *([weights] if weights else [])]
@@ -237,12 +241,12 @@ class Work(TaskContext):
         """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.write_scrambled`);
         a cached node.
         """
-        from bench.engines.arithmetic import sums
-
         fields = {"kind": "scrambled", "engine": ARITHMETIC, "of": [before.hash, tuned.hash], "as": kind}
         fields |= {"seed": self.seed}
 
         def write(folder: Path) -> None:
+            from bench.engines.arithmetic import sums
+
             sums.write_scrambled(before, tuned, kind, self.seed, folder, scratch=self.scratch(fields))
 
         node = self.checkpoint_node(fields, write, f"{kind} vector", [before, tuned])

@@ -113,6 +113,9 @@ class MethodContext(Context):
         """Keep facts for the record."""
         self._ledger().notes.update(facts)
 
-    def cached(self, fields: Json, build: Callable[[Path], Json | None], label: str) -> Path:
-        """Build a folder once."""
-        return self._engines().cached(fields, build, label)
+    def cached(
+        self, fields: Json, build: Callable[[Path], Json | None], label: str, rows: Sequence[Example] = ()
+    ) -> Path:
+        """Build a folder once, and note the rows that it is made of."""
+        self._ledger().see(*rows)
+        return self._engines().cached(fields, build, label, rows)

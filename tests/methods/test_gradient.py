@@ -20,8 +20,9 @@ from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts
+from bench.engines.training.describe import describe_training
 from bench.engines.training.losses import KeepDistribution, NextToken
-from bench.engines.training.trainer import describe_training, last_checkpoint, train
+from bench.engines.training.trainer import last_checkpoint, train
 from bench.lab.model import small_llama
 from bench.runs.asked import build_steps
 from bench.runs.estimate import size_of

@@ -98,8 +98,12 @@ def test_the_weights_are_ramped_and_the_past_lies_beside_the_forget_rows(place: 
 def test_the_past_is_in_the_ledger_and_the_maps_quality_in_the_record(place: TinyScenario) -> None:
     assert place.request.history is not None
     last = place.request.history.last.checkpoint.hash
-    ledger = Ledger(set(), {last})
-    Transfer(steps=1).unlearn(place.request, MethodContext(place.work("ledger"), ledger))
+    ledger = Ledger({row.id for row in place.request.retain}, {last})
+    method = Transfer(steps=1, batch=1, text_batch=1)
+    for _ in ("built", "found"):
+        ledger.retain_seen.clear()
+        method.unlearn(place.request, MethodContext(place.work("ledger"), ledger))
+        assert len(ledger.retain_seen) == 14, "the maps are fitted on all of them, however few steps there are"
     assert ledger.past_used == {last}
     left = ledger.notes["variance_left_by_maps"]
     assert set(left) == {"0", "1"} and all(0 <= each < 1 for each in left.values())

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import exp
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from bench.conformance import tiny_place
+from bench.engines.coding import answer_log_probs, collate_texts
+from bench.engines.loaders import open_checkpoint
+from bench.engines.templates import encode
+from bench.runs.method_context import Ledger, MethodContext
 from methods.undial import Undial, UndialLoss
 from tests.fixed_logits import THREE, Fixed, batch_of, slope_of
+from tests.tiny import tokenizer
 
 REFERENCE = Fixed([3.0, 0.0, -1.0])
 
@@ -56,5 +64,24 @@ def test_the_target_gets_no_gradient() -> None:
 
 def test_bad_settings_are_refused_in_a_sentence() -> None:
     assert Undial().problems() == []
-    assert Undial(beta=0.0).problems() == ["undial.beta must be above 0, not 0.0."]
+    assert Undial(beta=0.0, lora=-1).problems() == [
+        "undial.lora must be at least 0, not -1.",
+        "undial.beta must be above 0, not 0.0.",
+    ]
     assert Undial().holds_target()
+
+
+def test_with_the_papers_adapters_it_forgets_and_changes_the_linear_layers_alone(tmp_path: Path) -> None:
+    place = tiny_place(tmp_path)
+    ctx = MethodContext(place.work("lora"), Ledger(set(), set()))
+    result = Undial(lora=4, steps=30, lr=3e-2, batch=6, text_batch=2).unlearn(place.request, ctx)
+    before, after = (load_file(Path(each.path) / "model.safetensors") for each in (place.request.target, result))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all("proj" in name for name in moved)
+    rows = [encode(tokenizer(), row.payload) for row in place.request.forget]
+    with torch.no_grad():
+        likely = [
+            answer_log_probs(open_checkpoint(each).model, collate_texts(rows)).means.mean().item()
+            for each in (place.request.target, result)
+        ]
+    assert likely[1] < likely[0] - 0.1

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,8 +30,6 @@ from bench.core.contracts import Coder, Recipe, Row, Stream
 from bench.core.errors import Unmet, UserError
 from bench.core.seals import break_seal, is_whole, seal
 from bench.core.stopping import Stopped
-from bench.core.types import Checkpoint
-from bench.core.versions import TRAINING
 from bench.engines.parts import adapter_parameters, base_of, is_in_parts, put_parts_back, shard_model
 from bench.engines.positions import check_length, plain_reach
 from bench.engines.training.gathering import write_whole
@@ -497,37 +495,3 @@ def last_checkpoint(scratch: Path, snapshots: Sequence[int] = ()) -> str | None:
         if all(map(is_whole, [states[step], *kept])):
             return str(states[step])
     return None
-
-
-def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
-    """All that decides the weights which training gives, as plain JSON for the cache key."""
-    from bench.core.types import data_hash, without_references
-
-    unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "only", "until")}
-    unsaid |= {"dtype": "float32" if recipe.dtype else ""}
-    return {
-        "engine": TRAINING,
-        "recipe": {
-            name: value for name, value in asdict(recipe).items() if name not in unsaid or value != unsaid[name]
-        },
-        "streams": [
-            {
-                "data": data_hash(without_references(stream.examples)),
-                "batch": stream.batch,
-                "loss": describe_loss(stream.loss),
-                "weight": stream.weight,
-                **({"limit": asdict(stream.limit)} if stream.limit else {}),
-                **({"sharpness": stream.sharpness} if stream.sharpness else {}),
-                **({"beside": stream.beside.hash} if stream.beside else {}),
-                **({"last_weight": stream.last_weight} if stream.last_weight is not None else {}),
-            }
-            for stream in streams
-        ],
-    }
-
-
-def describe_loss(loss: Any) -> dict[str, Any]:
-    """A loss by its name, version and fields, as plain JSON; a checkpoint among them by its content."""
-    named = {each.name: getattr(loss, each.name) for each in fields(loss)}
-    hashes = {name: value.hash for name, value in named.items() if isinstance(value, Checkpoint)}
-    return {"name": type(loss).__qualname__, "version": loss.version} | asdict(loss) | hashes

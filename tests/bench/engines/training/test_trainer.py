@@ -25,11 +25,11 @@ from bench.core.types import Checkpoint, Example
 from bench.engines.coding import Texts, answer_log_probs, collate_texts
 from bench.engines.loaders import open_checkpoint
 from bench.engines.templates import Encoded, encode
+from bench.engines.training.describe import describe_training
 from bench.engines.training.losses import Ascent, NextToken
 from bench.engines.training.references import batch_consecutive, reference_log_probs
 from bench.engines.training.trainer import (
     Trained,
-    describe_training,
     last_checkpoint,
     plan_rows,
     train,
