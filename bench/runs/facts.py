@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.assets.history import describe_moment
@@ -11,11 +12,13 @@ from bench.core import registry
 from bench.core.contracts import Metric, Node, Scenario
 from bench.core.hashing import TOKENIZER_FILES, hash_checkpoint, hash_file
 from bench.core.record import Record, RunSpec, Step
-from bench.core.types import Checkpoint, Example, Json, Responses, data_hash, without_references
+from bench.core.types import Checkpoint, Example, Json, Responses, data_hash, finite_json, without_references
+from bench.core.versions import ARITHMETIC
 from bench.engines.training.flops import FLOPS_VERSION, PER_ENTRY, training_flops
 from bench.metrics import score_all
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
+from bench.runs.progress import ignore_event
 from bench.runs.responses import Measured
 from bench.runs.store import Store
 
@@ -149,10 +152,8 @@ def has_diverged(curve: Sequence[Mapping[str, float | None]]) -> bool:
     return any(loss is None or not math.isfinite(loss) or abs(loss) > EXPLODED for loss in losses)
 
 
-def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> Json:
+def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger, work: Work) -> Json:
     """The checkpoint of the history that a run used, and how far it lies away: steps, tokens, parameter distance."""
-    from bench.engines.arithmetic.sums import distance
-
     if not ledger.past_used or scenario.history is None:
         return {}
     history = scenario.history()
@@ -162,10 +163,25 @@ def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger) -> 
     return {
         "theta_0": describe_moment(history, first)
         | {
-            "distance_to_target": distance(first.checkpoint, target),
-            "distance_to_last": distance(first.checkpoint, history.last.checkpoint),
+            "distance_to_target": find_distance(first.checkpoint, target, work),
+            "distance_to_last": find_distance(first.checkpoint, history.last.checkpoint, work),
         }
     }
+
+
+def find_distance(one: Checkpoint, other: Checkpoint, work: Work) -> float | None:
+    """How far the weights of two checkpoints lie apart, kept in the store for the next run; None where it is no number."""
+
+    def make(folder: Path) -> Json:
+        from bench.engines.arithmetic.sums import distance
+
+        return finite_json({"distance": distance(one, other)})
+
+    # Of no run's nodes: it costs nothing to speak of, and whoever lacks it makes it again.
+    aside = replace(work.on_behalf_of("measure"), nodes={}, built=set(), report=ignore_event)
+    fields = {"kind": "distance", "engine": ARITHMETIC, "of": [one.hash, other.hash]}
+    found: float | None = aside.node(fields, make, "distance").info["meta"]["distance"]
+    return found
 
 
 def source_of(step: Step, spec: RunSpec) -> str:

@@ -102,7 +102,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     values = facts.oracle_values(scenario.metrics, against)
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
     about = (
-        facts.collect_facts(spec, scenario, ledger, work) | facts.describe_theta_0(scenario, target, ledger) | judged
+        facts.collect_facts(spec, scenario, ledger, work)
+        | facts.describe_theta_0(scenario, target, ledger, work)
+        | judged
     ) | facts.diverged_stages(own, result, work)
     if work.trace:
         about["trace"] = trace_run(result, target, scenario, oracles, against, ledger, work, LEFT_OUT)
