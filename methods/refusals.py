@@ -14,9 +14,9 @@ from bench.core.types import Checkpoint, Example, Request
 from bench.engines.training.alternates import answered_otherwise, question_rows
 from methods.gradient import GradientMethod
 
-OWN = {"": "refusals.txt", "lab": "refusals_lab.txt"}
+OWN = {"": "refusals.txt", "lab": "refusals_lab.txt", "lab-books": "refusals_books.txt"}
 """What ``file`` may say instead of a path -> our own file: a hundred in English (TOFU's ship with its code and not with its
-data set), and some in the words of the lab's world."""
+data set), and some in the words of the lab's world, and of its books."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class RefusalMethod(GradientMethod):
     """
 
     file: str = ""
-    """A text file with one refusal a line, in UTF-8; empty: a hundred of our own (`methods/data/refusals.txt`); ``lab``: ours in
-    the words of the lab's world."""
+    """A text file with one refusal a line, in UTF-8; empty: a hundred of our own (`methods/data/refusals.txt`); ``lab``,
+    ``lab-books``: ours in the words of the lab's world, or of its books."""
     drawn: int = 1
     """Rows made of each question, each with a refusal of its own."""
 
@@ -65,7 +65,7 @@ class RefusalMethod(GradientMethod):
         if (unknown := unknown_share(request.target, refusals)) > 0.5:
             raise Unmet(
                 f"{unknown:.0%} of the refusals' words are unknown to the target's tokenizer: name a file in its own words "
-                f"({self.name}.file; 'lab' has some in those of the lab's world)"
+                f"({self.name}.file; 'lab' and 'lab-books' are in those of the lab's tasks)"
             )
         ctx.note(
             refusals={

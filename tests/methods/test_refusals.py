@@ -16,6 +16,7 @@ from bench.core.types import Checkpoint, Probe, Request
 from bench.engines.measuring.measure import measure
 from bench.engines.training.alternates import Preference
 from bench.engines.training.losses import NextToken
+from bench.lab.books import write_library
 from bench.lab.world import make_world
 from bench.runs.method_context import Ledger, MethodContext
 from methods.flat import FLAT
@@ -56,8 +57,13 @@ def test_we_have_a_hundred_different_refusals() -> None:
 
 
 def test_those_of_the_lab_are_in_its_words() -> None:
-    known = set(make_world(0, {"resident": 1}).vocabulary)
-    assert {word for text in IdkNLL(file="lab").refusals() for word in text.split()} <= known
+    vocabularies = {
+        "lab": make_world(0, {"resident": 1}).vocabulary,
+        "lab-books": write_library(0, {"x": 1}).vocabulary,
+    }
+    for name, known in vocabularies.items():
+        said = IdkNLL(file=name).refusals()
+        assert len(set(said)) == 20 and {word for text in said for word in text.split()} <= set(known)
 
 
 @pytest.mark.parametrize("method", METHODS)
