@@ -77,7 +77,7 @@ def test_a_group_has_each_method_once_and_settings_of_its_own() -> None:
     recipe = RECIPES_BY_NAME["t6-muse-books"]
     panel = recipe.panels[0]
     rows = [[arm.published for arm in group] for group in groups_of_rows(panel)]
-    assert rows[0] == ["MSA_500B", "NPO", "GradDiff", "Task vector"] and rows[1:] == [
+    assert rows[0] == ["MSA_500B", "NPO", "RMU", "GradDiff", "Task vector", "SatImp", "UNDIAL"] and rows[1:] == [
         [name] for name in ("MSA_2207B", "MSA_3691B", "MSA_3859B", "MSA_last")
     ]
     asked = [each for each, _ in asked_of(recipe, panel, (0, 1), "")]

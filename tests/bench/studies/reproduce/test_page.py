@@ -55,7 +55,7 @@ def test_a_table_that_came_out_as_published(tmp_path: Path) -> None:
     assert "count as a reproduction, with another judge." in text
     assert "| NPO | npo | 0.50 [S] / 0.520 (+0.02) |" in text
     assert "| Ideal | retrain | 0.93 [S] / 0.930 (+0.00) |" in text, "the oracle is judged against itself"
-    assert "| RMU | not implemented here | 0.70 [S] / - |" in text
+    assert "| RMU | rmu | 0.70 [S] / - |" in text
     assert "MSA_base: no record." in text
     assert all(assumption.choice in text for assumption in RECIPES_BY_NAME["t1-tofu01"].assumptions)
 

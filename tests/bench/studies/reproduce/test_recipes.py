@@ -131,8 +131,11 @@ def test_settings_that_the_sources_state() -> None:
         for panel in RECIPES_BY_NAME["ou-tofu"].panels
     }
     assert [steps[f"llama-2-7b-chat-{split}"] for split in ("forget01", "forget05", "forget10")] == [20, 70, 130]
-    assert all(arm.params["lr"] == 1e-5 for _, arm in RUN)
-    assert all(arm.params["beta"] == 0.1 for _, arm in RUN if arm.method == "npo")
+    assert all(arm.params["lr"] == (1e-4 if arm.method == "undial" else 1e-5) for _, arm in RUN)
+    betas = {"npo": 0.1, "idk-dpo": 0.1, "simnpo": 4.5, "undial": 10.0}
+    assert {(arm.method, arm.params["beta"]) for _, arm in RUN if "beta" in arm.params and arm.method != "msa"} == {
+        *betas.items()
+    }
     distances = [arm.params["before"] for arm in RECIPES_BY_NAME["t4-distance"].panels[0].arms if arm.method == "msa"]
     assert [revision.rpartition("tokens")[2] for revision in distances] == ["3964B", "3146B", "2098B", "1049B", "210B"]
     ours = RECIPES_BY_NAME["ou-tofu"].panels[2]
