@@ -12,7 +12,7 @@ from bench.core.errors import Unmet, unknown_name
 from bench.core.hashing import hash_json
 from bench.core.types import Checkpoint, Example, Request
 from bench.engines.training.alternates import Preference, answered_otherwise, question_rows
-from methods.gradient import GradientMethod
+from bench.engines.training.gradient import GradientMethod
 
 INSTRUCTION = (
     "Question: {prompt}\nAnswer: {answer}\n\n"

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, References, spread, too_small
-from methods.gradient import GradientMethod
+from bench.engines.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import AnswerLogProbs, Batch, References
 from bench.core.errors import unknown_name
-from methods.refusals import RefusalMethod
+from bench.engines.training.refusals import RefusalMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

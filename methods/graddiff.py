@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bench.engines.training.gradient import GradientMethod
 from bench.engines.training.losses import Ascent
-from methods.gradient import GradientMethod
 
 
 @dataclass(frozen=True)

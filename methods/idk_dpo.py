@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.engines.training.alternates import Preference
-from methods.refusals import RefusalMethod
+from bench.engines.training.refusals import RefusalMethod
 
 
 @dataclass(frozen=True)

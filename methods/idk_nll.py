@@ -9,7 +9,7 @@ from typing import ClassVar
 from bench.core.contracts import Context
 from bench.core.types import Example, Request
 from bench.engines.training.losses import NextToken
-from methods.refusals import RefusalMethod
+from bench.engines.training.refusals import RefusalMethod
 
 
 @dataclass(frozen=True)

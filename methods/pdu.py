@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Limit, References, too_small
 from bench.core.types import Checkpoint, Request
+from bench.engines.training.gradient import GradientMethod
 from bench.engines.training.losses import retain_rows
-from methods.gradient import GradientMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

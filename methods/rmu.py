@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.core.contracts import Batch, Context, Loss, Recipe, References
 from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Json, Request
+from bench.engines.training.gradient import GradientMethod
 from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
-from methods.gradient import GradientMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

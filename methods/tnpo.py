@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, References, too_small
-from methods.gradient import GradientMethod
+from bench.engines.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

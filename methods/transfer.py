@@ -14,8 +14,8 @@ from bench.core.contracts import Batch, Context, References, too_small
 from bench.core.errors import Unmet
 from bench.core.types import Checkpoint, Example, Json, Request
 from bench.engines.loaders import checkpoint_at
+from bench.engines.training.gradient import GradientMethod
 from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
-from methods.gradient import GradientMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

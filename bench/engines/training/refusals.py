@@ -12,7 +12,7 @@ from bench.core.errors import Unmet, UserError
 from bench.core.hashing import hash_file
 from bench.core.types import Checkpoint, Example, Request
 from bench.engines.training.alternates import answered_otherwise, question_rows
-from methods.gradient import GradientMethod
+from bench.engines.training.gradient import GradientMethod
 
 OWN = {"": "refusals.txt", "lab": "refusals_lab.txt", "lab-books": "refusals_books.txt"}
 """What ``file`` may say instead of a path -> our own file: a hundred in English (TOFU's ship with its code and not with its
@@ -28,7 +28,7 @@ class RefusalMethod(GradientMethod):
     """
 
     file: str = ""
-    """A text file with one refusal a line, in UTF-8; empty: a hundred of our own (`methods/data/refusals.txt`); ``lab``,
+    """A text file with one refusal a line, in UTF-8; empty: a hundred of our own (`bench/assets/data/refusals.txt`); ``lab``,
     ``lab-books``: ours in the words of the lab's world, or of its books."""
     drawn: int = 1
     """Rows made of each question, each with a refusal of its own."""
@@ -48,7 +48,7 @@ class RefusalMethod(GradientMethod):
 
     def place(self) -> Path:
         """Where the refusals are read from."""
-        return Path(__file__).with_name("data") / OWN[self.file] if self.file in OWN else Path(self.file)
+        return Path(__file__).parents[2] / "assets" / "data" / OWN[self.file] if self.file in OWN else Path(self.file)
 
     def refusals(self) -> tuple[str, ...]:
         """The refusals that are drawn from; `UserError` for a file that has none."""

@@ -21,13 +21,13 @@ from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
 from bench.engines.coding import Texts
 from bench.engines.training.describe import describe_training
+from bench.engines.training.gradient import GradientMethod
 from bench.engines.training.losses import KeepDistribution, NextToken
 from bench.engines.training.trainer import last_checkpoint, train
 from bench.lab.model import small_llama
 from bench.runs.asked import build_steps
 from bench.runs.estimate import size_of
 from bench.runs.method_context import Ledger, MethodContext
-from methods.gradient import GradientMethod
 from methods.npo import NPO
 from methods.tnpo import TNPO
 from tests.tiny import bits, llama, qa, tokenizer

@@ -16,13 +16,13 @@ from bench.core.types import Checkpoint, Probe, Request
 from bench.engines.measuring.measure import measure
 from bench.engines.training.alternates import Preference
 from bench.engines.training.losses import NextToken
+from bench.engines.training.refusals import RefusalMethod, draw, read_lines
 from bench.lab.books import write_library
 from bench.lab.world import make_world
 from bench.runs.method_context import Ledger, MethodContext
 from methods.flat import FLAT
 from methods.idk_dpo import IdkDPO
 from methods.idk_nll import IdkNLL
-from methods.refusals import RefusalMethod, draw, read_lines
 from tests.conftest import SMALL
 
 FILE = SMALL["file"]
