@@ -19,6 +19,7 @@ demo: $(VENV)/.run
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.speed.measuring $(BENCH_OPTIONS)
 	$(BIN)/python -m tests.speed.commands $(COMMANDS_OPTIONS)
+	$(BIN)/python -m tests.speed.demo
 	$(BIN)/python -m tests.speed.training
 	$(BIN)/python -m tests.speed.arithmetic --parameters 0.31e9 --repeats 5
 
