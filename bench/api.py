@@ -2,7 +2,8 @@
 
 A method is a `Method`: frozen fields, `summary`, `needs` and `unlearn(request, ctx)`. It trains with `Recipe` and
 `Stream`s of a `Loss`, or adds checkpoints up as `Term`s; `make_streams`, `descent` and `retain_rows` are the usual rows
-and losses. A task is a `Task`: fields, `summary`, `metrics`, `prepare` and `outline`; it makes a `Scenario` of `Example`s,
+and losses. A `GradientMethod` needs a `loss` alone. A task is a `Task`: fields, `summary`, `metrics`, `prepare` and
+`outline`; it makes a `Scenario` of `Example`s,
 `Probe`s and `Metric`s for its `TaskInputs`. `LabOptions` trains history, target and oracles of a small model from nothing,
 `RealOptions` target and oracles of a model that the user names. Mistakes of the user are a `UserError`, a score that can't
 be had is `Absent`, and a need that can't be met is `Unmet`. `bench.conformance` checks all of them.
@@ -12,6 +13,7 @@ from bench.core.contracts import Batch as Batch
 from bench.core.contracts import Coder as Coder
 from bench.core.contracts import Context as Context
 from bench.core.contracts import Judge as Judge
+from bench.core.contracts import Limit as Limit
 from bench.core.contracts import Loss as Loss
 from bench.core.contracts import Method as Method
 from bench.core.contracts import Metric as Metric
@@ -19,6 +21,7 @@ from bench.core.contracts import Opened as Opened
 from bench.core.contracts import Outline as Outline
 from bench.core.contracts import Preset as Preset
 from bench.core.contracts import Recipe as Recipe
+from bench.core.contracts import References as References
 from bench.core.contracts import Scenario as Scenario
 from bench.core.contracts import Schedule as Schedule
 from bench.core.contracts import Stream as Stream
@@ -44,6 +47,7 @@ from bench.core.types import Request as Request
 from bench.core.types import Responses as Responses
 from bench.core.types import Validation as Validation
 from bench.core.types import data_hash as data_hash
+from bench.engines.training.gradient import GradientMethod as GradientMethod
 from bench.engines.training.losses import Ascent as Ascent
 from bench.engines.training.losses import NextToken as NextToken
 from bench.engines.training.losses import descent as descent

@@ -62,7 +62,9 @@ def test_the_file_and_the_table_have_their_fields(
     assert line.keys() == {"ours", "plain", "distinct", "above_distinct", "ratio", "agreement"}
     assert line["ours"].keys() == {"cpu_seconds", "positions", "row_steps", "peak_bytes", "grown_bytes"}
     shown = capsys.readouterr().out
-    assert "muse-books" in shown and "goal: muse-books, both in at most 0.15" in shown and "The two sides agree." in shown
+    assert (
+        "muse-books" in shown and "goal: muse-books, both in at most 0.15" in shown and "The two sides agree." in shown
+    )
 
 
 def test_a_disagreement_fails(
