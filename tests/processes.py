@@ -31,7 +31,10 @@ TINY = {
     "further_books": 2,
 }
 STAGES = ("fresh weights", "history", "target", "oracle-0", "oracle-1", "theta_1", "msa")
-MEASURED = ("measure target", "measure oracle-0", "measure oracle-1", "measure msa", "count FLOPs")
+MEASURED = (
+    *("measure target", "measure oracle-0", "measure oracle-1", "measure msa", "count FLOPs"),
+    "distance of history-10 to target",
+)
 """Labels of the nodes of a run of msa on one seed."""
 
 

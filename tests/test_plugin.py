@@ -199,7 +199,8 @@ def python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_it_is_listed_with_its_parameters(installed: Path) -> None:
     done = python(installed, "-m", "bench", "ls", "methods")
     assert done.returncode == 0, done.stderr
-    assert "shrink: weights scaled down" in done.stdout
+    assert "\nshrink " in done.stdout and "weights scaled down" in done.stdout
+    done = python(installed, "-m", "bench", "ls", "methods", "shrink")
     assert "--set shrink.share=0.05  How much of each weight is taken away." in done.stdout
     done = python(installed, "-m", "bench", "ls", "tasks")
     assert done.returncode == 0, done.stderr

@@ -86,7 +86,8 @@ def test_defaults_are_what_the_search_chose(path: Path) -> None:
     search = json.loads(path.read_text())
     method = registry.load_component("methods", search["method"])
     preset, chosen = method.presets[search["place"]], chosen_preset(search)
-    assert {**registry.default_params(method), **preset.params} == search["params"]
+    usual = registry.default_params(method)
+    assert registry.said_params(method, {**usual, **preset.params}) == search["params"]
     assert preset.source == chosen.source, "the settings file says what `bench tune --write` would write"
     outcomes = [
         Outcome(s["params"], s["forget"], s["level"], s["retain"], s["world"], s["seconds"], s["fine"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import environment, python, warm_python, without_torch
+from tests.processes import environment, heeding, python, warm_python, without_torch
 
 CODE = """
 import os, signal, subprocess, sys, time, atexit
@@ -57,7 +57,9 @@ def test_a_signal_reaches_a_warm_process_and_what_it_has_started(number: int, co
     (tmp_path / "extra.py").write_text("HERE = True")
     (tmp_path / "probing.py").write_text(CODE)
     words = [str(warm_python()), "-m", "probing", "sleep"]
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment([tmp_path]), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=environment([tmp_path]), stdout=subprocess.DEVNULL, preexec_fn=heeding
+    )
     while not (tmp_path / "asleep").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -362,7 +362,7 @@ class Worker:
             torch.set_num_threads(self.machine.threads)
         else:  # it may not be needed, and takes seconds to load; then it reads this
             os.environ["OMP_NUM_THREADS"] = str(self.machine.threads)
-        began, spec, work = time.monotonic(), job.spec, self.work(job.spec, wait)
+        spec, work = job.spec, self.work(job.spec, wait)
         if job.stage == "validate":
             row = validate_setting(spec, self.paths, work)
             write_row(self.out, spec, row, self.tell)
@@ -376,7 +376,6 @@ class Worker:
         record = execute(spec, self.paths, work, job.estimate)
         if distributed.is_first():
             write_record(record, self.out)
-        self.report({"stage": "record", "status": "done", "seconds": time.monotonic() - began})
         return record.status
 
     def work(self, spec: RunSpec, wait: bool) -> Work:

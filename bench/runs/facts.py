@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bench.assets.history import describe_moment
@@ -18,7 +17,6 @@ from bench.engines.training.flops import FLOPS_VERSION, PER_ENTRY, training_flop
 from bench.metrics import score_all
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
-from bench.runs.progress import ignore_event
 from bench.runs.responses import Measured
 from bench.runs.store import Store
 
@@ -171,16 +169,17 @@ def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger, wor
 
 def find_distance(one: Checkpoint, other: Checkpoint, work: Work) -> float | None:
     """How far the weights of two checkpoints lie apart, kept in the store for the next run; None where it is no number."""
+    if one.hash == other.hash:
+        return 0.0
 
     def make(folder: Path) -> Json:
         from bench.engines.arithmetic.sums import distance
 
         return finite_json({"distance": distance(one, other)})
 
-    # Of no run's nodes: it costs nothing to speak of, and whoever lacks it makes it again.
-    aside = replace(work.on_behalf_of("measure"), nodes={}, built=set(), report=ignore_event)
     fields = {"kind": "distance", "engine": ARITHMETIC, "of": [one.hash, other.hash]}
-    found: float | None = aside.node(fields, make, "distance").info["meta"]["distance"]
+    node = work.on_behalf_of("measure").node(fields, make, f"distance of {one.label} to {other.label}")
+    found: float | None = node.info["meta"]["distance"]
     return found
 
 

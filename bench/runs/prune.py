@@ -53,8 +53,9 @@ PARTS = ("nodes", "partial", "scratch", "leases", DAMAGED)
 NO_NAMES = ("wandb", "logs", "plots")
 """Folders directly below a folder of records that name no node."""
 BUSY = "a command is at work in this store, or a node is being built: every node stays for now"
-SHARED_KINDS = ("flops",)
-"""Kinds of nodes that runs share by their rows and that no record names: they stay while any node is needed."""
+SHARED_KINDS = ("flops", "distance")
+"""Kinds of nodes that runs share by their rows or their checkpoints and that no record names: they stay while any
+node is needed."""
 MOST_NAMES = 20
 """Names of a group that are listed."""
 

@@ -131,7 +131,7 @@ def test_history_and_retain_rows_only_for_those_who_declare_the_need(built: Buil
     let_loose(built, "plain")
     request, ctx = Spy.caught[-1]
     assert (request.history, request.retain, request.oracle) == (None, (), None)
-    made = {"train", "combine", "cast", "scrambled", "influence", "sample", "cached"}
+    made = {"train", "combine", "cast", "scrambled", "influence", "sample", "open", "cached"}
     assert {name for name in dir(ctx) if not name.startswith("_")} == {"seed", "note", *made}
     let_loose(built, "spy")
     request, _ = Spy.caught[-1]

@@ -19,6 +19,11 @@ OWN = {"": "refusals.txt", "lab": "refusals_lab.txt", "lab-books": "refusals_boo
 data set), and some in the words of the lab's world, and of its books."""
 
 
+def own_file(name: str) -> Path:
+    """One of our files, by what `OWN` calls it."""
+    return Path(__file__).parents[2] / "assets" / "data" / OWN[name]
+
+
 @dataclass(frozen=True)
 class RefusalMethod(GradientMethod):
     """A gradient method on questions that each have a refusal for another answer, drawn by the run's seed.
@@ -48,7 +53,7 @@ class RefusalMethod(GradientMethod):
 
     def place(self) -> Path:
         """Where the refusals are read from."""
-        return Path(__file__).parents[2] / "assets" / "data" / OWN[self.file] if self.file in OWN else Path(self.file)
+        return own_file(self.file) if self.file in OWN else Path(self.file)
 
     def refusals(self) -> tuple[str, ...]:
         """The refusals that are drawn from; `UserError` for a file that has none."""

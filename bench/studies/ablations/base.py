@@ -37,7 +37,8 @@ class AblationPlace:
         kind = registry.load_component("methods", method)
         params = registry.preset_params(kind, self.name, variant)
         assert params is not None, f"{method} has no variant {variant}"
-        return Step(method, params | changed, registry.name_variant(kind, params | changed, variant))
+        said = registry.said_params(kind, params | changed)
+        return Step(method, said, registry.name_variant(kind, said, variant))
 
 
 @dataclass(frozen=True)

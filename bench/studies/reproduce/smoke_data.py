@@ -10,16 +10,23 @@ from pathlib import Path
 
 from bench.core.files import new_folder, write_text
 from bench.core.types import Json
+from bench.engines.training.refusals import own_file, read_lines
 from bench.lab.words import WordMaker
 
 MAKER = WordMaker(random.Random("reproduce"))
 FIRST, LAST = MAKER.words(20, capital=True), MAKER.words(24, capital=True)
 THINGS = MAKER.words(80)
-VOCABULARY = (
-    *FIRST,
-    *LAST,
-    *THINGS,
-    *["?", ".", "of", "what", "is", "Question:", "Answer:", "system", "user", "assistant"],
+REFUSING = tuple(dict.fromkeys(word for line in read_lines(own_file("")) for word in line.split()))
+VOCABULARY = tuple(
+    dict.fromkeys(
+        (
+            *FIRST,
+            *LAST,
+            *THINGS,
+            *["?", ".", "of", "what", "is", "Question:", "Answer:", "system", "user", "assistant"],
+            *REFUSING,
+        )
+    )
 )
 ASKED = 20
 """Questions of an author."""

@@ -40,7 +40,7 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
         registry.load_component("methods", "task-aritmetic")
     [sentence] = told.value.problems
     assert sentence.startswith(
-        "Unknown method 'task-aritmetic'. Did you mean 'task-arithmetic'? Known: before, finetune, ga,"
+        "Unknown method 'task-aritmetic'. Did you mean 'task-arithmetic'? Known: altpo, before, ce-u,"
     )
     assert "python -m bench ls methods" in sentence
 

@@ -161,7 +161,7 @@ def test_presets_variants_and_settings_lie_over_each_other() -> None:
     }
     [small], [plain] = steps["npo@small-retain"], steps["npo"]
     place = dict(NPO.presets["lab-tofu"].params) if "lab-tofu" in NPO.presets else {}
-    expected = vars(NPO()) | place | {"lr": 0.5}
+    expected = registry.said_params(NPO, vars(NPO()) | place | {"lr": 0.5})
     assert plain.params == expected
     assert small.params == expected | {"retain": "forget"}
 
