@@ -197,7 +197,9 @@ def draw_trace(section: Section, style: Style) -> Figure | None:
             for row in traced:
                 _draw_ways(panels[i][j], row, style[row.method], x, y)
             if (oracle := section.row(ORACLE)) and x in oracle.cells and y in oracle.cells:
-                _mean_point(panels[i][j], oracle.cells[x].mean, oracle.cells[y].mean, *style[ORACLE])
+                colour, marker = style[ORACLE]
+                _mean_point(panels[i][j], oracle.cells[x].mean, oracle.cells[y].mean, colour, marker)
+                panels[i][j].plot([], [], color=colour, marker=marker, linestyle="", label=_title(oracle))
             panels[i][j].set_xlabel(f"{_label(x)} ({_goal(section, x)})")
             panels[i][j].margins(0.12, 0.14)
     _legend(figure, panels[0])

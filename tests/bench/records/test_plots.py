@@ -18,6 +18,7 @@ from bench.records.plots import (
     draw_forgetting_against_utility,
     draw_membership,
     draw_plots,
+    draw_trace,
 )
 from bench.records.tables import Section, build_sections
 from tests.factories import METHODS, record, study
@@ -134,3 +135,26 @@ def test_a_records_texts_are_no_formulas(tmp_path: Path) -> None:
     }
     paths = draw_plots([*some[:2], dataclasses.replace(some[2], scores=huge)], tmp_path)
     assert len(paths) == 6
+
+
+def test_a_trace_is_a_line_from_the_target_to_each_result() -> None:
+    """Two panels a row, one for each forgetting score; the line's last point is the record's own scores."""
+    made = study(methods=("target", "retrain", "npo"))
+    assert draw_trace(build_sections(made)[0], _style({"target", "retrain", "npo"})) is None
+    scores = {name: score.value for name, score in made[0].scores.items()}
+    way = [
+        {"share": share, "scores": {name: value * (1 - share) for name, value in scores.items()}} for share in (0, 0.5)
+    ]
+    traced = [
+        dataclasses.replace(one, facts={**one.facts, "trace": way}) if one.spec.method == "npo" else one for one in made
+    ]
+    (section,) = build_sections(traced)
+    figure = draw_trace(section, _style({"target", "retrain", "npo"}))
+    assert figure is not None
+    x, y = section.forgetting[0], section.utility[0]
+    own = next(one for one in traced if one.spec.method == "npo")
+    line = figure.axes[0].lines[0].get_xydata()
+    wanted = [*((point["scores"][x], point["scores"][y]) for point in way), (own.scores[x].value, own.scores[y].value)]
+    assert np.asarray(line).tolist() == [pytest.approx(point) for point in wanted]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["npo", "retrain (oracle)"]
