@@ -157,8 +157,8 @@ def finished_record(spec: RunSpec, out: Path) -> Record | None:
 
 
 def is_traced(record: Record, points: int) -> bool:
-    """Whether a record has a trace of so many points, or one that says that there is none; with 0 points every record has."""
-    return not points or len(record.facts.get("trace", [None])) in (0, points)
+    """Whether a record has a trace that was asked for with so many points; with 0 every record has."""
+    return not points or record.facts.get("trace_points") == points
 
 
 def is_kept(record: Record, store: Store) -> bool:

@@ -11,7 +11,7 @@ from bench.core import registry
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
 from bench.core.record import Record, RunSpec
-from bench.core.types import Checkpoint, Json, Request, Validation, finite_json, without_references
+from bench.core.types import Checkpoint, Json, Probe, Request, Validation, finite_json, without_references
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
@@ -27,7 +27,7 @@ def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = task_of_spec(spec).prepare(work, build_setting(spec, paths))
     scenario = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
-    probes = [probe for probe in scenario.probes if not (spec.lean and probe.kind in LEFT_OUT)]
+    probes = without_slow_probes(scenario.probes) if spec.lean else scenario.probes
     kept = tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds)
     plugged = plugged_metrics(spec.task, [metric.name for metric in scenario.metrics])
     return replace(scenario, probes=kept, metrics=(*scenario.metrics, *plugged))
@@ -35,6 +35,11 @@ def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
 
 LEFT_OUT = ("gradnorm", "reference", "lm-eval", "judge")
 """Kinds of probes that a lean run doesn't ask: they take most of the time of a lab's measurement."""
+
+
+def without_slow_probes(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """The probes that a lean run asks."""
+    return tuple(probe for probe in probes if probe.kind not in LEFT_OUT)
 
 
 def with_lm_eval(scenario: Scenario, tasks: Sequence[str], data: str) -> Scenario:
@@ -107,7 +112,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         | judged
     ) | facts.diverged_stages(own, result, work)
     if work.trace:
-        about["trace"] = trace_run(result, target, scenario, oracles, against, ledger, work, LEFT_OUT)
+        lean = replace(scenario, probes=without_slow_probes(scenario.probes))
+        about["trace"] = trace_run(result, target, lean, oracles, against, spec.limit, ledger, work)
+        about["trace_points"] = work.trace
     past = facts.trace_lineage(scenario, target, oracles, ledger, work)
     spent = facts.measure_cost(own, found, work, estimate) | facts.count_flops(own, scenario, target, work)
     return Record(

@@ -7,7 +7,6 @@ of weights the same sum with N growing shares of its coefficients. A method that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bench.core.contracts import Scenario
 from bench.core.types import Checkpoint, Json, Responses
@@ -34,42 +33,24 @@ def find_way(result: Checkpoint, target: Checkpoint, ledger: Ledger, work: Work)
     ]
 
 
-def trace_scores(
-    way: Way,
-    target: Checkpoint,
-    scenario: Scenario,
-    oracles: Sequence[Checkpoint],
-    known: Sequence[Responses],
-    work: Work,
-) -> list[Json]:
-    """Scores of the target and along the way, each with its share; ``scenario`` has the probes that are asked.
-
-    A score that can't be had there, as its probes aren't asked, is left out.
-    """
-    found = []
-    for share, checkpoint in [(0.0, target), *way]:
-        responses = measure_node(checkpoint, scenario, oracles, None, work).responses
-        scored = score_all(scenario.metrics, responses, known)
-        found.append({"share": share, "scores": {name: score.value for name, score in sorted(scored.scores.items())}})
-    return found
-
-
 def trace_run(
     result: Checkpoint,
     target: Checkpoint,
     scenario: Scenario,
     oracles: Sequence[Checkpoint],
     known: Sequence[Responses],
+    limit: int | None,
     ledger: Ledger,
     work: Work,
-    left_out: Sequence[str],
 ) -> list[Json]:
-    """The trace of a run, without its end, which its record has; empty where the method has no way.
+    """Scores of the target and along the way, each with its share, without the end, which the record has.
 
-    Probes of the kinds ``left_out`` aren't asked.
+    ``scenario`` has the probes that are asked; a score that needs others is left out. Empty where the method has no way.
     """
     way = find_way(result, target, ledger, work)
-    if not way:
-        return []
-    lean = replace(scenario, probes=tuple(probe for probe in scenario.probes if probe.kind not in left_out))
-    return trace_scores(way, target, lean, oracles, known, work)
+    found = []
+    for share, checkpoint in [(0.0, target), *way] if way else []:
+        responses = measure_node(checkpoint, scenario, oracles, limit, work).responses
+        scored = score_all(scenario.metrics, responses, known)
+        found.append({"share": share, "scores": {name: score.value for name, score in sorted(scored.scores.items())}})
+    return found
