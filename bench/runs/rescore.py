@@ -78,7 +78,8 @@ def rescore_command(
     records = [record for record in measured if "imported" not in record.provenance]
     if len(measured) > len(records):
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
-    stamps, known = {record.name: stamp_record(record, places) for record in records}, read_stamps(places)
+    stamp = cache(places.stamp)  # the oracles' responses are those of many records
+    stamps, known = {record.name: stamp_record(record, stamp) for record in records}, read_stamps(places)
     todo = [r for r in records if not quick or not stamps[r.name] or known.get(r.name) != stamps[r.name]]
     groups, differing = group_records(todo), set[str]()
     with ExitStack() as stack:
@@ -143,12 +144,12 @@ def rescore_one(places: Places, write_back: bool, record: Record, known: Known) 
     return lines
 
 
-def stamp_record(record: Record, places: Places) -> str:
+def stamp_record(record: Record, stamp: Callable[[str], str]) -> str:
     """A hash of all that a record's numbers are computed from: itself, its responses, our code and its plug-ins' metrics.
 
-    Empty where its responses can't be found whole, and then it is no stamp.
+    ``stamp``: `Places.stamp`. Empty where its responses can't be found whole, and then it is no stamp.
     """
-    found = [places.stamp(key) for key in response_keys(record)]
+    found = [stamp(key) for key in response_keys(record)]
     metrics = [metric.to_json() for metric in all_metrics(record)]
     return hash_json([record.to_json(), found, metrics, hash_code()]) if all(found) else ""
 
