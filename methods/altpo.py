@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from bench.core.contracts import Context, too_small
+from bench.core.contracts import Context, not_positive, too_small
 from bench.core.errors import Unmet, unknown_name
 from bench.core.hashing import hash_json
 from bench.core.types import Checkpoint, Example, Request
@@ -63,10 +63,7 @@ class AltPO(GradientMethod):
         found = super().problems() + too_small("altpo", self, {"alternates": 1, "samples": 1})
         if self.written not in ("asked", "own"):
             found.append(unknown_name("altpo.written", self.written, ("asked", "own")))
-        positive = {"beta": self.beta, "temperature": self.temperature}
-        return found + [
-            f"altpo.{key} must be above 0, not {value}." for key, value in positive.items() if not value > 0
-        ]
+        return found + not_positive(self.name, self, "beta", "temperature")
 
     def named(self) -> str:
         """The variant that these parameters make."""

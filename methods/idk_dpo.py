@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bench.core.contracts import not_positive
 from bench.engines.training.alternates import Preference
 from bench.engines.training.refusals import RefusalMethod
 
@@ -30,7 +31,7 @@ class IdkDPO(RefusalMethod):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        return super().problems() + ([] if self.beta > 0 else [f"idk-dpo.beta must be above 0, not {self.beta}."])
+        return super().problems() + not_positive(self.name, self, "beta")
 
     def loss(self) -> Preference:
         """The loss on pairs."""

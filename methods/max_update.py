@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.core.contracts import Batch, Context, Method, Recipe, References, Stream, too_small
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import descent, make_streams, retain_rows
+from bench.engines.training.losses import budget_problems, descent, make_streams, retain_rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,11 +59,7 @@ class MaxUpdate(Method):
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         found = too_small("max-update", self, {"retain_weight": 0, "update_weight": 0})
-        return found + (
-            []
-            if self.retain in ("all", "forget")
-            else [f"max-update.retain is 'all' or 'forget', not '{self.retain}'."]
-        )
+        return found + budget_problems("max-update", self.retain)
 
     def holds_target(self) -> bool:
         """The target's weights lie beside the model's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, References
+from bench.core.contracts import Batch, References, not_positive
 from bench.engines.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class NPO(GradientMethod):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        return super().problems() + ([] if self.beta > 0 else [f"npo.beta must be above 0, not {self.beta}."])
+        return super().problems() + not_positive(self.name, self, "beta")
 
     def named(self) -> str:
         """The variant that these parameters are, whatever preset they came from."""

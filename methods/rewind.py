@@ -9,7 +9,7 @@ from bench.assets.history import choose_moment, rule_problems
 from bench.core.contracts import Context, Method, Stream
 from bench.core.errors import Unmet
 from bench.core.types import Checkpoint, Request
-from bench.engines.training.losses import descent, make_streams, retain_rows
+from bench.engines.training.losses import budget_problems, descent, make_streams, retain_rows
 
 NOMINAL_PASSES = 5
 """Passes of a retraining over the retain rows, for the estimate of time: the usual ones on TOFU."""
@@ -41,8 +41,7 @@ class Rewind(Method):
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         found = [] if 0 < self.share <= 1 else [f"rewind.share is above 0 and at most 1, not {self.share}."]
-        if self.retain not in ("all", "forget"):
-            found.append(f"rewind.retain is 'all' or 'forget', not '{self.retain}'.")
+        found += budget_problems("rewind", self.retain)
         return found + [f"rewind.before: {problem}" for problem in rule_problems(self.before)]
 
     def rows(self, forget: int, retain: int) -> int:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Context, Loss, Recipe, References
+from bench.core.contracts import Batch, Context, Loss, Recipe, References, not_positive
 from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Json, Request
 from bench.engines.training.gradient import GradientMethod
-from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
+from bench.engines.training.losses import RETAIN_LOSSES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,8 +108,7 @@ class RMU(GradientMethod):
         found = super().problems()
         if not 0 < self.depth <= 1:
             found.append(f"rmu.depth must be above 0 and at most 1, not {self.depth}.")
-        if not self.c > 0:
-            found.append(f"rmu.c must be above 0, not {self.c}.")
+        found += not_positive(self.name, self, "c")
         if self.units not in UNITS:
             found.append(unknown_name("rmu.units", self.units, UNITS))
         if self.trained not in TRAINED:
@@ -139,18 +138,7 @@ class RMU(GradientMethod):
         kept: Loss = KeepStates(found["block"]) if self.retain_loss == "states" else RETAIN_LOSSES[self.retain_loss]()
         drawn = (size * draw_direction(found["dimensions"], ctx.seed)).numpy().tobytes()
         ctx.note(control_vector={**found, "norm": size, "sha256": hashlib.sha256(drawn).hexdigest()})
-        sizes = self.batch, self.text_batch
-        rows = make_streams(
-            self.forget_rows(request, ctx),
-            Misdirect(found["block"], size, ctx.seed),
-            *sizes,
-            self.forget_weight,
-            sharpness=self.sharpness,
-        )
-        if self.retain_weight:
-            sample = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
-            rows += make_streams(sample, kept, *sizes, self.retain_weight)
-        return ctx.train(request.target, rows, self.recipe(found["block"]), self.name)
+        return self.train(request, ctx, Misdirect(found["block"], size, ctx.seed), kept, self.recipe(found["block"]))
 
     def look(self, request: Request, ctx: Context) -> Json:
         """The block's number, its dimensions and the mean norm of its states on forget rows; `Unmet` without blocks."""

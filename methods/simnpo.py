@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, References
+from bench.core.contracts import Batch, References, not_positive
 from bench.engines.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class SimNPO(GradientMethod):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        return super().problems() + ([] if self.beta > 0 else [f"simnpo.beta must be above 0, not {self.beta}."])
+        return super().problems() + not_positive(self.name, self, "beta")
 
     def loss(self) -> SimNPOLoss:
         """The loss on forget rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, References, too_small
+from bench.core.contracts import Batch, References, not_positive, too_small
 from bench.engines.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class TNPO(GradientMethod):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = [] if self.beta > 0 else [f"tnpo.beta must be above 0, not {self.beta}."]
-        return [*super().problems(), *found, *too_small("tnpo", self, {"power": 0})]
+        found = super().problems() + not_positive(self.name, self, "beta")
+        return found + too_small(self.name, self, {"power": 0})
 
     def named(self) -> str:
         """The variant that these parameters are, whatever preset they came from."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.assets.history import choose_moment, rule_problems
-from bench.core.contracts import Batch, Context, References, too_small
+from bench.core.contracts import Batch, Context, References, not_positive, too_small
 from bench.core.errors import Unmet
 from bench.core.types import Checkpoint, Example, Json, Request
 from bench.engines.loaders import checkpoint_at
@@ -104,8 +104,7 @@ class Transfer(GradientMethod):
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         found = super().problems() + too_small(self.name, self, {"blocks": 1})
-        if not self.penalty > 0:
-            found.append(f"transfer.penalty must be above 0, not {self.penalty}.")
+        found += not_positive(self.name, self, "penalty")
         return found + [f"transfer.before: {problem}" for problem in rule_problems(self.before)]
 
     def named(self) -> str:

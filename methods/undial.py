@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.core.contracts import Batch, Recipe, References, too_small
+from bench.core.contracts import Batch, Recipe, References, not_positive, too_small
 from bench.engines.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Undial(GradientMethod):
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         found = super().problems() + too_small(self.name, self, {"lora": 0})
-        return found + ([] if self.beta > 0 else [f"undial.beta must be above 0, not {self.beta}."])
+        return found + not_positive(self.name, self, "beta")
 
     def loss(self) -> UndialLoss:
         """The loss on forget rows."""

@@ -325,6 +325,12 @@ def too_small(owner: str, component: Any, least: Mapping[str, int]) -> list[str]
     ]
 
 
+def not_positive(owner: str, component: Any, *names: str) -> list[str]:
+    """A sentence for each of the parameters that is not above 0."""
+    values = {name: getattr(component, name) for name in names}
+    return [f"{owner}.{name} must be above 0, not {value}." for name, value in values.items() if not value > 0]
+
+
 @dataclass(frozen=True)
 class MislabelledRows:
     """The rows that a method is given as forget and retain rows."""
@@ -513,13 +519,11 @@ class AnswerLogProbs:
 
 
 @dataclass
-class AnswerLogits:
-    """Logits at the places where the answers' tokens are predicted, row by row: N is the number of true entries of ``mask``."""
+class AtAnswers:
+    """What a model has at the places where the answers' tokens are predicted: a row for each true entry of ``mask``,
+    N of them.
+    """
 
-    values: Tensor
-    """(N, V) in float32."""
-    labels: Tensor
-    """(N,) the answers' tokens."""
     mask: Tensor
     """(B, K)."""
 
@@ -529,17 +533,21 @@ class AnswerLogits:
 
 
 @dataclass
-class AnswerStates:
-    """Hidden states where the answers' tokens are predicted, one for each true entry of ``mask``."""
+class AnswerLogits(AtAnswers):
+    """Logits there."""
+
+    values: Tensor
+    """(N, V) in float32."""
+    labels: Tensor
+    """(N,) the answers' tokens."""
+
+
+@dataclass
+class AnswerStates(AtAnswers):
+    """Hidden states there."""
 
     values: tuple[Tensor, ...]
     """(N, D) of each block that was asked for, in float32."""
-    mask: Tensor
-    """(B, K)."""
-
-    def row_means(self, each: Tensor) -> Tensor:
-        """The mean over each row's tokens, (B,), of one number a token, (N,)."""
-        return spread(each, self.mask).sum(-1) / self.mask.sum(-1).clamp(min=1)
 
 
 def spread(each: Tensor, mask: Tensor) -> Tensor:

@@ -63,14 +63,14 @@ class TextBatch:
         """The logits where the answers' tokens are predicted; no other place is copied to float32."""
         keep, labels, mask = self.answer_places()
         logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits
-        return AnswerLogits(logits[mask].float(), labels[mask], mask)
+        return AnswerLogits(mask, logits[mask].float(), labels[mask])
 
     def answer_states(self, model: Any, blocks: Sequence[int]) -> AnswerStates:
         """The outputs of some decoder blocks where the answers' tokens are predicted."""
         keep, _, mask = self.answer_places()
         with reading_states(model, blocks) as states:
             model(input_ids=self.input_ids, logits_to_keep=keep[-1:], use_cache=False)
-        return AnswerStates(tuple(states[block][:, keep][mask].float() for block in blocks), mask)
+        return AnswerStates(mask, tuple(states[block][:, keep][mask].float() for block in blocks))
 
 
 def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:

@@ -137,7 +137,7 @@ class ClassBatch:
 
     def answer_logits(self, model: Any) -> AnswerLogits:
         """The logits of the classes, (B, C)."""
-        return AnswerLogits(model(*self.inputs).float(), self.labels, self.answer_mask())
+        return AnswerLogits(self.answer_mask(), model(*self.inputs).float(), self.labels)
 
     def answer_mask(self) -> Tensor:
         """Every label, (B, 1)."""

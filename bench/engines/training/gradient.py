@@ -9,7 +9,7 @@ from typing import ClassVar
 from bench.core.contracts import Context, Limit, Loss, Method, Recipe
 from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Example, Request
-from bench.engines.training.losses import RETAIN_LOSSES, make_streams, retain_rows
+from bench.engines.training.losses import RETAIN_LOSSES, budget_problems, make_streams, retain_rows
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,7 @@ class GradientMethod(Method):
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = []
-        if self.retain not in ("all", "forget"):
-            found.append(f"{self.name}.retain is 'all' or 'forget', not '{self.retain}'.")
+        found = budget_problems(self.name, self.retain)
         if self.retain_loss not in self.retain_losses:
             found.append(unknown_name(f"{self.name}.retain_loss", self.retain_loss, self.retain_losses))
         negative = [key for key in ("forget_weight", "retain_weight", "sharpness") if getattr(self, key) < 0]
@@ -89,11 +87,15 @@ class GradientMethod(Method):
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         """The target after `steps` of both."""
-        kept = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
+        return self.train(request, ctx, self.loss(), RETAIN_LOSSES[self.retain_loss](), self.recipe())
+
+    def train(self, request: Request, ctx: Context, forgetting: Loss, keeping: Loss, recipe: Recipe) -> Checkpoint:
+        """The target trained with a loss on the forget rows and one on the retain rows."""
         sizes = self.batch, self.text_batch
         rows = make_streams(
-            self.forget_rows(request, ctx), self.loss(), *sizes, self.forget_weight, sharpness=self.sharpness
+            self.forget_rows(request, ctx), forgetting, *sizes, self.forget_weight, sharpness=self.sharpness
         )
         if self.retain_weight:
-            rows += make_streams(kept, RETAIN_LOSSES[self.retain_loss](), *sizes, self.retain_weight, self.limit())
-        return ctx.train(request.target, rows, self.recipe(), self.name)
+            kept = retain_rows(request.retain, request.forget, self.retain, ctx.seed)
+            rows += make_streams(kept, keeping, *sizes, self.retain_weight, self.limit())
+        return ctx.train(request.target, rows, recipe, self.name)

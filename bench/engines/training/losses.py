@@ -106,6 +106,11 @@ def sample_like(examples: Sequence[Example], like: Sequence[Example], seed: int)
     return tuple(chosen)
 
 
+def budget_problems(owner: str, budget: str) -> list[str]:
+    """A sentence about a budget that `retain_rows` doesn't know."""
+    return [] if budget in ("all", "forget") else [f"{owner}.retain is 'all' or 'forget', not '{budget}'."]
+
+
 def retain_rows(examples: Sequence[Example], forget: Sequence[Example], budget: str, seed: int) -> tuple[Example, ...]:
     """All retain rows (``all``), or as many as the forget set has (``forget``: MSA's retain budget)."""
     return tuple(examples) if budget == "all" else sample_like(examples, forget, seed)
