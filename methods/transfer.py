@@ -119,6 +119,10 @@ class Transfer(GradientMethod):
         """The earlier checkpoint."""
         return 1
 
+    def holds_twice(self) -> bool:
+        """Whether weights are kept while others stand in their place."""
+        return bool(self.sharpness)
+
     def checkpoints(self) -> int:
         """The result, and the maps, which are no larger than a checkpoint."""
         return 2

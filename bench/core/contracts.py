@@ -303,6 +303,10 @@ class Method:
         """Other checkpoints that its training holds beside the model, for the estimate of memory."""
         return 0
 
+    def holds_twice(self) -> bool:
+        """Whether its training holds what it trains a second time, for the estimate of memory."""
+        return False
+
     def adapters(self) -> int:
         """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""
         return 0

@@ -123,6 +123,8 @@ class Size:
     """Whether some training holds the target beside the model; with adapters the model itself is it."""
     beside: int = 0
     """Most other checkpoints that some training holds beside it."""
+    twice: bool = False
+    """Whether some training holds what it trains a second time."""
 
     def worker(self, compute: Compute, machine: Machine) -> int:
         """Bytes of memory of one worker, at its largest."""
@@ -133,6 +135,9 @@ class Size:
         training = training_bytes(self.shape, compute, machine, self.tokens, self.streams)
         held = self.beside + (self.target and not compute.lora)
         training += held * self.shape.parameters * compute.width
+        if self.twice:
+            trained = self.shape.adapters(compute.lora) * 4 if compute.lora else self.shape.parameters * compute.width
+            training += trained // machine.world
         return {
             **({"training": training} if self.trains else {}),
             "measuring": measuring_bytes(self.shape, compute, self.oracles, self.gpu),
@@ -210,15 +215,21 @@ def method_of(step: Step) -> Any:
     return registry.load_component("methods", step.method)(**step.params)
 
 
-def run_seconds(spec: RunSpec, outline: Outline, rate: float) -> float:
-    """Seconds that a run takes beside the stages that it shares with others."""
+def run_seconds(spec: RunSpec, outline: Outline, rate: float, trace: int = 0) -> float:
+    """Seconds that a run takes beside the stages that it shares with others; each point of a ``trace`` is measured too."""
     rows = sum(method_of(step).rows(outline.forget, outline.retain) for step in spec.steps)
-    return seconds_for(outline, rows + 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10), rate)
+    asked = 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10)
+    return seconds_for(outline, rows + asked * (1 + points_between(spec, trace)), rate)
 
 
-def checkpoints_of(spec: RunSpec) -> int:
-    """Checkpoints that a run's own steps leave in the store."""
-    return sum(method_of(step).checkpoints() for step in spec.steps)
+def checkpoints_of(spec: RunSpec, trace: int = 0) -> int:
+    """Checkpoints that a run's own steps leave in the store, and those on the way of its ``trace``."""
+    return sum(method_of(step).checkpoints() for step in spec.steps) + points_between(spec, trace)
+
+
+def points_between(spec: RunSpec, trace: int) -> int:
+    """Checkpoints between target and result that a trace of so many points measures; none where nothing is made."""
+    return max(trace - 1, 0) if any(method_of(step).checkpoints() for step in spec.steps) else 0
 
 
 # A plan's work
@@ -269,10 +280,10 @@ def estimate(
     size = None
     worker = PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters
     if shape:
-        size = replace(size_of(shape, outline, todo, stages, given), gpu=gpu.bytes if gpu else 0)
+        size = replace(size_of(shape, outline, todo, stages, given, machine.trace), gpu=gpu.bytes if gpu else 0)
         compute = max(used, key=lambda each: size.parts(each, machine).get("training", 0))
         worker = size.worker(compute, machine)
-    seconds = {spec.key: run_seconds(spec, outline, rate) for spec in todo}
+    seconds = {spec.key: run_seconds(spec, outline, rate, machine.trace) for spec in todo}
     return Estimate(stages, seconds, worker, size, compute, not rates)
 
 
@@ -291,7 +302,12 @@ def list_computes(compute: Compute, outline: Outline, stages: bool, todo: Sequen
 
 
 def size_of(
-    shape: Shape, outline: Outline, todo: Sequence[RunSpec], stages: Mapping[str, float], given: Sequence[str]
+    shape: Shape,
+    outline: Outline,
+    todo: Sequence[RunSpec],
+    stages: Mapping[str, float],
+    given: Sequence[str],
+    trace: int = 0,
 ) -> Size:
     """Shape and amounts of the runs that are left to do."""
     streams = [registry.load_component("methods", step.method).together for spec in todo for step in spec.steps]
@@ -302,10 +318,11 @@ def size_of(
         outline.row_tokens,
         streams=max(streams, default=1),
         oracles=sum(name.startswith("oracle-") for name in (*given, *stages)),
-        checkpoints=sum(map(checkpoints_of, todo)) + shared,
+        checkpoints=sum(checkpoints_of(spec, trace) for spec in todo) + shared,
         trains=bool(todo),
         target=any(method.holds_target() for method in methods),
         beside=max((method.holds_beside() for method in methods), default=0),
+        twice=any(method.holds_twice() for method in methods),
     )
 
 

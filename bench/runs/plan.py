@@ -184,7 +184,7 @@ def estimated(entries: Sequence[PlannedRun], asked: Asked, outside: Outside, mac
     takes = estimate(todo, outline, spec.compute, machine, store, given, shape)
     one = outline.parameters * spec.compute.width
     planned = tuple(
-        replace(entry, seconds=takes.runs[entry.spec.key], disk=checkpoints_of(entry.spec) * one)
+        replace(entry, seconds=takes.runs[entry.spec.key], disk=checkpoints_of(entry.spec, machine.trace) * one)
         if entry.status == "run"
         else entry
         for entry in entries

@@ -78,6 +78,10 @@ class GradientMethod(Method):
         """Whether the target lies in memory beside the model."""
         return "model" in {self.loss().reference, RETAIN_LOSSES[self.retain_loss]().reference}
 
+    def holds_twice(self) -> bool:
+        """Whether weights are kept while others stand in their place."""
+        return bool(self.sharpness)
+
     def rows(self, forget: int, retain: int) -> int:
         """Forget and retain rows of every step, forget rows twice where they are sharpness-aware; a third of a pass for
         each row whose reference is read once.

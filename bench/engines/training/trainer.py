@@ -141,6 +141,7 @@ class StepTrainer(Trainer):
             for weight, slope in zip(weights, slopes, strict=True):
                 if slope is not None:
                     weight.add_(slope * (radius / norm.clamp(min=1e-12)))
+        del slopes, loss
         try:
             yield
         finally:

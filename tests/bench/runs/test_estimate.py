@@ -257,6 +257,33 @@ def test_what_lies_beside_the_model_counts_and_with_adapters_the_target_is_the_m
     assert [training(size, lora=1) - training(alone, lora=1) for size in (target, both)] == [0, 4_000]
 
 
+def test_what_is_trained_lies_in_memory_twice_under_sharpness_aware_minimisation(tmp_path: Path) -> None:
+    """One copy of the weights, or of the adapters alone."""
+    alone, sharp = (
+        estimate([run_of(Step("npo", {"steps": 3, "sharpness": rho}))], WORK, *way(), Store(tmp_path), shape=SMALL).size
+        for rho in (0.0, 0.05)
+    )
+    assert alone and sharp and sharp == replace(alone, twice=True)
+
+    def training(size: Size, **asked: Any) -> int:
+        return size.parts(*way(**asked))["training"]
+
+    assert training(sharp) - training(alone) == SMALL.parameters * 4
+    assert training(sharp, lora=1) - training(alone, lora=1) == SMALL.adapters(1) * 4
+
+
+def test_a_trace_measures_its_points_and_keeps_their_checkpoints(tmp_path: Path) -> None:
+    """Four points have three checkpoints between target and result; what makes nothing has none."""
+    compute, machine = way()
+    plain, traced = (
+        estimate([GA, run_of()], WORK, compute, replace(machine, trace=points), Store(tmp_path), shape=SMALL)
+        for points in (0, 4)
+    )
+    assert plain.size and traced.size and traced.size.checkpoints - plain.size.checkpoints == 3
+    assert traced.runs[GA.key] - plain.runs[GA.key] == pytest.approx(3 * 20 * A_ROW)
+    assert traced.runs[run_of().key] == plain.runs[run_of().key]
+
+
 @pytest.mark.parametrize(
     ("given", "left"),
     [
