@@ -9,9 +9,10 @@ COMMANDS_OPTIONS ?=
 FAULTS_OPTIONS ?= --long
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 CODE := bench methods tasks tests
 
-.PHONY: demo bench faults test check format install clean
+.PHONY: demo bench faults test test-slow check format install clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m bench run --methods msa,npo --task muse-books
@@ -27,7 +28,10 @@ faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS_OPTIONS)
 
 test: $(VENV)/.dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(PYTEST) -m "not slow" $(PYTEST_OPTIONS)
+
+test-slow: $(VENV)/.dev
+	$(PYTEST) -m slow $(PYTEST_OPTIONS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)

@@ -64,6 +64,7 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
     assert path.with_suffix(".png").exists()
 
 
+@pytest.mark.slow(30)
 def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:
     said: list[str] = []
     assert rescore_command(Places(RESULTS, tmp_path), False, said.append, workers=2), "\n".join(said)

@@ -12,6 +12,8 @@ from bench.core.types import Example, Json, Probe
 from tests.speed import measuring as speed
 from tests.tiny import tokenizer
 
+pytestmark = pytest.mark.slow
+
 ROWS = 5
 """Enough for questions that share their solved ones to be generated together."""
 

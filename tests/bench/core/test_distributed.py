@@ -15,6 +15,8 @@ from bench.engines.training.trainer import check_processes
 from tests.processes import bench
 from tests.ranks import torchrun
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(two_processes: Path) -> Path:

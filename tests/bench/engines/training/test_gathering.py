@@ -18,6 +18,8 @@ from tests import ranks
 from tests.families import random_model
 from tests.tiny import llama
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def each(two_processes: Path) -> Any:

@@ -16,6 +16,8 @@ from bench.engines.training.sharding import SHARDS
 from bench.engines.training.trainer import StepData, resumable_checkpoint
 from tests import ranks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(two_processes: Path) -> Path:
