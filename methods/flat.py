@@ -98,7 +98,7 @@ class FLAT(RefusalMethod):
 
     def named(self) -> str:
         """The variant that these parameters make."""
-        made = [self.divergence] if self.divergence != "tv" else []
+        made = [f"{self.divergence}-divergence"] if self.divergence != "tv" else []
         return "+".join(filter(None, [*made, "retain" if self.retain_weight else "", super().named()]))
 
     def loss(self) -> FLATLoss:
