@@ -88,6 +88,7 @@ class FLAT(RefusalMethod):
     summary: ClassVar[str] = "loss adjustment with refusals and forget data alone (FLAT, Wang et al. 2024)"
     paper: ClassVar[str] = "arXiv 2410.11143"
     name: ClassVar[str] = "flat"
+    optional: ClassVar[frozenset[str]] = frozenset({"retain"})
     in_all: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
 

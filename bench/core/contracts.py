@@ -262,6 +262,8 @@ class Method:
     """One line: what it does, and the paper."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Of ``history``, ``retain``, ``instructions``; a task that can't meet one makes a skip with a reason."""
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """Of ``needs``, what the default setting leaves unused."""
     reads: ClassVar[str] = "weights"
     """What it works from: ``log-probs`` or ``logits`` of answers, ``hidden states``, or ``weights`` alone."""
     paper: ClassVar[str] = ""
