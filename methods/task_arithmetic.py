@@ -42,6 +42,7 @@ class TaskArithmetic(Method):
     paper: ClassVar[str] = "arXiv 2212.04089"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
     optional: ClassVar[frozenset[str]] = frozenset({"retain"})
+    is_sum: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

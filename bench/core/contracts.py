@@ -278,6 +278,8 @@ class Method:
     """Presets that `--methods all` runs beside the default, as ``name@variant``."""
     in_all: ClassVar[bool] = True
     """Whether `--methods all` runs it."""
+    is_sum: ClassVar[bool] = False
+    """Whether it ends in a sum of checkpoints, whose shares ``--trace`` measures in the place of a training's snapshots."""
     together: ClassVar[int] = 1
     """Streams of rows whose losses are added up before a backward pass, for the estimate of memory."""
 
