@@ -46,5 +46,16 @@ def test_presets_of_places_are_of_places_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_the_preset_of_a_place_is_among_the_settings_that_its_search_tries(name: str) -> None:
+    cls = registry.load_component("methods", name)
+    usual = registry.default_params(cls)
+    tried = {place: [usual | setting for setting in settings] for place, settings in cls.space.items()}
+    outside = [
+        place for place in tried if place in cls.presets and usual | cls.presets[place].params not in tried[place]
+    ]
+    assert outside == []
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_table_names_its_own_modules(name: str) -> None:
     assert registry.components("methods")[name].startswith("methods.")
