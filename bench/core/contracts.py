@@ -315,6 +315,10 @@ class Method:
         """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""
         return 0
 
+    def against_adapters(self) -> str:
+        """Why it can't train adapters in the place of the weights (``--lora``): the reason of a skip; empty where it can."""
+        return ""
+
     def files(self) -> Mapping[str, str]:
         """Parameter -> path of a file of the user's that it reads; what is in there enters the run's key."""
         return {}

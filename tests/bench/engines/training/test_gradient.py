@@ -27,8 +27,9 @@ from bench.engines.training.losses import KeepDistribution, NextToken
 from bench.engines.training.trainer import last_checkpoint, train
 from bench.lab.model import small_llama
 from bench.runs.asked import build_steps
-from bench.runs.estimate import size_of
+from bench.runs.estimate import estimate
 from bench.runs.method_context import Ledger, MethodContext
+from bench.runs.store import Store
 from methods.ga import GradientAscent
 from methods.npo import NPO
 from methods.tnpo import TNPO
@@ -194,14 +195,21 @@ def test_ga_takes_a_sharpness_of_which_its_key_says_nothing_at_0(place: TinyScen
     assert GradientAscent(sharpness=0.01).holds_twice() and not GradientAscent().holds_twice()
 
 
-@pytest.mark.parametrize(("params", "beside"), [({}, False), ({"retain_loss": "kl"}, True)])
-def test_plan_counts_the_target_where_it_is_held(params: dict[str, Any], beside: bool) -> None:
+@pytest.mark.parametrize(
+    ("params", "beside"),
+    [
+        ({}, False),
+        ({"retain_loss": "kl"}, True),
+        ({"retain_loss": "kl", "retain_weight": 0.0}, False),
+    ],
+)
+def test_plan_counts_the_target_where_it_is_held(params: dict[str, Any], beside: bool, tmp_path: Path) -> None:
     """Another copy of the weights, 4 bytes a parameter; with adapters none."""
     assert NPO(**params).holds_target() is beside
     outline = registry.load_task("tofu", "lab")().outline(TaskInputs("lab"))
     spec = RunSpec("tofu", {}, "lab", "lab", (Step("npo", params),), 0)
-    size = size_of(SHAPE, outline, [spec], {}, ())
-    assert size.target is beside
+    size = estimate([spec], outline, Compute(), Machine(jobs=1), Store(tmp_path), shape=SHAPE).size
+    assert size and size.target is beside
     without = replace(size, target=False)
     machine = Machine(jobs=1)
     extra = size.parts(Compute(), machine)["training"] - without.parts(Compute(), machine)["training"]
