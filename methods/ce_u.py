@@ -51,6 +51,7 @@ class CEU(GradientMethod):
     reads: ClassVar[str] = "logits"
     paper: ClassVar[str] = "arXiv 2503.01224"
     name: ClassVar[str] = "ce-u"
+    optional: ClassVar[frozenset[str]] = frozenset({"retain"})
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:

@@ -88,6 +88,7 @@ class FLAT(RefusalMethod):
     summary: ClassVar[str] = "loss adjustment with refusals and forget data alone (FLAT, Wang et al. 2024)"
     paper: ClassVar[str] = "arXiv 2410.11143"
     name: ClassVar[str] = "flat"
+    optional: ClassVar[frozenset[str]] = frozenset({"retain"})
     in_all: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
 
@@ -98,7 +99,7 @@ class FLAT(RefusalMethod):
 
     def named(self) -> str:
         """The variant that these parameters make."""
-        made = [self.divergence] if self.divergence != "tv" else []
+        made = [f"{self.divergence}-divergence"] if self.divergence != "tv" else []
         return "+".join(filter(None, [*made, "retain" if self.retain_weight else "", super().named()]))
 
     def loss(self) -> FLATLoss:

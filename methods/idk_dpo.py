@@ -15,7 +15,8 @@ class IdkDPO(RefusalMethod):
     """``-(2 / beta) log sigmoid(beta m)`` on pairs of refusal and forget answer, plus ``retain_weight`` times the loss on
     retain rows (TOFU, arXiv 2401.06121, section 3; the loss is `bench.engines.training.alternates.Preference`).
 
-    With ``file`` it is DPO towards any other answers. The reference is the target, never the retrained model. TOFU's code
+    With a ``.jsonl`` file of questions, each with another answer, it is DPO in general. The reference is the target,
+    never the retrained model. TOFU's code
     has no factor 2 / beta, and reads a variable there that nothing sets, so that it has never run: ``forget_weight`` =
     beta / 2 is its loss.
     """

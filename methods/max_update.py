@@ -65,6 +65,10 @@ class MaxUpdate(Method):
         """The target's weights lie beside the model's."""
         return True
 
+    def against_adapters(self) -> str:
+        """The distance is that of all weights."""
+        return "it reads how far the weights have moved, and with --lora adapters move in their place"
+
     def rows(self, forget: int, retain: int) -> int:
         """Retain rows of every step."""
         return self.steps * self.batch

@@ -69,6 +69,7 @@ class MSA(Method):
     paper: ClassVar[str] = "arXiv 2506.20941"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 2
+    is_sum: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

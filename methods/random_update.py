@@ -37,6 +37,7 @@ class RandomUpdate(Method):
     summary: ClassVar[str] = "a random step as long as task arithmetic's (a negative control)"
     in_all: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ("shuffled",)
+    is_sum: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

@@ -123,6 +123,12 @@ class RMU(GradientMethod):
         """How it is trained where that block is read."""
         return Recipe(self.steps, self.lr, only=mlp_weights(block) if self.trained == "mlp" else "")
 
+    def against_adapters(self) -> str:
+        """The last matrices of some MLPs can't be trained alone."""
+        if self.trained == "all":
+            return ""
+        return "it trains some of the weights alone, and --lora trains adapters in their place: rmu.trained=all takes these"
+
     def rows(self, forget: int, retain: int) -> int:
         """Forget and retain rows of every step, and a third of a pass over the forget rows whose norms are read."""
         return super().rows(forget, retain) + forget // 3

@@ -41,6 +41,8 @@ class TaskArithmetic(Method):
     summary: ClassVar[str] = "task arithmetic: negate the forget set's task vector (Ilharco et al. 2023)"
     paper: ClassVar[str] = "arXiv 2212.04089"
     needs: ClassVar[frozenset[str]] = frozenset({"retain"})
+    optional: ClassVar[frozenset[str]] = frozenset({"retain"})
+    is_sum: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

@@ -53,6 +53,7 @@ class Undial(GradientMethod):
     reads: ClassVar[str] = "logits"
     paper: ClassVar[str] = "arXiv 2402.10052"
     name: ClassVar[str] = "undial"
+    optional: ClassVar[frozenset[str]] = frozenset({"retain"})
     in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.core import registry
+from bench.core.contracts import Method
 from bench.core.errors import UserError, unknown_name
 from bench.core.registry import field_meanings
 
@@ -27,29 +28,41 @@ def listing(what: str, name: str = "") -> str:
 
 
 def methods() -> str:
-    """A table of the methods: what each needs beside target and forget set, what it works from, where it is published."""
+    """A table of the methods: what each needs beside target and forget set (in brackets what not all its settings use), what
+    it works from, where it is published.
+    """
     rows = [("method", "needs", "works from", "paper", "what it does")]
     for name in registry.components("methods"):
         with registry.leaving_out("methods", name):
             kind = registry.load_component("methods", name)
             _ = kind.presets  # of a plug-in whose settings can't be read that is said here
-            needs = ", ".join(sorted(kind.needs)) or "-"
-            rows.append((name, needs, kind.reads, kind.paper or "-", kind.summary))
+            rows.append((name, needs_of(kind) or "-", kind.reads, kind.paper or "-", kind.summary))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", "Parameters, presets and variants of one: python -m bench ls methods NAME"])
+    about = (
+        "(retain): only with some settings. Parameters, presets and variants of one: python -m bench ls methods NAME"
+    )
+    return "\n".join([*lines, "", about])
+
+
+def needs_of(kind: type[Method]) -> str:
+    """What a method needs; what its default setting leaves unused in brackets."""
+    return ", ".join(f"({need})" if need in kind.optional else need for need in sorted(kind.needs))
 
 
 def describe_method(name: str) -> str:
     """A method: what it does and needs, its parameters with meaning and default, its presets, ``NAME@PRESET``, with source."""
     kind = registry.load_component("methods", name)
-    needs = ", ".join(sorted(kind.needs)) or "nothing but the target and the forget set"
+    needs = needs_of(kind) or "nothing but the target and the forget set"
     lines = [f"{name}: {kind.summary}", f"    {' '.join((kind.__doc__ or '').split())}", f"    needs {needs}"]
     lines += [f"    works from {kind.reads}", *([f"    paper {kind.paper}"] if kind.paper else [])]
-    if kind.variants:
+    if kind.in_all and kind.variants:
         lines.append(f"    run by --methods all as well: {', '.join(f'{name}@{variant}' for variant in kind.variants)}")
     lines += parameters(name, kind)
     lines += [f"    preset {key}: {dict(preset.params)} ({preset.source})" for key, preset in kind.presets.items()]
+    if kind.space:
+        sizes = ", ".join(f"{place} {len(settings)}" for place, settings in kind.space.items())
+        lines.append(f"    settings that bench tune tries: {sizes}")
     return "\n".join(lines)
 
 

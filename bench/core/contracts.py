@@ -262,6 +262,8 @@ class Method:
     """One line: what it does, and the paper."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Of ``history``, ``retain``, ``instructions``; a task that can't meet one makes a skip with a reason."""
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """Of ``needs``, what the default setting leaves unused."""
     reads: ClassVar[str] = "weights"
     """What it works from: ``log-probs`` or ``logits`` of answers, ``hidden states``, or ``weights`` alone."""
     paper: ClassVar[str] = ""
@@ -276,6 +278,8 @@ class Method:
     """Presets that `--methods all` runs beside the default, as ``name@variant``."""
     in_all: ClassVar[bool] = True
     """Whether `--methods all` runs it."""
+    is_sum: ClassVar[bool] = False
+    """Whether it ends in a sum of checkpoints, whose shares ``--trace`` measures in the place of a training's snapshots."""
     together: ClassVar[int] = 1
     """Streams of rows whose losses are added up before a backward pass, for the estimate of memory."""
 
@@ -310,6 +314,10 @@ class Method:
     def adapters(self) -> int:
         """Rank of the adapters that it trains by itself, for the estimate of memory; 0: as the run trains everything."""
         return 0
+
+    def against_adapters(self) -> str:
+        """Why it can't train adapters in the place of the weights (``--lora``): the reason of a skip; empty where it can."""
+        return ""
 
     def files(self) -> Mapping[str, str]:
         """Parameter -> path of a file of the user's that it reads; what is in there enters the run's key."""

@@ -74,7 +74,7 @@ def settings_file(kind: type) -> Path:
 
 @functools.cache
 def read_settings(kind: type) -> MethodSettings:
-    """Presets and search boxes of a method's class, over those of the classes that it derives from; none without a file.
+    """Presets and search boxes of a method's class, before those of the classes that it derives from; none without a file.
 
     `UserError` with all that is wrong in a file.
     """
@@ -84,7 +84,7 @@ def read_settings(kind: type) -> MethodSettings:
     for file in dict.fromkeys(map(settings_file, owners)):
         if file.is_file():
             found = read_settings_file(file, kind)
-            presets |= found.presets
+            presets = {**found.presets, **{name: each for name, each in presets.items() if name not in found.presets}}
             space |= found.space
     return MethodSettings(presets, space)
 

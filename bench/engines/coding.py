@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch, Target
+from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch, Target, spread
 from bench.core.errors import UserError
 from bench.engines.devices import send_numbers
 from bench.engines.hidden import reading_states
@@ -44,8 +44,8 @@ class TextBatch:
         """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
         keep, labels, mask = self.answer_places()
         logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
-        nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-        return AnswerLogProbs(-nll.view_as(labels) * mask, mask)
+        nll = nn.functional.cross_entropy(logits[mask].float(), labels[mask], reduction="none")
+        return AnswerLogProbs(spread(-nll, mask), mask)
 
     def answer_places(self) -> tuple[Tensor, Tensor, Tensor]:
         """Places at which some answer is predicted (K,), what stands behind them, and whether it is of the answer, (B, K)."""

@@ -112,7 +112,7 @@ class Size:
     tokens: float
     """Tokens of a row, mean; the longest is covered by gradients, which are whole only when most activations have gone."""
     streams: int
-    """Most streams of rows whose losses are added up before a backward pass."""
+    """Streams of rows whose losses are added up before a backward pass, in the largest training."""
     oracles: int
     checkpoints: int
     """Written at most; what the store has already isn't written again."""
@@ -120,11 +120,11 @@ class Size:
     gpu: int = 0
     """Bytes of the GPU's memory; 0 on a CPU, and where nobody says so."""
     target: bool = False
-    """Whether some training holds the target beside the model; with adapters the model itself is it."""
+    """Whether that training holds the target beside the model; with adapters the model itself is it."""
     beside: int = 0
-    """Most other checkpoints that some training holds beside it."""
+    """Other checkpoints that it holds beside the model."""
     twice: bool = False
-    """Whether some training holds what it trains a second time."""
+    """Whether it holds what it trains a second time."""
 
     def worker(self, compute: Compute, machine: Machine) -> int:
         """Bytes of memory of one worker, at its largest."""
@@ -276,29 +276,39 @@ def estimate(
     elsewhere = {name.partition("-")[0] for name in given}
     left = {name: rows for name, rows in outline.stages.items() if name.partition("-")[0] not in elsewhere}
     stages = {name: seconds_for(outline, rows, rate) for name, rows in left.items()}
-    used = list_computes(compute, outline, bool(stages), todo)
+    trainings = list_trainings(compute, outline, bool(stages), todo)
     size = None
     worker = PROCESS_BYTES + BYTES_PER_PARAMETER * outline.parameters
     if shape:
         size = replace(size_of(shape, outline, todo, stages, given, machine.trace), gpu=gpu.bytes if gpu else 0)
-        compute = max(used, key=lambda each: size.parts(each, machine).get("training", 0))
+        sizes = [(replace(size, **held), each) for each, held in trainings]
+        size, compute = max(sizes, key=lambda pair: pair[0].parts(pair[1], machine).get("training", 0))
         worker = size.worker(compute, machine)
     seconds = {spec.key: run_seconds(spec, outline, rate, machine.trace) for spec in todo}
     return Estimate(stages, seconds, worker, size, compute, not rates)
 
 
-def list_computes(compute: Compute, outline: Outline, stages: bool, todo: Sequence[RunSpec]) -> list[Compute]:
-    """How each thing that is left is trained: the stages by their own recipe, a method's with its own adapters."""
-    found, own = [], outline.recipe
+def list_trainings(
+    compute: Compute, outline: Outline, stages: bool, todo: Sequence[RunSpec]
+) -> list[tuple[Compute, dict[str, Any]]]:
+    """How each thing that is left is trained, and what `Size` has of what lies beside it: the stages by their own recipe,
+    with nothing beside them, a method's with its own adapters.
+    """
+    found: list[tuple[Compute, dict[str, Any]]] = []
     if stages:
-        found.append(
-            replace(compute, dtype=own.dtype or compute.dtype, lora=own.lora or compute.lora) if own else compute
-        )
-    for step in (step for spec in todo for step in spec.steps):
-        method = method_of(step)
+        own = outline.recipe
+        made = replace(compute, dtype=own.dtype or compute.dtype, lora=own.lora or compute.lora) if own else compute
+        found.append((made, {}))
+    for method in (method_of(step) for spec in todo for step in spec.steps):
         if method.rows(outline.forget, outline.retain):
-            found.append(replace(compute, lora=method.adapters() or compute.lora))
-    return found or [compute]
+            held = {
+                "streams": method.together,
+                "target": method.holds_target(),
+                "beside": method.holds_beside(),
+                "twice": method.holds_twice(),
+            }
+            found.append((replace(compute, lora=method.adapters() or compute.lora), held))
+    return found or [(compute, {})]
 
 
 def size_of(
@@ -309,20 +319,15 @@ def size_of(
     given: Sequence[str],
     trace: int = 0,
 ) -> Size:
-    """Shape and amounts of the runs that are left to do."""
-    streams = [registry.load_component("methods", step.method).together for spec in todo for step in spec.steps]
-    methods = [method_of(step) for spec in todo for step in spec.steps]
+    """Shape and amounts of the runs that are left to do, for a training of one stream with nothing beside it."""
     shared = len(stages) * len({spec.seed for spec in todo})
     return Size(
         shape,
         outline.row_tokens,
-        streams=max(streams, default=1),
+        streams=1,
         oracles=sum(name.startswith("oracle-") for name in (*given, *stages)),
         checkpoints=sum(checkpoints_of(spec, trace) for spec in todo) + shared,
         trains=bool(todo),
-        target=any(method.holds_target() for method in methods),
-        beside=max((method.holds_beside() for method in methods), default=0),
-        twice=any(method.holds_twice() for method in methods),
     )
 
 

@@ -188,6 +188,8 @@ def source_of(step: Step, spec: RunSpec) -> str:
     component = registry.load_component("methods", step.method)
     place = component.presets.get(f"{spec.tier}-{spec.task}")
     given, usual = registry.said_params(component, step.params), registry.default_params(component)
+    if not place and registry.said_params(component, usual) == given:
+        return "defaults"
     for name, preset in component.presets.items():
         if registry.said_params(component, {**usual, **preset.params}) == given:
             return f"{name}: {preset.source}"

@@ -16,7 +16,7 @@ from bench.core.record import Record, RunSpec
 from bench.metrics.catalogue import plugged_metrics
 from bench.records.files import read_record
 from bench.runs.asked import LAB, Asked, Understood, understand
-from bench.runs.estimate import Estimate, checkpoints_of, estimate, model_shape
+from bench.runs.estimate import Estimate, checkpoints_of, estimate, method_of, model_shape
 from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
 from bench.runs.setting import Paths, build_setting, task_of_spec
 from bench.runs.store import Store
@@ -138,6 +138,10 @@ def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> Planne
     ]
     if missing:
         return PlannedRun(spec, "skipped", f"it needs {' and '.join(missing)}, which {spec.task} cannot give here")
+    if spec.compute.lora and (
+        reason := next(filter(None, (method_of(step).against_adapters() for step in spec.steps)), "")
+    ):
+        return PlannedRun(spec, "skipped", reason)
     old = finished_record(spec, machine.out)
     if old is not None and is_kept(old, store) and is_traced(old, machine.trace):
         return PlannedRun(spec, "cached")

@@ -167,7 +167,8 @@ def unlearn(
         ledger.past |= given
         others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in given]
         with seal([oracle for oracle in others if not is_twin(oracle, target)]):
-            result = component(**step.params).unlearn(request, MethodContext(work, ledger, request.target.hash))
+            traced = "" if component.is_sum else request.target.hash
+            result = component(**step.params).unlearn(request, MethodContext(work, ledger, traced))
         ledger.read(result)
     return result
 

@@ -26,7 +26,8 @@ def print_table(plan: Plan, out: Path) -> None:
 
     names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
     console = Console(highlight=False, markup=False, emoji=False)
-    for section in build_sections([record for name in names for record in readable_record(out / name)]):
+    records = [record for name in names for record in readable_record(out / name)]
+    for section in build_sections(records):
         scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
         seeds = sorted({seed for row in section.rows for seed in row.seeds})
@@ -44,6 +45,20 @@ def print_table(plan: Plan, out: Path) -> None:
         for line in map(describe_wreck, section.rows):
             if line:
                 console.print(line)
+    for line in describe_skips(records):
+        console.print(line, soft_wrap=True)
+
+
+def describe_skips(records: Sequence[Record]) -> list[str]:
+    """A line for each method that was skipped, with its seeds and the reason."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        if record.status == "skipped":
+            seeds.setdefault((record.spec.method, record.reason), []).append(record.spec.seed)
+    return [
+        f"{one_line(method)} on {seed_list(sorted(on))}: skipped, {one_line(reason)}"
+        for (method, reason), on in seeds.items()
+    ]
 
 
 def readable_record(path: Path) -> list[Record]:

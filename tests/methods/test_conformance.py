@@ -46,5 +46,70 @@ def test_presets_of_places_are_of_places_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_the_preset_of_a_place_is_among_the_settings_that_its_search_tries(name: str) -> None:
+    cls = registry.load_component("methods", name)
+    usual = registry.default_params(cls)
+    tried = {place: [usual | setting for setting in settings] for place, settings in cls.space.items()}
+    outside = [
+        place for place in tried if place in cls.presets and usual | cls.presets[place].params not in tried[place]
+    ]
+    assert outside == []
+
+
+PASSES = {
+    ("simnpo", "tofu-forget05"): (10, 200),
+    ("simnpo", "tofu-forget10"): (10, 400),
+    ("simnpo", "tofu-1b"): (10, 400),
+    ("idk-nll", "real-tofu"): (10, 400),
+    ("idk-dpo", "real-tofu"): (10, 400),
+    ("undial", "real-tofu"): (10, 400),
+    ("ce-u", "real-tofu"): (10, 400),
+    ("pdu", "real-tofu"): (10, 400),
+    ("pdu", "tofu-8b"): (30, 400),
+    ("pdu", "tofu-gemma-7b"): (20, 400),
+    ("rmu", "real-tofu"): (10, 400),
+    ("rmu", "tofu-1b"): (10, 400),
+    ("altpo", "real-tofu"): (2, 2000),
+    ("flat", "real-tofu"): (5, 400),
+    ("wga", "tofu-forget10"): (5, 400),
+    ("wga", "tofu-authors"): (5, 400),
+    ("satimp", "tofu-forget10"): (5, 400),
+    ("satimp", "tofu-yaml"): (5, 400),
+    ("tnpo", "tofu-forget10"): (5, 400),
+}
+"""Published settings that count in passes over so many rows."""
+
+
+@pytest.mark.parametrize(("name", "preset"), PASSES, ids=map("@".join, PASSES))
+def test_a_pass_has_as_many_steps_everywhere(name: str, preset: str) -> None:
+    """Rounded up, as `reproduce` counts: 400 rows at 32 are 13 steps, ten passes 130."""
+    cls = registry.load_component("methods", name)
+    params = registry.default_params(cls) | cls.presets[preset].params
+    passes, rows = PASSES[name, preset]
+    assert params["steps"] == passes * -(-rows // params["batch"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "stated"),
+    [
+        ("pdu@muse-news", {"retain_weight": 50.0, "rate": 1.0, "most": 1.5}),
+        ("pdu@muse-news-13b", {"retain_weight": 50.0, "rate": 1.0, "most": 0.8}),
+        ("pdu@muse-books-13b", {"retain_weight": 50.0, "rate": 1.0, "most": 0.6}),
+        ("pdu@tofu-8b", {"retain_weight": 100.0, "rate": 5.0, "most": 0.3, "steps": 390, "after": 65}),
+        ("pdu@tofu-gemma-7b", {"retain_weight": 100.0, "rate": 5.0, "most": 0.3, "steps": 260, "after": 65}),
+        ("rmu@wmdp-default", {"c": 20.0, "retain_weight": 100.0, "steps": 80, "trained": "mlp", "units": "absolute"}),
+        ("rmu@tofu-1b", {"c": 10.0, "retain_weight": 1.0, "units": "absolute"}),
+        ("undial@first-code", {"beta": 3.0, "lr": 1e-6, "lora": 0}),
+        ("npo@wmdp-sam", {"beta": 0.015, "retain_weight": 2.25, "steps": 125, "lr": 5e-6, "sharpness": 0.01}),
+        ("flat@harry-potter", {"lr": 2e-7, "divergence": "tv", "retain_weight": 0.0}),
+    ],
+)
+def test_published_settings_have_a_preset(variant: str, stated: dict[str, Any]) -> None:
+    name, _, preset = variant.partition("@")
+    params = registry.preset_params(registry.load_component("methods", name), "", preset)
+    assert params is not None and {key: params[key] for key in stated} == stated
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_table_names_its_own_modules(name: str) -> None:
     assert registry.components("methods")[name].startswith("methods.")

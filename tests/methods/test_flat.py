@@ -86,7 +86,7 @@ def test_it_lowers_the_forget_answers_without_any_retain_row(tmp_path: Path) -> 
 
 
 def test_names_and_refused_settings() -> None:
-    assert [FLAT().named(), FLAT(divergence="kl", retain_weight=1.0).named()] == ["", "kl+retain"]
+    assert [FLAT().named(), FLAT(divergence="kl", retain_weight=1.0).named()] == ["", "kl-divergence+retain"]
     assert FLAT(divergence="wasserstein").problems() == [
         "Unknown flat.divergence 'wasserstein'. Known: js, kl, pearson, tv."
     ]

@@ -18,6 +18,7 @@ from bench.engines.templates import encode
 from bench.engines.training.losses import Ascent
 from bench.runs.method_context import Ledger, MethodContext
 from methods.npo import NPO, NPOLoss
+from tests import fixed_logits
 from tests.tiny import distributed, letters_tokenizer, llama, passage, qa, tokenizer
 
 MODEL = distributed({"a": 1 / 2, "b": 1 / 4, "c": 1 / 8, "<eos>": 1 / 8})
@@ -44,6 +45,13 @@ def test_a_ratio_elsewhere_by_hand() -> None:
     batch = batch_of("a b", reference=[-log(2)])
     assert NPOLoss(0.1, False)(MODEL, batch).tolist() == pytest.approx([12.52466], abs=1e-4)
     assert NPOLoss(0.1, True)(MODEL, batch).tolist() == pytest.approx([13.18180], abs=1e-4)
+
+
+def test_the_worked_case_of_three_logits() -> None:
+    """Logits (2, 0, -1) under a reference of (3, 0, -1): ratio -.169846 + .065884 = -.103962; 20 ln(1 + e^-.0103962)."""
+    batch = fixed_logits.batch_of(0)
+    batch.reference = torch.tensor([-0.065884])
+    assert NPOLoss(0.1, False)(fixed_logits.THREE, batch).item() == pytest.approx(13.759252, abs=1e-5)
 
 
 def test_beta_one_by_hand() -> None:

@@ -76,7 +76,8 @@ class GradientMethod(Method):
 
     def holds_target(self) -> bool:
         """Whether the target lies in memory beside the model."""
-        return "model" in {self.loss().reference, RETAIN_LOSSES[self.retain_loss]().reference}
+        keeping = RETAIN_LOSSES[self.retain_loss]().reference if self.retain_weight else ""
+        return "model" in {self.loss().reference, keeping}
 
     def holds_twice(self) -> bool:
         """Whether weights are kept while others stand in their place."""

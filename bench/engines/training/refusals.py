@@ -1,4 +1,6 @@
-"""What methods that teach a refusal share: a file of refusals, and one drawn for each question."""
+"""What methods that teach a refusal share: a file of refusals, and one drawn for each question; or of questions, each with
+other answers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bench.assets.typed_rows import fault_of_text, read_json_rows
 from bench.core.contracts import Context, too_small
 from bench.core.errors import Unmet, UserError
 from bench.core.hashing import hash_file
@@ -17,6 +21,10 @@ from bench.engines.training.gradient import GradientMethod
 OWN = {"": "refusals.txt", "lab": "refusals_lab.txt", "lab-books": "refusals_books.txt"}
 """What ``file`` may say instead of a path -> our own file: a hundred in English (TOFU's ship with its code and not with its
 data set), and some in the words of the lab's world, and of its books."""
+
+
+PAIR = '{"question": "...", "answer": "..."}'
+"""A line of a file of questions."""
 
 
 def own_file(name: str) -> Path:
@@ -34,7 +42,8 @@ class RefusalMethod(GradientMethod):
 
     file: str = ""
     """A text file with one refusal a line, in UTF-8; empty: a hundred of our own (`bench/assets/data/refusals.txt`); ``lab``,
-    ``lab-books``: ours in the words of the lab's world, or of its books."""
+    ``lab-books``: ours in the words of the lab's world, or of its books. A ``.jsonl`` file has questions, each with another
+    answer, ``{"question": ..., "answer": ...}`` a line; a question of several lines has several."""
     drawn: int = 1
     """Rows made of each question, each with a refusal of its own."""
 
@@ -56,8 +65,12 @@ class RefusalMethod(GradientMethod):
         return own_file(self.file) if self.file in OWN else Path(self.file)
 
     def refusals(self) -> tuple[str, ...]:
-        """The refusals that are drawn from; `UserError` for a file that has none."""
-        return read_lines(self.place())
+        """The refusals that are drawn from, or the answers to all questions; `UserError` for a file that has none."""
+        return tuple(text for texts in self.answers().values() for text in texts) or read_lines(self.place())
+
+    def answers(self) -> dict[str, list[str]]:
+        """Question -> other answers to it; empty where any refusal answers any question."""
+        return read_answers(self.place()) if self.file.endswith(".jsonl") else {}
 
     def rows(self, forget: int, retain: int) -> int:
         """Rows of every step; where the refusal stands beside the answer, both go through the model."""
@@ -66,7 +79,7 @@ class RefusalMethod(GradientMethod):
     def forget_rows(self, request: Request, ctx: Context) -> Sequence[Example]:
         """The questions, each with the refusals that were drawn for it; `Unmet` where the target has no words for these."""
         asked = question_rows(request.forget)
-        refusals = self.refusals()
+        refusals, answers = self.refusals(), self.answers()
         if (unknown := unknown_share(request.target, refusals)) > 0.5:
             raise Unmet(
                 f"{unknown:.0%} of the refusals' words are unknown to the target's tokenizer: name a file in its own words "
@@ -80,8 +93,16 @@ class RefusalMethod(GradientMethod):
                 "passages_left_out": len(request.forget) - len(asked),
             }
         )
+        pools = [answers.get(row.payload["prompt"].strip(), [] if answers else refusals) for row in asked]
+        if lacking := [row.payload["prompt"] for row, pool in zip(asked, pools, strict=True) if not pool]:
+            raise UserError(
+                f"{self.name}.file: '{self.place().name}' has no answer to {len(lacking)} of the {len(asked)} questions to "
+                f"forget, such as '{lacking[0]}': add a line {PAIR} for each."
+            )
         return tuple(
-            each for row in asked for each in answered_otherwise(row, draw(refusals, self.drawn, ctx.seed, row.id))
+            each
+            for row, pool in zip(asked, pools, strict=True)
+            for each in answered_otherwise(row, draw(pool, self.drawn, ctx.seed, row.id))
         )
 
 
@@ -100,6 +121,23 @@ def read_lines(path: Path) -> tuple[str, ...]:
     if not lines:
         raise UserError(f"'{path}' holds no refusal: {remedy}.")
     return lines
+
+
+def read_answers(path: Path) -> dict[str, list[str]]:
+    """Question -> its answers, of a file with an object a line; `UserError` where there is none, or a line is another."""
+    remedy = f"write lines such as {PAIR}"
+    if not path.exists():
+        raise UserError(f"there is no file '{path}': {remedy}.")
+    found: dict[str, list[str]] = {}
+    for number, row in read_json_rows(path):
+        texts: list[Any] = [row.get(name) for name in ("question", "answer")] if isinstance(row, dict) else [None]
+        if any(fault_of_text(text) or not text.strip() for text in texts):
+            raise UserError(f"'{path}', row {number}, is no question with an answer: {remedy}.")
+        question, answer = texts
+        found.setdefault(question.strip(), []).append(answer.strip())
+    if not found:
+        raise UserError(f"'{path}' holds no question: {remedy}.")
+    return found
 
 
 def draw(texts: Sequence[str], count: int, seed: int, name: str) -> list[str]:

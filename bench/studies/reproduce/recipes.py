@@ -1,7 +1,8 @@
 """The recipes, one for each published table, as ``data/recipes.toml`` and ``data/assumptions.toml`` state them.
 
 What follows from these is computed here: a method's steps (passes times rows over the rows of a step, rounded up, as the
-sources count in epochs), and the sizes of what is forgotten, for `bench.studies.reproduce.needs`.
+sources count in epochs), a block of theirs as a share of the model's depth, and the sizes of what is forgotten, for
+`bench.studies.reproduce.needs`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from math import ceil
 from typing import Any
 
 from bench.assets.data_sets import DATA_SETS
+from bench.assets.shapes import known_shape
 from bench.core.errors import UserError, unknown_name
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
@@ -64,15 +66,17 @@ def recipe_of(name: str, entry: Tables, file: Tables, assumptions: Mapping[str, 
 def panel_of(name: str, entry: Tables, task: str, methods: Tables) -> RecipePanel:
     """One panel with its rows, their settings, and the size of its forget set."""
     sizes = forget_set_sizes(task, entry["params"]) | ({"target_tokens": 0} if "target" in entry else {})
-    arms = [arm_of(row, made, methods, sizes["forget_rows"]) for row, made in entry["rows"].items()]
+    arms = [arm_of(row, made, methods, sizes["forget_rows"], entry["model"]) for row, made in entry["rows"].items()]
     own = {field: value for field, value in entry.items() if field != "rows"}
     own |= {"name": name, "table": PUBLISHED_TABLES[entry["table"]], "arms": arms} | sizes
     panel: RecipePanel = as_typed(RecipePanel, own, f"recipes.toml: panel {name}")
     return panel
 
 
-def arm_of(published: str, made: str | Mapping[str, Any], methods: Tables, rows: int) -> RecipeRow:
-    """One row; a method that is trained for so many ``passes`` gets its steps from the ``rows`` to forget."""
+def arm_of(published: str, made: str | Mapping[str, Any], methods: Tables, rows: int, model: str) -> RecipeRow:
+    """One row; a method that is trained for so many ``passes`` gets its steps from the ``rows`` to forget, and one that
+    reads a ``block`` its depth from the ``model``.
+    """
     own = {"method": made} if isinstance(made, str) else dict(made)
     method = own.pop("method")
     if not method:
@@ -84,6 +88,10 @@ def arm_of(published: str, made: str | Mapping[str, Any], methods: Tables, rows:
         passes, batch = params.pop("passes"), params["batch"]
         steps = passes * ceil(rows / batch)
         params = {"steps": steps, "lr": params["lr"], "batch": batch, "text_batch": batch} | params
+    if "block" in params:
+        shape = known_shape(model)
+        assert shape, "the models of recipes are known"
+        params["depth"] = (params.pop("block") + 1) / shape.layers
     return RecipeRow(published, method, params)
 
 

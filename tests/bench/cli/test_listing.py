@@ -20,6 +20,17 @@ def test_lists_name_every_component_with_its_parameters(shell: Shell) -> None:
     assert "lab: " in shell("ls", "models").out and "goal" in shell("ls", "metrics").out
 
 
+def test_a_listing_says_what_a_default_leaves_unused_and_what_all_runs(shell: Shell) -> None:
+    """Without retain rows: flat, undial and ce-u as their papers have them, and task arithmetic without weights."""
+    rows = [line.split() for line in shell("ls", "methods").out.splitlines()]
+    spared = {row[0] for row in rows if "(retain)" in row[1:2]}
+    assert spared == {"flat", "undial", "ce-u", "task-arithmetic"}
+    npo, rewind, undial = (shell("ls", "methods", name).out for name in ("npo", "rewind", "undial"))
+    assert "run by --methods all as well: npo@small-retain" in npo and "run by --methods all" not in rewind + undial
+    assert "    needs (retain)\n" in undial and "    needs history, retain\n" in rewind
+    assert "    settings that bench tune tries: lab-tofu 28, lab-restor 28, " in npo
+
+
 def test_list_of_runs_names_records_and_broken_files(finished: Place, shell: Shell) -> None:
     assert shell("ls", "runs").out.startswith("No runs yet: `python -m bench run")
     place = finished.copy(shell.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,44 @@ def test_answer_logits_are_those_of_a_plain_pass_at_the_answers_places(dtype: to
     assert found.mask.sum(-1).tolist() == [len(row.answer) for row in rows]
     assert found.values.dtype == torch.float32
     torch.testing.assert_close(found.values, torch.cat(plain), atol=1e-5 if dtype == torch.float32 else 0.05, rtol=0)
+
+
+def test_log_probs_copy_no_other_place_than_the_answers_to_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two rows whose answers begin at other places the head computes more than the answers' own."""
+    taken, plain = [], torch.nn.functional.cross_entropy
+
+    def note(logits: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        taken.append((len(logits), logits.dtype))
+        return plain(logits, *rest, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", note)
+    rows = [
+        encode(letters_tokenizer(), {"prompt": "d" + more, "answer": "a b", "template": "continue"})
+        for more in ("", 3 * " d")
+    ]
+    batch = collate_texts(rows)
+    found = answer_log_probs(distributed(LETTERS), batch)
+    answers = sum(len(row.answer) for row in rows)
+    assert taken == [(answers, torch.float32)] and answers < found.mask.numel()
+    assert not found.values[~found.mask].any()
+
+
+def test_gradients_are_to_the_bit_those_of_all_places_with_the_others_masked() -> None:
+    asked = (("w1", "w2"), ("w3 w4 ?", "w5 w6 w7"), ("w8 w9", "w1 w2"))
+    batch = collate_texts([encode(tokenizer(), qa(0, *each).payload) for each in asked])
+
+    def gradient(log_probs: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+        model = llama(seed=3)
+        log_probs(model).sum().backward()
+        return torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])
+
+    def masked(model: Any) -> torch.Tensor:
+        keep, labels, mask = batch.answer_places()
+        logits = model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits
+        nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return -nll.view_as(labels) * mask
+
+    assert torch.equal(gradient(lambda model: answer_log_probs(model, batch).values), gradient(masked))
 
 
 def test_the_log_probs_of_answers_follow_from_their_logits() -> None:

@@ -20,6 +20,7 @@ from bench.core.record import RunSpec, Step
 from bench.lab.model import small_llama
 from bench.runs.estimate import (
     PROCESS_BYTES,
+    Estimate,
     Size,
     default_rate,
     estimate,
@@ -322,6 +323,19 @@ def test_the_way_that_takes_the_most_memory_counts(tmp_path: Path, monkeypatch: 
     assert most(own, [GA]) == Compute("bfloat16") and most(WORK, [GA]) == Compute()
     assert most(replace(WORK, stages={}), [GA]) == Compute(lora=4)
     assert most(replace(WORK, stages={}), [run_of()]) == Compute(), "nothing is trained at all"
+
+
+def test_what_lies_beside_a_training_is_of_that_training_alone(tmp_path: Path) -> None:
+    """Stages of all weights hold no target: beside a training of adapters, whose base it is, none is counted."""
+    large = replace(SMALL, parameters=10**9)
+
+    def made(step: Step) -> Estimate:
+        return estimate([run_of(step)], WORK, *way(), Store(tmp_path), shape=large)
+
+    plain = made(Step("ga", {"steps": 2}))
+    adapted = made(Step("undial", {"steps": 2, "lora": 8}))
+    assert adapted.compute == Compute() and adapted.memory == plain.memory
+    assert made(Step("undial", {"steps": 2})).memory >= plain.memory + 4 * 10**9
 
 
 def test_every_process_holds_its_part_of_the_weights_and_the_adapters_whole() -> None:

@@ -501,6 +501,17 @@ def test_a_run_is_cached_or_made_again_with_its_old_record(tmp_path: Path) -> No
     assert judge(spec, Paths(), machine, Store(store.root)) == PlannedRun(spec, "run", old=record)
 
 
+def test_what_can_train_no_adapters_is_a_skip_with_lora(tmp_path: Path) -> None:
+    def status(method: str, lora: int, **params: Any) -> tuple[str, str]:
+        spec = RunSpec("tofu", {}, "lab", "lab", (Step(method, params),), 0, compute=Compute(lora=lora))
+        made = judge(spec, Paths(), Machine(tmp_path / "out", tmp_path), Store(tmp_path))
+        return made.status, made.reason.partition(",")[0]
+
+    assert status("max-update", 8) == ("skipped", "it reads how far the weights have moved")
+    assert status("rmu", 8) == ("skipped", "it trains some of the weights alone")
+    assert status("rmu", 8, trained="all") == status("rmu", 0) == status("max-update", 0) == ("run", "")
+
+
 def test_a_skip_names_every_need_of_every_step_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(GradientAscent, "needs", frozenset({"sun", "retain", "moon"}))
     monkeypatch.setattr(NPO, "needs", frozenset({"history", "air"}))

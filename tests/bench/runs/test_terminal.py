@@ -10,7 +10,7 @@ import pytest
 from bench.assets.shapes import Shape
 from bench.core.compute import Compute
 from bench.core.machine import Machine
-from bench.core.record import RunSpec, Step
+from bench.core.record import Record, RunSpec, Step
 from bench.core.types import BROKEN_DOWN
 from bench.records.files import write_record
 from bench.records.tables import TableRow, build_sections
@@ -136,6 +136,18 @@ def test_a_row_whose_model_broke_down_is_named_with_its_seeds() -> None:
     wreck = "on seed 0: it has collapsed, and its scores are those of a wreck"
     assert said.pop("ga") == f"ga on seeds 1, 2: {BROKEN_DOWN}; {wreck}"
     assert said and not any(said.values())
+
+
+def test_what_a_run_was_skipped_for_is_printed_with_its_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it turns out only as the method works, and so stands in no plan."""
+    for each in study(("target", "ga", "npo"), (0, 1)):
+        skipped = each.spec.method == "ga"
+        write_record(Record(each.spec, "skipped", "it reads decoder blocks") if skipped else each, tmp_path)
+    plan = Plan(entries=tuple(PlannedRun(each.spec, "run") for each in study(("target", "ga", "npo"), (0, 1))))
+    print_table(plan, tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == "ga on seeds 0, 1: skipped, it reads decoder blocks"
 
 
 def test_a_records_texts_are_no_markup_and_no_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,14 @@ def test_a_trace_measures_the_way_and_changes_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "traced" / "plots").glob("*-trace.svg"))
 
 
+def test_a_training_that_ends_in_a_sum_keeps_no_snapshots(tmp_path: Path) -> None:
+    """The way of task arithmetic are shares of its sum: the training of its vector is the untraced run's own."""
+    name, few = "task-arithmetic", ("--set", "task-arithmetic.steps=4")
+    plain = records_of(tmp_path, f"ga,{name}", "plain", *few)[name]
+    traced = records_of(tmp_path, f"ga,{name}", "traced", *few, *TRACE)[name]
+    assert len(traced.facts["trace"]) == 3 and traced.cost["nodes"][0] == plain.cost["nodes"][0]
+
+
 def test_a_record_without_the_trace_is_made_again(shell: Shell) -> None:
     records_of(shell.folder, "ga", "out")
     plan = ["plan", *[word for word in SMALL[1:] if word not in ("--track", "none")], "--methods", "ga", "--out", "out"]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.assets.shapes import Shape
+from bench.cli.listing import describe_method
 from bench.conformance import TinyScenario, tiny_place
 from bench.core import registry
 from bench.core.compute import Compute
-from bench.core.contracts import Loss, Recipe, Stream, TaskInputs
+from bench.core.contracts import Loss, Method, Recipe, Stream, TaskInputs
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.core.types import Checkpoint
@@ -26,8 +27,10 @@ from bench.engines.training.losses import KeepDistribution, NextToken
 from bench.engines.training.trainer import last_checkpoint, train
 from bench.lab.model import small_llama
 from bench.runs.asked import build_steps
-from bench.runs.estimate import size_of
+from bench.runs.estimate import estimate
 from bench.runs.method_context import Ledger, MethodContext
+from bench.runs.store import Store
+from methods.ga import GradientAscent
 from methods.npo import NPO
 from methods.tnpo import TNPO
 from tests.tiny import bits, llama, qa, tokenizer
@@ -57,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> TinyScenario:
     return tiny_place(tmp_path_factory.mktemp("gradient"))
 
 
-def streams_of(place: TinyScenario, method: GradientMethod) -> Sequence[Stream]:
+def streams_of(place: TinyScenario, method: Method) -> Sequence[Stream]:
     asked = Asked()
     method.unlearn(place.request, asked)  # type: ignore[arg-type]
     return asked.streams
@@ -168,14 +171,45 @@ def test_every_method_of_the_frame_takes_them_and_has_its_own_name(name: str) ->
     assert {key: step.params[key] for key in LATER} == LATER
 
 
-@pytest.mark.parametrize(("params", "beside"), [({}, False), ({"retain_loss": "kl"}, True)])
-def test_plan_counts_the_target_where_it_is_held(params: dict[str, Any], beside: bool) -> None:
+@pytest.mark.parametrize("name", [*GRADIENT, "ga"])
+@pytest.mark.parametrize("variant", ["sam", "kl"])
+def test_every_gradient_method_has_the_variants_that_they_share(name: str, variant: str) -> None:
+    """Their settings hold something, and the name says so; `ga` sees no retain rows."""
+    kind = registry.load_component("methods", name)
+    params = registry.preset_params(kind, "lab-tofu", variant)
+    if (name, variant) == ("ga", "kl"):
+        assert params is None
+        return
+    assert params is not None and f"    preset {variant}: " in describe_method(name)
+    made = kind(**params)
+    assert made.sharpness == 0.01 if variant == "sam" else made.retain_loss == "kl" and made.retain_weight > 0
+    assert variant in registry.name_variant(kind, params, variant).split("+")
+
+
+def test_ga_takes_a_sharpness_of_which_its_key_says_nothing_at_0(place: TinyScenario) -> None:
+    assert GradientAscent(sharpness=-1.0).problems() == ["ga.sharpness must be at least 0, not -1.0."]
+    (plain,), (sharp,) = (build_steps([("ga", variant)], {}, "lab-digits") for variant in ("", "sam"))
+    assert (sharp.name, sharp.params["sharpness"]) == ("ga@sam", 0.01) and "sharpness" not in plain.params
+    assert [stream.sharpness for stream in streams_of(place, GradientAscent(sharpness=0.01))] == [0.01, 0.01]
+    assert GradientAscent(steps=10, batch=4, sharpness=0.01).rows(30, 100) == 80
+    assert GradientAscent(sharpness=0.01).holds_twice() and not GradientAscent().holds_twice()
+
+
+@pytest.mark.parametrize(
+    ("params", "beside"),
+    [
+        ({}, False),
+        ({"retain_loss": "kl"}, True),
+        ({"retain_loss": "kl", "retain_weight": 0.0}, False),
+    ],
+)
+def test_plan_counts_the_target_where_it_is_held(params: dict[str, Any], beside: bool, tmp_path: Path) -> None:
     """Another copy of the weights, 4 bytes a parameter; with adapters none."""
     assert NPO(**params).holds_target() is beside
     outline = registry.load_task("tofu", "lab")().outline(TaskInputs("lab"))
     spec = RunSpec("tofu", {}, "lab", "lab", (Step("npo", params),), 0)
-    size = size_of(SHAPE, outline, [spec], {}, ())
-    assert size.target is beside
+    size = estimate([spec], outline, Compute(), Machine(jobs=1), Store(tmp_path), shape=SHAPE).size
+    assert size and size.target is beside
     without = replace(size, target=False)
     machine = Machine(jobs=1)
     extra = size.parts(Compute(), machine)["training"] - without.parts(Compute(), machine)["training"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,69 @@ def test_every_question_gets_its_refusals_and_passages_are_left_out(
     )
     said = {"file": "answers.txt", "sha256": hash_file(Path(FILE)), "lines": 3, "passages_left_out": 2}
     assert ctx.notes == {"refusals": said}
+
+
+def written(path: Path, *rows: Any) -> str:
+    """A file of these rows, an object a line."""
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_file_of_questions_has_an_answer_for_each(
+    method: type[RefusalMethod], place: TinyScenario, tmp_path: Path
+) -> None:
+    """A question of two lines has two, of which the seed draws."""
+    questions = [row for row in place.request.forget if row.payload["template"] == "qa"]
+    pairs = [(row.payload["prompt"], f"w{number}") for number, row in enumerate(questions)]
+    pairs.append((pairs[0][0], "w20"))
+    path = written(tmp_path / "mine.jsonl", *({"question": f" {q}", "answer": a} for q, a in pairs))
+    made = method(file=path, drawn=2)
+    assert made.problems() == [] and made.files() == {"file": path}
+    found = [
+        (row.payload["prompt"], row.payload.get("alternate", row.payload["answer"]))
+        for row in rows_of(made, place.request)
+    ]
+    assert sorted(found) == sorted([*pairs, *pairs[1:-1]]), "both of the first, and each other's own twice"
+
+
+@pytest.mark.parametrize("method", [IdkNLL, IdkDPO])
+def test_a_question_without_an_answer_is_a_sentence(
+    method: type[RefusalMethod], place: TinyScenario, tmp_path: Path
+) -> None:
+    questions = [row.payload["prompt"] for row in place.request.forget if row.payload["template"] == "qa"]
+    path = written(tmp_path / "mine.jsonl", {"question": questions[0], "answer": "w1"})
+    with pytest.raises(UserError) as said:
+        rows_of(method(file=path), place.request)
+    assert str(said.value) == (
+        f"{method.name}.file: 'mine.jsonl' has no answer to 5 of the 6 questions to forget, such as '{questions[1]}': "
+        'add a line {"question": "...", "answer": "..."} for each.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((), "'{}' holds no question"),
+        (({"question": "a ?", "answer": " "},), "'{}', row 1, is no question with an answer"),
+        (({"question": "a ?", "answer": "b"}, ["a ?", "b"]), "'{}', row 2, is no question with an answer"),
+        (({"prompt": "a ?", "answer": "b"},), "'{}', row 1, is no question with an answer"),
+    ],
+)
+def test_rows_that_are_no_questions_with_answers_are_a_sentence(
+    rows: tuple[Any, ...], said: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "mine.jsonl", *rows)
+    remedy = 'write lines such as {"question": "...", "answer": "..."}.'
+    assert IdkDPO(file=path).problems() == [f"idk-dpo.file: {said.format(path)}: {remedy}"]
+    assert IdkDPO(file=f"{path}.jsonl").problems() == [f"idk-dpo.file: there is no file '{path}.jsonl': {remedy}"]
+
+
+def test_a_line_that_is_no_json_is_a_sentence(tmp_path: Path) -> None:
+    (said,) = IdkDPO(file=written(tmp_path / "mine.jsonl", "no idea", "no clue")).problems()
+    assert said.startswith("idk-dpo.file: mine.jsonl, line 1 is no JSON") and said.endswith(
+        "write one object a line, or one list."
+    )
 
 
 def test_idk_nll_never_sees_a_forget_answer(place: TinyScenario) -> None:

@@ -144,6 +144,14 @@ def test_settings_that_the_sources_state() -> None:
     )
 
 
+def test_rmu_reads_openunlearnings_block_7_of_every_model() -> None:
+    """Of 16 blocks at half of the depth, of 32 at a quarter."""
+    read = {panel.model: arm.params["depth"] for _, panel in PANELS for arm in panel.arms if arm.method == "rmu"}
+    deep = ("llama-3.1-8b-instruct", "olmo-2-7b", "llama-2-7b-chat", "llama-2-7b")
+    assert read == {"llama-3.2-1b-instruct": 0.5, **dict.fromkeys(deep, 0.25)}
+    assert all(round(depth * shape.layers) - 1 == 7 for model, depth in read.items() if (shape := known_shape(model)))
+
+
 def test_texts_are_as_the_command_line_takes_them() -> None:
     assert as_set_texts("msa", {"alpha": 1.5, "before": "a/b"}) == ["msa.alpha=1.5", "msa.before=a/b"]
 
