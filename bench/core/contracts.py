@@ -150,8 +150,13 @@ class Context(Protocol):
     seed: int
     """Of the run; all randomness of a method comes from it."""
 
-    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
-        """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
+    def train(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int] = ()
+    ) -> Checkpoint:
+        """Fine-tune from ``start``; a cached node, shared by whoever asks for the same.
+
+        ``keep``: steps whose weights are kept and measured too, of an attack that is looked at on its way.
+        """
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
@@ -276,6 +281,8 @@ class Method:
     """Presets that `--methods all` runs beside the default, as ``name@variant``."""
     in_all: ClassVar[bool] = True
     """Whether `--methods all` runs it."""
+    attack: ClassVar[bool] = False
+    """Whether it unlearns nothing, and tries what another method has left (`bench attack`)."""
     together: ClassVar[int] = 1
     """Streams of rows whose losses are added up before a backward pass, for the estimate of memory."""
 
@@ -385,6 +392,11 @@ class Scenario(Stages):
     """Rows of general instructions for a repair after unlearning; a method that needs ``instructions`` gets them."""
     headline: tuple[str, ...] = ()
     """Columns of the leaderboard, in order; every other score is in the records."""
+    questions: tuple[Example, ...] = ()
+    """What attacks ask of the forget set: a prompt and the answer that was to be forgotten, with the reference
+    ``paraphrased`` (other prompts for the same answer) where the task has one; none: the task can't be attacked so."""
+    fact_of: Callable[[str], str] = str
+    """The fact that a row or a probe's example of this id is about: whoever learnt one learnt the other."""
 
 
 @dataclass(frozen=True)

@@ -104,16 +104,21 @@ class Work(TaskContext):
         """A checkpoint in memory, on this context's device."""
         return open_checkpoint(checkpoint, self.device)
 
-    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+    def train(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int] = ()
+    ) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
-        node = self.train_node(start, streams, recipe, label)
-        return checkpoint_in(node, start, label, self.fitted(recipe).dtype)
+        return self.train_traced(start, streams, recipe, label, keep)[0]
+
+    def points(self, recipe: Recipe) -> list[int]:
+        """The steps at `trace` equal shares of a training."""
+        return steps_kept(recipe.steps, self.trace) if self.trace and not recipe.until else []
 
     def train_traced(
-        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int]
     ) -> tuple[Checkpoint, list[tuple[float, Checkpoint]]]:
-        """The same, and its snapshots at `trace` equal shares of the steps but the last, each with its share."""
-        at = [step for step in steps_kept(recipe.steps, self.trace) if step < recipe.steps]
+        """The same, and its snapshots at the steps ``keep`` but the last, each with its share of all steps."""
+        at = [step for step in keep if step < recipe.steps]
         node, dtype = self.train_node(start, streams, recipe, label, at), self.fitted(recipe).dtype
         way = [
             (

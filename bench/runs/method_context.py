@@ -53,16 +53,18 @@ class MethodContext(Context):
         self._engines: Callable[[], Work] = lambda: own
         self._ledger: Callable[[], Ledger] = lambda: ledger
 
-    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+    def train(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int] = ()
+    ) -> Checkpoint:
         """Fine-tune from ``start`` (`Context.train`), and note the rows and checkpoint that were used."""
         for stream in streams:
             self._ledger().see(*stream.examples[: recipe.steps * stream.batch])  # no more can have been seen
         self._ledger().read(start, *(stream.beside for stream in streams if stream.beside))
-        if start.hash == self._target and self._engines().trace and not recipe.until:
-            result, way = self._engines().train_traced(start, streams, recipe, label)
+        at = keep or (self._engines().points(recipe) if start.hash == self._target else ())
+        result, way = self._engines().train_traced(start, streams, recipe, label, at)
+        if at:
             self._ledger().snapshots[result.hash] = way
-            return result
-        return self._engines().train(start, streams, recipe, label)
+        return result
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Add up checkpoints (`Context.combine`), and note those of the past."""

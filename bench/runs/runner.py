@@ -16,6 +16,7 @@ from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
 from bench.runs import facts
+from bench.runs.attacks import QUESTIONS, ask_instead
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.responses import grade_node, judge_facts, measure_node
@@ -26,6 +27,8 @@ from bench.runs.trace import trace_run
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = task_of_spec(spec).prepare(work, build_setting(spec, paths))
+    if spec.attack:
+        return ask_instead(spec.attack, scenario)
     scenario = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
     probes = without_slow_probes(scenario.probes) if spec.lean else scenario.probes
     kept = tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds)
@@ -66,6 +69,8 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
+    if record.spec.attack:
+        return list(QUESTIONS[record.spec.attack].metrics)
     own = list(task_of_spec(record.spec).metrics())
     plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
     own += [metric for metric in plugged if metric.name in record.metrics]
