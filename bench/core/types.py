@@ -164,6 +164,8 @@ class Request:
     """Only for a method that declares the need ``instructions``."""
     retraining: Retraining | None = None
     """The oracle's recipe, where there is one: its steps and batches, and none of its rows."""
+    half: tuple[Example, ...] = ()
+    """Only for an attack: the forget rows of every second fact; one that trains on them is measured on the others."""
 
 
 ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]

@@ -21,7 +21,13 @@ class Ledger:
     past: set[str]
     """Content hashes of the history's checkpoints."""
     retain_seen: set[str] = field(default_factory=set)
+    forget: set[str] = field(default_factory=set)
+    """Ids of all forget rows."""
+    forget_seen: set[str] = field(default_factory=set)
+    """Of the last step."""
     past_used: set[str] = field(default_factory=set)
+    attacked: Checkpoint | None = None
+    """What an attack was made on."""
     notes: Json = field(default_factory=dict)
     """Facts that the method noted about itself."""
     snapshots: dict[str, list[tuple[float, Checkpoint]]] = field(default_factory=dict)
@@ -35,7 +41,9 @@ class Ledger:
 
     def see(self, *examples: Example) -> None:
         """Enter rows that the method has used."""
-        self.retain_seen |= {example.id for example in examples} & self.retain
+        ids = {example.id for example in examples}
+        self.retain_seen |= ids & self.retain
+        self.forget_seen |= ids & self.forget
 
 
 class MethodContext(Context):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +10,18 @@ from bench.assets.history import choose_moment
 from bench.core import registry
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
-from bench.core.record import Record, RunSpec
-from bench.core.types import Checkpoint, Json, Probe, Request, Validation, finite_json, without_references
+from bench.core.record import Record, RunSpec, Step
+from bench.core.types import (
+    Checkpoint,
+    Example,
+    Json,
+    Probe,
+    Request,
+    Responses,
+    Validation,
+    finite_json,
+    without_references,
+)
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
@@ -21,7 +31,7 @@ from bench.runs.context import Work
 from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.responses import grade_node, judge_facts, measure_node
 from bench.runs.setting import Paths, build_setting, task_of_spec
-from bench.runs.trace import trace_run
+from bench.runs.trace import score_at, trace_run
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
@@ -94,12 +104,15 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     if any(step.method == "retrain" for step in spec.steps):
         known = [oracle() for oracle in scenario.oracles]
     before = set(work.nodes)
-    ledger = Ledger({row.id for row in scenario.retain}, set())
+    ledger = Ledger({row.id for row in scenario.retain}, set(), forget={row.id for row in scenario.forget})
     try:
         result = unlearn(spec, scenario, target, known, work, ledger)
     except Unmet as need:
         return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
     own = [node for key, node in work.nodes.items() if key not in before]
+    attacked = is_attack(spec.steps[-1]) if spec.steps else False
+    if attacked:
+        scenario = on_other_facts(scenario, ledger.forget_seen)
     oracles = [oracle() for oracle in scenario.oracles]
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
         own = [node for node in work.nodes.values() if str(node.path) == result.path]
@@ -116,7 +129,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         | facts.describe_theta_0(scenario, target, ledger, work)
         | judged
     ) | facts.diverged_stages(own, result, work)
-    if work.trace:
+    if attacked and ledger.snapshots.get(result.hash):
+        about["curve"] = attack_curve(spec, scenario, result, oracles, against, ledger, work)
+    elif work.trace:
         lean = replace(scenario, probes=without_slow_probes(scenario.probes))
         about["trace"] = trace_run(result, target, lean, oracles, against, spec.limit, ledger, work)
         about["trace_points"] = work.trace
@@ -166,6 +181,10 @@ def unlearn(
         component = registry.load_component("methods", step.method)
         is_oracle = step.method == "retrain"
         request = request_for(component.needs, scenario, result)
+        ledger.forget_seen.clear()
+        if component.attack:
+            ledger.attacked = result
+            request = replace(request, half=half_of(scenario), instructions=without_references(scenario.instructions))
         if is_oracle and oracles:
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
@@ -175,6 +194,54 @@ def unlearn(
             result = component(**step.params).unlearn(request, MethodContext(work, ledger, request.target.hash))
         ledger.read(result)
     return result
+
+
+def is_attack(step: Step) -> bool:
+    """Whether a step tries what is there, and unlearns nothing."""
+    return bool(registry.load_component("methods", step.method).attack)
+
+
+def half_of(scenario: Scenario) -> tuple[Example, ...]:
+    """The forget rows of every second fact; none where there is one fact alone."""
+    facts = list(dict.fromkeys(scenario.fact_of(row.id) for row in scenario.forget))
+    taught = set(facts[1::2])
+    return without_references([row for row in scenario.forget if scenario.fact_of(row.id) in taught])
+
+
+def on_other_facts(scenario: Scenario, taught: Collection[str]) -> Scenario:
+    """The scenario with the examples whose fact no forget row of ``taught`` tells, where these are some and not all."""
+    facts = {scenario.fact_of(row.id) for row in scenario.forget}
+    known = {scenario.fact_of(row) for row in taught}
+    if not known or known == facts:
+        return scenario
+
+    def others(probe: Probe) -> Probe:
+        return replace(probe, examples=tuple(row for row in probe.examples if scenario.fact_of(row.id) not in known))
+
+    return replace(scenario, probes=tuple(map(others, scenario.probes)))
+
+
+def attack_curve(
+    spec: RunSpec,
+    scenario: Scenario,
+    result: Checkpoint,
+    oracles: Sequence[Checkpoint],
+    known: Sequence[Responses],
+    ledger: Ledger,
+    work: Work,
+) -> list[Json]:
+    """Scores before the attack, at each step that it kept, and at its end: ``step`` and ``scores``.
+
+    ``scenario`` has the probes that are asked, those that are slow left out.
+    """
+    lean, steps = replace(scenario, probes=without_slow_probes(scenario.probes)), spec.steps[-1].params["steps"]
+    assert ledger.attacked is not None, "the last step is an attack"
+    ends = (0.0, ledger.attacked), (1.0, result)
+    way = [ends[0], *ledger.snapshots[result.hash], ends[1]]
+    return [
+        {"step": round(share * steps), "scores": score_at(checkpoint, lean, oracles, known, spec.limit, work)}
+        for share, checkpoint in way
+    ]
 
 
 def is_twin(oracle: Checkpoint, target: Checkpoint) -> bool:
