@@ -72,7 +72,6 @@ class FactsShape(TypedDict, total=False):
     """Facts that tables, pictures and pages read."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
-    attack: Line
     attention: Line
     diverged: Names
     forgetting: Names

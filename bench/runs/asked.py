@@ -14,10 +14,12 @@ from bench.assets.models import canonical_name
 from bench.core import registry
 from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
 from bench.core.errors import mistakes_in, report_mistake, unknown_name
-from bench.core.record import Step
+from bench.core.record import RunSpec, Step
 from bench.core.registry import name_variant, preset_params
 from bench.core.settings import read_settings
 from bench.core.types import ProbeKind
+from bench.records.attacked import STEPS, is_attack, split_variant
+from bench.runs.attacks import QUESTIONS
 
 LAB = "lab"
 
@@ -54,6 +56,8 @@ class Asked:
     """Methods that go on where each row's method has ended, and from the untouched target."""
     kinds: tuple[str, ...] = ()
     """Kinds of probes that are asked; none for all."""
+    attacks: tuple[str, ...] = ()
+    """What the rows that are there are attacked with, and the rows that frame them (`bench.runs.attacks`)."""
     compute: Compute = UNSAID
     """How training shall compute, blank where nothing was said."""
     problems: tuple[str, ...] = ()
@@ -66,6 +70,18 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Attack:
+    """What a row is attacked with: a step after its own, or else questions."""
+
+    name: str
+    step: Step | None = None
+
+    def on(self, spec: RunSpec) -> RunSpec:
+        """The run that attacks the result of another one."""
+        return replace(spec, steps=(*spec.steps, self.step)) if self.step else replace(spec, attack=self.name)
+
+
+@dataclass(frozen=True)
 class Understood:
     """The meaning of the user's words, apart from what they name outside the harness."""
 
@@ -74,14 +90,16 @@ class Understood:
     params: Mapping[str, Any] = field(default_factory=dict)
     """The task's complete parameters."""
     rows: Rows = field(default_factory=list)
+    attacks: tuple[Attack, ...] = ()
     compute: Compute = USUAL
 
 
 def understand(asked: Asked) -> Understood:
     """The task, the steps of every row and how training computes; mistakes in the order of the command line."""
     task = load_or_report(registry.load_task, asked.task, asked.tier)
-    wanted = parse_methods(asked.methods)
-    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)])
+    wanted = parse_methods(asked.methods, bool(asked.attacks))
+    steps = attack_steps(asked.attacks)
+    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then), *steps.values()])
     if asked.limit is not None and asked.limit < 1:
         report_mistake(f"--limit must be at least 1, not {asked.limit}.")
     check_seeds(asked.seeds, asked.problems)
@@ -89,8 +107,12 @@ def understand(asked: Asked) -> Understood:
     compute = resolve_compute(asked)
     place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
     rows = build_rows(wanted, sets, place, asked.then)
+    attacks = tuple(
+        Attack(name, *build_steps([steps[name]], sets, place)) if name in steps else Attack(name)
+        for name in asked.attacks
+    )
     params = task_params(task, asked.task, asked.tier, sets.get(asked.task, {})) if task else {}
-    return Understood(task, params, rows, compute)
+    return Understood(task, params, rows, attacks, compute)
 
 
 def load_or_report(load: Callable[..., Any], *name: str) -> Any:
@@ -120,8 +142,11 @@ def check_options_of_lab(asked: Asked) -> None:
         report_mistake("--target and --oracle go with --model: the lab trains its own.")
 
 
-def parse_methods(asked: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, variant) of every row beside the untouched target; the oracle's comes first."""
+def parse_methods(asked: Sequence[str], attacked: bool = False) -> list[tuple[str, str]]:
+    """(method, variant) of every row beside the untouched target; the oracle's comes first.
+
+    Of rows that are ``attacked`` the model before exposure is always one.
+    """
     known = registry.components("methods")
     wanted: list[tuple[str, str]] = [("retrain", "")]
     for text in asked:
@@ -132,9 +157,23 @@ def parse_methods(asked: Sequence[str]) -> list[tuple[str, str]]:
             report_mistake(unknown_name("method", name, [*known, "all"], "methods"))
         elif name != "target":
             wanted.append((name, variant))
+    if attacked:
+        wanted.append(("before", ""))
     if not asked:
         report_mistake("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
     return list(dict.fromkeys(wanted))
+
+
+def attack_steps(asked: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(method, variant) of each attack that is a step; the others are questions. A name that is neither is a mistake."""
+    steps = {name: split_variant(STEPS.get(name, name)) for name in asked if name not in QUESTIONS}
+    known = [name for name in registry.components("methods") if is_attack(name)]
+    for name, (method, _) in steps.items():
+        if method not in known:
+            report_mistake("--attacks: " + unknown_name("attack", name, [*STEPS, *QUESTIONS, *known]))
+    if len(set(asked)) < len(asked):
+        report_mistake("--attacks names an attack twice.")
+    return {name: step for name, step in steps.items() if step[0] in known}
 
 
 def every_method() -> list[tuple[str, str]]:

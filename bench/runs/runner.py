@@ -10,7 +10,7 @@ from bench.assets.history import choose_moment
 from bench.core import registry
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
-from bench.core.record import Record, RunSpec, Step
+from bench.core.record import Record, RunSpec
 from bench.core.types import (
     Checkpoint,
     Example,
@@ -25,6 +25,7 @@ from bench.core.types import (
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
+from bench.records.attacked import attack_of
 from bench.runs import facts
 from bench.runs.attacks import QUESTIONS, ask_instead
 from bench.runs.context import Work
@@ -110,7 +111,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     except Unmet as need:
         return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
     own = [node for key, node in work.nodes.items() if key not in before]
-    attacked = is_attack(spec.steps[-1]) if spec.steps else False
+    attacked = bool(attack_of(spec)) and not spec.attack
     if attacked:
         scenario = on_other_facts(scenario, ledger.forget_seen)
     oracles = [oracle() for oracle in scenario.oracles]
@@ -194,11 +195,6 @@ def unlearn(
             result = component(**step.params).unlearn(request, MethodContext(work, ledger, request.target.hash))
         ledger.read(result)
     return result
-
-
-def is_attack(step: Step) -> bool:
-    """Whether a step tries what is there, and unlearns nothing."""
-    return bool(registry.load_component("methods", step.method).attack)
 
 
 def half_of(scenario: Scenario) -> tuple[Example, ...]:
