@@ -1,39 +1,167 @@
-"""Runs that attack another run's result: which they are, and what they say beside it and beside the oracle."""
+"""What attacks bring back: a row's score before and after, beside the oracle's after the same attack.
+
+An attack damages and teaches by itself, and what it does so it does to the oracle: what counts is the difference.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
-from bench.core import registry
-from bench.core.record import RunSpec
+from bench.core.attacks import attack_of, attacked_run
+from bench.core.record import Record
+from bench.core.types import Json
+from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow, setting_key
 
-STEPS = {name: f"quantise@{name}" for name in ("int8", "int4", "int4-128", "nf4", "fp4")}
-"""Short name of an attack that is a step -> the method and its variant; every other such attack goes by its own name."""
-
-
-def split_variant(name: str) -> tuple[str, str]:
-    """``method@variant`` apart; the variant is empty where there is none."""
-    method, _, variant = name.partition("@")
-    return method, variant
-
-
-def is_attack(method: str) -> bool:
-    """Whether a method unlearns nothing, and tries what another one has left; False where there is no such method."""
-    if method not in registry.components("methods"):
-        return False
-    with registry.leaving_out("methods", method):
-        return bool(registry.load_component("methods", method).attack)
-    return False
+Curve = Sequence[tuple[int, float]]
+"""A score at ascending steps."""
 
 
-def attack_of(spec: RunSpec) -> str:
-    """The name of the attack that a run is; empty where it is none."""
-    if spec.attack or not spec.steps or not is_attack(spec.steps[-1].method):
-        return spec.attack
-    name = spec.steps[-1].name
-    return next((short for short, step in STEPS.items() if step == name), name)
+@dataclass(frozen=True)
+class AttackRow:
+    """A row of a section under one attack."""
+
+    name: str
+    is_method: bool
+    wrecked: bool
+    before: TableCell | None
+    """The row's own score, where its run is there."""
+    after: TableCell
+    gap: TableCell | None
+    """After the attack, minus the oracle's after the same attack on the same seed."""
+    kept: TableCell | None
+    """What is left of the score that must stay, of an attack on the weights."""
+    more: Mapping[str, TableCell] = field(default_factory=dict)
+    """Further columns of this attack."""
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    """Per seed, the score on the way, of an attack that trains."""
+    records: tuple[Record, ...] = ()
 
 
-def attacked_run(spec: RunSpec) -> RunSpec:
-    """The run without its attack, as far as names and steps go; its versions are still those of both."""
-    return replace(spec, attack="") if spec.attack else replace(spec, steps=spec.steps[:-1])
+@dataclass(frozen=True)
+class AttackTable:
+    """All rows of a section under one attack."""
+
+    attack: str
+    before: str
+    """The score that ``before`` is of."""
+    score: str
+    kept: str
+    rows: tuple[AttackRow, ...]
+
+
+def build_attacks(section: Section) -> list[AttackTable]:
+    """A table for each attack on the rows of a section."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in section.attacked:
+        groups[attack_of(record.spec)].append(record)
+    return [_table(section, attack, records) for attack, records in sorted(groups.items())]
+
+
+def _table(section: Section, attack: str, records: Sequence[Record]) -> AttackTable:
+    own = next((name for name in section.forgetting if any(name in record.scores for record in records)), "")
+    asked = records[0].facts.get("forgetting") or [own]
+    score = own if not records[0].spec.attack else asked[0]
+    kept = "" if records[0].spec.attack else next(iter(section.utility), "")
+    by_row: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.spec.seed):
+        by_row[setting_key(replace(record, spec=attacked_run(record.spec)))].append(record)
+    there = {setting_key(row.records[0]): row for row in section.rows}
+    oracle = next((group for key, group in by_row.items() if key[0] == ORACLE), [])
+    start = next((group for key, group in by_row.items() if key[0] == TARGET), [])
+    found = [
+        _row(
+            key[0],
+            there.get(key),
+            group,
+            (own, score, kept),
+            _values(oracle, score),
+            _curves(oracle, score),
+            _curves(start, score),
+        )
+        for key, group in by_row.items()
+        if any(score in record.scores for record in group)
+    ]
+    order = {TARGET: 0, ORACLE: 1}
+    return AttackTable(
+        attack, own, score, kept, tuple(sorted(found, key=lambda row: (order.get(row.name, 2), row.name)))
+    )
+
+
+def _row(
+    method: str,
+    row: TableRow | None,
+    records: Sequence[Record],
+    names: tuple[str, str, str],
+    oracle: Mapping[int, float],
+    oracle_curves: Mapping[int, Curve],
+    target_curves: Mapping[int, Curve],
+) -> AttackRow:
+    own, score, kept = names
+    after, curves = _values(records, score), _curves(records, score)
+    changed = {r.spec.seed: r.facts["notes"]["changed"] for r in records if "changed" in r.facts.get("notes", {})}
+    areas = {seed: area_between(curve, oracle_curves[seed]) for seed, curve in curves.items() if seed in oracle_curves}
+    halves = {
+        seed: steps_until_half(curve, oracle_curves[seed][0][1], target_curves[seed][0][1])
+        for seed, curve in curves.items()
+        if seed in oracle_curves and seed in target_curves
+    }
+    more = {
+        "entries changed by rounding": changed,
+        "area": areas,
+        "steps until half": {seed: steps for seed, steps in halves.items() if steps is not None},
+    }
+    return AttackRow(
+        name=row.name if row else method,
+        is_method=method not in (TARGET, ORACLE),
+        wrecked=bool(row and row.wrecked),
+        before=row.cells.get(own) if row else None,
+        after=TableCell(after),
+        gap=_cell({seed: value - oracle[seed] for seed, value in after.items() if seed in oracle}),
+        kept=_cell(_values(records, kept)),
+        more={name: TableCell(by_seed) for name, by_seed in more.items() if by_seed},
+        curves=curves,
+        records=tuple(records),
+    )
+
+
+def area_between(curve: Curve, oracle: Curve) -> float:
+    """The mean difference between two curves over the steps of the attack: the area between them over its length."""
+    gaps = [(step, value - dict(oracle)[step]) for step, value in curve if step in dict(oracle)]
+    area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(gaps))
+    return area / (gaps[-1][0] - gaps[0][0])
+
+
+def steps_until_half(curve: Curve, oracle: float, target: float) -> float | None:
+    """Steps until a curve is half-way from the oracle's level to the target's, between snapshots on a straight line.
+
+    The levels are those before the attack. None where it never is: censored at the last step.
+    """
+    half, sign = (oracle + target) / 2, 1 if target >= oracle else -1
+    way = [(step, sign * (value - half)) for step, value in curve]
+    if way[0][1] >= 0:
+        return 0.0
+    for (a, x), (b, y) in pairwise(way):
+        if y >= 0:
+            return a + (b - a) * -x / (y - x)
+    return None
+
+
+def _curves(records: Sequence[Record], score: str) -> dict[int, Curve]:
+    """Per seed the curve of a score, of records that have one."""
+
+    def curve(points: Sequence[Json]) -> Curve:
+        return [(point["step"], point["scores"][score]) for point in points if score in point["scores"]]
+
+    found = {record.spec.seed: curve(record.facts.get("curve", ())) for record in records}
+    return {seed: points for seed, points in found.items() if len(points) > 1}
+
+
+def _values(records: Sequence[Record], score: str) -> dict[int, float]:
+    return {record.spec.seed: record.scores[score].value for record in records if score in record.scores}
+
+
+def _cell(by_seed: Mapping[int, float]) -> TableCell | None:
+    return TableCell(by_seed) if by_seed else None

@@ -10,6 +10,7 @@ from typing import TypeVar
 from bench.core.files import read_toml
 from bench.core.record import Record
 from bench.records import tables
+from bench.records.attacked import build_attacks
 from bench.records.files import BrokenFile
 from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, plain
 from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
@@ -84,8 +85,35 @@ def _section(section: Section) -> list[str]:
         f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
     ]
     parts.append(_list("Without scores:", unfinished))
+    parts += _attacks(section)
     if section.rows:
         parts += [_all_scores(section, bold), _footnotes(section)]
+    return parts
+
+
+def _attacks(section: Section) -> list[str]:
+    """Every attack's table: before, after, and after minus the oracle's after."""
+    tables_of = build_attacks(section)
+    if not tables_of:
+        return []
+    parts = ["**Under attack.** " + TEXTS["attacks"]]
+    for table in tables_of:
+        more = list(dict.fromkeys(name for row in table.rows for name in row.more))
+        head = ["", "seeds", f"{table.before} before", f"{table.score} after", "minus the oracle's after"]
+        head += [*([f"{table.kept} after"] if table.kept else []), *more]
+        lines = []
+        for row in table.rows:
+            seeds = row.after.n
+            cells = [
+                row.before,
+                row.after,
+                row.gap,
+                *([row.kept] if table.kept else []),
+                *(row.more.get(n) for n in more),
+            ]
+            name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
+            lines.append([f"{name} ⚠" if row.wrecked else name, str(seeds), *(_spread(cell, seeds) for cell in cells)])
+        parts += [f"Attack: {plain(table.attack)}", markdown_table([plain(text) for text in head], lines, "--:")]
     return parts
 
 

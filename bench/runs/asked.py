@@ -12,13 +12,13 @@ from typing import Any, get_args
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical_name
 from bench.core import registry
+from bench.core.attacks import STEPS, is_attack, split_variant
 from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
 from bench.core.errors import mistakes_in, report_mistake, unknown_name
 from bench.core.record import RunSpec, Step
 from bench.core.registry import name_variant, preset_params
 from bench.core.settings import read_settings
 from bench.core.types import ProbeKind
-from bench.records.attacked import STEPS, is_attack, split_variant
 from bench.runs.attacks import QUESTIONS
 
 LAB = "lab"

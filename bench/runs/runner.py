@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.assets.history import choose_moment
 from bench.core import registry
+from bench.core.attacks import attack_of
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
 from bench.core.record import Record, RunSpec
@@ -25,7 +26,6 @@ from bench.core.types import (
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
-from bench.records.attacked import attack_of
 from bench.runs import facts
 from bench.runs.attacks import QUESTIONS, ask_instead
 from bench.runs.context import Work
