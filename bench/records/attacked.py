@@ -24,7 +24,7 @@ class AttackRow:
     """A row of a section under one attack."""
 
     name: str
-    is_method: bool
+    method: str
     wrecked: bool
     before: TableCell | None
     """The row's own score, where its run is there."""
@@ -38,6 +38,16 @@ class AttackRow:
     curves: Mapping[int, Curve] = field(default_factory=dict)
     """Per seed, the score on the way, of an attack that trains."""
     records: tuple[Record, ...] = ()
+
+    @property
+    def is_method(self) -> bool:
+        """Neither the untouched target nor the oracle."""
+        return self.method not in (TARGET, ORACLE)
+
+    @property
+    def title(self) -> str:
+        """The name, and the mark of a wreck."""
+        return f"{self.name} (collapsed)" if self.wrecked else self.name
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def _row(
     }
     return AttackRow(
         name=row.name if row else method,
-        is_method=method not in (TARGET, ORACLE),
+        method=method,
         wrecked=bool(row and row.wrecked),
         before=row.cells.get(own) if row else None,
         after=TableCell(after),
