@@ -100,7 +100,7 @@ def attacks_on(specs: Sequence[RunSpec], understood: Understood, out: Path) -> l
             f"{out} has no finished run of {names} in this setting: make it first, with the same options and `run`."
         )
     attacked = [with_versions(attack.on(spec)) for attack in understood.attacks for spec in [*framing, *there]]
-    return [*framing, *attacked]
+    return [*framing, *there, *attacked]
 
 
 def check_task(asked: Asked, understood: Understood, outside: Outside) -> None:
