@@ -493,13 +493,15 @@ def invent_row(probe: Probe, row: Example, rng: random.Random, others: Sequence[
     if probe.kind == "generate":
         words = row.payload["answer"].split()
 
-        def counts() -> dict[str, int]:
+        def draw_counts() -> dict[str, int]:
             return count_overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])
 
         if "sample" not in probe.options:
-            return {"text": "", "counts": counts()}
+            return {"text": "", "counts": draw_counts()}
         texts = [""] * probe.options["sample"]["repeats"]
-        return {"texts": texts} | ({"counts_each": [counts() for _ in texts]} if probe.options.get("overlap") else {})
+        return {"texts": texts} | (
+            {"counts_each": [draw_counts() for _ in texts]} if probe.options.get("overlap") else {}
+        )
     if probe.kind == "classes":
         parts = [rng.random() for _ in range(4)]
         logps = [log(part / sum(parts)) for part in parts]

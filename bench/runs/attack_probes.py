@@ -15,6 +15,7 @@ from typing import Any
 from bench.core.contracts import Metric, Scenario
 from bench.core.errors import Unmet
 from bench.core.types import Example, Probe
+from bench.metrics import absent_where, is_unasked
 from bench.metrics.probability import probability
 from bench.metrics.sampling import leak, leak_bound, leak_recall, leak_recall_bound, said_accuracy, said_recall
 
@@ -104,15 +105,17 @@ def ask_after_words(scenario: Scenario) -> tuple[Probe, ...]:
 
 def first_words_metrics() -> tuple[Metric, ...]:
     """The scores of the rest of the answer, for each number of words that are given."""
-    return tuple(
-        metric
-        for count in WORDS
-        for metric in (
-            said_recall(f"first_words_recall@{count}", f"first_words_{count}_said"),
-            said_accuracy(f"first_words_accuracy@{count}", f"first_words_{count}_said"),
-            probability(f"first_words_Q_A_Prob@{count}", f"first_words_{count}_scored", goal="oracle"),
+    found = list[Metric]()
+    for count in WORDS:
+        asked, reason = f"first_words_{count}", f"no answer has more than {count} words"
+        made = (
+            said_recall(f"first_words_recall@{count}", f"{asked}_said"),
+            said_accuracy(f"first_words_accuracy@{count}", f"{asked}_said"),
         )
-    )
+        found += [absent_where(metric, f"{asked}_said", is_unasked, reason) for metric in made]
+        likely = probability(f"first_words_Q_A_Prob@{count}", f"{asked}_scored", goal="oracle")
+        found.append(absent_where(likely, f"{asked}_scored", is_unasked, reason))
+    return tuple(found)
 
 
 def said_metrics(name: str) -> tuple[Metric, ...]:
