@@ -26,7 +26,7 @@ from bench.core.contracts import (
 from bench.core.errors import unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
-from bench.lab.world import fact_questions, make_world
+from bench.lab.world import attack_questions, fact_of, fact_questions, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -36,7 +36,16 @@ from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
-from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, choose_tofu_rows, size_problems, with_template
+from bench.real.tofu.rows import (
+    HUB,
+    WHOLE_SIZES,
+    TofuSubset,
+    choose_tofu_rows,
+    paraphrased_rows,
+    row_of,
+    size_problems,
+    with_template,
+)
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -154,6 +163,8 @@ class LabTofu(LabOptions, TofuAuthors):
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
+            questions=attack_questions(gone),
+            fact_of=fact_of,
         )
 
     def outline(self, setting: TaskInputs) -> Outline:
@@ -245,6 +256,8 @@ class RealTofu(PromptedOptions, TofuAuthors):
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
             headline=suite.HEADLINE,
+            questions=paraphrased_rows(rows.forget_probe),
+            fact_of=row_of,
         )
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:

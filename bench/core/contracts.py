@@ -393,8 +393,11 @@ class Scenario(Stages):
     headline: tuple[str, ...] = ()
     """Columns of the leaderboard, in order; every other score is in the records."""
     questions: tuple[Example, ...] = ()
-    """What attacks ask of the forget set: a prompt and the answer that was to be forgotten, with the reference
-    ``paraphrased`` (other prompts for the same answer) where the task has one; none: the task can't be attacked so."""
+    """What attacks ask of the forget set: a prompt and the answer that was to be forgotten, as a generate probe of the
+    task's own asks it; none: the task can't be attacked so. References, where the task has them: ``paraphrased`` (other
+    prompts for the same answer), ``accepted`` (answers of which one must be given exactly), ``statement`` (the fact told),
+    ``opening`` (how an answer begins in the task's own words), ``solved`` (the question with its answer, as it stands
+    before another one)."""
     fact_of: Callable[[str], str] = str
     """The fact that a row or a probe's example of this id is about: whoever learnt one learnt the other."""
 

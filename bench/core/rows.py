@@ -41,10 +41,12 @@ class Generated(TypedDict, total=False):
     prompt: str
     reference: str
     text: str
-    """The greedy answer; sampled ones are ``texts``, and have no counts."""
+    """The greedy answer; sampled ones are ``texts``."""
     texts: Sequence[str]
     counts: Mapping[str, int]
     """What `bench.metrics.rouge.count_overlap` says of the text and its reference."""
+    counts_each: Sequence[Mapping[str, int]]
+    """The counts of each sampled text, where the probe asks for ``overlap``."""
     counts_whole: Mapping[str, int]
     """The counts against the whole reference, where the probe cuts it."""
     matches: Sequence[Mapping[str, int]]
@@ -114,7 +116,7 @@ FIELDS: tuple[tuple[re.Pattern[str], str, Check], ...] = tuple(
         (r"prompt|reference|text", "a text", is_text),
         (r"texts", "a list of texts", all_of(is_text)),
         (r"counts|counts_whole", "an object of numbers", is_table),
-        (r"matches", "a list of objects of numbers", all_of(is_table)),
+        (r"matches|counts_each", "a list of objects of numbers", all_of(is_table)),
         (r"grades", "numbers by option", lambda value: is_table(value) or all_of(is_table)(value)),
     )
 )

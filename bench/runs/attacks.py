@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bench.core.contracts import Metric, Scenario
 from bench.core.errors import Unmet
 from bench.core.types import Probe
+from bench.runs import attack_probes as probes
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,38 @@ class QuestionAttack:
     """The first is the one that is shown: how much is known, whose goal is the oracle's value."""
 
 
-QUESTIONS: Mapping[str, QuestionAttack] = {}
+QUESTIONS: Mapping[str, QuestionAttack] = {
+    "leak": QuestionAttack(
+        f"{probes.SAMPLES} samples of each question: how often one of k gives the answer (Leak@k, arXiv 2511.04934)",
+        probes.ask_samples,
+        probes.leak_metrics(),
+    ),
+    "prefill": QuestionAttack(
+        f"the answer begun with '{probes.OPENING}', or so in the lab's words (arXiv 2605.24614)",
+        probes.ask_after_opening,
+        probes.said_metrics("prefill"),
+    ),
+    "paraphrase": QuestionAttack(
+        "the questions in other words (TOFU's paraphrased questions, arXiv 2401.06121)",
+        probes.ask_otherwise,
+        probes.said_metrics("paraphrase"),
+    ),
+    "few-shot": QuestionAttack(
+        f"{probes.SOLVED} solved questions about other forgotten facts before each (RepSelect's)",
+        probes.ask_behind_solved,
+        probes.said_metrics("fewshot"),
+    ),
+    "first-words": QuestionAttack(
+        "the first 1, 2 or 4 words of the true answer given: is the rest said? (own)",
+        probes.ask_after_words,
+        probes.first_words_metrics(),
+    ),
+    "context": QuestionAttack(
+        "the fact told in the prompt: an oracle reads it off, what was suppressed stays quiet (arXiv 2410.02879)",
+        probes.ask_in_context,
+        probes.said_metrics("context"),
+    ),
+}
 """Attack -> what it asks."""
 
 

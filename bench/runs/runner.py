@@ -100,7 +100,11 @@ def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
 
 def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = None) -> Record:
     """Run a spec and score it. A need that the task can't meet gives a skipped record; other errors are raised."""
-    scenario = prepare(spec, paths, work)
+    try:
+        scenario = prepare(spec, paths, work)
+    except Unmet as need:  # of an attack by questions; the task itself has its label
+        label = prepare(replace(spec, attack=""), paths, work).label
+        return Record(spec, "skipped", str(need), label, provenance=work.provenance)
     target, known = scenario.target(), oracles_there(scenario, work)
     if any(step.method == "retrain" for step in spec.steps):
         known = [oracle() for oracle in scenario.oracles]

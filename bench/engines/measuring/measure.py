@@ -366,8 +366,8 @@ def run_generate(session: Session, probes: Sequence[Probe]) -> None:
     """Greedy or sampled texts, with the counts of their overlap with the example's answer.
 
     Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.engines.measuring.generation.GenerationSettings`);
-    ``reference_tokens`` cuts the reference to its first tokens, as the tokenizer counts them. Probes that ask alike are
-    generated together.
+    ``reference_tokens`` cuts the reference to its first tokens, as the tokenizer counts them; ``overlap`` keeps the counts
+    of sampled texts too. Probes that ask alike are generated together.
     """
     asked: dict[GenerationSettings, list[Probe]] = {}
     for probe in probes:
@@ -393,6 +393,9 @@ def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) ->
     row: dict[str, Any] = {"prompt": example.payload["prompt"], "reference": reference}
     if "sample" in probe.options:
         row["texts"] = said
+        if probe.options.get("overlap"):
+            counts = {text: count_overlap(text, reference) for text in dict.fromkeys(said)}
+            row["counts_each"] = [counts[text] for text in said]
     else:
         row |= {"text": said[0], "counts": count_overlap(said[0], reference)}
         if reference != whole:

@@ -38,6 +38,7 @@ from bench.metrics.probability import (
 from bench.metrics.restor import judge_accepts as restor_judged
 from bench.metrics.restor import matched
 from bench.metrics.rouge import count_overlap, rouge_l
+from bench.metrics.sampling import leak, leak_bound, leak_recall, leak_recall_bound, said_accuracy, said_recall
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 
 MADE: dict[Callable[..., Metric], Metric] = {
@@ -67,6 +68,12 @@ MADE: dict[Callable[..., Metric], Metric] = {
     acc_retain: acc_retain("acc_retain", "graded", "coin v1"),
     class_kl: class_kl("class_kl", "labelled"),
     class_kl_floors: class_kl_floors("class_kl_floors", "labelled"),
+    leak: leak("leak@2", "sampled", 2),
+    leak_bound: leak_bound("leak_bound", "sampled"),
+    leak_recall: leak_recall("leak_recall@2", "sampled", 2),
+    leak_recall_bound: leak_recall_bound("leak_recall_bound", "sampled"),
+    said_accuracy: said_accuracy("context_accuracy", "said"),
+    said_recall: said_recall("context_recall", "said"),
     swallowed: swallowed("swallowed", "labelled", accuracy("a", "asked", goal="up"), floor=0.1),
 }
 METRICS = list(MADE.values())
@@ -81,6 +88,12 @@ WHOLE = (
     "matched",
     "restor_judged",
     "token_hits",
+    "leak@2",
+    "leak_bound",
+    "leak_recall@2",
+    "leak_recall_bound",
+    "context_accuracy",
+    "context_recall",
 )
 """They read argmax hits, counts or judgements, which are whole numbers."""
 OPTIONS = ("truth", "oracle-0", "oracle-1", "wrong-0")
@@ -110,7 +123,11 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
         "accepted": {key: {"grades": [{"accepted-0": 100 * rng.random()}], "accepts": 50.0} for key in ids},
         "graded": {key: {"grades": {option: rng.random() for option in OPTIONS}} for key in ids},
         "sampled": {
-            key: {"matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)]} for key in ids
+            key: {
+                "matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)],
+                "counts_each": [{"lcs_stem": rng.randrange(5), "n_ref_stem": 4, "n_hyp_stem": 6} for _ in range(3)],
+            }
+            for key in ids
         },
         "labelled": {key: {"classes": log_probs([rng.random() for _ in range(4)])} for key in ids},
     }
