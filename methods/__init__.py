@@ -26,6 +26,7 @@ TABLE = {
     "random": "methods.random_update:RandomUpdate",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
+    "quantise": "methods.quantise:Quantise",
     "retrain": "methods.retrain:Retrain",
 }
 """Name -> ``module:Class``; a new method is one file and one line here."""

@@ -164,6 +164,8 @@ class Request:
     """Only for a method that declares the need ``instructions``."""
     retraining: Retraining | None = None
     """The oracle's recipe, where there is one: its steps and batches, and none of its rows."""
+    first: Checkpoint | None = None
+    """Only for an attack: the task's target, which the steps before it have unlearned from."""
 
 
 ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]

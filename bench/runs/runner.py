@@ -168,8 +168,13 @@ def unlearn(
         request = request_for(component.needs, scenario, result)
         if is_oracle and oracles:
             request = replace(request, oracle=oracles[0])
+        if component.attack:
+            request = replace(request, first=target)
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
+        given |= (
+            {result.hash} if component.attack else set()
+        )  # an attack tries the oracle too, as whatever is given to it
         others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in given]
         with seal([oracle for oracle in others if not is_twin(oracle, target)]):
             result = component(**step.params).unlearn(request, MethodContext(work, ledger, request.target.hash))
