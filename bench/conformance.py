@@ -249,9 +249,10 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     place = tiny_place(folder, cls.needs)
     past = place.request.history.moments if place.request.history else ()
     given = [place.request.target, *(moment.checkpoint for moment in past)]
+    request = dataclasses.replace(place.request, first=place.request.target if cls.attack else None)
     results: list[Checkpoint] = []
     for name in ("first", "second"):
-        result = method.unlearn(place.request, MethodContext(place.work(name), Ledger(set(), set())))
+        result = method.unlearn(request, MethodContext(place.work(name), Ledger(set(), set())))
         if not isinstance(result, Checkpoint):
             yield f"unlearn returned a {type(result).__name__}, not a Checkpoint"
             return

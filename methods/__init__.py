@@ -27,6 +27,7 @@ TABLE = {
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
     "relearn": "methods.relearn:Relearn",
+    "quantise": "methods.quantise:Quantise",
     "retrain": "methods.retrain:Retrain",
 }
 """Name -> ``module:Class``; a new method is one file and one line here."""

@@ -167,6 +167,15 @@ class Context(Protocol):
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
         """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.write_scrambled`)."""
 
+    def quantise(self, checkpoint: Checkpoint, kind: str, group: int = 0) -> Checkpoint:
+        """Round the linear layers of the decoder blocks (`bench.engines.arithmetic.rounding.write_rounded`); a cached node."""
+
+    def compare_rounded(self, one: Checkpoint, other: Checkpoint, kind: str, group: int = 0) -> Json:
+        """Shares of the entries that differ once both are rounded so (`bench.engines.arithmetic.rounding.count_differing`)."""
+
+    def describe_update(self, before: Checkpoint, after: Checkpoint) -> Json:
+        """Relative norm and stable rank of ``after - before`` by block (`bench.engines.arithmetic.updates.describe_update`)."""
+
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:

@@ -166,6 +166,8 @@ class Request:
     """The oracle's recipe, where there is one: its steps and batches, and none of its rows."""
     half: tuple[Example, ...] = ()
     """Only for an attack: the forget rows of every second fact; one that trains on them is measured on the others."""
+    first: Checkpoint | None = None
+    """Only for an attack: the task's target, which the steps before it have unlearned from."""
 
 
 ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]

@@ -53,7 +53,7 @@ class Asked:
     oracles: tuple[str, ...] = ()
     """Retrained models from elsewhere."""
     then: tuple[str, ...] = ()
-    """Methods that go on where each row's method has ended, and from the untouched target."""
+    """Methods, ``name`` or ``name@variant``, that go on where each row's method has ended, and from the untouched target."""
     kinds: tuple[str, ...] = ()
     """Kinds of probes that are asked; none for all."""
     attacks: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ def understand(asked: Asked) -> Understood:
     task = load_or_report(registry.load_task, asked.task, asked.tier)
     wanted = parse_methods(asked.methods, bool(asked.attacks))
     steps = attack_steps(asked.attacks)
-    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then), *steps.values()])
+    sets = parse_sets(asked.sets, asked.task, [*wanted, *map(split_variant, asked.then), *steps.values()])
     if asked.limit is not None and asked.limit < 1:
         report_mistake(f"--limit must be at least 1, not {asked.limit}.")
     check_seeds(asked.seeds, asked.problems)
@@ -150,7 +150,7 @@ def parse_methods(asked: Sequence[str], attacked: bool = False) -> list[tuple[st
     known = registry.components("methods")
     wanted: list[tuple[str, str]] = [("retrain", "")]
     for text in asked:
-        name, _, variant = text.partition("@")
+        name, variant = split_variant(text)
         if text == "all":
             wanted += every_method()
         elif name not in known and name != "target":
@@ -255,15 +255,23 @@ def build_steps(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[st
 def build_rows(
     wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, then: Sequence[str]
 ) -> Rows:
-    """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
+    """The steps of every row of the table: none for the target; what goes on after each method goes on from it too.
+
+    After the oracle go attacks alone, and beside its row, as what an attack does by itself is what it does to the oracle.
+    """
     known = registry.components("methods")
-    for name in then:
+    following = [split_variant(text) for text in then]
+    for name, _ in following:
         if name not in known:
             report_mistake("--then: " + unknown_name("method", name, known, "methods"))
-    later = tuple(build_steps([(name, "") for name in then if name in known], sets, place))
+    later = tuple(build_steps([each for each in following if each[0] in known], sets, place))
+    attacks = tuple(step for step in later if registry.load_component("methods", step.method).attack)
     rows: Rows = [(), later] if later else [()]
     for step in build_steps(wanted, sets, place):
-        rows.append((step,) if step.method == "retrain" else (step, *later))
+        if step.method == "retrain":
+            rows += [(step,), (step, *attacks)] if attacks else [(step,)]
+        else:
+            rows.append((step, *later))
     return rows
 
 

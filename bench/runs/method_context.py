@@ -92,6 +92,21 @@ class MethodContext(Context):
         self._ledger().read(before, tuned)
         return self._engines().scrambled(before, tuned, kind)
 
+    def quantise(self, checkpoint: Checkpoint, kind: str, group: int = 0) -> Checkpoint:
+        """Round a checkpoint's weights."""
+        self._ledger().read(checkpoint)
+        return self._engines().quantise(checkpoint, kind, group)
+
+    def compare_rounded(self, one: Checkpoint, other: Checkpoint, kind: str, group: int = 0) -> Json:
+        """Compare two checkpoints after rounding."""
+        self._ledger().read(one, other)
+        return self._engines().compare_rounded(one, other, kind, group)
+
+    def describe_update(self, before: Checkpoint, after: Checkpoint) -> Json:
+        """Measure how the weights have moved."""
+        self._ledger().read(before, after)
+        return self._engines().describe_update(before, after)
+
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
     ) -> Checkpoint:

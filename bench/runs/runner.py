@@ -189,7 +189,8 @@ def unlearn(
         ledger.forget_seen.clear()
         if component.attack:
             ledger.attacked = result
-            request = replace(request, half=half_of(scenario), instructions=without_references(scenario.instructions))
+            rows = without_references(scenario.instructions)
+            request = replace(request, first=target, half=half_of(scenario), instructions=rows)
         if is_oracle and oracles:
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
