@@ -442,7 +442,7 @@ class Outline:
     """How the stages are trained, where that may have a dtype or adapters of its own."""
 
 
-ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "lm-eval", "judge"})
+ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "depth", "lm-eval", "judge"})
 """Kinds of probes that a language model can be asked."""
 
 

@@ -166,7 +166,9 @@ class Request:
     """The oracle's recipe, where there is one: its steps and batches, and none of its rows."""
 
 
-ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
+ProbeKind = Literal[
+    "logprob", "classes", "generate", "divergence", "reference", "gradnorm", "depth", "lm-eval", "judge"
+]
 
 
 @dataclass(frozen=True)
