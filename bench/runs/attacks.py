@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bench.core.contracts import Metric, Scenario
 from bench.core.errors import Unmet
 from bench.core.types import Probe
+from bench.runs import depth_probes
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,23 @@ class QuestionAttack:
     """The first is the one that is shown: how much is known, whose goal is the oracle's value."""
 
 
-QUESTIONS: Mapping[str, QuestionAttack] = {}
+QUESTIONS: Mapping[str, QuestionAttack] = {
+    "uds": QuestionAttack(
+        "unlearning depth score: what the target loses with its states patched (arXiv 2605.24614)",
+        depth_probes.ask_patching,
+        depth_probes.UDS,
+    ),
+    "lens": QuestionAttack(
+        "logit lens: what the target's head reads off each block's states (arXiv 2605.24614)",
+        depth_probes.ask_lens,
+        depth_probes.LENS,
+    ),
+    "linear": QuestionAttack(
+        "a linear probe for the answer on each block's states (arXiv 1610.01644)",
+        depth_probes.ask_linear,
+        depth_probes.LINEAR,
+    ),
+}
 """Attack -> what it asks."""
 
 
