@@ -641,6 +641,8 @@ class Metric:
     """Where the definition comes from, and where this one differs."""
     tasks: tuple[str, ...] = ()
     """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
+    late: bool = False
+    """Whether it joined its task when records were published: it is no part of a run's key, and a record may lack it."""
 
     def to_json(self) -> dict[str, Any]:
         """The metric's entry in a record: version, goal, unit and whether it needs an oracle."""

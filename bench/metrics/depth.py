@@ -5,6 +5,7 @@ The oracle's side is the oracle's own responses to the same probe: measured once
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bench.core.contracts import Metric
@@ -13,7 +14,7 @@ from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rounded_score, rows_of
 from bench.metrics.catalogue import listed
-from bench.metrics.scores import mean_metric
+from bench.metrics.scores import finite_values, mean_metric
 from bench.metrics.tokens import mean
 
 LEAST_LOSS = 0.05
@@ -63,7 +64,9 @@ def linear_probe_accuracy(name: str, probe: str) -> Metric:
 
         from bench.metrics.bootstrap import interval
 
-        hits = np.array(list(lists_of(responses, probe, "linear").values()))  # (N, blocks)
+        rows = lists_of(responses, probe, "linear")
+        finite_values({key: math.fsum(row) for key, row in rows.items()})
+        hits = np.array(list(rows.values()))  # (N, blocks)
         ends = interval(lambda counts: (counts @ hits).max(1) / len(hits), len(hits)) if len(hits) > 1 else (None, None)
         return Score(rounded_score(hits.mean(0).max()), len(hits), *ends)
 
@@ -94,7 +97,7 @@ LACKING = {
 def erased_rows(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The share that is erased in each row that some block of the oracle tells; `Absent` where the models aren't alike."""
     found: dict[str, float] = {}
-    for key in ours.keys() & theirs.keys():
+    for key in [key for key in ours if key in theirs]:
         if len(ours[key]) != len(theirs[key]):
             raise Absent("the oracle has another number of decoder blocks")
         pairs = [(d, full) for d, full in zip(ours[key], theirs[key], strict=True) if full > LEAST_LOSS]

@@ -125,9 +125,9 @@ def with_versions(spec: RunSpec) -> RunSpec:
 
 
 def engines(task: Any) -> dict[str, int]:
-    """Versions of the engines, and of each of the task's metrics."""
+    """Versions of the engines, and of each of the task's metrics but those that joined it late."""
     found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
-    return found | {metric.name: metric.version for metric in task().metrics()}
+    return found | {metric.name: metric.version for metric in task().metrics() if not metric.late}
 
 
 def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> PlannedRun:
