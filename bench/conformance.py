@@ -512,6 +512,9 @@ def invent_row(probe: Probe, row: Example, rng: random.Random, others: Sequence[
     if probe.kind == "judge":
         options = ["truth", *(f"oracle-{i}" for i in range(len(others))), "wrong-0"]
         return {"grades": {option: rng.random() for option in options}}
+    if probe.kind == "depth":
+        by = probe.options["by"]
+        return {by: [float(rng.random() < 0.5) if by == "linear" else 2 * rng.random() for _ in range(3)]}
     single = {"lm-eval": "acc", "reference": "loss", "gradnorm": "norm"}
     if probe.kind in single:
         return {single[probe.kind]: float(rng.random() < 0.5) if probe.kind == "lm-eval" else rng.random()}

@@ -31,6 +31,7 @@ from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
+from bench.metrics.overall import field_memorisation, field_privacy
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
@@ -293,6 +294,16 @@ METRICS: tuple[Metric, ...] = (
     *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
+    field_memorisation(
+        "field_memorisation",
+        (
+            extraction_strength("extraction_strength", "forget_questions"),
+            exact_memorization("exact_memorization", "forget_questions"),
+            probability("forget_paraphrased_Q_A_Prob", "forget_paraphrased", goal="oracle"),
+            truth_ratio("truth_share", "forget_paraphrased", form="share", right="answer", goal="oracle"),
+        ),
+    ),
+    field_privacy("field_privacy", "forget_questions", "stranger_questions"),
 )
 HEADLINE = (
     "forget_accuracy",

@@ -454,7 +454,7 @@ class Outline:
     """How the stages are trained, where that may have a dtype or adapters of its own."""
 
 
-ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "lm-eval", "judge"})
+ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "depth", "lm-eval", "judge"})
 """Kinds of probes that a language model can be asked."""
 
 
@@ -653,6 +653,8 @@ class Metric:
     """Where the definition comes from, and where this one differs."""
     tasks: tuple[str, ...] = ()
     """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
+    late: bool = False
+    """Whether it joined its task when records were published: it is no part of a run's key, and a record may lack it."""
 
     def to_json(self) -> dict[str, Any]:
         """The metric's entry in a record: version, goal, unit and whether it needs an oracle."""

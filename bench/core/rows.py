@@ -4,7 +4,8 @@ Rows of ``logprob`` probes are ``{role: [Text, ...]}``, an entry for each text o
 the label as a one-token ``answer``, so that what reads logprob's rows reads these, and ``classes``, each class's log-prob.
 Rows of ``divergence`` probes are ``{label of the other checkpoint: [KL in nats per answer token]}``. Rows of ``lm-eval`` are
 lm-eval's numbers by name (``acc``: 0 or 1), those of ``reference`` and ``gradnorm`` hold one number: ``loss``, the mean
-answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``judge`` probes hold
+answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``depth`` hold
+a number for each decoder block: ``patching`` or ``lens`` in nats, ``linear`` 0 or 1. Rows of ``judge`` probes hold
 ``grades``: option -> the judge's number (`bench.engines.measuring.judges.judge_rows`).
 
 `check_row` tells whether a row that was read is of these shapes.
@@ -111,7 +112,7 @@ FIELDS: tuple[tuple[re.Pattern[str], str, Check], ...] = tuple(
     (re.compile(names), kind, check)
     for names, kind, check in (
         (r"answer|wrong|paraphrase|corrupted|unrelated|options_\w+", "a list of scored texts", all_of(is_scored)),
-        (r"classes|oracle-\d+", "a list of numbers", is_list),
+        (r"classes|oracle-\d+|patching|lens|linear", "a list of numbers", is_list),
         (r"loss|norm|accepts|acc|acc_norm", "a number", is_number),
         (r"prompt|reference|text", "a text", is_text),
         (r"texts", "a list of texts", all_of(is_text)),

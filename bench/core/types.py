@@ -170,7 +170,9 @@ class Request:
     """Only for an attack: the task's target, which the steps before it have unlearned from."""
 
 
-ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
+ProbeKind = Literal[
+    "logprob", "classes", "generate", "divergence", "reference", "gradnorm", "depth", "lm-eval", "judge"
+]
 
 
 @dataclass(frozen=True)

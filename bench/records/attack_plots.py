@@ -93,7 +93,7 @@ def draw_relearning(section: Section, attacks: Sequence[AttackTable], style: Sty
 
 def draw_rounding(section: Section, attacks: Sequence[AttackTable], style: Style) -> Figure | None:
     """A panel for each rounding: a bar before and one after for each row, the oracle's after as a band."""
-    shown = [table for table in attacks if any("entries changed by rounding" in row.more for row in table.rows)]
+    shown = [table for table in attacks if any("to another code" in row.more for row in table.rows)]
     if not shown:
         return None
     rows = max(len(table.rows) for table in shown)

@@ -111,7 +111,7 @@ def _row(
 ) -> AttackRow:
     own, score, kept = names
     after, curves = _values(records, score), _curves(records, score)
-    changed = {r.spec.seed: r.facts["notes"]["changed"] for r in records if "changed" in r.facts.get("notes", {})}
+    rounded = {r.spec.seed: r.facts.get("notes", {}).get("rounding", {}).get("differs") for r in records}
     areas = {seed: area_between(curve, oracle_curves[seed]) for seed, curve in curves.items() if seed in oracle_curves}
     halves = {
         seed: steps_until_half(curve, oracle_curves[seed][0][1], target_curves[seed][0][1])
@@ -119,7 +119,8 @@ def _row(
         if seed in oracle_curves and seed in target_curves
     }
     more = {
-        "entries changed by rounding": changed,
+        "rounded otherwise than the target's": {seed: each["values"] for seed, each in rounded.items() if each},
+        "to another code": {seed: each["codes"] for seed, each in rounded.items() if each},
         "area": areas,
         "steps until half": {seed: steps for seed, steps in halves.items() if steps is not None},
     }

@@ -13,6 +13,7 @@ from bench.records import tables
 from bench.records.attacked import build_attacks
 from bench.records.files import BrokenFile
 from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, plain
+from bench.records.overall import field_scores
 from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ def _section(section: Section) -> list[str]:
             for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
         ]
         parts += [_lacks(section), _advantages(section), *_privacy(section, bold), _judges(section), _used(section)]
+        parts.append(_field_overall(section))
     unfinished = [
         f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
     ]
@@ -124,6 +126,29 @@ def _privacy(section: Section, bold: Bold) -> list[str]:
         return []
     said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
     return [said, _score_table(section, columns, bold)]
+
+
+def _field_overall(section: Section) -> str:
+    """The field's overall score of the rows that have its parts, beside which the oracle's stands (`bench.records.overall`)."""
+    found = field_scores(section)
+    if not found:
+        return ""
+
+    def over_seeds(row: TableRow, values: Iterable[float]) -> str:
+        return _spread(TableCell(dict(enumerate(values))), len(row.seeds))
+
+    lines = [
+        [
+            _title(row),
+            over_seeds(row, (score.overall for score in scores)),
+            over_seeds(row, (score.memorisation for score in scores)),
+            over_seeds(row, (score.privacy for score in scores)),
+            over_seeds(row, (score.utility for score in scores)),
+        ]
+        for row, scores in found
+    ]
+    head = ["", "overall without fluency", "memorisation", "privacy", "utility / target's"]
+    return _details("The field's overall score", [TEXTS["field"], markdown_table(head, lines, "--:")])
 
 
 def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:

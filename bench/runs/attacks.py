@@ -9,6 +9,7 @@ from bench.core.contracts import Metric, Scenario
 from bench.core.errors import Unmet
 from bench.core.types import Probe
 from bench.runs import attack_probes as probes
+from bench.runs import depth_probes
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,21 @@ QUESTIONS: Mapping[str, QuestionAttack] = {
         "the fact told in the prompt: an oracle reads it off, what was suppressed stays quiet (arXiv 2410.02879)",
         probes.ask_in_context,
         probes.said_metrics("context"),
+    ),
+    "uds": QuestionAttack(
+        "unlearning depth score: what the target loses with its states patched (arXiv 2605.24614)",
+        depth_probes.ask_patching,
+        depth_probes.UDS,
+    ),
+    "lens": QuestionAttack(
+        "logit lens: what the target's head reads off each block's states (arXiv 2605.24614)",
+        depth_probes.ask_lens,
+        depth_probes.LENS,
+    ),
+    "linear": QuestionAttack(
+        "a linear probe for the answer on each block's states (arXiv 1610.01644)",
+        depth_probes.ask_linear,
+        depth_probes.LINEAR,
     ),
 }
 """Attack -> what it asks."""

@@ -137,7 +137,7 @@ def with_versions(spec: RunSpec) -> RunSpec:
     task = registry.load_task(spec.task, spec.tier)
     code = registry.plugin_code("tasks", spec.task, task)
     asked = QUESTIONS[spec.attack].metrics if spec.attack else task().metrics()
-    versions = engines() | {metric.name: metric.version for metric in asked} | {spec.task: task.version}
+    versions = engines() | {each.name: each.version for each in asked if not each.late} | {spec.task: task.version}
     for step in spec.steps:
         method = registry.load_component("methods", step.method)
         code |= registry.plugin_code("methods", step.method, method)

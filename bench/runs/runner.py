@@ -82,7 +82,7 @@ def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
     if record.spec.attack:
         return list(QUESTIONS[record.spec.attack].metrics)
-    own = list(task_of_spec(record.spec).metrics())
+    own = [metric for metric in task_of_spec(record.spec).metrics() if not metric.late or metric.name in record.metrics]
     plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
     own += [metric for metric in plugged if metric.name in record.metrics]
     asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()

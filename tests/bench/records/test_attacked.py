@@ -54,7 +54,9 @@ def test_a_row_stands_beside_the_oracle_after_the_same_attack() -> None:
     hit = [
         attacked("target", 1.0, curve=curve(1.0, 1.0, 1.0)),
         attacked("retrain", 0.2, curve=curve(0.0, 0.1, 0.2)),
-        attacked("msa", 0.9, curve=curve(0.1, 0.5, 0.9), notes={"changed": 0.25}),
+        attacked(
+            "msa", 0.9, curve=curve(0.1, 0.5, 0.9), notes={"rounding": {"differs": {"values": 0.5, "codes": 0.25}}}
+        ),
     ]
     (section,) = build_sections([*study(seeds=(0,)), *hit])
     assert {row.name for row in section.rows} == {
@@ -75,7 +77,7 @@ def test_a_row_stands_beside_the_oracle_after_the_same_attack() -> None:
     assert own and msa.before and msa.before.by_seed == own.cells["forget_accuracy"].by_seed
     assert msa.after.mean == 0.9 and msa.gap and msa.gap.mean == pytest.approx(0.7)
     assert msa.more["area"].mean == pytest.approx(((0.1 + 0.4) / 2 + 3 * (0.4 + 0.7) / 2) / 4)
-    assert msa.more["steps until half"].mean == 1 and msa.more["entries changed by rounding"].mean == 0.25
+    assert msa.more["steps until half"].mean == 1 and msa.more["to another code"].mean == 0.25
     assert "steps until half" not in rows["retrain"].more and rows["retrain"].gap.mean == 0  # type: ignore[union-attr]
     page = render_leaderboard([*study(seeds=(0,)), *hit], [])
     assert "Attack: relearn" in page and "| msa | 1 | " in page.split("Attack: relearn")[1]
