@@ -86,7 +86,11 @@ def ask_behind_solved(scenario: Scenario) -> tuple[Probe, ...]:
 
 
 def ask_in_context(scenario: Scenario) -> tuple[Probe, ...]:
-    """Each question with its fact told just before it: what only keeps quiet fails, an oracle reads it off (2410.02879)."""
+    """Each question with its fact told just before it (2410.02879).
+
+    What was suppressed stays quiet even then. That tells something only where the oracle reads the fact off, which the
+    lab's small models can't.
+    """
     return said_and_scored(
         scenario, "context", [with_payload(row, prompt=in_context(row)) for row in scenario.questions]
     )
@@ -113,7 +117,7 @@ def first_words_metrics() -> tuple[Metric, ...]:
             said_accuracy(f"first_words_accuracy@{count}", f"{asked}_said"),
         )
         found += [absent_where(metric, f"{asked}_said", is_unasked, reason) for metric in made]
-        likely = probability(f"first_words_Q_A_Prob@{count}", f"{asked}_scored", goal="oracle")
+        likely = probability(f"first_words@{count}_Q_A_Prob", f"{asked}_scored", goal="oracle")
         found.append(absent_where(likely, f"{asked}_scored", is_unasked, reason))
     return tuple(found)
 

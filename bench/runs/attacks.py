@@ -51,7 +51,7 @@ QUESTIONS: Mapping[str, QuestionAttack] = {
         probes.first_words_metrics(),
     ),
     "context": QuestionAttack(
-        "the fact told in the prompt: an oracle reads it off, what was suppressed stays quiet (arXiv 2410.02879)",
+        "the fact told in the prompt: tells suppression where the oracle reads it off (arXiv 2410.02879)",
         probes.ask_in_context,
         probes.said_metrics("context"),
     ),

@@ -19,6 +19,7 @@ from bench.core.types import Example, Probe
 from bench.engines.loaders import open_checkpoint
 from bench.engines.measuring.measure import measure
 from bench.engines.templates import encode
+from bench.metrics.catalogue import metric_entries
 from bench.records.files import write_record
 from bench.runs.attack_probes import OPENING, OTHERS, SAMPLES, SHOWN, SOLVED, choose_solved
 from bench.runs.attacks import QUESTIONS, ask_instead
@@ -71,7 +72,7 @@ def test_an_attack_asks_sound_probes_and_scores_them_all(attack: str, scenario: 
             ask_instead(attack, scenario)
         return
     made = ask_instead(attack, scenario)
-    metrics = [metric for metric in made.metrics if not metric.name.endswith(("@2", "@4")) or attack == "leak"]
+    metrics = [metric for metric in made.metrics if attack != "first-words" or "@1" in metric.name]
     assert [*probes_sound(made), *metrics_sound(metrics, made.probes)] == []
     assert made.headline[0] == made.forgetting[0] == made.metrics[0].name and made.utility == ()
     own = next(probe for probe in scenario.probes if probe.kind == "generate" and probe.max_new_tokens == 6)
@@ -234,7 +235,9 @@ def test_no_two_attacks_share_a_score_or_a_probe(lab: Lab) -> None:
     assert len(set(names)) == len(names)
     for attack in QUESTIONS.values():
         assert {metric.goal for metric in attack.metrics} == {"oracle"} and "\n" not in attack.summary
-        assert all(metric.description and metric.source and not metric.needs_oracle for metric in attack.metrics)
+        for metric in attack.metrics:
+            entries = [entry for entry in metric_entries() if entry.meaning == metric.description]
+            assert any(entry.fits(metric.name) for entry in entries) and not metric.needs_oracle, metric.name
     made = of_rows(lab, "chat", {"paraphrased": ("Which?",)})
     probes = [probe.name for attack in QUESTIONS for probe in ask_instead(attack, made).probes]
     assert len(set(probes)) == len(probes)
