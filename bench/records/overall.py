@@ -1,8 +1,9 @@
 """The field's overall score (arXiv 2605.24614) as far as records tell it, shown as theirs beside distances to the oracle.
 
 Harmonic mean of memorisation, privacy and utility. Theirs is the utility of TOFU with the fluency of what is written,
-which a classifier judges that isn't at hand: it is left out here, so that the score bears another name than theirs. It
-rewards forgetting beyond the oracle's: the oracle itself doesn't get 1.
+which a classifier of gibberish judges (gnueaj/unlearning-depth-score:patchscope/utility_eval.py) that isn't at hand: it is
+left out here, so that the score bears another name than theirs. It rewards forgetting beyond the oracle's: the
+oracle itself doesn't get 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class FieldScore:
     memorisation: float
     privacy: float
     utility: float
-    """Relative to the target's; above 1 where it is better."""
+    """Relative to the target's, at most 1, as in the authors' code."""
 
     @property
     def overall(self) -> float:
@@ -45,7 +46,7 @@ def field_score(record: Record, target: Record) -> FieldScore | None:
     ours, theirs = utility_of(record), utility_of(target)
     if ours is None or not theirs:
         return None
-    return FieldScore(record.scores[MEMORISATION].value, record.scores[PRIVACY].value, ours / theirs)
+    return FieldScore(record.scores[MEMORISATION].value, record.scores[PRIVACY].value, min(ours / theirs, 1.0))
 
 
 def field_scores(section: Section) -> list[tuple[TableRow, list[FieldScore]]]:

@@ -21,7 +21,8 @@ class QuestionAttack:
     ask: Callable[[Scenario], tuple[Probe, ...]]
     """Its probes, made of `Scenario.questions`; `Unmet` where the task lacks what it needs."""
     metrics: tuple[Metric, ...]
-    """The first is the one that is shown: how much is known, whose goal is the oracle's value."""
+    """The first is the one that is shown: how much is known, whose goal is the oracle's value; or 1, of a share of what
+    the oracle has lost."""
 
 
 QUESTIONS: Mapping[str, QuestionAttack] = {

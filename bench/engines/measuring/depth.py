@@ -161,17 +161,16 @@ def first_token(text: Encoded) -> Encoded:
 
 def states_of(model: Any, texts: Sequence[Encoded], device: str) -> list[Tensor]:
     """The states at the prompts' last tokens, (N, D) of each block in the order of ``texts``, in float32 on the host."""
-    read = [read_batch(model, batch, device) for batch in scoring.plan_batches(model, texts, trees=False)]
-    if not all(bool(are_finite(part.seen)) for part in read):
-        raise FloatingPointError(BROKEN_DOWN)
-    number = {text: i for i, text in enumerate(text for part in read for text in part.seen.texts)}
-    order = torch.tensor([number[text] for text in texts])
-    places = [torch.tensor([place for at in part.seen.at for place in at]) for part in read]
-    found = []
-    for states in zip(*(part.states for part in read), strict=True):
-        rows = torch.cat([each.float().cpu()[at] for each, at in zip(states, places, strict=True)])
-        found.append(rows[order])
-    return found
+    found: dict[Encoded, list[Tensor]] = {}
+    for batch in scoring.plan_batches(model, texts, trees=False):
+        read = read_batch(model, batch, device)
+        if not are_finite(read.seen).all():
+            raise FloatingPointError(BROKEN_DOWN)
+        blocks = [states.float().cpu() for states in read.states]
+        found |= {
+            text: [states[at[0]] for states in blocks] for text, at in zip(read.seen.texts, read.seen.at, strict=True)
+        }
+    return [torch.stack([found[text][block] for text in texts]) for block in range(len(decoder_blocks(model)))]
 
 
 def fit_probe(states: Tensor, labels: Sequence[int], asked: Tensor) -> list[int]:

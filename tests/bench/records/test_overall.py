@@ -45,6 +45,11 @@ def test_without_model_utility_it_is_the_tasks_own() -> None:
     assert score and score.utility == pytest.approx(0.6)
 
 
+def test_a_better_utility_than_the_targets_is_no_gain() -> None:
+    score = field_score(made("npo", field_memorisation=0.5, field_privacy=0.5, model_utility=0.9), TARGET)
+    assert score and score.utility == 1.0
+
+
 def test_what_lacks_a_part_has_no_score() -> None:
     assert field_score(made("npo", field_memorisation=0.5, model_utility=0.5), TARGET) is None
     assert field_score(made("npo", field_privacy=0.5, model_utility=0.5), TARGET) is None
