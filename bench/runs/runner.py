@@ -124,9 +124,11 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         ledger.see(*scenario.retain)
     asked = [measure_node(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
     others = [grade_node(oracle, asked, scenario, work) for oracle in asked]
-    found = grade_node(measure_node(result, scenario, oracles, spec.limit, work), asked, scenario, work)
+    itself = int(is_attacked_oracle(spec))
+    measured = measure_node(result, scenario, oracles[itself:], spec.limit, work)
+    found = grade_node(measured, asked[itself:], scenario, work)
     against = [other.responses for other in others]
-    scored = score_all(scenario.metrics, found.responses, against)
+    scored = score_all(scenario.metrics, found.responses, against[itself:])
     values = facts.oracle_values(scenario.metrics, against)
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
     about = (
@@ -161,6 +163,11 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         cost=finite_json(spent),
         provenance=facts.merged_provenance(work),
     )
+
+
+def is_attacked_oracle(spec: RunSpec) -> bool:
+    """Whether the result is what an attack has made of the first oracle: it is compared with the others, as that one is."""
+    return len(spec.steps) > 1 and spec.steps[0].method == "retrain"
 
 
 def oracles_there(scenario: Scenario, work: Work) -> list[Checkpoint]:

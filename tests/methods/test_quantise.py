@@ -126,6 +126,16 @@ def test_records_of_an_attack_on_target_oracle_and_a_method(lab: Lab) -> None:
     assert oracle.facts["retain_rows"] == 0, "the attack sees no row"
 
 
+def test_an_attacked_oracle_is_compared_with_the_others_as_the_oracle_is(lab: Lab) -> None:
+    """At 8 bits it is nearly itself: compared with itself too, its divergence would be half of what it was."""
+    whole, rounded = (
+        lab.run(spec(*steps)) for steps in ((step("retrain"),), (step("retrain"), step("quantise", kind="int8")))
+    )
+    for name in ("kl_forget", "kl_retain"):
+        assert rounded.scores[name].value == pytest.approx(whole.scores[name].value, rel=0.05)
+    assert rounded.floors == whole.floors and rounded.facts["oracle_values"] == whole.facts["oracle_values"]
+
+
 def test_a_classifier_is_skipped_with_a_reason(tmp_path: Path) -> None:
     place = tiny_place(tmp_path)
     network = replace(place.request.target, loader="classifier")

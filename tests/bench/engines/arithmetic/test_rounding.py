@@ -354,6 +354,18 @@ def test_what_differs_by_hand(tmp_path: Path) -> None:
     assert count_differing(one, two, "int4", 0) == {"values": 5 / 8, "codes": 1 / 8, "entries": 8}
 
 
+def test_a_change_far_below_a_level_is_rounded_away(tmp_path: Path) -> None:
+    """A thousandth of a level of int4 (a seventh of an output's largest) leaves all codes but those near a boundary."""
+    torch.manual_seed(0)
+    weight = torch.randn(50, 200)
+    step = weight.abs().amax(1, keepdim=True) / 7
+    one = folder(tmp_path / "one", {NAME: weight})
+    two = folder(tmp_path / "two", {NAME: weight + 1e-3 * step * torch.randn_like(weight)})
+    far = folder(tmp_path / "far", {NAME: weight + step * torch.randn_like(weight)})
+    assert count_differing(one, two, "int4", 0)["codes"] < 0.005
+    assert count_differing(one, far, "int4", 0)["codes"] > 0.4
+
+
 def test_other_shapes_are_refused(tmp_path: Path) -> None:
     one = folder(tmp_path / "one", {NAME: torch.ones(2, 2)})
     two = folder(tmp_path / "two", {NAME: torch.ones(2, 3)})
