@@ -31,8 +31,8 @@ class Relearn(Method):
     """Optimiser steps."""
     points: str = "5 13 25 50"
     """Steps that are measured on the way, beside the first and the last."""
-    lr: float = 1e-5
-    """Learning rate, constant."""
+    lr: float = 2e-5
+    """Learning rate, constant (open-unlearning's peak); ``relearn@slow`` takes a lower one."""
     batch: int = 32
     """Rows in one step."""
     text_batch: int = 4
