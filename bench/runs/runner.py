@@ -190,7 +190,8 @@ def unlearn(
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
-        others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in given]
+        own = given | ({result.hash} if component.attack else set())  # the oracle is attacked too
+        others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in own]
         with seal([oracle for oracle in others if not is_twin(oracle, target)]):
             result = component(**step.params).unlearn(request, MethodContext(work, ledger, request.target.hash))
         ledger.read(result)
