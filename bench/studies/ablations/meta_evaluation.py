@@ -17,7 +17,7 @@ from bench.core.contracts import Recipe, Scenario, TaskInputs
 from bench.core.errors import Unmet
 from bench.core.provenance import get_provenance
 from bench.core.record import RunSpec, Step
-from bench.core.types import Checkpoint, Example, Json
+from bench.core.types import Checkpoint, Example, Json, Responses
 from bench.metrics import score_all
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
@@ -100,10 +100,12 @@ class Bench:
         self.absent: dict[str, str] = {}
         """Metric -> why some model has none."""
 
-    def scores(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Every score of a checkpoint."""
-        found = measure_node(checkpoint, self.scenario, self.oracles, None, self.work).responses
-        scored = score_all(self.scenario.metrics, found, self.known)
+    def scores(self, checkpoint: Checkpoint, descends: bool = False) -> dict[str, float]:
+        """Every score of a checkpoint; one that descends from the first oracle is compared with the others alone."""
+        found, known = measure_node(checkpoint, self.scenario, self.oracles, None, self.work).responses, self.known
+        if descends:
+            found, known = without_oracle(found, self.oracles[0], self.scenario), self.known[1:]
+        scored = score_all(self.scenario.metrics, found, known)
         self.absent |= scored.absent
         return {name: score.value for name, score in sorted(scored.scores.items())}
 
@@ -122,7 +124,7 @@ class Bench:
 
     def entry(self, checkpoint: Checkpoint, pool: str, about: Json) -> Json:
         """A model of a pool, and whether it is one."""
-        scores = self.scores(checkpoint)
+        scores = self.scores(checkpoint, descends="lr" in about)
         return {
             **about,
             "pool": pool,
@@ -147,7 +149,7 @@ class Bench:
             found: Json = {"row": name}
             for at, spec in runs.items():
                 try:
-                    found[at] = self.scores(self.unlearned(spec))
+                    found[at] = self.scores(self.unlearned(spec), descends=name == "retrain")
                 except Unmet as need:
                     unmet[at if at != "before" else name] = str(need)
             if "before" in found:
@@ -158,6 +160,19 @@ class Bench:
         """What the steps of a run make of the target."""
         ledger = Ledger({row.id for row in self.scenario.retain}, set(), forget={r.id for r in self.scenario.forget})
         return unlearn(spec, self.scenario, self.target, oracles_there(self.scenario, self.work), self.work, ledger)
+
+
+def without_oracle(responses: Responses, oracle: Checkpoint, scenario: Scenario) -> Responses:
+    """The responses without the divergences from one of the oracles."""
+    asked = {probe.name for probe in scenario.probes if probe.kind == "divergence"}
+    rows = {
+        probe: {
+            key: {label: found for label, found in row.items() if label != oracle.label} for key, row in rows.items()
+        }
+        for probe, rows in responses.rows.items()
+        if probe in asked
+    }
+    return replace(responses, rows={**responses.rows, **rows})
 
 
 def fault_in_pool(pool: str, forgetting: Sequence[float]) -> str:

@@ -14,7 +14,8 @@ from bench.core.errors import UserError
 from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import RunSpec
-from bench.core.types import Json
+from bench.core.types import Checkpoint, Json, Responses
+from bench.metrics import score_all
 from bench.metrics.tokens import mean
 from bench.runs.context import Work
 from bench.runs.runner import prepare
@@ -22,7 +23,7 @@ from bench.runs.setting import Paths
 from bench.runs.store import Store
 from bench.studies.ablations import FOLDER, experiment, meta_evaluation, meta_results
 from bench.studies.ablations.experiment import read_study_or_experiment
-from bench.studies.ablations.meta_evaluation import asks, attacks_at, fault_in_pool, run, taught_rows
+from bench.studies.ablations.meta_evaluation import asks, attacks_at, fault_in_pool, run, taught_rows, without_oracle
 from bench.studies.ablations.run import AblationRequest, ablate_command
 from bench.studies.ablations.study import redraw_pages
 from tests.factories import place
@@ -115,6 +116,20 @@ def test_pools_are_taught_other_wording_wrong_answers_or_retain_rows(tmp_path: P
     said = {(row.payload["prompt"], row.payload["answer"]) for row in rows["wrong"]}
     assert {prompt for prompt, _ in said} == {prompt for prompt, _ in told} and not said & told
     assert len({row.id for row in rows["retain"]} & {row.id for row in scenario.retain}) == len(scenario.forget)
+
+
+def test_a_descendant_of_an_oracle_is_compared_with_the_others(tmp_path: Path) -> None:
+    spec = RunSpec.from_json(asks(WHERE, 0)["rows"]["target"]["before"])
+    scenario = prepare(spec, Paths(), Work(Store(tmp_path), 0, get_provenance("cpu")))
+    text = {"answer": [{"logp": [-1.0]}]}
+    both = Responses("x", {"kl_forget": {"q": {"oracle-0": [0.0], "oracle-1": [2.0]}}, "forget_questions": {"q": text}})
+    parent = Checkpoint("", "", label="oracle-0")
+    other = without_oracle(both, parent, scenario)
+    assert other.rows == {"kl_forget": {"q": {"oracle-1": [2.0]}}, "forget_questions": {"q": text}}
+    [distance] = [metric for metric in scenario.metrics if metric.name == "kl_forget"]
+    oracle = Responses("y", {})
+    assert score_all([distance], both, [oracle]).scores["kl_forget"].value == 1.0
+    assert score_all([distance], other, [oracle]).scores["kl_forget"].value == 2.0
 
 
 def test_a_model_that_is_not_what_its_pool_says_is_left_out() -> None:
