@@ -263,6 +263,7 @@ def draw(results: Sequence[Json]) -> Figure:
     draw_areas(faithful, judged)
     draw_robustness(relearnt, [one.relearning for one in judged], "R: under relearning")
     draw_robustness(rounded, [one.rounding for one in judged], "Q: under rounding to 4 bits")
+    faithful.set_ylim(-0.7, max(len(judged), 1) - 0.3)
     faithful.set_yticks(range(len(judged)), [one.name for one in judged], fontsize=8)
     handles, labels = faithful.get_legend_handles_labels()
     others, forms = relearnt.get_legend_handles_labels()
