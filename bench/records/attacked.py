@@ -71,10 +71,11 @@ def build_attacks(section: Section) -> list[AttackTable]:
 
 
 def _table(section: Section, attack: str, records: Sequence[Record]) -> AttackTable:
-    own = next((name for name in section.forgetting if any(name in record.scores for record in records)), "")
-    asked = records[0].facts.get("forgetting") or [own]
-    score = own if not records[0].spec.attack else asked[0]
-    kept = "" if records[0].spec.attack else next(iter(section.utility), "")
+    asks = bool(records[0].spec.attack)
+    scored = [row.cells for row in section.rows] if asks else [record.scores for record in records]
+    own = next((name for name in section.forgetting if any(name in scores for scores in scored)), "")
+    score = next(iter(records[0].facts.get("forgetting", ())), "") if asks else own
+    kept = "" if asks else next(iter(section.utility), "")
     by_row: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.spec.seed):
         by_row[setting_key(replace(record, spec=attacked_run(record.spec)))].append(record)

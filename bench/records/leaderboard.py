@@ -101,7 +101,7 @@ def _attacks(section: Section) -> list[str]:
     parts = ["**Under attack.** " + TEXTS["attacks"]]
     for table in tables_of:
         more = list(dict.fromkeys(name for row in table.rows for name in row.more))
-        head = ["", "seeds", f"{table.before} before", f"{table.score} after", "minus the oracle's after"]
+        head = ["", "seeds", f"{table.before} before".strip(), f"{table.score} after", "minus the oracle's after"]
         head += [*([f"{table.kept} after"] if table.kept else []), *more]
         lines = []
         for row in table.rows:

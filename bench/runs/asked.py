@@ -56,12 +56,12 @@ class Asked:
     """Methods, ``name`` or ``name@variant``, that go on where each row's method has ended, and from the untouched target."""
     kinds: tuple[str, ...] = ()
     """Kinds of probes that are asked; none for all."""
-    attacks: tuple[str, ...] = ()
-    """What the rows that are there are attacked with, and the rows that frame them (`bench.runs.attacks`)."""
     compute: Compute = UNSAID
     """How training shall compute, blank where nothing was said."""
     problems: tuple[str, ...] = ()
     """Mistakes that parsing has found already."""
+    attacks: tuple[str, ...] = ()
+    """What the rows that are there are attacked with, and the rows that frame them (`bench.runs.attacks`)."""
 
     @property
     def tier(self) -> str:

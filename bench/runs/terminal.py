@@ -45,7 +45,7 @@ def print_table(plan: Plan, out: Path) -> None:
         for attack in build_attacks(section):
             console.print(f"under {one_line(attack.attack)}", style="italic")
             table = Table(show_edge=False, pad_edge=False)
-            for head in ("", f"{attack.before} before", f"{attack.score} after", "minus the oracle's after"):
+            for head in ("", f"{attack.before} before".strip(), f"{attack.score} after", "minus the oracle's after"):
                 table.add_column(head, justify="right" if head else "left", overflow="fold")
             for hit in attack.rows:
                 told = (hit.before, hit.after, hit.gap)

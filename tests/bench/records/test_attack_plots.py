@@ -61,6 +61,14 @@ def test_every_kind_of_attack_has_its_picture_and_equal_records_equal_ones(tmp_p
     assert {path: path.stat().st_mtime_ns for path in first} == stamps, "what is unchanged isn't drawn again"
 
 
+def test_questions_stand_beside_the_rows_own_score_before() -> None:
+    (section,) = build_sections([*study(), *HIT])
+    table = next(table for table in build_attacks(section) if table.attack == "leak")
+    assert (table.before, table.score, table.kept) == ("forget_accuracy", "leak@16", "")
+    npo, own = next(row for row in table.rows if row.name == "npo"), section.row("npo")
+    assert own and npo.before == own.cells["forget_accuracy"] and npo.gap and npo.gap.mean > 0
+
+
 def test_without_attacks_there_is_nothing_to_draw(tmp_path: Path) -> None:
     assert draw_attack_plots(study(), tmp_path) == []
 
