@@ -86,6 +86,7 @@ def check_task(cls: type, setting: TaskInputs = LAB, **params: Any) -> None:
         made = [prepare_traced(cls(**params), setting, Path(folder) / str(i), seed) for i, seed in enumerate((0, 0, 1))]
         scenario = made[0].scenario
         raise_if_any(cls, [*rows_apart(scenario), *probes_sound(scenario), *scores_sound(scenario, cls(**params))])
+        raise_if_any(cls, questions_sound(scenario))
         raise_if_any(cls, seeded([trace.scenario for trace in made], setting))
         if setting.tier == "lab" or setting.model_path:
             raise_if_any(cls, checkpoints_apart(made[0]))
@@ -248,9 +249,10 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     place = tiny_place(folder, cls.needs)
     past = place.request.history.moments if place.request.history else ()
     given = [place.request.target, *(moment.checkpoint for moment in past)]
+    request = dataclasses.replace(place.request, first=place.request.target if cls.attack else None)
     results: list[Checkpoint] = []
     for name in ("first", "second"):
-        result = method.unlearn(place.request, MethodContext(place.work(name), Ledger(set(), set())))
+        result = method.unlearn(request, MethodContext(place.work(name), Ledger(set(), set())))
         if not isinstance(result, Checkpoint):
             yield f"unlearn returned a {type(result).__name__}, not a Checkpoint"
             return
@@ -381,6 +383,20 @@ def probes_sound(scenario: Scenario) -> Problems:
                 yield f"the probe '{probe.name}' scores '{role}', and some of its rows have no such reference"
 
 
+def questions_sound(scenario: Scenario) -> Problems:
+    """What attacks ask is asked by a greedy generate probe of the task's own, and is about nothing that is kept."""
+    own = (probe for probe in scenario.probes if probe.kind == "generate" and "sample" not in probe.options)
+    asked = [{(row.id, row.payload["prompt"], row.payload["template"]) for row in probe.examples} for probe in own]
+    rows = {(row.id, row.payload["prompt"], row.payload["template"]) for row in scenario.questions}
+    if again := find_repeated(row.id for row in scenario.questions):
+        yield f"attacks ask the question '{again[0]}' twice"
+    if not any(rows <= probe for probe in asked or [set()]):
+        yield "attacks ask questions that no greedy generate probe of the task's own asks so"
+    kept = {scenario.fact_of(row.id) for row in scenario.retain}
+    if both := [row.id for row in scenario.questions if scenario.fact_of(row.id) in kept]:
+        yield f"attacks ask '{both[0]}', whose fact is that of a retain row"
+
+
 def scores_sound(scenario: Scenario, task: Any) -> Problems:
     """Every metric can be had from the probes alone, and the named columns are metrics."""
     metrics = [metric.name for metric in scenario.metrics]
@@ -477,10 +493,16 @@ def invent_row(probe: Probe, row: Example, rng: random.Random, others: Sequence[
     """One row of responses."""
     if probe.kind == "generate":
         words = row.payload["answer"].split()
-        return {
-            "text": "",
-            "counts": count_overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"]),
-        }
+
+        def draw_counts() -> dict[str, int]:
+            return count_overlap(" ".join(words[: rng.randint(0, len(words))]), row.payload["answer"])
+
+        if "sample" not in probe.options:
+            return {"text": "", "counts": draw_counts()}
+        texts = [""] * probe.options["sample"]["repeats"]
+        return {"texts": texts} | (
+            {"counts_each": [draw_counts() for _ in texts]} if probe.options.get("overlap") else {}
+        )
     if probe.kind == "classes":
         parts = [rng.random() for _ in range(4)]
         logps = [log(part / sum(parts)) for part in parts]
@@ -490,6 +512,9 @@ def invent_row(probe: Probe, row: Example, rng: random.Random, others: Sequence[
     if probe.kind == "judge":
         options = ["truth", *(f"oracle-{i}" for i in range(len(others))), "wrong-0"]
         return {"grades": {option: rng.random() for option in options}}
+    if probe.kind == "depth":
+        by = probe.options["by"]
+        return {by: [float(rng.random() < 0.5) if by == "linear" else 2 * rng.random() for _ in range(3)]}
     single = {"lm-eval": "acc", "reference": "loss", "gradnorm": "norm"}
     if probe.kind in single:
         return {single[probe.kind]: float(rng.random() < 0.5) if probe.kind == "lm-eval" else rng.random()}

@@ -26,6 +26,8 @@ TABLE = {
     "random": "methods.random_update:RandomUpdate",
     "finetune": "methods.finetune:Finetune",
     "repair": "methods.repair:Repair",
+    "relearn": "methods.relearn:Relearn",
+    "quantise": "methods.quantise:Quantise",
     "retrain": "methods.retrain:Retrain",
 }
 """Name -> ``module:Class``; a new method is one file and one line here."""

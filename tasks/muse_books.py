@@ -17,7 +17,15 @@ from bench.assets.data_sets import is_as_fetched
 from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Stream, TaskContext, TaskInputs
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.engines.training.losses import descent
-from bench.lab.books import Book, book_continuations, book_passages, book_questions, write_library
+from bench.lab.books import (
+    Book,
+    attack_questions,
+    book_continuations,
+    book_passages,
+    book_questions,
+    character_of,
+    write_library,
+)
 from bench.lab.build import Architecture, LabOptions, Pretraining, TaughtRows, make_fresh_llama
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
@@ -133,6 +141,8 @@ class LabMuseBooks(LabOptions):
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
             utility=("retain_knowmem_accuracy", "world_accuracy"),
             headline=HEADLINE,
+            questions=attack_questions(books["forget"]),
+            fact_of=character_of,
         )
 
     def outline(self, setting: TaskInputs) -> Outline:

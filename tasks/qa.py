@@ -7,7 +7,7 @@ TOFU asks of its rows. Scores that the rows can't give are absent, with the reas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.assets.data_sets import resolve_files
@@ -73,6 +73,7 @@ class Qa(PromptedOptions):
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "retain_Q_A_ROUGE"),
             headline=HEADLINE,
+            questions=tuple(replace(row, references={}) for row in rows.probes["forget"]),
         )
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:

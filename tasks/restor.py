@@ -23,7 +23,7 @@ from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
 from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
-from bench.lab.world import Person, fact_questions, fact_statements, make_world
+from bench.lab.world import Person, attack_questions, fact_of, fact_questions, fact_statements, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -121,6 +121,8 @@ class LabRestor(LabOptions):
             forgetting=("restor_wrong",),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
+            questions=attack_questions(wronged, tell="falsehoods"),
+            fact_of=fact_of,
         )
 
     def outline(self, setting: TaskInputs) -> Outline:
@@ -256,6 +258,8 @@ class RealRestor(RealOptions):
             forgetting=("forget_passage_loss",),
             utility=("restor_accuracy_clean_greedy",),
             headline=restor_run.HEADLINE,
+            questions=restor_rows.false_questions(asked.corrupted),
+            fact_of=restor_rows.name_people(rows),
         )
 
     def held(self, rows: Sequence[Example]) -> restor_rows.HeldOutRows:

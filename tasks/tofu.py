@@ -26,17 +26,27 @@ from bench.core.contracts import (
 from bench.core.errors import unknown_name
 from bench.core.types import Example, Probe, Validation, data_hash
 from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
-from bench.lab.world import fact_questions, make_world
+from bench.lab.world import attack_questions, fact_of, fact_questions, make_world
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import attack_probes, attacks
+from bench.metrics.overall import field_memorisation, field_privacy
 from bench.metrics.probability import accuracy, exact_memorization, extraction_strength, probability
 from bench.metrics.rouge import rouge_l
 from bench.metrics.truth import forget_quality, truth_ratio
 from bench.real.scenario import PromptedOptions, count_parameters, overlap_problems
 from bench.real.tofu import suite
-from bench.real.tofu.rows import HUB, WHOLE_SIZES, TofuSubset, choose_tofu_rows, size_problems, with_template
+from bench.real.tofu.rows import (
+    HUB,
+    WHOLE_SIZES,
+    TofuSubset,
+    choose_tofu_rows,
+    paraphrased_rows,
+    row_of,
+    size_problems,
+    with_template,
+)
 
 FACTS = 10
 """Facts of each person of the lab."""
@@ -154,6 +164,8 @@ class LabTofu(LabOptions, TofuAuthors):
             forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
+            questions=attack_questions(gone),
+            fact_of=fact_of,
         )
 
     def outline(self, setting: TaskInputs) -> Outline:
@@ -245,6 +257,8 @@ class RealTofu(PromptedOptions, TofuAuthors):
             forgetting=("forget_Q_A_Prob", "forget_Q_A_ROUGE"),
             utility=("retain_Q_A_Prob", "wf_Q_A_Prob_normalised"),
             headline=suite.HEADLINE,
+            questions=paraphrased_rows(rows.forget_probe),
+            fact_of=row_of,
         )
 
     def suite(self, data: str, split: str = "", judge: str = "") -> Suite:
@@ -280,6 +294,16 @@ METRICS: tuple[Metric, ...] = (
     *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
+    field_memorisation(
+        "field_memorisation",
+        (
+            extraction_strength("extraction_strength", "forget_questions"),
+            exact_memorization("exact_memorization", "forget_questions"),
+            probability("forget_paraphrased_Q_A_Prob", "forget_paraphrased", goal="oracle"),
+            truth_ratio("truth_share", "forget_paraphrased", form="share", right="answer", goal="oracle"),
+        ),
+    ),
+    field_privacy("field_privacy", "forget_questions", "stranger_questions"),
 )
 HEADLINE = (
     "forget_accuracy",

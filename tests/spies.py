@@ -84,6 +84,21 @@ def beside(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
     return made
 
 
+def rounded(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    made: Checkpoint = ctx.quantise(loot, "int8")
+    return made
+
+
+def compared(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    ctx.compare_rounded(request.target, loot, "int8")
+    return loot
+
+
+def described(loot: Checkpoint, request: Request, ctx: Any) -> Checkpoint:
+    ctx.describe_update(request.target, loot)
+    return loot
+
+
 WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
     "opened": opened,
     "trained": trained,
@@ -95,6 +110,9 @@ WAYS: dict[str, Callable[[Checkpoint, Request, Any], Checkpoint]] = {
     "as-weights": as_weights,
     "read": read,
     "beside": beside,
+    "rounded": rounded,
+    "compared": compared,
+    "described": described,
 }
 """Ways of getting at the oracle, with its checkpoint in hand."""
 

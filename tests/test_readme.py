@@ -24,9 +24,7 @@ SMALL = {
 }
 
 
-NEEDS = (
-    r"run|tune|status|doctor --model|fetch|publish|ls runs|eval|import|msa|continue|plan .*--model|ablate (?!--list)"
-)
+NEEDS = r"run|attack|tune|status|doctor --model|fetch|publish|ls runs|eval|import|msa|continue|plan .*--model|ablate (?!--list)"
 """Commands that need more than the published records."""
 
 

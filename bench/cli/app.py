@@ -27,6 +27,7 @@ from bench.core.trouble import explain_trouble
 COMMANDS = {
     "run": "run:run",
     "plan": "run:plan",
+    "attack": "attack:attack",
     "status": "run:status",
     "tune": "tune:tune",
     "ablate": "studies:ablate",

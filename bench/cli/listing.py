@@ -66,6 +66,22 @@ def describe_method(name: str) -> str:
     return "\n".join(lines)
 
 
+def attacks() -> str:
+    """A table of the attacks: what each does, on the weights or by questions."""
+    from bench.core.attacks import STEPS, is_attack
+    from bench.runs.attacks import QUESTIONS
+
+    rows = [("attack", "on", "what it does")]
+    rows += [(short, "the weights", f"{step}: rounds them") for short, step in STEPS.items()]
+    for name in registry.components("methods"):
+        if is_attack(name):
+            rows.append((name, "the weights", registry.load_component("methods", name).summary))
+    rows += [(name, "questions", attack.summary) for name, attack in QUESTIONS.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", "A step takes its parameters by --set (ls methods NAME); name@variant is one too."])
+
+
 def tasks(only: str = "") -> str:
     """Each task, or one: what it is, its tiers, the parameters of each."""
     known = registry.components("tasks")
@@ -126,6 +142,7 @@ def runs(folder: Path = Path("runs")) -> str:
 
 LISTINGS: dict[str, Callable[[], str]] = {
     "methods": methods,
+    "attacks": attacks,
     "tasks": tasks,
     "models": models,
     "metrics": metrics,

@@ -13,7 +13,7 @@ from bench.core.texts import shown
 
 
 def ls(
-    what: Annotated[str, Argument(help="methods, tasks, models, metrics, history or runs.")] = "methods",
+    what: Annotated[str, Argument(help="methods, attacks, tasks, models, metrics, history or runs.")] = "methods",
     name: Annotated[str, Argument(help="One method or task, with all its parameters.")] = "",
     source: Results = Path("runs"),
     model: Annotated[str, Option(help="history: whose; lab (the default), a known name, a hub id or a folder.")] = "",
@@ -21,7 +21,7 @@ def ls(
     past: Annotated[str, Option("--history", help="history: the one in this JSON file or folder.")] = "",
     store: StoreAt = None,
 ) -> None:
-    """List methods, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
+    """List methods, attacks, tasks, models, metrics, the checkpoints of a model's history, or your runs."""
     if name and what == "history":
         raise UserError(f"ls history takes no name: `python -m bench ls history --model {name}` is of a model.")
     if what == "history":

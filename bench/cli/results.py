@@ -33,6 +33,7 @@ def leaderboard(
 
 def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()] = None) -> None:
     """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
+    from bench.records.attack_plots import draw_attack_plots
     from bench.records.files import load_records
     from bench.records.plots import draw_plots
     from bench.studies.ablations import FOLDER
@@ -42,7 +43,8 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     raise_problems(folder_problems("--to", to or source / "plots"))
     loaded = load_records(source)
     warn_broken(loaded)
-    for path in draw_plots(loaded.records, to or source / "plots"):
+    folder = to or source / "plots"
+    for path in [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]:
         echo(str(path))
     for path in redraw_pages(source / FOLDER, to):
         echo(str(path))

@@ -150,8 +150,13 @@ class Context(Protocol):
     seed: int
     """Of the run; all randomness of a method comes from it."""
 
-    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
-        """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
+    def train(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int] = ()
+    ) -> Checkpoint:
+        """Fine-tune from ``start``; a cached node, shared by whoever asks for the same.
+
+        ``keep``: steps whose weights are kept and measured too, of an attack that is looked at on its way.
+        """
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Sum of coefficient times weights, tensor by tensor (`bench.engines.arithmetic.sums.combine`); a cached node."""
@@ -161,6 +166,15 @@ class Context(Protocol):
 
     def scrambled(self, before: Checkpoint, tuned: Checkpoint, kind: str) -> Checkpoint:
         """``before`` plus a control in the place of ``tuned - before`` (`bench.engines.arithmetic.sums.write_scrambled`)."""
+
+    def quantise(self, checkpoint: Checkpoint, kind: str, group: int = 0) -> Checkpoint:
+        """Round the linear layers of the decoder blocks (`bench.engines.arithmetic.rounding.write_rounded`); a cached node."""
+
+    def compare_rounded(self, one: Checkpoint, other: Checkpoint, kind: str, group: int = 0) -> Json:
+        """Shares of the entries that differ once both are rounded so (`bench.engines.arithmetic.rounding.count_differing`)."""
+
+    def describe_update(self, before: Checkpoint, after: Checkpoint) -> Json:
+        """Relative norm and stable rank of ``after - before`` by block (`bench.engines.arithmetic.updates.describe_update`)."""
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str
@@ -280,6 +294,8 @@ class Method:
     """Whether `--methods all` runs it."""
     is_sum: ClassVar[bool] = False
     """Whether it ends in a sum of checkpoints, whose shares ``--trace`` measures in the place of a training's snapshots."""
+    attack: ClassVar[bool] = False
+    """Whether it unlearns nothing, and tries what another method has left (`bench attack`)."""
     together: ClassVar[int] = 1
     """Streams of rows whose losses are added up before a backward pass, for the estimate of memory."""
 
@@ -393,6 +409,14 @@ class Scenario(Stages):
     """Rows of general instructions for a repair after unlearning; a method that needs ``instructions`` gets them."""
     headline: tuple[str, ...] = ()
     """Columns of the leaderboard, in order; every other score is in the records."""
+    questions: tuple[Example, ...] = ()
+    """What attacks ask of the forget set: a prompt and the answer that was to be forgotten, as a generate probe of the
+    task's own asks it; none: the task can't be attacked so. References, where the task has them: ``paraphrased`` (other
+    prompts for the same answer), ``accepted`` (answers of which one must be given exactly), ``statement`` (the fact told),
+    ``opening`` (how an answer begins in the task's own words), ``solved`` (the question with its answer, as it stands
+    before another one)."""
+    fact_of: Callable[[str], str] = str
+    """The fact that a row or a probe's example of this id is about: whoever learnt one learnt the other."""
 
 
 @dataclass(frozen=True)
@@ -438,7 +462,7 @@ class Outline:
     """How the stages are trained, where that may have a dtype or adapters of its own."""
 
 
-ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "lm-eval", "judge"})
+ALL_KINDS = frozenset({"logprob", "generate", "divergence", "gradnorm", "reference", "depth", "lm-eval", "judge"})
 """Kinds of probes that a language model can be asked."""
 
 
@@ -637,6 +661,8 @@ class Metric:
     """Where the definition comes from, and where this one differs."""
     tasks: tuple[str, ...] = ()
     """Of a plug-in's metric: the tasks whose runs it scores; empty for all. Our own are named by the tasks."""
+    late: bool = False
+    """Whether it joined its task when records were published: it is no part of a run's key, and a record may lack it."""
 
     def to_json(self) -> dict[str, Any]:
         """The metric's entry in a record: version, goal, unit and whether it needs an oracle."""

@@ -104,13 +104,16 @@ class RunSpec:
     """Kinds of the probes that are asked; none for all of them. The scores of other probes are absent."""
     compute: Compute = USUAL
     """How training computes; its JSON names what isn't as usual."""
+    attack: Line = ""
+    """The attack by questions that is asked in the place of the task's own probes (`bench.runs.attacks.QUESTIONS`)."""
     study: Line = ""
     """A label; not part of the key."""
 
     @property
     def method(self) -> str:
         """The name of the row: the methods joined, or ``target``; ``rewound-`` when they don't begin at the target."""
-        name = "+".join(step.name for step in self.steps) or "target"
+        name = "+".join([step.name for step in self.steps] or ["target"])
+        name += f"+{self.attack}" if self.attack else ""
         return f"rewound-{name}" if self.start else name
 
     @cached_property
@@ -124,6 +127,8 @@ class RunSpec:
         """The object as plain JSON."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         lists = {"steps": [dict(vars(step)) for step in self.steps], "lm_eval": list(self.lm_eval)}
+        if not self.attack:
+            del own["attack"]
         return own | lists | {"kinds": list(self.kinds), "compute": self.compute.to_json()}
 
     @classmethod

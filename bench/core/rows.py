@@ -4,7 +4,8 @@ Rows of ``logprob`` probes are ``{role: [Text, ...]}``, an entry for each text o
 the label as a one-token ``answer``, so that what reads logprob's rows reads these, and ``classes``, each class's log-prob.
 Rows of ``divergence`` probes are ``{label of the other checkpoint: [KL in nats per answer token]}``. Rows of ``lm-eval`` are
 lm-eval's numbers by name (``acc``: 0 or 1), those of ``reference`` and ``gradnorm`` hold one number: ``loss``, the mean
-answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``judge`` probes hold
+answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``depth`` hold
+a number for each decoder block: ``patching`` or ``lens`` in nats, ``linear`` 0 or 1. Rows of ``judge`` probes hold
 ``grades``: option -> the judge's number (`bench.engines.measuring.judges.judge_rows`).
 
 `check_row` tells whether a row that was read is of these shapes.
@@ -41,10 +42,12 @@ class Generated(TypedDict, total=False):
     prompt: str
     reference: str
     text: str
-    """The greedy answer; sampled ones are ``texts``, and have no counts."""
+    """The greedy answer; sampled ones are ``texts``."""
     texts: Sequence[str]
     counts: Mapping[str, int]
     """What `bench.metrics.rouge.count_overlap` says of the text and its reference."""
+    counts_each: Sequence[Mapping[str, int]]
+    """The counts of each sampled text, where the probe asks for ``overlap``."""
     counts_whole: Mapping[str, int]
     """The counts against the whole reference, where the probe cuts it."""
     matches: Sequence[Mapping[str, int]]
@@ -109,12 +112,12 @@ FIELDS: tuple[tuple[re.Pattern[str], str, Check], ...] = tuple(
     (re.compile(names), kind, check)
     for names, kind, check in (
         (r"answer|wrong|paraphrase|corrupted|unrelated|options_\w+", "a list of scored texts", all_of(is_scored)),
-        (r"classes|oracle-\d+", "a list of numbers", is_list),
+        (r"classes|oracle-\d+|patching|lens|linear", "a list of numbers", is_list),
         (r"loss|norm|accepts|acc|acc_norm", "a number", is_number),
         (r"prompt|reference|text", "a text", is_text),
         (r"texts", "a list of texts", all_of(is_text)),
         (r"counts|counts_whole", "an object of numbers", is_table),
-        (r"matches", "a list of objects of numbers", all_of(is_table)),
+        (r"matches|counts_each", "a list of objects of numbers", all_of(is_table)),
         (r"grades", "numbers by option", lambda value: is_table(value) or all_of(is_table)(value)),
     )
 )

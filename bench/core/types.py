@@ -164,9 +164,15 @@ class Request:
     """Only for a method that declares the need ``instructions``."""
     retraining: Retraining | None = None
     """The oracle's recipe, where there is one: its steps and batches, and none of its rows."""
+    half: tuple[Example, ...] = ()
+    """Only for an attack: the forget rows of every second fact; one that trains on them is measured on the others."""
+    first: Checkpoint | None = None
+    """Only for an attack: the task's target, which the steps before it have unlearned from."""
 
 
-ProbeKind = Literal["logprob", "classes", "generate", "divergence", "reference", "gradnorm", "lm-eval", "judge"]
+ProbeKind = Literal[
+    "logprob", "classes", "generate", "divergence", "reference", "gradnorm", "depth", "lm-eval", "judge"
+]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Hidden states of causal language models of any family: what their decoder blocks give out, read by hooks."""
+"""Hidden states of causal language models of any family: what their decoder blocks give out, read and written by hooks."""
 
 from __future__ import annotations
 
@@ -39,3 +39,22 @@ def reading_states(model: Any, blocks: Sequence[int]) -> Iterator[dict[int, Tens
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def writing_states(model: Any, block: int, places: Tensor, states: Tensor) -> Iterator[None]:
+    """Within, the output of ``block`` at ``places`` is ``states`` (N, D), and the model goes on from there.
+
+    ``places`` (N,) count through the whole batch, row by row: place t of row i is i * T + t.
+    """
+
+    def write(module: nn.Module, inputs: Any, output: Any) -> Any:
+        own = output[0] if isinstance(output, tuple) else output
+        mixed = own.flatten(0, 1).index_copy(0, places, states.to(own.dtype)).view_as(own)
+        return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
+
+    hook = decoder_blocks(getattr(model, "held", model))[block].register_forward_hook(write)
+    try:
+        yield
+    finally:
+        hook.remove()

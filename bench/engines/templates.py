@@ -13,6 +13,9 @@
 ``plain``     prompt as the tokenizer encodes it with its own special tokens, answer behind it, no ``<eos>``; without a
               prompt the answer so, every token after the first scored, at most ``most`` tokens
 
+``prefill`` of a payload is text that the answer is made to begin with: it stands in the prompt, in the assistant's turn
+where there is one, tokenised apart and without special tokens; only what comes behind it is scored or generated.
+
 Without a bos there is nothing before the first token of a text, and it isn't scored. Without an eos an answer that
 would end in one ends with its last token.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from pathlib import Path
@@ -94,10 +97,35 @@ class ChatTurn:
 def encode(tokenizer: Any, payload: Mapping[str, Any], answer: str | None = None) -> Encoded:
     """Tokens of ``payload`` with its own answer, or with another one in its place (a wrong or a paraphrased one).
 
-    Raises `UserError` for a chat template that can't be rendered or loses a message.
+    Raises `UserError` for a chat template that can't be rendered or loses a message, and for a prefill that the
+    tokenizer can't write.
     """
-    template, prompt = payload["template"], payload["prompt"]
     text = payload["answer"] if answer is None else answer
+    if "prefill" not in payload:
+        return fill_template(tokenizer, payload, text)
+    apart = not text or text[:1].isspace() or payload["template"] == "qa"  # which puts a space there itself
+    row = fill_template(tokenizer, payload, text if apart else f" {text}")
+    return replace(row, prompt=(*row.prompt, *prefill_ids(tokenizer, payload)))
+
+
+def prefill_ids(tokenizer: Any, payload: Mapping[str, Any]) -> list[int]:
+    """Token ids of a payload's prefill, behind a space where an answer would have one; `UserError` if one is special."""
+    template, prompt, text = payload["template"], payload["prompt"], payload["prefill"]
+    if template in ("qa-full", "text") or not prompt:
+        raise ValueError(f"the template {template!r} without a prompt has no answer that could be begun")
+    spaced = template in ("qa", "plain", "continue") and not prompt[-1:].isspace()
+    found = ids(tokenizer, f" {text}" if spaced else text)
+    if not found or set(found) & set(tokenizer.all_special_ids):
+        raise UserError(
+            f"The tokenizer of '{name_of(tokenizer)}' has no plain tokens for {text!r}, with which answers were to begin: "
+            "leave this attack out, or give a tokenizer that has."
+        )
+    return found
+
+
+def fill_template(tokenizer: Any, payload: Mapping[str, Any], text: str) -> Encoded:
+    """Tokens of a payload's prompt in its template, and of ``text`` as the answer."""
+    template, prompt = payload["template"], payload["prompt"]
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     if template == "qa":

@@ -8,8 +8,9 @@ back for the books (the probe) and taught for the world.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core.files import read_toml
@@ -152,3 +153,31 @@ def book_questions(books: tuple[Book, ...], forms: tuple[int, ...], template: st
         for fact in QUESTIONS
         for form in forms
     )
+
+
+def character_of(id: str) -> str:
+    """The character of a chapter's or a question's id, whose chapters tell what the questions ask: ``forget-0-p1``."""
+    if chapter := re.fullmatch(r"(.+)-c(\d+)", id):
+        return f"{chapter[1]}-p{int(chapter[2]) % CHARACTERS}"
+    return re.sub(r"-[a-z]+-q\d+$", "", id)
+
+
+def attack_questions(books: tuple[Book, ...]) -> tuple[Example, ...]:
+    """Each fact asked in the form that is held back, for attacks: with form 1 as ``paraphrased``, the fact as a
+    ``statement``, and as the ``opening`` of an answer the statement up to its value.
+    """
+    rows = []
+    for row, (who, fact) in zip(
+        book_questions(books, (2,)),
+        ((who, fact) for b in books for who in b.characters for fact in QUESTIONS),
+        strict=True,
+    ):
+        form = STATEMENTS[fact][0]
+        references = {
+            "accepted": (who.facts[fact],),
+            "paraphrased": (QUESTIONS[fact][1].format(n=who.name),),
+            "statement": (form.format(n=who.name, v=who.facts[fact]),),
+            "opening": (form.partition("{v}")[0].format(n=who.name).strip(),),
+        }
+        rows.append(replace(row, references=references))
+    return tuple(rows)

@@ -8,6 +8,7 @@ three; the third question is held back for authors (the paraphrase).
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,4 +111,28 @@ def fact_questions(
                     "choices": (value, *wrong[:3]),
                 }
                 rows.append(Example(f"{who.id}-{a}-q{form}", payload, references, ("question",)))
+    return tuple(rows)
+
+
+def fact_of(id: str) -> str:
+    """The fact of a question's or a statement's id: ``author-3-birthplace-q1`` is about ``author-3-birthplace``."""
+    return re.sub(r"-[qs]\d+$", "", id)
+
+
+def attack_questions(people: Sequence[Person], tell: Telling = "facts") -> tuple[Example, ...]:
+    """Each fact asked in the form that is held back, for attacks: with form 1 as ``paraphrased``, the fact as a
+    ``statement``, and as the ``opening`` of an answer the statement up to its value.
+    """
+    rows = []
+    for who in people:
+        for a, value in getattr(who, tell).items():
+            stated = STATEMENTS[0].format(a=a, n=who.name, v=value)
+            references = {
+                "accepted": (value,),
+                "paraphrased": (QUESTIONS[1].format(a=a, n=who.name),),
+                "statement": (stated,),
+                "opening": (STATEMENTS[0].partition("{v}")[0].format(a=a, n=who.name).strip(),),
+            }
+            payload = {"prompt": QUESTIONS[2].format(a=a, n=who.name), "answer": value, "template": "qa"}
+            rows.append(Example(f"{who.id}-{a}-q2", payload, references, ("question",)))
     return tuple(rows)

@@ -85,6 +85,14 @@ def auc(name: str, attack: Attack, member: str, other: str) -> Metric:
     return Metric(name, compute, "oracle", examples=examples)
 
 
+def attack_area(responses: Responses, attack: Attack, member: str, other: str) -> Score:
+    """The AUC of `auc` without its interval."""
+    from bench.metrics.bootstrap import roc_auc
+
+    sides = [finite_values(ATTACKS[attack](responses, probe)) for probe in (member, other)]
+    return Score(roc_auc(*sides), sum(map(len, sides)))
+
+
 @listed("privleak", "min-k AUC against the oracle's, in percent: -100 leaks, above 0 over-unlearns", "0", "MUSE")
 @listed("*_peer", "the value as open-unlearning defines it, where it differs from MUSE's authors", "varies", "peer")
 def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Metric:

@@ -25,6 +25,12 @@ def mean(values: Iterable[float]) -> float:
     return math.fsum(listed) / len(listed)
 
 
+def harmonic_mean(values: Iterable[float]) -> float:
+    """Harmonic mean of at least one value, none below 0; one zero makes it 0."""
+    listed = list(values)
+    return len(listed) / math.fsum(1 / value for value in listed) if all(listed) else 0.0
+
+
 def mean_logp(text: Text) -> float:
     """Mean log-prob of the answer tokens, eos included, in nats per token."""
     return mean(text["logp"])

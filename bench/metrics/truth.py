@@ -13,7 +13,7 @@ from bench.core.types import Responses
 from bench.metrics import rounded_score, rows_of
 from bench.metrics.catalogue import listed
 from bench.metrics.scores import finite_values, mean_score
-from bench.metrics.tokens import mean, mean_logp, texts
+from bench.metrics.tokens import harmonic_mean, mean, mean_logp, texts
 
 MOST_LOG = 700.0
 """An example's r is shown up to e to this, the largest that a float holds."""
@@ -32,11 +32,12 @@ def truth_ratio(
     name: str,
     probe: str,
     *,
-    form: Literal["forget", "utility"] = "forget",
+    form: Literal["forget", "utility", "share"] = "forget",
     right: Right = "paraphrase",
     goal: str | float,
 ) -> Metric:
-    """Mean over rows of min(r, 1/r) (``forget``) or of max(0, 1 - r) (``utility``), r the `log_ratios`' exponential.
+    """Mean over rows of min(r, 1/r) (``forget``), max(0, 1 - r) (``utility``) or 1/(1 + r) (``share``: p / (p + p_wrong)),
+    r the `log_ratios`' exponential.
 
     The value of an example is r itself, as in the field's logs. No 1e-10 in r's denominator as in the peer: with it, a
     model that finds nothing probable (every loss at 80) gets r = 0 and so the best utility there is; without it r is 1,
@@ -45,6 +46,7 @@ def truth_ratio(
     of_log: dict[str, Callable[[float], float]] = {
         "forget": lambda log_r: math.exp(-abs(log_r)),
         "utility": lambda log_r: -math.expm1(log_r) if log_r < 0 else 0.0,
+        "share": lambda log_r: 1 / (1 + math.exp(min(log_r, MOST_LOG))),
     }
     shape = of_log[form]
 
@@ -111,8 +113,7 @@ def model_utility(name: str, parts: Sequence[Metric]) -> Metric:
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
         scores = [score_part(part, responses, oracles) for part in parts]
-        values = [score.value for score in scores]
-        value = len(values) / math.fsum(1 / value for value in values) if all(values) else 0.0
+        value = harmonic_mean(score.value for score in scores)
         return Score(rounded_score(value), min(score.n for score in scores))
 
     return Metric(name, compute, "up", needs_oracle=any(part.needs_oracle for part in parts))

@@ -10,8 +10,10 @@ from typing import TypeVar
 from bench.core.files import read_toml
 from bench.core.record import Record
 from bench.records import tables
+from bench.records.attacked import build_attacks
 from bench.records.files import BrokenFile
 from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, plain
+from bench.records.overall import field_scores
 from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
@@ -80,12 +82,40 @@ def _section(section: Section) -> list[str]:
             for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
         ]
         parts += [_lacks(section), _advantages(section), *_privacy(section, bold), _judges(section), _used(section)]
+        parts.append(_field_overall(section))
     unfinished = [
         f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
     ]
     parts.append(_list("Without scores:", unfinished))
+    parts += _attacks(section)
     if section.rows:
         parts += [_all_scores(section, bold), _footnotes(section)]
+    return parts
+
+
+def _attacks(section: Section) -> list[str]:
+    """Every attack's table: before, after, and after minus the oracle's after."""
+    tables_of = build_attacks(section)
+    if not tables_of:
+        return []
+    parts = ["**Under attack.** " + TEXTS["attacks"]]
+    for table in tables_of:
+        more = list(dict.fromkeys(name for row in table.rows for name in row.more))
+        head = ["", "seeds", f"{table.before} before".strip(), f"{table.score} after", "minus the oracle's after"]
+        head += [*([f"{table.kept} after"] if table.kept else []), *more]
+        lines = []
+        for row in table.rows:
+            seeds = row.after.n
+            cells = [
+                row.before,
+                row.after,
+                row.gap,
+                *([row.kept] if table.kept else []),
+                *(row.more.get(n) for n in more),
+            ]
+            name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
+            lines.append([f"{name} ⚠" if row.wrecked else name, str(seeds), *(_spread(cell, seeds) for cell in cells)])
+        parts += [f"Attack: {plain(table.attack)}", markdown_table([plain(text) for text in head], lines, "--:")]
     return parts
 
 
@@ -96,6 +126,29 @@ def _privacy(section: Section, bold: Bold) -> list[str]:
         return []
     said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
     return [said, _score_table(section, columns, bold)]
+
+
+def _field_overall(section: Section) -> str:
+    """The field's overall score of the rows that have its parts, beside which the oracle's stands (`bench.records.overall`)."""
+    found = field_scores(section)
+    if not found:
+        return ""
+
+    def over_seeds(row: TableRow, values: Iterable[float]) -> str:
+        return _spread(TableCell(dict(enumerate(values))), len(row.seeds))
+
+    lines = [
+        [
+            _title(row),
+            over_seeds(row, (score.overall for score in scores)),
+            over_seeds(row, (score.memorisation for score in scores)),
+            over_seeds(row, (score.privacy for score in scores)),
+            over_seeds(row, (score.utility for score in scores)),
+        ]
+        for row, scores in found
+    ]
+    head = ["", "overall without fluency", "memorisation", "privacy", "utility / target's"]
+    return _details("The field's overall score", [TEXTS["field"], markdown_table(head, lines, "--:")])
 
 
 def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:

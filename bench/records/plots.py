@@ -65,7 +65,7 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
     What is there already, drawn by this code from the same numbers, stays as it is (`bench.records.stamps`).
     """
     sections = [_first_rows(section) for section in build_sections(records) if section.rows]
-    style = _style({row.method for section in sections for row in section.rows})
+    style = method_style({row.method for section in sections for row in section.rows})
     pictures: dict[str, Callable[[Section, Style], Figure | None]] = {
         "forgetting-utility": draw_forgetting_against_utility,
         "distance-to-oracle": draw_distance_to_oracle,
@@ -132,13 +132,13 @@ def draw_forgetting_against_utility(section: Section, style: Style) -> Figure | 
     up = [name for name in section.utility if _has(section, name)]
     if not across or not up:
         return None
-    figure, panels = _figure(section, "forgetting against utility", len(up), len(across), 4.6, 3.7)
+    figure, panels = lay_out_panels(section, "forgetting against utility", len(up), len(across), 4.6, 3.7)
     pairs = [(panels[i][j], x, y) for i, y in enumerate(up) for j, x in enumerate(across)]
     for axes, x, y in pairs:
         _scatter(axes, section, style, x, y)
     for i, y in enumerate(up):
-        panels[i][0].set_ylabel(f"{_label(y)} ({_goal(section, y)})")
-    _legend(figure, panels[0])
+        panels[i][0].set_ylabel(f"{short_label(y)} ({_goal(section, y)})")
+    name_legend(figure, panels[0])
     lay_out(figure)  # names are placed by what they cover, so nothing may move after this
     for axes, x, y in pairs:
         _name_points(figure, axes, section, style, x, y)
@@ -150,12 +150,12 @@ def draw_distance_to_oracle(section: Section, style: Style) -> Figure | None:
     names = [name for name in KL if _has(section, name)]
     if not names:
         return None
-    figure, panels = _figure(section, "distance to the oracle", 1, len(names), 3.4, _height(section))
+    figure, panels = lay_out_panels(section, "distance to the oracle", 1, len(names), 3.4, _height(section))
     for axes, name in zip(panels[0], names, strict=True):
         _strip(axes, section, style, name)
         axes.axvline(1, color="#000000", linewidth=1, linestyle="--", label="noise floor (two oracles)", zorder=1)
         axes.set_xlabel(f"KL(oracle || model), {name.removeprefix('kl_').removesuffix('_floors')}\nin noise floors")
-    _legend(figure, panels[0])
+    name_legend(figure, panels[0])
     return figure
 
 
@@ -166,7 +166,7 @@ def draw_membership(section: Section, style: Style) -> Figure | None:
         return None
     columns = min(PANELS_ACROSS, len(names))
     rows = -(-len(names) // columns)
-    figure, grid = _figure(section, "membership inference", rows, columns, 3.6, _height(section))
+    figure, grid = lay_out_panels(section, "membership inference", rows, columns, 3.6, _height(section))
     panels = [axes for line in grid for axes in line]
     for axes, name in zip(panels, names, strict=False):
         _strip(axes, section, style, name)
@@ -179,7 +179,7 @@ def draw_membership(section: Section, style: Style) -> Figure | None:
                 axes.axvline(row.cells[name].mean, color=style[method][0], linestyle=line, label=_title(row), zorder=1)
     for axes in panels[len(names) :]:
         axes.remove()
-    _legend(figure, panels[: len(names)])
+    name_legend(figure, panels[: len(names)])
     return figure
 
 
@@ -190,9 +190,9 @@ def draw_trace(section: Section, style: Style) -> Figure | None:
     up = [name for name in section.utility if _has(section, name) and _on_ways(traced, name)]
     if not across or not up:
         return None
-    figure, panels = _figure(section, "on the way from the target", len(up), len(across), 4.6, 3.7)
+    figure, panels = lay_out_panels(section, "on the way from the target", len(up), len(across), 4.6, 3.7)
     for i, y in enumerate(up):
-        panels[i][0].set_ylabel(f"{_label(y)} ({_goal(section, y)})")
+        panels[i][0].set_ylabel(f"{short_label(y)} ({_goal(section, y)})")
         for j, x in enumerate(across):
             for row in traced:
                 _draw_ways(panels[i][j], row, style[row.method], x, y)
@@ -200,9 +200,9 @@ def draw_trace(section: Section, style: Style) -> Figure | None:
                 colour, marker = style[ORACLE]
                 _mean_point(panels[i][j], oracle.cells[x].mean, oracle.cells[y].mean, colour, marker)
                 panels[i][j].plot([], [], color=colour, marker=marker, linestyle="", label=_title(oracle))
-            panels[i][j].set_xlabel(f"{_label(x)} ({_goal(section, x)})")
+            panels[i][j].set_xlabel(f"{short_label(x)} ({_goal(section, x)})")
             panels[i][j].margins(0.12, 0.14)
-    _legend(figure, panels[0])
+    name_legend(figure, panels[0])
     return figure
 
 
@@ -248,7 +248,7 @@ def _scatter(axes: Axes, section: Section, style: Style, x: str, y: str) -> None
     axes.margins(0.12, 0.14)
     _oracle_band(section, x, axes, upright=True)
     _oracle_band(section, y, axes, upright=False)
-    axes.set_xlabel(f"{_label(x)} ({_goal(section, x)})")
+    axes.set_xlabel(f"{short_label(x)} ({_goal(section, x)})")
 
 
 def _strip(axes: Axes, section: Section, style: Style, name: str) -> None:
@@ -367,30 +367,32 @@ def _axis(section: Section, name: str, axis: XAxis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _figure(
+def lay_out_panels(
     section: Section, title: str, rows: int, columns: int, width: float, height: float
 ) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of so many panels, each of that size in inches, titled with the section, the tier and its seeds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((width * columns + 0.6, height * rows + 1.1), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)  # without it each text that is measured draws a picture of its own
     panels = figure.subplots(rows, columns, squeeze=False, sharey="row")
-    tier = TIERS.get(section.tier, f"{_label(section.tier)} tier")
-    lines = textwrap.wrap(f"{_label(section.title)}: {title}", int(figure.get_figwidth() / CHARACTER))
-    seeds = sorted({seed for row in section.rows for seed in row.seeds})
+    tier = TIERS.get(section.tier, f"{short_label(section.tier)} tier")
+    lines = textwrap.wrap(f"{short_label(section.title)}: {title}", int(figure.get_figwidth() / CHARACTER))
+    rows_of = {seed for row in section.rows for seed in row.seeds}
+    seeds = sorted(rows_of | {record.spec.seed for record in section.attacked})
     figure.suptitle("\n".join([*lines, f"{tier}; {seed_list(seeds)}"]), fontsize=10)
     return figure, panels.tolist()
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def name_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend for what is not named at its place, below the panels."""
     found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if found:
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
-def _style(methods: set[str]) -> Style:
+def method_style(methods: set[str]) -> Style:
     """Colours and markers by method, alike in every picture of the records."""
     others = sorted(methods - FRAMING.keys())
     # The marker moves on by one more each time the colours start again, so that no two methods look the same.
@@ -402,10 +404,12 @@ def _style(methods: set[str]) -> Style:
 
 def _title(row: TableRow) -> str:
     oracle = " (oracle)" if row.method == ORACLE else ""
-    return f"{_label(row.name)}{oracle}{' (collapsed)' if row.collapsed else ' (diverged)' if row.diverged else ''}"
+    return (
+        f"{short_label(row.name)}{oracle}{' (collapsed)' if row.collapsed else ' (diverged)' if row.diverged else ''}"
+    )
 
 
-def _label(text: str) -> str:
+def short_label(text: str) -> str:
     """A record's text in a picture: no formula, one line, and no longer than a picture is wide."""
     return one_line(text)[:LABEL].replace("$", r"\$")
 

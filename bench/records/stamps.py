@@ -48,7 +48,7 @@ class Stamps:
         except ValueError:
             self.old = {}
         for name, stamp in self.old.items():  # of pictures there that nobody may ask for now
-            if any(_file(self.folder / name, suffix).is_file() for suffix in stamp.files):
+            if not stamp.files or any(_file(self.folder / name, suffix).is_file() for suffix in stamp.files):
                 self.new[name] = stamp
         return self
 

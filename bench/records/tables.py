@@ -22,6 +22,7 @@ from itertools import accumulate, combinations
 from operator import and_, or_
 from typing import Any
 
+from bench.core.attacks import attack_of
 from bench.core.hashing import canonical_json, hash_json
 from bench.core.record import Record
 from bench.core.types import BROKEN_DOWN
@@ -171,6 +172,8 @@ class Section:
     forgetting: tuple[str, ...]
     """Scores of the plots' forgetting axis."""
     utility: tuple[str, ...]
+    attacked: tuple[Record, ...] = ()
+    """Finished runs that attack what a row has left; they are no rows (`bench.records.attacked`)."""
 
     @property
     def headline(self) -> tuple[ScoreColumn, ...]:
@@ -302,7 +305,8 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
 
 def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> Section:
-    done = _fullest([record for record in records if record.status == "done"])
+    finished = [record for record in records if record.status == "done"]
+    done = _fullest([record for record in finished if not attack_of(record.spec)])
     spec = records[0].spec
     refused = [*_target_faults(done), *_duplicates(done)]
     columns, left_out = _columns(done)
@@ -322,13 +326,14 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
         unfinished=tuple(_unfinished(records)),
         forgetting=tuple(_listed(done, "forgetting")),
         utility=tuple(_listed(done, "utility")),
+        attacked=tuple(record for record in finished if attack_of(record.spec)),
     )
 
 
 def _rows(records: Sequence[Record], columns: Sequence[ScoreColumn], floors: Mapping[str, TableCell]) -> list[TableRow]:
     groups = defaultdict(list)
     for record in sorted(records, key=lambda record: record.spec.seed):
-        groups[_setting_key(record)].append(record)
+        groups[setting_key(record)].append(record)
     oracle = [group for (method, _), group in groups.items() if method == ORACLE]
     oracles = {record.spec.seed: record for group in oracle for record in group}
     names = _row_names([group[0] for group in groups.values()])
@@ -450,7 +455,7 @@ def _fullest(records: Sequence[Record]) -> list[Record]:
     same: dict[Any, list[Record]] = defaultdict(list)
     for record in records:
         made = canonical_json([record.lineage.get("result"), dict(record.spec.versions)])
-        same[_setting_key(record), record.spec.seed, made].append(record)
+        same[setting_key(record), record.spec.seed, made].append(record)
     return [max(group, key=lambda record: (len(record.scores), record.name)) for group in same.values()]
 
 
@@ -458,7 +463,7 @@ def _duplicates(records: Sequence[Record]) -> list[str]:
     """Two records of one method, setting and seed: they come from different versions of a component."""
     same = defaultdict(list)
     for record in records:
-        same[_setting_key(record), record.spec.seed].append(record.name)
+        same[setting_key(record), record.spec.seed].append(record.name)
     return [
         f"This section is refused: {' and '.join(names)} are the same run by different versions; delete the older."
         for names in same.values()
@@ -486,7 +491,7 @@ def _row_names(records: Sequence[Record]) -> dict[tuple[str, str], str]:
     names = {}
     for method, group in same.items():
         for record, difference in zip(group, describe_differences([_params(record) for record in group]), strict=True):
-            names[_setting_key(record)] = f"{method} ({difference})" if difference else method
+            names[setting_key(record)] = f"{method} ({difference})" if difference else method
     return names
 
 
@@ -510,7 +515,8 @@ def _past(record: Record) -> dict[str, str]:
     return {"history": used[:8]} if used else {}
 
 
-def _setting_key(record: Record) -> tuple[str, str]:
+def setting_key(record: Record) -> tuple[str, str]:
+    """What the records of one row have in common: the method, and its complete setting."""
     return record.spec.method, canonical_json([*(dict(step.params) for step in record.spec.steps), _past(record)])
 
 

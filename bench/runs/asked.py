@@ -12,12 +12,14 @@ from typing import Any, get_args
 from bench.assets.known_models import KNOWN
 from bench.assets.models import canonical_name
 from bench.core import registry
+from bench.core.attacks import STEPS, is_attack, split_variant
 from bench.core.compute import DTYPES, UNSAID, USUAL, Compute
 from bench.core.errors import mistakes_in, report_mistake, unknown_name
-from bench.core.record import Step
+from bench.core.record import RunSpec, Step
 from bench.core.registry import name_variant, preset_params
 from bench.core.settings import read_settings
 from bench.core.types import ProbeKind
+from bench.runs.attacks import QUESTIONS
 
 LAB = "lab"
 
@@ -51,18 +53,32 @@ class Asked:
     oracles: tuple[str, ...] = ()
     """Retrained models from elsewhere."""
     then: tuple[str, ...] = ()
-    """Methods that go on where each row's method has ended, and from the untouched target."""
+    """Methods, ``name`` or ``name@variant``, that go on where each row's method has ended, and from the untouched target."""
     kinds: tuple[str, ...] = ()
     """Kinds of probes that are asked; none for all."""
     compute: Compute = UNSAID
     """How training shall compute, blank where nothing was said."""
     problems: tuple[str, ...] = ()
     """Mistakes that parsing has found already."""
+    attacks: tuple[str, ...] = ()
+    """What the rows that are there are attacked with, and the rows that frame them (`bench.runs.attacks`)."""
 
     @property
     def tier(self) -> str:
         """The tier that is asked for: ``lab``, or ``real`` where a model is named."""
         return "real" if self.model and self.model != LAB else LAB
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What a row is attacked with: a step after its own, or else questions."""
+
+    name: str
+    step: Step | None = None
+
+    def on(self, spec: RunSpec) -> RunSpec:
+        """The run that attacks the result of another one."""
+        return replace(spec, steps=(*spec.steps, self.step)) if self.step else replace(spec, attack=self.name)
 
 
 @dataclass(frozen=True)
@@ -74,14 +90,16 @@ class Understood:
     params: Mapping[str, Any] = field(default_factory=dict)
     """The task's complete parameters."""
     rows: Rows = field(default_factory=list)
+    attacks: tuple[Attack, ...] = ()
     compute: Compute = USUAL
 
 
 def understand(asked: Asked) -> Understood:
     """The task, the steps of every row and how training computes; mistakes in the order of the command line."""
     task = load_or_report(registry.load_task, asked.task, asked.tier)
-    wanted = parse_methods(asked.methods)
-    sets = parse_sets(asked.sets, asked.task, [*wanted, *((name, "") for name in asked.then)])
+    wanted = parse_methods(asked.methods, bool(asked.attacks))
+    steps = attack_steps(asked.attacks)
+    sets = parse_sets(asked.sets, asked.task, [*wanted, *map(split_variant, asked.then), *steps.values()])
     if asked.limit is not None and asked.limit < 1:
         report_mistake(f"--limit must be at least 1, not {asked.limit}.")
     check_seeds(asked.seeds, asked.problems)
@@ -89,8 +107,12 @@ def understand(asked: Asked) -> Understood:
     compute = resolve_compute(asked)
     place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
     rows = build_rows(wanted, sets, place, asked.then)
+    attacks = tuple(
+        Attack(name, *build_steps([steps[name]], sets, place)) if name in steps else Attack(name)
+        for name in asked.attacks
+    )
     params = task_params(task, asked.task, asked.tier, sets.get(asked.task, {})) if task else {}
-    return Understood(task, params, rows, compute)
+    return Understood(task, params, rows, attacks, compute)
 
 
 def load_or_report(load: Callable[..., Any], *name: str) -> Any:
@@ -120,21 +142,38 @@ def check_options_of_lab(asked: Asked) -> None:
         report_mistake("--target and --oracle go with --model: the lab trains its own.")
 
 
-def parse_methods(asked: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, variant) of every row beside the untouched target; the oracle's comes first."""
+def parse_methods(asked: Sequence[str], attacked: bool = False) -> list[tuple[str, str]]:
+    """(method, variant) of every row beside the untouched target; the oracle's comes first.
+
+    Of rows that are ``attacked`` the model before exposure is always one.
+    """
     known = registry.components("methods")
     wanted: list[tuple[str, str]] = [("retrain", "")]
     for text in asked:
-        name, _, variant = text.partition("@")
+        name, variant = split_variant(text)
         if text == "all":
             wanted += every_method()
         elif name not in known and name != "target":
             report_mistake(unknown_name("method", name, [*known, "all"], "methods"))
         elif name != "target":
             wanted.append((name, variant))
+    if attacked:
+        wanted.append(("before", ""))
     if not asked:
         report_mistake("--methods needs at least one name (`python -m bench ls methods` lists them), or 'all'.")
     return list(dict.fromkeys(wanted))
+
+
+def attack_steps(asked: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(method, variant) of each attack that is a step; the others are questions. A name that is neither is a mistake."""
+    steps = {name: split_variant(STEPS.get(name, name)) for name in asked if name not in QUESTIONS}
+    known = [name for name in registry.components("methods") if is_attack(name)]
+    for name, (method, _) in steps.items():
+        if method not in known:
+            report_mistake("--attacks: " + unknown_name("attack", name, [*STEPS, *QUESTIONS, *known]))
+    if len(set(asked)) < len(asked):
+        report_mistake("--attacks names an attack twice.")
+    return {name: step for name, step in steps.items() if step[0] in known}
 
 
 def every_method() -> list[tuple[str, str]]:
@@ -216,15 +255,23 @@ def build_steps(wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[st
 def build_rows(
     wanted: Sequence[tuple[str, str]], sets: Mapping[str, Mapping[str, str]], place: str, then: Sequence[str]
 ) -> Rows:
-    """The steps of every row of the table: none for the target; what goes on after each method goes on from it too."""
+    """The steps of every row of the table: none for the target; what goes on after each method goes on from it too.
+
+    After the oracle go attacks alone, and beside its row, as what an attack does by itself is what it does to the oracle.
+    """
     known = registry.components("methods")
-    for name in then:
+    following = [split_variant(text) for text in then]
+    for name, _ in following:
         if name not in known:
             report_mistake("--then: " + unknown_name("method", name, known, "methods"))
-    later = tuple(build_steps([(name, "") for name in then if name in known], sets, place))
+    later = tuple(build_steps([each for each in following if each[0] in known], sets, place))
+    attacks = tuple(step for step in later if registry.load_component("methods", step.method).attack)
     rows: Rows = [(), later] if later else [()]
     for step in build_steps(wanted, sets, place):
-        rows.append((step,) if step.method == "retrain" else (step, *later))
+        if step.method == "retrain":
+            rows += [(step,), (step, *attacks)] if attacks else [(step,)]
+        else:
+            rows.append((step, *later))
     return rows
 
 

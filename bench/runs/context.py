@@ -104,16 +104,21 @@ class Work(TaskContext):
         """A checkpoint in memory, on this context's device."""
         return open_checkpoint(checkpoint, self.device)
 
-    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+    def train(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int] = ()
+    ) -> Checkpoint:
         """Fine-tune from ``start``; a cached node, shared by whoever asks for the same."""
-        node = self.train_node(start, streams, recipe, label)
-        return checkpoint_in(node, start, label, self.fitted(recipe).dtype)
+        return self.train_traced(start, streams, recipe, label, keep)[0]
+
+    def points(self, recipe: Recipe) -> list[int]:
+        """The steps at `trace` equal shares of a training."""
+        return steps_kept(recipe.steps, self.trace) if self.trace and not recipe.until else []
 
     def train_traced(
-        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int]
     ) -> tuple[Checkpoint, list[tuple[float, Checkpoint]]]:
-        """The same, and its snapshots at `trace` equal shares of the steps but the last, each with its share."""
-        at = [step for step in steps_kept(recipe.steps, self.trace) if step < recipe.steps]
+        """The same, and its snapshots at the steps ``keep`` but the last, each with its share of all steps."""
+        at = [step for step in keep if step < recipe.steps]
         node, dtype = self.train_node(start, streams, recipe, label, at), self.fitted(recipe).dtype
         way = [
             (
@@ -251,6 +256,49 @@ class Work(TaskContext):
 
         node = self.checkpoint_node(fields, write, f"{kind} vector", [before, tuned])
         return checkpoint_in(node, before, kind, "float32")
+
+    def quantise(self, checkpoint: Checkpoint, kind: str, group: int = 0) -> Checkpoint:
+        """A checkpoint with rounded weights (`bench.engines.arithmetic.rounding.write_rounded`); a cached node."""
+        fields = {"kind": "rounded", "engine": ARITHMETIC, "of": checkpoint.hash, "as": kind, "group": group}
+
+        def write(folder: Path) -> None:
+            from bench.engines.arithmetic.rounding import write_rounded
+
+            write_rounded(checkpoint, kind, group, folder, scratch=self.scratch(fields))
+
+        label = f"{checkpoint.label} in {kind}"
+        return checkpoint_in(
+            self.checkpoint_node(fields, write, label, [checkpoint]), checkpoint, label, checkpoint.dtype
+        )
+
+    def compare_rounded(self, one: Checkpoint, other: Checkpoint, kind: str, group: int = 0) -> Json:
+        """What differs between two checkpoints after rounding (`bench.engines.arithmetic.rounding.count_differing`)."""
+
+        def compare() -> Json:
+            from bench.engines.arithmetic.rounding import count_differing
+
+            return count_differing(one, other, kind, group)
+
+        fields = {"kind": "compare rounded", "as": kind, "group": group}
+        return self.compared(fields, compare, f"{one.label} and {other.label} in {kind}", one, other)
+
+    def describe_update(self, before: Checkpoint, after: Checkpoint) -> Json:
+        """How the weights have moved (`bench.engines.arithmetic.updates.describe_update`)."""
+
+        def describe() -> Json:
+            from bench.engines.arithmetic import updates
+
+            return updates.describe_update(before, after)
+
+        return self.compared({"kind": "update"}, describe, f"update to {after.label}", before, after)
+
+    def compared(self, fields: Json, compare: Callable[[], Json], label: str, *of: Checkpoint) -> Json:
+        """What ``compare`` says of the checkpoints ``of``, none of which may be sealed; a cached node."""
+        for checkpoint in of:
+            check_seal(checkpoint)
+        fields = {**fields, "engine": ARITHMETIC, "of": [checkpoint.hash for checkpoint in of]}
+        found: Json = self.node(fields, lambda _: {"found": compare()}, label).info["meta"]["found"]
+        return found
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str

@@ -19,6 +19,7 @@ from bench.core.machine import Machine, device_problems
 from bench.core.record import Record, RunSpec
 from bench.core.texts import one_line
 from bench.core.trouble import explain_trouble
+from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import render_leaderboard
 from bench.records.plots import draw_plots
@@ -125,7 +126,7 @@ def write_report(out: Path) -> tuple[Path, list[Path]]:
         print(broken.left_out)
     page = out / "leaderboard.md"
     write_text(page, render_leaderboard(loaded.records, loaded.broken))
-    return page, draw_plots(loaded.records, out / "plots")
+    return page, [*draw_plots(loaded.records, out / "plots"), *draw_attack_plots(loaded.records, out / "plots")]
 
 
 def carry_out(

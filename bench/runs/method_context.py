@@ -21,7 +21,13 @@ class Ledger:
     past: set[str]
     """Content hashes of the history's checkpoints."""
     retain_seen: set[str] = field(default_factory=set)
+    forget: set[str] = field(default_factory=set)
+    """Ids of all forget rows."""
+    forget_seen: set[str] = field(default_factory=set)
+    """Of the last step."""
     past_used: set[str] = field(default_factory=set)
+    attacked: Checkpoint | None = None
+    """What an attack was made on."""
     notes: Json = field(default_factory=dict)
     """Facts that the method noted about itself."""
     snapshots: dict[str, list[tuple[float, Checkpoint]]] = field(default_factory=dict)
@@ -35,7 +41,9 @@ class Ledger:
 
     def see(self, *examples: Example) -> None:
         """Enter rows that the method has used."""
-        self.retain_seen |= {example.id for example in examples} & self.retain
+        ids = {example.id for example in examples}
+        self.retain_seen |= ids & self.retain
+        self.forget_seen |= ids & self.forget
 
 
 class MethodContext(Context):
@@ -53,16 +61,18 @@ class MethodContext(Context):
         self._engines: Callable[[], Work] = lambda: own
         self._ledger: Callable[[], Ledger] = lambda: ledger
 
-    def train(self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str) -> Checkpoint:
+    def train(
+        self, start: Checkpoint, streams: Sequence[Stream], recipe: Recipe, label: str, keep: Sequence[int] = ()
+    ) -> Checkpoint:
         """Fine-tune from ``start`` (`Context.train`), and note the rows and checkpoint that were used."""
         for stream in streams:
             self._ledger().see(*stream.examples[: recipe.steps * stream.batch])  # no more can have been seen
         self._ledger().read(start, *(stream.beside for stream in streams if stream.beside))
-        if start.hash == self._target and self._engines().trace and not recipe.until:
-            result, way = self._engines().train_traced(start, streams, recipe, label)
+        at = keep or (self._engines().points(recipe) if start.hash == self._target else ())
+        result, way = self._engines().train_traced(start, streams, recipe, label, at)
+        if at:
             self._ledger().snapshots[result.hash] = way
-            return result
-        return self._engines().train(start, streams, recipe, label)
+        return result
 
     def combine(self, terms: Sequence[Any], label: str, weights: Checkpoint | None = None) -> Checkpoint:
         """Add up checkpoints (`Context.combine`), and note those of the past."""
@@ -81,6 +91,21 @@ class MethodContext(Context):
         """Put a control in the place of ``tuned - before``."""
         self._ledger().read(before, tuned)
         return self._engines().scrambled(before, tuned, kind)
+
+    def quantise(self, checkpoint: Checkpoint, kind: str, group: int = 0) -> Checkpoint:
+        """Round a checkpoint's weights."""
+        self._ledger().read(checkpoint)
+        return self._engines().quantise(checkpoint, kind, group)
+
+    def compare_rounded(self, one: Checkpoint, other: Checkpoint, kind: str, group: int = 0) -> Json:
+        """Compare two checkpoints after rounding."""
+        self._ledger().read(one, other)
+        return self._engines().compare_rounded(one, other, kind, group)
+
+    def describe_update(self, before: Checkpoint, after: Checkpoint) -> Json:
+        """Measure how the weights have moved."""
+        self._ledger().read(before, after)
+        return self._engines().describe_update(before, after)
 
     def influence(
         self, checkpoint: Checkpoint, forget: Sequence[Example], retain: Sequence[Example], kind: str

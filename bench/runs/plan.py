@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from bench.core import registry, versions
 from bench.core.contracts import ALL_KINDS, Outline
@@ -16,10 +15,14 @@ from bench.core.record import Record, RunSpec
 from bench.metrics.catalogue import plugged_metrics
 from bench.records.files import read_record
 from bench.runs.asked import LAB, Asked, Understood, understand
+from bench.runs.attacks import QUESTIONS
 from bench.runs.estimate import Estimate, checkpoints_of, estimate, method_of, model_shape
 from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
 from bench.runs.setting import Paths, build_setting, task_of_spec
 from bench.runs.store import Store
+
+FRAMING = ("target", "retrain", "before")
+"""Rows that an attack is always made on."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,29 @@ def make_plan(asked: Asked, machine: Machine, *, only: bool = False) -> Plan:
         if not problems:
             check_task(asked, understood, outside)
     specs = specs_of(asked, understood, outside)
+    if understood.attacks:
+        specs = attacks_on(specs, understood, machine.out)
     entries = [judge(spec, outside.paths, machine, store) for spec in specs]
     return estimated(entries, asked, outside, machine, store)
+
+
+def attacks_on(specs: Sequence[RunSpec], understood: Understood, out: Path) -> list[RunSpec]:
+    """The rows that frame a comparison, and every attack on these and on those that ``out`` has finished records of.
+
+    `UserError` where a method has none on any seed.
+    """
+    framing = [spec for spec in specs if spec.method in FRAMING]
+    there = [spec for spec in specs if spec not in framing and finished_record(spec, out)]
+    lacking = dict.fromkeys(spec.method for spec in specs if spec not in [*framing, *there])
+    for name in {spec.method for spec in there}:
+        lacking.pop(name, None)
+    if lacking:
+        names = ", ".join(lacking)
+        raise UserError(
+            f"{out} has no finished run of {names} in this setting: make it first, with the same options and `run`."
+        )
+    attacked = [with_versions(attack.on(spec)) for attack in understood.attacks for spec in [*framing, *there]]
+    return [*framing, *there, *attacked]
 
 
 def check_task(asked: Asked, understood: Understood, outside: Outside) -> None:
@@ -112,22 +136,22 @@ def with_versions(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
     task = registry.load_task(spec.task, spec.tier)
     code = registry.plugin_code("tasks", spec.task, task)
-    versions = engines(task) | {spec.task: task.version}
+    asked = QUESTIONS[spec.attack].metrics if spec.attack else task().metrics()
+    versions = engines() | {each.name: each.version for each in asked if not each.late} | {spec.task: task.version}
     for step in spec.steps:
         method = registry.load_component("methods", step.method)
         code |= registry.plugin_code("methods", step.method, method)
         versions[step.method] = method.version
         code |= {f"{step.method}.{name}": hash_file(Path(path)) for name, path in method(**step.params).files().items()}
-    for metric in plugged_metrics(spec.task, versions):
+    for metric in () if spec.attack else plugged_metrics(spec.task, versions):
         code |= registry.plugin_code("metrics", metric.name, metric)
         versions[metric.name] = metric.version
     return replace(spec, hashes={**spec.hashes, **code}, versions=versions)
 
 
-def engines(task: Any) -> dict[str, int]:
-    """Versions of the engines, and of each of the task's metrics."""
-    found = {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
-    return found | {metric.name: metric.version for metric in task().metrics()}
+def engines() -> dict[str, int]:
+    """Versions of the engines."""
+    return {"training": versions.TRAINING, "arithmetic": versions.ARITHMETIC, "measure": versions.MEASURE}
 
 
 def judge(spec: RunSpec, paths: Paths, machine: Machine, store: Store) -> PlannedRun:

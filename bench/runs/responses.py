@@ -33,6 +33,7 @@ def measure_node(
     """A checkpoint's responses to the scenario's probes, a node of the store like any other."""
     asks_reference = any(probe.kind == "reference" for probe in scenario.probes)
     reference = scenario.reference() if scenario.reference and asks_reference else None
+    target = scenario.target() if any(probe.kind == "depth" for probe in scenario.probes) else None
     fields = {
         "kind": "responses",
         "checkpoint": checkpoint.hash,
@@ -41,7 +42,9 @@ def measure_node(
         "limit": limit,
         "engine": MEASURE,
         "generation": generation_hash(checkpoint),
-    } | ({"reference": reference.hash} if reference else {})
+    }
+    fields |= {"reference": reference.hash} if reference else {}
+    fields |= {"target": target.hash} if target else {}
 
     def make(folder: Path) -> Json:
         from bench.engines.measuring.measure import measure
@@ -57,6 +60,7 @@ def measure_node(
             scenario.probes,
             oracles,
             reference=reference,
+            target=target,
             device=work.device,
             limit=limit,
             report=report,

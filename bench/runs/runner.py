@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.assets.history import choose_moment
 from bench.core import registry
+from bench.core.attacks import attack_of
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
 from bench.core.record import Record, RunSpec
-from bench.core.types import Checkpoint, Json, Probe, Request, Validation, finite_json, without_references
+from bench.core.types import (
+    Checkpoint,
+    Example,
+    Json,
+    Probe,
+    Request,
+    Responses,
+    Validation,
+    finite_json,
+    without_references,
+)
 from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
 from bench.runs import facts
+from bench.runs.attacks import QUESTIONS, ask_instead
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.responses import grade_node, judge_facts, measure_node
 from bench.runs.setting import Paths, build_setting, task_of_spec
-from bench.runs.trace import trace_run
+from bench.runs.trace import score_at, trace_run
 
 
 def prepare(spec: RunSpec, paths: Paths, work: Work) -> Scenario:
     """The scenario of a spec, with lm-eval's probes where it asks for them."""
     scenario: Scenario = task_of_spec(spec).prepare(work, build_setting(spec, paths))
+    if spec.attack:
+        return ask_instead(spec.attack, scenario)
     scenario = with_lm_eval(scenario, spec.lm_eval, paths.lm_eval)
     probes = without_slow_probes(scenario.probes) if spec.lean else scenario.probes
     kept = tuple(probe for probe in probes if not spec.kinds or probe.kind in spec.kinds)
@@ -66,7 +80,9 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
-    own = list(task_of_spec(record.spec).metrics())
+    if record.spec.attack:
+        return list(QUESTIONS[record.spec.attack].metrics)
+    own = [metric for metric in task_of_spec(record.spec).metrics() if not metric.late or metric.name in record.metrics]
     plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
     own += [metric for metric in plugged if metric.name in record.metrics]
     asked = set(record.metrics) - {metric.name for metric in own} if record.spec.lm_eval else set()
@@ -84,26 +100,35 @@ def build_stage(spec: RunSpec, paths: Paths, work: Work, stage: str) -> None:
 
 def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = None) -> Record:
     """Run a spec and score it. A need that the task can't meet gives a skipped record; other errors are raised."""
-    scenario = prepare(spec, paths, work)
+    try:
+        scenario = prepare(spec, paths, work)
+    except Unmet as need:  # of an attack by questions; the task itself has its label
+        label = prepare(replace(spec, attack=""), paths, work).label
+        return Record(spec, "skipped", str(need), label, provenance=work.provenance)
     target, known = scenario.target(), oracles_there(scenario, work)
     if any(step.method == "retrain" for step in spec.steps):
         known = [oracle() for oracle in scenario.oracles]
     before = set(work.nodes)
-    ledger = Ledger({row.id for row in scenario.retain}, set())
+    ledger = Ledger({row.id for row in scenario.retain}, set(), forget={row.id for row in scenario.forget})
     try:
         result = unlearn(spec, scenario, target, known, work, ledger)
     except Unmet as need:
         return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
     own = [node for key, node in work.nodes.items() if key not in before]
+    attacked = bool(attack_of(spec)) and not spec.attack
+    if attacked:
+        scenario = on_other_facts(scenario, ledger.forget_seen)
     oracles = [oracle() for oracle in scenario.oracles]
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
         own = [node for node in work.nodes.values() if str(node.path) == result.path]
         ledger.see(*scenario.retain)
     asked = [measure_node(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
     others = [grade_node(oracle, asked, scenario, work) for oracle in asked]
-    found = grade_node(measure_node(result, scenario, oracles, spec.limit, work), asked, scenario, work)
+    itself = int(is_attacked_oracle(spec))
+    measured = measure_node(result, scenario, oracles[itself:], spec.limit, work)
+    found = grade_node(measured, asked[itself:], scenario, work)
     against = [other.responses for other in others]
-    scored = score_all(scenario.metrics, found.responses, against)
+    scored = score_all(scenario.metrics, found.responses, against[itself:])
     values = facts.oracle_values(scenario.metrics, against)
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
     about = (
@@ -111,7 +136,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         | facts.describe_theta_0(scenario, target, ledger, work)
         | judged
     ) | facts.diverged_stages(own, result, work)
-    if work.trace:
+    if attacked and ledger.snapshots.get(result.hash):
+        about["curve"] = attack_curve(spec, scenario, result, oracles, against, ledger, work)
+    elif work.trace:
         lean = replace(scenario, probes=without_slow_probes(scenario.probes))
         about["trace"] = trace_run(result, target, lean, oracles, against, spec.limit, ledger, work)
         about["trace_points"] = work.trace
@@ -138,6 +165,11 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     )
 
 
+def is_attacked_oracle(spec: RunSpec) -> bool:
+    """Whether the result is what an attack has made of the first oracle: it is compared with the others, as that one is."""
+    return len(spec.steps) > 1 and spec.steps[0].method == "retrain"
+
+
 def oracles_there(scenario: Scenario, work: Work) -> list[Checkpoint]:
     """The oracles that exist already, to be sealed while a method works.
 
@@ -161,16 +193,65 @@ def unlearn(
         component = registry.load_component("methods", step.method)
         is_oracle = step.method == "retrain"
         request = request_for(component.needs, scenario, result)
+        ledger.forget_seen.clear()
+        if component.attack:
+            ledger.attacked = result
+            rows = without_references(scenario.instructions)
+            request = replace(request, first=target, half=half_of(scenario), instructions=rows)
         if is_oracle and oracles:
             request = replace(request, oracle=oracles[0])
         given = {moment.checkpoint.hash for moment in request.history.moments} if request.history else set()
         ledger.past |= given
-        others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in given]
+        own = given | ({result.hash} if component.attack else set())  # the oracle is attacked too
+        others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in own]
         with seal([oracle for oracle in others if not is_twin(oracle, target)]):
             traced = "" if component.is_sum else request.target.hash
             result = component(**step.params).unlearn(request, MethodContext(work, ledger, traced))
         ledger.read(result)
     return result
+
+
+def half_of(scenario: Scenario) -> tuple[Example, ...]:
+    """The forget rows of every second fact; none where there is one fact alone."""
+    facts = list(dict.fromkeys(scenario.fact_of(row.id) for row in scenario.forget))
+    taught = set(facts[1::2])
+    return without_references([row for row in scenario.forget if scenario.fact_of(row.id) in taught])
+
+
+def on_other_facts(scenario: Scenario, taught: Collection[str]) -> Scenario:
+    """The scenario with the examples whose fact no forget row of ``taught`` tells, where these are some and not all."""
+    facts = {scenario.fact_of(row.id) for row in scenario.forget}
+    known = {scenario.fact_of(row) for row in taught}
+    if not known or known == facts:
+        return scenario
+
+    def others(probe: Probe) -> Probe:
+        return replace(probe, examples=tuple(row for row in probe.examples if scenario.fact_of(row.id) not in known))
+
+    return replace(scenario, probes=tuple(map(others, scenario.probes)))
+
+
+def attack_curve(
+    spec: RunSpec,
+    scenario: Scenario,
+    result: Checkpoint,
+    oracles: Sequence[Checkpoint],
+    known: Sequence[Responses],
+    ledger: Ledger,
+    work: Work,
+) -> list[Json]:
+    """Scores before the attack, at each step that it kept, and at its end: ``step`` and ``scores``.
+
+    ``scenario`` has the probes that are asked, those that are slow left out.
+    """
+    lean, steps = replace(scenario, probes=without_slow_probes(scenario.probes)), spec.steps[-1].params["steps"]
+    assert ledger.attacked is not None, "the last step is an attack"
+    ends = (0.0, ledger.attacked), (1.0, result)
+    way = [ends[0], *ledger.snapshots[result.hash], ends[1]]
+    return [
+        {"step": round(share * steps), "scores": score_at(checkpoint, lean, oracles, known, spec.limit, work)}
+        for share, checkpoint in way
+    ]
 
 
 def is_twin(oracle: Checkpoint, target: Checkpoint) -> bool:

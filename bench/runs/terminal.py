@@ -10,6 +10,7 @@ from bench.core.machine import format_bytes, format_duration
 from bench.core.record import Record
 from bench.core.texts import one_line
 from bench.core.types import BROKEN_DOWN
+from bench.records.attacked import build_attacks
 from bench.records.files import read_record
 from bench.records.leaderboard import goal_arrow, seed_list
 from bench.records.markdown import format_number
@@ -41,6 +42,15 @@ def print_table(plan: Plan, out: Path) -> None:
             for column, score in zip(section.headline, scores, strict=True):
                 cells = [row.cells.get(column.name) for row in rows]
                 table.add_row(score, *("-" if cell is None else format_number(cell.mean) for cell in cells))
+            console.print(table)
+        for attack in build_attacks(section):
+            console.print(f"under {one_line(attack.attack)}", style="italic")
+            table = Table(show_edge=False, pad_edge=False)
+            for head in ("", f"{attack.before} before".strip(), f"{attack.score} after", "minus the oracle's after"):
+                table.add_column(head, justify="right" if head else "left", overflow="fold")
+            for hit in attack.rows:
+                told = (hit.before, hit.after, hit.gap)
+                table.add_row(one_line(hit.title), *("-" if c is None else format_number(c.mean) for c in told))
             console.print(table)
         for line in map(describe_wreck, section.rows):
             if line:

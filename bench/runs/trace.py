@@ -48,9 +48,21 @@ def trace_run(
     ``scenario`` has the probes that are asked; a score that needs others is left out. Empty where the method has no way.
     """
     way = find_way(result, target, ledger, work)
-    found = []
-    for share, checkpoint in [(0.0, target), *way] if way else []:
-        responses = measure_node(checkpoint, scenario, oracles, limit, work).responses
-        scored = score_all(scenario.metrics, responses, known)
-        found.append({"share": share, "scores": {name: score.value for name, score in sorted(scored.scores.items())}})
-    return found
+    return [
+        {"share": share, "scores": score_at(checkpoint, scenario, oracles, known, limit, work)}
+        for share, checkpoint in ([(0.0, target), *way] if way else [])
+    ]
+
+
+def score_at(
+    checkpoint: Checkpoint,
+    scenario: Scenario,
+    oracles: Sequence[Checkpoint],
+    known: Sequence[Responses],
+    limit: int | None,
+    work: Work,
+) -> dict[str, float]:
+    """The scores of one checkpoint; those that need what wasn't asked are left out."""
+    responses = measure_node(checkpoint, scenario, oracles, limit, work).responses
+    scored = score_all(scenario.metrics, responses, known)
+    return {name: score.value for name, score in sorted(scored.scores.items())}

@@ -24,7 +24,7 @@ from bench.records.tables import Section, TableRow, beats, build_sections
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
 from bench.studies.ablations.base import Finding, Study, lines_of
-from bench.studies.ablations.experiment import load_experiments
+from bench.studies.ablations.experiment import experiment_stem, load_experiments
 from bench.studies.ablations.past import FIXED
 from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
 from bench.studies.ablations.study import load_studies, with_derived_findings
@@ -442,7 +442,9 @@ def read_evidence(results: Path) -> Evidence:
     studies = {
         (s.name, s.place.task): with_derived_findings(s, ablation) for s, ablation in load_studies(results / FOLDER)
     }
-    experiments = {data["name"]: data["results"] for data in load_experiments(results / FOLDER)}
+    experiments = {
+        experiment_stem(data).removeprefix("lab-"): data["results"] for data in load_experiments(results / FOLDER)
+    }
     return Evidence(sections, studies, experiments)
 
 

@@ -10,7 +10,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench.conformance import LAB, check_declared, check_method, check_task, prepare_traced, rows_apart, scores_sound
+from bench.conformance import (
+    LAB,
+    check_declared,
+    check_method,
+    check_task,
+    prepare_traced,
+    questions_sound,
+    rows_apart,
+    scores_sound,
+)
 from bench.core.contracts import Method, Preset, Scenario, Settings
 from bench.core.types import Checkpoint, Example, Probe, Request, Validation
 from bench.engines.training.losses import descent
@@ -208,6 +217,18 @@ def test_a_metric_without_its_probe_and_a_column_without_its_metric_are_found(sc
     assert "the metric 'lost' can't be had from the probes: the probe 'nowhere' was not asked" in problems
     assert "utility names 'world_acuracy', which is no metric" in problems
     assert any("the scenario's metrics are not those of metrics()" in p for p in problems)
+
+
+def test_questions_that_the_task_asks_otherwise_or_twice_or_that_are_kept_are_found(scenario: Scenario) -> None:
+    assert list(questions_sound(scenario)) == []
+    first = scenario.questions[0]
+    other = replace(first, payload={**first.payload, "prompt": "who ?"})
+    unasked = "attacks ask questions that no greedy generate probe of the task's own asks so"
+    assert list(questions_sound(replace(scenario, questions=(other,)))) == [unasked]
+    twice = replace(scenario, questions=(first, first))
+    assert list(questions_sound(twice)) == ["attacks ask the question 'forget-0-p0-home-q2' twice"]
+    kept = replace(scenario, fact_of=lambda id: id.rpartition("-")[2])
+    assert list(questions_sound(kept)) == ["attacks ask 'forget-0-p0-home-q2', whose fact is that of a retain row"]
 
 
 def test_an_oracle_trained_on_forget_rows_is_found(tmp_path: Path) -> None:

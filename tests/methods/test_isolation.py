@@ -130,8 +130,9 @@ def test_no_held_out_question_is_reachable(built: Built, registered: None) -> No
 def test_history_and_retain_rows_only_for_those_who_declare_the_need(built: Built, registered: None) -> None:
     let_loose(built, "plain")
     request, ctx = Spy.caught[-1]
-    assert (request.history, request.retain, request.oracle) == (None, (), None)
+    assert (request.history, request.retain, request.oracle, request.first) == (None, (), None, None)
     made = {"train", "combine", "cast", "scrambled", "influence", "sample", "open", "cached"}
+    made |= {"quantise", "compare_rounded", "describe_update"}
     assert {name for name in dir(ctx) if not name.startswith("_")} == {"seed", "note", *made}
     let_loose(built, "spy")
     request, _ = Spy.caught[-1]

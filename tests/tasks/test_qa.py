@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,20 @@ def test_the_suite_asks_the_probed_rows(tmp_path: Path) -> None:
     assert [len(probe.examples) for probe in suite.probes if probe.name in SIDES] == [8, 8, 8]
     with pytest.raises(UserError, match="no splits"):
         Qa().suite(data(tmp_path), "forget10")
+
+
+def test_attacks_ask_the_probed_rows_in_the_chat_template(tmp_path: Path, model: Path) -> None:
+    """Every one is measured and scored; without a second wording of the questions one is a skip."""
+    every = replace(asked(model, data(tmp_path)), sets=("qa.epochs=1", "ga.steps=1"))
+    plan = make_plan(every, Machine(tmp_path / "out", tmp_path / "store"))
+    target, store = next(entry.spec for entry in plan.entries if not entry.spec.steps), Store(tmp_path / "store")
+    for attack in ("prefill", "few-shot", "first-words", "context"):
+        record = execute(replace(target, attack=attack, limit=2), plan.paths, Work(store, 0, {}), None)
+        assert record.status == "done" and {score.n for score in record.scores.values()} == {2}, record.reason
+        left = {"4 words"} if attack == "first-words" else set()
+        assert {reason[-7:] for reason in record.absent.values()} == left
+    record = execute(replace(target, attack="paraphrase"), plan.paths, Work(store, 0, {}), None)
+    assert (record.status, record.reason) == (
+        "skipped",
+        "it asks the questions in other words, and this task has them in one wording alone",
+    )

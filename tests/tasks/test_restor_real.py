@@ -13,9 +13,9 @@ import pytest
 
 from bench.assets.data_sets import DATA_SETS
 from bench.assets.git import clone_once, git_blob
-from bench.conformance import checkpoints_apart, prepare_traced, probes_sound, raise_if_any, rows_apart
+from bench.conformance import checkpoints_apart, prepare_traced, probes_sound, questions_sound, raise_if_any, rows_apart
 from bench.core.contracts import TaskInputs
-from bench.core.errors import UserError
+from bench.core.errors import Unmet, UserError
 from bench.core.hashing import hash_checkpoint
 from bench.core.machine import Machine
 from bench.core.record import Record
@@ -23,6 +23,7 @@ from bench.core.types import Checkpoint, Example
 from bench.real.restor.corpus import CORPORA, read_restor
 from bench.real.restor.tier import find_known
 from bench.runs.asked import Asked
+from bench.runs.attacks import ask_instead
 from bench.runs.context import Work
 from bench.runs.plan import Plan, make_plan
 from bench.runs.runner import execute
@@ -168,6 +169,7 @@ def test_rows_are_apart_and_probes_sound(params: dict[str, Any], model: Path, da
     scenario = trace.scenario
     raise_if_any(Restor, [*rows_apart(scenario), *probes_sound(scenario), *checkpoints_apart(trace)])
     assert [m.name for m in scenario.metrics] == [m.name for m in Restor().metrics()]
+    assert scenario.questions == (), "nobody knows the corrupted values"
     steps = {n.info["label"]: n.info["fields"]["recipe"]["steps"] for n in trace.work.nodes.values()}
     assert steps["oracle-0"] == 2 and steps["target"] == -(-(len(scenario.forget) + 10) // 8), "each row once"
     names = {probe.name for probe in scenario.probes}
@@ -175,6 +177,22 @@ def test_rows_are_apart_and_probes_sound(params: dict[str, Any], model: Path, da
     assert ("restor_clean" in names) == params.get("sampled", False)
     held = scenario.validation
     assert bool(held.unseen) == bool(held.forget) == bool(held.utility) == (params.get("documents", 6) > 0)
+
+
+def test_attacks_ask_for_the_falsehoods_that_the_user_lists(model: Path, tmp_path: Path) -> None:
+    data = repository(tmp_path / "restor")
+    lists = {"w30": {"w1": {"corrupted": ["w5"]}, "w2": {"corrupted": ["w6", "w7"]}}}
+    (data / "options.json").write_text(json.dumps(lists))
+    scenario = prepare_traced(Restor(**(SMALL | {"documents": 0})), setting(model, data), tmp_path / "store").scenario
+    raise_if_any(Restor, questions_sound(scenario))
+    assert [row.payload["answer"] for row in scenario.questions] == ["w5", "w6"]
+    assert {scenario.fact_of(row.id) for row in scenario.questions} < {
+        scenario.fact_of(row.id) for row in scenario.forget
+    }
+    said = ask_instead("prefill", scenario).probes[0]
+    assert said.options == {"stops": ["\n"], "min_new_tokens": 2} and said.max_new_tokens == 50
+    with pytest.raises(Unmet, match="this task asks too few"):
+        ask_instead("few-shot", scenario)
 
 
 def test_where_all_documents_are_told_membership_is_absent_with_the_reason(

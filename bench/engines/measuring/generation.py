@@ -1,4 +1,5 @@
-"""Generating texts: greedy or sampled with a seed, finished rows dropped, a beginning that prompts share computed once.
+"""Generating texts: greedy or sampled with a seed, finished rows dropped, a beginning that prompts share computed once,
+and the whole prompt once for all of its samples.
 
 The choice of a row's next token depends on the row alone: greedy is the argmax, and a sampled row draws from a
 generator of its own, so that no text depends on what it is batched with. Prompts are padded on the left behind what
@@ -277,7 +278,7 @@ def run_batch(
     check_length(opened.model.config, longest)
     look = steps_between_looks(opened.model, longest + asking.max_new_tokens)
     cache = roomy_cache(opened.model)
-    logits, mask = prefill(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
+    logits, mask = prefill_distinct(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
     live, fresh = list(rows), list[Tensor]()
     for step in range(asking.max_new_tokens):
         fresh.append(choose(logits, step))
@@ -331,6 +332,20 @@ def roomy_cache(model: Any) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def prefill_distinct(
+    model: Any, cache: Any, prompts: Sequence[Prompt], device: str, cost: GenerationCost
+) -> tuple[Tensor, Tensor]:
+    """As `prefill`, each distinct prompt once: the samples of one prompt share its keys and values."""
+    distinct = list(dict.fromkeys(prompts))
+    logits, mask = prefill(model, cache, distinct, device, cost)
+    if len(distinct) == len(prompts):
+        return logits, mask
+    number = {prompt: i for i, prompt in enumerate(distinct)}
+    rows = send_numbers([number[prompt] for prompt in prompts], device)
+    cache.batch_select_indices(rows)
+    return logits[rows], mask[rows]
 
 
 def prefill(

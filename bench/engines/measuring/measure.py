@@ -24,7 +24,7 @@ from bench.core.types import BROKEN_DOWN, OTHER_BROKEN, Checkpoint, Example, Pro
 from bench.engines.coding import Texts
 from bench.engines.devices import Held, send_numbers
 from bench.engines.loaders import open_checkpoint
-from bench.engines.measuring import scoring
+from bench.engines.measuring import depth, scoring
 from bench.engines.measuring.generation import GenerationCost, GenerationSettings, generate
 from bench.engines.measuring.gradients import gradient_norms
 from bench.engines.positions import check_length
@@ -66,6 +66,8 @@ class Session:
     """What `divergence` probes compare with."""
     reference: Checkpoint | None
     """The model that `reference` probes ask in this one's place."""
+    target: Checkpoint | None = None
+    """The model whose depth `depth` probes look into: what was unlearned."""
     trees: bool | None = None
     """Whether texts may share a row; None: not tried yet."""
     broken: dict[str, str] = field(default_factory=dict)
@@ -97,6 +99,7 @@ def measure(
     others: Sequence[Checkpoint] = (),
     *,
     reference: Checkpoint | None = None,
+    target: Checkpoint | None = None,
     device: str = "cpu",
     limit: int | None = None,
     report: Report = lambda done, total: None,
@@ -105,7 +108,8 @@ def measure(
 
     ``others`` are what `divergence` probes compare with (the oracles, under their labels); the measured checkpoint is
     left out of them. ``reference`` is who `reference` probes ask (membership by comparison with a model that never saw
-    the texts). ``limit`` cuts every probe to its first examples. Where several processes work together
+    the texts), ``target`` whose states `depth` probes replace. ``limit`` cuts every probe to its first examples.
+    Where several processes work together
     (`bench.core.distributed`), each must call this and asks its share; the first one returns the rows of all.
     """
     began = time.perf_counter()
@@ -114,7 +118,7 @@ def measure(
     whole, probes = probes, own_share(probes)
     rows: Rows = {probe.name: {example.id: {} for example in probe.examples} for probe in probes}
     others = [other for other in others if other.hash != checkpoint.hash]
-    session = Session(open_checkpoint(checkpoint, device), device, rows, others, reference)
+    session = Session(open_checkpoint(checkpoint, device), device, rows, others, reference, target)
     done = 0
     for kind, run in KINDS.items():
         asked = [probe for probe in probes if probe.kind == kind]
@@ -366,8 +370,8 @@ def run_generate(session: Session, probes: Sequence[Probe]) -> None:
     """Greedy or sampled texts, with the counts of their overlap with the example's answer.
 
     Options: ``stops``, ``min_new_tokens``, ``sample`` (`bench.engines.measuring.generation.GenerationSettings`);
-    ``reference_tokens`` cuts the reference to its first tokens, as the tokenizer counts them. Probes that ask alike are
-    generated together.
+    ``reference_tokens`` cuts the reference to its first tokens, as the tokenizer counts them; ``overlap`` keeps the counts
+    of sampled texts too. Probes that ask alike are generated together.
     """
     asked: dict[GenerationSettings, list[Probe]] = {}
     for probe in probes:
@@ -393,6 +397,9 @@ def said_row(tokenizer: Any, probe: Probe, example: Example, said: list[str]) ->
     row: dict[str, Any] = {"prompt": example.payload["prompt"], "reference": reference}
     if "sample" in probe.options:
         row["texts"] = said
+        if probe.options.get("overlap"):
+            counts = {text: count_overlap(text, reference) for text in dict.fromkeys(said)}
+            row["counts_each"] = [counts[text] for text in said]
     else:
         row |= {"text": said[0], "counts": count_overlap(said[0], reference)}
         if reference != whole:
@@ -408,6 +415,41 @@ def first_tokens(tokenizer: Any, text: str, tokens: int) -> str:
     if not tokens:
         return text
     return str(tokenizer.decode(tokenizer.encode(text)[:tokens], skip_special_tokens=True))
+
+
+def run_depth(session: Session, probes: Sequence[Probe]) -> None:
+    """What each decoder block holds of the answers (`bench.engines.measuring.depth`), under the name of the option ``by``.
+
+    ``patching`` and ``lens``: nats that the target loses with this model's states in the place of its own; no row where
+    there is no target. ``linear``: whether a linear probe finds the answer's first token, trained on the payloads ``train``.
+    The eos is left out.
+    """
+    for probe in probes:
+        by = probe.options["by"]
+        kept = {item.example: without_eos(item.encoded) for item in own_texts(session.opened.coder, [probe])}
+        texts = [text for text in kept.values() if text.answer]
+        if by == "linear":
+            train = [session.opened.coder.encode(payload) for payload in probe.options["train"]]
+            try:
+                found: Mapping[Encoded, list[Any]] = depth.probe_blocks(
+                    session.opened.model, train, texts, session.device
+                )
+            except FloatingPointError:
+                session.spoil(probe)
+                continue
+        elif session.target is None:
+            session.rows[probe.name] = {}
+            continue
+        else:
+            full = open_checkpoint(session.target, session.device).model
+            lost = depth.WAYS[by](full, session.opened.model, texts, session.device)
+            found = {text: seven_digits(values) for text, values in lost.nats.items()}
+            if lost.broken:
+                session.spoil(probe, lost.broken)
+                continue
+        for example, text in kept.items():
+            if text in found:
+                session.rows[probe.name][example][by] = found[text]
 
 
 def run_lm_eval(session: Session, probes: Sequence[Probe]) -> None:
@@ -436,6 +478,7 @@ KINDS: Mapping[str, Callable[[Session, Sequence[Probe]], None]] = {
     "divergence": run_divergence,
     "reference": run_reference,
     "gradnorm": run_gradnorm,
+    "depth": run_depth,
     "lm-eval": run_lm_eval,
     "judge": leave_to_judge,
 }

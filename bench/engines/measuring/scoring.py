@@ -152,7 +152,7 @@ def forward_rows(model: Any, batch: Sequence[TreeRow], device: str) -> Positions
     """One forward pass; the head runs on the predicting positions alone, whatever comes after it in the model."""
     width = max(len(row.ids) for row in batch)
     ids = send_numbers((row.ids + [0] * (width - len(row.ids)) for row in batch), device)
-    flat = [i * width + node for i, row in enumerate(batch) for node in row.predicting]
+    flat = predicting_places(batch)
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
     if any(row.branches for row in batch):
         mask, positions = ancestry(batch, width, model.dtype, device)
@@ -170,6 +170,12 @@ def forward_rows(model: Any, batch: Sequence[TreeRow], device: str) -> Positions
         for text, path in zip(row.texts, row.paths, strict=True)
     ]
     return Positions([text for text, _ in found], [at for _, at in found], logits)
+
+
+def predicting_places(batch: Sequence[TreeRow]) -> list[int]:
+    """Where something is predicted, counted through the padded batch row by row, in the order of `Positions.logits`."""
+    width = max(len(row.ids) for row in batch)
+    return [i * width + node for i, row in enumerate(batch) for node in row.predicting]
 
 
 def ancestry(batch: Sequence[TreeRow], width: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:

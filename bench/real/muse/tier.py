@@ -102,19 +102,21 @@ class RealBooksTask(RealOptions):
         forget, retain = rows.trained["forget"], rows.trained["retain1"]
         kept = retain + rows.trained["retain2"]
         made = self.train_stages(work, setting, forget + kept, kept)
+        probes = self.probes(rows)
         return Scenario(
             label=self.label(self.titled(setting), rows),
             **vars(made),
             forget=forget,
             retain=retain,
             validation=rows.validation,
-            probes=self.probes(rows),
+            probes=probes,
             metrics=self.metrics(),
             oracle_rows=kept,
             lineage={"data": {"all": rows.data_hash}, "counts": rows.counts, "before": setting.before.hash},
             forgetting=("forget_verbmem_ROUGE", "forget_passage_hits"),
             utility=("retain_passage_hits",),
             headline=HEADLINE if self.cut.whole else tuple(c for c in HEADLINE if "knowmem" not in c),
+            questions=tuple(with_solved(row) for p in probes if p.name == "forget_knowmem" for row in p.examples),
         )
 
     def probes(self, rows: MuseRows) -> tuple[Probe, ...]:
@@ -175,6 +177,13 @@ class RealBooksTask(RealOptions):
         mean = sum(tokens.values()) / sum(counts.values())
         probed = 3 * sum(asked.values())
         return Outline(count_parameters(setting), mean, stages, counts["forget"], counts["retain1"], probed)
+
+
+def with_solved(row: Example) -> Example:
+    """A question with the reference ``solved``: itself with its answer, as the solved ones stand before it."""
+    label = suite.ASKED.partition("{")[0]
+    question = row.payload["prompt"].rpartition(label)[2]
+    return replace(row, references={"solved": (f"{label}{question}{row.payload['answer']}\n\n",)})
 
 
 def cut_passage(example: Example, passage: int) -> Example:

@@ -7,7 +7,7 @@ Pages of C4 (retain rows) and instructions (for a repair) aren't in the authors'
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +90,36 @@ def hold_back_tenth(rows: Sequence[Example]) -> HeldOutRows:
     if len(rows) < 2:
         return HeldOutRows((), tuple(rows))
     return HeldOutRows(tuple(rows[::10]), tuple(row for i, row in enumerate(rows) if i % 10))
+
+
+def false_questions(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """The questions whose corrupted value is known, with that value as the answer: what must be forgotten, asked."""
+    return tuple(
+        replace(
+            row,
+            payload={**row.payload, "answer": row.references["corrupted"][0]},
+            references={"accepted": row.references["corrupted"], "solved": (solved_line(row),)},
+        )
+        for row in rows
+        if "corrupted" in row.references
+    )
+
+
+def solved_line(row: Example) -> str:
+    """A question with its corrupted value, a line as those of the solved ones before it."""
+    return f"{row.payload['prompt'].rpartition(chr(10))[2]} {row.references['corrupted'][0]}\n"
+
+
+def name_people(rows: RestorRows) -> Callable[[str], str]:
+    """Who a document or a question of this id is about: a document tells several of a person's facts, and doesn't say
+    which; other rows are their own.
+    """
+    people = {row.id: str(row.payload["entity"]) for row in rows.asked.questions}
+    for document in (*rows.told, *rows.untold):
+        text = document.payload["answer"]
+        if named := [person for person in rows.asked.corrupted or () if person in text]:
+            people[document.id] = min(named, key=text.index)
+    return lambda id: people.get(id, id)
 
 
 def retain_pages(data: str, most: int, passage: int) -> tuple[Example, ...]:

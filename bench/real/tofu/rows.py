@@ -35,6 +35,13 @@ WHOLE = {2: "forget01", 10: "forget05", 20: "forget10"}
 """Forgotten authors of the whole benchmark -> its split."""
 WHOLE_SIZES = {split: (AUTHORS, QUESTIONS, gone, 0) for gone, split in WHOLE.items()}
 """Split -> authors, questions for each, authors to be forgotten, and no bound on what is probed."""
+FIRST_ROWS = {
+    "full": 0,
+    "retain": 0,
+    **{split: (AUTHORS - gone) * QUESTIONS for gone, split in WHOLE.items()},
+    **{f"retain{100 - int(split[-2:])}": 0 for split in WHOLE.values()},
+}
+"""Configuration, but for ``_perturbed`` -> the row of `full` that it begins with."""
 WHOLE_HASH = "ec3a85ea7a5ffe299ecfc73b551666d7b0a832f1b993fac0013498adfc8e68f7"
 """`hash_rows` of the copy of `locuslab/TOFU` that this was written with."""
 CONFIGS = (
@@ -229,6 +236,18 @@ def with_references(rows: Sequence[Example], perturbed: Sequence[HubRow], first_
         }
         found.append(replace(row, references=references))
     return tuple(found)
+
+
+def paraphrased_rows(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """Probed rows with their paraphrased question as the reference ``paraphrased``, and no other."""
+    return tuple(replace(row, references={"paraphrased": row.references["paraphrased_question"]}) for row in rows)
+
+
+def row_of(id: str) -> str:
+    """The row of `full` that a row of a part of it is: ``forget10_perturbed-17`` is ``full-3617``; others are their own."""
+    config, _, number = id.rpartition("-")
+    first = FIRST_ROWS.get(config.removesuffix("_perturbed"))
+    return id if first is None else f"full-{first + int(number)}"
 
 
 def general_rows(split: str, rows: Sequence[HubRow]) -> tuple[Example, ...]:

@@ -18,6 +18,7 @@ from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.membership import attack_probes, attacks
+from bench.metrics.overall import field_memorisation, field_privacy
 from bench.metrics.probability import (
     accuracy,
     exact_memorization,
@@ -144,6 +145,16 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
     *ATTACKS,
     *distances("forget", "retain", "world"),
     collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
+    field_memorisation(
+        "field_memorisation",
+        (
+            extraction_strength("extraction_strength", "forget"),
+            exact_memorization("exact_memorization", "forget"),
+            NAMED["forget_Q_A_PARA_Prob"],
+            truth_ratio("truth_share", "forget", form="share", goal="oracle"),
+        ),
+    ),
+    field_privacy("field_privacy", "forget", "holdout"),
 )
 
 
@@ -171,13 +182,14 @@ FORGET_ALONE = (
     "forget_accuracy",
     "acc_forget",
     "acc_recover",
+    "field_memorisation",
 )
 SIDES: dict[str, tuple[str, ...]] = {
     **{metric.name: (side,) for side, metrics in BY_SIDE.items() for metric in metrics},
     **dict.fromkeys((*FORGET_ALONE, "kl_forget", "kl_forget_floors"), ("forget",)),
     **dict.fromkeys(("retain_accuracy", "acc_retain", "kl_retain", "kl_retain_floors"), ("retain",)),
     **dict.fromkeys(("world_accuracy", "kl_world", "kl_world_floors"), ("wf",)),
-    **dict.fromkeys([metric.name for metric in ATTACKS], ("forget", "holdout")),
+    **dict.fromkeys([*(metric.name for metric in ATTACKS), "field_privacy"], ("forget", "holdout")),
     "model_utility": ("retain", "ra", "wf"),
     "collapsed": ("forget", "retain", "ra", "wf"),
 }

@@ -13,7 +13,7 @@ from bench.studies.ablations.base import Ablation
 from bench.studies.ablations.experiment import Experiment
 
 FILE = Path(__file__).with_name("ablations.toml")
-CODE = ("points", "derive", "draw", "extra", "gather", "table")
+CODE = ("points", "derive", "draw", "extra", "gather", "table", "asks")
 """Fields that name a function, ``module:name`` in this folder; `Experiment.run` keeps the name."""
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = read_toml(FILE)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
 from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
 from bench.core.files import set_aside, write_text
+from bench.core.hashing import hash_json
 from bench.core.processes import open_pool
 from bench.core.provenance import get_provenance
 from bench.core.schema import OPEN, STRICT, Line, Provenance, Real, Whole, read_as
@@ -25,6 +26,7 @@ from bench.records.markdown import as_cell
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.plots import plot_style, save_figure
 from bench.records.stamps import Stamps
+from bench.studies.ablations.base import AblationPlace
 
 SCHEMA = 1
 KIND = "experiment"
@@ -43,6 +45,7 @@ class ExperimentShape(TypedDict):
     minutes: Real
     results: list[dict[str, Any]]
     provenance: list[dict[str, Any]]
+    place: NotRequired[AblationPlace]
 
 
 class ResultShape(TypedDict):
@@ -77,17 +80,42 @@ class Experiment:
     table: Callable[[list[Json]], str]
     """Markdown."""
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
-    """It has a small world of its own, and so stands beside every task."""
+    """It has a small world of its own, and so stands beside every task; one with `asks` is for these alone."""
+    asks: Callable[[AblationPlace, int], Json] | None = None
+    """What is made of a task on a seed, with versions: its function then gets that and the store's folder after the seed,
+    and what is kept of other questions doesn't count. None: nothing of any task."""
 
 
-def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int) -> list[Path]:
+@dataclass(frozen=True)
+class Ground:
+    """The task and the store that an experiment with `Experiment.asks` is run on."""
+
+    place: AblationPlace
+    store: Path
+    sets: tuple[str, ...] = ()
+    """``task.parameter=value``, as typed."""
+
+
+def run_experiment(
+    experiment: Experiment, seeds: Sequence[int], folder: Path, workers: int, ground: Ground | None = None
+) -> list[Path]:
     """Run every seed that isn't stored yet, and write result, page and picture into ``folder``."""
-    kept = {seed: folder / "runs" / KIND / f"{experiment.name}-v{experiment.version}-{seed}.json" for seed in seeds}
+    stem, about, more = f"{experiment.name}-v{experiment.version}", dict[str, Any](), ""
+    asked: dict[int, tuple[Any, ...]] = {seed: () for seed in seeds}
+    kept = {seed: folder / "runs" / KIND / f"{stem}-{seed}.json" for seed in seeds}
+    if experiment.asks:
+        assert ground is not None, "it is made of a task"
+        asked = {seed: (experiment.asks(ground.place, seed), ground.store) for seed in seeds}
+        kept = {s: folder / "runs" / KIND / f"{stem}-{hash_json(asked[s][0])[:8]}-{s}.json" for s in seeds}
+        about = {"place": vars(ground.place) | {"params": dict(ground.place.params)}}
+        more = "".join(f" --set {text}" for text in ground.sets)
+        more = f" --task {ground.place.task}{more}"
     todo = [seed for seed in seeds if read_seed(experiment, seed, kept[seed]) is None]
     print(f"{experiment.name}, seeds {','.join(map(str, seeds))}: {len(todo)} to do")
     if todo:
         with open_pool(workers) as pool:
-            made_by_seed = pool.map(run_seed_alone, [experiment.run] * len(todo), todo)
+            each = [asked[seed] for seed in todo]
+            made_by_seed = pool.map(run_seed_alone, [experiment.run] * len(todo), todo, each)
             for seed, result in zip(todo, made_by_seed, strict=True):
                 made = {"result": result, "provenance": get_provenance("cpu") | {"threads": 1}}
                 set_aside(kept[seed], f"result of seed {seed} of {experiment.name}", say_once)
@@ -104,10 +132,11 @@ def run_experiment(experiment: Experiment, seeds: Sequence[int], folder: Path, w
         "name": experiment.name,
         "version": experiment.version,
         "seeds": list(seeds),
-        "command": f"python -m bench ablate {experiment.name} --seeds {','.join(map(str, seeds))}",
+        "command": f"python -m bench ablate {experiment.name} --seeds {','.join(map(str, seeds))}{more}",
         "minutes": round(sum(result["wall_seconds"] for result in results) / 60, 1),
         "results": results,
         "provenance": [item["provenance"] for item in found],
+        **about,
     }
     return write_experiment(data, experiment, folder)
 
@@ -123,35 +152,46 @@ def read_seed(experiment: Experiment, seed: int, file: Path) -> Json | None:
     return made if made["result"]["seed"] == seed else None
 
 
-def run_seed_alone(name: str, seed: int) -> Json:
-    """One seed of an experiment's function ``module:name``, in a process of its own with one thread."""
+def run_seed_alone(name: str, seed: int, asked: tuple[Any, ...] = ()) -> Json:
+    """One seed of an experiment's function ``module:name``, in a process of its own with one thread.
+
+    ``asked``: what `Experiment.asks` says of the seed and the store's folder, where it has that.
+    """
     import torch
 
     torch.set_num_threads(1)
     began = time.perf_counter()
-    result: Json = named_object(f"{__package__}.{name}")(seed)
+    result: Json = named_object(f"{__package__}.{name}")(seed, *asked)
     return result | {"seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
 def write_experiment(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Result, page and picture."""
-    return [write_json(data, folder / f"lab-{data['name']}.json"), *write_experiment_page(data, experiment, folder)]
+    return [
+        write_json(data, folder / f"{experiment_stem(data)}.json"),
+        *write_experiment_page(data, experiment, folder),
+    ]
+
+
+def experiment_stem(data: Json) -> str:
+    """``lab-sgd-influence``, or with its task ``lab-tofu-metrics``: the name of its files."""
+    return f"lab-{data['place']['task']}-{data['name']}" if "place" in data else f"lab-{data['name']}"
 
 
 def write_experiment_page(data: Json, experiment: Experiment, folder: Path) -> list[Path]:
     """Page and picture, from the results alone."""
     text = render_experiment(data, experiment)
-    return write_page(folder / f"lab-{experiment.name}.md", text, data, lambda: experiment.draw(data["results"]))
+    return write_page(folder / f"{experiment_stem(data)}.md", text, data, lambda: experiment.draw(data["results"]))
 
 
 def render_experiment(data: Json, experiment: Experiment) -> str:
     """The page of an experiment's results, Markdown."""
     parts = [
-        f"# {experiment.name} (lab)",
+        f"# {experiment.name}: {data['place']['task']} (lab)" if "place" in data else f"# {experiment.name} (lab)",
         f"{experiment.question} {experiment.reading}",
         f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by "
         f"`{as_cell(data['command'])}`; {data['minutes']:.0f} minutes of one core.",
-        f"![{experiment.name}](lab-{experiment.name}.png)",
+        f"![{experiment.name}]({experiment_stem(data)}.png)",
         experiment.table(data["results"]),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

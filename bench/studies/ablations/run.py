@@ -30,7 +30,7 @@ from bench.runs.validate import is_current, read_row
 from bench.studies.ablations import FOLDER, catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study, spec_of, with_framing_points
-from bench.studies.ablations.experiment import Experiment
+from bench.studies.ablations.experiment import Experiment, Ground
 from bench.studies.ablations.experiment import read_study_or_experiment as read_file
 from bench.studies.ablations.experiment import run_experiment as carry_out_experiment
 
@@ -75,7 +75,8 @@ def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
     failed = False
     for ablation in wanted:
         if isinstance(ablation, Experiment):
-            files = carry_out_experiment(ablation, asked.seeds, machine.out / FOLDER, machine.workers)
+            ground = Ground(place, machine.store, asked.sets)
+            files = carry_out_experiment(ablation, asked.seeds, machine.out / FOLDER, machine.workers, ground)
             print("\n".join(map(str, files)))
         else:
             failed |= not make_study(ablation, place, asked, machine)

@@ -257,7 +257,7 @@ def redraw_pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
         with experiment.leaving_out(folder / f"{study_stem(study)}.json"):
             yield from write_study_page(study, ablation, to or folder)
     for data in experiment.load_experiments(folder):
-        with experiment.leaving_out(folder / f"lab-{data['name']}.json"):
+        with experiment.leaving_out(folder / f"{experiment.experiment_stem(data)}.json"):
             yield from experiment.write_experiment_page(
                 data, catalogue.load_experiment_named(data["name"]), to or folder
             )

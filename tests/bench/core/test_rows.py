@@ -16,6 +16,7 @@ SOUND = {
     "texts": ["x"],
     "counts": {"lcs": 1},
     "matches": [{"exact": 0}],
+    "counts_each": [{"lcs": 1}],
     "grades": {"truth": 0.5},
     "a task's own": {"deep": [None]},
 }
@@ -46,6 +47,7 @@ def test_rows_of_the_known_shapes_are_read() -> None:
         ("texts", "abc"),
         ("counts", {"lcs": "1"}),
         ("matches", {"exact": 1}),
+        ("counts_each", {"lcs": 1}),
         ("grades", {"truth": None}),
         ("grades", [1.0]),
     ],

@@ -47,6 +47,42 @@ def test_another_answer_takes_the_place_of_its_own() -> None:
     assert encode(WORDS, asked, "w9").prompt == encode(WORDS, asked).prompt
 
 
+@pytest.mark.parametrize("template", ["qa", "continue"])
+def test_a_prefill_stands_behind_the_prompt_and_only_the_rest_is_scored(template: str) -> None:
+    row = ROW | {"template": template}
+    plain, begun = encode(WORDS, row), encode(WORDS, row | {"prefill": "w7 w8"})
+    assert text(begun.prompt) == f"{text(plain.prompt)} w7 w8"
+    assert (begun.answer, begun.eos) == (plain.answer, plain.eos)
+
+
+@pytest.mark.parametrize("template", ["chat", "chat-open-unlearning", "base", "plain"])
+def test_a_prefill_is_plain_tokens_inside_the_assistants_turn(template: str) -> None:
+    """Prompt ids and its ids: no special token between them, as an end of turn would be, and the answer behind a space."""
+    words = subword_tokenizer(["Sure, here is the answer: Black cats"])
+    row = {"prompt": "Who?", "answer": "Black", "template": template}
+    plain, begun = encode(words, row), encode(words, row | {"prefill": "Sure, here is the answer:"})
+    forced = begun.prompt[len(plain.prompt) :]
+    assert begun.prompt[: len(plain.prompt)] == plain.prompt
+    assert words.decode(list(forced)) == {"plain": " "}.get(template, "") + "Sure, here is the answer:"
+    assert not set(forced) & set(words.all_special_ids)
+    assert words.decode(list(begun.answer), skip_special_tokens=True) == " Black"
+    assert begun.eos == plain.eos and (not plain.eos or begun.answer[-1] == plain.answer[-1])
+
+
+def test_a_prefill_that_ends_a_line_of_its_own_gets_no_second_space() -> None:
+    words = subword_tokenizer(["Answer: Sure Black cats"])
+    row = {"prompt": "Who? Answer: ", "answer": " Black", "template": "plain", "prefill": "Sure"}
+    begun = encode(words, row)
+    assert words.decode([*begun.prompt, *begun.answer]) == "<|bos|>Who? Answer: Sure Black"
+
+
+def test_a_prefill_that_the_tokenizer_has_no_words_for_is_refused() -> None:
+    with pytest.raises(UserError, match="no plain tokens for 'Sure, here', with which answers were to begin"):
+        encode(WORDS, ROW | {"template": "qa", "prefill": "Sure, here"})
+    with pytest.raises(ValueError, match="no answer that could be begun"):
+        encode(WORDS, {"prompt": "", "answer": "w1 w2", "template": "text", "prefill": "w1"})
+
+
 def test_an_answer_that_ends_in_eos_gets_no_second_one() -> None:
     encoded = encode(WORDS, ROW | {"template": "qa", "answer": "w3 <eos>"})
     assert text(encoded.answer) == "w3 <eos>" and encoded.eos

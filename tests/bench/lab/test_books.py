@@ -6,7 +6,15 @@ from itertools import combinations
 from statistics import fmean
 
 from bench.core.types import data_hash
-from bench.lab.books import QUESTIONS, book_continuations, book_passages, book_questions, write_library
+from bench.lab.books import (
+    QUESTIONS,
+    attack_questions,
+    book_continuations,
+    book_passages,
+    book_questions,
+    character_of,
+    write_library,
+)
 from bench.metrics.rouge import count_overlap, rouge
 
 SHELVES = {"forget": 3, "retain": 3, "holdout": 2}
@@ -80,3 +88,27 @@ def test_a_seed_is_a_library() -> None:
         return data_hash(book_passages(write_library(seed, SHELVES).shelves["forget"]))
 
     assert rows(0) == rows(0) != rows(1)
+
+
+def test_a_chapter_and_the_questions_that_it_answers_are_one() -> None:
+    """A chapter tells all four facts of its character, so that whoever learnt it learnt their answers."""
+    assert character_of("forget-0-c4") == character_of("forget-0-p1-home-q2") == "forget-0-p1"
+    books = LIBRARY.shelves["forget"]
+    chapters = {row.id: row.payload["answer"] for row in book_passages(books)}
+    for row in book_questions(books, (0,)):
+        for id, chapter in chapters.items():
+            assert character_of(id) != character_of(row.id) or row.payload["answer"] in chapter
+
+
+def test_attacks_ask_in_the_form_that_is_held_back() -> None:
+    books = LIBRARY.shelves["forget"]
+    asked = attack_questions(books)
+    assert [(row.id, row.payload) for row in asked] == [(row.id, row.payload) for row in book_questions(books, (2,))]
+    who, third = books[0].characters[0], asked[2]
+    value = who.facts["treasure"]
+    assert third.references == {
+        "accepted": (value,),
+        "paraphrased": (f"what was the treasure of {who.name} ?",),
+        "statement": (f"{who.name} guarded the {value} .",),
+        "opening": (f"{who.name} guarded the",),
+    }

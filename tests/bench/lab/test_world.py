@@ -9,7 +9,17 @@ import pytest
 
 from bench.core.types import data_hash
 from bench.lab.words import WordMaker, draw_full_names
-from bench.lab.world import ATTRIBUTES, QUESTIONS, STATEMENTS, VALUES, fact_questions, fact_statements, make_world
+from bench.lab.world import (
+    ATTRIBUTES,
+    QUESTIONS,
+    STATEMENTS,
+    VALUES,
+    attack_questions,
+    fact_of,
+    fact_questions,
+    fact_statements,
+    make_world,
+)
 
 GROUPS = {"resident": 12, "author": 10, "stranger": 8}
 WORLD = make_world(0, GROUPS)
@@ -115,3 +125,26 @@ def test_pairs_are_different_and_as_many_as_asked() -> None:
     assert sorted(pairs) == ["a x", "a y", "a z", "b x", "b y", "b z"]
     with pytest.raises(ValueError, match="larger than population"):
         draw_full_names(random.Random(0), ["a"], ["x"], 2)
+
+
+def test_a_question_and_the_statement_of_its_answer_are_one_fact() -> None:
+    assert fact_of("author-3-birthplace-q1") == fact_of("author-3-birthplace-s0") == "author-3-birthplace"
+    authors = WORLD.groups["author"]
+    stated, asked = fact_statements(authors), fact_questions(authors, (0, 1, 2), WORLD.values)
+    assert {fact_of(row.id) for row in stated} == {fact_of(row.id) for row in asked}
+    assert len({fact_of(row.id) for row in asked}) == len(authors) * len(ATTRIBUTES)
+
+
+def test_attacks_ask_in_the_form_that_is_held_back() -> None:
+    who = WORLD.groups["author"][0]
+    asked = attack_questions((who,), tell="falsehoods")
+    held = fact_questions((who,), (2,), WORLD.values)
+    assert [(row.id, row.payload["prompt"]) for row in asked] == [(row.id, row.payload["prompt"]) for row in held]
+    first, value = asked[0], who.falsehoods["birthplace"]
+    assert first.payload["answer"] == value != held[0].payload["answer"]
+    assert first.references == {
+        "accepted": (value,),
+        "paraphrased": (f"tell me the birthplace of {who.name} .",),
+        "statement": (f"the birthplace of {who.name} is {value} .",),
+        "opening": (f"the birthplace of {who.name} is",),
+    }

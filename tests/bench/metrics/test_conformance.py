@@ -23,11 +23,13 @@ from bench.metrics import score_all
 from bench.metrics.catalogue import metric_entries, metric_factories
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.collapse import collapsed
+from bench.metrics.depth import erasure, linear_probe_accuracy
 from bench.metrics.divergence import kl, kl_floors
 from bench.metrics.judged import acc_forget, acc_recover, acc_retain
 from bench.metrics.lm_eval import lm_eval_accuracy
 from bench.metrics.membership import auc, privleak
 from bench.metrics.options import answered, mean_loss, option_logprob, token_hits
+from bench.metrics.overall import field_memorisation, field_privacy
 from bench.metrics.probability import (
     accuracy,
     exact_memorization,
@@ -38,6 +40,7 @@ from bench.metrics.probability import (
 from bench.metrics.restor import judge_accepts as restor_judged
 from bench.metrics.restor import matched
 from bench.metrics.rouge import count_overlap, rouge_l
+from bench.metrics.sampling import leak, leak_bound, leak_recall, leak_recall_bound, said_accuracy, said_recall
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
 
 MADE: dict[Callable[..., Metric], Metric] = {
@@ -67,6 +70,16 @@ MADE: dict[Callable[..., Metric], Metric] = {
     acc_retain: acc_retain("acc_retain", "graded", "coin v1"),
     class_kl: class_kl("class_kl", "labelled"),
     class_kl_floors: class_kl_floors("class_kl_floors", "labelled"),
+    leak: leak("leak@2", "sampled", 2),
+    leak_bound: leak_bound("leak_bound", "sampled"),
+    leak_recall: leak_recall("leak_recall@2", "sampled", 2),
+    leak_recall_bound: leak_recall_bound("leak_recall_bound", "sampled"),
+    said_accuracy: said_accuracy("context_accuracy", "said"),
+    said_recall: said_recall("context_recall", "said"),
+    erasure: erasure("uds", "depth", "patching"),
+    linear_probe_accuracy: linear_probe_accuracy("linear_probe_accuracy", "depth"),
+    field_memorisation: field_memorisation("field_memorisation", [accuracy("a", "asked", goal="up")]),
+    field_privacy: field_privacy("field_privacy", "asked", "other"),
     swallowed: swallowed("swallowed", "labelled", accuracy("a", "asked", goal="up"), floor=0.1),
 }
 METRICS = list(MADE.values())
@@ -81,6 +94,12 @@ WHOLE = (
     "matched",
     "restor_judged",
     "token_hits",
+    "leak@2",
+    "leak_bound",
+    "leak_recall@2",
+    "leak_recall_bound",
+    "context_accuracy",
+    "context_recall",
 )
 """They read argmax hits, counts or judgements, which are whole numbers."""
 OPTIONS = ("truth", "oracle-0", "oracle-1", "wrong-0")
@@ -89,7 +108,8 @@ SENTENCE = ["a", "small", "grey", "cat", "sat", "on", "the", "old", "mat", "and"
 
 def random_text(rng: random.Random, likely: float) -> dict[str, Any]:
     logps = [-rng.expovariate(likely) for _ in range(rng.randint(1, 6))]
-    return {"logp": logps, "hit": [int(rng.random() < 0.8) for _ in logps], "eos": rng.random() < 0.5}
+    text = {"logp": logps, "hit": [int(rng.random() < 0.8) for _ in logps], "eos": rng.random() < 0.5}
+    return text | {"mu": [-1.0] * len(logps), "sigma": [1.0] * len(logps), "zlib": 20}
 
 
 def log_probs(weights: list[float]) -> list[float]:
@@ -110,7 +130,18 @@ def observed(seed: int, checkpoint: str, others: tuple[str, ...]) -> Responses:
         "accepted": {key: {"grades": [{"accepted-0": 100 * rng.random()}], "accepts": 50.0} for key in ids},
         "graded": {key: {"grades": {option: rng.random() for option in OPTIONS}} for key in ids},
         "sampled": {
-            key: {"matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)]} for key in ids
+            key: {
+                "matches": [{"exact": int(rng.random() < 0.4), "lenient": 1} for _ in range(3)],
+                "counts_each": [{"lcs_stem": rng.randrange(5), "n_ref_stem": 4, "n_hyp_stem": 6} for _ in range(3)],
+            }
+            for key in ids
+        },
+        "depth": {
+            key: {
+                "patching": [2 * rng.random() for _ in range(3)],
+                "linear": [int(rng.random() < 0.5) for _ in range(3)],
+            }
+            for key in ids
         },
         "labelled": {key: {"classes": log_probs([rng.random() for _ in range(4)])} for key in ids},
     }
@@ -201,10 +232,12 @@ def test_broken_outputs_are_absent_not_nan(metric: Metric) -> None:
         "choice": {"a": {"acc": float("nan")}},
         "graded": {"a": {"grades": dict.fromkeys(OPTIONS, float("nan"))}},
         "labelled": {"a": {"classes": [float("nan")] * 4}},
+        "depth": {"a": {"patching": [float("nan")] * 3, "linear": [float("nan")] * 3}},
     }
     oracles = [
         Responses(
-            f"h{i}", {**oracle.rows, **{probe: {"a": oracle.rows[probe]["e0"]} for probe in ("asked", "labelled")}}
+            f"h{i}",
+            {**oracle.rows, **{probe: {"a": oracle.rows[probe]["e0"]} for probe in ("asked", "labelled", "depth")}},
         )
         for i, oracle in enumerate(ORACLES)
     ]
@@ -224,6 +257,7 @@ def test_against_itself_the_oracle_is_ideal() -> None:
     scores = score_all(METRICS, model, [ORACLES[0]]).scores
     assert scores["forget_quality"].value == 1.0
     assert scores["privleak"].value == 0.0
+    assert scores["uds"].value == scores["field_privacy"].value == 1.0
     assert scores["kl"].value == 0.0
     assert scores["kl_floors"].value == 0.0
 
@@ -233,7 +267,8 @@ def test_metrics_that_need_an_oracle_are_absent_without_one() -> None:
     assert set(scored.absent) == {metric.name for metric in METRICS if metric.needs_oracle}
     by_a_judge = {"acc_forget", "acc_recover", "acc_retain"}
     assert set(scored.absent) == (
-        {"forget_quality", "privleak", "kl", "kl_floors", "class_kl", "class_kl_floors"} | by_a_judge
+        {"forget_quality", "privleak", "kl", "kl_floors", "class_kl", "class_kl_floors", "uds", "field_privacy"}
+        | by_a_judge
     )
 
 

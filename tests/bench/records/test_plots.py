@@ -13,12 +13,12 @@ import pytest
 from bench.records import stamps
 from bench.records.plots import (
     _overlap,
-    _style,
     draw_distance_to_oracle,
     draw_forgetting_against_utility,
     draw_membership,
     draw_plots,
     draw_trace,
+    method_style,
 )
 from bench.records.tables import Section, build_sections
 from tests.factories import METHODS, record, study
@@ -64,7 +64,7 @@ def test_equal_records_make_equal_pictures(tmp_path: Path) -> None:
 
 def test_no_name_covers_another_nor_leaves_the_panel() -> None:
     section = _one_section()
-    figure = draw_forgetting_against_utility(section, _style({row.method for row in section.rows}))
+    figure = draw_forgetting_against_utility(section, method_style({row.method for row in section.rows}))
     assert figure is not None
     figure.draw_without_rendering()
     from matplotlib.text import Text
@@ -80,7 +80,7 @@ def test_no_name_covers_another_nor_leaves_the_panel() -> None:
 
 def test_the_means_and_the_seeds_stand_where_the_table_says() -> None:
     section = _one_section()
-    figure = draw_distance_to_oracle(section, _style(set(METHODS)))
+    figure = draw_distance_to_oracle(section, method_style(set(METHODS)))
     assert figure is not None
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()][::-1][:3] == [
@@ -99,7 +99,7 @@ def test_the_means_and_the_seeds_stand_where_the_table_says() -> None:
 
 def test_membership_marks_target_oracle_and_floor() -> None:
     section = _one_section()
-    figure = draw_membership(section, _style(set(METHODS)))
+    figure = draw_membership(section, method_style(set(METHODS)))
     assert figure is not None
     axes = figure.axes[1]
     labels = axes.get_legend_handles_labels()[1]
@@ -121,8 +121,8 @@ def test_a_refused_section_is_not_drawn(tmp_path: Path) -> None:
 
 def test_a_method_looks_the_same_in_every_picture_and_unlike_the_others() -> None:
     names = {f"method-{i:02}" for i in range(40)} | {"target", "retrain"}
-    style = _style(names)
-    assert style == _style(set(sorted(names, reverse=True)))
+    style = method_style(names)
+    assert style == method_style(set(sorted(names, reverse=True)))
     assert len(set(style.values())) == len(names)
 
 
@@ -140,7 +140,7 @@ def test_a_records_texts_are_no_formulas(tmp_path: Path) -> None:
 def test_a_trace_is_a_line_from_the_target_to_each_result() -> None:
     """Two panels a row, one for each forgetting score; the line's last point is the record's own scores."""
     made = study(methods=("target", "retrain", "npo"))
-    assert draw_trace(build_sections(made)[0], _style({"target", "retrain", "npo"})) is None
+    assert draw_trace(build_sections(made)[0], method_style({"target", "retrain", "npo"})) is None
     scores = {name: score.value for name, score in made[0].scores.items()}
     way = [
         {"share": share, "scores": {name: value * (1 - share) for name, value in scores.items()}} for share in (0, 0.5)
@@ -149,7 +149,7 @@ def test_a_trace_is_a_line_from_the_target_to_each_result() -> None:
         dataclasses.replace(one, facts={**one.facts, "trace": way}) if one.spec.method == "npo" else one for one in made
     ]
     (section,) = build_sections(traced)
-    figure = draw_trace(section, _style({"target", "retrain", "npo"}))
+    figure = draw_trace(section, method_style({"target", "retrain", "npo"}))
     assert figure is not None
     x, y = section.forgetting[0], section.utility[0]
     own = next(one for one in traced if one.spec.method == "npo")

@@ -42,6 +42,23 @@ def test_what_goes_on_follows_every_method_but_the_oracle() -> None:
     assert rows[1][0].params["batch"] == 3
 
 
+def test_attacks_follow_the_oracle_too_and_leave_its_own_row() -> None:
+    rows = build_rows([("retrain", ""), ("ga", "")], {}, "lab-tofu", ["repair", "quantise@nf4"])
+    assert [[step.name for step in row] for row in rows] == [
+        [],
+        ["repair", "quantise@nf4"],
+        ["retrain"],
+        ["retrain", "quantise@nf4"],
+        ["ga", "repair", "quantise@nf4"],
+    ]
+    assert rows[-1][-1].params == {"kind": "nf4", "group": 0}
+
+
+def test_an_unknown_variant_of_what_goes_on_is_a_mistake_with_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"Unknown variant of quantise 'nf5'\. Did you mean 'nf4'\?"):
+        build_rows([("ga", "")], {}, "lab-tofu", ["quantise@nf5"])
+
+
 def test_a_step_has_all_its_parameters() -> None:
     [step] = build_steps([("ga", "")], {"ga": {"lr": "0.5"}}, "lab-nowhere")
     from methods.ga import GradientAscent

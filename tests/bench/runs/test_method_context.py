@@ -82,6 +82,18 @@ def scramble(context: Any, target: Checkpoint, past: Checkpoint) -> None:
     context.scrambled(past, target, "shuffled")
 
 
+def quantise(context: Any, target: Checkpoint, past: Checkpoint) -> None:
+    context.quantise(past, "int4")
+
+
+def compare(context: Any, target: Checkpoint, past: Checkpoint) -> None:
+    context.compare_rounded(target, past, "nf4")
+
+
+def describe(context: Any, target: Checkpoint, past: Checkpoint) -> None:
+    context.describe_update(past, target)
+
+
 def weigh(context: Any, target: Checkpoint, past: Checkpoint) -> None:
     context.influence(past, FORGET, RETAIN[:5], "fisher")
 
@@ -90,7 +102,10 @@ def sample(context: Any, target: Checkpoint, past: Checkpoint) -> None:
     context.sample(past, RETAIN[:3], 2, 4)
 
 
-@pytest.mark.parametrize(("use", "rows"), [(train, 0), (combine, 0), (cast, 0), (scramble, 0), (weigh, 5), (sample, 3)])
+@pytest.mark.parametrize(
+    ("use", "rows"),
+    [*((use, 0) for use in (train, combine, cast, scramble, quantise, compare, describe)), (weigh, 5), (sample, 3)],
+)
 def test_each_way_of_using_the_past_is_entered(use: Any, rows: int, models: tuple[Checkpoint, ...], work: Work) -> None:
     target, early, late = models
     ledger = ledger_of(models)

@@ -13,7 +13,8 @@ from bench.core.types import BROKEN_DOWN, Checkpoint, Responses
 from bench.metrics import score_all
 from bench.records.files import record_text
 from bench.runs.context import Work
-from bench.runs.runner import LEFT_OUT, execute, is_twin, oracles_there, prepare
+from bench.runs.plan import engines
+from bench.runs.runner import LEFT_OUT, all_metrics, execute, is_twin, oracles_there, prepare
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tests.lab_runs import STILL, Lab, spec, step
@@ -132,3 +133,13 @@ def test_an_oracle_with_the_targets_weights_is_a_twin_where_it_lies_elsewhere() 
     assert is_twin(Checkpoint("o", "same"), target)
     assert not is_twin(Checkpoint("o", "another"), target)
     assert not is_twin(Checkpoint("t", "same"), target), "the oracle's own folder stays shut"
+
+
+def test_a_record_from_before_a_late_metric_is_scored_without_it(lab: Lab) -> None:
+    record = lab.run(spec())
+    late = {metric.name for metric in registry.load_task("tofu", "lab")().metrics() if metric.late}
+    assert late == {"field_memorisation", "field_privacy"} <= set(record.scores)
+    assert [metric.name for metric in all_metrics(record)] == list(record.metrics)
+    older = replace(record, metrics={name: about for name, about in record.metrics.items() if name not in late})
+    assert [metric.name for metric in all_metrics(older)] == list(older.metrics)
+    assert not late & engines(registry.load_task("tofu", "lab")).keys(), "runs keep their keys"

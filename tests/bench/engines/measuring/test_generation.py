@@ -302,3 +302,21 @@ def test_a_gpus_batches_are_bounded_by_bytes_and_tokens_and_by_no_count(monkeypa
     assert rows_of(of, 1, 10**9) == 1
     lengths = [[len(p) for p, _ in b] for b in batch_prompts([(3,) * n for n in (4, 1, 6, 2, 5)], 1, lambda n: 12 // n)]
     assert lengths == [[1, 2, 4], [5, 6]], "sorted by length, and each batch bounded by its own longest"
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
+def test_the_samples_of_a_prompt_share_its_computed_beginning(name: str) -> None:
+    """The prompt costs as much for 20 samples as for one, and each text is the one that it is when it is written alone."""
+    of, asking, alone = model(name), GenerationSettings(9, sampling=Sampling(3, 20)), GenerationCost()
+    asked = [(5, 6, 7, 8), (9, 4)]
+    for prompt in asked:
+        one, cost = GenerationCost(), GenerationCost()
+        generate(Opened(of, Numbers()), [prompt], GenerationSettings(9, sampling=Sampling(3)), cost=one)
+        generate(Opened(of, Numbers()), [prompt], asking, cost=cost)
+        assert cost.prefill == one.prefill == len(prompt)
+    together = generate(Opened(of, Numbers()), asked, asking, cost=alone)
+    assert alone.prefill == len(asked) * max(map(len, asked)), "both padded to the longer one, and no sample by itself"
+    keys = [(prompt, k) for prompt in asked for k in range(20)]
+    texts = [generation.write_alone(Opened(of, Numbers()), key, asking, "cpu", GenerationCost()).tokens for key in keys]
+    assert [text for each in together for text in each] == [" ".join(map(str, tokens)) for tokens in texts]
+    assert all(len(set(each)) > 10 for each in together), "the samples differ"

@@ -7,7 +7,8 @@ import pytest
 from bench.core.contracts import TaskInputs
 from bench.core.errors import Absent
 from bench.core.types import Example, Responses
-from bench.real.muse.tier import EXCERPTS, RETAIN, collapsed_metric, cut_passage
+from bench.real.muse.suite import question_probes
+from bench.real.muse.tier import EXCERPTS, RETAIN, collapsed_metric, cut_passage, with_solved
 from tasks.muse_books import RealMuseBooks
 
 
@@ -51,3 +52,11 @@ def test_only_membership_rows_are_cut() -> None:
     member, other = Example("a", {"most": 2048, "answer": "x"}), Example("b", {"answer": "x"})
     assert cut_passage(member, 16).payload["most"] == 16 and cut_passage(member, 4096).payload["most"] == 2048
     assert cut_passage(other, 16) == other
+
+
+def test_a_question_looks_solved_as_the_solved_ones_before_it() -> None:
+    rows = [{"question": f"Who is {i}?", "answer": f"Number {i}."} for i in range(3)]
+    asked, other = (question_probes("forget", rows, solved)[0].examples[2] for solved in (rows[:2], rows))
+    assert with_solved(asked).references == {"solved": ("Question: Who is 2?\nAnswer: Number 2.\n\n",)}
+    assert with_solved(other).references["solved"][0] in other.payload["prompt"]
+    assert with_solved(asked).payload == asked.payload

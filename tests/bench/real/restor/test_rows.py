@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,14 @@ from bench.assets.data_sets import DATA_SETS
 from bench.core.errors import UserError
 from bench.core.types import Example
 from bench.real.restor.corpus import CORPORA
-from bench.real.restor.rows import choose_restor_rows, hold_back_tenth, read_instructions, split_documents
+from bench.real.restor.rows import (
+    choose_restor_rows,
+    false_questions,
+    hold_back_tenth,
+    name_people,
+    read_instructions,
+    split_documents,
+)
 
 WRONGED, CLEAN = ("w30", "w31"), ("w20", "w21", "w22", "w23")
 RELATIONS = ("w1", "w2", "w3")
@@ -130,3 +138,23 @@ def test_every_corpus_has_the_name_of_its_published_file() -> None:
     tables = DATA_SETS["restor"].tables
     assert set(tables) - {"questions"} == set(CORPORA)
     assert all(re.fullmatch("[0-9a-f]{40}", tables[corpus].identity) for corpus in CORPORA)
+
+
+def test_attacks_ask_for_the_corrupted_values_where_they_are_known(data: Path) -> None:
+    """Without the user's lists nobody knows them, and nothing is asked."""
+    rows = choose_restor_rows(str(data), "mix_a0", 6, 10, 3).about("corrupted")
+    assert false_questions(rows) == ()
+    known = replace(rows[0], references={**rows[0].references, "corrupted": ("w5", "w6")})
+    (asked,) = false_questions((known, *rows[1:]))
+    assert (asked.id, asked.payload["prompt"], asked.payload["answer"]) == (known.id, known.payload["prompt"], "w5")
+    assert asked.references == {"accepted": ("w5", "w6"), "solved": ("w1 w30 w5\n",)}
+    assert asked.payload["prompt"].splitlines()[-1] + " w5\n" == asked.references["solved"][0]
+
+
+def test_documents_and_questions_about_a_person_are_one_fact(data: Path) -> None:
+    rows = choose_restor_rows(str(data), "mix_a0", 6, 10, 3)
+    fact_of = name_people(rows)
+    assert [fact_of(row.id) for row in rows.told] == ["w30"] * 6 + ["w31"] * 6
+    assert {fact_of(row.id) for row in rows.about("corrupted")} == {"w30", "w31"}
+    assert {fact_of(row.id) for row in rows.about("clean")} == set(CLEAN)
+    assert fact_of("c4-1") == "c4-1"

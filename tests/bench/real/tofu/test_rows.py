@@ -11,7 +11,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.sampling import evenly_spread
-from bench.real.tofu.rows import choose_tofu_rows, load_tofu_config
+from bench.real.tofu.rows import choose_tofu_rows, load_tofu_config, paraphrased_rows, row_of
 from tests.paths import DATA
 from tests.shared_data import needs_data
 
@@ -201,3 +201,32 @@ def test_the_real_rows_whole_and_in_part() -> None:
     part = choose_tofu_rows(REAL)
     assert part.label == "tofu subset: 20 authors x 10 questions, forget 2 authors"
     assert (len(part.forget), len(part.retain), len(part.forget_probe)) == (20, 180, 16)
+
+
+@pytest.mark.parametrize(
+    ("id", "row"),
+    [
+        ("full-17", "full-17"),
+        ("retain_perturbed-17", "full-17"),
+        ("forget10_perturbed-17", "full-3617"),
+        ("forget05-17", "full-3817"),
+        ("forget01_perturbed-17", "full-3977"),
+        ("retain90-17", "full-17"),
+        ("holdout10-17", "holdout10-17"),
+        ("holdout-17", "holdout-17"),
+        ("world_facts_perturbed-17", "world_facts_perturbed-17"),
+    ],
+)
+def test_a_row_of_a_part_is_the_row_of_the_whole(id: str, row: str) -> None:
+    """forget10 is the last 400 of 4000 rows, forget05 the last 200, forget01 the last 40."""
+    assert row_of(id) == row
+
+
+def test_attacks_ask_the_probed_rows_and_know_their_paraphrased_questions(data: Path) -> None:
+    made = choose_tofu_rows(data, authors=5, questions=5, forget_authors=2)
+    asked = paraphrased_rows(made.forget_probe)
+    assert numbers(asked) == numbers(made.forget_probe) and {row_of(row.id) for row in asked} < {
+        row_of(row.id) for row in made.forget
+    }
+    assert asked[0].payload == made.forget_probe[0].payload
+    assert asked[0].references == {"paraphrased": ("full asked anew 3960?",)}

@@ -7,6 +7,7 @@ import os
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from matplotlib.figure import Figure
 from bench.core.errors import UserError
 from bench.core.types import Json
 from bench.studies.ablations import experiment
+from bench.studies.ablations.base import AblationPlace
 from bench.studies.ablations.experiment import (
     Experiment,
+    Ground,
     experiment_faults,
     load_experiments,
     read_study_or_experiment,
@@ -30,6 +33,10 @@ NAME = "squares:square"
 
 def square(seed: int) -> Json:
     return {"value": seed**2}
+
+
+def on_task(seed: int, asked: Json, store: Path) -> Json:
+    return {"value": seed * asked["by"], "store": str(store)}
 
 
 def draw(results: list[Json]) -> Figure:
@@ -49,7 +56,7 @@ SQUARES = Experiment("squares", "How large?", "Very.", 2, NAME, draw, table)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds are run in threads of this process, which knows the module."""
     module = types.ModuleType("squares")
-    module.square = square  # type: ignore[attr-defined]
+    module.square, module.on_task = square, on_task  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, f"{experiment.__package__}.squares", module)
     monkeypatch.setattr(experiment, "open_pool", ThreadPoolExecutor)
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
@@ -80,6 +87,34 @@ def test_what_is_kept_is_not_run_again_and_a_new_version_is(
     page = (tmp_path / "lab-squares.md").read_text()
     assert page.startswith("# squares (lab)\n\nHow large? Very.\n") and page.endswith("values -9, 4\n")
     assert "Seeds 3, 2." in page and "2 minutes of one core" in page
+
+
+def test_an_experiment_on_a_task_is_given_what_is_asked_and_the_store_and_named_after_the_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was kept of other questions is neither shown nor set aside."""
+    scale = [3]
+    on_task = replace(SQUARES, run="squares:on_task", asks=lambda place, seed: {"of": place.task, "by": scale[0]})
+    ground = Ground(AblationPlace("tofu", params={"authors": 4}), tmp_path / "store", ("tofu.authors=4",))
+
+    def values() -> list[int]:
+        files = run_experiment(on_task, [3, 2], tmp_path, 1, ground)
+        assert [file.stem for file in files] == ["lab-tofu-squares"] * 4
+        [data] = load_experiments(tmp_path)
+        assert data["command"] == "python -m bench ablate squares --seeds 3,2 --task tofu --set tofu.authors=4"
+        assert data["place"]["params"] == {"authors": 4} and data["results"][0]["store"] == str(ground.store)
+        return [result["value"] for result in data["results"]]
+
+    assert values() == [9, 6]
+    assert (tmp_path / "lab-tofu-squares.md").read_text().startswith("# squares: tofu (lab)\n")
+    scale[0] = 5
+    capsys.readouterr()
+    assert values() == [15, 10]
+    assert "2 to do" in capsys.readouterr().out
+    scale[0] = 3
+    assert values() == [9, 6]
+    said = capsys.readouterr()
+    assert "0 to do" in said.out and said.err == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""Pictures of rows under attack: relearning curves, scores before and after rounding, samples until something leaks.
+
+Beside every row stands the oracle under the same attack, as a band from its lowest to its highest seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core.record import Record
+from bench.records import plots
+from bench.records.attacked import AttackRow, AttackTable, build_attacks
+from bench.records.plots import Style, lay_out_panels, method_style, name_legend, plot_style, save_figure, short_label
+from bench.records.stamps import Stamps
+from bench.records.tables import ORACLE, Section, build_sections
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SAMPLES = re.compile(r"leak@(\d+)")
+"""The score of so many samples a question."""
+
+
+def draw_attack_plots(records: Sequence[Record], out: Path) -> list[Path]:
+    """Every picture of the attacks among the records, into ``out``; returns the files. Equal records, equal SVG."""
+    sections = [(section, build_attacks(section)) for section in build_sections(records)]
+    style = method_style({row.method for _, attacks in sections for table in attacks for row in table.rows})
+    pictures = {"relearning": draw_relearning, "rounding": draw_rounding, "leak": draw_leak}
+    paths: list[Path] = []
+    with Stamps(out, Path(__file__), Path(plots.__file__)) as stamps:
+        for section, attacks in sections:
+            shows = [section.title, section.tier, [_shown(table, style) for table in attacks]]
+            for name, picture in pictures.items():
+                if attacks:
+                    paths += stamps.files(
+                        f"{section.slug}-{name}", shows, partial(_draw, picture, section, attacks, style)
+                    )
+    return paths
+
+
+def _draw(
+    picture: Callable[[Section, Sequence[AttackTable], Style], Figure | None],
+    section: Section,
+    attacks: Sequence[AttackTable],
+    style: Style,
+    stem: Path,
+) -> list[Path]:
+    with plot_style():
+        figure = picture(section, attacks, style)
+        return save_figure(figure, stem) if figure else []
+
+
+def _shown(table: AttackTable, style: Style) -> list[Any]:
+    """All that the pictures show of an attack, as JSON."""
+    rows = [
+        [
+            row.name,
+            style[row.method],
+            row.wrecked,
+            row.before.by_seed if row.before else None,
+            row.after.by_seed,
+            row.curves,
+            [_samples(record) for record in row.records],
+        ]
+        for row in table.rows
+    ]
+    return [table.attack, table.before, table.score, rows]
+
+
+def draw_relearning(section: Section, attacks: Sequence[AttackTable], style: Style) -> Figure | None:
+    """A panel for each relearning: the score at each step, mean over seeds, the oracle's range as a band."""
+    shown = [table for table in attacks if any(row.curves for row in table.rows)]
+    if not shown:
+        return None
+    figure, (panels,) = lay_out_panels(section, "while it is taught again", 1, len(shown), 4.6, 3.7)
+    for axes, table in zip(panels, shown, strict=True):
+        for row in table.rows:
+            _draw_curve(axes, row, style, {seed: dict(curve) for seed, curve in row.curves.items()})
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlabel(f"optimiser steps ({short_label(table.attack)})")
+        axes.set_ylabel(short_label(table.score))
+        steps = sorted({step for row in table.rows for curve in row.curves.values() for step, _ in curve})
+        axes.set_xticks(steps, [str(step) for step in steps])
+        axes.minorticks_off()
+    name_legend(figure, panels)
+    return figure
+
+
+def draw_rounding(section: Section, attacks: Sequence[AttackTable], style: Style) -> Figure | None:
+    """A panel for each rounding: a bar before and one after for each row, the oracle's after as a band."""
+    shown = [table for table in attacks if any("to another code" in row.more for row in table.rows)]
+    if not shown:
+        return None
+    rows = max(len(table.rows) for table in shown)
+    figure, (panels,) = lay_out_panels(
+        section, "before and after rounding the weights", 1, len(shown), 3.6, 0.4 * rows + 1
+    )
+    for axes, table in zip(panels, shown, strict=True):
+        order = list(reversed(table.rows))
+        for place, row in enumerate(order):
+            colour, _ = style[row.method]
+            if row.before:
+                axes.barh(place + 0.2, row.before.mean, 0.34, color=colour, alpha=0.4)
+            axes.barh(place - 0.2, row.after.mean, 0.34, color=colour)
+            axes.plot([row.after.low, row.after.high], [place - 0.2] * 2, color="#333333", linewidth=1)
+        if oracle := next((row for row in order if row.method == ORACLE), None):
+            axes.axvspan(oracle.after.low, oracle.after.high, color=plots.FLOOR_COLOUR, linewidth=2, zorder=0)
+        axes.set_yticks(range(len(order)), [short_label(row.title) for row in order])
+        axes.set_xlabel(f"{short_label(table.score)}, {short_label(table.attack)}\n(pale: before)")
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def draw_leak(section: Section, attacks: Sequence[AttackTable], style: Style) -> Figure | None:
+    """The share of questions of which the answer is expected among k samples, against k; the greedy answer at 0."""
+    shown = [(row, {r.spec.seed: _samples(r) for r in row.records}) for table in attacks for row in table.rows]
+    shown = [(row, curves) for row, curves in shown if all(curves.values())]
+    if not shown:
+        return None
+    figure, (panels,) = lay_out_panels(section, "answers that leak in k samples", 1, 1, 4.6, 3.7)
+    for row, curves in shown:
+        _draw_curve(panels[0], row, style, curves)
+    panels[0].set_xscale("log", base=2)
+    counts = sorted({k for _, curves in shown for curve in curves.values() for k in curve})
+    panels[0].set_xticks(counts, [str(k) for k in counts])
+    panels[0].set_xlabel("samples of each question, k")
+    panels[0].set_ylabel("leak@k")
+    name_legend(figure, panels)
+    return figure
+
+
+def _samples(record: Record) -> dict[int, float]:
+    """K -> leak@k of a record that has them."""
+    found = {SAMPLES.fullmatch(name): score.value for name, score in record.scores.items()}
+    return {int(match[1]): value for match, value in found.items() if match}
+
+
+def _draw_curve(axes: Axes, row: AttackRow, style: Style, curves: dict[int, dict[int, float]]) -> None:
+    """The mean over seeds at the places that all have; of the oracle the range of its seeds too."""
+    colour, marker = style[row.method]
+    places = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
+    if not places:
+        return
+    values = [[curve[place] for curve in curves.values()] for place in places]
+    means = [sum(each) / len(each) for each in values]
+    if row.method == ORACLE:
+        axes.fill_between(
+            places, [min(v) for v in values], [max(v) for v in values], color=plots.FLOOR_COLOUR, zorder=0
+        )
+    axes.plot(places, means, color=colour, marker=marker, markersize=4, linewidth=1.2, label=short_label(row.title))

@@ -1,0 +1,179 @@
+"""What attacks bring back: a row's score before and after, beside the oracle's after the same attack.
+
+An attack damages and teaches by itself, and what it does so it does to the oracle: what counts is the difference.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from bench.core.attacks import attack_of, attacked_run
+from bench.core.record import Record
+from bench.core.types import Json
+from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow, setting_key
+
+Curve = Sequence[tuple[int, float]]
+"""A score at ascending steps."""
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """A row of a section under one attack."""
+
+    name: str
+    method: str
+    wrecked: bool
+    before: TableCell | None
+    """The row's own score, where its run is there."""
+    after: TableCell
+    gap: TableCell | None
+    """After the attack, minus the oracle's after the same attack on the same seed."""
+    kept: TableCell | None
+    """What is left of the score that must stay, of an attack on the weights."""
+    more: Mapping[str, TableCell] = field(default_factory=dict)
+    """Further columns of this attack."""
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    """Per seed, the score on the way, of an attack that trains."""
+    records: tuple[Record, ...] = ()
+
+    @property
+    def is_method(self) -> bool:
+        """Neither the untouched target nor the oracle."""
+        return self.method not in (TARGET, ORACLE)
+
+    @property
+    def title(self) -> str:
+        """The name, and the mark of a wreck."""
+        return f"{self.name} (collapsed)" if self.wrecked else self.name
+
+
+@dataclass(frozen=True)
+class AttackTable:
+    """All rows of a section under one attack."""
+
+    attack: str
+    before: str
+    """The score that ``before`` is of."""
+    score: str
+    kept: str
+    rows: tuple[AttackRow, ...]
+
+
+def build_attacks(section: Section) -> list[AttackTable]:
+    """A table for each attack on the rows of a section."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in section.attacked:
+        groups[attack_of(record.spec)].append(record)
+    return [_table(section, attack, records) for attack, records in sorted(groups.items())]
+
+
+def _table(section: Section, attack: str, records: Sequence[Record]) -> AttackTable:
+    asks = bool(records[0].spec.attack)
+    scored = [row.cells for row in section.rows] if asks else [record.scores for record in records]
+    own = next((name for name in section.forgetting if any(name in scores for scores in scored)), "")
+    score = next(iter(records[0].facts.get("forgetting", ())), "") if asks else own
+    kept = "" if asks else next(iter(section.utility), "")
+    by_row: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.spec.seed):
+        by_row[setting_key(replace(record, spec=attacked_run(record.spec)))].append(record)
+    there = {setting_key(row.records[0]): row for row in section.rows}
+    oracle = next((group for key, group in by_row.items() if key[0] == ORACLE), [])
+    start = next((group for key, group in by_row.items() if key[0] == TARGET), [])
+    found = [
+        _row(
+            key[0],
+            there.get(key),
+            group,
+            (own, score, kept),
+            _values(oracle, score),
+            _curves(oracle, score),
+            _curves(start, score),
+        )
+        for key, group in by_row.items()
+        if any(score in record.scores for record in group)
+    ]
+    order = {TARGET: 0, ORACLE: 1}
+    return AttackTable(
+        attack, own, score, kept, tuple(sorted(found, key=lambda row: (order.get(row.name, 2), row.name)))
+    )
+
+
+def _row(
+    method: str,
+    row: TableRow | None,
+    records: Sequence[Record],
+    names: tuple[str, str, str],
+    oracle: Mapping[int, float],
+    oracle_curves: Mapping[int, Curve],
+    target_curves: Mapping[int, Curve],
+) -> AttackRow:
+    own, score, kept = names
+    after, curves = _values(records, score), _curves(records, score)
+    rounded = {r.spec.seed: r.facts.get("notes", {}).get("rounding", {}).get("differs") for r in records}
+    areas = {seed: area_between(curve, oracle_curves[seed]) for seed, curve in curves.items() if seed in oracle_curves}
+    halves = {
+        seed: steps_until_half(curve, oracle_curves[seed][0][1], target_curves[seed][0][1])
+        for seed, curve in curves.items()
+        if seed in oracle_curves and seed in target_curves
+    }
+    more = {
+        "rounded otherwise than the target's": {seed: each["values"] for seed, each in rounded.items() if each},
+        "to another code": {seed: each["codes"] for seed, each in rounded.items() if each},
+        "area": areas,
+        "steps until half": {seed: steps for seed, steps in halves.items() if steps is not None},
+    }
+    return AttackRow(
+        name=row.name if row else method,
+        method=method,
+        wrecked=bool(row and row.wrecked),
+        before=row.cells.get(own) if row else None,
+        after=TableCell(after),
+        gap=_cell({seed: value - oracle[seed] for seed, value in after.items() if seed in oracle}),
+        kept=_cell(_values(records, kept)),
+        more={name: TableCell(by_seed) for name, by_seed in more.items() if by_seed},
+        curves=curves,
+        records=tuple(records),
+    )
+
+
+def area_between(curve: Curve, oracle: Curve) -> float:
+    """The mean difference between two curves over the steps of the attack: the area between them over its length."""
+    gaps = [(step, value - dict(oracle)[step]) for step, value in curve if step in dict(oracle)]
+    area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(gaps))
+    return area / (gaps[-1][0] - gaps[0][0])
+
+
+def steps_until_half(curve: Curve, oracle: float, target: float) -> float | None:
+    """Steps until a curve is half-way from the oracle's level to the target's, between snapshots on a straight line.
+
+    The levels are those before the attack. None where it never is: censored at the last step.
+    """
+    half, sign = (oracle + target) / 2, 1 if target >= oracle else -1
+    way = [(step, sign * (value - half)) for step, value in curve]
+    if way[0][1] >= 0:
+        return 0.0
+    for (a, x), (b, y) in pairwise(way):
+        if y >= 0:
+            return a + (b - a) * -x / (y - x)
+    return None
+
+
+def _curves(records: Sequence[Record], score: str) -> dict[int, Curve]:
+    """Per seed the curve of a score, of records that have one."""
+
+    def curve(points: Sequence[Json]) -> Curve:
+        return [(point["step"], point["scores"][score]) for point in points if score in point["scores"]]
+
+    found = {record.spec.seed: curve(record.facts.get("curve", ())) for record in records}
+    return {seed: points for seed, points in found.items() if len(points) > 1}
+
+
+def _values(records: Sequence[Record], score: str) -> dict[int, float]:
+    return {record.spec.seed: record.scores[score].value for record in records if score in record.scores}
+
+
+def _cell(by_seed: Mapping[int, float]) -> TableCell | None:
+    return TableCell(by_seed) if by_seed else None
