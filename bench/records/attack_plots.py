@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LINES = ("-", "--", ":", "-.")
 SAMPLES = re.compile(r"leak@(\d+)")
 """The score of so many samples a question."""
 
@@ -79,12 +80,12 @@ def draw_relearning(section: Section, attacks: Sequence[AttackTable], style: Sty
         return None
     figure, (panels,) = lay_out_panels(section, "while it is taught again", 1, len(shown), 4.6, 3.7)
     for axes, table in zip(panels, shown, strict=True):
-        for row in table.rows:
-            _draw_curve(axes, row, style, {seed: dict(curve) for seed, curve in row.curves.items()})
-        axes.set_xscale("symlog", linthresh=1)
+        for line, row in _with_lines(table.rows):
+            _draw_curve(axes, row, line, style, {seed: dict(curve) for seed, curve in row.curves.items()})
         axes.set_xlabel(f"optimiser steps ({short_label(table.attack)})")
         axes.set_ylabel(short_label(table.score))
         steps = sorted({step for row in table.rows for curve in row.curves.values() for step, _ in curve})
+        axes.set_xscale("symlog", linthresh=min((step for step in steps if step), default=1))
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.minorticks_off()
     name_legend(figure, panels)
@@ -117,21 +118,34 @@ def draw_rounding(section: Section, attacks: Sequence[AttackTable], style: Style
 
 
 def draw_leak(section: Section, attacks: Sequence[AttackTable], style: Style) -> Figure | None:
-    """The share of questions of which the answer is expected among k samples, against k; the greedy answer at 0."""
+    """The share of questions of which the answer is expected among k samples, against k; the greedy answer before them."""
     shown = [(row, {r.spec.seed: _samples(r) for r in row.records}) for table in attacks for row in table.rows]
     shown = [(row, curves) for row, curves in shown if all(curves.values())]
     if not shown:
         return None
     figure, (panels,) = lay_out_panels(section, "answers that leak in k samples", 1, 1, 4.6, 3.7)
-    for row, curves in shown:
-        _draw_curve(panels[0], row, style, curves)
-    panels[0].set_xscale("log", base=2)
     counts = sorted({k for _, curves in shown for curve in curves.values() for k in curve})
-    panels[0].set_xticks(counts, [str(k) for k in counts])
+    of_row = {id(row): curves for row, curves in shown}
+    for line, row in _with_lines([row for row, _ in shown]):
+        placed = {
+            seed: {counts.index(k): value for k, value in curve.items()} for seed, curve in of_row[id(row)].items()
+        }
+        _draw_curve(panels[0], row, line, style, placed)
+    panels[0].set_xticks(range(len(counts)), [str(k) if k else "greedy" for k in counts])
     panels[0].set_xlabel("samples of each question, k")
     panels[0].set_ylabel("leak@k")
     name_legend(figure, panels)
     return figure
+
+
+def _with_lines(rows: Sequence[AttackRow]) -> list[tuple[str, AttackRow]]:
+    """Each row with the style of its line: rows of one method, which have one colour, differ in it."""
+    seen: dict[str, int] = {}
+    found = []
+    for row in rows:
+        seen[row.method] = seen.get(row.method, -1) + 1
+        found.append((LINES[seen[row.method] % len(LINES)], row))
+    return found
 
 
 def _samples(record: Record) -> dict[int, float]:
@@ -140,7 +154,7 @@ def _samples(record: Record) -> dict[int, float]:
     return {int(match[1]): value for match, value in found.items() if match}
 
 
-def _draw_curve(axes: Axes, row: AttackRow, style: Style, curves: dict[int, dict[int, float]]) -> None:
+def _draw_curve(axes: Axes, row: AttackRow, line: str, style: Style, curves: dict[int, dict[int, float]]) -> None:
     """The mean over seeds at the places that all have; of the oracle the range of its seeds too."""
     colour, marker = style[row.method]
     places = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
@@ -152,4 +166,5 @@ def _draw_curve(axes: Axes, row: AttackRow, style: Style, curves: dict[int, dict
         axes.fill_between(
             places, [min(v) for v in values], [max(v) for v in values], color=plots.FLOOR_COLOUR, zorder=0
         )
-    axes.plot(places, means, color=colour, marker=marker, markersize=4, linewidth=1.2, label=short_label(row.title))
+    look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2, "linestyle": line}
+    axes.plot(places, means, label=short_label(row.title), **look)

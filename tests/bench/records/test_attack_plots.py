@@ -87,7 +87,8 @@ def test_what_is_drawn_is_what_was_measured(picture: object, curves: int) -> Non
         assert list(lines["msa"].get_xdata()) == [0, 1, 4]
         assert list(lines["msa"].get_ydata()) == pytest.approx([0.0, 0.1, 0.2])
     if picture is draw_leak:
-        assert list(lines["npo"].get_xdata()) == [0, 1, 2, 4, 16]
+        assert list(lines["npo"].get_xdata()) == [0, 1, 2, 3, 4]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["greedy", "1", "2", "4", "16"]
     if picture is draw_rounding:
         after = [bar.get_width() for bar in axes.patches]
         assert {round(width, 6) for width in after} >= {0.0, 0.2, 0.4, 0.6}
