@@ -90,8 +90,8 @@ class Understood:
     params: Mapping[str, Any] = field(default_factory=dict)
     """The task's complete parameters."""
     rows: Rows = field(default_factory=list)
-    attacks: tuple[Attack, ...] = ()
     compute: Compute = USUAL
+    attacks: tuple[Attack, ...] = ()
 
 
 def understand(asked: Asked) -> Understood:
@@ -112,7 +112,7 @@ def understand(asked: Asked) -> Understood:
         for name in asked.attacks
     )
     params = task_params(task, asked.task, asked.tier, sets.get(asked.task, {})) if task else {}
-    return Understood(task, params, rows, attacks, compute)
+    return Understood(task, params, rows, compute, attacks)
 
 
 def load_or_report(load: Callable[..., Any], *name: str) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.core import registry
 from bench.core.compute import UNSAID, USUAL, Compute
 from bench.core.errors import UserError, collecting
 from bench.core.record import Step
@@ -63,7 +64,7 @@ def test_a_step_has_all_its_parameters() -> None:
     [step] = build_steps([("ga", "")], {"ga": {"lr": "0.5"}}, "lab-nowhere")
     from methods.ga import GradientAscent
 
-    assert step == Step("ga", vars(GradientAscent()) | {"lr": 0.5})
+    assert step == Step("ga", registry.said_params(GradientAscent, vars(GradientAscent()) | {"lr": 0.5}))
 
 
 def test_how_training_computes_is_the_users_word_then_the_models() -> None:

@@ -13,7 +13,7 @@ from bench.core.types import BROKEN_DOWN, Checkpoint, Responses
 from bench.metrics import score_all
 from bench.records.files import record_text
 from bench.runs.context import Work
-from bench.runs.plan import engines
+from bench.runs.plan import with_versions
 from bench.runs.runner import LEFT_OUT, all_metrics, execute, is_twin, oracles_there, prepare
 from bench.runs.setting import Paths
 from bench.runs.store import Store
@@ -142,4 +142,4 @@ def test_a_record_from_before_a_late_metric_is_scored_without_it(lab: Lab) -> No
     assert [metric.name for metric in all_metrics(record)] == list(record.metrics)
     older = replace(record, metrics={name: about for name, about in record.metrics.items() if name not in late})
     assert [metric.name for metric in all_metrics(older)] == list(older.metrics)
-    assert not late & engines(registry.load_task("tofu", "lab")).keys(), "runs keep their keys"
+    assert not late & with_versions(spec()).versions.keys(), "runs keep their keys"
