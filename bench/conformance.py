@@ -249,7 +249,9 @@ def unlearning(cls: Any, method: Any, folder: Path) -> Problems:
     place = tiny_place(folder, cls.needs)
     past = place.request.history.moments if place.request.history else ()
     given = [place.request.target, *(moment.checkpoint for moment in past)]
-    request = dataclasses.replace(place.request, first=place.request.target if cls.attack else None)
+    request = place.request
+    if cls.attack:
+        request = dataclasses.replace(request, first=request.target, half=request.forget[1::2])
     results: list[Checkpoint] = []
     for name in ("first", "second"):
         result = method.unlearn(request, MethodContext(place.work(name), Ledger(set(), set())))
