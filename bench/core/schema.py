@@ -73,6 +73,7 @@ class FactsShape(TypedDict, total=False):
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     attention: Line
+    blocks: list[Real]
     diverged: Names
     forgetting: Names
     headline: Names

@@ -9,11 +9,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from statistics import fmean
+from typing import Any
 
 from bench.core.attacks import attack_of, attacked_run
+from bench.core.hashing import canonical_json
 from bench.core.record import Record
 from bench.core.types import Json
-from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow, setting_key
+from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow, describe_differences, setting_key
 
 Curve = Sequence[tuple[int, float]]
 """A score at ascending steps."""
@@ -27,7 +30,7 @@ class AttackRow:
     method: str
     wrecked: bool
     before: TableCell | None
-    """The row's own score, where its run is there."""
+    """The row's own score, where its run is there; of an attack that trains, on the same questions as after it."""
     after: TableCell
     gap: TableCell | None
     """After the attack, minus the oracle's after the same attack on the same seed."""
@@ -35,6 +38,8 @@ class AttackRow:
     """What is left of the score that must stay, of an attack on the weights."""
     more: Mapping[str, TableCell] = field(default_factory=dict)
     """Further columns of this attack."""
+    blocks: tuple[float, ...] = ()
+    """Means over seeds of what each block of the model says, first to last, of an attack on its states."""
     curves: Mapping[int, Curve] = field(default_factory=dict)
     """Per seed, the score on the way, of an attack that trains."""
     records: tuple[Record, ...] = ()
@@ -63,11 +68,24 @@ class AttackTable:
 
 
 def build_attacks(section: Section) -> list[AttackTable]:
-    """A table for each attack on the rows of a section."""
-    groups: dict[str, list[Record]] = defaultdict(list)
+    """A table for each attack on the rows of a section; one attack in two settings is two attacks."""
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in section.attacked:
-        groups[attack_of(record.spec)].append(record)
-    return [_table(section, attack, records) for attack, records in sorted(groups.items())]
+        groups[attack_of(record.spec), canonical_json(_params(record))].append(record)
+    settings: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for key in sorted(groups):
+        settings[key[0]].append(key)
+    tables = []
+    for attack, keys in settings.items():
+        differences = describe_differences([_params(groups[key][0]) for key in keys])
+        for key, difference in zip(keys, differences, strict=True):
+            tables.append(_table(section, f"{attack} ({difference})" if difference else attack, groups[key]))
+    return tables
+
+
+def _params(record: Record) -> dict[str, Any]:
+    """The parameters of an attack on the weights."""
+    return {} if record.spec.attack else dict(record.spec.steps[-1].params)
 
 
 def _table(section: Section, attack: str, records: Sequence[Record]) -> AttackTable:
@@ -119,29 +137,38 @@ def _row(
         for seed, curve in curves.items()
         if seed in oracle_curves and seed in target_curves
     }
+    moved = {r.spec.seed: r.facts.get("notes", {}).get("update", {}) for r in records}
     more = {
+        "update's relative norm": {s: each["relative_norm"] for s, each in moved.items() if each.get("relative_norm")},
+        "its stable rank": {s: each["stable_rank"] for s, each in moved.items() if each.get("stable_rank")},
         "rounded otherwise than the target's": {seed: each["values"] for seed, each in rounded.items() if each},
         "to another code": {seed: each["codes"] for seed, each in rounded.items() if each},
-        "area": areas,
+        "area": {seed: area for seed, area in areas.items() if area is not None},
         "steps until half": {seed: steps for seed, steps in halves.items() if steps is not None},
     }
     return AttackRow(
         name=row.name if row else method,
         method=method,
         wrecked=bool(row and row.wrecked),
-        before=row.cells.get(own) if row else None,
+        before=_cell({s: curve[0][1] for s, curve in curves.items()}) or (row.cells.get(own) if row else None),
         after=TableCell(after),
         gap=_cell({seed: value - oracle[seed] for seed, value in after.items() if seed in oracle}),
         kept=_cell(_values(records, kept)),
         more={name: TableCell(by_seed) for name, by_seed in more.items() if by_seed},
+        blocks=_mean_blocks(records),
         curves=curves,
         records=tuple(records),
     )
 
 
-def area_between(curve: Curve, oracle: Curve) -> float:
-    """The mean difference between two curves over the steps of the attack: the area between them over its length."""
+def area_between(curve: Curve, oracle: Curve) -> float | None:
+    """The mean difference between two curves over the steps of the attack: the area between them over its length.
+
+    None where they have no two steps in common.
+    """
     gaps = [(step, value - dict(oracle)[step]) for step, value in curve if step in dict(oracle)]
+    if len(gaps) < 2:
+        return None
     area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(gaps))
     return area / (gaps[-1][0] - gaps[0][0])
 
@@ -159,6 +186,12 @@ def steps_until_half(curve: Curve, oracle: float, target: float) -> float | None
         if y >= 0:
             return a + (b - a) * -x / (y - x)
     return None
+
+
+def _mean_blocks(records: Sequence[Record]) -> tuple[float, ...]:
+    """What the records say block by block, the mean over them; empty where one of them says nothing."""
+    each = [record.facts.get("blocks") or () for record in records]
+    return tuple(map(fmean, zip(*each, strict=True))) if len({len(blocks) for blocks in each}) == 1 else ()
 
 
 def _curves(records: Sequence[Record], score: str) -> dict[int, Curve]:

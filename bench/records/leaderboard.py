@@ -102,7 +102,8 @@ def _attacks(section: Section) -> list[str]:
     for table in tables_of:
         more = list(dict.fromkeys(name for row in table.rows for name in row.more))
         head = ["", "seeds", f"{table.before} before".strip(), f"{table.score} after", "minus the oracle's after"]
-        head += [*([f"{table.kept} after"] if table.kept else []), *more]
+        deep = any(row.blocks for row in table.rows)
+        head += [*([f"{table.kept} after"] if table.kept else []), *more, *(["by block"] if deep else [])]
         lines = []
         for row in table.rows:
             seeds = row.after.n
@@ -114,7 +115,9 @@ def _attacks(section: Section) -> list[str]:
                 *(row.more.get(n) for n in more),
             ]
             name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
-            lines.append([f"{name} ⚠" if row.wrecked else name, str(seeds), *(_spread(cell, seeds) for cell in cells)])
+            blocks = [" · ".join(map(format_number, row.blocks)) or NOTHING] if deep else []
+            told = [*(_spread(cell, seeds) for cell in cells), *blocks]
+            lines.append([f"{name} ⚠" if row.wrecked else name, str(seeds), *told])
         parts += [f"Attack: {plain(table.attack)}", markdown_table([plain(text) for text in head], lines, "--:")]
     return parts
 

@@ -155,6 +155,8 @@ def parse_methods(asked: Sequence[str], attacked: bool = False) -> list[tuple[st
             wanted += every_method()
         elif name not in known and name != "target":
             report_mistake(unknown_name("method", name, [*known, "all"], "methods"))
+        elif attacked and is_attack(name):
+            report_mistake(f"{name} is an attack, and no method that could be attacked: name it with --attacks.")
         elif name != "target":
             wanted.append((name, variant))
     if attacked:

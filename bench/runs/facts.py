@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench.assets.history import describe_moment
 from bench.core import registry
 from bench.core.contracts import Metric, Node, Scenario
+from bench.core.errors import Absent
 from bench.core.hashing import TOKENIZER_FILES, hash_checkpoint, hash_file
 from bench.core.record import Record, RunSpec, Step
-from bench.core.types import Checkpoint, Example, Json, Responses, data_hash, finite_json, without_references
+from bench.core.types import Checkpoint, Example, Json, Probe, Responses, data_hash, finite_json, without_references
 from bench.core.versions import ARITHMETIC
 from bench.engines.training.flops import FLOPS_VERSION, PER_ENTRY, training_flops
 from bench.metrics import score_all
+from bench.metrics.depth import block_means
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger
 from bench.runs.responses import Measured
@@ -127,6 +130,15 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
         **({"notes": notes} if notes else {}),
         "source": [source_of(step, spec) for step in spec.steps],
     }
+
+
+def describe_blocks(probes: Sequence[Probe], responses: Responses) -> Json:
+    """What each block of the model says, first to last, where its states were looked at; empty where it has nothing to say."""
+    for probe in probes:
+        with suppress(Absent):
+            if probe.kind == "depth":
+                return {"blocks": block_means(responses, probe.name, probe.options["by"])}
+    return {}
 
 
 EXPLODED = 1e4

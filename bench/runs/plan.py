@@ -14,7 +14,7 @@ from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec
 from bench.metrics.catalogue import plugged_metrics
 from bench.records.files import read_record
-from bench.runs.asked import LAB, Asked, Understood, understand
+from bench.runs.asked import LAB, Asked, Attack, Understood, understand
 from bench.runs.attacks import QUESTIONS
 from bench.runs.estimate import Estimate, checkpoints_of, estimate, method_of, model_shape
 from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
@@ -79,27 +79,28 @@ def make_plan(asked: Asked, machine: Machine, *, only: bool = False) -> Plan:
             check_task(asked, understood, outside)
     specs = specs_of(asked, understood, outside)
     if understood.attacks:
-        specs = attacks_on(specs, understood, machine.out)
+        specs = attacks_on(specs, understood.attacks, machine.out, "all" in asked.methods)
     entries = [judge(spec, outside.paths, machine, store) for spec in specs]
     return estimated(entries, asked, outside, machine, store)
 
 
-def attacks_on(specs: Sequence[RunSpec], understood: Understood, out: Path) -> list[RunSpec]:
+def attacks_on(specs: Sequence[RunSpec], attacks: Sequence[Attack], out: Path, named_all: bool) -> list[RunSpec]:
     """The rows that frame a comparison, and every attack on these and on those that ``out`` has finished records of.
 
-    `UserError` where a method has none on any seed.
+    `UserError` where one that was named has none on some seed; of ``all`` those that have none are left out.
     """
     framing = [spec for spec in specs if spec.method in FRAMING]
     there = [spec for spec in specs if spec not in framing and finished_record(spec, out)]
-    lacking = dict.fromkeys(spec.method for spec in specs if spec not in [*framing, *there])
-    for name in {spec.method for spec in there}:
-        lacking.pop(name, None)
-    if lacking:
-        names = ", ".join(lacking)
+    lacking: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec not in framing and spec not in there:
+            lacking.setdefault(spec.method, []).append(str(spec.seed))
+    if lacking and not (named_all and there):
+        names = "; ".join(f"{method} (seed {', '.join(seeds)})" for method, seeds in lacking.items())
         raise UserError(
-            f"{out} has no finished run of {names} in this setting: make it first, with the same options and `run`."
+            f"{out} has no finished run in this setting of {names}: make it first, with the same options and `run`."
         )
-    attacked = [with_versions(attack.on(spec)) for attack in understood.attacks for spec in [*framing, *there]]
+    attacked = [with_versions(attack.on(spec)) for attack in attacks for spec in [*framing, *there]]
     return [*framing, *there, *attacked]
 
 

@@ -136,8 +136,9 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         | facts.describe_theta_0(scenario, target, ledger, work)
         | judged
     ) | facts.diverged_stages(own, result, work)
+    about |= facts.describe_blocks(scenario.probes, found.responses)
     if attacked and ledger.snapshots.get(result.hash):
-        about["curve"] = attack_curve(spec, scenario, result, oracles, against, ledger, work)
+        about["curve"] = attack_curve(spec, scenario, result, oracles[itself:], against[itself:], ledger, work)
     elif work.trace:
         lean = replace(scenario, probes=without_slow_probes(scenario.probes))
         about["trace"] = trace_run(result, target, lean, oracles, against, spec.limit, ledger, work)

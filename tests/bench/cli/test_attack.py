@@ -39,7 +39,7 @@ def test_a_row_that_was_not_run_is_one_sentence(shell: Shell) -> None:
     said = shell("attack", "--methods", "npo", "--attacks", "relearn", *SMALL, *PLACE)
     assert said.code == 2
     assert said.errors == [
-        "out has no finished run of npo in this setting: make it first, with the same options and `run`."
+        "out has no finished run in this setting of npo (seed 0): make it first, with the same options and `run`."
     ]
 
 
@@ -51,6 +51,7 @@ def test_names_that_nobody_knows_are_told_together(shell: Shell) -> None:
         .errors[0]
         .startswith("--attacks needs at least one name")
     )
+    assert "name it with --attacks" in shell("attack", "--methods", "relearn", "--attacks", "int4", *PLACE).errors[0]
     assert "twice" in shell("attack", "--methods", "npo", "--attacks", "relearn,relearn", *PLACE).errors[0]
 
 

@@ -74,13 +74,40 @@ def test_a_row_stands_beside_the_oracle_after_the_same_attack() -> None:
     assert list(rows) == ["target", "retrain", "msa"]
     msa = rows["msa"]
     own = section.row("msa")
-    assert own and msa.before and msa.before.by_seed == own.cells["forget_accuracy"].by_seed
+    assert own and msa.before and msa.before.by_seed == {0: 0.1}, "of the questions that are asked after it"
     assert msa.after.mean == 0.9 and msa.gap and msa.gap.mean == pytest.approx(0.7)
     assert msa.more["area"].mean == pytest.approx(((0.1 + 0.4) / 2 + 3 * (0.4 + 0.7) / 2) / 4)
     assert msa.more["steps until half"].mean == 1 and msa.more["to another code"].mean == 0.25
     assert "steps until half" not in rows["retrain"].more and rows["retrain"].gap.mean == 0  # type: ignore[union-attr]
     page = render_leaderboard([*study(seeds=(0,)), *hit], [])
     assert "Attack: relearn" in page and "| msa | 1 | " in page.split("Attack: relearn")[1]
+
+
+def test_one_attack_in_two_settings_is_two_attacks() -> None:
+    """Each beside the oracle under the same; curves without two steps in common have no area between them."""
+    some = [attacked("retrain", 0.2, curve=curve(0.0, 0.2)), attacked("msa", 0.9, curve=curve(0.1, 0.9))]
+    other = Step("relearn", {"steps": 4, "teach": "all"})
+    more = [
+        replace(hit, spec=replace(hit.spec, steps=(*hit.spec.steps[:-1], other)))
+        for hit in (attacked("retrain", 0.8), attacked("msa", 0.9))
+    ]
+    (section,) = build_sections([*study(seeds=(0,)), *some, *more])
+    tables = {table.attack: {row.name: row for row in table.rows} for table in build_attacks(section)}
+    assert list(tables) == ["relearn (teach=all)", "relearn"]
+    gaps = {name: rows["msa"].gap.mean for name, rows in tables.items() if rows["msa"].gap}
+    assert gaps == pytest.approx({"relearn (teach=all)": 0.1, "relearn": 0.7})
+    assert area_between([(0, 0.1), (4, 0.2)], [(0, 0.0), (3, 0.1)]) is None
+
+
+def test_states_are_told_block_by_block() -> None:
+    asked = []
+    for seed in (0, 1):
+        plain = record("retrain", seed, {"uds": 0.9}, goals={"uds": 1.0}, attack="uds")
+        asked.append(replace(plain, facts={**plain.facts, "forgetting": ["uds"], "blocks": [4.0, 6.0 + seed]}))
+    (section,) = build_sections([*study(seeds=(0, 1)), *asked])
+    (table,) = build_attacks(section)
+    assert table.rows[0].blocks == (4.0, 6.5)
+    assert "| 4.000 · 6.500 |" in render_leaderboard([*study(seeds=(0, 1)), *asked], [])
 
 
 def test_without_the_oracle_under_attack_there_is_no_difference() -> None:
