@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch, Target, spread
+from bench.core.contracts import AnswerLogits, AnswerLogProbs, AnswerStates, Batch, Target
 from bench.core.errors import UserError
 from bench.engines.devices import send_numbers
 from bench.engines.hidden import reading_states
@@ -35,6 +35,8 @@ class TextBatch:
     lengths: Tensor  # (B,) tokens of prompt and answer
     predicting: range
     """Places at which some row's answer is predicted."""
+    places: Tensor  # (N,)
+    """Which of the rows' places among these are of their own answers, row after row: numbers, as a mask would be waited for."""
     reference: Tensor | None = None  # (B,) or (B, K) answer log-probs under the target, in nats
     target: Target | None = None
     beside: Callable[..., Any] | None = None
@@ -44,8 +46,10 @@ class TextBatch:
         """Log p(answer token | everything before it); the head is computed only where some row has an answer."""
         keep, labels, mask = self.answer_places()
         logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits  # (B, K, V)
-        nll = nn.functional.cross_entropy(logits[mask].float(), labels[mask], reduction="none")
-        return AnswerLogProbs(spread(-nll, mask), mask)
+        own = logits.flatten(0, 1)[self.places].float()
+        nll = nn.functional.cross_entropy(own, labels.flatten()[self.places], reduction="none")
+        values = nll.new_zeros(mask.numel()).index_copy(0, self.places, -nll)
+        return AnswerLogProbs(values.view(mask.shape), mask)
 
     def answer_places(self) -> tuple[Tensor, Tensor, Tensor]:
         """Places at which some answer is predicted (K,), what stands behind them, and whether it is of the answer, (B, K)."""
@@ -63,14 +67,15 @@ class TextBatch:
         """The logits where the answers' tokens are predicted; no other place is copied to float32."""
         keep, labels, mask = self.answer_places()
         logits = model(input_ids=self.input_ids, logits_to_keep=keep, use_cache=False).logits
-        return AnswerLogits(mask, logits[mask].float(), labels[mask])
+        return AnswerLogits(mask, logits.flatten(0, 1)[self.places].float(), labels.flatten()[self.places])
 
     def answer_states(self, model: Any, blocks: Sequence[int]) -> AnswerStates:
         """The outputs of some decoder blocks where the answers' tokens are predicted."""
         keep, _, mask = self.answer_places()
         with reading_states(model, blocks) as states:
             model(input_ids=self.input_ids, logits_to_keep=keep[-1:], use_cache=False)
-        return AnswerStates(mask, tuple(states[block][:, keep][mask].float() for block in blocks))
+        own = (states[block][:, keep].flatten(0, 1)[self.places] for block in blocks)
+        return AnswerStates(mask, tuple(state.float() for state in own))
 
 
 def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -> TextBatch:
@@ -78,11 +83,17 @@ def collate_texts(rows: Sequence[Encoded], device: str | torch.device = "cpu") -
     width = max(row.length for row in rows)
     others = [row.alternate for row in rows if row.alternate]
     assert len(others) in (0, len(rows)), "rows with and without another answer can't share a stream"
+    first = min(len(row.prompt) for row in rows) - 1
+    own = (
+        range(i * (width - 1 - first) + len(row.prompt) - 1 - first, i * (width - 1 - first) + row.length - 1 - first)
+        for i, row in enumerate(rows)
+    )
     return TextBatch(
         send_numbers(([*row.prompt, *row.answer, *([0] * (width - row.length))] for row in rows), device),
         send_numbers((len(row.prompt) for row in rows), device),
         send_numbers((row.length for row in rows), device),
-        range(min(len(row.prompt) for row in rows) - 1, width - 1),
+        range(first, width - 1),
+        send_numbers((place for places in own for place in places), device),
         alternate=collate_texts(others, device) if others else None,
     )
 

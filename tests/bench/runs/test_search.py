@@ -94,7 +94,8 @@ def test_what_a_search_chose_becomes_the_preset_of_the_place_when_asked(place: P
         "box": before["lab-digits"]["box"],
     }
     assert tables["real"] == before["real"]
-    assert registry.preset_params(GradientAscent, "lab-digits", "") == record["params"], "runs take it at once"
+    preset = registry.preset_params(GradientAscent, "lab-digits", "")
+    assert preset and registry.said_params(GradientAscent, preset) == record["params"], "runs take it at once"
 
 
 def read_toml_text(text: str) -> dict[str, Any]:
