@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.core import registry
@@ -37,12 +37,16 @@ def methods() -> str:
             kind = registry.load_component("methods", name)
             _ = kind.presets  # of a plug-in whose settings can't be read that is said here
             rows.append((name, needs_of(kind) or "-", kind.reads, kind.paper or "-", kind.summary))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     about = (
         "(retain): only with some settings. Parameters, presets and variants of one: python -m bench ls methods NAME"
     )
-    return "\n".join([*lines, "", about])
+    return "\n".join([*align_columns(rows), "", about])
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, their cells below one another."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def needs_of(kind: type[Method]) -> str:
@@ -77,9 +81,9 @@ def attacks() -> str:
         if is_attack(name):
             rows.append((name, "the weights", registry.load_component("methods", name).summary))
     rows += [(name, "questions", attack.summary) for name, attack in QUESTIONS.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", "A step takes its parameters by --set (ls methods NAME); name@variant is one too."])
+    return "\n".join(
+        [*align_columns(rows), "", "A step takes its parameters by --set (ls methods NAME); name@variant is one too."]
+    )
 
 
 def tasks(only: str = "") -> str:

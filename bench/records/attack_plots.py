@@ -62,7 +62,7 @@ def _shown(table: AttackTable, style: Style) -> list[Any]:
         [
             row.name,
             style[row.method],
-            row.wrecked,
+            row.wreck,
             row.before.by_seed if row.before else None,
             row.after.by_seed,
             row.curves,

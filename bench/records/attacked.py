@@ -28,7 +28,8 @@ class AttackRow:
 
     name: str
     method: str
-    wrecked: bool
+    wreck: str
+    """``collapsed`` or ``diverged`` on some seed, else empty."""
     before: TableCell | None
     """The row's own score, where its run is there; of an attack that trains, on the same questions as after it."""
     after: TableCell
@@ -51,8 +52,8 @@ class AttackRow:
 
     @property
     def title(self) -> str:
-        """The name, and the mark of a wreck."""
-        return f"{self.name} (collapsed)" if self.wrecked else self.name
+        """The name, and what has become of a wreck."""
+        return f"{self.name} ({self.wreck})" if self.wreck else self.name
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _row(
     return AttackRow(
         name=row.name if row else method,
         method=method,
-        wrecked=bool(row and row.wrecked),
+        wreck="collapsed" if row and row.collapsed else "diverged" if row and row.diverged else "",
         before=_cell({s: curve[0][1] for s, curve in curves.items()}) or (row.cells.get(own) if row else None),
         after=TableCell(after),
         gap=_cell({seed: value - oracle[seed] for seed, value in after.items() if seed in oracle}),
@@ -166,7 +167,8 @@ def area_between(curve: Curve, oracle: Curve) -> float | None:
 
     None where they have no two steps in common.
     """
-    gaps = [(step, value - dict(oracle)[step]) for step, value in curve if step in dict(oracle)]
+    theirs = dict(oracle)
+    gaps = [(step, value - theirs[step]) for step, value in curve if step in theirs]
     if len(gaps) < 2:
         return None
     area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(gaps))

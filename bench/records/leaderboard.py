@@ -117,7 +117,7 @@ def _attacks(section: Section) -> list[str]:
             name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
             blocks = [" · ".join(map(format_number, row.blocks)) or NOTHING] if deep else []
             told = [*(_spread(cell, seeds) for cell in cells), *blocks]
-            lines.append([f"{name} ⚠" if row.wrecked else name, str(seeds), *told])
+            lines.append([f"{name} ⚠" if row.wreck else name, str(seeds), *told])
         parts += [f"Attack: {plain(table.attack)}", markdown_table([plain(text) for text in head], lines, "--:")]
     return parts
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bench.core.contracts import Metric, Scenario
-from bench.core.errors import Unmet
+from bench.core.errors import Unmet, UserError, unknown_name
 from bench.core.types import Probe
 from bench.runs import attack_probes as probes
 from bench.runs import depth_probes
@@ -75,11 +75,18 @@ QUESTIONS: Mapping[str, QuestionAttack] = {
 """Attack -> what it asks."""
 
 
+def questions_of(attack: str) -> QuestionAttack:
+    """The attack of that name; `UserError` where there is none, as in a record of another version."""
+    if attack not in QUESTIONS:
+        raise UserError(unknown_name("attack", attack, QUESTIONS))
+    return QUESTIONS[attack]
+
+
 def ask_instead(attack: str, scenario: Scenario) -> Scenario:
     """The scenario with an attack's probes and scores in the place of its own; `Unmet` where it has no questions."""
     if not scenario.questions:
         raise Unmet("it asks questions about what was to be forgotten, and this task has none")
-    made = QUESTIONS[attack]
+    made = questions_of(attack)
     names = tuple(metric.name for metric in made.metrics)
     return replace(
         scenario, probes=made.ask(scenario), metrics=made.metrics, headline=names, forgetting=names[:1], utility=()

@@ -15,7 +15,7 @@ from bench.core.record import Record, RunSpec
 from bench.metrics.catalogue import plugged_metrics
 from bench.records.files import read_record
 from bench.runs.asked import LAB, Asked, Attack, Understood, understand
-from bench.runs.attacks import QUESTIONS
+from bench.runs.attacks import questions_of
 from bench.runs.estimate import Estimate, checkpoints_of, estimate, method_of, model_shape
 from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
 from bench.runs.setting import Paths, build_setting, task_of_spec
@@ -137,7 +137,7 @@ def with_versions(spec: RunSpec) -> RunSpec:
     """The spec with the versions of all that takes part, and the code of the plug-ins among it."""
     task = registry.load_task(spec.task, spec.tier)
     code = registry.plugin_code("tasks", spec.task, task)
-    asked = QUESTIONS[spec.attack].metrics if spec.attack else task().metrics()
+    asked = questions_of(spec.attack).metrics if spec.attack else task().metrics()
     versions = engines() | {each.name: each.version for each in asked if not each.late} | {spec.task: task.version}
     for step in spec.steps:
         method = registry.load_component("methods", step.method)

@@ -27,7 +27,7 @@ from bench.engines.loaders import seal
 from bench.metrics import score_all
 from bench.metrics.catalogue import plugged_metrics
 from bench.runs import facts
-from bench.runs.attacks import QUESTIONS, ask_instead
+from bench.runs.attacks import ask_instead, questions_of
 from bench.runs.context import Work
 from bench.runs.method_context import Ledger, MethodContext
 from bench.runs.responses import grade_node, judge_facts, measure_node
@@ -81,7 +81,7 @@ def lm_eval_metrics(scores: Sequence[str]) -> list[Metric]:
 def all_metrics(record: Record) -> list[Metric]:
     """Every metric of a record, without preparing its scenario."""
     if record.spec.attack:
-        return list(QUESTIONS[record.spec.attack].metrics)
+        return list(questions_of(record.spec.attack).metrics)
     own = [metric for metric in task_of_spec(record.spec).metrics() if not metric.late or metric.name in record.metrics]
     plugged = plugged_metrics(record.spec.task, [metric.name for metric in own])
     own += [metric for metric in plugged if metric.name in record.metrics]

@@ -110,6 +110,14 @@ def test_states_are_told_block_by_block() -> None:
     assert "| 4.000 · 6.500 |" in render_leaderboard([*study(seeds=(0, 1)), *asked], [])
 
 
+def test_a_wreck_is_named_for_what_became_of_it() -> None:
+    plain = study(seeds=(0,))
+    blown = [replace(r, facts={**r.facts, "diverged": ["npo"]}) if r.spec.method == "npo" else r for r in plain]
+    (section,) = build_sections([*blown, *(attacked(name, 0.5) for name in ("ga", "npo", "msa"))])
+    titles = {row.title for row in build_attacks(section)[0].rows}
+    assert titles == {"ga (collapsed)", "npo (diverged)", "msa"}
+
+
 def test_without_the_oracle_under_attack_there_is_no_difference() -> None:
     (section,) = build_sections([*study(seeds=(0,)), attacked("msa", 0.9, curve=curve(0.1, 0.9))])
     (table,) = build_attacks(section)

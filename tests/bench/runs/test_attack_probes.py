@@ -22,7 +22,7 @@ from bench.engines.templates import encode
 from bench.metrics.catalogue import metric_entries
 from bench.records.files import write_record
 from bench.runs.attack_probes import OPENING, OTHERS, SAMPLES, SHOWN, SOLVED, choose_solved
-from bench.runs.attacks import QUESTIONS, ask_instead
+from bench.runs.attacks import QUESTIONS, ask_instead, questions_of
 from bench.runs.context import Work
 from bench.runs.rescore import Places, rescore_command
 from bench.runs.runner import execute
@@ -255,6 +255,11 @@ def test_a_record_of_an_attack_is_scored_again_from_its_responses(attack: str, l
     said: list[str] = []
     assert rescore_command(Places(tmp_path, lab.root), False, said.append)
     assert said == ["1 records computed again: all numbers the same"]
+
+
+def test_an_attack_that_nobody_knows_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="Unknown attack 'leek'. Did you mean 'leak'"):
+        questions_of("leek")
 
 
 def test_what_a_task_lacks_is_a_skip_with_the_reason(lab: Lab, tmp_path: Path) -> None:
