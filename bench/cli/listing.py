@@ -72,11 +72,13 @@ def describe_method(name: str) -> str:
 
 def attacks() -> str:
     """A table of the attacks: what each does, on the weights or by questions."""
-    from bench.core.attacks import STEPS, is_attack
+    from bench.core.attacks import STEPS, is_attack, split_variant
     from bench.runs.attacks import QUESTIONS
 
     rows = [("attack", "on", "what it does")]
-    rows += [(short, "the weights", f"{step}: rounds them") for short, step in STEPS.items()]
+    for short, step in STEPS.items():
+        method, variant = split_variant(step)
+        rows.append((short, "the weights", registry.load_component("methods", method).presets[variant].source))
     for name in registry.components("methods"):
         if is_attack(name):
             rows.append((name, "the weights", registry.load_component("methods", name).summary))

@@ -14,7 +14,7 @@ from bench.records.attacked import build_attacks
 from bench.records.files import read_record
 from bench.records.leaderboard import goal_arrow, seed_list
 from bench.records.markdown import format_number
-from bench.records.tables import TableRow, build_sections
+from bench.records.tables import Section, TableRow, build_sections
 from bench.runs.estimate import room_of
 from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
@@ -27,8 +27,7 @@ def print_table(plan: Plan, out: Path) -> None:
 
     names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
     console = Console(highlight=False, markup=False, emoji=False)
-    records = [record for name in names for record in readable_record(out / name)]
-    for section in build_sections(records):
+    for section in build_sections([record for name in names for record in readable_record(out / name)]):
         scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
         seeds = sorted({seed for row in section.rows for seed in row.seeds})
@@ -55,19 +54,16 @@ def print_table(plan: Plan, out: Path) -> None:
         for line in map(describe_wreck, section.rows):
             if line:
                 console.print(line)
-    for line in describe_skips(records):
-        console.print(line, soft_wrap=True)
+        for line in describe_skips(section):
+            console.print(line, soft_wrap=True)
 
 
-def describe_skips(records: Sequence[Record]) -> list[str]:
+def describe_skips(section: Section) -> list[str]:
     """A line for each method that was skipped, with its seeds and the reason."""
-    seeds: dict[tuple[str, str], list[int]] = {}
-    for record in records:
-        if record.status == "skipped":
-            seeds.setdefault((record.spec.method, record.reason), []).append(record.spec.seed)
     return [
-        f"{one_line(method)} on {seed_list(sorted(on))}: skipped, {one_line(reason)}"
-        for (method, reason), on in seeds.items()
+        f"{one_line(run.name)} on {seed_list(run.seeds)}: skipped, {one_line(run.reason)}"
+        for run in section.unfinished
+        if run.status == "skipped"
     ]
 
 
