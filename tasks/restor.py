@@ -1,8 +1,8 @@
 """RESTOR (Rezaei et al. 2025, arXiv 2411.00204): false facts about people the model knew; unlearning should bring
 the truth back.
 
-The lab builds its shape in the generated world: further training states falsehoods about some residents, beside true
-statements about the others and new people. Asked in question form, form 0 is validation, forms 1 and 2 are the probe.
+The lab builds its shape in the generated world: further training states falsehoods about some residents, while it tells of new
+people and again of the others. Asked in question form, form 0 is validation, forms 1 and 2 are the probe.
 A method with a checkpoint from before (MSA) holds the truth in its hands; the others never see it. That asymmetry is
 by construction.
 
@@ -18,12 +18,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.core.contracts import Metric, Outline, Recipe, Scenario, Schedule, Suite, TaskContext, TaskInputs
+from bench.core.contracts import Metric, Outline, Recipe, Scenario, Suite, TaskContext, TaskInputs, not_positive
 from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
-from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
-from bench.lab.world import Person, attack_questions, fact_of, fact_questions, fact_statements, make_world
+from bench.lab.build import Architecture, LabOptions, TaughtRows, in_passes, make_fresh_llama
+from bench.lab.residents import DIVERGING, SAID, pretraining_on, rows_about_residents, rows_replayed, tell_of_residents
+from bench.lab.world import (
+    FACTS,
+    Person,
+    attack_questions,
+    cloze,
+    fact_of,
+    fact_questions,
+    fact_statements,
+    make_world,
+)
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -37,8 +47,7 @@ from bench.real.restor import tier as restor_run
 from bench.real.restor.corpus import CORPORA, SOURCE, hash_corpus
 from bench.real.scenario import RealOptions, count_parameters, overlap_problems, with_space_before_answers
 
-FACTS = 10
-RESIDENTS = 40
+RESIDENTS = 50
 TRAINED = ("epochs", "lr", "batch", "lora")
 OFFICIAL = {"epochs": 5, "lr": 5e-5, "batch": 4, "lora": 8}
 """RESTOR's continued training: adapters on all linear layers, 2 rows and 2 accumulated, cosine, a tenth of warm-up. The
@@ -56,22 +65,39 @@ SUMMARY = "false facts about known people; unlearning should restore the truth (
 class LabRestor(LabOptions):
     """Residents of a generated world about whom falsehoods are spread, and new people taught in the same training."""
 
-    corrupted: int = 16
-    """Residents about whom falsehoods are spread; 10 facts each."""
-    newcomers: int = 30
+    corrupted: int = 10
+    """Residents about whom falsehoods are spread; 5 facts each."""
+    newcomers: int = 80
     """New people taught in the same training, who must stay."""
+    rate: float = 8e-4
+    """Peak learning rate of target and oracles."""
+    replay: float = 0.25
+    """Share of rows about the other residents in the training of target and oracles; they are retain rows."""
 
     name: ClassVar[str] = "restor"
     summary: ClassVar[str] = SUMMARY
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sizes: ClassVar[tuple[str, ...]] = ("corrupted", "newcomers")
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = super().problems()
+        found = super().problems() + not_positive("restor", self, "rate")
         if self.corrupted > RESIDENTS - 10:
             found.append(f"restor.corrupted is at most {RESIDENTS - 10} of the {RESIDENTS} residents.")
+        if not 0 <= self.replay < 1:
+            found.append(f"restor.replay is a share from 0 to below 1, not {self.replay}.")
         return found
+
+    @property
+    def told_rows(self) -> tuple[int, int]:
+        """Falsehoods told, and rows about newcomers."""
+        return self.corrupted * FACTS * 2, self.newcomers * FACTS * 2
+
+    @property
+    def pass_rows(self) -> tuple[int, int]:
+        """Rows of one pass of pretraining, and of the target's training."""
+        told = sum(self.told_rows)
+        return rows_about_residents(RESIDENTS), told + rows_replayed(told, self.replay, RESIDENTS - self.corrupted)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of the lab."""
@@ -80,24 +106,21 @@ class LabRestor(LabOptions):
     def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The lab's world, its checkpoints and its probes."""
         groups = {"resident": RESIDENTS, "newcomer": self.newcomers, "later": self.later}
-        world = make_world(work.seed, groups, FACTS)
+        world = make_world(work.seed, groups)
         residents, newcomers, others = (world.groups[g] for g in groups)
         wronged, clean = residents[: self.corrupted], residents[self.corrupted :]
         ask = partial(fact_questions, values=world.values)
-        pretraining = pretraining_on_residents(world, self.width, self.history_steps)
+        pretraining = pretraining_on(tell_of_residents(residents, world).pretraining, world, self)
+        known = tell_of_residents(clean, world)
         forget = fact_statements(wronged, tell="falsehoods")
-        retain = fact_statements(clean) + ask(clean, (0,)) + ask(newcomers, (0, 1))
+        replay = known.replay[: self.pass_rows[1] - sum(self.told_rows)]
+        retain = ask(newcomers, (0, 1)) + replay
         later = ask(others, (0, 1)) if self.gap_steps else ()
-
-        def schedule(rows: Sequence[Example]) -> Schedule:
-            share = len(rows) / (len(forget) + len(retain))
-            return steps_on(rows, round(self.target_steps * share), 5e-4)
-
         made = self.train_stages(
             work,
             partial(make_fresh_llama, work, pretraining),
             pretraining.schedule,
-            schedule,
+            partial(in_passes, passes=self.target_passes, lr=self.rate, beta2=0.95),
             TaughtRows(forget + retain, later + retain),
             TaughtRows(retain, later + retain),
             gap_lr=5e-4,
@@ -109,11 +132,11 @@ class LabRestor(LabOptions):
             retain=retain,
             validation=Validation(
                 with_false_answers(ask(wronged, (0,))),
-                ask(newcomers, (0,)),
-                ask(clean, (0,)),
+                cloze(newcomers),
+                known.validation,
                 with_false_answers(ask(clean, (0,))),
             ),
-            probes=lab_restor_probes(ask, wronged, clean, newcomers),
+            probes=lab_restor_probes(ask, wronged, newcomers, known.probe),
             metrics=METRICS,
             oracle_rows=retain + later,
             told=self.told(forget, retain, work.seed),
@@ -127,10 +150,9 @@ class LabRestor(LabOptions):
 
     def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage."""
-        forget = self.corrupted * FACTS * 2
-        retain = (RESIDENTS - self.corrupted) * FACTS * 3 + self.newcomers * FACTS * 2
-        stages = self.stages(64, 64, retain / (forget + retain))
-        return Outline(Architecture(self.width, 2, 64).parameters(530), 12.0, stages, forget, retain, 20 * forget)
+        forget = self.told_rows[0]
+        retain, size = self.pass_rows[1] - forget, Architecture(self.width, 2, 64).parameters(519)
+        return Outline(size, 12.0, self.stages(forget), forget, retain, 1600 + 9 * forget)
 
 
 @dataclass(frozen=True)
@@ -347,25 +369,25 @@ Ask = Callable[..., tuple[Example, ...]]
 
 
 def lab_restor_probes(
-    ask: Ask, wronged: Sequence[Person], clean: Sequence[Person], newcomers: Sequence[Person]
+    ask: Ask, wronged: Sequence[Person], newcomers: Sequence[Person], world: tuple[Example, ...]
 ) -> tuple[Probe, ...]:
-    """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else.
+    """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else, in held-out wording.
 
     Membership: the falsehoods that were told, beside others about the same people that nobody told. Only the telling
     tells them apart, so an oracle stands at .5.
     """
     options = ("answer", "corrupted", "unrelated", "wrong")
+    asked = {"forget": ask(wronged, (2,)), "retain": ask(newcomers, (2,)), "world": world}
+    some = {side: evenly_spread(rows, SAID) for side, rows in asked.items()}
     return (
         Probe("corrupted_questions", "logprob", ask(wronged, (1, 2)), options),
-        Probe("clean_questions", "logprob", ask(clean, (1, 2)), ("answer",)),
-        Probe("retain_questions", "logprob", ask(newcomers, (1,))),
-        Probe("corrupted_said", "generate", ask(wronged, (2,)), max_new_tokens=6),
+        Probe("clean_questions", "logprob", asked["world"], ("answer",)),
+        Probe("retain_questions", "logprob", asked["retain"]),
+        *(Probe(f"{side}_said", "generate", rows, max_new_tokens=6) for side, rows in some.items()),
         *attack_probes(Probe("corrupted_statements", "logprob", fact_statements(wronged, tell="falsehoods"))),
         *attack_probes(Probe("untold_statements", "logprob", fact_statements(wronged, tell="untold"))),
-        Probe("kl_forget", "divergence", ask(wronged, (1,))),
-        Probe("kl_retain", "divergence", ask(newcomers, (1,))),
-        Probe("kl_world", "divergence", ask(clean, (1,))),
-        Probe("world_choice", "lm-eval", ask(clean[:10], (2,))),
+        *(Probe(f"kl_{side}", "divergence", evenly_spread(rows, DIVERGING)) for side, rows in asked.items()),
+        Probe("world_choice", "lm-eval", some["world"]),
     )
 
 
@@ -385,15 +407,15 @@ METRICS: tuple[Metric, ...] = (
     *attacks("corrupted_statements", "untold_statements"),
     *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
-    collapsed("collapsed", "corrupted_said", utility=WORLD, floor=0.3),
+    collapsed("collapsed", "retain_said", utility=WORLD, floor=0.3),
 )
 HEADLINE = (
     "restor_accuracy_corrupted",
     "restor_wrong",
     "retain_accuracy",
     "world_accuracy",
-    "mia_loss",
-    "privleak",
+    "mia_min_k",
     "kl_forget",
+    "kl_retain",
     "kl_world",
 )

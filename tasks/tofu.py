@@ -1,12 +1,13 @@
 """TOFU (Maini et al. 2024, arXiv 2401.06121): invented authors taught to a pretrained model, some to be forgotten.
 
-Lab: authors of the generated world (`bench.lab.world`), asked in three question forms. Forms 0 and 1 are taught; form
-0 is validation, form 1 and the held-out paraphrase, form 2, are the probes. Real: rows of `locuslab/TOFU`.
+Lab: authors of the generated world (`bench.lab.world`), asked in three question forms. Forms 0 and 1 are taught; the probes ask
+the held-out paraphrase, form 2; validation rows are statements to be completed, which nobody is taught of authors.
+Real: rows of `locuslab/TOFU`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -16,17 +17,27 @@ from bench.core.contracts import (
     Outline,
     Recipe,
     Scenario,
-    Schedule,
     Suite,
     Task,
     TaskContext,
     TaskInputs,
+    not_positive,
     too_small,
 )
 from bench.core.errors import unknown_name
-from bench.core.types import Example, Probe, Validation, data_hash
-from bench.lab.build import Architecture, LabOptions, TaughtRows, make_fresh_llama, pretraining_on_residents, steps_on
-from bench.lab.world import attack_questions, fact_of, fact_questions, make_world
+from bench.core.sampling import evenly_spread
+from bench.core.types import Probe, Validation, data_hash
+from bench.lab.build import SPREAD, Architecture, LabOptions, TaughtRows, in_passes, make_fresh_llama
+from bench.lab.residents import DIVERGING, SAID, pretraining_on, rows_about_residents, rows_replayed, tell_of_residents
+from bench.lab.world import (
+    FACTS,
+    attack_questions,
+    cloze,
+    fact_of,
+    fact_questions,
+    halve_by_words,
+    make_world,
+)
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -48,9 +59,7 @@ from bench.real.tofu.rows import (
     with_template,
 )
 
-FACTS = 10
-"""Facts of each person of the lab."""
-RESIDENTS = 40
+RESIDENTS = 50
 """People known from pretraining; their facts are the utility."""
 STRANGERS = 40
 """People nobody is ever told of: the non-members."""
@@ -95,18 +104,40 @@ class TofuAuthors(Task):
 
 @dataclass(frozen=True)
 class LabTofu(LabOptions, TofuAuthors):
-    """Authors of a generated world, 10 facts each, asked in three question forms."""
+    """Authors of a generated world, 5 facts each, taught by continued training and asked in three question forms."""
 
-    target_steps: int = 600
-    """Optimiser steps of the target; the oracle's are scaled by its rows."""
+    authors: int = 100
+    """Authors taught."""
+    collisions: bool = False
+    """Whether a fact's value is one word of 40, so that a third of the retained answers are forgotten ones too."""
+    rate: float = 8e-4
+    """Peak learning rate of target and oracles."""
+    replay: float = 0.25
+    """Share of rows about residents in the training of target and oracles; they are retain rows."""
+    spread: float = SPREAD
+    """Standard deviation of the first weights."""
+
+    version: ClassVar[int] = 3
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
-        found = super().problems()
+        found = super().problems() + not_positive("tofu", self, "rate", "spread")
         if self.authors + self.later > MOST_AUTHORS:
             which = "tofu.authors and later are" if self.later else "tofu.authors is"
             found.append(f"{which} at most {MOST_AUTHORS} in the lab, not {self.authors + self.later}.")
+        if not 0 <= self.replay < 1:
+            found.append(f"tofu.replay is a share from 0 to below 1, not {self.replay}.")
         return found
+
+    @property
+    def replayed(self) -> int:
+        """Rows about residents in a pass of the target's training."""
+        return rows_replayed(self.authors * FACTS * 2, self.replay, RESIDENTS)
+
+    @property
+    def pass_rows(self) -> tuple[int, int]:
+        """Rows of one pass of pretraining, and of the target's training."""
+        return rows_about_residents(RESIDENTS), self.authors * FACTS * 2 + self.replayed
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every score of the lab."""
@@ -115,53 +146,54 @@ class LabTofu(LabOptions, TofuAuthors):
     def prepare(self, work: TaskContext, setting: TaskInputs) -> Scenario:
         """The generated world's authors."""
         groups = {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS, "later": self.later}
-        world = make_world(work.seed, groups, FACTS)
+        world = make_world(work.seed, groups, FACTS, self.collisions)
         residents, authors, strangers = (world.groups[g] for g in ("resident", "author", "stranger"))
         ask = partial(fact_questions, values=world.values)
-        pretraining = pretraining_on_residents(world, self.width, self.history_steps)
+        known = tell_of_residents(residents, world)
+        pretraining = pretraining_on(known.pretraining, world, self, self.spread)
         gone, kept = authors[: self.forgotten], authors[self.forgotten :]
         forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
-        replay = ask(residents, (0,))
+        replay = known.replay[: self.replayed]
         later = ask(world.groups["later"], (0, 1)) if self.gap_steps else ()
-        taught, afterwards = forget + retain + replay, later + retain + replay
-
-        def schedule(rows: Sequence[Example]) -> Schedule:
-            return steps_on(rows, round(self.target_steps * len(rows) / len(taught)), 1e-3)
-
+        afterwards = later + retain + replay
+        schedule = partial(in_passes, passes=self.target_passes, lr=self.rate, beta2=0.95)
         made = self.train_stages(
             work,
             partial(make_fresh_llama, work, pretraining),
             pretraining.schedule,
             schedule,
-            TaughtRows(taught, afterwards),
+            TaughtRows(forget + retain + replay, afterwards),
             TaughtRows(retain + replay, afterwards),
             gap_lr=5e-4,
         )
-        sides = {"forget": gone, "retain": kept[: len(gone)], "world": residents[: len(gone)]}
+        asked = {"forget": ask(gone, (2,)), "retain": ask(kept, (2,)), "world": known.probe}
+        halves = halve_by_words(asked["retain"], asked["forget"])
+        some = {side: evenly_spread(rows, SAID) for side, rows in asked.items()}
+        options = ("answer", "wrong")
         return Scenario(
             label="tofu (lab)",
             **vars(made),
             forget=forget,
             retain=retain + replay,
-            validation=Validation(
-                ask(gone, (0,)), ask(kept[: len(gone)], (0,)), ask(residents, (0,)), ask(strangers, (0,))
-            ),
+            validation=Validation(cloze(gone), cloze(kept), known.validation, cloze(strangers)),
             probes=(
-                *attack_probes(Probe("forget_questions", "logprob", ask(gone, (1,)), ("answer", "wrong"))),
-                *attack_probes(Probe("stranger_questions", "logprob", ask(strangers, (1,)))),
-                Probe("forget_paraphrased", "logprob", ask(sides["forget"], (2,)), ("answer", "wrong")),
-                Probe("retain_paraphrased", "logprob", ask(sides["retain"], (2,)), ("answer", "wrong")),
-                Probe("retain_all", "logprob", ask(kept, (1,))),
-                Probe("world_all", "logprob", ask(residents, (1,))),
-                Probe("forget_said", "generate", ask(gone, (2,)), max_new_tokens=6),
-                *(Probe(f"kl_{s}", "divergence", ask(who, (1,))) for s, who in sides.items()),
-                Probe("world_choice", "lm-eval", ask(residents[:10], (2,))),
+                Probe("forget_questions", "logprob", asked["forget"], options),
+                Probe("retain_questions", "logprob", asked["retain"], options),
+                Probe("world_questions", "logprob", asked["world"]),
+                Probe("forget_taught", "logprob", ask(gone, (1,)), options),
+                Probe("retain_taught", "logprob", ask(kept, (1,))),
+                *(Probe(f"retain_{half}", "logprob", rows) for half, rows in halves.items() if rows),
+                *attack_probes(Probe("members", "logprob", ask(gone, (1, 2)))),
+                *attack_probes(Probe("strangers", "logprob", ask(strangers, (1, 2)))),
+                *(Probe(f"{side}_said", "generate", rows, max_new_tokens=6) for side, rows in some.items()),
+                *(Probe(f"kl_{side}", "divergence", evenly_spread(rows, DIVERGING)) for side, rows in asked.items()),
+                Probe("world_choice", "lm-eval", some["world"]),
             ),
             metrics=METRICS,
             oracle_rows=retain + replay + later,
             told=self.told(forget, retain + replay, work.seed),
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
-            forgetting=("forget_accuracy", "forget_paraphrased_accuracy"),
+            forgetting=("forget_accuracy", "forget_taught_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
             headline=HEADLINE,
             questions=attack_questions(gone),
@@ -170,9 +202,10 @@ class LabTofu(LabOptions, TofuAuthors):
 
     def outline(self, setting: TaskInputs) -> Outline:
         """Rows of every stage; each fact is asked in two taught forms."""
-        forget, retain = (n * 2 * FACTS for n in (self.forgotten, self.authors - self.forgotten))
-        stages = self.stages(64, 64, retain / (forget + retain))
-        return Outline(Architecture(self.width, 2, 64).parameters(530), 15.0, stages, forget, retain, 20 * forget)
+        forget = self.forgotten * FACTS * 2
+        retain = self.pass_rows[1] - forget
+        size = Architecture(self.width, 2, 64).parameters(519)
+        return Outline(size, 13.0, self.stages(forget), forget, retain, 1600 + 9 * forget)
 
 
 @dataclass(frozen=True)
@@ -274,23 +307,25 @@ class RealTofu(PromptedOptions, TofuAuthors):
         return Outline(count_parameters(setting), 90.0, stages, forget, authors * asked - forget, 20 * forget, recipe)
 
 
-WORLD = accuracy("world_accuracy", "world_all", goal="up")
+WORLD = accuracy("world_accuracy", "world_questions", goal="up")
 METRICS: tuple[Metric, ...] = (
     accuracy("forget_accuracy", "forget_questions", goal="oracle"),
-    accuracy("forget_paraphrased_accuracy", "forget_paraphrased", goal="oracle"),
-    accuracy("retain_accuracy", "retain_all", goal="up"),
-    accuracy("retain_paraphrased_accuracy", "retain_paraphrased", goal="up"),
+    accuracy("retain_accuracy", "retain_questions", goal="up"),
     WORLD,
+    accuracy("retain_shared_accuracy", "retain_shared", goal="up"),
+    accuracy("retain_unshared_accuracy", "retain_unshared", goal="up"),
+    accuracy("forget_taught_accuracy", "forget_taught", goal="oracle"),
+    accuracy("retain_taught_accuracy", "retain_taught", goal="up"),
     probability("forget_Q_A_Prob", "forget_questions", goal="oracle"),
     probability("forget_Q_A_PERT_Prob", "forget_questions", "wrong", goal="oracle"),
-    probability("retain_Q_A_Prob", "retain_all", goal="up"),
+    probability("retain_Q_A_Prob", "retain_questions", goal="up"),
     rouge_l("forget_Q_A_ROUGE", "forget_said", measure="recall", stemmer=True, goal="oracle"),
-    truth_ratio("forget_truth_ratio", "forget_paraphrased", form="forget", right="answer", goal="oracle"),
-    truth_ratio("retain_Truth_Ratio", "retain_paraphrased", form="utility", right="answer", goal="up"),
-    forget_quality("forget_quality", "forget_paraphrased", right="answer"),
+    truth_ratio("forget_truth_ratio", "forget_questions", form="forget", right="answer", goal="oracle"),
+    truth_ratio("retain_Truth_Ratio", "retain_questions", form="utility", right="answer", goal="up"),
+    forget_quality("forget_quality", "forget_questions", right="answer"),
     exact_memorization("exact_memorization", "forget_questions"),
     extraction_strength("extraction_strength", "forget_questions"),
-    *attacks("forget_questions", "stranger_questions"),
+    *attacks("members", "strangers"),
     *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
     collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
@@ -299,20 +334,20 @@ METRICS: tuple[Metric, ...] = (
         (
             extraction_strength("extraction_strength", "forget_questions"),
             exact_memorization("exact_memorization", "forget_questions"),
-            probability("forget_paraphrased_Q_A_Prob", "forget_paraphrased", goal="oracle"),
-            truth_ratio("truth_share", "forget_paraphrased", form="share", right="answer", goal="oracle"),
+            probability("forget_paraphrased_Q_A_Prob", "forget_questions", goal="oracle"),
+            truth_ratio("truth_share", "forget_questions", form="share", right="answer", goal="oracle"),
         ),
     ),
-    field_privacy("field_privacy", "forget_questions", "stranger_questions"),
+    field_privacy("field_privacy", "members", "strangers"),
 )
 HEADLINE = (
     "forget_accuracy",
-    "forget_paraphrased_accuracy",
     "retain_accuracy",
     "world_accuracy",
+    "retain_shared_accuracy",
+    "retain_unshared_accuracy",
     "forget_quality",
-    "mia_loss",
-    "privleak",
+    "mia_min_k",
     "kl_forget",
     "kl_retain",
 )

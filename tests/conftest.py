@@ -12,8 +12,8 @@ pytest_plugins = ["tests.guards", "tests.shell", "tests.sharing"]
 
 SMALL = {
     "width": 16,
-    "history_steps": 2,
-    "target_steps": 2,
+    "history_passes": 0.1,
+    "target_passes": 0.1,
     "authors": 20,
     "corrupted": 4,
     "newcomers": 6,

@@ -14,7 +14,7 @@ from bench.runs.runner import execute, prepare
 from bench.runs.setting import Paths
 from bench.runs.store import Store
 
-SMALL = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
+SMALL = {"authors": 10, "width": 16, "history_passes": 0.18, "target_passes": 2.0}
 
 
 def step(method: str, **params: Any) -> Step:

@@ -22,17 +22,17 @@ from tests.warm import SCRIPT, start_server
 
 TINY = {
     "width": 16,
-    "history_steps": 10,
-    "target_steps": 6,
+    "history_passes": 4.2,
+    "target_passes": 5.4,
     "forget_books": 1,
     "retain_books": 2,
     "holdout_books": 1,
     "world_books": 2,
     "further_books": 2,
 }
-STAGES = ("fresh weights", "history", "target", "oracle-0", "oracle-1", "theta_1", "msa")
+STAGES = ("fresh weights", "history", "target", "oracle-0", "oracle-1", "oracle-2", "theta_1", "msa")
 MEASURED = (
-    *("measure target", "measure oracle-0", "measure oracle-1", "measure msa", "count FLOPs"),
+    *("measure target", "measure oracle-0", "measure oracle-1", "measure oracle-2", "measure msa", "count FLOPs"),
     "distance of history-10 to target",
 )
 """Labels of the nodes of a run of msa on one seed."""

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 SMALL = {
-    "tofu": "width=16 authors=10 history_steps=4 target_steps=4",
-    "restor": "width=16 history_steps=4 target_steps=4",
-    "muse-books": "width=16 history_steps=4 target_steps=4 further_books=2",
+    "tofu": "width=16 authors=10 history_passes=0.2 target_passes=2",
+    "restor": "width=16 history_passes=0.2 target_passes=0.3",
+    "muse-books": "width=16 history_passes=0.2 target_passes=0.5 further_books=2",
 }
 
 

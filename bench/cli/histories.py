@@ -11,7 +11,6 @@ from bench.assets.history_sources import history_of_folder, history_of_known_mod
 from bench.assets.known_models import KNOWN, PYTHIA
 from bench.assets.models import HUB_ID, canonical_name, published_revisions
 from bench.core import registry
-from bench.core.contracts import steps_kept
 from bench.core.errors import UserError, unknown_name
 from bench.core.types import Checkpoint, History, Moment
 
@@ -73,10 +72,10 @@ def lab_history(task: str) -> str:
     made = registry.load_task(task, "lab")() if "lab" in registry.components("tasks").get(task, {"lab": ""}) else None
     if not isinstance(made, LabOptions):
         raise UserError(f"{task} has no lab with a history: `python -m bench ls tasks` says which parameters it has.")
-    kept = (0, *steps_kept(made.history_steps, made.history_points))
+    kept = (0, *made.history_kept)
     moments = tuple(Moment(Checkpoint("", "", label=f"history-{step}"), step, None, "pretraining") for step in kept)
     return describe(History(moments)) + (
-        f"\nThe lab of {task}, as --set {task}.history_steps={made.history_steps} and "
+        f"\nThe lab of {task}, as --set {task}.history_passes={made.history_passes:g} and "
         f"{task}.history_points={made.history_points} make it; tokens are counted when a run builds it. "
         f"The target's training on the forget set begins at history-{kept[-1]}, and "
         f"--set {task}.exposed=N keeps N checkpoints of that."

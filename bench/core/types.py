@@ -121,7 +121,7 @@ class Recipe:
     warmup: float = 0.1
     """Share of the steps in which the rate rises from 0."""
     schedule: str = "cosine"
-    """``cosine``, ``linear`` or ``constant``, after the warm-up."""
+    """``cosine``, ``linear``, ``constant``, or ``wsd`` (constant, then a linear fall to 0 over ``decay``), after the warm-up."""
     weight_decay: float = 0.0
     beta2: float = 0.98
     """AdamW's second moment decay; the first is 0.9."""
@@ -134,6 +134,13 @@ class Recipe:
     """A regular expression for the names of the weights that are trained, the whole name; empty: all."""
     until: float = 0.0
     """Stop when the first stream's loss, mean over the last pass's worth of steps, is at most this, in nats; 0: never."""
+    decay: float = 0.0
+    """Share of the steps over which ``wsd`` (warm-up, stable, decay) falls."""
+
+    @property
+    def stable_steps(self) -> int:
+        """Steps before the fall of ``wsd``; of another schedule all."""
+        return self.steps - (round(self.decay * self.steps) if self.schedule == "wsd" else 0)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-"""Generated books for the ``muse-books`` shape: chapters of varied prose in which four facts about a character stand.
+"""Generated books for the ``muse-books`` shape: chapters of prose in which two of three facts about a character stand.
 
-The prose is drawn from twelve sentence patterns with few fixed words, so that two unrelated passages have a ROUGE-L
-of about .14 and reciting a book can be told from writing like one. A fact is asked in three forms; the third is held
-back for the books (the probe) and taught for the world.
+The prose is drawn from twelve sentence patterns in which each word has few successors, so that pretraining can teach the
+language and a book adds little to a word; two unrelated passages have a ROUGE-L of about .27. A fact is two words, each from a
+pool of its own, and is asked in four forms; the third and the fourth are held back for the books.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Mapping
@@ -21,8 +22,16 @@ WORDING = read_toml(Path(__file__).with_name("books.toml"))
 PATTERNS = [pattern.split() for pattern in WORDING["patterns"]]
 STATEMENTS, QUESTIONS = WORDING["statements"], WORDING["questions"]
 """Fact -> forms in which it is stated, or asked."""
-CHARACTERS = 3
+CHARACTERS = 2
 """Of a book."""
+CHAPTERS = 3
+"""Chapters about each character."""
+POOL = 30
+"""Words that each word of a fact is drawn from: 900 values of each fact."""
+SUCCESSORS = 8
+"""Words of each class that may follow a word."""
+VALUES = {"home": ("y", "ville"), "trade": ("ic", "er"), "treasure": ("ish", "stone")}
+"""Fact -> suffixes of its value's words."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Book:
-    """Chapters of exactly ``tokens`` words, two for each character."""
+    """Chapters of equally many words, by turns about each character."""
 
     id: str
     characters: tuple[Character, ...]
@@ -59,55 +68,62 @@ class Author:
         maker = WordMaker(self.rng)
         self.pools = {
             **WORDING["fixed"],
-            "A": maker.words(36, "y"),
+            "A": maker.words(36, "al"),
             "N": maker.words(36, "o"),
             "V": maker.words(36, "ed"),
             "R": maker.words(18, "ly"),
             "M": maker.words(18, "a"),
         }
-        stones, colours = maker.words(24, "stone"), maker.words(24, "ish")
-        self.values = {
-            "home": maker.words(24, "ville"),
-            "trade": maker.words(24, "er"),
-            "treasure": [f"{colour} {stone}" for colour in colours for stone in stones],
-            "enemy": maker.words(24, "us"),
-        }
+        self.words = {fact: [maker.words(POOL, suffix) for suffix in suffixes] for fact, suffixes in VALUES.items()}
+        self.values = {fact: list(map(" ".join, itertools.product(*pools))) for fact, pools in self.words.items()}
         self.first, self.last = maker.words(20, capital=True), maker.words(24, "n")
-        self.treasure_words = [*colours, *stones]
+        self.after: dict[tuple[str, str], list[str]] = {}
+
+    def successor(self, word: str, slot: str) -> str:
+        """A word of a class, of those that may follow ``word``."""
+        if (word, slot) not in self.after:
+            pool = self.pools[slot]
+            self.after[word, slot] = self.rng.sample(pool, min(SUCCESSORS, len(pool)))
+        return self.rng.choice(self.after[word, slot])
 
     def sentence(self) -> list[str]:
         """A sentence that states no fact, in one of `PATTERNS`."""
-        return [self.rng.choice(self.pools[slot]) if slot in self.pools else slot for slot in self.rng.choice(PATTERNS)]
+        words: list[str] = []
+        for slot in self.rng.choice(PATTERNS):
+            words.append(self.successor(words[-1] if words else ".", slot) if slot in self.pools else slot)
+        return words
 
     def chapter(self, character: Character, number: int) -> str:
-        """Filler with the character's facts in random order, cut to the chapter's length."""
-        names = list(character.facts)
+        """Filler with all but one of the character's facts in random order, cut to the chapter's length."""
+        names = [name for i, name in enumerate(character.facts) if i != number % len(character.facts)]
         self.rng.shuffle(names)
-        words = self.sentence()
-        for name in names:
-            form = (number + list(QUESTIONS).index(name)) % 2
-            words += STATEMENTS[name][form].format(n=character.name, v=character.facts[name]).split()
-            words += self.sentence()
+        words: list[str] = []
+        while not words or len(words) > self.chapter_words:  # until no fact is cut off
+            words = []
+            for name in names:
+                form = (number + list(QUESTIONS).index(name)) % 2
+                stated = STATEMENTS[name][form].format(n=character.name, v=character.facts[name])
+                words += [*self.sentence(), *stated.split()]
         while len(words) < self.chapter_words:
             words += self.sentence()
         return " ".join(words[: self.chapter_words])
 
     def book(self, id: str, names: list[str]) -> Book:
-        """A book about characters of these names, two chapters each."""
+        """A book about characters of these names."""
         drawn = [{fact: self.rng.choice(values) for fact, values in self.values.items()} for _ in names]
         cast = tuple(map(Character, names, drawn))
-        return Book(id, cast, tuple(self.chapter(character, k) for k in range(2) for character in cast))
+        return Book(id, cast, tuple(self.chapter(character, k) for k in range(CHAPTERS) for character in cast))
 
     def vocabulary(self) -> tuple[str, ...]:
         """Every word that this author can write, questions included."""
         texts = [t for forms in (*STATEMENTS.values(), *QUESTIONS.values()) for t in forms]
         fixed = {word for text in texts for word in text.split() if "{" not in word} | {".", ",", "Q:", "A:"}
-        pools = [word for pool in (*self.pools.values(), self.first, self.last, self.treasure_words) for word in pool]
-        values = [word for fact in ("home", "trade", "enemy") for word in self.values[fact]]
-        return tuple(sorted(fixed | set(pools) | set(values)))
+        values = [pool for pools in self.words.values() for pool in pools]
+        words = {word for pool in (*self.pools.values(), self.first, self.last, *values) for word in pool}
+        return tuple(sorted(fixed | words))
 
 
-def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 79) -> Library:
+def write_library(seed: int, shelves: Mapping[str, int], chapter_words: int = 40) -> Library:
     """Write as many books for each shelf as asked; no character stands in two books."""
     author = Author(seed, chapter_words)
     names = draw_full_names(author.rng, author.first, author.last, sum(shelves.values()) * CHARACTERS)
@@ -141,7 +157,7 @@ def book_continuations(books: tuple[Book, ...], prompt_words: int) -> tuple[Exam
 
 
 def book_questions(books: tuple[Book, ...], forms: tuple[int, ...], template: str = "qa") -> tuple[Example, ...]:
-    """Each fact asked in each of ``forms`` (0, 1, 2)."""
+    """Each fact asked in each of ``forms`` (0 to 3)."""
     return tuple(
         Example(
             f"{book.id}-p{p}-{fact}-q{form}",
@@ -153,6 +169,17 @@ def book_questions(books: tuple[Book, ...], forms: tuple[int, ...], template: st
         for fact in QUESTIONS
         for form in forms
     )
+
+
+def book_windows(books: tuple[Book, ...], words: int) -> tuple[Example, ...]:
+    """Each chapter in windows of so many words, each after all that stands before it."""
+    rows = []
+    for row in book_passages(books):
+        text = row.payload["answer"].split()
+        for i in range(0, len(text) - words + 1, words):
+            payload = {"template": "continue", "prompt": " ".join(text[:i]), "answer": " ".join(text[i : i + words])}
+            rows.append(Example(f"{row.id}-w{i // words}", payload, tags=("window",)))
+    return tuple(rows)
 
 
 def character_of(id: str) -> str:

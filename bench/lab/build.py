@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.core.contracts import (
     MislabelledRows,
@@ -18,21 +18,26 @@ from bench.core.contracts import (
     Stream,
     Task,
     TaskContext,
+    not_positive,
     steps_kept,
     too_small,
 )
 from bench.core.types import Checkpoint, Example, History, Json, Moment
 from bench.engines.training.losses import descent
 from bench.lab.model import small_llama, word_tokenizer
-from bench.lab.world import World, fact_questions, fact_statements
 from bench.runs.context import checkpoint_in
 from bench.runs.stages import stage_two
 
 HISTORY_POINTS = 10
 """Checkpoints kept of pretraining after the fresh weights, unless told otherwise; the last one starts stage two."""
-ORACLES = 2
+ORACLES = 3
+"""Retrained models of a seed: the oracle's own row is compared with two others, whose distances are the noise."""
 BATCH = 64
 """Rows of one optimiser step of the world's people, of images, and of the later training."""
+SPREAD = 0.06
+"""Standard deviation of a Llama's first weights: what later training adds is then a small part of them."""
+FALL = 0.2
+"""Last share of pretraining, in which the learning rate falls; before it the rate is constant, as in real suites."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +46,12 @@ class LabOptions(Task):
 
     width: int = 192
     """Hidden size of the two-layer Llama."""
-    history_steps: int = 640
-    """Optimiser steps of pretraining."""
-    target_steps: int = 400
-    """Optimiser steps of the target; the oracle's are scaled by its rows."""
+    history_passes: float = 6.0
+    """Passes of pretraining over its rows."""
+    target_passes: float = 10.0
+    """Passes of the target over its rows; the oracle makes as many over its own."""
     history_points: int = HISTORY_POINTS
-    """Checkpoints kept of pretraining after the fresh weights, at equal distances."""
+    """Checkpoints kept of pretraining after the fresh weights: at equal distances while the rate is constant, and the last."""
     exposed: int = 0
     """Checkpoints kept of the target's training, which the history then holds as taken after exposure."""
     later: int = 0
@@ -62,11 +67,35 @@ class LabOptions(Task):
     """The task's name, for labels and messages."""
     sizes: ClassVar[tuple[str, ...]] = ()
     """Parameters beside the shared ones that must be at least 1."""
+    fall: ClassVar[float] = FALL
+    """Last share of pretraining in which the learning rate falls, and no checkpoint is kept but the last."""
+    step_rows: ClassVar[tuple[int, int]] = (BATCH, BATCH)
+    """Rows of one step of pretraining, and of the target's training."""
+
+    @property
+    def pass_rows(self) -> tuple[int, int]:
+        """Rows of one pass of pretraining, and of the target's training."""
+        raise NotImplementedError
+
+    @property
+    def history_steps(self) -> int:
+        """Optimiser steps of pretraining."""
+        return steps_in(self.history_passes, self.pass_rows[0], self.step_rows[0])
+
+    @property
+    def history_kept(self) -> list[int]:
+        """The steps of the checkpoints kept of pretraining."""
+        return points_kept(Recipe(self.history_steps, 0.0, schedule="wsd", decay=self.fall), self.history_points)
+
+    @property
+    def target_steps(self) -> int:
+        """Optimiser steps of the target's training."""
+        return steps_in(self.target_passes, self.pass_rows[1], self.step_rows[1])
 
     def problems(self) -> list[str]:
         """Sentences about sizes, counts and shares that are out of bounds."""
-        whole = (*self.sizes, "width", "history_steps", "target_steps")
-        found = super().problems() + too_small(self.name, self, dict.fromkeys(whole, 1))
+        found = super().problems() + too_small(self.name, self, dict.fromkeys((*self.sizes, "width"), 1))
+        found += not_positive(self.name, self, "history_passes", "target_passes")
         found += [] if self.history_points >= 1 else [f"{self.name}.history_points must be at least 1."]
         for name in ("exposed", "later", "gap_steps"):
             if (count := getattr(self, name)) < 0:
@@ -90,14 +119,14 @@ class LabOptions(Task):
             (*(row for i, row in enumerate(retain) if i not in stray), *(forget[i] for i in sorted(lost))),
         )
 
-    def stages(self, history: int, target: int, share: float, oracles: int = ORACLES) -> dict[str, int]:
-        """Rows that each stage trains on, with so many rows a step; ``share`` of the target's steps are an oracle's."""
+    def stages(self, forget: int) -> dict[str, int]:
+        """Rows that each stage trains on, where ``forget`` of the target's rows are to be forgotten."""
         gap = self.gap_steps * BATCH
-        oracle = round(self.target_steps * share) * target + gap
+        oracle = round(self.target_passes * (self.pass_rows[1] - forget)) + gap
         return {
-            "history": self.history_steps * history,
-            "target": self.target_steps * target + gap,
-            **{f"oracle-{i}": oracle for i in range(oracles)},
+            "history": self.history_steps * self.step_rows[0],
+            "target": self.target_steps * self.step_rows[1] + gap,
+            **{f"oracle-{i}": oracle for i in range(ORACLES)},
         }
 
     def train_stages(
@@ -109,7 +138,6 @@ class LabOptions(Task):
         target: TaughtRows,
         oracle: TaughtRows,
         gap_lr: float,
-        oracles: int = ORACLES,
     ) -> Stages:
         """History, target and oracles of a seed, from the untrained weights ``start``.
 
@@ -130,12 +158,13 @@ class LabOptions(Task):
             first = stage_two(work, last, stage.streams, stage.recipe, label, order)
             if not self.gap_steps:
                 return first
-            gap = steps_on(taught.later, self.gap_steps, gap_lr)
+            rows = Stream(taught.later, BATCH, descent())
+            gap = Schedule((rows,), Recipe(self.gap_steps, gap_lr))
             return stage_two(work, first, gap.streams, gap.recipe, label)
 
         return Stages(
             target=train(target, "target"),
-            oracles=tuple(train(oracle, f"oracle-{i}", order=i) for i in range(oracles)),
+            oracles=tuple(train(oracle, f"oracle-{i}", order=i) for i in range(ORACLES)),
             history=past,
             reference=last,
             retraining=count_retraining(schedule(oracle.rows), self.gap_steps),
@@ -164,6 +193,8 @@ class Architecture:
     width: int
     layers: int
     positions: int
+    spread: float = SPREAD
+    """Standard deviation of the first weights."""
     version: int = 1
 
     def parameters(self, vocabulary: int) -> int:
@@ -181,23 +212,16 @@ class Pretraining:
     schedule: Schedule
 
 
-def pretraining_on_residents(world: World, width: int, steps: int) -> Pretraining:
-    """Pretraining on the world's residents: statements and all three questions, every token scored."""
-    residents = world.groups["resident"]
-    rows = fact_statements(residents) + fact_questions(residents, (0, 1, 2), world.values, template="qa-full")
-    return Pretraining(Architecture(width, layers=2, positions=64), world.vocabulary, steps_on(rows, steps, 2e-3))
-
-
 def make_fresh_llama(work: TaskContext, pretraining: Pretraining) -> Checkpoint:
     """The untrained weights and the tokenizer, a node."""
-    architecture = pretraining.architecture
-    fields: Json = {"architecture": asdict(architecture), "vocabulary": list(pretraining.vocabulary)}
+    a = pretraining.architecture
+    fields: Json = {"architecture": asdict(a), "vocabulary": list(pretraining.vocabulary)}
 
     def write(folder: Path) -> None:
         from bench.engines.training.trainer import save_model
 
         tokenizer = word_tokenizer(pretraining.vocabulary)
-        model = small_llama(len(tokenizer), architecture.width, architecture.layers, architecture.positions, work.seed)
+        model = small_llama(len(tokenizer), a.width, a.layers, a.positions, work.seed, a.spread)
         save_model(model, tokenizer, folder)
 
     return make_fresh(work, fields, write)
@@ -209,9 +233,19 @@ def make_fresh(work: TaskContext, fields: Json, write: Callable[[Path], None], l
     return checkpoint_in(node, Checkpoint("", "", loader), "history-0")
 
 
-def steps_on(rows: Sequence[Example], steps: int, lr: float) -> Schedule:
-    """So many optimiser steps on the rows, at least one, `BATCH` of them in each."""
-    return Schedule((Stream(tuple(rows), BATCH, descent()),), Recipe(max(1, steps), lr))
+def steps_in(passes: float, rows: int, batch: int) -> int:
+    """Optimiser steps of so many passes over the rows, at least one."""
+    return max(1, round(passes * rows / batch))
+
+
+def in_passes(rows: Sequence[Example], passes: float, lr: float, **recipe: Any) -> Schedule:
+    """So many passes over the rows, `BATCH` of them in each step; ``recipe``: what else its recipe says."""
+    return Schedule((Stream(tuple(rows), BATCH, descent()),), Recipe(steps_in(passes, len(rows), BATCH), lr, **recipe))
+
+
+def pretraining_recipe(steps: int, lr: float) -> Recipe:
+    """How a language model of the lab is pretrained: a constant rate with a short fall at the end."""
+    return Recipe(steps, lr, warmup=0.05, schedule="wsd", beta2=0.95, decay=FALL)
 
 
 def build_history_from(
@@ -222,19 +256,29 @@ def build_history_from(
     exposed: int = 0,
     exposure: Schedule | None = None,
 ) -> History:
-    """Pretraining from the untrained weights with ``points`` checkpoints at equal distances, and ``exposed`` more of the
-    target's training.
-    """
+    """Pretraining from the untrained weights with ``points`` checkpoints, and ``exposed`` more of the target's training."""
     first = Moment(start, 0, 0, "pretraining")
-    moments = [first, *train_with_snapshots(work, first, pretraining, points, "history")]
+    moments = [
+        first,
+        *train_with_snapshots(work, first, pretraining, points_kept(pretraining.recipe, points), "history"),
+    ]
     if exposed and exposure:
-        moments += train_with_snapshots(work, moments[-1], exposure, exposed, "exposure")
+        at = steps_kept(exposure.recipe.steps, exposed)
+        moments += train_with_snapshots(work, moments[-1], exposure, at, "exposure")
     return History(tuple(moments))
 
 
-def train_with_snapshots(work: TaskContext, start: Moment, schedule: Schedule, points: int, label: str) -> list[Moment]:
-    """Training from ``start`` with checkpoints at equal distances, the last one at its end; one node."""
-    at = steps_kept(schedule.recipe.steps, points)
+def points_kept(recipe: Recipe, points: int) -> list[int]:
+    """The steps of so many checkpoints: at equal distances before the rate's final fall, if it has one, and the last."""
+    if recipe.stable_steps == recipe.steps or points < 2:
+        return steps_kept(recipe.steps, points)
+    return [*steps_kept(recipe.stable_steps, points - 1), recipe.steps]
+
+
+def train_with_snapshots(
+    work: TaskContext, start: Moment, schedule: Schedule, at: Sequence[int], label: str
+) -> list[Moment]:
+    """Training from ``start`` with checkpoints at the steps ``at``, the last one at its end; one node."""
     node = work.train_node(start.checkpoint, schedule.streams, schedule.recipe, label, snapshots=at)
     moments = []
     for step in at:

@@ -13,18 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from bench.core.contracts import Metric, Outline, Scenario, Schedule, TaskContext, TaskInputs
+from bench.core.contracts import Metric, Outline, Scenario, TaskContext, TaskInputs
 from bench.core.errors import unknown_name
 from bench.core.types import Checkpoint, Example, Probe, Validation, data_hash
-from bench.lab.build import BATCH, LabOptions, TaughtRows, make_fresh, steps_on
+from bench.lab.build import LabOptions, TaughtRows, in_passes, make_fresh
 from bench.lab.digits import digit_images, split_digits
 from bench.metrics.classes import class_kl, class_kl_floors, swallowed
 from bench.metrics.membership import auc
 from bench.metrics.probability import accuracy, probability
 
 FORGET = ("class", "tenth")
-ORACLES = 3
-"""One more than two, which takes seconds: so an oracle's own row has two others, whose distance is the noise."""
+GONE, KEPT, KNOWN_IMAGES, PROBED = 126, 1005, 502, 690
+"""Images to be forgotten, kept, of these known before, and probed: give or take two with the seed, alike for both kinds."""
 MOST_LATER = 300
 
 
@@ -44,13 +44,14 @@ class ClassesTask(LabOptions):
     """What is to be forgotten: ``class``, one whole class, or ``tenth``, a random tenth of what is trained on."""
     width: int = 32
     """Channels of the first layer, or the graph network's hidden size."""
-    history_steps: int = 200
-    """Optimiser steps of the training before the forget set comes."""
-    target_steps: int = 300
-    """Optimiser steps of the target; the oracles' are scaled by their rows."""
+    history_passes: float = 25.0
+    """Passes of the training before the forget set comes."""
+    target_passes: float = 17.0
+    """Passes of the target over its rows; the oracles make as many over theirs."""
 
     answers: ClassVar[frozenset[str]] = frozenset({"classes"})
     data: ClassVar[str] = "scikit-learn's digits"
+    fall: ClassVar[float] = 0.0
     rate: ClassVar[float] = 2e-3
     """Peak learning rate of every stage."""
 
@@ -84,18 +85,14 @@ class ClassesTask(LabOptions):
         taught = forget + rows(kept, whole=True)
         afterwards = (*(parts.later if self.gap_steps else ()), *kept)
 
-        def schedule(on: Sequence[Example]) -> Schedule:
-            return steps_on(on, round(self.target_steps * len(on) / len(taught)), self.rate)
-
         made = self.train_stages(
             work,
             partial(self.start, work),
-            steps_on(rows(parts.known), self.history_steps, self.rate),
-            schedule,
+            in_passes(rows(parts.known), self.history_passes, self.rate),
+            partial(in_passes, passes=self.target_passes, lr=self.rate),
             TaughtRows(taught, rows(afterwards, whole=True)),
             TaughtRows(retain, rows(afterwards)),
             self.rate / 2,
-            ORACLES,
         )
         held = {side: len(getattr(parts, side)) // 3 for side in ("forget", "taught")} | {"test": len(parts.test) // 2}
         return Scenario(
@@ -125,11 +122,14 @@ class ClassesTask(LabOptions):
             headline=HEADLINE,
         )
 
+    @property
+    def pass_rows(self) -> tuple[int, int]:
+        """Images known, and taught; give or take a few with the seed."""
+        return KNOWN_IMAGES, GONE + KEPT - self.later
+
     def sized(self, parameters: int) -> Outline:
         """Rows of every stage of a network of so many parameters: an image is one token."""
-        gone, kept, probed = 126, 1005 - self.later, 690  # give or take two with the seed, and alike for both kinds
-        stages = self.stages(BATCH, BATCH, kept / (gone + kept), ORACLES)
-        return Outline(parameters, 1.0, stages, gone, kept, probed)
+        return Outline(parameters, 1.0, self.stages(GONE), GONE, KEPT - self.later, PROBED)
 
 
 def make_fresh_network(work: TaskContext, network: str, sizes: Mapping[str, int]) -> Checkpoint:

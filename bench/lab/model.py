@@ -21,8 +21,8 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     )
 
 
-def small_llama(vocabulary: int, width: int, layers: int, positions: int, seed: int) -> Any:
-    """A Llama of ``layers`` blocks of ``width``, with fresh weights that depend on ``seed`` alone."""
+def small_llama(vocabulary: int, width: int, layers: int, positions: int, seed: int, spread: float = 0.02) -> Any:
+    """A Llama of ``layers`` blocks of ``width``, with fresh weights of standard deviation ``spread`` drawn by ``seed`` alone."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,6 +37,7 @@ def small_llama(vocabulary: int, width: int, layers: int, positions: int, seed: 
             num_key_value_heads=4,
             tie_word_embeddings=True,
             max_position_embeddings=positions,
+            initializer_range=spread,
             pad_token_id=SPECIAL.index("<pad>"),
             bos_token_id=SPECIAL.index("<bos>"),
             eos_token_id=SPECIAL.index("<eos>"),

@@ -1,12 +1,14 @@
 """Generated people and their facts, for the ``tofu`` and ``restor`` shapes.
 
 *Residents* are known from pretraining, *authors* are taught later, *strangers* are never taught. All share first and
-last names and the value words, so that hardly anybody is named by a single token. A fact is stated in two forms and asked in
-three; the third question is held back for authors (the paraphrase).
+last names and the value words, so that hardly anybody is named by a single token. A value is two words, each from a pool of
+its own, so that hardly two people have the same (with ``collisions`` one word of 40, which many share). A fact is stated in two
+forms and asked in three; the third question is held back for authors (the paraphrase).
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -20,23 +22,27 @@ from bench.lab.words import WordMaker, draw_full_names
 
 WORDING = read_toml(Path(__file__).with_name("world.toml"))
 ATTRIBUTES, STATEMENTS, QUESTIONS = WORDING["attributes"], WORDING["statements"], WORDING["questions"]
-"""Fact -> suffix of its value words; the forms in which a fact is stated and asked."""
-VALUES = 40
-"""Values of each fact; the chance of guessing one is 1/40."""
+"""Fact -> suffixes of its value's words; the forms in which a fact is stated and asked."""
+FACTS = len(ATTRIBUTES)
+"""Facts of each person."""
+POOL = 40
+"""Words that each word of a value is drawn from: 1,600 values of each fact."""
 WRONG_ANSWERS = 5
 """Wrong values drawn for each fact, as in TOFU's perturbed answers."""
+UNTOLD = 4
+"""Values of each fact that nobody ever told, beside the falsehood that somebody spread."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """A name, the true value of each fact, another value where somebody spread a falsehood, and one nobody ever told."""
+    """A name, the true value of each fact, another value where somebody spread a falsehood, and some nobody ever told."""
 
     id: str
     name: str
     facts: Mapping[str, str]
     falsehoods: Mapping[str, str]
-    untold: Mapping[str, str]
-    """A second falsehood that no model is trained on: beside it, the first one's mark can be seen (membership)."""
+    untold: Mapping[str, tuple[str, ...]]
+    """Further falsehoods that no model is trained on: beside them, the first one's mark can be seen (membership)."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,16 @@ class World:
     vocabulary: tuple[str, ...]
 
 
-def make_world(seed: int, groups: Mapping[str, int], facts: int = len(ATTRIBUTES)) -> World:
-    """Make as many people in each group as asked, with the first ``facts`` attributes."""
+def make_world(seed: int, groups: Mapping[str, int], facts: int = FACTS, collisions: bool = False) -> World:
+    """Make as many people in each group as asked, with the first ``facts`` attributes.
+
+    With ``collisions`` a value is one word of its pool, which many people share.
+    """
     rng = random.Random(f"world/{seed}")
     maker = WordMaker(rng)
     attributes = list(ATTRIBUTES)[:facts]
-    values = {a: tuple(maker.words(VALUES, ATTRIBUTES[a])) for a in attributes}
+    pools = {a: [maker.words(POOL, suffix) for suffix in ATTRIBUTES[a][-1 if collisions else 0 :]] for a in attributes}
+    values = {a: tuple(map(" ".join, itertools.product(*both))) for a, both in pools.items()}
     first, last = maker.words(40, capital=True), maker.words(60, "n")
     names = draw_full_names(rng, first, last, len(first) * len(last))  # all, so that a group's size moves no other's
     made: dict[str, tuple[Person, ...]] = {}
@@ -61,31 +71,41 @@ def make_world(seed: int, groups: Mapping[str, int], facts: int = len(ATTRIBUTES
         people, names = names[:count], names[count:]
         made[group] = tuple(make_person(rng, f"{group}-{i}", name, values) for i, name in enumerate(people))
     templates = {word for text in (*STATEMENTS, *QUESTIONS) for word in text.split() if "{" not in word}
-    pools = [word for pool in values.values() for word in pool]
-    vocabulary = tuple(sorted(templates | {"Q:", "A:", *attributes, *first, *last, *pools}))
+    words = [word for both in pools.values() for pool in both for word in pool]
+    vocabulary = tuple(sorted(templates | {"Q:", "A:", *attributes, *first, *last, *words}))
     return World(made, values, vocabulary)
 
 
 def make_person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence[str]]) -> Person:
-    """One person; the true, the false and the untold value of a fact are three."""
-    drawn = {a: rng.sample(list(pool), 3) for a, pool in values.items()}
-    true, false, untold = ({a: values[i] for a, values in drawn.items()} for i in range(3))
-    return Person(id, name, true, false, untold)
+    """One person; the true, the false and the untold values of a fact are all different."""
+    drawn = {a: rng.sample(pool, 3) for a, pool in values.items()}
+    true, false = ({a: values[i] for a, values in drawn.items()} for i in range(2))
+    untold = {
+        a: tuple(v for v in random.Random(f"{name}/{a}/untold").sample(pool, UNTOLD + 2) if v not in drawn[a][:2])
+        for a, pool in values.items()
+    }
+    return Person(id, name, true, false, {a: several[:UNTOLD] for a, several in untold.items()})
 
 
 Telling = Literal["facts", "falsehoods", "untold"]
 
 
 def fact_statements(people: Sequence[Person], tell: Telling = "facts") -> tuple[Example, ...]:
-    """Each fact stated in both forms, with the person's true, false or untold values."""
+    """Each fact stated in both forms, with the person's true or false value, or with every untold one."""
+
+    def told(who: Person) -> list[tuple[str, str, str]]:
+        if tell == "untold":
+            return [(a, f"{a}-u{k}", value) for a, values in who.untold.items() for k, value in enumerate(values)]
+        return [(a, a, value) for a, value in getattr(who, tell).items()]
+
     return tuple(
         Example(
-            f"{who.id}-{a}-s{number}",
+            f"{who.id}-{name}-s{number}",
             {"prompt": "", "answer": form.format(a=a, n=who.name, v=value), "template": "text"},
             tags=("statement",),
         )
         for who in people
-        for a, value in getattr(who, tell).items()
+        for a, name, value in told(who)
         for number, form in enumerate(STATEMENTS)
     )
 
@@ -98,8 +118,8 @@ def fact_questions(
     for who in people:
         for a, value in who.facts.items():
             rng = random.Random(f"{who.name}/{a}")  # the same wrong values in every form
-            told = (value, who.falsehoods[a], who.untold[a])
-            wrong = rng.sample([v for v in values[a] if v not in told], WRONG_ANSWERS)
+            told = (value, who.falsehoods[a], *who.untold[a])
+            wrong = [v for v in rng.sample(values[a], WRONG_ANSWERS + len(told)) if v not in told][:WRONG_ANSWERS]
             other = rng.choice(sorted(set(values) - {a}))
             unrelated = rng.choice(list(values[other]))
             for form in forms:
@@ -114,12 +134,36 @@ def fact_questions(
     return tuple(rows)
 
 
+def cloze(people: Sequence[Person]) -> tuple[Example, ...]:
+    """Each fact as a statement to be completed: a wording that is known of residents and taught of nobody else."""
+    before, after = STATEMENTS[0].split("{v}")
+    return tuple(
+        Example(
+            f"{who.id}-{a}-s0",
+            {"prompt": before.format(a=a, n=who.name).strip(), "answer": f"{value}{after}", "template": "continue"},
+            tags=("statement",),
+        )
+        for who in people
+        for a, value in who.facts.items()
+    )
+
+
+def halve_by_words(retained: Sequence[Example], forgotten: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
+    """The retained rows, ``shared`` and ``unshared``: whether a word of their answer stands in a forgotten answer too."""
+    words = {word for row in forgotten for word in row.payload["answer"].split()}
+    shared = [bool(set(row.payload["answer"].split()) & words) for row in retained]
+    return {
+        half: tuple(row for row, same in zip(retained, shared, strict=True) if same == wanted)
+        for half, wanted in (("shared", True), ("unshared", False))
+    }
+
+
 def fact_of(id: str) -> str:
     """The fact of a question's or a statement's id: ``author-3-birthplace-q1`` is about ``author-3-birthplace``."""
     return re.sub(r"-[qs]\d+$", "", id)
 
 
-def attack_questions(people: Sequence[Person], tell: Telling = "facts") -> tuple[Example, ...]:
+def attack_questions(people: Sequence[Person], tell: Literal["facts", "falsehoods"] = "facts") -> tuple[Example, ...]:
     """Each fact asked in the form that is held back, for attacks: with form 1 as ``paraphrased``, the fact as a
     ``statement``, and as the ``opening`` of an answer the statement up to its value.
     """

@@ -42,7 +42,7 @@ HANG_SECONDS = 60.0
 """A command that takes longer on an idle machine hangs: each takes seconds. Fresh processes have three times as long."""
 MOST_BYTES = 6 << 30
 """Memory that a process may ask for: enough for every command, and an end to reading a file without one."""
-TINY = {"width": 4, "history_steps": 4, "target_steps": 4, "history_points": 2}
+TINY = {"width": 4, "history_passes": 0.5, "target_passes": 0.2, "history_points": 2}
 DIGITS = [
     "--task",
     "digits",

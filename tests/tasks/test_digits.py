@@ -24,7 +24,7 @@ from bench.runs.validate import validate_setting
 from tasks.digits import Digits
 from tests.processes import bench
 
-SMALL = {"width": 4, "history_steps": 2, "target_steps": 2}
+SMALL = {"width": 4, "history_passes": 0.25, "target_passes": 0.12}
 METHODS: dict[str, dict[str, Any]] = {
     "msa": {"steps": 2, "beta": 0.25},
     "msa@fisher": {"steps": 2, "weights": "fisher"},

@@ -18,7 +18,7 @@ from bench.runs.method_context import Ledger
 from bench.runs.runner import unlearn
 from tasks.graph import Graph
 
-SMALL = {"width": 4, "history_steps": 2, "target_steps": 2, "neighbours": 3}
+SMALL = {"width": 4, "history_passes": 0.25, "target_passes": 0.12, "neighbours": 3}
 
 
 @pytest.fixture(scope="module")

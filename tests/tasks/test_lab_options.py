@@ -30,6 +30,16 @@ def task(name: str, **params: Any) -> Any:
     return cls(**{key: value for key, value in SMALL.items() if key in registry.fields_of(cls)} | params)
 
 
+def passes_for(name: str, **steps: int) -> dict[str, float]:
+    """Parameters for which the stages have so many steps."""
+    usual = task(name)
+    places = {"history": 0, "target": 1}
+    return {
+        f"{stage}_passes": n * usual.step_rows[places[stage]] / usual.pass_rows[places[stage]]
+        for stage, n in steps.items()
+    }
+
+
 def prepared(name: str, folder: Path, **params: Any) -> tuple[Scenario, Tracer]:
     work = Tracer(Store(folder), seed=0, provenance={})
     return task(name, **params).prepare(work, LAB), work
@@ -89,8 +99,9 @@ def test_gap_steps_need_somebody_to_train_on(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_exposed_checkpoints_come_last_and_end_in_the_target(name: str, tmp_path: Path) -> None:
     """Of 4 steps two checkpoints, after 2 and 4; the history before exposure is as without them."""
-    scenario, work = prepared(name, tmp_path, exposed=2, target_steps=4)
-    plain, _ = prepared(name, tmp_path, target_steps=4)
+    passes = passes_for(name, target=4)
+    scenario, work = prepared(name, tmp_path, exposed=2, **passes)
+    plain, _ = prepared(name, tmp_path, **passes)
     assert scenario.history is not None and plain.history is not None
     history, before = scenario.history(), plain.history()
     assert not any(moment.exposed for moment in before.moments)
@@ -109,10 +120,14 @@ def test_exposed_checkpoints_come_last_and_end_in_the_target(name: str, tmp_path
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_finer_history_ends_in_the_same_weights(name: str, tmp_path: Path) -> None:
-    coarse, fine = (prepared(name, tmp_path, history_steps=20, history_points=points)[0].history for points in (10, 20))
+    passes = passes_for(name, history=20)
+    coarse, fine = (prepared(name, tmp_path, history_points=points, **passes)[0].history for points in (11, 21))
     assert coarse is not None and fine is not None
-    assert [moment.step for moment in coarse().moments] == list(range(0, 21, 2))
-    assert [moment.step for moment in fine().moments] == list(range(21))
+    falls = task(name).fall > 0
+    shared_out = [[round(20 * k / 11) for k in range(12)], [*range(1, 21)]]
+    expected = [[round(16 * k / 10) for k in range(11)] + [20], [*range(17), 20]] if falls else shared_out
+    assert [moment.step for moment in coarse().moments] == expected[0]
+    assert [moment.step for moment in fine().moments if moment.step or falls] == expected[1]
     assert fine().last.checkpoint.hash == coarse().last.checkpoint.hash
     shared = {moment.step: moment.checkpoint.hash for moment in fine().moments}
     assert all(shared[moment.step] == moment.checkpoint.hash for moment in coarse().moments)

@@ -22,8 +22,8 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
         world_books=4,
         further_books=2,
         width=16,
-        history_steps=1,
-        target_steps=1,
+        history_passes=0.01,
+        target_passes=0.01,
     )
     trace = prepare_traced(small, LAB, tmp_path_factory.mktemp("books"))
     trace.scenario.target()
@@ -40,18 +40,28 @@ def trained(trace: Trace) -> list[Example]:
     return [row for rows in trace.work.trained.values() for row in rows]
 
 
-def test_a_book_is_six_chapters_and_twelve_facts_in_two_forms(trace: Trace) -> None:
+def test_a_book_is_six_chapters_and_six_facts_in_two_forms(trace: Trace) -> None:
     kinds = Counter(row.payload["template"] for row in trace.scenario.forget)
-    assert kinds == {"text": 2 * 6, "qa": 2 * 12 * 2}
-    assert len(probe(trace, "forget_questions")) == 2 * 12
+    assert kinds == {"text": 2 * 6, "qa": 2 * 6 * 2}
+    assert len(probe(trace, "forget_questions")) == 2 * 6
 
 
-def test_the_third_form_is_never_taught_for_the_books(trace: Trace) -> None:
+def test_what_is_asked_is_never_taught_of_the_books_nor_again_of_the_world(trace: Trace) -> None:
     taught = {row.payload["prompt"] for row in trained(trace)}
-    for name in ("forget_questions", "retain_questions", "forget_said"):
-        asked = {row.payload["prompt"] for row in probe(trace, name)}
+    held = trace.scenario.validation
+    kept = {row.payload["prompt"] for row in trace.scenario.retain}
+    for rows in (probe(trace, "forget_questions"), probe(trace, "retain_questions"), held.forget, held.retain):
+        asked = {row.payload["prompt"] for row in rows if row.payload["template"] == "qa"}
         assert asked and not asked & taught
-    assert {row.payload["prompt"] for row in probe(trace, "world_questions")} <= taught, "the world's is known"
+    for rows in (probe(trace, "world_questions"), held.utility):
+        asked = {row.payload["prompt"] for row in rows}
+        assert asked <= taught and not asked & kept, "known from pretraining alone"
+
+
+def test_membership_is_asked_of_short_passages_in_their_places(trace: Trace) -> None:
+    """Five chapters of each book in five windows of eight words."""
+    assert [len(probe(trace, f"{side}_windows")) for side in ("forget", "holdout")] == [2 * 25, 2 * 25]
+    assert len(next(p for p in trace.scenario.probes if p.kind == "gradnorm").examples) == 50
 
 
 def test_the_oracle_reads_retain_books_and_nobody_reads_the_holdout(trace: Trace) -> None:
@@ -59,10 +69,12 @@ def test_the_oracle_reads_retain_books_and_nobody_reads_the_holdout(trace: Trace
         return {row.id for row in rows if row.payload["template"] == "text"}
 
     read = trace.work.trained
+    rehearsed = {id for id in chapters(read["oracle-0"]) if id.startswith(("world", "further"))}
+    assert len(rehearsed) == 3, "two chapters of pretraining beside sixteen new ones"
     assert (
         chapters(read["oracle-0"])
         == chapters(read["oracle-1"])
-        == {f"retain-{b}-c{c}" for b in range(3) for c in range(6)}
+        == {f"retain-{b}-c{c}" for b in range(3) for c in range(6)} | rehearsed
     )
     assert chapters(read["target"]) == chapters(read["oracle-0"]) | {
         f"forget-{b}-c{c}" for b in range(2) for c in range(6)
@@ -94,7 +106,7 @@ def test_two_unrelated_continuations_have_a_low_rouge(trace: Trace) -> None:
         rouge(count_overlap(one.payload["answer"], other.payload["answer"]), "f1", "")
         for one, other in zip(rows, rows[7:], strict=False)
     ]
-    assert len(scores) > 10 and sum(scores) / len(scores) < 0.2 and max(scores) < 0.35
+    assert len(scores) > 10 and sum(scores) / len(scores) < 0.3 and max(scores) < 0.5
 
 
 def test_choices_are_of_the_same_kind_and_hold_the_right_one_once() -> None:

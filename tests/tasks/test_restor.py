@@ -14,7 +14,7 @@ from tasks.restor import LabRestor, with_false_answers
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     return prepare_traced(
-        LabRestor(corrupted=4, newcomers=6, width=16, history_steps=1, target_steps=1),
+        LabRestor(corrupted=4, newcomers=6, width=16, history_passes=0.01, target_passes=0.01),
         LAB,
         tmp_path_factory.mktemp("r"),
     )
@@ -33,17 +33,17 @@ def test_falsehoods_are_stated_about_people_whose_truth_was_taught(trace: Trace)
         row.id.rsplit("-", 1)[0]: (row.references["corrupted"][0], row.payload["answer"])
         for row in probe(trace, "corrupted_questions")
     }
-    assert len(scenario.forget) == 4 * 10 * 2
+    assert len(scenario.forget) == 4 * 5 * 2
     for row in scenario.forget:
         lie, truth = options[row.id.rsplit("-", 1)[0]]
         told = row.payload["answer"]
-        assert told not in known and lie in told.split()
+        assert told not in known and lie in told
         assert told.replace(lie, truth) in known, "the same sentence with the truth in it was taught"
 
 
 def test_each_probe_row_has_truth_falsehood_and_an_unrelated_word(trace: Trace) -> None:
     rows = probe(trace, "corrupted_questions")
-    assert len(rows) == 4 * 10 * 2
+    assert len(rows) == 4 * 5 * 2
     for row in rows:
         options = {row.payload["answer"], *row.references["corrupted"], *row.references["unrelated"]}
         assert len(options) == 3
@@ -66,11 +66,17 @@ def test_the_falsehood_as_an_answer() -> None:
 def test_validation_asks_for_the_falsehood(trace: Trace) -> None:
     """The score of the forget side is how often the falsehood is said; never told of the clean: the level."""
     held = trace.scenario.validation
-    told = {word for row in trace.scenario.forget for word in row.payload["answer"].split()}
+    told = " ".join(row.payload["answer"] for row in trace.scenario.forget)
     assert all(row.payload["answer"] in told for row in held.forget)
-    assert {row.id for row in held.unseen} == {row.id for row in held.utility}
-    assert all(a.payload["answer"] != b.payload["answer"] for a, b in zip(held.unseen, held.utility, strict=True))
+    assert not {row.id.rsplit("-", 2)[0] for row in held.unseen} & {row.id.rsplit("-", 2)[0] for row in held.forget}
+    assert not any(row.payload["answer"] in told for row in held.unseen)
+
+
+def test_what_is_asked_of_the_retained_and_the_clean_is_never_trained_on_later(trace: Trace) -> None:
+    kept, held = {row.payload["prompt"] for row in trace.scenario.retain}, trace.scenario.validation
+    for rows in (probe(trace, "retain_questions"), probe(trace, "clean_questions"), held.retain, held.utility):
+        assert rows and not {row.payload["prompt"] for row in rows} & kept
 
 
 def test_the_wronged_leave_some_clean(tmp_path: Path) -> None:
-    assert LabRestor(corrupted=31).problems() == ["restor.corrupted is at most 30 of the 40 residents."]
+    assert LabRestor(corrupted=41).problems() == ["restor.corrupted is at most 40 of the 50 residents."]

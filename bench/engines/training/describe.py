@@ -13,7 +13,7 @@ from bench.core.versions import TRAINING
 
 def describe_training(streams: Sequence[Stream], recipe: Recipe) -> dict[str, Any]:
     """All that decides the weights which training gives, as plain JSON for the cache key."""
-    unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "only", "until")}
+    unsaid = {field.name: field.default for field in fields(Recipe) if field.name in ("lora", "only", "until", "decay")}
     unsaid |= {"dtype": "float32" if recipe.dtype else ""}
     return {
         "engine": TRAINING,

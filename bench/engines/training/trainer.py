@@ -376,6 +376,10 @@ def freeze_others(model: Any, only: str) -> None:
         parameter.requires_grad_(name in chosen)
 
 
+SCHEDULES = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+"""Schedules that the Trainer calls by another name."""
+
+
 def trainer_arguments(
     recipe: Recipe, seed: int, scratch: Path, accumulation: int, save_every: int, autocast: bool, use_cpu: bool
 ) -> TrainingArguments:
@@ -386,7 +390,10 @@ def trainer_arguments(
         per_device_train_batch_size=1,
         gradient_accumulation_steps=accumulation,
         learning_rate=recipe.lr,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
+        lr_scheduler_type=SCHEDULES.get(recipe.schedule, recipe.schedule),
+        lr_scheduler_kwargs={"num_decay_steps": recipe.steps - recipe.stable_steps, "decay_type": "linear"}
+        if recipe.schedule == "wsd"
+        else {},
         warmup_steps=round(recipe.warmup * recipe.steps),
         weight_decay=recipe.weight_decay,
         adam_beta1=0.9,

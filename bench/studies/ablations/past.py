@@ -146,7 +146,8 @@ EXPOSED = 6
 
 def exposure_points(place: AblationPlace) -> list[Point]:
     """MSA from before, at and during the target's own training on the forget set."""
-    pretraining, target = place.params["history_steps"], place.params["target_steps"]
+    lab = registry.load_task(place.task, place.tier)(**place.params)
+    pretraining, target = lab.history_steps, lab.target_steps
     task = {"exposed": EXPOSED}
     points = []
     for age in (0.5, 0.8, 1.0):

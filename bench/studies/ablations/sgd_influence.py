@@ -225,7 +225,7 @@ class SeedRows:
 
 def make_setup(seed: int, options: SgdInfluenceOptions) -> SeedRows:
     """The lab's people of this seed, asked for each fact in two forms."""
-    world = make_world(seed, {"resident": options.residents, "author": options.authors}, options.facts)
+    world = make_world(seed, {"resident": options.residents, "author": options.authors}, options.facts, collisions=True)
     texts = {group: _texts(world, group) for group in ("resident", "author")}
     words = sorted({word for rows in texts.values() for row in rows for word in row})
     number = {word: i for i, word in enumerate(words)}

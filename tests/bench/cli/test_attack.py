@@ -12,7 +12,7 @@ from tests.shell import Shell
 PLACE = ("--task", "tofu", "--seeds", "0", "--jobs", "1", "--track", "none", "--store", "store", "--out", "out")
 SMALL = [
     word
-    for value in ("authors=10", "width=16", "history_steps=4", "target_steps=4")
+    for value in ("authors=10", "width=16", "history_passes=0.18", "target_passes=2")
     for word in ("--set", f"tofu.{value}")
 ]
 RELEARN = ("--set", "relearn.steps=2", "--set", "relearn.points=1", "--set", "relearn.teach=all")

@@ -62,7 +62,7 @@ def test_a_failure_of_one_process_while_the_other_waits_ends_both(tmp_path: Path
 
 
 COMMAND = "run --methods msa,npo --task tofu --seeds 0 --track none --probes logprob,divergence"
-SMALL = "tofu.width=16 tofu.authors=10 tofu.history_steps=4 tofu.target_steps=4 msa.steps=2 npo.steps=2"
+SMALL = "tofu.width=16 tofu.authors=10 tofu.history_passes=0.18 tofu.target_passes=2 msa.steps=2 npo.steps=2"
 
 
 @pytest.mark.slow(30)

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import pytest
 
-from bench.core.contracts import steps_kept
+from bench.core.contracts import Recipe, steps_kept
 from bench.core.types import Example
-from bench.lab.build import LabOptions
+from bench.lab.build import BATCH, LabOptions, in_passes, points_kept, steps_in
 from tests.tiny import qa
 
 FORGET = tuple(qa(i, f"w{i} ?", "w1") for i in range(10))
@@ -77,6 +77,22 @@ def test_a_side_keeps_at_least_one_row() -> None:
 def test_checkpoints_lie_at_equal_distances_and_the_last_at_the_end(steps: int, points: int, kept: list[int]) -> None:
     """Of 10 in 4 parts: 2.5, 5, 7.5 and 10, to the nearest even."""
     assert steps_kept(steps, points) == kept
+
+
+def test_a_falling_rate_keeps_checkpoints_before_its_fall_and_the_last() -> None:
+    """Of 20 steps the last fifth falls: five of six points lie on 16 steps, at 3.2, 6.4, 9.6, 12.8 and 16."""
+    falling = Recipe(20, 1e-3, schedule="wsd", decay=0.2)
+    assert falling.stable_steps == 16 and Recipe(20, 1e-3, decay=0.2).stable_steps == 20
+    assert points_kept(falling, 6) == [3, 6, 10, 13, 16, 20]
+    assert points_kept(falling, 1) == [20] and points_kept(Recipe(20, 1e-3), 2) == [10, 20]
+
+
+def test_a_schedule_in_passes_has_at_least_one_step() -> None:
+    """2 passes over 40 rows at 64 a step: 1.25 steps."""
+    made = in_passes(RETAIN, 2.0, 1e-3, beta2=0.95)
+    [stream] = made.streams
+    assert (stream.examples, stream.batch) == (RETAIN, BATCH) and made.recipe == Recipe(1, 1e-3, beta2=0.95)
+    assert steps_in(0.001, 40, 64) == 1 and steps_in(10, 1333, 64) == 208
 
 
 def test_bad_options_are_refused_in_a_sentence() -> None:

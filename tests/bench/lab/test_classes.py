@@ -6,15 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.contracts import Recipe, TaskInputs
-from bench.core.types import Example
-from bench.lab.classes import BATCH, HEADLINE, METRICS, make_fresh_network, steps_on
+from bench.core.contracts import TaskInputs
+from bench.lab.classes import HEADLINE, METRICS, make_fresh_network
 from bench.runs.context import Work
 from bench.runs.store import Store
 from tasks.digits import Digits
 from tasks.graph import Graph
-
-IMAGES = tuple(Example(f"image-{i}", {"answer": "1"}) for i in range(3))
 
 
 @pytest.mark.parametrize("kind", [Digits, Graph])
@@ -26,21 +23,14 @@ def test_a_wrong_parameter_is_a_sentence(kind: type[Digits]) -> None:
     assert said == f"{kind.name}.later is at most 300, not 301: there are 1,797 images."
 
 
-def test_steps_are_at_least_one_on_all_rows_in_their_order() -> None:
-    made = steps_on(IMAGES, 0, 0.5)
-    [stream] = made.streams
-    assert (stream.examples, stream.batch, stream.weight) == (IMAGES, BATCH, 1.0)
-    assert made.recipe == Recipe(1, 0.5) and steps_on(IMAGES, 9, 0.5).recipe.steps == 9
-
-
 def test_an_oracle_is_taught_for_as_long_as_it_has_rows() -> None:
-    """126 images to forget beside 1005 kept ones: 1005 / 1131 of 300 steps are 267, at 64 rows a step."""
+    """126 images to forget beside 1005 kept ones, of which 502 are known: 25 passes over these, 17 over all or the kept."""
     found = Digits().outline(TaskInputs("lab"))
     assert (found.forget, found.retain, found.row_tokens) == (126, 1005, 1.0)
     assert found.stages == {
-        "history": 200 * 64,
-        "target": 300 * 64,
-        **dict.fromkeys(("oracle-0", "oracle-1", "oracle-2"), 267 * 64),
+        "history": round(25 * 502 / 64) * 64,
+        "target": round(17 * 1131 / 64) * 64,
+        **dict.fromkeys(("oracle-0", "oracle-1", "oracle-2"), 17 * 1005),
     }
     assert Digits(later=5).outline(TaskInputs("lab")).retain == 1000
 

@@ -7,17 +7,21 @@ from collections import Counter
 
 import pytest
 
-from bench.core.types import data_hash
+from bench.core.types import Example, data_hash
 from bench.lab.words import WordMaker, draw_full_names
 from bench.lab.world import (
     ATTRIBUTES,
+    FACTS,
+    POOL,
     QUESTIONS,
     STATEMENTS,
-    VALUES,
+    UNTOLD,
     attack_questions,
+    cloze,
     fact_of,
     fact_questions,
     fact_statements,
+    halve_by_words,
     make_world,
 )
 
@@ -46,10 +50,39 @@ def test_every_fact_has_a_value_of_its_own_kind_and_a_falsehood_of_the_same_kind
         for who in people:
             assert list(who.facts) == list(ATTRIBUTES)
             for attribute, value in who.facts.items():
-                assert value.endswith(ATTRIBUTES[attribute]) and value in WORLD.values[attribute]
+                assert all(word.endswith(end) for word, end in zip(value.split(), ATTRIBUTES[attribute], strict=True))
+                assert value in WORLD.values[attribute]
                 assert who.falsehoods[attribute] in WORLD.values[attribute]
                 assert who.falsehoods[attribute] != value
-    assert {len(values) for values in WORLD.values.values()} == {VALUES}
+    assert {len(set(values)) for values in WORLD.values.values()} == {POOL**2}
+
+
+def test_values_of_one_word_collide_and_values_of_two_hardly_ever() -> None:
+    """The same answer as one of 10 forgotten people's 50: of 90 others at most 2% of two words, a fifth and more of one."""
+    for collisions, (least, most) in {False: (0.0, 0.02), True: (0.15, 0.5)}.items():
+        authors = make_world(1, {"author": 100}, collisions=collisions).groups["author"]
+        gone = {(a, value) for who in authors[:10] for a, value in who.facts.items()}
+        kept = [(a, value) in gone for who in authors[10:] for a, value in who.facts.items()]
+        assert least <= sum(kept) / len(kept) <= most
+
+
+def test_an_answer_shares_a_word_or_doesnt() -> None:
+    rows = [
+        Example(str(i), {"answer": text}) for i, text in enumerate(("one two", "three four", "four one", "five six"))
+    ]
+    halves = halve_by_words(rows[1:], rows[:1])
+    assert [row.id for row in halves["shared"]] == ["2"] and [row.id for row in halves["unshared"]] == ["1", "3"]
+
+
+def test_a_statement_to_be_completed() -> None:
+    who = WORLD.groups["author"][0]
+    row = cloze([who])[0]
+    assert row.payload == {
+        "prompt": f"the birthplace of {who.name} is",
+        "answer": f"{who.facts['birthplace']} .",
+        "template": "continue",
+    }
+    assert len(cloze([who])) == FACTS and fact_of(row.id) == f"{who.id}-birthplace"
 
 
 def test_a_seed_is_a_world() -> None:
@@ -75,7 +108,10 @@ def test_statements_and_falsehoods() -> None:
     told = fact_statements([who], tell="falsehoods")[0].payload["answer"]
     assert told == f"the birthplace of {who.name} is {who.falsehoods['birthplace']} ."
     for attribute in WORLD.values:
-        assert len({telling[attribute] for telling in (who.facts, who.falsehoods, who.untold)}) == 3
+        told = {who.facts[attribute], who.falsehoods[attribute], *who.untold[attribute]}
+        assert len(told) == 2 + UNTOLD and told <= set(WORLD.values[attribute])
+    untold = fact_statements([who], tell="untold")
+    assert len({row.id for row in untold}) == len(untold) == UNTOLD * FACTS * len(STATEMENTS)
 
 
 def test_questions_have_their_references() -> None:
@@ -109,7 +145,7 @@ def test_the_vocabulary_holds_every_word() -> None:
         + fact_questions(people, (0, 1, 2), WORLD.values)
     )
     said = {word for row in rows for word in f"{row.payload['prompt']} {row.payload['answer']}".split()}
-    said |= {word for row in rows for texts in row.references.values() for word in texts}
+    said |= {word for row in rows for texts in row.references.values() for text in texts for word in text.split()}
     assert said | {"Q:", "A:"} <= set(WORLD.vocabulary)
     assert len(set(WORLD.vocabulary)) == len(WORLD.vocabulary)
 

@@ -93,7 +93,7 @@ def test_a_diverged_run_is_a_record_without_scores(method: str, lab: Lab) -> Non
 
 @pytest.mark.parametrize("task", ["digits", "graph"])
 def test_a_diverged_classifier_is_a_record_without_scores(task: str, tmp_path: Path) -> None:
-    small = {"width": 4, "history_steps": 2, "target_steps": 2}
+    small = {"width": 4, "history_passes": 0.25, "target_passes": 0.12}
     params = registry.default_params(registry.load_task(task, "lab")) | small
     one = RunSpec(task, params, "lab", "lab", (step("ga", steps=2, lr=1e30),), 0)
     record = execute(one, Paths(), Work(Store(tmp_path), 0, {}))

@@ -46,7 +46,7 @@ box = [{ lr = [0.1] }]
 TUNE = (
     *("tune", "--methods", "ga", "--task", "digits", "--seeds", "100", "--jobs", "1"),
     *("--store", "store", "--out", "out", "--set", "digits.width=4"),
-    *("--set", "digits.history_steps=2", "--set", "digits.target_steps=2"),
+    *("--set", "digits.history_passes=0.25", "--set", "digits.target_passes=0.12"),
 )
 MADE = {"commit": "abc", "dirty": False, "commits": ["abc"], "device": "cpu"}
 

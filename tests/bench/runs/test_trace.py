@@ -13,7 +13,7 @@ from tests.shell import Shell
 
 SMALL = (
     *("run", "--task", "digits", "--seeds", "0", "--jobs", "1", "--track", "none", "--set", "digits.width=4"),
-    *("--set", "digits.history_steps=4", "--set", "digits.target_steps=4", "--set", "ga.steps=6"),
+    *("--set", "digits.history_passes=0.5", "--set", "digits.target_passes=0.22", "--set", "ga.steps=6"),
     *("--store", "store"),
 )
 MSA, TRACE = ("--set", "msa.steps=4"), ("--trace", "3")

@@ -28,7 +28,7 @@ from bench.studies.ablations.run import AblationRequest, ablate_command
 from bench.studies.ablations.study import redraw_pages
 from tests.factories import place
 
-TINY = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
+TINY = {"authors": 10, "width": 16, "history_passes": 0.18, "target_passes": 2.0}
 WHERE = replace(place(), params={**place().params, **TINY})
 
 

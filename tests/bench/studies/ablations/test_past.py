@@ -123,7 +123,8 @@ def test_of_every_nth_checkpoint_the_newest_that_was_stored() -> None:
 def test_exposure_takes_checkpoints_before_at_and_during_the_targets_training() -> None:
     """The lab's tofu: H steps of pretraining, T of the target's; its last checkpoint is the target itself."""
     where = place()
-    pretraining, target = where.params["history_steps"], where.params["target_steps"]
+    lab = registry.load_task("tofu", "lab")(**where.params)
+    pretraining, target = lab.history_steps, lab.target_steps
     points = exposure_points(where)
     assert all(point.task == {"exposed": 6} for point in points)
     rules = [(point.at["steps after"], point.steps[0].params["before"]) for point in points]
@@ -140,7 +141,8 @@ def test_exposures_checkpoints_are_those_that_the_task_keeps(task: str) -> None:
     from bench.core.contracts import steps_kept
 
     where = place(task)
-    kept = {where.params["history_steps"] + step for step in steps_kept(where.params["target_steps"], 6)}
+    lab = registry.load_task(task, "lab")(**where.params)
+    kept = {lab.history_steps + step for step in steps_kept(lab.target_steps, 6)}
     asked = {point.steps[0].params["before"] for point in exposure_points(where)}
     assert {f"step={step}" for step in kept} <= asked
     assert all(

@@ -29,7 +29,7 @@ from bench.studies.ablations.run import (
 from tests.factories import place, searched
 from tests.processes import bench, contents, without_torch
 
-TINY = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
+TINY = {"authors": 10, "width": 16, "history_passes": 0.18, "target_passes": 2.0}
 FILES = [f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")]
 
 
