@@ -93,7 +93,7 @@ class Search:
     @property
     def name(self) -> str:
         """``npo`` or ``npo@small-retain``."""
-        return f"{self.method}@{self.variant}" if self.variant else self.method
+        return name_search(self.method, self.variant)
 
     @cached_property
     def first(self) -> list[Job]:
@@ -108,9 +108,13 @@ class Search:
         """A setting on the other seeds."""
         return [self.job(self.steps[index], seed) for seed in self.seeds[1:]]
 
+    def is_ranked(self, out: Path) -> bool:
+        """Whether the first stage is complete."""
+        return all(is_current(out, job) for job in self.first)
+
     def best(self, out: Path) -> list[int]:
         """The settings that go on to the other seeds; none while the first stage isn't complete."""
-        if not all(is_current(out, job) for job in self.first):
+        if not self.is_ranked(out):
             return []
         rows = [read_row(out, job.spec) for job in self.first]
         return selection.best_quarter([selection.outcome_of([row]) for row in rows if row])
@@ -121,7 +125,7 @@ class Search:
 
     def is_done(self, out: Path) -> bool:
         """Whether both stages are complete."""
-        return all(is_current(out, job) for job in [*self.first, *self.second(out)])
+        return self.is_ranked(out) and all(is_current(out, job) for job in self.second(out))
 
     def outcomes(self, out: Path) -> list[tuple[Outcome, list[Json]]]:
         """Every setting's outcome, with its rows; `UserError` where rows have gone."""
@@ -139,6 +143,11 @@ class Search:
     def record(self, out: Path) -> Path:
         """The file of what it found."""
         return out / "tune" / f"{self.place}-{self.name}.json"
+
+
+def name_search(method: str, variant: str) -> str:
+    """``npo`` or ``npo@small-retain``."""
+    return f"{method}@{variant}" if variant else method
 
 
 def tune_problems(asked: Asked, count: int = SETTINGS, write: bool = False) -> list[str]:
@@ -229,19 +238,13 @@ def describe_work(searches: Sequence[Search], plan: Plan, out: Path) -> str:
     count, seeds = len(searches[0].steps), searches[0].seeds
     others = max(1, count // selection.QUARTER) * (len(seeds) - 1)
     todo = [job.spec for search in searches for job in [*search.first, *search.second(out)] if not is_current(out, job)]
-    waiting = sum(
-        others for search in searches if not search.best(out)
-    )  # for the first stage, which says which they are
+    waiting = sum(others for search in searches if not search.is_ranked(out))  # the first stage says which these are
     left = len(todo) + waiting
-    sizes = (
-        f"{len(searches)} searches of {count} settings"
-        if len(searches) > 1
-        else f"{searches[0].name}: {count} settings"
-    )
-    return (
-        f"{len(searches) * (count + others)} runs ({sizes}; all on seed {seeds[0]}, the best quarter on {len(seeds) - 1} more), "
-        f"{left} to do{expected_time(searches, plan, left) if left else ''}"
-    )
+    one = f"{searches[0].name}: {count} settings"
+    sizes = f"{len(searches)} searches of {count} settings" if len(searches) > 1 else one
+    then = f", the best quarter on {', '.join(map(str, seeds[1:]))} as well" if len(seeds) > 1 else ""
+    time = expected_time(searches, plan, left) if left else ""
+    return f"{len(searches) * (count + others)} runs ({sizes} on seed {seeds[0]}{then}), {left} to do{time}"
 
 
 def expected_time(searches: Sequence[Search], plan: Plan, left: int) -> str:
@@ -273,7 +276,8 @@ def write_search(search: Search, out: Path) -> str:
     best = chosen["settings"][chosen["chosen"]]
     f, level, u, target = (best[name] for name in ("f", "level", "u", "u_target"))
     scores = f"J {best['j']:.3f} (f {f:.3f}, level {level:.3f}, u {u:.3f}, target's {target:.3f})"
-    values = {name: chosen["params"][name] for name in searched(search.box)}
+    usual = registry.default_params(registry.load_component("methods", search.method))
+    values = {name: (usual | chosen["params"])[name] for name in searched(search.box)}
     faces = f" AT A FACE: {', '.join(chosen['faces'])}" if chosen["faces"] else ""
     return f"{search.place} {search.name}: {values} {scores}{faces}{wrecks} -> {file}"
 
@@ -282,6 +286,7 @@ def search_record(search: Search, outcomes: Sequence[Outcome], provenance: Json)
     """The record of a search: rule, box, every setting with its scores, the choice, and how J falls with the settings tried."""
     chosen = selection.choose_setting(outcomes)
     params = {} if chosen is None else dict(outcomes[chosen].params)
+    whole = registry.default_params(registry.load_component("methods", search.method)) | params  # with what goes unsaid
     return {
         "schema": 2,
         "kind": "tune",
@@ -296,7 +301,7 @@ def search_record(search: Search, outcomes: Sequence[Outcome], provenance: Json)
         "settings": [outcome.to_json() for outcome in outcomes],
         "chosen": chosen,
         "params": params,
-        "faces": faces_of(search.box, params) if params else [],
+        "faces": [] if chosen is None else faces_of(search.box, whole),
         "expected_best": selection.expected_best([each.get("j_first") for each in map(Outcome.to_json, outcomes)]),
         "provenance": provenance,
     }
@@ -321,7 +326,7 @@ def chosen_preset(record: Json) -> Preset:
     known, place = registry.default_params(kind), kind.presets.get(record["place"])
     laid = {*record["box"], *(place.params if place else ())} if variant else set[str]()
     params = {name: value for name, value in (known | record["params"]).items() if value != known[name] or name in laid}
-    name = f"{record['place']}-{record['method']}{'@' * bool(variant)}{variant}"
+    name = f"{record['place']}-{name_search(record['method'], variant)}"
     remark = f" (at a face of its box: {', '.join(record['faces'])})" if record["faces"] else ""
     return Preset(params, f"bench tune, results/tune/{name}.json{remark}")
 
@@ -331,7 +336,8 @@ def write_choice(record: Json) -> str:
     kind, preset = registry.load_component("methods", record["method"]), chosen_preset(record)
     table = "-".join(filter(None, (record["place"], record["variant"])))
     file = write_preset(kind, table, preset.params, preset.source)
-    return f"{record['place']} {record['method']}: the preset [{table}] now, in {file.parent.name}/{file.name}"
+    name = name_search(record["method"], record["variant"])
+    return f"{record['place']} {name}: the preset [{table}] now, in {file.parent.name}/{file.name}"
 
 
 def provenance_of_all(made: Sequence[Json]) -> Json:
