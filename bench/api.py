@@ -9,6 +9,7 @@ and losses. A `GradientMethod` needs a `loss` alone. A task is a `Task`: fields,
 be had is `Absent`, and a need that can't be met is `Unmet`. `bench.conformance` checks all of them.
 """
 
+from bench.core.boxes import Scale as Scale
 from bench.core.contracts import Batch as Batch
 from bench.core.contracts import Coder as Coder
 from bench.core.contracts import Context as Context
@@ -36,7 +37,6 @@ from bench.core.errors import Unmet as Unmet
 from bench.core.errors import UserError as UserError
 from bench.core.errors import unknown_name as unknown_name
 from bench.core.record import Score as Score
-from bench.core.settings import combinations_of as combinations_of
 from bench.core.types import Checkpoint as Checkpoint
 from bench.core.types import Example as Example
 from bench.core.types import History as History

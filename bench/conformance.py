@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.core import registry
+from bench.core.boxes import SETTINGS, Box, box_faults, box_json, draw_settings
 from bench.core.contracts import (
     Method,
     Metric,
@@ -68,7 +69,7 @@ def check_method(cls: type, **params: Any) -> None:
 
 
 def check_declared(cls: type) -> None:
-    """The declaration alone: the dataclass, its documentation, presets and search spaces."""
+    """The declaration alone: the dataclass, its documentation, presets and search boxes."""
     raise_if_any(cls, [*check_component(cls, Method, METHOD_OWES)])
     try:
         raise_if_any(cls, [*declared_method(cls)])
@@ -147,8 +148,22 @@ def refused_params(cls: type, params: Mapping[str, Any], what: str) -> list[str]
     return found or [f"{what} is refused: {text}" for text in registry.check_bounds(cls, {**known, **params})]
 
 
+def refused_box(cls: Any, box: Box, what: str) -> Problems:
+    """Sentences about a box that `bench tune` can't search, or with settings that the component refuses."""
+    if faults := list(box_faults(box_json(box), what, registry.default_params(cls))):
+        yield from faults
+        return
+    try:
+        settings = draw_settings(box, SETTINGS)
+    except UserError as error:
+        yield f"{what} is too small: {error}"
+        return
+    found = [problem for setting in settings for problem in refused_params(cls, setting, f"a setting of {what}")]
+    yield from dict.fromkeys(found)
+
+
 def declared_method(cls: Any) -> Problems:
-    """Needs, presets, variants, search spaces."""
+    """Needs, presets, variants, search boxes."""
     yield from refused_params(cls, {}, "the default setting")
     if not isinstance(cls.needs, frozenset) or not cls.needs <= NEEDS:
         yield f"needs is a frozenset of {sorted(NEEDS)}, not {cls.needs!r}"
@@ -160,14 +175,8 @@ def declared_method(cls: Any) -> Problems:
     for variant in cls.variants:
         if not any(name == variant or name.endswith(f"-{variant}") for name in cls.presets):
             yield f"variant '{variant}' has no preset"
-    for place, settings in cls.space.items():
-        if not settings:
-            yield f"the search space of '{place}' is empty"
-        for i, setting in enumerate(settings):
-            yield from refused_params(cls, setting, f"setting {i} of the search space of '{place}'")
-        whole = [hash_json({**registry.default_params(cls), **setting}) for setting in settings]
-        if len(set(whole)) < len(whole):
-            yield f"the search space of '{place}' tries a setting twice"
+    for place, box in cls.space.items():
+        yield from refused_box(cls, box, f"the box of '{place}'")
     count = cls().rows(100, 400)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         yield f"rows(100, 400) is {count!r}: it must be a whole number, the rows through a forward and backward pass"

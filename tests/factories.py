@@ -162,7 +162,7 @@ def finding(at: Mapping[str, Any], seed: int = 0, scores: Mapping[str, float] | 
 
 
 def searched(forget: float, utility: float, loss: float, auc: float, **more: Any) -> Json:
-    """A row of a search: its score on forget rows (a level of .1, so that .2 has forgotten), utility and signals.
+    """A row of a search: its score on forget rows (at a level of .1), utility (the target's is 1) and signals.
 
     theta_0's own loss on the forget rows is 4 nats.
     """
@@ -174,7 +174,8 @@ def searched(forget: float, utility: float, loss: float, auc: float, **more: Any
         "level": {"qa": 0.1},
         "retain": utility,
         "world": utility,
-        "fine": -1.0,
+        "target": {"retain": 1.0, "world": 1.0},
+        "tokens": 100,
         "seconds": 6.0,
         "signals": signals,
     } | more
@@ -212,7 +213,7 @@ def made_finding(point: Point, seed: int, where: AblationPlace) -> Finding:
     )
     chosen: Json = {}
     if tried:
-        chosen = {"params": tried[0]["params"], "forgotten": rng.random() < 0.5, "edge": True, "of": len(tried)}
+        chosen = {"params": tried[0]["params"], "edge": True, "of": len(tried)}
     return finding(
         point.at,
         seed,

@@ -52,11 +52,11 @@ from bench.api import (
     Request,
     Scenario,
     Stream,
+    Scale,
     Task,
     TaskInputs,
     Validation,
     accuracy,
-    combinations_of,
     descent,
 )
 
@@ -69,7 +69,7 @@ class Shrink(Method):
     """How much of each weight is taken away."""
 
     summary = "weights scaled down"
-    space = {"lab": combinations_of(share=(0.01, 0.05, 0.1))}
+    space = {"lab": {"share": Scale("log", (0.01, 0.1))}}
 
     def unlearn(self, request: Request, ctx: Context) -> Checkpoint:
         return ctx.combine([(1 - self.share, request.target)], "shrink")

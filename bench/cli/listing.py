@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.core import registry
+from bench.core.boxes import box_json
 from bench.core.contracts import Method
 from bench.core.errors import UserError, unknown_name
 from bench.core.registry import field_meanings
@@ -65,8 +66,7 @@ def describe_method(name: str) -> str:
     lines += parameters(name, kind)
     lines += [f"    preset {key}: {dict(preset.params)} ({preset.source})" for key, preset in kind.presets.items()]
     if kind.space:
-        sizes = ", ".join(f"{place} {len(settings)}" for place, settings in kind.space.items())
-        lines.append(f"    settings that bench tune tries: {sizes}")
+        lines += [f"    box of {place}: {box_json(box)}" for place, box in kind.space.items()]
     return "\n".join(lines)
 
 

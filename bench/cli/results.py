@@ -32,10 +32,11 @@ def leaderboard(
 
 
 def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()] = None) -> None:
-    """Draw the plots (PNG and SVG) from records, and the pages and pictures of ablations from their studies."""
+    """Draw the plots (PNG and SVG) from records and searches, and the pages and pictures of ablations from their studies."""
     from bench.records.attack_plots import draw_attack_plots
     from bench.records.files import load_records
     from bench.records.plots import draw_plots
+    from bench.records.search_plots import draw_search_plots
     from bench.studies.ablations import FOLDER
     from bench.studies.ablations.study import redraw_pages
 
@@ -44,7 +45,8 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     loaded = load_records(source)
     warn_broken(loaded)
     folder = to or source / "plots"
-    for path in [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]:
+    drawn = [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]
+    for path in [*drawn, *draw_search_plots(source, folder)]:
         echo(str(path))
     for path in redraw_pages(source / FOLDER, to):
         echo(str(path))

@@ -10,15 +10,23 @@ from typer import Exit, Option
 from bench.cli.options import asking
 
 
-@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace"))
+@asking(
+    seeds="100,101,102,103", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace")
+)
 def tune(
     asked: Any,
     machine: Any,
+    settings: Annotated[
+        int, Option(help="Settings tried for each method and variant, a power of two; all on the first seed.")
+    ] = 16,
     write: Annotated[
-        bool, Option("--write", help="Make what was chosen the methods' preset there, in their settings files.")
+        bool,
+        Option(
+            "--write", help="Make what was chosen the preset there of the method or variant, in their settings files."
+        ),
     ] = False,
 ) -> None:
     """Choose each method's hyperparameters on validation rows by the stated rule, without the oracle, on other seeds."""
     from bench.runs.search import tune_command
 
-    raise Exit(1 if tune_command(replace(asked, study="tune"), machine, write) else 0)
+    raise Exit(1 if tune_command(replace(asked, study="tune"), machine, settings, write) else 0)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
+from bench.core.boxes import Box
 from bench.core.errors import UserError
 from bench.core.record import Score
 from bench.core.settings import FromFile
 from bench.core.settings import Preset as Preset
-from bench.core.settings import Settings as Settings
 from bench.core.types import Checkpoint, Example, History, Json, Probe, Request, Responses, Validation
 from bench.core.types import Recipe as Recipe
 from bench.core.types import Retraining as Retraining
@@ -286,8 +286,8 @@ class Method:
     """Raised when the same parameters give another result."""
     presets: ClassVar[Mapping[str, Preset]] = FromFile()  # type: ignore[assignment]
     """Named settings; ``<tier>-<task>`` is the default there. From the settings file (`bench.core.settings`)."""
-    space: ClassVar[Mapping[str, Settings]] = FromFile()  # type: ignore[assignment]
-    """Per ``<tier>-<task>``, or per tier: the settings that `bench tune` tries; as many for every method. From that file."""
+    space: ClassVar[Mapping[str, Box]] = FromFile()  # type: ignore[assignment]
+    """Per ``<tier>-<task>``, per tier, or per variant of a place: the box that `bench tune` searches. From that file."""
     variants: ClassVar[tuple[str, ...]] = ()
     """Presets that `--methods all` runs beside the default, as ``name@variant``."""
     in_all: ClassVar[bool] = True

@@ -4,32 +4,32 @@ A file has a table for each place (``<tier>-<task>``, or a tier alone), variant,
 
     params  what is laid over the method's defaults
     source  the paper and table, or the search that chose them
-    same    in their place: the name of the table whose params and source are meant
-    box     what a search tries there: tables of lists, each the product of its lists, the last one varying fastest
+    same    the name of the table that has what isn't stated here: params and source, or the box
+    box     what a search tries there: by parameter the value that it is held at, or its scale (`bench.core.boxes`):
+            { log = [1e-5, 1e-3] }, { linear = [0, 2] }, { int = [5, 90] }, { log-int = [5, 90] }, { choice = [1, 5] }
+
+A variant of a place that has no box is searched in the place's, where what the variant states is held.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from bench.core.boxes import Box, Scale, box_faults, read_box
 from bench.core.errors import UserError, raise_problems, unknown_name
 from bench.core.files import read_toml, write_text
 
 KEYS = ("params", "source", "same", "box")
 """What a table may hold, in the order in which it is written."""
 HEADER = "# Presets and search boxes (bench/core/settings.py says what stands here); `python -m bench tune --write` writes it.\n"
-
-Settings = tuple[dict[str, Any], ...]
-"""Parameters to try, laid over a method's defaults."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class MethodSettings:
 
     presets: Mapping[str, Preset]
     """In the order of the file."""
-    space: Mapping[str, Settings]
-    """Place or tier -> the settings that a search tries, in order."""
+    space: Mapping[str, Box]
+    """Place, tier or variant of a place -> the box that is searched there."""
 
 
 class FromFile:
@@ -59,11 +59,6 @@ class FromFile:
 
     def __get__(self, instance: object, owner: type) -> Any:
         return getattr(read_settings(owner), self.name)
-
-
-def combinations_of(**values: Sequence[Any]) -> Settings:
-    """Every combination of the given values, the last one varying fastest."""
-    return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
 
 
 def settings_file(kind: type) -> Path:
@@ -79,7 +74,7 @@ def read_settings(kind: type) -> MethodSettings:
     `UserError` with all that is wrong in a file.
     """
     presets: dict[str, Preset] = {}
-    space: dict[str, Settings] = {}
+    space: dict[str, Box] = {}
     owners = [each for each in reversed(kind.__mro__) if getattr(sys.modules.get(each.__module__), "__file__", None)]
     for file in dict.fromkeys(map(settings_file, owners)):
         if file.is_file():
@@ -97,19 +92,22 @@ def read_settings_file(file: Path, kind: type) -> MethodSettings:
         raise UserError(f"The settings file '{file.name}' is no TOML ({error}): correct it.") from None
     problems: list[str] = []
     presets: dict[str, Preset] = {}
-    space: dict[str, Settings] = {}
+    space: dict[str, Box] = {}
     for name, table in tables.items():
         where = f"{file.name}, [{name}]"
         if faults := table_faults(table, where, kind):
             problems += faults
             continue
-        stated = tables.get(table.get("same", name))
-        if isinstance(stated, dict) and "params" in stated and "source" in stated:
+        other = tables.get(table.get("same", name))
+        if not isinstance(other, dict) or table_faults(other, where, kind):
+            other = {}
+        stated, boxed = (table if table.keys() & keys else other for keys in ({"params", "source"}, {"box"}))
+        if "params" in stated and "source" in stated:
             presets[name] = Preset(stated["params"], stated["source"])
-        elif "box" not in table:
+        elif stated.keys() & {"params", "source"} or "box" not in boxed:
             problems.append(f'{where} needs "params" and "source", or in "same" the name of a table that has them.')
-        if "box" in table:
-            space[name] = tuple(setting for box in table["box"] for setting in combinations_of(**box))
+        if "box" in boxed:
+            space[name] = read_box(boxed["box"])
     raise_problems(problems)
     return MethodSettings(presets, space)
 
@@ -124,19 +122,18 @@ def table_faults(table: Any, where: str, kind: type) -> list[str]:
         for key in ("source", "same")
         if not isinstance(table.get(key, ""), str)
     ]
-    params, boxes = table.get("params", {}), table.get("box", [])
+    params, box = table.get("params", {}), table.get("box", {})
     if isinstance(params, dict):
         found += value_faults({name: [value] for name, value in params.items()}, f"{where}: params", kind)
     else:
         found.append(f"{where}: params must be a table, not {params!r}.")
-    if not isinstance(boxes, list):
-        return [*found, f"{where}: box must be a list of tables, not {boxes!r}."]
-    for i, box in enumerate(boxes):
-        if isinstance(box, dict) and all(isinstance(values, list) for values in box.values()):
-            found += value_faults(box, f"{where}: box[{i}]", kind)
-        else:
-            found.append(f"{where}: box[{i}] must be a table of lists, not {box!r}.")
-    return found
+    if "box" not in table:
+        return found
+    defaults = {field.name: field.default for field in fields(kind)}
+    if faults := list(box_faults(box, f"{where}: box", defaults)):
+        return found + faults
+    tried = {name: scale.values if isinstance(scale, Scale) else [scale] for name, scale in read_box(box).items()}
+    return found + value_faults(tried, f"{where}: box", kind)
 
 
 def value_faults(given: Mapping[str, Sequence[Any]], where: str, kind: Any) -> list[str]:
@@ -162,9 +159,10 @@ def write_preset(kind: type, place: str, params: Mapping[str, Any], source: str)
     """
     file = settings_file(kind)
     text = file.read_text(encoding="utf-8") if file.is_file() else HEADER
-    made = replace_preset(text, place, (f"params = {toml_value(params)}\n", f"source = {toml_value(source)}\n"))
     tables = tomllib.loads(text)
-    kept = {key: value for key, value in tables.get(place, {}).items() if key == "box"}
+    lines = (f"params = {toml_value(params)}\n", f"source = {toml_value(source)}\n")
+    made = replace_preset(text, place, lines, {"params", "source", "same"} - kept_keys(tables, place))
+    kept = {key: value for key, value in tables.get(place, {}).items() if key in kept_keys(tables, place)}
     wanted = {**tables, place: {"params": dict(params), "source": source, **kept}}
     if parsed_or_none(made) != wanted:
         raise UserError(
@@ -176,8 +174,15 @@ def write_preset(kind: type, place: str, params: Mapping[str, Any], source: str)
     return file
 
 
-def replace_preset(text: str, place: str, lines: Sequence[str]) -> str:
-    """The text of a settings file with ``lines`` for what the table of ``place`` has of params, source and same."""
+def kept_keys(tables: Mapping[str, Any], place: str) -> set[str]:
+    """What a table keeps when its preset is written anew: its box, or the name of the table whose box it takes."""
+    table = tables.get(place, {})
+    shared = "box" not in table and "box" in tables.get(table.get("same", ""), {})
+    return {"box", *(["same"] if shared else [])}
+
+
+def replace_preset(text: str, place: str, lines: Sequence[str], gone: Set[str]) -> str:
+    """The text of a settings file with ``lines`` for what the table of ``place`` has of the keys ``gone``."""
     kept: list[str] = []
     inside = there = False
     for statement, meaning in toml_statements(text):
@@ -185,7 +190,7 @@ def replace_preset(text: str, place: str, lines: Sequence[str]) -> str:
             inside = meaning == {place: {}}
             there |= inside
             kept += [statement, *(lines if inside else ())]
-        elif not (inside and meaning.keys() & {"params", "source", "same"}):
+        elif not (inside and meaning.keys() & gone):
             kept.append(statement)
     if not there:
         kept += ["\n", f"[{toml_key(place)}]\n", *lines]

@@ -291,7 +291,7 @@ def _name_points(figure: Figure, axes: Axes, section: Section, style: Style, x: 
         taken += [_box(sx, sy, 4 * pixels, 4 * pixels) for sx, sy in seeds]
     frame = axes.get_window_extent().extents
     for row, (cx, cy) in zip(rows, centres, strict=True):
-        colour = _darker(style[row.method][0])
+        colour = darker(style[row.method][0])
         line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
         middle: dict[str, Any] = {"ha": "center", "va": "center", "textcoords": "offset points", "xytext": (0, 0)}
         point = (row.cells[x].mean, row.cells[y].mean)
@@ -331,7 +331,7 @@ def _box(x: float, y: float, width: float, height: float) -> Box:
     return float(x - width / 2), float(y - height / 2), float(x + width / 2), float(y + height / 2)
 
 
-def _darker(colour: str) -> tuple[float, ...]:
+def darker(colour: str) -> tuple[float, ...]:
     """The colour for text, which needs more contrast than a marker."""
     from matplotlib.colors import to_rgb
 

@@ -222,6 +222,12 @@ def run_seconds(spec: RunSpec, outline: Outline, rate: float, trace: int = 0) ->
     return seconds_for(outline, rows + asked * (1 + points_between(spec, trace)), rate)
 
 
+def run_hours(specs: Sequence[RunSpec], outline: Outline, store: Store) -> float:
+    """Hours of one core that runs take by themselves, by the rate that the store has seen."""
+    rate = known_rate(store, outline.parameters)
+    return sum(run_seconds(spec, outline, rate) for spec in specs) / 3600
+
+
 def checkpoints_of(spec: RunSpec, trace: int = 0) -> int:
     """Checkpoints that a run's own steps leave in the store, and those on the way of its ``trace``."""
     return sum(method_of(step).checkpoints() for step in spec.steps) + points_between(spec, trace)

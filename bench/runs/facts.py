@@ -198,11 +198,15 @@ def find_distance(one: Checkpoint, other: Checkpoint, work: Work) -> float | Non
 def source_of(step: Step, spec: RunSpec) -> str:
     """Where a step's parameters come from: the preset that they equal, or the user."""
     component = registry.load_component("methods", step.method)
-    place = component.presets.get(f"{spec.tier}-{spec.task}")
+    here = f"{spec.tier}-{spec.task}"
+    place = component.presets.get(here)
     given, usual = registry.said_params(component, step.params), registry.default_params(component)
     if not place and registry.said_params(component, usual) == given:
         return "defaults"
-    for name, preset in component.presets.items():
+    own_first = sorted(
+        component.presets.items(), key=lambda item: item[0] != here and not item[0].startswith(f"{here}-")
+    )
+    for name, preset in own_first:
         if registry.said_params(component, {**usual, **preset.params}) == given:
             return f"{name}: {preset.source}"
         if place and registry.said_params(component, {**usual, **place.params, **preset.params}) == given:

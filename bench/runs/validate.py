@@ -42,11 +42,12 @@ class RowShape(TypedDict):
     forget: NotRequired[dict[str, Real]]
     retain: NotRequired[Real]
     world: NotRequired[Real]
-    fine: NotRequired[Real]
+    target: NotRequired[dict[str, Real]]
+    tokens: NotRequired[Whole]
     broken: NotRequired[Line]
 
 
-SCORED = {"level", "forget", "retain", "world", "fine"}
+SCORED = {"level", "target", "forget", "retain", "world", "tokens"}
 """What a row has whose setting gave no wreck."""
 
 
@@ -100,34 +101,35 @@ def validate_setting(spec: RunSpec, paths: Paths, work: Work) -> Json:
     ledger = Ledger({row.id for row in scenario.retain}, set())
     shared = set(work.nodes)
     result = unlearn(spec, scenario, target, (), work, ledger)
+    own = [node for key, node in work.nodes.items() if key not in shared]
     asked = ask_validation(result, scenario, selection.SIDES, work)
-    level = ask_validation(target, scenario, selection.SIDES, work)
-    seconds = sum(node.info["seconds"] for key, node in work.nodes.items() if key not in shared)
+    untouched = ask_validation(target, scenario, selection.SIDES, work)
     row: Json = {
         "params": dict(spec.steps[-1].params),
         "versions": row_versions(spec),
         "seed": spec.seed,
-        "seconds": round(seconds, 2),
+        "seconds": round(sum(node.info["seconds"] for node in own), 2),
+        "tokens": sum(node.info["meta"].get("tokens", 0) for node in own),  # as `facts.measure_cost` counts them
         "provenance": merged_provenance(work),
     }
     try:
-        below = selection.side_scores(level, "unseen", scenario.validation)
+        row |= {
+            "level": selection.side_scores(untouched, "unseen", scenario.validation),
+            "target": selection.kept_scores(untouched, scenario.validation),
+        }
     except Absent as reason:
         raise UserError(f"Nothing can be tuned on this target, as {reason}.") from None
     try:
-        return row | {"level": below} | setting_scores(asked, scenario, work)
+        return row | setting_scores(asked, scenario, work)
     except Absent as reason:
         return row | {"broken": str(reason)}
 
 
 def setting_scores(asked: Responses, scenario: Scenario, work: Work) -> Json:
     """What the rule reads of a setting's responses; `Absent` where the model that it makes has broken down."""
-    scores = {side: selection.side_scores(asked, side, scenario.validation) for side in ("forget", "retain", "utility")}
     return {
-        "forget": scores["forget"],
-        "retain": selection.question_score(scores["retain"]),
-        "world": selection.question_score(scores["utility"]),
-        "fine": selection.mean_log_prob(asked, scenario.validation),
+        "forget": selection.side_scores(asked, "forget", scenario.validation),
+        **selection.kept_scores(asked, scenario.validation),
         "signals": tuning_signals(asked, scenario, work),
     }
 

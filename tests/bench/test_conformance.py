@@ -20,7 +20,8 @@ from bench.conformance import (
     rows_apart,
     scores_sound,
 )
-from bench.core.contracts import Method, Preset, Scenario, Settings
+from bench.core.boxes import Box, Scale
+from bench.core.contracts import Method, Preset, Scenario
 from bench.core.types import Checkpoint, Example, Probe, Request, Validation
 from bench.engines.training.losses import descent
 from bench.metrics.probability import accuracy
@@ -39,7 +40,7 @@ class Good(Method):
 
     summary: ClassVar[str] = "nothing at all"
     presets: ClassVar[Mapping[str, Preset]] = {"small": Preset({"strength": 0.5}, "made up")}
-    space: ClassVar[Mapping[str, Settings]] = {"lab": ({"strength": 0.5}, {"strength": 2.0})}
+    space: ClassVar[Mapping[str, Box]] = {"lab": {"strength": Scale("log", (0.5, 2.0))}}
     variants: ClassVar[tuple[str, ...]] = ("small",)
 
     def problems(self) -> list[str]:
@@ -65,9 +66,27 @@ def test_a_good_method_passes() -> None:
         ("presets", {"small": Preset({"strength": "big"}, "x")}, "to a str where the default is a float"),
         ("presets", {"small": Preset({"strength": -1.0}, "x")}, "preset 'small' is refused: strength is not negative"),
         ("presets", {}, "variant 'small' has no preset"),
-        ("space", {"lab": ()}, "the search space of 'lab' is empty"),
-        ("space", {"lab": ({"strength": 1.0}, {})}, "tries a setting twice"),
-        ("space", {"lab": ({"strength": -2.0},)}, "setting 0 of the search space of 'lab' is refused"),
+        ("space", {"lab": {}}, "the box of 'lab' searches nothing"),
+        (
+            "space",
+            {"lab": {"strength": Scale("log", (2.0, 1.0))}},
+            "the box of 'lab': strength: log must be the smallest",
+        ),
+        (
+            "space",
+            {"lab": {"strength": Scale("choice", (1.0, 2.0))}},
+            "the box of 'lab' is too small: The box of strength has",
+        ),
+        (
+            "space",
+            {"lab": {"strength": Scale("linear", (-3.0, -2.0))}},
+            "a setting of the box of 'lab' is refused: strength is",
+        ),
+        (
+            "space",
+            {"lab": {"power": Scale("linear", (0.0, 2.0))}},
+            "a setting of the box of 'lab' sets 'power', which is no field",
+        ),
         ("rows", lambda self, forget, retain: 1.5, "rows(100, 400) is 1.5"),
     ],
 )

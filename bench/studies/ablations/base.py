@@ -64,7 +64,7 @@ class Finding:
     seed: int
     record: Record
     chosen: Json = field(default_factory=dict)
-    """What the rule chose, and how: ``params``, ``forgotten``, ``tried``; empty where there was nothing to choose."""
+    """What the rule chose, and how: ``params``, ``edge``, ``of``; empty where there was nothing to choose."""
     tried: tuple[Json, ...] = ()
     """The rows of the search behind ``chosen``."""
 

@@ -212,11 +212,10 @@ def chosen_for(item: Planned, out: Path) -> Json:
     """The rule's choice among a point's settings, by this seed's validation rows; empty without settings."""
     if not item.search:
         return {}
-    choice = selection.choose_setting([selection.average_rows([row_of(job, out)]) for job in item.search])
+    index = selection.choose_setting([selection.outcome_of([row_of(job, out)]) for job in item.search]) or 0
     return {
-        "params": dict(item.point.choices[choice.index]),
-        "forgotten": choice.forgotten,
-        "edge": choice.index in (0, len(item.search) - 1),
+        "params": dict(item.point.choices[index]),
+        "edge": index in (0, len(item.search) - 1),
         "of": len(item.search),
     }
 

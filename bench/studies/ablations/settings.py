@@ -89,7 +89,7 @@ def surface(axes: Axes, study: Study, score: str) -> None:
 def rule_pick(study: Study, seed: int) -> Finding:
     """The finding at the alpha and beta that the harness's rule chooses on a seed's validation rows."""
     group = [finding for finding in study.points if finding.seed == seed]
-    return group[selection.choose_setting([selection.average_rows(finding.tried) for finding in group]).index]
+    return group[selection.choose_setting([selection.outcome_of(finding.tried) for finding in group]) or 0]
 
 
 def oracle_pick(study: Study, seed: int) -> Finding:

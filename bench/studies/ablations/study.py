@@ -245,9 +245,7 @@ def chosen_settings_text(line: Line) -> str:
         if not finding.chosen.get("params"):
             continue
         params = ", ".join(f"{key} {value:g}" for key, value in finding.chosen["params"].items())
-        flags = ["not forgotten"] * (not finding.chosen["forgotten"])
-        flags += ["edge"] * (finding.chosen["edge"] and finding.chosen["of"] > 1)
-        said.append(params + (f" ({', '.join(flags)})" if flags else ""))
+        said.append(params + (" (edge)" if finding.chosen["edge"] and finding.chosen["of"] > 1 else ""))
     return "; ".join(f"{text} ×{said.count(text)}" if said.count(text) > 1 else text for text in dict.fromkeys(said))
 
 

@@ -28,7 +28,7 @@ def test_a_listing_says_what_a_default_leaves_unused_and_what_all_runs(shell: Sh
     npo, rewind, undial = (shell("ls", "methods", name).out for name in ("npo", "rewind", "undial"))
     assert "run by --methods all as well: npo@small-retain" in npo and "run by --methods all" not in rewind + undial
     assert "    needs (retain)\n" in undial and "    needs history, retain\n" in rewind
-    assert "    settings that bench tune tries: lab-tofu 28, lab-restor 28, " in npo
+    assert "    box of lab-tofu: {'batch': 16, 'beta': {'log': [" in npo and "    box of lab-digits: {" in npo
 
 
 def test_list_of_runs_names_records_and_broken_files(finished: Place, shell: Shell) -> None:

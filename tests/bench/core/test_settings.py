@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from bench.core import registry
+from bench.core.boxes import Scale
 from bench.core.errors import UserError
 from bench.core.files import read_toml
 from bench.core.settings import (
     HEADER,
     KEYS,
     Preset,
-    combinations_of,
     read_settings,
     settings_file,
     toml_key,
@@ -50,7 +50,7 @@ class Mine(Fade):
 """
 TEXT = """
 [lab]
-box = [{ share = [0.1, 0.9], steps = [1, 2] }, { share = [0.5] }]
+box = { share = { log = [0.1, 0.9] }, steps = 2 }
 
 [real-tofu]
 params = { share = 0.25 }
@@ -92,11 +92,7 @@ def settings_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
     for name, table in tables.items():
         lines.append(f"[{toml_key(name)}]")
         for key in (key for key in KEYS if key in table):
-            if key == "box":
-                boxes = [f"    {toml_value(box)},\n" for box in table["box"]]
-                lines.append(f"box = [\n{''.join(boxes)}]")
-            else:
-                lines.append(f"{key} = {toml_value(table[key])}")
+            lines.append(f"{key} = {toml_value(table[key])}")
         lines.append("")
     return "\n".join(lines)
 
@@ -113,30 +109,13 @@ def test_every_shipped_file_is_read_by_its_method() -> None:
     assert {settings_file(kind) for kind in kinds if kind.presets} == set(SHIPPED) and len(SHIPPED) >= 5
 
 
-def test_a_box_is_tried_in_order_the_last_list_varying_fastest() -> None:
-    assert combinations_of(a=(1, 2), b=("x", "y")) == (
-        {"a": 1, "b": "x"},
-        {"a": 1, "b": "y"},
-        {"a": 2, "b": "x"},
-        {"a": 2, "b": "y"},
-    )
-
-
 def test_a_plug_in_has_its_file_beside_its_module_and_a_subclass_inherits_it(fade: Callable[[str], type]) -> None:
     kind = fade(TEXT)
     assert kind.presets == {  # type: ignore[attr-defined]
         "real-tofu": Preset({"share": 0.25}, "a table of a paper"),
         "real-muse-books": Preset({"share": 0.25}, "a table of a paper"),
     }
-    assert kind.space == {  # type: ignore[attr-defined]
-        "lab": (
-            {"share": 0.1, "steps": 1},
-            {"share": 0.1, "steps": 2},
-            {"share": 0.9, "steps": 1},
-            {"share": 0.9, "steps": 2},
-            {"share": 0.5},
-        )
-    }
+    assert kind.space == {"lab": {"share": Scale("log", (0.1, 0.9)), "steps": 2}}  # type: ignore[attr-defined]
     assert sys.modules["fade"].Slow.presets == kind.presets  # type: ignore[attr-defined]
 
 
@@ -154,7 +133,22 @@ def test_a_written_preset_takes_a_place_and_everything_else_stays(fade: Callable
     made = made.replace('same = "real-tofu"\n', 'params = { share = 0.75 }\nsource = "a search"\n')
     assert file.read_text() == made + '\n[lab-tofu]\nparams = {}\nsource = "a third"\n'
     assert kind.presets["real-muse-books"] == Preset({"share": 0.75}, "a search")  # type: ignore[attr-defined]
-    assert len(kind.space["lab"]) == 5  # type: ignore[attr-defined]
+    assert len(kind.space["lab"]) == 2  # type: ignore[attr-defined]
+
+
+def test_a_box_can_be_shared_and_stays_shared_when_a_preset_is_written(fade: Callable[[str], type]) -> None:
+    """``same`` gives what the table doesn't state itself: the box alone once the place has a preset of its own."""
+    text = (
+        TEXT + '\n[lab-digits]\nsame = "lab"\n\n[lab-graph]\nsame = "real-tofu"\nbox = { steps = { int = [1, 9] } }\n'
+    )
+    kind: Any = fade(text)
+    assert kind.space["lab-digits"] == kind.space["lab"] and "lab-digits" not in kind.presets
+    assert kind.presets["lab-graph"] == kind.presets["real-tofu"] and kind.space["lab-graph"]["steps"].values == (1, 9)
+    write_preset(kind, "lab-graph", {"share": 0.5}, "a search")
+    file = write_preset(kind, "lab-digits", {"share": 0.75}, "a search")
+    assert read_toml(file)["lab-digits"] == {"params": {"share": 0.75}, "source": "a search", "same": "lab"}
+    assert read_toml(file)["lab-graph"].keys() == {"params", "source", "box"}
+    assert kind.presets["lab-digits"].params == {"share": 0.75} and kind.space["lab-digits"] == kind.space["lab"]
 
 
 def test_comments_stay_where_they_are(fade: Callable[[str], type]) -> None:
@@ -164,10 +158,7 @@ def test_comments_stay_where_they_are(fade: Callable[[str], type]) -> None:
 params = { share = 0.1 }
 source = "old"  # to be renewed
 # on the box
-box = [
-    # low
-    { share = [0.1] },  # end
-]
+box = { share = { linear = [0.1, 0.2] } }  # end
 # on the next
 [real]
 params = { steps = 2 } # two
@@ -206,7 +197,7 @@ def test_a_derived_method_writes_a_file_of_its_own_and_inherits_the_rest(
     assert (tmp_path / "settings" / "fade.toml").read_text() == TEXT
     assert kind.presets["real-tofu"].params == {"share": 0.25}  # type: ignore[attr-defined]
     assert mine.presets["real-tofu"] == Preset({"extra": 2.0}, "a search")
-    assert mine.presets["real-muse-books"].params == {"share": 0.25} and len(mine.space["lab"]) == 5
+    assert mine.presets["real-muse-books"].params == {"share": 0.25} and len(mine.space["lab"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -229,17 +220,22 @@ def test_a_derived_method_writes_a_file_of_its_own_and_inherits_the_rest(
         ("[lab]\nsame = [3]", r"^fade.toml, \[lab\]: same must be a text, not \[3\].$"),
         ("lab = 3", r"^fade.toml, \[lab\] must be a table with params, source, same, box, not 3.$"),
         (
-            "[lab]\nbox = { share = [1] }",
-            r"^fade.toml, \[lab\]: box must be a list of tables, not \{'share': \[1\]\}.$",
+            "[lab]\nbox = [{ share = [1] }]",
+            r"^fade.toml, \[lab\]: box must be a table of parameters, not \[\{'share': \[1\]\}\].$",
         ),
         (
-            "[lab]\nbox = [{ share = 1 }]",
-            r"^fade.toml, \[lab\]: box\[0\] must be a table of lists, not \{'share': 1\}.$",
+            "[lab]\nbox = { share = { log = [0, 1] } }",
+            r"^fade.toml, \[lab\]: box: share: log must begin above 0, not at 0.$",
         ),
         (
-            "[lab]\nbox = [{}, { speed = [1] }]",
-            r"^Unknown parameter of fade.toml, \[lab\]: box\[1\] 'speed'. Known: share, steps.$",
+            "[lab]\nbox = { steps = { int = [1, 9] }, speed = 1 }",
+            r"^Unknown parameter of fade.toml, \[lab\]: box 'speed'. Known: share, steps.$",
         ),
+        (
+            "[lab]\nbox = { steps = { choice = [1, 2.5] } }",
+            r"^fade.toml, \[lab\]: box: steps must be of the type int, not 2.5.$",
+        ),
+        ('[lab]\nsame = "real"\n[real]\nsource = "x"', r"fade.toml, \[real\] needs \"params\" and \"source\""),
     ],
 )
 def test_a_mistake_in_a_file_is_a_sentence(fade: Callable[[str], type], text: str, sentence: str) -> None:

@@ -23,8 +23,9 @@ def tuned(steps: Sequence[Any], folder: Path, monkeypatch: pytest.MonkeyPatch, w
     """The record of a search over these settings, in this process."""
     monkeypatch.setattr(selection, "steps_for", lambda *_: list(steps))
     monkeypatch.setattr(search, "carry_out", lambda jobs, config: in_step(jobs, config, lambda event: None))
+    count = len(steps)
     asked = Asked("tofu", ("ga",), tuple(f"tofu.{name}={value}" for name, value in SMALL.items()), (100,))
-    assert search.tune_command(asked, Machine(folder / "out", folder / "store", 1), write) is False
+    assert search.tune_command(asked, Machine(folder / "out", folder / "store", 1), count, write) is False
     return json.loads((folder / "out" / "tune" / "lab-tofu-ga.json").read_text(), parse_constant=pytest.fail)
 
 

@@ -2,102 +2,122 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import log
+import itertools
+from math import inf, log
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from bench.core import registry
-from bench.core.types import BROKEN_DOWN, Example, Responses, Validation
+from bench.core.boxes import Scale
+from bench.core.errors import UserError
+from bench.core.settings import Preset
+from bench.core.types import BROKEN_DOWN, Example, Json, Responses, Validation
 from bench.runs.selection import (
-    MARGIN,
+    NEAR,
     Outcome,
-    average_rows,
+    SeedScores,
+    best_quarter,
     choose_setting,
-    mean_log_prob,
-    params_at_edge,
+    expected_best,
+    kept_scores,
+    outcome_of,
     question_score,
     row_score,
-    search_grid,
-    search_record,
+    search_box,
     side_scores,
     steps_for,
 )
 
 
-def outcome(forget: float, retain: float, world: float, **params: Any) -> Outcome:
-    """One kind of forget row, never-trained level .2: a setting has forgotten at .3 or less."""
-    return Outcome(params, {"qa": forget}, {"qa": 0.2}, retain, world)
+def scores(forget: float, utility: float = 1.0, tokens: int = 100, level: float = 0.2) -> SeedScores:
+    """One kind of forget row; the target's utility is (.9 + .7) / 2 = .8."""
+    return SeedScores({"qa": forget}, {"qa": level}, utility, utility, {"retain": 0.9, "world": 0.7}, tokens)
 
 
-def test_the_most_useful_of_those_that_have_forgotten() -> None:
-    """Utilities (.9 + .7) / 2 = .8, (.8 + 1) / 2 = .9 and 1; the last has not forgotten: .35 > .2 + .1."""
-    outcomes = [outcome(0.1, 0.9, 0.7), outcome(0.25, 0.8, 1.0), outcome(0.35, 1.0, 1.0)]
-    assert MARGIN == 0.1
-    assert [o.utility for o in outcomes] == pytest.approx([0.8, 0.9, 1.0])
-    assert [o.excess for o in outcomes] == pytest.approx([-0.2, -0.05, 0.05])
-    choice = choose_setting(outcomes)
-    assert (choice.index, choice.forgotten) == (1, True)
+def outcome(*seeds: SeedScores, **params: Any) -> Outcome:
+    return Outcome(params, seeds, len(seeds))
 
 
-def test_forgetting_below_the_level_is_no_merit() -> None:
-    assert choose_setting([outcome(0.0, 0.5, 0.5), outcome(0.29, 0.51, 0.5)]).index == 1
+WRECK = Outcome({"lr": 1e30}, broken=BROKEN_DOWN)
 
 
-def test_the_earlier_wins_a_tie() -> None:
-    assert choose_setting([outcome(0.5, 1, 1), outcome(0.1, 0.8, 0.6), outcome(0.1, 0.6, 0.8)]).index == 1
+def test_j_by_hand() -> None:
+    """Questions |.1 - .3| = .2, passages |.9 - .4| = .5: .35. u = (.8 + .4) / 2 = .6 beside (1 + .9) / 2 = .95: .35 more."""
+    one = SeedScores({"qa": 0.1, "text": 0.9}, {"qa": 0.3, "text": 0.4}, 0.8, 0.4, {"retain": 1.0, "world": 0.9})
+    assert (one.gap, one.utility, one.target_utility, one.j) == pytest.approx((0.35, 0.6, 0.95, 0.7))
 
 
-def test_what_must_stay_more_probable_wins_before_that() -> None:
-    """Utilities .7, .7 and .7, of which two are tied with log-probs -.3 and -.1, and one has not forgotten."""
-    tied = [replace(outcome(forget, 0.8, 0.6), fine=fine) for forget, fine in ((0.1, -0.3), (0.1, -0.1), (0.9, 0.0))]
-    choice = choose_setting(tied)
-    assert (choice.index, choice.tied) == (1, 2)
+def test_forgetting_too_much_counts_as_much_as_too_little_and_more_utility_than_the_targets_is_no_merit() -> None:
+    """.1 below and .1 above the level of .2 are alike; a utility of 1 is as good as the target's .8; .7 costs .1."""
+    assert scores(0.1).j == pytest.approx(scores(0.3).j) == pytest.approx(0.1)
+    assert scores(0.2, 1.0).j == scores(0.2, 0.8).j == 0.0
+    assert scores(0.2, 0.7).j == pytest.approx(0.1)
 
 
-def test_the_log_prob_of_what_must_stay_by_hand() -> None:
-    """Retain: rows of -1 and (-2 - 4) / 2 = -3, mean -2; world: -4. Their mean is -3; a row without tokens is left out."""
-    made = {"a": [-1.0], "b": [-2.0, -4.0], "c": [-4.0], "d": []}
-    rows = {key: {"answer": [{"logp": logp, "hit": [1] * len(logp), "eos": True}]} for key, logp in made.items()}
-    held = {key: Example(key, {"prompt": "", "answer": "", "template": "qa"}) for key in made}
-    responses = Responses("m", {"validation_retain": rows, "validation_utility": rows})
-    validation = Validation(retain=(held["a"], held["b"]), utility=(held["c"], held["d"]))
-    assert mean_log_prob(responses, validation) == -3.0
+def test_j_is_the_mean_over_seeds() -> None:
+    """.1 and .3: a mean forget score of .2 would lie at the level, and hide both."""
+    two = outcome(scores(0.1, tokens=10), scores(0.5, tokens=30))
+    assert (two.j, two.tokens) == pytest.approx((0.2, 20))
+    assert (WRECK.j, WRECK.tokens) == (inf, inf)
 
 
-def test_the_nearest_when_none_has_forgotten() -> None:
-    """Excess .6, .2, .2: the first of the two nearest, however useless, and it is said that it has not forgotten."""
-    choice = choose_setting([outcome(0.9, 1, 1), outcome(0.5, 0, 0), outcome(0.5, 1, 1)])
-    assert (choice.index, choice.forgotten) == (1, False)
+def test_the_smallest_j_is_chosen() -> None:
+    assert choose_setting([outcome(scores(0.4)), outcome(scores(0.25)), outcome(scores(0.1))]) == 1
 
 
-def test_the_worst_kind_of_forget_row_decides() -> None:
-    """Questions .1 - .2 - .1 = -.2, passages .9 - .3 - .1 = .5: a book that can still be recited is not forgotten."""
-    mixed = Outcome({}, {"qa": 0.1, "text": 0.9}, {"qa": 0.2, "text": 0.3}, 1.0, 1.0)
-    assert mixed.excess == pytest.approx(0.5)
+def test_of_those_within_a_hair_of_the_smallest_the_cheapest_is_chosen() -> None:
+    """J .010, .015 and .0151: the second is within .005 of the first and cheaper; the third would be cheaper still."""
+    assert NEAR == 0.005
+    tried = [outcome(scores(0.2 + j, tokens=t)) for j, t in ((0.010, 300), (0.015, 200), (0.0151, 100))]
+    assert choose_setting(tried) == 1
+    alike = [outcome(scores(0.22, tokens=9)), outcome(scores(0.21, tokens=9)), outcome(scores(0.21, tokens=9))]
+    assert choose_setting(alike[1:] + alike[:1]) == 0, "of equal tokens the smaller J, then the earlier"
 
 
-def test_exactly_the_margin_above_the_level_has_forgotten() -> None:
-    """Scores are counts over rows: 40 of 100 beside a level of 30 of 100 is at most the level plus .10; 41 is not."""
-    for level in range(0, 90):
-        counts = [Outcome({}, {"qa": (level + above) / 100}, {"qa": level / 100}, 1.0, 1.0) for above in (10, 11)]
-        assert [choose_setting([one]).forgotten for one in counts] == [True, False], f"level {level} of 100"
+def test_only_settings_of_the_last_stage_are_chosen_from() -> None:
+    """On the first seed alone the first one was perfect; the two that went on are at .1 and .15."""
+    tried = [outcome(scores(0.2)), outcome(scores(0.35), scores(0.35)), outcome(scores(0.3), scores(0.3))]
+    assert choose_setting(tried) == 2
 
 
-def settings(*values: Any, name: str = "lr") -> list[Outcome]:
-    return [outcome(0.1, 0.5, 0.5, **{name: value, "fixed": 3}) for value in values]
+def test_a_broken_setting_is_never_chosen() -> None:
+    assert choose_setting([WRECK, outcome(scores(1.0))]) == 1
+    assert choose_setting([WRECK, WRECK]) is None
+    late = Outcome({}, runs=4, broken=BROKEN_DOWN)
+    assert choose_setting([late, outcome(scores(0.2))]) is None, (
+        "what went on has broken; the other was not tried enough"
+    )
 
 
-def test_a_choice_at_the_end_of_its_values_is_flagged() -> None:
-    assert params_at_edge(settings(3, 1, 2), 0) == ("lr",)
-    assert params_at_edge(settings(3, 1, 2), 1) == ("lr",)
-    assert params_at_edge(settings(3, 1, 2), 2) == ()
-    assert params_at_edge(settings(1, 2), 0) == ("lr",), "of two values each is an end, and the best may lie beyond it"
-    assert params_at_edge(settings(1), 0) == (), "a value that was not varied has no edge"
-    assert params_at_edge(settings("a", "b", "c"), 0) == (), "words have no order"
-    best = [outcome(0.1, 0.5, 0.5, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.9, 0.9, lr=4)]
-    assert choose_setting(best).edges == ("lr",)
+def test_the_best_quarter_goes_on() -> None:
+    """Of eight the two with the smallest J, the smallest first; ties by tokens; at least one; none that is broken."""
+    tried = [outcome(scores(0.2 + j)) for j in (0.5, 0.1, 0.7, 0.3, 0.02, 0.6, 0.4, 0.2)]
+    assert best_quarter(tried) == [4, 1]
+    assert best_quarter(tried[:2]) == [1]
+    assert best_quarter([outcome(scores(0.3, tokens=9)), outcome(scores(0.3, tokens=8))]) == [1]
+    assert best_quarter([WRECK] * 7 + [outcome(scores(0.9))]) == [7], "fewer than a quarter work"
+    assert best_quarter([WRECK] * 4) == []
+
+
+def brute_force(values: list[float | None], n: int) -> float:
+    """The mean of the smallest of n values over every way to draw them with replacement that has one."""
+    draws = [[v for v in drawn if v is not None] for drawn in itertools.product(values, repeat=n)]
+    return fmean(min(draw) for draw in draws if draw)
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.1, 0.4], [0.3, 0.1, 0.3, 0.9], [0.2, None, 0.1, None], [0.0, 0.0, None]])
+def test_the_expected_best_is_what_every_draw_gives(values: list[float | None]) -> None:
+    found = expected_best(values)
+    assert found == pytest.approx([brute_force(values, n) for n in range(1, len(values) + 1)])
+    assert found == sorted(found, reverse=True)
+
+
+def test_the_expected_best_by_hand() -> None:
+    """Of .1 and .4 one draw gives .25; of two draws three in four have the .1: .1 * .75 + .4 * .25 = .175."""
+    assert expected_best([0.4, 0.1]) == pytest.approx([0.25, 0.175])
+    assert expected_best([None, None]) == expected_best([]) == []
 
 
 def test_row_scores_by_hand() -> None:
@@ -124,60 +144,89 @@ def test_questions_are_the_score_of_a_side_that_has_them() -> None:
     assert question_score({"text": 0.7}) == 0.7
 
 
-def test_seeds_are_averaged() -> None:
-    def row(forget: float, level: float, retain: float, seconds: float) -> dict[str, Any]:
-        kinds = {"forget": {"qa": forget}, "level": {"qa": level}}
-        scores = {"retain": retain, "world": 1.0, "fine": -seconds}
-        return {"params": {"lr": 1}, **kinds, **scores, "seconds": seconds}
-
-    made = average_rows([row(0.1, 0.2, 0.5, 2), row(0.5, 0.4, 1.0, 4)])
-    assert (made.forget["qa"], made.level["qa"], made.retain, made.seconds) == pytest.approx((0.3, 0.3, 0.75, 3.0))
-    assert made.fine == -3.0
-
-
-class Component:
-    space = {"lab-tofu": ({"lr": 1}, {"lr": 2}), "lab": ({"lr": 3},)}
+def test_what_must_stay_is_asked_on_two_sides() -> None:
+    """Retain: one of two right; world: the passage's 1 of 2 tokens."""
+    hits = {"a": [1], "b": [0], "c": [1, 0]}
+    rows = {key: {"answer": [{"logp": [-1.0] * len(hit), "hit": hit, "eos": True}]} for key, hit in hits.items()}
+    held = {key: Example(key, {"prompt": "", "answer": "", "template": "text" if key == "c" else "qa"}) for key in hits}
+    responses = Responses("m", {"validation_retain": rows, "validation_utility": rows})
+    validation = Validation(retain=(held["a"], held["b"]), utility=(held["c"],))
+    assert kept_scores(responses, validation) == {"retain": 0.5, "world": 0.5}
 
 
-def test_a_place_has_its_own_grid_or_its_tiers() -> None:
-    base = {"lr": 0, "steps": 5}
-    assert search_grid(Component, "lab-tofu", base) == [{"lr": 1, "steps": 5}, {"lr": 2, "steps": 5}]
-    assert search_grid(Component, "lab-restor", base) == [{"lr": 3, "steps": 5}]
-    assert search_grid(Component, "real-tofu", base) == []
+ROW: Json = {
+    "params": {"lr": 1},
+    "forget": {"qa": 0.1},
+    "level": {"qa": 0.2},
+    "target": {"retain": 0.9, "world": 0.7},
+    "retain": 0.5,
+    "world": 0.7,
+    "tokens": 10,
+    "seconds": 2.0,
+}
 
 
-def test_steps_hold_complete_parameters() -> None:
-    for step in steps_for("npo", "lab-tofu"):
-        kind = registry.load_component("methods", "npo")
-        assert dict(step.params) == registry.said_params(kind, registry.default_params(kind) | dict(step.params))
-        assert {"beta", "lr", "steps", "retain"} <= set(step.params)
-
-
-def test_the_record_of_a_search_says_what_was_tried() -> None:
-    outcomes = [outcome(0.9, 1, 1, lr=1), outcome(0.1, 0.5, 0.5, lr=2), outcome(0.1, 0.4, 0.5, lr=3)]
-    made = search_record("lab-tofu", "npo", (100, 101), outcomes, {"commit": "c"})
-    assert (made["chosen"], made["params"], made["forgotten"], made["edges"]) == (1, {"lr": 2}, True, [])
-    assert (made["budget"], made["seeds"], len(made["settings"])) == (3, [100, 101], 3)
-    assert made["settings"][0]["excess"] == pytest.approx(0.6)
-
-
-WRECK = Outcome({"lr": 1e30}, {}, {}, 0.0, 0.0, broken=BROKEN_DOWN)
-
-
-def test_a_broken_setting_is_never_chosen_before_one_that_works() -> None:
-    """Neither before one that has forgotten nor before one that hasn't."""
-    assert choose_setting([WRECK, outcome(0.1, 0, 0, lr=1.0)]).index == 1
-    choice = choose_setting([WRECK, outcome(0.9, 0, 0, lr=1.0), outcome(0.8, 0, 0, lr=2.0), WRECK])
-    assert (choice.index, choice.forgotten, choice.tied) == (2, False, 0)
+def test_rows_become_an_outcome_and_its_record_reads_back() -> None:
+    """J: .1 + (.8 - .6) = .3 and, at a forget score of .6, .4 + .2 = .6; mean .45."""
+    made = outcome_of([ROW, ROW | {"forget": {"qa": 0.6}, "tokens": 30, "seconds": 4.0}])
+    data = made.to_json()
+    assert (data["j"], data["j_first"], data["f"], data["level"]) == pytest.approx((0.45, 0.3, 0.35, 0.2))
+    assert (data["u"], data["u_target"], data["tokens"], data["seconds"]) == pytest.approx((0.6, 0.8, 20, 3.0))
+    assert data["stage"] == 2 and Outcome.from_json(data) == made
+    first = outcome_of([ROW])
+    assert first.to_json()["stage"] == 1 and Outcome.from_json(first.to_json()) == first
 
 
 def test_a_setting_that_broke_on_one_seed_is_broken() -> None:
-    row = {"params": {}, "forget": {"qa": 0.1}, "level": {"qa": 0.2}, "retain": 1.0, "world": 1.0, "fine": -1.0}
-    found = average_rows([row | {"seconds": 1.0}, {"params": {}, "broken": BROKEN_DOWN, "seconds": 3.0}])
-    assert found.to_json() == {"params": {}, "broken": BROKEN_DOWN, "seconds": 2.0}
+    found = outcome_of([ROW, {"params": {"lr": 1}, "broken": BROKEN_DOWN, "seconds": 4.0}])
+    assert found.to_json() == {"params": {"lr": 1}, "stage": 2, "broken": BROKEN_DOWN, "seconds": 3.0}
+    assert Outcome.from_json(found.to_json()) == found
 
 
-def test_a_search_in_which_nothing_works_chooses_nothing() -> None:
-    made = search_record("lab-tofu", "ga", (100,), [WRECK, WRECK], {})
-    assert made["chosen"] is None and made["params"] == {} and not made["forgotten"] and made["edges"] == []
-    assert [setting["broken"] for setting in made["settings"]] == [BROKEN_DOWN] * 2
+def test_a_row_of_an_earlier_rule_is_a_sentence() -> None:
+    old = {name: value for name, value in ROW.items() if name not in ("target", "tokens")} | {"fine": -1.0}
+    with pytest.raises(UserError, match="A setting's row is one of an earlier rule, without J"):
+        outcome_of([old])
+
+
+LR = Scale("log", (1e-4, 1e-2))
+
+
+class Component:
+    space = {
+        "lab-tofu": {"lr": LR, "steps": Scale("int", (1, 9)), "batch": 16},
+        "lab": {"lr": LR},
+        "lab-tofu-long": {"steps": Scale("int", (50, 90))},
+    }
+    presets = {
+        "lab-tofu": Preset({"lr": 1.0}, "searched"),
+        "small": Preset({"retain": "forget", "batch": 4}, "a budget"),
+        "lab-tofu-small": Preset({"retain": "forget", "lr": 0.5, "steps": 3}, "searched for itself"),
+        "long": Preset({"batch": 2}, "longer"),
+        "lab-tofu-alone": Preset({"lr": 0.5}, "of this place alone"),
+    }
+
+
+def test_a_place_has_its_own_box_or_its_tiers() -> None:
+    assert search_box(Component, "lab-tofu") == Component.space["lab-tofu"]
+    assert search_box(Component, "lab-restor") == {"lr": LR}
+    assert search_box(Component, "real-tofu") == {}
+
+
+def test_a_variant_is_searched_in_the_box_of_the_place_with_what_it_states_held() -> None:
+    """What an earlier search wrote for the variant holds nothing; what it states for this place alone does."""
+    small = search_box(Component, "lab-tofu", "small")
+    assert small == {"lr": LR, "steps": Scale("int", (1, 9)), "batch": 4, "retain": "forget"}
+    assert search_box(Component, "lab-restor", "small") == {"lr": LR, "batch": 4, "retain": "forget"}
+    assert search_box(Component, "lab-tofu", "alone") == Component.space["lab-tofu"] | {"lr": 0.5}
+    assert search_box(Component, "lab-tofu", "long") == {"batch": 2, "steps": Scale("int", (50, 90))}, "its own box"
+
+
+def test_steps_hold_complete_parameters() -> None:
+    kind = registry.load_component("methods", "npo")
+    box = search_box(kind, "lab-tofu", "small-retain")
+    steps = steps_for("npo", box, 8)
+    assert len(steps) == 8 and {step.params["retain"] for step in steps} == {"forget"}
+    for step in steps:
+        assert dict(step.params) == registry.said_params(kind, registry.default_params(kind) | dict(step.params))
+        assert {"beta", "lr", "steps", "batch"} <= set(step.params)

@@ -53,13 +53,26 @@ def test_signals_by_hand(lab: Lab) -> None:
     assert tuning_signals(found, alone, lab.work()) == {"forget_loss": 2.0, "auc": 0.75}
 
 
+def test_a_row_has_the_targets_own_scores_and_the_tokens_of_the_method_alone(lab: Lab) -> None:
+    """Four steps of two rows are trained on; the target's stages are not counted, nor those that are there already."""
+    work = lab.work()
+    row = validate_setting(spec(step("ga", steps=4, batch=2)), Paths(), work)
+    [node] = [node for node in work.nodes.values() if node.info["label"] == "ga"]
+    assert row["tokens"] == node.info["meta"]["tokens"] > 0
+    assert row["seconds"] == round(node.info["seconds"], 2)
+    again = validate_setting(spec(step("ga", steps=4, batch=2)), Paths(), lab.work())
+    assert again["tokens"] == row["tokens"], "what the store has already counts as well"
+    still = validate_setting(spec(STILL), Paths(), lab.work())
+    assert still["target"] == {"retain": still["retain"], "world": still["world"]} and still["level"].keys() == {"qa"}
+
+
 DIVERGED = step("ga", steps=2, lr=1e30)
 
 
 def test_a_setting_that_diverges_is_a_row_that_says_so(lab: Lab) -> None:
     row = validate_setting(spec(DIVERGED), Paths(), lab.work())
     assert row["broken"] == BROKEN_DOWN and row["params"]["lr"] == 1e30 and row["seconds"] >= 0
-    assert not {"forget", "retain", "world", "fine", "signals"} & set(row)
+    assert not {"forget", "retain", "world", "signals"} & set(row) and {"level", "target"} <= set(row)
     json.dumps(row, allow_nan=False)
 
 
@@ -83,7 +96,8 @@ SOUND: Json = {
     "forget": {"qa": 0.1},
     "retain": 0.5,
     "world": 0.5,
-    "fine": -1.0,
+    "target": {"retain": 0.75, "world": 1.0},
+    "tokens": 10,
 }
 
 
@@ -96,8 +110,10 @@ SOUND: Json = {
         json.dumps(SOUND | {"seed": 6}),
         json.dumps(SOUND | {"retain": "0.5"}),
         json.dumps(SOUND | {"forget": {"qa": None}}),
-        json.dumps(SOUND).replace("-1.0", "NaN"),
+        json.dumps(SOUND).replace("0.75", "NaN"),
         json.dumps({name: value for name, value in SOUND.items() if name != "world"}),
+        json.dumps({name: value for name, value in SOUND.items() if name != "tokens"}),
+        json.dumps(SOUND | {"tokens": 1.5}),
     ],
 )
 def test_a_damaged_row_is_none_and_made_again(damage: str, tmp_path: Path) -> None:
