@@ -10,7 +10,9 @@ from typer import Exit, Option
 from bench.cli.options import asking
 
 
-@asking(seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace"))
+@asking(
+    seeds="100,101", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace", "order")
+)
 def tune(
     asked: Any,
     machine: Any,
