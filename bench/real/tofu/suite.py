@@ -144,7 +144,7 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
     extraction_strength("extraction_strength", "forget"),
     *ATTACKS,
     *distances("forget", "retain", "world"),
-    collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
+    collapsed("collapsed", "retain_said", "ra_said", "wf_said", utility=UTILITY, floor=BROKEN),
     field_memorisation(
         "field_memorisation",
         (
@@ -191,7 +191,7 @@ SIDES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("world_accuracy", "kl_world", "kl_world_floors"), ("wf",)),
     **dict.fromkeys([*(metric.name for metric in ATTACKS), "field_privacy"], ("forget", "holdout")),
     "model_utility": ("retain", "ra", "wf"),
-    "collapsed": ("forget", "retain", "ra", "wf"),
+    "collapsed": ("retain", "ra", "wf"),
 }
 """Metric -> the sides that it reads."""
 HEADLINE = (
