@@ -53,6 +53,8 @@ class Contrast:
     holm: float | None = None
     """Adjusted p; None where the contrast was chosen after looking, which no adjustment mends."""
     supported: bool = False
+    wrecks: frozenset[str] = frozenset()
+    """Which of the two has collapsed or diverged on some seed; neither is ever the better one."""
 
     @property
     def better(self) -> str:
@@ -120,7 +122,8 @@ def compare_gaps(section: Section, one: TableRow, other: TableRow) -> list[Contr
     found = []
     for role, score in section.primary.items():
         if paired := compare_paired(one.gaps.get(role, {}), other.gaps.get(role, {})):
-            found.append(Contrast(one.name, other.name, role, score, paired))
+            wrecks = frozenset(row.name for row in (one, other) if row.wrecked)
+            found.append(Contrast(one.name, other.name, role, score, paired, wrecks=wrecks))
     return found
 
 
@@ -167,14 +170,17 @@ def _two_sided_p(differences: Sequence[float]) -> float:
 def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """The contrasts with their adjusted p, and whether they are supported.
 
-    Of the two divergences one is supported only if the other is there and does not point the other way.
+    Of the two divergences one is supported only if the other is there and does not point the other way. That a wreck is
+    nearer is never supported.
     """
     adjusted = adjust_holm([contrast.paired.p for contrast in contrasts])
     means = {(contrast.one, contrast.other, contrast.role): contrast.paired.mean for contrast in contrasts}
 
     def is_supported(contrast: Contrast, p: float) -> bool:
-        if contrast.role not in TOGETHER or p >= LEVEL:
-            return p < LEVEL
+        if p >= LEVEL or contrast.better in contrast.wrecks:
+            return False
+        if contrast.role not in TOGETHER:
+            return True
         twin = means.get((contrast.one, contrast.other, TOGETHER[contrast.role]))
         return twin is not None and twin * contrast.paired.mean >= 0
 

@@ -66,8 +66,7 @@ def seed_list(seeds: Iterable[int]) -> str:
 def _section(section: Section) -> list[str]:
     parts = [f"### {plain(section.title)}", *(f"> {plain(statement)}" for statement in section.statements)]
     contrasts = build_contrasts(section)
-    wrecks = {row.name for row in section.rows if row.wrecked}
-    bold = {name: rows - wrecks for name, rows in contrasts.better_rows().items()}
+    bold = contrasts.better_rows()
     if section.rows:
         parts += [
             _score_table(section, columns, bold)
@@ -102,7 +101,7 @@ def _contrast_line(contrast: Contrast) -> list[str]:
     if contrast.holm is not None:
         tested = [format_number(contrast.holm), f"{plain(contrast.better)} is better" if contrast.supported else "no"]
     return [
-        f"{plain(contrast.one)} – {plain(contrast.other)}",
+        " – ".join(plain(name) + " ⚠" * (name in contrast.wrecks) for name in (contrast.one, contrast.other)),
         f"{contrast.role.replace('_', ' ')}: {plain(contrast.score)}",
         format_number(paired.mean),
         f"[{format_number(paired.low)}, {format_number(paired.high)}]",
@@ -308,10 +307,11 @@ def _spread(cell: TableCell | None, seeds: int, say: Callable[[float], str] = fo
         return NOTHING
     mean = f"**{say(cell.mean)}**" if bold else say(cell.mean)
     few = f" n={cell.n}" if cell.n != seeds else ""
-    if cell.interval and cell.interval[0] < cell.interval[1]:
-        return f"{mean} [{say(cell.interval[0])}, {say(cell.interval[1])}]{few}"
-    if cell.low == cell.high:
+    ends = cell.interval or (cell.low, cell.high)
+    if {say(end) for end in ends} == {say(cell.mean)}:
         return mean + few
+    if cell.interval:
+        return f"{mean} [{say(ends[0])}, {say(ends[1])}]{few}"
     to = "–" if cell.low >= 0 else " to "
     return f"{mean} ({say(cell.low)}{to}{say(cell.high)}){few}"
 

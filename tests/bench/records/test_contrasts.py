@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.records.contrasts import Contrasts, adjust_holm, build_contrasts, compare_paired, compare_rows
+from bench.records.contrasts import (
+    Contrasts,
+    adjust_holm,
+    build_contrasts,
+    compare_paired,
+    compare_rows,
+    find_best_other,
+)
 from bench.records.tables import Section, build_sections
 from tests.factories import record
 
@@ -89,6 +96,15 @@ def test_p_is_adjusted_over_contrasts_times_scores() -> None:
     assert msa and npo
     alone = compare_rows(section, msa, npo)
     assert [c.holm for c in alone] == adjust_holm([c.paired.p for c in alone]) and len(alone) == len(ROLES)
+
+
+def test_a_wreck_is_never_the_better_one() -> None:
+    near = {**MSA, "kl_forget": 0.2, "kl_retain": 0.2}
+    sound, wrecked = section_of({"npo": near}), section_of({"npo": {**near, "collapsed": 1.0}})
+    row = wrecked.row("npo")
+    assert row is not None and row.wrecked, "the shaken flag is 1 on a seed"
+    assert held(build_contrasts(sound)) == {("npo", "kl_forget", "npo"), ("npo", "kl_retain", "npo")}
+    assert held(build_contrasts(wrecked)) == set() and find_best_other(wrecked) is None
 
 
 def test_the_best_other_is_chosen_after_looking_and_not_tested() -> None:
