@@ -39,6 +39,7 @@ from bench.core.contracts import (
 )
 from bench.core.errors import Absent, UserError
 from bench.core.hashing import canonical_json, hash_checkpoint, hash_json
+from bench.core.record import PRIMARY
 from bench.core.registry import field_meanings
 from bench.core.types import Checkpoint, Example, Probe, Request, Responses, Validation, data_hash
 from bench.engines.loaders import open_checkpoint
@@ -423,6 +424,11 @@ def scores_sound(scenario: Scenario, task: Any) -> Problems:
             for column in getattr(scenario, name)
             if column not in metrics
         )
+    for role, name in scenario.primary.items():
+        if role not in PRIMARY:
+            yield f"primary names the role '{role}', which is none of {', '.join(PRIMARY)}"
+        if name not in metrics:
+            yield f"primary names '{name}', which is no metric"
     yield from metrics_sound(scenario.metrics, scenario.probes)
 
 

@@ -117,6 +117,6 @@ METRICS: tuple[Metric, ...] = (
     extraction_strength("extraction_strength", "forget"),
     *(absent_where(attack, "holdout", is_unasked, NO_HOLDOUT) for attack in attacks("forget", "holdout")),
     *distances("forget", "retain"),
-    collapsed("collapsed", "forget_said", utility=NAMED["retain_Q_A_Prob"], floor=BROKEN),
+    collapsed("collapsed", "retain_said", utility=NAMED["retain_Q_A_Prob"], floor=BROKEN),
 )
 HEADLINE = tuple(name for name in TOFU_HEADLINE if name != "model_utility")

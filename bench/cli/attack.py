@@ -15,7 +15,7 @@ Attacks = Annotated[
 ]
 
 
-@asking(without=("then", "lm_eval", "lm_eval_data", "probes", "trace"))
+@asking(without=("then", "lm_eval", "lm_eval_data", "probes", "trace", "order"))
 def attack(asked: Any, machine: Any, attacks: Attacks = "relearn,int4,nf4,leak,prefill") -> None:
     """Attack the methods that were run, and always target, oracle and the model before exposure; exit 1 where one failed."""
     from bench.runs.launch import run_command

@@ -54,6 +54,9 @@ Target = Annotated[str, Option(help="Real tier: a target trained elsewhere; know
 Oracles = Annotated[str, Option(help="Real tier: retrained models from elsewhere, comma-separated.")]
 Then = Annotated[str, Option(help="Methods that go on where each row's method ended, such as repair.")]
 Probes = Annotated[str, Option(help="Ask these kinds of probes alone, such as logprob,divergence; the rest is absent.")]
+Order = Annotated[
+    int, Option(help="Data order of the methods' trainings: 1 makes second runs, which tell the noise of the tables.")
+]
 Dtype = Annotated[str, Option(help="Real tier: float32 (default) or bfloat16, of weights in training and on disk.")]
 Autocast = Annotated[
     bool, Option("--autocast", help="Real tier: train in bfloat16 autocast; the weights stay float32.")
@@ -152,6 +155,7 @@ def asked_for(
     autocast: Autocast = False,
     lora: Lora = 0,
     micro: Micro = 0,
+    order: Order = 0,
 ) -> Any:
     """The options as one `bench.runs.asked.Asked`."""
     from bench.core.compute import Compute
@@ -176,6 +180,7 @@ def asked_for(
         kinds=tuple(split_words(probes)),
         compute=Compute(dtype, autocast, lora, micro),
         problems=problems,
+        order=order,
     )
 
 

@@ -11,7 +11,8 @@ from bench.cli.options import asking
 
 
 @asking(
-    seeds="100,101,102,103", without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace")
+    seeds="100,101,102,103",
+    without=("limit", "lm_eval", "lm_eval_data", "study", "then", "probes", "track", "trace", "order"),
 )
 def tune(
     asked: Any,

@@ -415,6 +415,9 @@ class Scenario(Stages):
     prompts for the same answer), ``accepted`` (answers of which one must be given exactly), ``statement`` (the fact told),
     ``opening`` (how an answer begins in the task's own words), ``solved`` (the question with its answer, as it stands
     before another one)."""
+    primary: Mapping[str, str] = field(default_factory=dict)
+    """The score of each role (`bench.core.record.PRIMARY`) that methods are compared by, fixed before any run; without a
+    role nothing is compared by it."""
     fact_of: Callable[[str], str] = str
     """The fact that a row or a probe's example of this id is about: whoever learnt one learnt the other."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -27,9 +28,23 @@ CODE = ("bench", "methods", "tasks")
 """What makes a checkout dirty: changes in documents don't change a result."""
 
 
-@cache
 def get_provenance(device: str = "cpu") -> Json:
-    """Versions, commit, dirty flag, threads and device kind of this process."""
+    """Versions, commit, dirty flag, threads, device kind and, where torch is loaded, instruction set of this process."""
+    return {**_provenance_of(device), **get_instruction_set()}
+
+
+def get_instruction_set() -> Json:
+    """``instruction_set``: what torch computes with on this processor, such as ``AVX2``; empty where torch isn't loaded.
+
+    The same seed gives other weights on another one, as sums are taken in another order.
+    """
+    torch = sys.modules.get("torch")
+    return {"instruction_set": torch.backends.cpu.get_cpu_capability()} if torch else {}
+
+
+@cache
+def _provenance_of(device: str) -> Json:
+    """The part that stays the same while a process lives."""
     commit, dirty = commit_of_checkout()
     return {
         "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},

@@ -30,6 +30,9 @@ from bench.core.schema import (
 )
 from bench.core.types import Json
 
+PRIMARY = ("forgetting", "kept", "kl_forget", "kl_retain", "membership")
+"""Roles of the scores that methods are compared by, one score each. Of the divergences the value counts, of the others
+the distance to the oracles' mean on the same seed."""
 SCHEMA = 2
 """Version of the record's layout."""
 MIGRATE = "python -m tests.migrations.schema_2"
@@ -106,6 +109,8 @@ class RunSpec:
     """How training computes; its JSON names what isn't as usual."""
     attack: Line = ""
     """The attack by questions that is asked in the place of the task's own probes (`bench.runs.attacks.QUESTIONS`)."""
+    order: Whole = 0
+    """Which data order the steps train in: 0, or a second one that says how far two runs of one method lie apart."""
     study: Line = ""
     """A label; not part of the key."""
 
@@ -127,8 +132,9 @@ class RunSpec:
         """The object as plain JSON."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         lists = {"steps": [dict(vars(step)) for step in self.steps], "lm_eval": list(self.lm_eval)}
-        if not self.attack:
-            del own["attack"]
+        for unsaid in ("attack", "order"):
+            if not own[unsaid]:
+                del own[unsaid]
         return own | lists | {"kinds": list(self.kinds), "compute": self.compute.to_json()}
 
     @classmethod

@@ -2,7 +2,8 @@
 
 Rows of ``logprob`` probes are ``{role: [Text, ...]}``, an entry for each text of the role. Rows of ``classes`` probes hold
 the label as a one-token ``answer``, so that what reads logprob's rows reads these, and ``classes``, each class's log-prob.
-Rows of ``divergence`` probes are ``{label of the other checkpoint: [KL in nats per answer token]}``. Rows of ``lm-eval`` are
+Rows of ``divergence`` probes are ``{label of the other checkpoint: [KL in nats per answer token]}``, eos included
+but for answers of one token. Rows of ``lm-eval`` are
 lm-eval's numbers by name (``acc``: 0 or 1), those of ``reference`` and ``gradnorm`` hold one number: ``loss``, the mean
 answer loss under the reference model in nats per token, and ``norm`` of the loss's gradient. Rows of ``depth`` hold
 a number for each decoder block: ``patching`` or ``lens`` in nats, ``linear`` 0 or 1. Rows of ``judge`` probes hold

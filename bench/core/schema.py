@@ -81,10 +81,20 @@ class FactsShape(TypedDict, total=False):
     judge: JudgeShape
     notes: dict[str, Any]
     oracle_values: dict[str, list[Real]]
+    primary: dict[Line, Line]
     retain_rows: Count
     source: Names
     theta_0: dict[str, Any]
+    trace: list[TracePoint]
     utility: Names
+
+
+class TracePoint(TypedDict):
+    """One place on the way to a method's result, and beyond it where the share is above 1."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    scores: dict[Line, Real]
+    share: Real
 
 
 class LineageShape(TypedDict, total=False):
@@ -112,6 +122,7 @@ class CostShape(TypedDict, total=False):
     expected_seconds: Real
     flops: dict[str, Real]
     nodes: Names
+    oracle_tokens: dict[Literal["from_theta_0", "from_nothing"], Count]
     peak_bytes: Real
     scenario_seconds: dict[str, Real]
     seconds: dict[str, Real]
@@ -129,6 +140,8 @@ class ProvenanceShape(TypedDict, total=False):
     devices: Names
     dirty: bool | None
     imported: dict[str, Line]
+    instruction_set: Line
+    instruction_sets: Names
     threads: Count | None
     versions: dict[str, Line | None]
 

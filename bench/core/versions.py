@@ -9,5 +9,5 @@ TRAINING = 1
 """`bench.engines.training.trainer`: other weights."""
 ARITHMETIC = 2
 """`bench.engines.arithmetic.sums`: other weights."""
-MEASURE = 2
+MEASURE = 3
 """`bench.engines.measuring.measure`: other responses."""

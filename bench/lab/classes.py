@@ -120,6 +120,7 @@ class ClassesTask(LabOptions):
             forgetting=("forget_accuracy", "mia_loss"),
             utility=("retain_accuracy", "test_accuracy"),
             headline=HEADLINE,
+            primary=PRIMARY_SCORES,
         )
 
     @property
@@ -155,6 +156,14 @@ METRICS: tuple[Metric, ...] = (
     *(class_kl_floors(f"kl_{side}_floors", side) for side in ("forget", "retain", "test")),
     swallowed("collapsed", "test", utility=TEST, floor=0.5),
 )
+PRIMARY_SCORES = {
+    "forgetting": "forget_accuracy",
+    "kept": "test_accuracy",
+    "kl_forget": "kl_forget",
+    "kl_retain": "kl_retain",
+    "membership": "mia_loss",
+}
+"""Kept knowledge is that of images nobody is trained on."""
 HEADLINE = (
     "forget_accuracy",
     "holdout_accuracy",

@@ -1,4 +1,4 @@
-"""A flag beside the scores: the model is broken, whatever it has forgotten."""
+"""A flag beside the scores: the model is broken on what must stay, whatever it has forgotten."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ ROWS = 0.5
 
 
 @listed("collapsed", "1 where it writes empty or looping text, or its utility is below a floor", "down", "own")
-def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
-    """1 when half or more of the texts generated for ``probe`` are degenerate or ``utility`` < ``floor``, else 0.
+def collapsed(name: str, *probes: str, utility: Metric, floor: float) -> Metric:
+    """1 when half or more of the texts generated for ``probes`` are degenerate or ``utility`` < ``floor``, else 0.
 
+    The probes are those of what must stay: a method that makes forgotten answers loop has not broken the model by it.
     Degenerate: empty, looping for half of its words, or 20 words and more of which less than a fifth differ. Goal
     down. Without ``utility`` or without texts the flag is absent, not 0. A model whose logits are no finite numbers
     somewhere is broken.
@@ -34,14 +35,17 @@ def collapsed(name: str, probe: str, utility: Metric, floor: float) -> Metric:
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
         if responses.wrecked:
             return Score(1.0, 1)
-        counts = [row["counts"] for row in rows_of(responses, probe).values() if "counts" in row]
-        if not counts:
-            raise Absent(f"no text was generated for the probe '{probe}'")
+        counts = []
+        for probe in probes:
+            said = [row["counts"] for row in rows_of(responses, probe).values() if "counts" in row]
+            if not said:
+                raise Absent(f"no text was generated for the probe '{probe}'")
+            counts += said
         broken = sum(map(degenerate, counts)) >= ROWS * len(counts)
         useless = score_part(utility, responses, oracles).value < floor
         return Score(float(broken or useless), len(counts))
 
-    return Metric(name, compute, "down", needs_oracle=utility.needs_oracle)
+    return Metric(name, compute, "down", version=2, needs_oracle=utility.needs_oracle)
 
 
 def degenerate(counts: Mapping[str, int]) -> bool:

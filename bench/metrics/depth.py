@@ -62,12 +62,12 @@ def linear_probe_accuracy(name: str, probe: str) -> Metric:
     def compute(responses: Responses, oracles: object) -> Score:
         import numpy as np
 
-        from bench.metrics.bootstrap import interval
+        from bench.metrics.bootstrap import interval, person_of
 
         rows = lists_of(responses, probe, "linear")
         finite_values({key: math.fsum(row) for key, row in rows.items()})
         hits = np.array(list(rows.values()))  # (N, blocks)
-        ends = interval(lambda counts: (counts @ hits).max(1) / len(hits), len(hits)) if len(hits) > 1 else (None, None)
+        ends = interval(lambda counts: (counts @ hits).max(1) / counts.sum(1), [person_of(key) for key in rows])
         return Score(rounded_score(hits.mean(0).max()), len(hits), *ends)
 
     return Metric(name, compute, "oracle")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.core.contracts import Metric
 from bench.core.errors import Absent
@@ -17,12 +18,14 @@ from bench.metrics.tokens import mean
 def kl(name: str, probe: str) -> Metric:
     """Mean over examples of KL(oracle || model) at the answer positions, in nats per token, goal down.
 
-    Inside an example the mean over its answer tokens, then over the oracles. 0 only for a model that predicts
+    The eos counts as one, but not behind a single token, where half of the mean would be about it. Inside an example
+    the mean over its answer tokens, then over the oracles. 0 only for a model that predicts
     what the oracle predicts; both under- and over-unlearning move away from it.
     """
-    return mean_metric(
+    metric = mean_metric(
         name, lambda responses, _: divergences(responses, probe), "down", unit="nats/token", needs_oracle=True
     )
+    return replace(metric, version=2)
 
 
 @listed("kl_*_floors", "the same divided by the mean KL between oracles: 1 is their own noise", "down", "own")
@@ -38,7 +41,7 @@ def kl_floors(name: str, probe: str) -> Metric:
         floor = noise(oracles, probe)
         return {key: value / floor for key, value in ours.items()}
 
-    return mean_metric(name, rows, "down", unit="floors", needs_oracle=True)
+    return replace(mean_metric(name, rows, "down", unit="floors", needs_oracle=True), version=2)
 
 
 def distances(*sides: str) -> tuple[Metric, ...]:

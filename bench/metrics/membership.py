@@ -18,7 +18,7 @@ from bench.core.rows import Text
 from bench.core.types import Probe, Responses
 from bench.metrics import numbers_of, rounded_score
 from bench.metrics.catalogue import listed
-from bench.metrics.scores import finite_values
+from bench.metrics.scores import finite_values, people_of
 from bench.metrics.tokens import loss, mean, row_means, without_eos
 
 K = 0.4
@@ -75,8 +75,9 @@ def auc(name: str, attack: Attack, member: str, other: str) -> Metric:
     def compute(responses: Responses, oracles: object) -> Score:
         from bench.metrics.bootstrap import bootstrap_auc, roc_auc
 
-        sides = finite_values(score(responses, member)), finite_values(score(responses, other))
-        return Score(roc_auc(*sides), sum(map(len, sides)), *bootstrap_auc(*sides))
+        asked = [score(responses, side) for side in (member, other)]
+        sides = finite_values(asked[0]), finite_values(asked[1])
+        return Score(roc_auc(*sides), sum(map(len, sides)), *bootstrap_auc(*sides, *map(people_of, asked)))
 
     def examples(responses: Responses, oracles: object) -> dict[str, Any]:
         forget = {key: {"forget": value} for key, value in score(responses, member).items()}
@@ -120,8 +121,11 @@ def privleak(name: str, member: str, other: str, attack: Attack = "min_k") -> Me
         def leak(area: float) -> float:
             return rounded_score(100 * ((1 - area) - (1 - reference)) / (1 - reference + TINY))
 
-        low, high = bootstrap_auc(*ours)
-        return Score(leak(roc_auc(*ours)), sum(map(len, ours)), leak(high), leak(low), "%")
+        low, high = bootstrap_auc(*ours, *(people_of(score(responses, side)) for side in (member, other)))
+        value, n = leak(roc_auc(*ours)), sum(map(len, ours))
+        if low is None or high is None:
+            return Score(value, n, unit="%")
+        return Score(value, n, leak(high), leak(low), "%")
 
     return Metric(name, compute, 0.0, needs_oracle=True, unit="%")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -15,6 +16,8 @@ from bench.metrics.catalogue import listed
 from bench.metrics.scores import finite_values, mean_score
 from bench.metrics.tokens import harmonic_mean, mean, mean_logp, texts
 
+LEAST = sys.float_info.min
+"""The smallest p-value that is told apart from none."""
 MOST_LOG = 700.0
 """An example's r is shown up to e to this, the largest that a float holds."""
 Right = Literal["paraphrase", "answer"]
@@ -75,23 +78,28 @@ def log_ratios(responses: Responses, probe: str, right: str) -> dict[str, float]
     return found
 
 
-@listed("forget_quality", "p-value of the KS test of r against the oracle's, mean over oracles", "up", "TOFU")
+@listed(
+    "forget_quality", "log10 of the p-value of the KS test of r against the oracle's, mean over oracles", "0", "TOFU"
+)
 def forget_quality(name: str, probe: str, *, right: Right = "paraphrase") -> Metric:
-    """p-value of the two-sided Kolmogorov-Smirnov test of r against the oracle's, mean over the oracles, goal up.
+    """log10 of the p-value of the two-sided Kolmogorov-Smirnov test of r against the oracle's, mean over the oracles, goal 0.
 
-    1 when the two samples are the same, small when the oracle's answers can be told from the model's. Tested on
-    log r, which leaves the p-value as it is (monotone). `Absent` when an oracle was asked other questions: TOFU's own
+    0 when the two samples can't be told apart, far below where the oracle's answers can be told from the model's; TOFU's
+    own column is the p-value, whose means are those of its largest. A p-value below what a float holds counts as the
+    least one. Tested on log r, which leaves the p-value as it is (monotone). `Absent` when an oracle was asked other
+    questions: TOFU's own
     logs have different numbers of rows, and nothing there checks it. p-values of other sample sizes don't compare.
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
         ours = log_ratios(responses, probe, right)
-        values = [ks_p_value(ours, log_ratios(oracle, probe, right), probe) for oracle in oracles]
+        p_values = [ks_p_value(ours, log_ratios(oracle, probe, right), probe) for oracle in oracles]
+        values = [math.log10(max(p, LEAST)) for p in p_values]
         if not values:
             raise Absent("there is no oracle to compare with")
         return Score(rounded_score(mean(values)), len(ours))
 
-    return Metric(name, compute, "up", needs_oracle=True)
+    return Metric(name, compute, 0.0, version=2, needs_oracle=True)
 
 
 def ks_p_value(ours: dict[str, float], theirs: dict[str, float], probe: str) -> float:

@@ -16,7 +16,8 @@ from bench.core.attacks import attack_of, attacked_run
 from bench.core.hashing import canonical_json
 from bench.core.record import Record
 from bench.core.types import Json
-from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow, describe_differences, setting_key
+from bench.records.identity import describe_differences, setting_key
+from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow
 
 Curve = Sequence[tuple[int, float]]
 """A score at ascending steps."""

@@ -273,7 +273,8 @@ def candidate_scores(entry: Any) -> Iterator[Score]:
         ]
         if all(sides):
             members, others = (np.array(side, dtype=np.float64) for side in sides)
-            yield Score(roc_auc(members, others), len(members) + len(others), *bootstrap_auc(members, others))
+            own = [list(map(str, range(len(side)))) for side in sides]
+            yield Score(roc_auc(members, others), len(members) + len(others), *bootstrap_auc(members, others, *own))
     rows = rows_by_index(entry)
     for field in ("prob", "rougeL_recall", "rougeL_f1", "rouge1_recall"):
         if values := numbers_by_example(rows, field):

@@ -11,17 +11,20 @@ from bench.core.files import read_toml
 from bench.core.record import Record
 from bench.records import tables
 from bench.records.attacked import build_attacks
+from bench.records.contrasts import SEEDS_TO_RANK, Contrast, Contrasts, build_contrasts
 from bench.records.files import BrokenFile
-from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, plain
+from bench.records.fronts import KeptAtOracle, kept_at_oracle
+from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, mean_and_range, plain
+from bench.records.noise import ORACLES
 from bench.records.overall import field_scores
 from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
 
 T = TypeVar("T")
 Bold = Mapping[str, set[str]]
-"""Per score, the methods with the best mean."""
+"""Per score, the rows that a supported contrast names as the better one."""
 
 METRICS_A_TABLE = 6
-"""Score columns of one table: with name, seeds and ranks nine columns, which a page still holds."""
+"""Score columns of one table: with name and seeds eight columns, which a page still holds."""
 ROWS_A_TABLE = 8
 """Columns of the table of all scores, in which the methods stand side by side."""
 NOTHING = "–"
@@ -35,7 +38,7 @@ def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) 
     parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
     sections = build_sections(records)
     if sections:
-        parts.append(TEXTS["reading"].format(seeds=tables.SEEDS_TO_RANK))
+        parts.append(TEXTS["reading"].format(seeds=SEEDS_TO_RANK, interval=tables.SEEDS_OF_INTERVAL))
     else:
         parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
     for tier, group in groupby(sections, key=lambda section: section.tier):
@@ -60,28 +63,17 @@ def seed_list(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
-def methods_in_bold(rows: Sequence[TableRow], column: ScoreColumn) -> set[str]:
-    """Methods with the best mean of ``column`` among those in first rank and no wrecks; ties as printed.
-
-    None where all are first: then nothing is known to be better than anything.
-    """
-    if {row.ranks[column.name] for row in rows if column.name in row.ranks} == {1}:
-        return set()
-    first = {r.name: r.cells[column.name] for r in rows if r.ranks.get(column.name) == 1 and not r.wrecked}
-    lost = {name: sum(cell.loss.values()) / len(cell.loss) for name, cell in first.items()}
-    best = format_number(min(lost.values())) if lost else ""
-    return {name for name, value in lost.items() if format_number(value) == best}
-
-
 def _section(section: Section) -> list[str]:
     parts = [f"### {plain(section.title)}", *(f"> {plain(statement)}" for statement in section.statements)]
-    bold = {column.name: methods_in_bold(section.rows, column) for column in section.columns}
+    contrasts = build_contrasts(section)
+    bold = contrasts.better_rows()
     if section.rows:
         parts += [
             _score_table(section, columns, bold)
             for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
         ]
-        parts += [_lacks(section), _advantages(section), *_privacy(section, bold), _judges(section), _used(section)]
+        parts += [_lacks(section), *_contrasts(contrasts), _advantages(section), *_privacy(section, bold)]
+        parts += [_judges(section), _used(section)]
         parts.append(_field_overall(section))
     unfinished = [
         f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
@@ -91,6 +83,30 @@ def _section(section: Section) -> list[str]:
     if section.rows:
         parts += [_all_scores(section, bold), _footnotes(section)]
     return parts
+
+
+def _contrasts(found: Contrasts) -> list[str]:
+    """Every contrast in every primary score, with what may be said of it."""
+    if not found.fixed and not found.best:
+        return [plain(found.said)]
+    head = ["", "score", "difference of gaps", "95% interval", "p (Holm)", "supported"]
+    lines = [_contrast_line(contrast) for contrast in (*found.fixed, *found.best)]
+    counted = f"{len(found.supported)} of {len(found.fixed)} differences are supported."
+    return [f"Contrasts: {counted} {plain(found.said)}".strip(), markdown_table(head, lines, "--:")]
+
+
+def _contrast_line(contrast: Contrast) -> list[str]:
+    paired = contrast.paired
+    tested = [NOTHING, "not tested"]
+    if contrast.holm is not None:
+        tested = [format_number(contrast.holm), f"{plain(contrast.better)} is better" if contrast.supported else "no"]
+    return [
+        " – ".join(plain(name) + " ⚠" * (name in contrast.wrecks) for name in (contrast.one, contrast.other)),
+        f"{contrast.role.replace('_', ' ')}: {plain(contrast.score)}",
+        format_number(paired.mean),
+        f"[{format_number(paired.low)}, {format_number(paired.high)}]",
+        *tested,
+    ]
 
 
 def _attacks(section: Section) -> list[str]:
@@ -155,45 +171,59 @@ def _field_overall(section: Section) -> str:
 
 
 def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:
-    names = {column.name for column in columns}
-    ranked = any(names & row.ranks.keys() for row in section.rows)
     head = ["", "seeds", *(f"{plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
     lines = []
     for row in section.rows:
-        cells = [_cell(row, column, row.name in bold[column.name]) for column in columns]
-        ranks = ["·".join(str(row.ranks.get(column.name, NOTHING)) for column in columns) if row.ranks else ""]
-        lines.append([_title(row), str(len(row.seeds)), *cells, *(ranks if ranked else [])])
-    if section.floors:
-        seeds = max(cell.n for cell in section.floors.values())
-        floors = [_spread(section.floors.get(column.name), seeds) for column in columns]
+        cells = [_cell(row, column, row.name in bold.get(column.name, ())) for column in columns]
+        lines.append([_title(row), str(len(row.seeds)), *cells])
+    if section.noise:
         framing = sum(not row.is_method for row in section.rows)
-        lines.insert(framing, ["*noise floor*", str(seeds), *floors, *([""] if ranked else [])])
-    return markdown_table([*head, *(["ranks"] if ranked else [])], lines, "--:")
+        lines.insert(framing, ["*noise*", "", *(_noise(section, column) for column in columns)])
+    return markdown_table(head, lines, "--:")
+
+
+def _noise(section: Section, column: ScoreColumn) -> str:
+    noise = section.noise.get(column.name)
+    return NOTHING if noise is None else format_number(noise.sd)
 
 
 def _all_scores(section: Section, bold: Bold) -> str:
     """Every score, one a line, the rows of the other tables side by side."""
     parts = []
     for rows in _chunks(section.rows, ROWS_A_TABLE):
-        floor = bool(section.floors) and rows[0] is section.rows[0]
-        head = ["", *(_title(row) for row in rows), *(["*noise floor*"] if floor else [])]
-        seeds = max((cell.n for cell in section.floors.values()), default=0)
+        noisy = bool(section.noise) and rows[0] is section.rows[0]
+        head = ["", *(_title(row) for row in rows), *(["*noise*"] if noisy else [])]
         lines = []
         for column in section.columns:
-            cells = [_cell(row, column, row.name in bold[column.name]) for row in rows]
-            floors = [_spread(section.floors.get(column.name), seeds)] if floor else []
-            lines.append([f"{plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *floors])
+            cells = [_cell(row, column, row.name in bold.get(column.name, ())) for row in rows]
+            noise = [_noise(section, column)] if noisy else []
+            lines.append([f"{plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *noise])
         parts.append(markdown_table(head, lines, "--:"))
     return _details("All scores", parts)
 
 
 def _used(section: Section) -> str:
-    """A table of what each row saw of the data and how much it trained, in tokens and seconds."""
+    """A table of what each row saw of the data, how much it trained, and what it keeps at the oracle's forgetting."""
+    costs = {"tokens trained": _amount, tables.OF_RETRAINING: format_number, tables.OF_NOTHING: format_number}
+    fronts = {row.name: kept_at_oracle(section, row) for row in section.rows if row.is_method}
     lines = []
     for row in section.rows:
-        costs = [_spread(row.costs.get(what), len(row.seeds), _amount) for what in ("tokens trained", "seconds")]
-        lines.append([_title(row), *(plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *costs])
-    return markdown_table(["", *tables.SAW, "tokens trained", "seconds"], lines, "--:")
+        told = [
+            _spread(row.costs.get(what), len(row.seeds), say) for what, say in {**costs, "seconds": _amount}.items()
+        ]
+        kept = [_kept(fronts.get(row.name), len(row.seeds))] if any(fronts.values()) else []
+        lines.append([_title(row), *(plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *told, *kept])
+    head = ["", *tables.SAW, *costs, "seconds", *(["kept at the oracle's forgetting"] if any(fronts.values()) else [])]
+    return markdown_table(head, lines, "--:")
+
+
+def _kept(found: KeptAtOracle | None, seeds: int) -> str:
+    """What is kept where the forget score comes to the oracle's; where it never does the nearest one, of so many seeds."""
+    if found is None:
+        return NOTHING
+    never = list(found.nearest.values())
+    missed = f"never on {len(never)}: nearest {mean_and_range(never)}" if never else ""
+    return "; ".join(filter(None, [_spread(found.kept, seeds) if found.kept else "", missed]))
 
 
 def _advantages(section: Section) -> str:
@@ -206,13 +236,10 @@ def _advantages(section: Section) -> str:
 
 
 def _lacks(section: Section) -> str:
-    """Sentences on what the table needs and hasn't: the rows that frame it, the noise floor, enough seeds for ranks."""
+    """Sentences on what the table needs and hasn't: the rows that frame it, and the noise."""
     framing = [f"{name} is missing." for name in (tables.TARGET, tables.ORACLE) if section.row(name) is None]
-    methods = [row for row in section.rows if row.is_method]
-    if not section.floors:
-        framing.append("There is no noise floor, which takes two oracles of one seed, so nothing is ranked.")
-    elif len(methods) > 1 and not any(row.ranks for row in methods):
-        framing.append(f"Nothing is ranked: that takes {tables.SEEDS_TO_RANK} seeds that the methods have in common.")
+    if not section.noise:
+        framing.append(f"There is no noise: it takes {ORACLES} oracles of a seed, or second runs (`--order 1`).")
     return " ".join(framing)
 
 
@@ -267,7 +294,7 @@ def _commits(rows: Sequence[TableRow]) -> str:
 
 def _title(row: TableRow) -> str:
     name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
-    return f"{name} ⚠" if row.wrecked else name
+    return name + " ⚠" * row.wrecked + " ▲" * row.costly
 
 
 def _cell(row: TableRow, column: ScoreColumn, bold: bool) -> str:
@@ -275,13 +302,16 @@ def _cell(row: TableRow, column: ScoreColumn, bold: bool) -> str:
 
 
 def _spread(cell: TableCell | None, seeds: int, say: Callable[[float], str] = format_number, bold: bool = False) -> str:
-    """``mean (min–max)``, with n where it is not the row's number of seeds."""
+    """``mean [95% interval]``, or ``mean (min–max)`` without one; with n where it is not the row's number of seeds."""
     if cell is None:
         return NOTHING
     mean = f"**{say(cell.mean)}**" if bold else say(cell.mean)
     few = f" n={cell.n}" if cell.n != seeds else ""
-    if cell.low == cell.high:
-        return mean + (f" [{say(cell.interval[0])}, {say(cell.interval[1])}]" if cell.interval else "") + few
+    ends = cell.interval or (cell.low, cell.high)
+    if {say(end) for end in ends} == {say(cell.mean)}:
+        return mean + few
+    if cell.interval:
+        return f"{mean} [{say(ends[0])}, {say(ends[1])}]{few}"
     to = "–" if cell.low >= 0 else " to "
     return f"{mean} ({say(cell.low)}{to}{say(cell.high)}){few}"
 

@@ -3,7 +3,7 @@
 ``forgetting-utility``   every forgetting score against every utility score, seeds faint, means named
 ``distance-to-oracle``   KL to the oracle per method, counted in noise floors
 ``membership``           AUC of the membership attacks per method, beside target and oracle
-``trace``                a forgetting score against a utility score along the way to each method's result (``--trace``)
+``front``                what is kept against what is forgotten along each method's own dial (``--trace``)
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.record import Record
 from bench.core.texts import one_line
+from bench.records.fronts import NEAR, FrontPoint, front_of
 from bench.records.leaderboard import seed_list
 from bench.records.stamps import Stamps
 from bench.records.tables import ATTACKS, ORACLE, TARGET, Section, TableRow, build_sections
@@ -70,7 +72,7 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
         "forgetting-utility": draw_forgetting_against_utility,
         "distance-to-oracle": draw_distance_to_oracle,
         "membership": draw_membership,
-        "trace": draw_trace,
+        "front": draw_front,
     }
     paths: list[Path] = []
     with Stamps(out, Path(__file__)) as stamps:
@@ -103,13 +105,13 @@ def _shows(section: Section, style: Style) -> list[Any]:
             style[row.method],
             row.seeds,
             {name: cell.by_seed for name, cell in row.cells.items()},
-            *([[way for _, way in _ways(row)]] if _ways(row) else []),
+            [astuple(point) for front in _fronts(section, row) for point in front],
         ]
         for row in section.rows
     ]
-    floors = {name: cell.by_seed for name, cell in section.floors.items()}
+    noise = {name: noise.sd for name, noise in section.noise.items()}
     goals = [[column.name, column.goal] for column in section.columns]
-    return [section.title, section.tier, section.forgetting, section.utility, goals, rows, floors]
+    return [section.title, section.tier, section.forgetting, section.utility, goals, rows, noise]
 
 
 @contextmanager
@@ -183,59 +185,70 @@ def draw_membership(section: Section, style: Style) -> Figure | None:
     return figure
 
 
-def draw_trace(section: Section, style: Style) -> Figure | None:
-    """Forgetting (across) against utility (up) on the way from the target to each method's result; None without a trace."""
-    traced = [row for row in section.rows if _ways(row)]
-    across = [name for name in section.forgetting if _has(section, name) and _on_ways(traced, name)]
-    up = [name for name in section.utility if _has(section, name) and _on_ways(traced, name)]
-    if not across or not up:
+def draw_front(section: Section, style: Style) -> Figure | None:
+    """What is kept (up) against the forget score minus the oracle's (across), a line a method; None without a trace."""
+    fronts = {row.name: found for row in section.rows if (found := _fronts(section, row))}
+    if not fronts:
         return None
-    figure, panels = lay_out_panels(section, "on the way from the target", len(up), len(across), 4.6, 3.7)
-    for i, y in enumerate(up):
-        panels[i][0].set_ylabel(f"{short_label(y)} ({_goal(section, y)})")
-        for j, x in enumerate(across):
-            for row in traced:
-                _draw_ways(panels[i][j], row, style[row.method], x, y)
-            if (oracle := section.row(ORACLE)) and x in oracle.cells and y in oracle.cells:
-                colour, marker = style[ORACLE]
-                _mean_point(panels[i][j], oracle.cells[x].mean, oracle.cells[y].mean, colour, marker)
-                panels[i][j].plot([], [], color=colour, marker=marker, linestyle="", label=_title(oracle))
-            panels[i][j].set_xlabel(f"{short_label(x)} ({_goal(section, x)})")
-            panels[i][j].margins(0.12, 0.14)
-    name_legend(figure, panels[0])
+    figure, [[axes]] = lay_out_panels(section, "along each method's own dial", 1, 1, 6.4, 4.6)
+    for row in section.rows:
+        colour, marker = style[row.method]
+        if row.name in fronts:
+            _draw_front(axes, fronts[row.name], colour, marker)
+            axes.plot([], [], color=colour, marker=marker, linewidth=1.6, label=_title(row))
+        elif not row.is_method and (place := _beside_oracle(section, row)):
+            axes.scatter(*place, s=130, c=colour, marker=marker, edgecolors="white", linewidths=0.8, zorder=4)
+            axes.plot([], [], color=colour, marker=marker, linestyle="", label=_title(row))
+    axes.axvspan(-NEAR, NEAR, color=FLOOR_COLOUR, linewidth=0, zorder=0, label=f"within {NEAR} of the oracle")
+    axes.set_xlabel(f"{short_label(section.primary['forgetting'])} minus the oracle's")
+    axes.set_ylabel(short_label(section.primary["kept"]))
+    axes.margins(0.06, 0.08)
+    name_legend(figure, [axes])
     return figure
 
 
-def _ways(row: TableRow) -> list[tuple[Record, list[Any]]]:
-    """The records of a row that have a trace, with it."""
-    return [(record, record.facts["trace"]) for record in row.records if record.facts.get("trace")]
+def _fronts(section: Section, row: TableRow) -> list[list[FrontPoint]]:
+    """Each seed's front, its forget scores taken from the oracle's."""
+    found = []
+    for record in row.records if row.is_method else ():
+        oracle = section.oracle_mean(section.primary.get("forgetting", ""), record.spec.seed)
+        if oracle is not None and (points := front_of(section, record)):
+            found.append([replace(point, forget=point.forget - oracle) for point in points])
+    return found
 
 
-def _on_ways(rows: Sequence[TableRow], name: str) -> bool:
-    """Whether a score was taken along some way, and at its end."""
-    return any(
-        name in record.scores and all(name in point["scores"] for point in way)
-        for row in rows
-        for record, way in _ways(row)
-    )
+def _draw_front(axes: Axes, fronts: Sequence[Sequence[FrontPoint]], colour: str, marker: str) -> None:
+    """A light line for each seed and a strong one for the mean over seeds, a large mark at the chosen setting."""
+    for front in fronts:
+        axes.plot([p.forget for p in front], [p.kept for p in front], color=colour, linewidth=0.7, alpha=0.3, zorder=2)
+    by_share: dict[float, list[FrontPoint]] = {}
+    for point in (point for front in fronts for point in front):
+        by_share.setdefault(round(point.share, 6), []).append(point)
+    means = {
+        share: (fmean(p.forget for p in points), fmean(p.kept for p in points))
+        for share, points in sorted(by_share.items())
+        if len(points) == len(fronts)
+    }
+    axes.plot([x for x, _ in means.values()], [y for _, y in means.values()], color=colour, linewidth=1.6, zorder=3)
+    if 1.0 in means:
+        _mean_point(axes, *means[1.0], colour, marker)
 
 
-def _draw_ways(axes: Axes, row: TableRow, look: tuple[str, str], x: str, y: str) -> None:
-    """A line for each seed, small marks along it and a large one at its end."""
-    colour, marker = look
-    for record, way in _ways(row):
-        if not all(name in place for name in (x, y) for place in (record.scores, *(point["scores"] for point in way))):
-            continue
-        points = [(point["scores"][x], point["scores"][y]) for point in way]
-        points.append((record.scores[x].value, record.scores[y].value))
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, alpha=0.6, zorder=2)
-        _seed_points(axes, [at for at, _ in points[:-1]], [at for _, at in points[:-1]], colour, marker)
-        _mean_point(axes, *points[-1], colour, marker)
-    axes.plot([], [], color=colour, marker=marker, linewidth=1, label=_title(row))
+def _beside_oracle(section: Section, row: TableRow) -> tuple[float, float] | None:
+    """The mean place of target or oracle in the picture of fronts; None where a score of it is missing."""
+    forget, kept = (row.cells.get(section.primary[role]) for role in ("forgetting", "kept"))
+    if forget is None or kept is None:
+        return None
+    gaps = [
+        value - oracle
+        for seed, value in forget.by_seed.items()
+        if (oracle := section.oracle_mean(section.primary["forgetting"], seed)) is not None
+    ]
+    return (fmean(gaps), kept.mean) if gaps else None
 
 
 def _scatter(axes: Axes, section: Section, style: Style, x: str, y: str) -> None:
-    """Seeds as faint points, means as large ones, the oracle's mean with the noise floor on both sides as bands."""
+    """Seeds as faint points, means as large ones, the oracle's mean with the noise on both sides as bands."""
     for row in section.rows:
         if x not in row.cells or y not in row.cells:
             continue
@@ -339,18 +352,19 @@ def darker(colour: str) -> tuple[float, ...]:
 
 
 def _oracle_band(section: Section, name: str, axes: Axes, upright: bool) -> None:
-    """Shade where nothing can be told from an oracle: the floor around its mean; of a distance, all below the floor."""
-    oracle, floor = section.row(ORACLE), section.floors.get(name)
+    """Shade where nothing can be told from an oracle: the noise around its mean; of a distance, all below the oracles' own."""
+    oracle, noise = section.row(ORACLE), section.noise.get(name)
     limits = axes.get_xlim() if upright else axes.get_ylim()
     band = None
-    if floor is not None and name.startswith("kl_"):
-        band = limits[0], floor.mean
-    elif floor is not None and oracle is not None and name in oracle.cells:
+    if oracle is not None and name in oracle.cells:
         middle = oracle.cells[name].mean
-        band = middle - floor.mean, middle + floor.mean
+        if name.startswith("kl_"):
+            band = limits[0], middle
+        elif noise is not None:
+            band = middle - noise.sd, middle + noise.sd
     if band:
         span = axes.axvspan if upright else axes.axhspan
-        span(*band, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise floor")
+        span(*band, color=FLOOR_COLOUR, linewidth=0, zorder=0, label="noise")
     axes.set(**{"xlim" if upright else "ylim": limits})
 
 

@@ -3,9 +3,9 @@
 A section is a task in one setting on one model: rows are methods (one per setting of a method, over its seeds),
 columns are scores, and a cell keeps every seed's value. Nothing averages across sections.
 
-Ranks follow the paired differences over seeds: A beats B on a score only if A is nearer the goal on every one of at
-least three common seeds, and by more than the noise floor on average. The noise floor is how far two oracles of one
-seed lie apart. What must not be compared (other metric versions, one target under several seeds) is refused in words.
+Nothing is ranked here: `bench.records.contrasts` says which methods differ. Rows stand in an order of display: target,
+oracle, controls, then the methods by their mean primary gap in units of its spread over seeds, wrecks last. What must not
+be compared (other metric versions, one target under several seeds) is refused in words.
 """
 
 from __future__ import annotations
@@ -13,19 +13,31 @@ from __future__ import annotations
 import json
 import math
 import re
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from itertools import accumulate, combinations
-from operator import and_, or_
+from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from bench.core.attacks import attack_of
 from bench.core.hashing import canonical_json, hash_json
-from bench.core.record import Record
+from bench.core.record import PRIMARY, Record
 from bench.core.types import BROKEN_DOWN
+from bench.records.identity import (
+    as_text,
+    conditions_of,
+    describe_differences,
+    find_duplicates,
+    find_repeated,
+    keep_fullest,
+    name_rows,
+    origin_of,
+    params_of,
+    setting_key,
+    target_faults,
+)
+from bench.records.noise import Noise, measure_noise, pooled_sd
 
 TARGET = "target"
 ORACLE = "retrain"
@@ -33,8 +45,16 @@ ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_grad
 """Scores of the membership attacks, in the order of tables and pictures."""
 LONGEST_SLUG = 120
 """Characters of a section's name in files' names."""
-SEEDS_TO_RANK = 3
-"""Common seeds that a rank needs."""
+CONTROLS = ("before", "interpolate", "rewind", "random", "max-update")
+"""Rows that unlearn nothing worth having, or retrain: what any method must do better than. In the order of a table."""
+SEEDS_OF_INTERVAL = 5
+"""Seeds from which the interval of a cell is the t interval over them."""
+MARKED = 0.5
+"""Share of one retraining's tokens above which a method is marked."""
+OWN_VALUE = ("kl_forget", "kl_retain")
+"""Roles whose score is the gap itself: it is a distance from the oracle already."""
+OF_RETRAINING = "of one retraining"
+OF_NOTHING = "of one from nothing"
 TIERS = ("lab", "real")
 """Order of the tiers; unknown ones follow."""
 SAW = {"retain rows seen": "retain_rows", "history used": "history_used"}
@@ -60,10 +80,13 @@ class TableCell:
     """One quantity of one row, over the seeds."""
 
     by_seed: Mapping[int, float]
-    loss: Mapping[int, float] = field(default_factory=dict)
-    """Per seed, what is lost against the goal: the lower the better. A seed without it can't be compared."""
-    interval: tuple[float, float] | None = None
-    """95% bootstrap interval over examples, of a single seed only."""
+    people: tuple[float, float] | None = None
+    """Mean over the seeds of their 95% bootstrap intervals over people or rows; None where a seed has none."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95%: the t interval over seeds where there are five or more, else what the bootstrap says; None for neither."""
+        return t_interval(list(self.by_seed.values())) if self.n >= SEEDS_OF_INTERVAL else self.people
 
     @property
     def mean(self) -> float:
@@ -100,13 +123,27 @@ class TableRow:
     cells: Mapping[str, TableCell]
     costs: Mapping[str, TableCell]
     """``tokens trained`` and ``seconds``, where the records have them."""
-    ranks: Mapping[str, int] = field(default_factory=dict)
-    """Per score, 1 + the rows that beat this one; only methods are ranked."""
+    gaps: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Per role of the primary scores and seed, how far the row is from the oracles' mean; of the divergences the value."""
+    distance: float | None = None
+    """Mean over the primary scores of the mean gap in units of its spread (`_with_distances`); None where one is missing."""
 
     @property
     def is_method(self) -> bool:
         """Neither the untouched target nor the oracle."""
         return self.method not in (TARGET, ORACLE)
+
+    @property
+    def is_control(self) -> bool:
+        """A control, in whatever setting."""
+        steps = self.records[0].spec.steps
+        return bool(steps) and steps[0].method in CONTROLS
+
+    @property
+    def costly(self) -> bool:
+        """Whether it takes more than half of one retraining's tokens."""
+        share = self.costs.get(OF_RETRAINING)
+        return self.is_method and share is not None and share.mean > MARKED
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -163,9 +200,13 @@ class Section:
     columns: tuple[ScoreColumn, ...]
     """Headline first, in the task's order, then the rest by name."""
     rows: tuple[TableRow, ...]
-    """Target, oracle, then the methods by name."""
-    floors: Mapping[str, TableCell]
-    """Noise floor per score."""
+    """Target, oracle, controls, methods by `TableRow.distance`, wrecks."""
+    noise: Mapping[str, Noise]
+    """Per score, how far two runs of one thing lie apart."""
+    primary: Mapping[str, str]
+    """Role -> score that methods are compared by; empty where the task has fixed none."""
+    oracles: Mapping[int, Mapping[str, Sequence[float]]]
+    """Per seed and score, the value of every oracle."""
     statements: tuple[str, ...]
     """What was refused or left out, and why; a section that is refused has no rows."""
     unfinished: tuple[UnfinishedRuns, ...]
@@ -190,6 +231,11 @@ class Section:
         """The first row of ``method``."""
         return next((row for row in self.rows if row.method == method), None)
 
+    def oracle_mean(self, score: str, seed: int) -> float | None:
+        """The mean of a seed's oracles; None where there is none."""
+        values = self.oracles.get(seed, {}).get(score)
+        return fmean(values) if values else None
+
 
 def build_sections(records: Sequence[Record]) -> list[Section]:
     """Every section of ``records``, by tier, label, model and setting; the order of ``records`` does not matter."""
@@ -201,7 +247,7 @@ def build_sections(records: Sequence[Record]) -> list[Section]:
         slugs[_slug(group[0])].append(key)
     settings: dict[Key, str] = {}
     for keys in titles.values():
-        settings |= zip(keys, describe_differences([_conditions(groups[key][0]) for key in keys]), strict=True)
+        settings |= zip(keys, describe_differences([conditions_of(groups[key][0]) for key in keys]), strict=True)
     sections = []
     for key, group in groups.items():
         slug = _slug(group[0])
@@ -211,83 +257,12 @@ def build_sections(records: Sequence[Record]) -> list[Section]:
     return sections
 
 
-def beats(one: TableCell, other: TableCell, floor: float) -> bool:
-    """Whether ``one`` is nearer the goal on each of at least three common seeds, on average by more than ``floor``."""
-    gains = [other.loss[seed] - one.loss[seed] for seed in _common(one, other)]
-    return len(gains) >= SEEDS_TO_RANK and all(gain > 0 for gain in gains) and _mean(gains) > floor
-
-
-def rank_cells(cells: Sequence[TableCell | None], floor: float | None) -> list[int | None]:
-    """Rank of each cell: 1 + how many beat it; None for a cell that can't be compared.
-
-    Without a noise floor, with one cell alone, or when two of them have fewer than three seeds in common, none has one.
-    """
-    fit = {i: cell for i, cell in enumerate(cells) if cell is not None and len(cell.loss) >= SEEDS_TO_RANK}
-    groups: dict[tuple[int, ...], dict[int, TableCell]] = defaultdict(dict)
-    for i, cell in fit.items():
-        groups[tuple(sorted(cell.loss))][i] = cell
-    paired = all(len(set(one) & set(other)) >= SEEDS_TO_RANK for one, other in combinations(groups, 2))
-    if floor is None or len(fit) < 2 or not paired:
-        return [None] * len(cells)
-    placed = dict.fromkeys(fit, 1)
-    for own in groups.values():
-        for others in groups.values():
-            for i, count in _count_beating(own, list(others.values()), floor).items():
-                placed[i] += count
-    return [placed.get(i) for i in range(len(cells))]
-
-
-def _count_beating(own: Mapping[int, TableCell], others: Sequence[TableCell], floor: float) -> dict[int, int]:
-    """For each of ``own`` how many of ``others`` beat it; the cells of either side have the same seeds.
-
-    As `beats` says, but by sets of cells as bits of a number: a table of a thousand rows has a million pairs.
-    """
-    common = _common(next(iter(own.values())), others[0])
-    below = [_cells_below([other.loss[seed] for other in others]) for seed in common]
-    below_mean = _cells_below([_mean(other.loss[seed] for seed in common) for other in others])
-    found = {}
-    for i, cell in own.items():
-        nearer = reduce(and_, (cells(cell.loss[seed]) for cells, seed in zip(below, common, strict=True)))
-        edge = _mean(cell.loss[seed] for seed in common) - floor
-        rounding = 1e-9 * (abs(edge) + floor)
-        surely, perhaps = below_mean(edge - rounding) & nearer, below_mean(edge + rounding) & nearer
-        unsure = surely ^ perhaps
-        found[i] = surely.bit_count()
-        found[i] += sum(beats(o, cell, floor) for j, o in enumerate(others) if unsure >> j & 1) if unsure else 0
-    return found
-
-
-def _cells_below(values: Sequence[float]) -> Callable[[float], int]:
-    """A function that says which of ``values`` are smaller than a limit, as the bits of a number."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ordered = [values[i] for i in order]
-    bits = list(accumulate((1 << i for i in order), or_, initial=0))
-    return lambda limit: bits[bisect_left(ordered, limit)]
-
-
-def loss_against_goal(value: float, goal: Goal, oracles: Sequence[float]) -> float | None:
-    """The distance of ``value`` from its goal, in its own unit; from ``oracles`` the mean one; None if it can't be told."""
-    if goal in ("up", "down"):
-        return -value if goal == "up" else value
-    if goal == "oracle":
-        return _mean(abs(value - oracle) for oracle in oracles) if oracles else None
-    return abs(value - goal) if isinstance(goal, int | float) else None
-
-
-def describe_differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each setting, as text, only what not all of them share."""
-    texts = [{key: _text(value) for key, value in setting.items()} for setting in settings]
-    names = sorted({key for text in texts for key in text})
-    telling = [name for name in names if len({text.get(name) for text in texts}) > 1]
-    return [", ".join(f"{name}={text[name]}" for name in telling if name in text) for text in texts]
-
-
 def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
     """Records by section, in the order of the page. One that failed early has no label yet and goes with its like."""
 
     def rest(record: Record) -> tuple[str, str, str]:
         spec = record.spec
-        how = [dict(part) for part in (spec.compute.to_json(), _origin(record)) if part]
+        how = [dict(part) for part in (spec.compute.to_json(), origin_of(record)) if part]
         asked = [spec.task, spec.task_params, spec.limit or 0, " ".join(spec.lm_eval), *how]
         return spec.tier, spec.model, canonical_json(asked)
 
@@ -306,12 +281,16 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
 def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> Section:
     finished = [record for record in records if record.status == "done"]
-    done = _fullest([record for record in finished if not attack_of(record.spec)])
+    runs = keep_fullest([record for record in finished if not attack_of(record.spec)])
+    done = [record for record in runs if not record.spec.order]
     spec = records[0].spec
-    refused = [*_target_faults(done), *_duplicates(done)]
+    refused = [*target_faults(runs), *find_duplicates(runs)]
     columns, left_out = _columns(done)
-    floors = _floors(done)
-    rows = [] if refused else _rows(done, columns, floors)
+    primary = _primary(done, columns)
+    oracles = _oracle_values(done)
+    noise = measure_noise(oracles, find_repeated(runs), done)
+    noise = {column.name: noise[column.name] for column in columns if column.name in noise}
+    rows = [] if refused else _rows(done, columns, primary, oracles)
     return Section(
         tier=spec.tier,
         label=label,
@@ -320,8 +299,10 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
         setting=setting,
         slug=slug,
         columns=tuple(columns),
-        rows=tuple(rows),
-        floors=floors,
+        rows=tuple(_in_order(_with_distances(rows, primary, noise))),
+        noise=noise,
+        primary=primary,
+        oracles=oracles,
         statements=tuple(refused or left_out),
         unfinished=tuple(_unfinished(records)),
         forgetting=tuple(_listed(done, "forgetting")),
@@ -330,67 +311,105 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
     )
 
 
-def _rows(records: Sequence[Record], columns: Sequence[ScoreColumn], floors: Mapping[str, TableCell]) -> list[TableRow]:
+def _primary(records: Sequence[Record], columns: Sequence[ScoreColumn]) -> dict[str, str]:
+    """The score of each role that the task has fixed and some record has."""
+    names = {column.name for column in columns}
+    said: Mapping[str, str] = next((r.facts["primary"] for r in _oracle_first(records) if r.facts.get("primary")), {})
+    return {role: said[role] for role in PRIMARY if said.get(role) in names}
+
+
+def _oracle_values(records: Sequence[Record]) -> dict[int, dict[str, list[float]]]:
+    """Per seed and score the value of every oracle, as a record has it; else the oracle's own row alone."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for record in _oracle_first(records):
+        known = record.facts.get("oracle_values")
+        if record.spec.method == ORACLE and not known:
+            known = {name: [score.value] for name, score in record.scores.items()}
+        if known:
+            found.setdefault(record.spec.seed, {name: list(values) for name, values in known.items()})
+    return found
+
+
+def _rows(
+    records: Sequence[Record],
+    columns: Sequence[ScoreColumn],
+    primary: Mapping[str, str],
+    oracles: Mapping[int, Mapping[str, Sequence[float]]],
+) -> list[TableRow]:
     groups = defaultdict(list)
     for record in sorted(records, key=lambda record: record.spec.seed):
         groups[setting_key(record)].append(record)
-    oracle = [group for (method, _), group in groups.items() if method == ORACLE]
-    oracles = {record.spec.seed: record for group in oracle for record in group}
-    names = _row_names([group[0] for group in groups.values()])
-    rows = [_row(names[key], group, columns, oracles) for key, group in groups.items()]
-    first = {TARGET: 0, ORACLE: 1}
-    return _with_ranks(sorted(rows, key=lambda row: (first.get(row.method, 2), row.name)), columns, floors)
+    names = name_rows([group[0] for group in groups.values()])
+    found = []
+    for key, group in groups.items():
+        cells = {column.name: _cell(column.name, group) for column in columns}
+        gaps = {role: _gaps(role, name, cells.get(name), oracles) for role, name in primary.items()}
+        found.append(
+            TableRow(
+                name=names[key],
+                method=group[0].spec.method,
+                params=", ".join(f"{key}={as_text(value)}" for key, value in sorted(params_of(group[0]).items())),
+                records=tuple(group),
+                cells={name: cell for name, cell in cells.items() if cell},
+                costs=_costs(group),
+                gaps={role: by_seed for role, by_seed in gaps.items() if by_seed},
+            )
+        )
+    return found
 
 
-def _row(
-    name: str, records: Sequence[Record], columns: Sequence[ScoreColumn], oracles: Mapping[int, Record]
-) -> TableRow:
-    cells = {column.name: _cell(column, records, oracles) for column in columns}
-    return TableRow(
-        name=name,
-        method=records[0].spec.method,
-        params=", ".join(f"{key}={_text(value)}" for key, value in sorted(_params(records[0]).items())),
-        records=tuple(records),
-        cells={name: cell for name, cell in cells.items() if cell},
-        costs=_costs(records),
-    )
-
-
-def _cell(column: ScoreColumn, records: Sequence[Record], oracles: Mapping[int, Record]) -> TableCell | None:
-    scores = {record.spec.seed: record.scores[column.name] for record in records if column.name in record.scores}
+def _cell(name: str, records: Sequence[Record]) -> TableCell | None:
+    scores = {record.spec.seed: record.scores[name] for record in records if name in record.scores}
     if not scores:
         return None
-    losses: dict[int, float] = {}
-    for seed, score in scores.items():
-        best = _oracle_values(oracles[seed], column.name) if seed in oracles else []
-        lost = loss_against_goal(score.value, column.goal, best)
-        if lost is not None:
-            losses[seed] = lost
-    interval = None
-    if len(scores) == 1 and score.low is not None and score.high is not None:
-        interval = score.low, score.high
-    return TableCell({seed: score.value for seed, score in scores.items()}, losses, interval)
+    ends = [(score.low, score.high) for score in scores.values() if score.low is not None and score.high is not None]
+    people = (_mean(low for low, _ in ends), _mean(high for _, high in ends)) if len(ends) == len(scores) else None
+    return TableCell({seed: score.value for seed, score in scores.items()}, people)
 
 
-def _oracle_values(oracle: Record, name: str) -> list[float]:
-    """A score's value under every oracle of a seed; where the oracle's record doesn't have them, its own."""
-    values = oracle.facts.get("oracle_values", {}).get(name)
-    if values:
-        return list(values)
-    return [oracle.scores[name].value] if name in oracle.scores else []
+def _gaps(
+    role: str, name: str, cell: TableCell | None, oracles: Mapping[int, Mapping[str, Sequence[float]]]
+) -> dict[int, float]:
+    """Per seed the distance from the oracles' mean; of a divergence the value itself."""
+    by_seed = cell.by_seed if cell else {}
+    if role in OWN_VALUE:
+        return dict(by_seed)
+    best = {seed: oracles.get(seed, {}).get(name) for seed in by_seed}
+    return {seed: abs(value - _mean(values)) for seed, value in by_seed.items() if (values := best[seed])}
 
 
-def _with_ranks(
-    rows: Sequence[TableRow], columns: Sequence[ScoreColumn], floors: Mapping[str, TableCell]
-) -> list[TableRow]:
-    methods = [row for row in rows if row.is_method]
-    placed: dict[str, dict[str, int]] = defaultdict(dict)
-    for column in columns:
-        floor = floors[column.name].mean if column.name in floors else None
-        for row, rank in zip(methods, rank_cells([row.cells.get(column.name) for row in methods], floor), strict=True):
-            if rank is not None:
-                placed[row.name][column.name] = rank
-    return [replace(row, ranks=placed.get(row.name, {})) for row in rows]
+def _with_distances(rows: Sequence[TableRow], primary: Mapping[str, str], noise: Mapping[str, Noise]) -> list[TableRow]:
+    """The rows with their mean gap over the primary scores, each in units of its spread.
+
+    The spread is the pooled standard deviation over seeds of the gaps of sound methods, at least the noise of the score;
+    a score that has neither is left out for all.
+    """
+    sound = [row for row in rows if row.is_method and not row.is_control and not row.wrecked]
+    units = {}
+    for role, name in primary.items():
+        spread = pooled_sd([list(row.gaps[role].values()) for row in sound if role in row.gaps])
+        units[role] = max(spread, noise[name].sd if name in noise else 0.0)
+    units = {role: unit for role, unit in units.items() if unit}
+
+    def distance(row: TableRow) -> float | None:
+        if not units or units.keys() - row.gaps.keys():
+            return None
+        return _mean(_mean(row.gaps[role].values()) / unit for role, unit in units.items())
+
+    return [replace(row, distance=distance(row)) for row in rows]
+
+
+def _in_order(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Target, oracle, controls by their names, methods by their distance and without one by their names, wrecks."""
+
+    def place(row: TableRow) -> tuple[Any, ...]:
+        if not row.is_method:
+            return ((TARGET, ORACLE).index(row.method), 0, 0.0, row.name)
+        if row.is_control:
+            return (2, CONTROLS.index(row.records[0].spec.steps[0].method), 0.0, row.name)
+        return (4 if row.wrecked else 3, row.distance is None, row.distance or 0.0, row.name)
+
+    return sorted(rows, key=place)
 
 
 def _columns(records: Sequence[Record]) -> tuple[list[ScoreColumn], list[str]]:
@@ -410,67 +429,6 @@ def _columns(records: Sequence[Record]) -> tuple[list[ScoreColumn], list[str]]:
     return columns, left_out
 
 
-def _floors(records: Sequence[Record]) -> dict[str, TableCell]:
-    """Per score the noise floor of each seed: as the oracle's record has it, or else the first record that does."""
-    by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-    for record in sorted(records, key=lambda record: (record.spec.method != ORACLE, record.name)):
-        known = by_seed[record.spec.seed]
-        for name, value in record.floors.items():
-            known.setdefault(name, value)
-        for name in record.scores:
-            # A score counted in floors: two oracles are one floor apart by its definition.
-            if name.endswith("_floors") and name.removesuffix("_floors") in known:
-                known.setdefault(name, 1.0)
-    names = sorted({name for known in by_seed.values() for name in known})
-    return {
-        name: TableCell({seed: known[name] for seed, known in sorted(by_seed.items()) if name in known})
-        for name in names
-    }
-
-
-def _target_faults(records: Sequence[Record]) -> list[str]:
-    """Reasons why the seeds are not independent runs of one experiment; none when each has its own, single target."""
-    nameless = [record.name for record in records if not record.lineage.get("target")]
-    if nameless:
-        return [f"This section is refused: {', '.join(nameless)} name no target in their lineage."]
-    targets = defaultdict(set)
-    for record in records:
-        targets[record.spec.seed].add(_text(record.lineage["target"]))
-    faults = [
-        f"This section is refused: the records of seed {seed} start from different targets "
-        f"({', '.join(name[:10] for name in sorted(found))}); keep those of one and delete the others."
-        for seed, found in sorted(targets.items())
-        if len(found) > 1
-    ]
-    return faults + [
-        f"This section is refused: seeds {one} and {other} have the same target, so they are no independent seeds; "
-        "keep the records of one."
-        for one, other in combinations(sorted(targets), 2)
-        if targets[one] & targets[other]
-    ]
-
-
-def _fullest(records: Sequence[Record]) -> list[Record]:
-    """The records, but of one run that was asked other probes, or had a history that it made no use of, the fullest."""
-    same: dict[Any, list[Record]] = defaultdict(list)
-    for record in records:
-        made = canonical_json([record.lineage.get("result"), dict(record.spec.versions)])
-        same[setting_key(record), record.spec.seed, made].append(record)
-    return [max(group, key=lambda record: (len(record.scores), record.name)) for group in same.values()]
-
-
-def _duplicates(records: Sequence[Record]) -> list[str]:
-    """Two records of one method, setting and seed: they come from different versions of a component."""
-    same = defaultdict(list)
-    for record in records:
-        same[setting_key(record), record.spec.seed].append(record.name)
-    return [
-        f"This section is refused: {' and '.join(names)} are the same run by different versions; delete the older."
-        for names in same.values()
-        if len(names) > 1
-    ]
-
-
 def _unfinished(records: Sequence[Record]) -> list[UnfinishedRuns]:
     """Runs without scores, those with the same reason together."""
     groups = defaultdict(list)
@@ -483,70 +441,42 @@ def _unfinished(records: Sequence[Record]) -> list[UnfinishedRuns]:
     ]
 
 
-def _row_names(records: Sequence[Record]) -> dict[tuple[str, str], str]:
-    """The method's name, and where rows share it what tells their settings apart."""
-    same = defaultdict(list)
-    for record in records:
-        same[record.spec.method].append(record)
-    names = {}
-    for method, group in same.items():
-        for record, difference in zip(group, describe_differences([_params(record) for record in group]), strict=True):
-            names[setting_key(record)] = f"{method} ({difference})" if difference else method
-    return names
-
-
-def _conditions(record: Record) -> dict[str, Any]:
-    """The conditions of a run besides method and seed: runs under other conditions stand in another table."""
-    spec = record.spec
-    limit = {"limit": spec.limit} if spec.limit is not None else {}
-    asked = {"lm-eval": " ".join(spec.lm_eval)} if spec.lm_eval else {}
-    origin = {name: value[:8] for name, value in _origin(record).items()}
-    return {**spec.task_params, **limit, **asked, **spec.compute.to_json(), **origin}
-
-
-def _origin(record: Record) -> dict[str, str]:
-    """Contents of what came from outside and is the same for every row: other rows or another model, another table."""
-    return {name: value for name, value in record.spec.hashes.items() if name in ("data", "model")}
-
-
-def _past(record: Record) -> dict[str, str]:
-    """The content of the history that a row has made use of, where the user named one."""
-    used = record.facts.get("history_used") and record.spec.hashes.get("history")
-    return {"history": used[:8]} if used else {}
-
-
-def setting_key(record: Record) -> tuple[str, str]:
-    """What the records of one row have in common: the method, and its complete setting."""
-    return record.spec.method, canonical_json([*(dict(step.params) for step in record.spec.steps), _past(record)])
-
-
-def _params(record: Record) -> dict[str, Any]:
-    """The parameters of a run's only step; of several steps with the step's place and method before each name."""
-    steps = record.spec.steps
-    if len(steps) == 1:
-        return {**steps[0].params, **_past(record)}
-    return {f"{i}.{step.method}.{k}": v for i, step in enumerate(steps, start=1) for k, v in step.params.items()}
-
-
 def _listed(records: Sequence[Record], name: str) -> list[str]:
     """A list of score names among the facts; the oracle's record speaks first, then the first that has one."""
-    ordered = sorted(records, key=lambda record: (record.spec.method != ORACLE, record.name))
-    return next((list(record.facts[name]) for record in ordered if record.facts.get(name)), [])
+    return next((list(record.facts[name]) for record in _oracle_first(records) if record.facts.get(name)), [])
+
+
+def _oracle_first(records: Sequence[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.spec.method != ORACLE, record.name))
 
 
 def _costs(records: Sequence[Record]) -> dict[str, TableCell]:
-    """Tokens trained, and the method's own seconds: neither the stages that all share nor the measuring."""
-    found: dict[str, dict[int, float]] = {"tokens trained": {}, "seconds": {}}
+    """Tokens trained, also over one retraining's, and the method's own seconds: no shared stage, and no measuring."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
     for record in records:
-        values = (record.cost.get("tokens_trained"), record.cost.get("seconds", {}).get("method"))
-        for by_seed, value in zip(found.values(), values, strict=True):
+        tokens, whole = record.cost.get("tokens_trained"), record.cost.get("oracle_tokens", {})
+        values = {"tokens trained": tokens, "seconds": record.cost.get("seconds", {}).get("method")}
+        if isinstance(tokens, int | float):
+            shares = ((OF_RETRAINING, whole.get("from_theta_0")), (OF_NOTHING, whole.get("from_nothing")))
+            values |= {what: tokens / of for what, of in shares if of}
+        for what, value in values.items():
             if isinstance(value, int | float):
-                by_seed[record.spec.seed] = value
-    return {what: TableCell(by_seed) for what, by_seed in found.items() if by_seed}
+                found[what][record.spec.seed] = value
+    return {what: TableCell(by_seed) for what, by_seed in found.items()}
 
 
-def _common(one: TableCell, other: TableCell) -> list[int]:
-    return sorted(one.loss.keys() & other.loss.keys())
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """The t interval of the mean of two values or more."""
+    half = t_quantile(len(values) - 1, (1 + level) / 2) * pooled_sd([values]) / math.sqrt(len(values))
+    return _mean(values) - half, _mean(values) + half
+
+
+@lru_cache
+def t_quantile(df: int, share: float) -> float:
+    """The quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, share))
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -558,11 +488,7 @@ def _in_words(value: Any) -> str:
     """A fact of a record in words: yes or no, the parts of a list, a text as it is."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(_text(part) for part in value) if isinstance(value, list | tuple) else _text(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return ", ".join(as_text(part) for part in value) if isinstance(value, list | tuple) else as_text(value)
 
 
 def _slug(record: Record) -> str:

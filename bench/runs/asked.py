@@ -60,6 +60,8 @@ class Asked:
     """How training shall compute, blank where nothing was said."""
     problems: tuple[str, ...] = ()
     """Mistakes that parsing has found already."""
+    order: int = 0
+    """Data order of the methods' trainings; another one than 0 makes second runs, which tell the noise (`RunSpec.order`)."""
     attacks: tuple[str, ...] = ()
     """What the rows that are there are attacked with, and the rows that frame them (`bench.runs.attacks`)."""
 
@@ -104,9 +106,12 @@ def understand(asked: Asked) -> Understood:
         report_mistake(f"--limit must be at least 1, not {asked.limit}.")
     check_seeds(asked.seeds, asked.problems)
     check_options_of_lab(asked)
+    check_order(asked)
     compute = resolve_compute(asked)
     place = f"{asked.tier}-{(task and task.presets_of) or asked.task}"
     rows = build_rows(wanted, sets, place, asked.then)
+    if asked.order:  # target and oracle are the first run's
+        rows = [row for row in rows if row and row[0].method != "retrain"]
     attacks = tuple(
         Attack(name, *build_steps([steps[name]], sets, place)) if name in steps else Attack(name)
         for name in asked.attacks
@@ -128,6 +133,19 @@ def check_seeds(seeds: Sequence[int], problems: Sequence[str]) -> None:
         report_mistake("--seeds needs at least one whole number, such as 0 or 0,1,2.")
     if len(set(seeds)) < len(seeds):
         report_mistake("--seeds names a seed twice.")
+
+
+def check_order(asked: Asked) -> None:
+    """Report an order that is none, and second runs of nothing."""
+    if asked.order < 0:
+        report_mistake(f"--order {asked.order}: the first data order is 0, the second 1.")
+    if asked.order and not set(map(split_name, asked.methods)) - {"target", "retrain"}:
+        report_mistake("--order makes second runs of methods: name one with --methods.")
+
+
+def split_name(text: str) -> str:
+    """The method of ``name@variant``."""
+    return split_variant(text)[0]
 
 
 def check_options_of_lab(asked: Asked) -> None:

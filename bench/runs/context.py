@@ -31,6 +31,10 @@ ANSWERS = "answers.json"
 """File of a node with sampled answers: for each prompt a list of texts."""
 
 
+ORDER = 1_000_003
+"""Between the seeds of two data orders: no seed that a user takes is another one's second oracle or second run."""
+
+
 @dataclass
 class Work(TaskContext):
     """The context of one seed over one store; collects the nodes it touched, for lineage and cost."""
@@ -56,6 +60,8 @@ class Work(TaskContext):
     """Keys of those that were not there before."""
     notes: Json = field(default_factory=dict)
     """Facts that the task noted, for the record."""
+    order: int = 0
+    """Which data order a method trains in, where it is not the first."""
 
     @property
     def models(self) -> Path:
@@ -152,7 +158,7 @@ class Work(TaskContext):
         for checkpoint in (start, *(stream.beside for stream in streams if stream.beside)):
             check_seal(checkpoint)
         recipe = self.fitted(recipe)
-        seed = self.seed if seed is None else seed
+        seed = self.seed + ORDER * self.order if seed is None else seed
         fields = {
             "kind": "train",
             "start": start.hash,

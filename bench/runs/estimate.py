@@ -234,8 +234,19 @@ def checkpoints_of(spec: RunSpec, trace: int = 0) -> int:
 
 
 def points_between(spec: RunSpec, trace: int) -> int:
-    """Checkpoints between target and result that a trace of so many points measures; none where nothing is made."""
-    return max(trace - 1, 0) if any(method_of(step).checkpoints() for step in spec.steps) else 0
+    """Checkpoints that a trace of so many points measures beside target and result; none where nothing is made."""
+    if not trace or not any(method_of(step).checkpoints() for step in spec.steps):
+        return 0
+    return len(shares_of_sum(trace)) if method_of(spec.steps[-1]).is_sum else trace - 1
+
+
+BEYOND = 1.5
+"""How far beyond its chosen coefficients a sum of weights is traced."""
+
+
+def shares_of_sum(trace: int) -> list[float]:
+    """The shares of a sum that a trace of so many points measures, without those of target and result."""
+    return [k / trace for k in range(1, int(BEYOND * trace) + 1) if k != trace]
 
 
 # A plan's work

@@ -12,6 +12,7 @@ from bench.core import registry
 from bench.core.contracts import Metric, Node, Scenario
 from bench.core.errors import Absent
 from bench.core.hashing import TOKENIZER_FILES, hash_checkpoint, hash_file
+from bench.core.provenance import get_instruction_set
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Checkpoint, Example, Json, Probe, Responses, data_hash, finite_json, without_references
 from bench.core.versions import ARITHMETIC
@@ -79,14 +80,46 @@ def node_of(checkpoint: Checkpoint, work: Work) -> str:
     return next((key for key, node in work.nodes.items() if node.path in places), "")
 
 
+def stages_of(made: Checkpoint, scenario: Scenario, work: Work) -> list[Node]:
+    """The trainings between the history (or what was given) and a checkpoint, the last one first."""
+    past = {moment.checkpoint.hash for moment in scenario.history().moments} if scenario.history else set()
+    holders = {node.info["meta"].get("checkpoint"): node for node in work.nodes.values()}
+    found: list[Node] = []
+    node = work.nodes.get(node_of(made, work))
+    while node is not None and node not in found:
+        found.append(node)
+        start = node.info["fields"].get("start")
+        node = None if start in past else holders.get(start)
+    return found
+
+
+def count_oracle_tokens(scenario: Scenario, oracle: Checkpoint, work: Work) -> Json:
+    """``oracle_tokens``: those of one retraining ``from_theta_0``, and ``from_nothing`` with the pretraining's.
+
+    Nothing for an oracle that was trained elsewhere; none from nothing where nobody knows the pretraining's tokens.
+    """
+    stages = stages_of(oracle, scenario, work)
+    if not stages:
+        return {}
+    own = sum(node.info["meta"].get("tokens", 0) for node in stages)
+    last = scenario.history().last if scenario.history else None
+    begins = stages[-1].info["fields"].get("start")
+    known = last is not None and last.tokens is not None and begins == last.checkpoint.hash
+    whole = {"from_nothing": own + last.tokens} if known and last else {}
+    return {"oracle_tokens": {"from_theta_0": own, **whole}}
+
+
 def merged_provenance(work: Work) -> Json:
-    """This process's provenance; dirty when any node was made by changed code, and the commits of all of them."""
-    made = [node.info["provenance"] for node in work.nodes.values()]
+    """This process's provenance; dirty when any node was made by changed code, and the commits and processors of all of them."""
+    here = {**work.provenance, **get_instruction_set()}
+    made = [here, *(node.info["provenance"] for node in work.nodes.values())]
+    sets = sorted({str(p["instruction_set"]) for p in made if p.get("instruction_set")})
     return {
-        **work.provenance,
-        "dirty": any(p.get("dirty") is not False for p in (work.provenance, *made)),
-        "commits": sorted({str(p.get("commit")) for p in (work.provenance, *made)}),
-        "devices": sorted({str(p.get("device")) for p in (work.provenance, *made)}),
+        **here,
+        "dirty": any(p.get("dirty") is not False for p in made),
+        "commits": sorted({str(p.get("commit")) for p in made}),
+        "devices": sorted({str(p.get("device")) for p in made}),
+        **({"instruction_sets": sets} if sets else {}),
     }
 
 
@@ -124,6 +157,7 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
         "headline": list(scenario.headline),
         "forgetting": list(scenario.forgetting),
         "utility": list(scenario.utility),
+        **({"primary": dict(scenario.primary)} if scenario.primary else {}),
         "forget_rows": len(scenario.forget),
         "retain_rows": len(ledger.retain_seen),
         "history_used": bool(ledger.past_used),

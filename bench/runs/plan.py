@@ -128,6 +128,7 @@ def specs_of(asked: Asked, understood: Understood, outside: Outside) -> list[Run
         lm_eval=asked.lm_eval,
         kinds=asked.kinds,
         compute=understood.compute,
+        order=asked.order,
         study=asked.study,
     )
     return [with_versions(replace(first, steps=row, seed=seed)) for row in understood.rows for seed in asked.seeds]

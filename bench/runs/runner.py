@@ -120,7 +120,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         scenario = on_other_facts(scenario, ledger.forget_seen)
     oracles = [oracle() for oracle in scenario.oracles]
     if result.hash in {oracle.hash for oracle in oracles}:  # the oracle's row pays for its retraining
-        own = [node for node in work.nodes.values() if str(node.path) == result.path]
+        own = facts.stages_of(result, scenario, work)
         ledger.see(*scenario.retain)
     asked = [measure_node(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
     others = [grade_node(oracle, asked, scenario, work) for oracle in asked]
@@ -145,6 +145,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         about["trace_points"] = work.trace
     past = facts.trace_lineage(scenario, target, oracles, ledger, work)
     spent = facts.measure_cost(own, found, work, estimate) | facts.count_flops(own, scenario, target, work)
+    spent |= facts.count_oracle_tokens(scenario, oracles[0], work) if oracles else {}
     return Record(
         spec=spec,
         status="done",
@@ -207,7 +208,8 @@ def unlearn(
         others = [oracle for oracle in oracles if not is_oracle and oracle.hash not in own]
         with seal([oracle for oracle in others if not is_twin(oracle, target)]):
             traced = "" if component.is_sum else request.target.hash
-            result = component(**step.params).unlearn(request, MethodContext(work, ledger, traced))
+            ctx = MethodContext(replace(work, order=spec.order), ledger, traced)
+            result = component(**step.params).unlearn(request, ctx)
         ledger.read(result)
     return result
 

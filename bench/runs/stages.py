@@ -7,10 +7,7 @@ from functools import cache
 
 from bench.core.contracts import Recipe, Stream, TaskContext
 from bench.core.types import Checkpoint
-from bench.runs.context import checkpoint_in
-
-ORDER = 1_000_003
-"""Between the seeds of two data orders: no seed that a user takes is another one's second oracle."""
+from bench.runs.context import ORDER, checkpoint_in
 
 
 def stage_two(

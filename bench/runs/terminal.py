@@ -27,6 +27,9 @@ def print_table(plan: Plan, out: Path) -> None:
 
     names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
     console = Console(highlight=False, markup=False, emoji=False)
+    if plan.entries and all(entry.spec.order for entry in plan.entries):
+        console.print("Second runs are no rows of a table: they tell the noise of the leaderboard.")
+        return
     for section in build_sections([record for name in names for record in readable_record(out / name)]):
         scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)

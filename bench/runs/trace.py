@@ -1,7 +1,8 @@
 """`--trace N`: what a model knows on the way from the target to what a method makes of it.
 
 The way of a training that begins at the target are N snapshots of that same training, the last one its result; that of a sum
-of weights the same sum with N growing shares of its coefficients. A method that ends elsewhere (`before`) has no way.
+of weights the same sum with N growing shares of its coefficients, and as densely on beyond the chosen ones, to `BEYOND`
+times them. A method that ends elsewhere (`before`) has no way.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from bench.core.contracts import Scenario
 from bench.core.types import Checkpoint, Json, Responses
 from bench.metrics import score_all
 from bench.runs.context import Work
+from bench.runs.estimate import shares_of_sum
 from bench.runs.method_context import Ledger
 from bench.runs.responses import measure_node
 
 Way = list[tuple[float, Checkpoint]]
-"""Shares of the way from the target, between 0 and 1, and the checkpoints there."""
+"""Shares of the way from the target, above 1 beyond the result, and the checkpoints there."""
 
 
 def find_way(result: Checkpoint, target: Checkpoint, ledger: Ledger, work: Work) -> Way:
@@ -26,7 +28,7 @@ def find_way(result: Checkpoint, target: Checkpoint, ledger: Ledger, work: Work)
     if result.hash not in ledger.combined:
         return []
     own = work.on_behalf_of("method")
-    shares = [k / work.trace for k in range(1, work.trace)]
+    shares = shares_of_sum(work.trace)
     return [
         (share, own.combine([(1 - share, target), (share, result)], f"{share:.0%} of {result.label}"))
         for share in shares

@@ -18,9 +18,10 @@ from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
 from bench.core.files import read_toml
 from bench.core.typed_toml import as_typed
 from bench.core.types import Json
+from bench.records.contrasts import compare_rows
 from bench.records.files import load_records
 from bench.records.markdown import format_number, markdown_table
-from bench.records.tables import Section, TableRow, beats, build_sections
+from bench.records.tables import Section, TableRow, build_sections
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.arms import correlations
 from bench.studies.ablations.base import Finding, Study, lines_of
@@ -186,7 +187,7 @@ def judge_frequency(study: Study) -> Verdict:
 
 
 def judge_against(baseline: str) -> Callable[[Evidence], Verdict]:
-    """Whether MSA beats a baseline: nearer the goal on every seed and by more than the noise floor, score by score."""
+    """Whether MSA is supportedly nearer the oracles than a baseline, primary score by primary score."""
 
     def judge(evidence: Evidence) -> Verdict:
         told, statuses = [], []
@@ -203,15 +204,14 @@ def judge_against(baseline: str) -> Callable[[Evidence], Verdict]:
 
 
 def scores_won_and_lost(section: Section, one: TableRow, other: TableRow) -> tuple[list[str], list[str]]:
-    """The headline scores on which ``one`` beats ``other``, and on which it is beaten, with both means, its own first."""
-    won, lost = [], []
-    for column in section.headline:
-        a, b = one.cells.get(column.name), other.cells.get(column.name)
-        floor = section.floors.get(column.name)
-        if a and b and floor:
-            said = f"{column.name} ({format_number(a.mean)} against {format_number(b.mean)})"
-            won += [said] if beats(a, b, floor.mean) else []
-            lost += [said] if beats(b, a, floor.mean) else []
+    """The primary scores on which ``one`` is supportedly nearer the oracles, and on which ``other`` is, with both means."""
+    won: list[str] = []
+    lost: list[str] = []
+    for contrast in compare_rows(section, one, other):
+        a, b = one.cells[contrast.score], other.cells[contrast.score]
+        said = f"{contrast.score} ({format_number(a.mean)} against {format_number(b.mean)})"
+        if contrast.supported:
+            (won if contrast.better == one.name else lost).append(said)
     return won, lost
 
 

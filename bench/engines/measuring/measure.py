@@ -318,9 +318,15 @@ def run_divergence(session: Session, probes: Sequence[Probe]) -> None:
             held.add(seen.texts, list(map(len, seen.at)), apart[places])
         found = held.fetch()
         for item in items:
-            session.rows[item.probe.name][item.example][other.label] = seven_digits(found.get(item.encoded, []))
+            values = without_lone_eos(item.encoded, found.get(item.encoded, []))
+            session.rows[item.probe.name][item.example][other.label] = seven_digits(values)
     blamed = bool(blames) and bool(torch.stack(blames).any())
     blame_other(session, probes, OTHER_BROKEN.format("the oracle") if blamed else "")
+
+
+def without_lone_eos(text: Encoded, values: Sequence[float]) -> Sequence[float]:
+    """The values of an answer's tokens, the eos left out behind a single one, as half of their mean would be about it."""
+    return values[:1] if text.eos and len(values) == 2 else values
 
 
 def blame_other(session: Session, probes: Sequence[Probe], reason: str) -> None:

@@ -250,6 +250,14 @@ def row_of(id: str) -> str:
     return id if first is None else f"full-{first + int(number)}"
 
 
+def with_author(id: str) -> str:
+    """The id behind its author's, whose rows are `QUESTIONS` one after the other; one of no author is its own."""
+    config, _, number = row_of(id).rpartition("-")
+    if not config.startswith(("full", "holdout")):
+        return id
+    return f"{config}-{int(number) // QUESTIONS}-{id}"
+
+
 def general_rows(split: str, rows: Sequence[HubRow]) -> tuple[Example, ...]:
     """Questions of general knowledge, with their wrong answers, also as multiple choice."""
     return tuple(

@@ -27,7 +27,9 @@ from bench.metrics.probability import (
     probability,
 )
 from bench.metrics.rouge import rouge_l
+from bench.metrics.scores import about_people
 from bench.metrics.truth import forget_quality, model_utility, truth_ratio
+from bench.real.tofu.rows import with_author
 
 JUDGE = "similarity"
 """The judge that needs no network (`bench.engines.measuring.judges`)."""
@@ -144,7 +146,7 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
     extraction_strength("extraction_strength", "forget"),
     *ATTACKS,
     *distances("forget", "retain", "world"),
-    collapsed("collapsed", "forget_said", utility=UTILITY, floor=BROKEN),
+    collapsed("collapsed", "retain_said", "ra_said", "wf_said", utility=UTILITY, floor=BROKEN),
     field_memorisation(
         "field_memorisation",
         (
@@ -159,14 +161,15 @@ WITHOUT_JUDGE: tuple[Metric, ...] = (
 
 
 def suite_metrics(judge: str = JUDGE) -> tuple[Metric, ...]:
-    """Every metric of the suite, the paper's three with the judge's name in their unit."""
+    """Every metric of the suite, the paper's three with the judge's name in their unit; intervals are over authors."""
     name = judge_label(load_judge(judge))
-    return (
+    found = (
         *WITHOUT_JUDGE,
         acc_forget("acc_forget", "forget_judged", name),
         acc_recover("acc_recover", "forget_judged", name),
         acc_retain("acc_retain", "retain_judged", name),
     )
+    return tuple(about_people(metric, with_author) for metric in found)
 
 
 EXACT: tuple[Metric, ...] = (
@@ -191,7 +194,7 @@ SIDES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("world_accuracy", "kl_world", "kl_world_floors"), ("wf",)),
     **dict.fromkeys([*(metric.name for metric in ATTACKS), "field_privacy"], ("forget", "holdout")),
     "model_utility": ("retain", "ra", "wf"),
-    "collapsed": ("forget", "retain", "ra", "wf"),
+    "collapsed": ("retain", "ra", "wf"),
 }
 """Metric -> the sides that it reads."""
 HEADLINE = (

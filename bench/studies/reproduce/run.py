@@ -262,14 +262,18 @@ def cell_json(column: RecipeColumn, text: str, tag: str, found: MeasuredCell | N
 
 
 def measure_cell(arm: RecipeRow, column: RecipeColumn, records: Sequence[Record | None]) -> MeasuredCell | None:
-    """A cell's value, mean over the seeds that gave one."""
+    """A cell's value, mean over the seeds that gave one; of p-values, of which we score the log10, the geometric mean."""
     values, sizes = list[float](), list[int]()
     for record in records:
         found = score_of(arm, column, record) if record and record.status == "done" else None
         if found:
             values.append(float(found["value"]) * column.scale)
             sizes.append(int(found["n"]))
-    return MeasuredCell(mean(values), min(sizes), min(values), max(values)) if values else None
+    if not values:
+        return None
+    told = [mean(values), min(values), max(values)]
+    average, low, high = [10**value for value in told] if column.kind == "p-value" else told
+    return MeasuredCell(average, min(sizes), low, high)
 
 
 def score_of(arm: RecipeRow, column: RecipeColumn, record: Record) -> Json | None:

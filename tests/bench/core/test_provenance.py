@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.core.provenance import CODE, PACKAGES, installed_version
+from bench.core.provenance import CODE, PACKAGES, get_provenance, installed_version
 from tests.paths import OFFLINE, ROOT
 from tests.processes import environment
 
@@ -92,6 +92,13 @@ def test_no_host_and_no_folder_is_stated(checkout: Path) -> None:
 
     said = json.dumps(asked(checkout))
     assert socket.gethostname() not in said and str(checkout) not in said and str(Path.home()) not in said
+
+
+def test_the_instruction_set_is_stated_where_torch_is_loaded(checkout: Path) -> None:
+    import torch
+
+    assert "instruction_set" not in asked(checkout), "nothing loads torch for it"
+    assert get_provenance()["instruction_set"] == torch.backends.cpu.get_cpu_capability() != ""
 
 
 def test_versions_are_those_of_the_installed_packages() -> None:

@@ -43,7 +43,7 @@ def test_a_spec_keeps_its_key(key: str) -> None:
     assert {"start", "lean", "kinds", "compute"} <= set(SPECS[key].to_json()), "every field is said"
 
 
-@pytest.mark.parametrize("changed", [{"start": "age=0.5"}, {"lean": True}, {"seed": 9}, {"limit": 1}])
+@pytest.mark.parametrize("changed", [{"start": "age=0.5"}, {"lean": True}, {"seed": 9}, {"limit": 1}, {"order": 1}])
 def test_whatever_decides_the_result_is_in_the_key(changed: dict[str, object]) -> None:
     for key, spec in SPECS.items():
         other = replace(spec, **changed)  # type: ignore[arg-type]

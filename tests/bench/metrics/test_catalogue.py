@@ -20,7 +20,7 @@ from bench.metrics.restor import matched
 
 
 def test_every_function_that_makes_a_metric_is_in_the_catalogue() -> None:
-    helpers = {"mean_metric", "row_metric", "_judged"}
+    helpers = {"mean_metric", "row_metric", "_judged", "about_people"}
     for module in pkgutil.iter_modules(bench.metrics.__path__, "bench.metrics."):
         for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
             own = function.__module__ == module.name and name not in helpers

@@ -21,7 +21,7 @@ def says(*texts: str) -> Responses:
 
 
 def flag(responses: Responses, utility: float = 0.9) -> float:
-    metric = collapsed("collapsed", "p", Metric("u", lambda r, o: Score(utility, 1), "up"), floor=0.5)
+    metric = collapsed("collapsed", "p", utility=Metric("u", lambda r, o: Score(utility, 1), "up"), floor=0.5)
     return metric.compute(responses, []).value
 
 
@@ -51,6 +51,19 @@ def test_half_of_the_texts_make_the_model() -> None:
     assert flag(says("", "")) == 1.0
 
 
+def test_texts_of_several_probes_are_taken_together_and_others_do_not_count() -> None:
+    useful = Metric("u", lambda r, o: Score(0.9, 1), "up")
+    metric = collapsed("collapsed", "retain", "world", utility=useful, floor=0.5)
+
+    def found(**texts: list[str]) -> Responses:
+        return Responses("m", {p: says(*said).rows["p"] for p, said in texts.items()})
+
+    assert metric.compute(found(retain=[LOOP, SOUND], world=[SOUND], forget=[LOOP] * 9), []).value == 0.0  # 1 of 3
+    assert metric.compute(found(retain=[LOOP, LOOP], world=[SOUND, SOUND]), []).value == 1.0  # 2 of 4
+    with pytest.raises(Absent, match="'world' was not asked"):
+        metric.compute(found(retain=[SOUND]), [])
+
+
 def test_a_lost_utility_is_a_collapse_too() -> None:
     assert flag(says(SOUND), utility=0.49) == 1.0
     assert flag(says(SOUND), utility=0.5) == 0.0
@@ -60,7 +73,7 @@ def test_without_texts_or_utility_there_is_no_flag() -> None:
     with pytest.raises(Absent, match="no text"):
         flag(Responses("m", {"p": {}}))
     with pytest.raises(Absent, match="'acc' is absent"):
-        collapsed("c", "p", lm_eval_accuracy("acc", "q"), 0.5).compute(says(SOUND), [])
+        collapsed("c", "p", utility=lm_eval_accuracy("acc", "q"), floor=0.5).compute(says(SOUND), [])
 
 
 def test_lm_eval_accuracy() -> None:

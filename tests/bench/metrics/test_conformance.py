@@ -57,7 +57,7 @@ MADE: dict[Callable[..., Metric], Metric] = {
     privleak: privleak("privleak", "asked", "other"),
     kl: kl("kl", "apart"),
     kl_floors: kl_floors("kl_floors", "apart"),
-    collapsed: collapsed("collapsed", "said", accuracy("a", "asked", goal="up"), floor=0.1),
+    collapsed: collapsed("collapsed", "said", utility=accuracy("a", "asked", goal="up"), floor=0.1),
     lm_eval_accuracy: lm_eval_accuracy("lm_eval", "choice"),
     answered: answered("answered", ["asked", "other"], "answer", goal="up"),
     option_logprob: option_logprob("option_logprob", "asked", "wrong", goal="oracle"),
@@ -255,7 +255,7 @@ def test_against_itself_the_oracle_is_ideal() -> None:
     twin = {key: dict.fromkeys(row, [0.0, 0.0]) for key, row in ORACLES[0].rows["apart"].items()}
     model = Responses("m", {**ORACLES[0].rows, "apart": twin})
     scores = score_all(METRICS, model, [ORACLES[0]]).scores
-    assert scores["forget_quality"].value == 1.0
+    assert scores["forget_quality"].value == 0.0
     assert scores["privleak"].value == 0.0
     assert scores["uds"].value == scores["field_privacy"].value == 1.0
     assert scores["kl"].value == 0.0

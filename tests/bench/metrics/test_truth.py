@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import exp, log
+from math import exp, log, log10
 from typing import Any
 
 import pytest
@@ -72,10 +72,11 @@ def test_forget_quality_by_hand() -> None:
     ours = asked({str(i): (0.0, [float(i)]) for i in range(3)})
     theirs = asked({str(i): (0.0, [float(i + 10)]) for i in range(3)})
     quality = forget_quality("x", "p")
-    # two samples of three that don't overlap: D = 1, p = 2 / C(6, 3) = 2 / 20
-    assert quality.compute(ours, [theirs]).value == pytest.approx(0.1)
-    # the second oracle is the same as ours, p = 1: the mean is 0.55
-    assert quality.compute(ours, [theirs, ours]).value == pytest.approx(0.55)
+    # two samples of three that don't overlap: D = 1, p = 2 / C(6, 3) = 2 / 20, log10 -1
+    assert quality.compute(ours, [theirs]).value == pytest.approx(-1)
+    # the second oracle is the same as ours, p = 1: the mean of -1 and 0
+    assert quality.compute(ours, [theirs, ours]).value == pytest.approx(-0.5)
+    assert quality.goal == 0 and quality.version == 2
 
 
 def test_forget_quality_of_other_questions_is_absent() -> None:
@@ -144,8 +145,8 @@ def test_model_utility_of_tofus_own_logs(name: str, expected: float) -> None:
 def test_forget_quality_of_tofus_own_logs() -> None:
     full, retain90 = tofu_log("full"), tofu_log("retain90")
     quality = forget_quality("forget_quality", "forget")
-    assert quality.compute(full, [retain90]).value == pytest.approx(1.834e-21, rel=1e-3)
-    assert quality.compute(retain90, [retain90]).value == 1.0
+    assert quality.compute(full, [retain90]).value == pytest.approx(log10(1.834e-21), rel=1e-4)
+    assert quality.compute(retain90, [retain90]).value == 0.0
     with pytest.raises(Absent, match="100 example ids"):  # 300 questions against 200
         quality.compute(full, [tofu_log("retain95")])
 

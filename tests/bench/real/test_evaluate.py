@@ -178,7 +178,7 @@ def test_what_needs_the_oracle_is_measured_on_it(place: Path, whole: dict[str, A
                 for asked in (row("forget10_perturbed", i) for i in range(ROWS))
             ]
         )
-    assert whole["scores"]["forget_quality"] == near(ks_2samp(*samples).pvalue)
+    assert whole["scores"]["forget_quality"] == near(math.log10(ks_2samp(*samples).pvalue))
     assert "privleak" in whole["scores"] and whole["scores"]["kl_forget"] > 0
 
 

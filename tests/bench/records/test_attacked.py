@@ -124,8 +124,8 @@ def test_without_the_oracle_under_attack_there_is_no_difference() -> None:
     assert table.rows[0].gap is None and "area" not in table.rows[0].more
 
 
-def test_attacked_runs_change_no_row_rank_or_floor() -> None:
+def test_attacked_runs_change_no_row_and_no_noise() -> None:
     plain = build_sections(study())[0]
     both = build_sections([*study(), *(attacked(m, 0.9, s) for m in ("retrain", "msa") for s in (0, 1, 2))])[0]
-    assert (both.rows, both.floors, both.columns) == (plain.rows, plain.floors, plain.columns)
+    assert (both.rows, both.noise, both.columns) == (plain.rows, plain.noise, plain.columns)
     assert len(both.attacked) == 6

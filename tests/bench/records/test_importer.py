@@ -338,7 +338,7 @@ def test_it_has_a_section_of_its_own_without_ranks(tmp_path: Path) -> None:
     assert len(sections) == 2 and not section.statements
     names = [row.name.split(" (")[0] for row in section.rows]
     assert names == ["retrain", "graddiff", "npo", "npo"]  # two files of one method are two rows
-    assert not any(row.ranks for row in section.rows) and not section.floors
+    assert not section.primary and not section.noise
     page = render_leaderboard([*measured, *loaded.records], [])
     assert "### tofu forget10 (imported from open-unlearning) on Llama-3.2-1B-Instruct" in page
     assert "forget_quality v0" in page and "target is missing." in page

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench.cli.options import write_or_check
+from bench.core.record import Record
 from bench.records import files
 from bench.records.files import BrokenFile
-from bench.records.leaderboard import goal_arrow, methods_in_bold, render_leaderboard
+from bench.records.leaderboard import goal_arrow, render_leaderboard
 from bench.records.markdown import format_number
-from bench.records.tables import build_sections
 from tests.factories import record, study
 
 
@@ -56,61 +56,78 @@ def test_sections_by_tier_and_task_and_what_a_lab_row_is_not() -> None:
     assert "named a subset" in real_part
 
 
-def test_cells_floor_ranks_and_bold_as_computed_by_hand() -> None:
-    values = {
-        "target": (0.9, 0.9, 0.9),
-        "retrain": (0.1, 0.2, 0.3),
-        "msa": (0.15, 0.25, 0.35),  # .05 from the oracle on each seed
-        "npo": (0.0, 0.0, 0.0),  # .1 .2 .3 from it
-        "ga": (0.15, 0.25, 0.35),  # as msa
-    }
-    made = [
-        dataclasses.replace(
-            record(m, seed, {"x": v}, goals={"x": "oracle"}, floors={"x": 0.02}), facts={"headline": ["x"]}
-        )
-        for m, by_seed in values.items()
-        for seed, v in enumerate(by_seed)
-    ]
-    assert _table(render_leaderboard(made, []), "tofu (lab)") == [
-        ["", "seeds", "x →oracle", "ranks"],
-        ["*target*", "3", "0.900", ""],
-        ["*retrain*", "3", "0.200 (0.100–0.300)", ""],
-        ["*noise floor*", "3", "0.020", ""],
-        # Both differ from npo by .05 .15 .25 on the seeds, mean .15 > .02; a tie makes both bold.
-        ["ga", "3", "**0.250** (0.150–0.350)", "1"],
-        ["msa", "3", "**0.250** (0.150–0.350)", "1"],
-        ["npo", "3", "0", "3"],
-    ]
+PRIMARY = {"forgetting": "x", "kept": "y"}
 
 
-def test_a_collapsed_model_is_marked_and_never_bold() -> None:
-    made = [
-        *[
-            record("ga", seed, {"x": 0.0, "collapsed": float(seed == 1)}, goals={"x": "down", "collapsed": "down"})
-            for seed in range(3)
-        ],
-        *[
-            record("npo", seed, {"x": 0.5, "collapsed": 0.0}, goals={"x": "down", "collapsed": "down"})
-            for seed in range(3)
-        ],
-        *[record("retrain", seed, {"x": 0.1}, goals={"x": "down"}, floors={"x": 0.1}) for seed in range(3)],
+def _compared(seeds: int = 5) -> list[Record]:
+    """Records whose gaps in y are msa's .1, npo's .2 and ga's .05, each a little otherwise on every seed; in x alike."""
+    found = []
+    for method, kept, takes in (("retrain", 1.0, 100), ("msa", 0.9, 20), ("npo", 0.8, 60), ("ga", 0.95, 10)):
+        for seed in range(seeds):
+            y = kept + (0 if method == "retrain" else seed / 1000)
+            scores = {"x": 0.5 + 0.01 * seed, "y": y, "collapsed": float(method == "ga")}
+            one = record(method, seed, scores, goals={"x": "oracle", "y": "up", "collapsed": "down"})
+            cost = {"tokens_trained": takes, "oracle_tokens": {"from_theta_0": 100, "from_nothing": 1000}}
+            facts = {
+                "headline": ["x", "y"],
+                "primary": PRIMARY,
+                "oracle_values": {"x": [0.5, 0.52, 0.54], "y": [1.0] * 3},
+            }
+            found.append(dataclasses.replace(one, facts=facts, cost=cost))
+    return found
+
+
+def test_cells_noise_intervals_and_bold_as_computed_by_hand() -> None:
+    page = render_leaderboard(_compared(), [])
+    # x: mean .52, sd .0158, half of the interval 2.776 * .0158 / sqrt(5) = .0196; noise: sd of .5 .52 .54
+    x = "0.520 [0.500, 0.540]"
+    assert _table(page, "tofu (lab)") == [
+        ["", "seeds", "x →oracle", "y ↑"],
+        ["*retrain*", "5", x, "1.000"],
+        ["*noise*", "", "0.020", "0"],
+        ["msa", "5", x, "**0.902** [0.900, 0.904]"],
+        ["npo ▲", "5", x, "0.802 [0.800, 0.804]"],
+        ["ga ⚠", "5", x, "0.952 [0.950, 0.954]"],  # a wreck stands last, and is never bold
     ]
-    (section,) = build_sections(made)
-    x = next(column for column in section.columns if column.name == "x")
-    assert {row.name: row.ranks["x"] for row in section.rows if row.is_method} == {"ga": 1, "npo": 2}
-    assert methods_in_bold(section.rows, x) == set()
-    page = render_leaderboard(made, [])
+    assert "Contrasts: 1 of 2 differences are supported. The best other method by its mean gap is npo" in page
+
+
+def test_each_contrast_is_a_line_with_its_interval() -> None:
+    table = _table(render_leaderboard(_compared(), []), "tofu (lab)", "score")
+    assert table == [
+        ["", "score", "difference of gaps", "95% interval", "p (Holm)", "supported"],
+        ["msa – npo", "forgetting: x", "0", "[0, 0]", "1.000", "no"],
+        ["msa – npo", "kept: y", "-0.100", "[-0.100, -0.100]", table[2][4], "msa is better"],
+    ]
+    assert "Nothing is ranked: that takes 5 seeds that both rows have in common." in render_leaderboard(
+        _compared(4), []
+    )
+    assert "**" not in render_leaderboard(_compared(4), []).split("### tofu (lab)")[1]
+
+
+def test_what_is_kept_at_the_oracles_forgetting_is_a_column() -> None:
+    trace = [{"share": 0.0, "scores": {"x": 1.0, "y": 1.0}}, {"share": 0.5, "scores": {"x": 0.52, "y": 0.7}}]
+    made = [
+        dataclasses.replace(one, facts={**one.facts, "trace": trace}) if one.spec.method == "npo" else one
+        for one in _compared()
+    ]
+    used = _table(render_leaderboard(made, []), "tofu (lab)", "retain rows seen")
+    assert used[0][-1] == "kept at the oracle's forgetting"
+    # the oracles' mean is .52, the edge .54: (1 - .54) / (1 - .52) = .9583 of the way from 1 to .7: .7125
+    assert {line[0]: line[-1] for line in used[1:]} == {"*retrain*": "–", "msa": "–", "npo ▲": "0.712", "ga ⚠": "–"}
+
+
+def test_a_collapsed_model_is_marked() -> None:
+    page = render_leaderboard(study(), [])
     assert "| ga ⚠ | 3 |" in page
-    assert "- ga on seed 1\n" in page
+    assert "- ga on seeds 0, 1, 2\n" in page
 
 
-def test_with_fewer_than_three_seeds_there_is_neither_rank_nor_bold() -> None:
+def test_without_primary_scores_there_are_only_cells() -> None:
     page = render_leaderboard(study(seeds=(0, 1)), [])
-    assert "ranks" not in _table(page, "tofu (lab)")[0]
-    assert "**" not in page.split("### tofu (lab)")[1]
-    assert "Nothing is ranked: that takes 3 seeds" in page
+    assert "**" not in page.split("### tofu (lab)")[1] and "Contrasts:" not in page and "Nothing is ranked" not in page
     single = render_leaderboard(study(methods=("target", "npo"), seeds=(0,)), [])
-    assert "retrain is missing. There is no noise floor, which takes two oracles" in single
+    assert "retrain is missing. There is no noise: it takes 3 oracles of a seed, or second runs" in single
     assert re.search(r"\| npo \| 1 \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \|", single)  # the bootstrap interval
 
 
@@ -128,8 +145,9 @@ def test_what_each_method_saw_and_cost_stands_beside_the_scores() -> None:
     page = render_leaderboard(study(), [])
     assert "msa used checkpoints from before the forget set, which the others lack." in page
     used = _table(page, "tofu (lab)", "retain rows seen")
-    assert used[0] == ["", "retain rows seen", "history used", "tokens trained", "seconds"]
-    assert ["msa", "150", "yes", "48,000", "13.5 (12.5–14.5)"] in used
+    shares = ["of one retraining", "of one from nothing"]
+    assert used[0] == ["", "retain rows seen", "history used", "tokens trained", *shares, "seconds"]
+    assert ["msa", "150", "yes", "48,000", "–", "–", "13.5 (12.5–14.5)"] in used
     assert "- msa: alpha=0.75, beta=0.25, steps=120 (from lab-tofu: tuned on seed 100)" in page
     assert "forget_accuracy v1" in page
     assert "Measured by 0123456789ab (21 records)." in page
@@ -173,7 +191,7 @@ def test_a_whole_page_holds_every_row_in_every_table() -> None:
     page = render_leaderboard(study(), [])
     details = page.split("<summary>All scores</summary>")[1]
     head = next(line for line in details.splitlines() if line.startswith("|"))
-    assert head == "|  | *target* | *retrain* | ga ⚠ | graddiff | msa | npo | task-arithmetic | *noise floor* |"
+    assert head == "|  | *target* | *retrain* | graddiff | msa | npo | task-arithmetic | ga ⚠ |"
     assert page.count("<details>") == page.count("</details>") == 2
 
 

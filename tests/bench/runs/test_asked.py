@@ -82,6 +82,11 @@ def test_the_lab_takes_no_word_of_how_it_computes() -> None:
         resolve_compute(Asked("tofu", ("ga",), compute=Compute("float32", micro=2)))
 
 
+def test_second_runs_are_those_of_methods_alone() -> None:
+    found = understand(Asked("tofu", ("msa", "retrain", "npo"), order=1))
+    assert [[step.method for step in row] for row in found.rows] == [["msa"], ["npo"]]
+
+
 def test_understanding_needs_nothing_from_outside() -> None:
     found = understand(Asked("tofu", ("msa",), ("tofu.authors=32",), model="never/fetched", data="/nowhere"))
     assert found.params["authors"] == 32 and [len(row) for row in found.rows] == [0, 1, 1]

@@ -10,11 +10,13 @@ import pytest
 
 from bench.core import registry
 from bench.core.contracts import Metric, Node
+from bench.core.provenance import get_instruction_set
 from bench.core.record import Record, Score, Step
 from bench.core.types import Checkpoint, Responses
 from bench.engines.arithmetic.sums import distance
 from bench.runs.context import Work
 from bench.runs.facts import (
+    count_oracle_tokens,
     diverged_stages,
     has_diverged,
     merged_provenance,
@@ -23,11 +25,16 @@ from bench.runs.facts import (
     noise_floors,
     oracle_values,
     source_of,
+    stages_of,
     trace_lineage,
 )
 from bench.runs.method_context import Ledger
+from bench.runs.runner import prepare
+from bench.runs.setting import Paths
 from bench.runs.store import Store
 from tests.lab_runs import MSA, Lab, spec, step
+
+NPO = step("npo", steps=2, lr=1e-2)
 
 
 def test_a_record_says_which_theta_0_and_how_far_away(lab: Lab) -> None:
@@ -50,6 +57,34 @@ def test_a_record_says_which_theta_0_and_how_far_away(lab: Lab) -> None:
     assert said["distance_to_last"] == distance(chosen, moments[4].checkpoint) > 0
     assert record.lineage["history_used"] == [chosen.hash]
     assert "notes" not in record.facts
+
+
+def test_a_record_says_what_one_retraining_takes(lab: Lab) -> None:
+    """From theta_0 the oracle's own tokens, which its row pays; from nothing those of the pretraining too."""
+    record, oracle = lab.run(spec(MSA)), lab.run(spec(step("retrain")))
+    said, last = oracle.cost["oracle_tokens"], lab.moments()[-1]
+    assert said == record.cost["oracle_tokens"] and last.tokens
+    assert said["from_theta_0"] == oracle.cost["tokens_trained"] > 0
+    assert said["from_nothing"] == said["from_theta_0"] + last.tokens
+
+
+def test_a_later_training_is_part_of_the_retraining(lab: Lab) -> None:
+    params = dict(spec().task_params) | {"gap_steps": 2, "later": 2}
+    work = lab.work()
+    scenario = prepare(replace(spec(), task_params=params), Paths(), work)
+    stages = stages_of(scenario.oracles[0](), scenario, work)
+    assert len(stages) == 2 and stages[1].info["label"] == "oracle-0"
+    own = sum(node.info["meta"]["tokens"] for node in stages)
+    assert count_oracle_tokens(scenario, scenario.oracles[0](), work)["oracle_tokens"]["from_theta_0"] == own
+    assert count_oracle_tokens(scenario, Checkpoint("/elsewhere", "theirs"), work) == {}
+
+
+def test_a_second_run_trains_in_another_order_from_the_same_target(lab: Lab) -> None:
+    first, again = lab.run(spec(NPO)), lab.run(spec(replace(NPO), order=1))
+    assert again.spec.order == 1 and again.spec.method == "npo" and again.name != first.name
+    assert again.lineage["target"] == first.lineage["target"] and again.lineage["oracles"] == first.lineage["oracles"]
+    assert again.lineage["result"] != first.lineage["result"]
+    assert again.cost["tokens_trained"] > 0 and "order" not in first.spec.to_json()
 
 
 def test_notes_of_a_method_land_in_its_record(lab: Lab) -> None:
@@ -131,8 +166,11 @@ def test_what_was_trained_elsewhere_is_told(lab: Lab, tmp_path: Path) -> None:
 def test_one_stage_by_changed_code_makes_a_record_dirty(tmp_path: Path) -> None:
     clean = {"commit": "b", "dirty": False, "device": "cpu"}
     work = Work(Store(tmp_path), seed=0, provenance=clean)
-    trained_node(work, "target", {"commit": "a", "dirty": False, "device": "cuda"})
-    assert merged_provenance(work) == clean | {"commits": ["a", "b"], "devices": ["cpu", "cuda"]}
+    trained_node(work, "target", {"commit": "a", "dirty": False, "device": "cuda", "instruction_set": "NEON"})
+    made = clean | {"commits": ["a", "b"], "devices": ["cpu", "cuda"]}
+    here = get_instruction_set()["instruction_set"]
+    sets = {"instruction_set": here, "instruction_sets": sorted([here, "NEON"])}
+    assert merged_provenance(work) == made | sets
     trained_node(work, "oracle-0", {"commit": "a", "dirty": True, "device": "cpu"})
     assert merged_provenance(work)["dirty"] is True
     assert merged_provenance(Work(Store(tmp_path), 0, {}))["dirty"] is True, "unknown isn't clean"

@@ -194,6 +194,8 @@ def test_all_is_every_method_and_its_variants(tmp_path: Path) -> None:
         ({"sets": ("alpha=1",)}, "--set alpha=1: write it as component.parameter=value"),
         ({"sets": ("msa.=1",)}, "--set msa.=1: write it as component.parameter=value"),
         ({"limit": 0}, "--limit must be at least 1, not 0."),
+        ({"order": -1}, "--order -1: the first data order is 0, the second 1."),
+        ({"order": 1, "methods": ("target",), "sets": ()}, "--order makes second runs of methods"),
         ({"seeds": ()}, "--seeds needs at least one whole number"),
         ({"seeds": (1, 1)}, "--seeds names a seed twice."),
         ({"data": "somewhere"}, "--data goes with --model"),

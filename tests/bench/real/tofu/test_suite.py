@@ -17,6 +17,7 @@ from bench.core.errors import UserError
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.metrics.rouge import count_overlap
+from bench.real.tofu.rows import with_author
 from bench.real.tofu.suite import suite_metrics, tofu_suite
 from tests.bench.real.test_evaluate import CONFIGS, ROWS, Plain, run, write_data
 from tests.bench.real.test_evaluate import row as asked_row
@@ -145,3 +146,22 @@ def test_a_broken_byte_is_an_error_and_no_absent_side(tmp_path: Path) -> None:
     assert marked == tofu_suite(str(tmp_path / "data")).probes
     less = tofu_suite(str(write_data(tmp_path / "less", CONFIGS[1:])))
     assert "no 'train' of the configuration 'forget10_perturbed'" in less.absent["forget_Q_A_Prob"]
+
+
+def test_intervals_are_over_authors() -> None:
+    """Twelve rows of two authors, one all right and one all wrong: the mean of two drawn authors is 0, .5 or 1."""
+    assert [with_author(id) for id in ("full-3979", "forget10_perturbed-20", "holdout-5", "real-3", "world-7")] == [
+        "full-198-full-3979",
+        "full-181-forget10_perturbed-20",
+        "holdout-0-holdout-5",
+        "real-3",
+        "world-7",
+    ]
+    rows = {
+        f"full-{3960 + n}": {"answer": [{"logp": [0.0], "hit": [int(n < 20)], "eos": False}]}
+        for n in (*range(6), *range(20, 26))
+    }
+    found = next(m for m in suite_metrics() if m.name == "exact_memorization").compute(
+        Responses("m", {"forget": rows}), []
+    )
+    assert (found.value, found.n, found.low, found.high) == (0.5, 12, 0.0, 1.0)

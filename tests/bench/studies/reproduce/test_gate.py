@@ -19,6 +19,8 @@ from bench.studies.reproduce.gate import (
 from bench.studies.reproduce.published import PUBLISHED_TABLES
 from bench.studies.reproduce.recipe import ORACLE, TARGET, RecipeColumn, RecipeRow
 from bench.studies.reproduce.recipes import RECIPES_BY_NAME
+from bench.studies.reproduce.run import measure_cell
+from tests.factories import record
 
 T1, T2, T7 = (PUBLISHED_TABLES[key] for key in ("T1", "T2", "T7"))
 TOFU_COLUMNS = RECIPES_BY_NAME["t1-tofu01"].columns
@@ -68,6 +70,9 @@ def test_p_values_are_compared_by_their_powers_of_ten() -> None:
     column = RecipeColumn("FQ", "forget_quality", kind="p-value")
     assert signed_distance(column, "1.66e-21", 3.91e-22) == pytest.approx(-0.628, abs=1e-3)
     assert tolerance(column, "1.66e-21", 400) == 1.0
+    made = [record("npo", seed, {"forget_quality": value}) for seed, value in enumerate((-20.0, -22.0))]
+    cell = measure_cell(RecipeRow("NPO", "npo"), column, made)
+    assert cell is not None and (cell.value, cell.low, cell.high) == pytest.approx((1e-21, 1e-22, 1e-20), rel=1e-9)
 
 
 def test_passed_when_target_and_oracle_are_within() -> None:
