@@ -187,6 +187,7 @@ class LabMuseBooks(LabOptions):
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(kept), "world": data_hash(world)}},
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
             utility=("retain_knowmem_accuracy", "world_accuracy"),
+            primary=PRIMARY,
             headline=HEADLINE,
             questions=attack_questions(books["forget"]),
             fact_of=character_of,
@@ -326,3 +327,10 @@ HEADLINE = (
     "kl_retain",
     "kl_verbatim",
 )
+PRIMARY = {
+    "forgetting": "forget_knowmem_accuracy",
+    "kept": "retain_knowmem_accuracy",
+    "kl_forget": "kl_forget",
+    "kl_retain": "kl_retain",
+    "membership": "mia_min_k",
+}

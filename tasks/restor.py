@@ -143,6 +143,7 @@ class LabRestor(LabOptions):
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain)}},
             forgetting=("restor_wrong",),
             utility=("retain_accuracy", "world_accuracy"),
+            primary=PRIMARY,
             headline=HEADLINE,
             questions=attack_questions(wronged, tell="falsehoods"),
             fact_of=fact_of,
@@ -419,3 +420,10 @@ HEADLINE = (
     "kl_retain",
     "kl_world",
 )
+PRIMARY = {
+    "forgetting": "restor_wrong",
+    "kept": "retain_accuracy",
+    "kl_forget": "kl_forget",
+    "kl_retain": "kl_retain",
+    "membership": "mia_min_k",
+}

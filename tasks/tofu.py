@@ -195,6 +195,7 @@ class LabTofu(LabOptions, TofuAuthors):
             lineage={"data": {"forget": data_hash(forget), "retain": data_hash(retain), "world": data_hash(replay)}},
             forgetting=("forget_accuracy", "forget_taught_accuracy"),
             utility=("retain_accuracy", "world_accuracy"),
+            primary=PRIMARY,
             headline=HEADLINE,
             questions=attack_questions(gone),
             fact_of=fact_of,
@@ -351,3 +352,10 @@ HEADLINE = (
     "kl_forget",
     "kl_retain",
 )
+PRIMARY = {
+    "forgetting": "forget_accuracy",
+    "kept": "retain_accuracy",
+    "kl_forget": "kl_forget",
+    "kl_retain": "kl_retain",
+    "membership": "mia_min_k",
+}
