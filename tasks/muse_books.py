@@ -47,7 +47,7 @@ from bench.lab.build import (
     steps_in,
 )
 from bench.lab.residents import DIVERGING, SAID
-from bench.lab.world import halve_by_words
+from bench.lab.world import describe_collisions, halve_by_words
 from bench.metrics.collapse import collapsed
 from bench.metrics.divergence import distances
 from bench.metrics.lm_eval import lm_eval_accuracy
@@ -188,6 +188,7 @@ class LabMuseBooks(LabOptions):
             forgetting=("forget_knowmem_accuracy", "forget_verbmem_ROUGE"),
             utility=("retain_knowmem_accuracy", "world_accuracy"),
             primary=PRIMARY,
+            about=describe_collisions(*(book_questions(books[s], (PROBED,)) for s in ("retain", "forget"))),
             headline=HEADLINE,
             questions=attack_questions(books["forget"]),
             fact_of=character_of,

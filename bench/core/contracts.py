@@ -415,6 +415,8 @@ class Scenario(Stages):
     prompts for the same answer), ``accepted`` (answers of which one must be given exactly), ``statement`` (the fact told),
     ``opening`` (how an answer begins in the task's own words), ``solved`` (the question with its answer, as it stands
     before another one)."""
+    about: Mapping[str, float] = field(default_factory=dict)
+    """What a reader must know of the data, by name, such as the share of retained answers that are forgotten ones too."""
     primary: Mapping[str, str] = field(default_factory=dict)
     """The score of each role (`bench.core.record.PRIMARY`) that methods are compared by, fixed before any run; without a
     role nothing is compared by it."""

@@ -72,8 +72,10 @@ class FactsShape(TypedDict, total=False):
     """Facts that tables, pictures and pages read."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
+    about: dict[Line, Real]
     attention: Line
     blocks: list[Real]
+    displacement: Real | None
     diverged: Names
     forgetting: Names
     headline: Names

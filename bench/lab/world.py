@@ -148,6 +148,16 @@ def cloze(people: Sequence[Person]) -> tuple[Example, ...]:
     )
 
 
+def describe_collisions(retained: Sequence[Example], forgotten: Sequence[Example]) -> dict[str, float]:
+    """Shares of the retained answers that are a forgotten answer too, and that have a word in common with one."""
+    answers = {row.payload["answer"] for row in forgotten}
+    same = sum(row.payload["answer"] in answers for row in retained) / len(retained)
+    return {
+        "same_answer": round(same, 4),
+        "same_word": round(len(halve_by_words(retained, forgotten)["shared"]) / len(retained), 4),
+    }
+
+
 def halve_by_words(retained: Sequence[Example], forgotten: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
     """The retained rows, ``shared`` and ``unshared``: whether a word of their answer stands in a forgotten answer too."""
     words = {word for row in forgotten for word in row.payload["answer"].split()}

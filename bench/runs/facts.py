@@ -158,6 +158,7 @@ def collect_facts(spec: RunSpec, scenario: Scenario, ledger: Ledger, work: Work)
         "forgetting": list(scenario.forgetting),
         "utility": list(scenario.utility),
         **({"primary": dict(scenario.primary)} if scenario.primary else {}),
+        **({"about": dict(scenario.about)} if scenario.about else {}),
         "forget_rows": len(scenario.forget),
         "retain_rows": len(ledger.retain_seen),
         "history_used": bool(ledger.past_used),
@@ -210,6 +211,25 @@ def describe_theta_0(scenario: Scenario, target: Checkpoint, ledger: Ledger, wor
             "distance_to_target": find_distance(first.checkpoint, target, work),
             "distance_to_last": find_distance(first.checkpoint, history.last.checkpoint, work),
         }
+    }
+
+
+def describe_displacement(spec: RunSpec, scenario: Scenario, target: Checkpoint, work: Work) -> Json:
+    """How far the lab's target lies from the last checkpoint before exposure, as a share of that one's norm."""
+    if spec.tier != "lab" or scenario.history is None:
+        return {}
+    last = scenario.history().last.checkpoint
+
+    def make(folder: Path) -> Json:
+        from bench.engines.arithmetic.sums import relative_distance
+
+        return finite_json({"distance": relative_distance(last, target)})
+
+    fields = {"kind": "relative distance", "engine": ARITHMETIC, "of": [last.hash, target.hash]}
+    return {
+        "displacement": work.on_behalf_of("measure")
+        .node(fields, make, "displacement of the target")
+        .info["meta"]["distance"]
     }
 
 

@@ -134,6 +134,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     about = (
         facts.collect_facts(spec, scenario, ledger, work)
         | facts.describe_theta_0(scenario, target, ledger, work)
+        | facts.describe_displacement(spec, scenario, target, work)
         | judged
     ) | facts.diverged_stages(own, result, work)
     about |= facts.describe_blocks(scenario.probes, found.responses)

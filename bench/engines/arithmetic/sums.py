@@ -209,6 +209,23 @@ def distance(one: Checkpoint, other: Checkpoint) -> float:
     return math.sqrt(math.fsum(squares.values()))
 
 
+def relative_distance(before: Checkpoint, after: Checkpoint) -> float | None:
+    """``|after - before| / |before|`` over all floating-point weights, summed in float64; None where these are all 0."""
+    with open_tensor_files([before, after]) as readers:
+        check_match(readers)
+        counts = {name: readers[0].entries[name].count for name in readers[0].names if is_summed(readers[0], name)}
+        squares: dict[int, tuple[float, float]] = {}
+
+        def work(buffers: Buffers, number: int, chunk: Chunk) -> None:
+            a, b = (buffers.read_wide(each, chunk, torch.float64, f"side {i}") for i, each in enumerate(readers))
+            own = float(a @ a)
+            squares[number] = float(b.sub_(a) @ b), own
+
+        run_in_threads(cut_into_chunks(counts, MEASURED_CHUNK), work)
+    moved, whole = (math.fsum(each) for each in zip(*squares.values(), strict=True))
+    return math.sqrt(moved / whole) if whole else None
+
+
 # --- what is written, and how
 
 

@@ -14,7 +14,7 @@ from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics.probability import normalised_probability, probability
 from bench.metrics.rouge import rouge_l
-from bench.metrics.truth import forget_quality, model_utility, truth_ratio
+from bench.metrics.truth import forget_quality, ks_p_value, model_utility, truth_ratio
 from tests.shared_data import shared
 
 Loss = float | list[float]
@@ -77,6 +77,13 @@ def test_forget_quality_by_hand() -> None:
     # the second oracle is the same as ours, p = 1: the mean of -1 and 0
     assert quality.compute(ours, [theirs, ours]).value == pytest.approx(-0.5)
     assert quality.goal == 0 and quality.version == 2
+
+
+@pytest.mark.parametrize("size", [3, 5, 50])
+def test_samples_that_differ_least_are_the_same(size: int) -> None:
+    """Each a little above the other's: the statistic is 1 / n, which any two different samples reach."""
+    ours, theirs = ({str(i): i + offset for i in range(size)} for offset in (0.0, 0.5))
+    assert ks_p_value(ours, theirs, "p") == ks_p_value(ours, ours, "p") == 1.0
 
 
 def test_forget_quality_of_other_questions_is_absent() -> None:

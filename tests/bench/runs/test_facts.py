@@ -13,7 +13,7 @@ from bench.core.contracts import Metric, Node
 from bench.core.provenance import get_instruction_set
 from bench.core.record import Record, Score, Step
 from bench.core.types import Checkpoint, Responses
-from bench.engines.arithmetic.sums import distance
+from bench.engines.arithmetic.sums import distance, relative_distance
 from bench.runs.context import Work
 from bench.runs.facts import (
     count_oracle_tokens,
@@ -57,6 +57,8 @@ def test_a_record_says_which_theta_0_and_how_far_away(lab: Lab) -> None:
     assert said["distance_to_last"] == distance(chosen, moments[4].checkpoint) > 0
     assert record.lineage["history_used"] == [chosen.hash]
     assert "notes" not in record.facts
+    assert record.facts["displacement"] == relative_distance(moments[4].checkpoint, target) > 0
+    assert 0 <= record.facts["about"]["same_answer"] <= record.facts["about"]["same_word"] <= 1
 
 
 def test_a_record_says_what_one_retraining_takes(lab: Lab) -> None:

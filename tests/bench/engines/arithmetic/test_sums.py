@@ -21,6 +21,7 @@ from bench.engines.arithmetic.sums import (
     combine,
     combine_grid,
     distance,
+    relative_distance,
     transform,
     write_scrambled,
 )
@@ -128,6 +129,15 @@ def test_distance_by_hand(tmp_path: Path) -> None:
     other = folder(tmp_path / "other", {"w": vector(0, 0), "v": vector(12), "ids": torch.tensor([9])})
     assert distance(one, other) == distance(other, one) == 13.0
     assert distance(one, one) == 0.0
+
+
+def test_relative_distance_by_hand(tmp_path: Path) -> None:
+    """13 of a norm of 5 or of 12; nothing is a share of nothing."""
+    one = folder(tmp_path / "one", {"w": vector(3, 4), "v": vector(0), "ids": torch.tensor([1])})
+    other = folder(tmp_path / "other", {"w": vector(0, 0), "v": vector(12), "ids": torch.tensor([9])})
+    assert relative_distance(one, other) == pytest.approx(13 / 5) and relative_distance(other, one) == 13 / 12
+    nothing = folder(tmp_path / "nothing", {"w": vector(0, 0), "v": vector(0), "ids": torch.tensor([1])})
+    assert relative_distance(nothing, one) is None and relative_distance(one, one) == 0.0
 
 
 @pytest.mark.parametrize("threads", [1, 3])
