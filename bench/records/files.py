@@ -17,10 +17,14 @@ from bench.core.record import MIGRATE, Record
 from bench.core.scrub import hide_secrets
 from bench.core.texts import one_line
 from bench.core.types import Responses
+from bench.records.columns import pack_responses, unpack_responses
 from bench.records.plain import MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, read_plain, unpack
 
 NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
+
+COLUMNS = ".safetensors.xz"
+"""Ending of published responses."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +144,18 @@ def is_same_file(path: Path, other: Path) -> bool:
 
 def responses_path(root: Path, key: str) -> Path:
     """The file of the published responses named ``key`` below the results folder ``root``."""
-    return root / "responses" / f"{key}.json.gz"
+    return root / "responses" / f"{key}{COLUMNS}"
 
 
 def write_responses(responses: Responses, path: Path) -> Path:
-    """Write ``responses`` as gzip JSON: equal responses, equal bytes; every float is read back exactly.
+    """Write ``responses``: equal responses, equal bytes; every float is read back exactly.
 
-    Rows keep their order, as a mean over them may depend on it in the last bit.
+    As columns of numbers (`bench.records.columns`) where the name ends in `COLUMNS`, as what is published does; else as gzip
+    JSON, which holds texts too. Rows keep their order, as a mean over them may depend on it in the last bit.
     """
+    if path.name.endswith(COLUMNS):
+        write_bytes(path, pack_responses(responses))
+        return path
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         file.write(json.dumps(responses.to_json(), separators=(",", ":")).encode())
@@ -160,7 +168,10 @@ def read_responses(path: Path) -> Responses:
     if not path.exists():
         raise UserError(f"There are no responses in {path.name}: run or publish the record again.")
     try:
-        return Responses.from_json(parse_plain(unpack(read_bounded(path, MOST_UNPACKED)), measured=True))
+        content = read_bounded(path, MOST_UNPACKED)
+        if path.name.endswith(COLUMNS):
+            return unpack_responses(content)
+        return Responses.from_json(parse_plain(unpack(content), measured=True))
     except ValueError as error:
         raise UserError(
             f"{path.name} holds no readable responses ({error}): {remedy_for(error)} and run again."

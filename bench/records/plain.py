@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import math
 import os
 import zlib
@@ -158,6 +159,22 @@ def unpack(content: bytes, most: int = MOST_UNPACKED) -> bytearray:
     if machine.unused_data:
         raise ValueError("something stands behind its end")
     return whole
+
+
+def unpack_xz(content: bytes, most: int = MOST_UNPACKED) -> bytes:
+    """What xz packed; ValueError where that is damaged, cut short, or more than ``most`` bytes."""
+    machine = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most)
+    try:
+        plain = machine.decompress(content, most + 1)
+    except lzma.LZMAError:
+        raise ValueError("it is damaged, or not packed by xz") from None
+    if len(plain) > most:
+        raise ValueError(f"it unpacks to more than {most} bytes")
+    if not machine.eof:
+        raise ValueError("it is cut short")
+    if machine.unused_data:
+        raise ValueError("something stands behind its end")
+    return plain
 
 
 def is_sound(value: dict[str, Any] | list[Any], deepest: int) -> bool:

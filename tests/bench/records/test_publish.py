@@ -90,7 +90,7 @@ def test_records_and_responses_are_published_once_and_without_text(tmp_path: Pat
     paths = write_published(chosen, tmp_path, _of)
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     # The oracles of the seed are shared by both.
-    responses = [f"responses/{key}.json.gz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
+    responses = [f"responses/{key}.safetensors.xz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
     assert names == [*responses, *(one.name for one in chosen)]
     assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     back = stored(tmp_path)("own-npo-0")
