@@ -91,7 +91,7 @@ def test_records_and_responses_are_published_once_and_without_text(tmp_path: Pat
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     # The oracles of the seed are shared by both.
     responses = [f"responses/{key}.safetensors.xz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
-    assert names == [*responses, *(one.name for one in chosen)]
+    assert names == [*responses, "lab/tofu/lab.jsonl.xz"]
     assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     back = stored(tmp_path)("own-npo-0")
     assert back == _store()["own-npo-0"].publishable()
@@ -174,7 +174,7 @@ def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="published already and different"):
         write_published([other], tmp_path, _of)
     assert files.load_records(tmp_path).records == [_done()]
-    assert write_published([other], tmp_path, _of, force=True) == [tmp_path / other.name]
+    assert write_published([other], tmp_path, _of, force=True) == [tmp_path / "lab/tofu/lab.jsonl.xz"]
     assert files.load_records(tmp_path).records == [other]
 
 
@@ -182,7 +182,7 @@ def test_a_broken_file_is_not_overwritten_even_by_force(tmp_path: Path) -> None:
     path = tmp_path / _done().name
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    with pytest.raises(UserError, match="not a readable record"):
+    with pytest.raises(UserError, match="it is no JSON .line 1.: delete it"):
         write_published([_done()], tmp_path, _of, force=True)
     assert path.read_text() == "{"
 

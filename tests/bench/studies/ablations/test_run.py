@@ -30,7 +30,7 @@ from tests.factories import place, searched
 from tests.processes import bench, contents, without_torch
 
 TINY = {"authors": 10, "width": 16, "history_steps": 4, "target_steps": 4}
-FILES = [f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")]
+FILES = [f"lab-tofu-controls{suffix}" for suffix in (".json", ".jsonl.xz", ".md", ".png", ".svg")]
 
 
 def words(*more: str) -> list[str]:
