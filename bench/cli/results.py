@@ -97,9 +97,15 @@ def rescore(
     quick: Annotated[bool, Option("--quick", help="Pass over what was right before and is unchanged.")] = False,
     jobs: Jobs = None,
 ) -> None:
-    """Compute every metric again from the kept responses, without a model; exit 1 when a number differs."""
+    """Compute every metric again from the kept responses, without a model; exit 1 when a number differs.
+
+    Records of studies are computed again too.
+    """
     from bench.runs.rescore import Places, rescore_command
+    from bench.studies.ablations import FOLDER
+    from bench.studies.ablations.study import study_records
 
     raise_problems(readable_problems("--store", store_at(store)))
     places = Places(records_folder(source), store_at(store))
-    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or default_jobs("cpu")) else 1)
+    studies = study_records(source / FOLDER)
+    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or default_jobs("cpu"), studies) else 1)

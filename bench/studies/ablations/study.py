@@ -24,6 +24,7 @@ from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import as_cell, markdown_table, mean_and_range, plain
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.publish import publication_faults
+from bench.runs.rescore import Beside
 from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of
 from bench.studies.ablations.drawing import draw_lines
@@ -173,6 +174,20 @@ def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
                 render_study(study, ablation)
                 found.append((study, ablation))
     return found
+
+
+def study_records(folder: Path) -> Beside:
+    """The records of every study in a folder, by their bundle and name; studies that can't be read are named."""
+    records: dict[str, Record] = {}
+    broken: list[str] = []
+    for file in sorted(folder.glob("[!.]*.json")):
+        try:
+            if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND:
+                where = f"{folder.name}/{records_of(file).name}"
+                records |= {f"{where}: {found.record.name}": found.record for found in read_study(file).findings}
+        except UserError as error:
+            broken.append(f"left out: {one_line(' '.join(error.problems))}")
+    return Beside(records, broken)
 
 
 def study_faults(study: Study) -> list[str]:

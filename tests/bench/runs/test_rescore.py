@@ -14,9 +14,10 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.types import Responses
-from bench.records.files import responses_path, write_responses
+from bench.records.bundles import put_records
+from bench.records.files import load_records, read_record, responses_path, write_responses
 from bench.runs import rescore
-from bench.runs.rescore import STAMPS, Places, publish_records, rescore_command
+from bench.runs.rescore import STAMPS, Beside, Places, publish_records, rescore_command
 from bench.runs.responses import RESPONSES_FILE, load_responses
 from bench.runs.store import Store
 from tests.processes import Place
@@ -137,6 +138,40 @@ def test_quick_computes_again_what_has_changed(
         (place.out / STAMPS).write_text('{"lab": 5}')
     left = 2 if where == "responses" else 0
     assert rescored(place, quick=True)[1][0].startswith(f"{3 - left} records computed again, {left} unchanged")
+
+
+def test_records_without_any_response_are_counted_and_are_no_success_alone(finished: Place, tmp_path: Path) -> None:
+    """Some seeds' responses are not published: none of theirs is there, the oracles' neither."""
+    place = finished.copy(tmp_path)
+    changed(place, lambda data: data["lineage"].update(responses="a" * 32, oracle_responses=["b" * 32]), "target")
+    left = "1 records have no responses beside them or in the store, and are not checked"
+    assert rescored(place) == (True, [left, "2 records computed again: all numbers the same"])
+    nowhere = Place(tmp_path / "nowhere")
+    shutil.copytree(place.out, nowhere.out)
+    assert rescored(nowhere) == (False, [left.replace("1", "3"), "0 records computed again: all numbers the same"])
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_numbers_are_mended_in_bundles_and_in_files_and_never_in_studies(
+    alone: bool, finished: Place, tmp_path: Path
+) -> None:
+    place = finished.copy(tmp_path)
+    original = json.loads(changed(place, shift_score))
+    wrong = read_record(place.files()["msa"])
+    studies = Beside({f"ablations/x.jsonl.xz: {wrong.name}": wrong})
+    if not alone:
+        put_records(load_records(place.out).records, place.out)
+        for file in place.files().values():
+            file.unlink()
+    good, said = rescored(place, write_back=True, studies=studies)
+    assert not good and [line.partition(" world_accuracy is stored as 0.123")[0] for line in said[:2]] == [
+        f"{wrong.name}:",
+        f"ablations/x.jsonl.xz: {wrong.name}:",
+    ]
+    assert said[2] == "what differs in studies is made again by `python -m bench ablate`"
+    [mended] = [record for record in load_records(place.out).records if record.name == wrong.name]
+    assert json.loads(json.dumps(mended.to_json())) == original
+    assert place.files().keys() == ({"target", "retrain", "msa"} if alone else set())
 
 
 def test_records_are_shared_among_processes_and_said_in_the_same_words(finished: Place, tmp_path: Path) -> None:

@@ -149,6 +149,17 @@ def test_what_is_no_study_in_its_place_is_set_aside(tmp_path: Path, capsys: pyte
     assert studies.read_study(tmp_path / "lab-tofu-controls.json") == study
 
 
+def test_the_records_of_all_studies_are_read_and_what_is_none_is_named(tmp_path: Path) -> None:
+    study = ablation_study("controls", seeds=(0,))
+    written(study, tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    found = studies.study_records(tmp_path)
+    assert found.records == {
+        f"{tmp_path.name}/lab-tofu-controls.jsonl.xz: {each.record.name}": each.record for each in study.findings
+    }
+    assert found.broken == ["left out: broken.json is not readable (it is no JSON (line 1)): run the ablation again."]
+
+
 # --- the table
 
 
