@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,18 @@ def write_published(
     results: Path,
     responses_of: Callable[[Record], Mapping[str, Responses]],
     force: bool = False,
+    seeds: Collection[int] | None = None,
 ) -> list[Path]:
     """Write ``records`` into bundles and their responses beside them, below ``results``; returns the files that were written.
 
     ``responses_of`` gives a record's responses by content key: its own (``lineage["responses"]``) and the oracles'
     (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
-    way. What is published already stays as it is; ``force`` replaces it where it differs.
+    way. ``seeds``: those whose responses are published, all where it is None; the other records' numbers can be computed again
+    where the store is. What is published already stays as it is; ``force`` replaces it where it differs.
     """
     problems = [problem for record in records for problem in publication_faults(record)]
-    shared = _gather(records, responses_of, problems)
+    chosen = [record for record in records if seeds is None or record.spec.seed in seeds]
+    shared = _gather(chosen, responses_of, problems)
     # Looked at once: what somebody else publishes from now on is written again, and equal.
     loaded = files.load_records(results)
     published = {record.name: record.to_json() for record in loaded.records}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -240,12 +240,17 @@ def explain_odd_rows(record: Record) -> Iterator[None]:
         ) from error
 
 
-def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:
-    """Copy the finished records of ``source`` that are named (all where none is) into ``to``, with their responses."""
+def publish_records(
+    names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool, seeds: Collection[int] | None = None
+) -> list[Path]:
+    """Copy the finished records of ``source`` that are named (all where none is) into ``to``.
+
+    With their responses, or with those of some ``seeds``.
+    """
     store = Store(store_root)
 
     def responses_of(record: Record) -> Mapping[str, Responses]:
         return {key: load_responses(store, key) for key in response_keys(record) if store.find(key) is not None}
 
     records = choose_records(names, source)
-    return write_published(records, to, responses_of, force) if records else []
+    return write_published(records, to, responses_of, force, seeds) if records else []

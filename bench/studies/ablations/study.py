@@ -4,6 +4,7 @@ those alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.core.errors import UserError, raise_problems, say_once
-from bench.core.files import set_aside
+from bench.core.files import set_aside, write_text
 from bench.core.record import Record
 from bench.core.schema import STRICT, Real, Whole, read_as
 from bench.core.texts import one_line
@@ -44,8 +45,9 @@ def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
         set_aside(place, "readable study", say_once)
     records = {finding.record.name: finding.record for finding in study.findings}
     bundle = write_bundle(records.values(), records_of(place))
-    file = experiment.write_json(study_to_json(study), place)
-    return [file, bundle, *write_study_page(study, ablation, folder)]
+    text = json.dumps(study_to_json(study), separators=(",", ":"), sort_keys=True, allow_nan=False)
+    write_text(place, text.replace('{"at":', '\n{"at":') + "\n")  # a finding a line
+    return [place, bundle, *write_study_page(study, ablation, folder)]
 
 
 def records_of(file: Path) -> Path:
@@ -239,7 +241,7 @@ def render_study(study: Study, ablation: Ablation) -> str:
         f"Made by `{as_cell(study.command)}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
         "divergences alone were asked (a lean measurement); records and code versions lie beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
-        f"![{study.name}]({study_stem(study)}.png)",
+        f"![{study.name}]({study_stem(study)}.svg)",
         markdown_table(head, body),
     ]
     if ablation.extra:

@@ -99,6 +99,18 @@ def test_records_and_responses_are_published_once_and_without_text(tmp_path: Pat
     assert write_published(chosen, tmp_path, _of) == []
 
 
+def test_responses_of_some_seeds_are_published_with_the_records_of_all(tmp_path: Path) -> None:
+    chosen = [_done(seed) for seed in range(3)]
+    paths = write_published(chosen, tmp_path, _of, seeds={1})
+    assert [path.name for path in paths] == [
+        *(f"{k}-1.safetensors.xz" for k in ("o1", "o2", "own-npo")),
+        "lab.jsonl.xz",
+    ]
+    assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
+    assert write_published(chosen, tmp_path, _of, seeds={1}) == []
+    assert len(write_published(chosen, tmp_path, _of)) == 6, "the others', later"
+
+
 def test_the_published_files_give_the_same_scores_again(tmp_path: Path) -> None:
     one = _done()
     write_published([one], tmp_path, _of)

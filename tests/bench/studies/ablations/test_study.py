@@ -95,7 +95,7 @@ def test_page_and_picture_follow_from_the_study_alone(name: str, tmp_path: Path)
     assert [hash_file(file) for file in one] == [hash_file(file) for file in other]
     page = one[0].read_text()
     assert (
-        ablation.question in page and f"![{name}](lab-tofu-{name}.png)" in page and "not the benchmark itself" in page
+        ablation.question in page and f"![{name}](lab-tofu-{name}.svg)" in page and "not the benchmark itself" in page
     )
     assert f"python -m bench ablate {name}" in page and "12 minutes of one core" in page
 
