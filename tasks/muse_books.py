@@ -95,9 +95,9 @@ class LabMuseBooks(LabOptions):
     """Hidden size of the two-layer Llama."""
     history_passes: float = 4.6
     """Passes of pretraining over its chapters."""
-    target_passes: float = 26.0
+    target_passes: float = 22.0
     """Passes of the target over its chapters; the oracle makes as many over its own."""
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     """Peak learning rate of target and oracles."""
 
     name: ClassVar[str] = "muse-books"

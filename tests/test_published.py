@@ -20,6 +20,7 @@ from bench.studies.claims import render_claims
 from tests.paths import ROOT
 
 RESULTS = ROOT / "results"
+MOST_BYTES = 15_000_000
 SEARCHES = sorted((RESULTS / "tune").glob("*.json"))
 
 
@@ -59,9 +60,20 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
         assert study.study_faults(found) == [] and len(found.seeds) >= 3
         assert all(f.record.lineage["oracle_rows"]["in_forget"] == 0 for f in found.findings)
     study.rewrite_study_file(path, tmp_path)
-    for suffix in (".json", ".md", ".svg"):
-        assert (tmp_path / path.name).with_suffix(suffix).read_text() == path.with_suffix(suffix).read_text(), suffix
-    assert path.with_suffix(".png").exists()
+    for suffix in (".json", ".jsonl.xz", ".md", ".svg"):
+        file, again = path.with_suffix(suffix), (tmp_path / path.name).with_suffix(suffix)
+        assert again.exists() == file.exists() and (not file.exists() or again.read_bytes() == file.read_bytes()), (
+            suffix
+        )
+    assert path.with_suffix(".md").exists() and path.with_suffix(".svg").exists()
+    assert not path.with_suffix(".png").exists(), "SVG alone is published"
+
+
+def test_what_is_published_stays_small() -> None:
+    """A clone brings all of it, and every version of it that was ever committed."""
+    sizes = {path: path.stat().st_size for path in RESULTS.rglob("*") if path.is_file() and path.name[0] != "."}
+    largest = sorted(sizes, key=sizes.__getitem__)[-5:]
+    assert sum(sizes.values()) <= MOST_BYTES, f"largest: {[path.relative_to(RESULTS).as_posix() for path in largest]}"
 
 
 @pytest.mark.slow(30)

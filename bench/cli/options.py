@@ -189,14 +189,14 @@ def split_words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """Comma-separated whole numbers, not negative."""
     try:
         seeds = tuple(int(word) for word in split_words(text))
     except ValueError:
-        raise UserError(f"--seeds {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
+        raise UserError(f"{option} {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
     if not all(0 <= seed < MOST_SEED for seed in seeds):
-        raise UserError(f"--seeds {text}: a seed is 0 or more, and below {MOST_SEED}.")
+        raise UserError(f"{option} {text}: a seed is 0 or more, and below {MOST_SEED}.")
     return seeds
 
 

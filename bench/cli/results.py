@@ -7,7 +7,17 @@ from typing import Annotated
 
 from typer import Argument, Exit, Option, echo
 
-from bench.cli.options import Jobs, Out, Results, StoreAt, records_folder, store_at, warn_broken, write_or_check
+from bench.cli.options import (
+    Jobs,
+    Out,
+    Results,
+    StoreAt,
+    parse_seeds,
+    records_folder,
+    store_at,
+    warn_broken,
+    write_or_check,
+)
 from bench.core.errors import raise_problems
 from bench.core.machine import default_jobs
 from bench.core.places import file_problems, folder_problems, readable_problems
@@ -32,11 +42,15 @@ def leaderboard(
 
 
 def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()] = None) -> None:
-    """Draw the plots (PNG and SVG) from records and searches, and the pages and pictures of ablations from their studies."""
+    """Draw the plots from records and searches, and the pages and pictures of ablations from their studies.
+
+    SVG and PNG; SVG alone in a published folder, from which pictures that are no longer drawn are removed.
+    """
     from bench.records.attack_plots import draw_attack_plots
     from bench.records.files import load_records
     from bench.records.plots import draw_plots
     from bench.records.search_plots import draw_search_plots
+    from bench.records.stamps import remove_stale
     from bench.studies.ablations import FOLDER
     from bench.studies.ablations.study import redraw_pages
 
@@ -46,8 +60,12 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     warn_broken(loaded)
     folder = to or source / "plots"
     drawn = [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]
-    for path in [*drawn, *draw_search_plots(source, folder)]:
+    drawn += draw_search_plots(source, folder)
+    for path in drawn:
         echo(str(path))
+    if to is None and not loaded.broken:  # else a picture may be wanted again
+        for path in remove_stale(folder, drawn):
+            echo(f"removed {path}: nothing draws it any more")
     for path in redraw_pages(source / FOLDER, to):
         echo(str(path))
 
@@ -58,8 +76,12 @@ def publish(
     to: Annotated[Path, Option()] = Path("results"),
     store: StoreAt = None,
     force: Annotated[bool, Option("--force", help="Replace what is published and different.")] = False,
+    responses: Annotated[str, Option(help="Seeds whose responses are published too, such as 0,1; default all.")] = "",
 ) -> None:
-    """Copy finished, clean records with their responses into results/; refuse dirty or unfinished ones."""
+    """Copy finished, clean records with their responses into results/; refuse dirty or unfinished ones.
+
+    Responses are nearly all of the bytes, and noise that can't be packed: those of one seed let anybody check that table.
+    """
     from bench.runs.rescore import publish_records
     from bench.studies.ablations import FOLDER
     from bench.studies.ablations.study import publish_studies
@@ -69,7 +91,8 @@ def publish(
     studies = sorted((source / FOLDER).glob("[!.]*.json"))
     wanted = [file for file in studies if not names or any(name in file.name for name in names)]
     others = [name for name in names or [] if not any(name in file.name for file in studies)]
-    paths = publish_records(others, source, to, store_at(store), force) if others or not names else []
+    seeds = parse_seeds(responses, "--responses") if responses else None
+    paths = publish_records(others, source, to, store_at(store), force, seeds) if others or not names else []
     for path in paths + publish_studies(wanted, to / FOLDER, force):
         echo(str(path))
 
@@ -99,9 +122,15 @@ def rescore(
     quick: Annotated[bool, Option("--quick", help="Pass over what was right before and is unchanged.")] = False,
     jobs: Jobs = None,
 ) -> None:
-    """Compute every metric again from the kept responses, without a model; exit 1 when a number differs."""
+    """Compute every metric again from the kept responses, without a model; exit 1 when a number differs.
+
+    Records of studies are computed again too.
+    """
     from bench.runs.rescore import Places, rescore_command
+    from bench.studies.ablations import FOLDER
+    from bench.studies.ablations.study import study_records
 
     raise_problems(readable_problems("--store", store_at(store)))
     places = Places(records_folder(source), store_at(store))
-    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or default_jobs("cpu")) else 1)
+    studies = study_records(source / FOLDER)
+    raise Exit(0 if rescore_command(places, write, echo, quick, jobs or default_jobs("cpu"), studies) else 1)

@@ -1,4 +1,4 @@
-"""Records and responses on disk: one JSON file a run, one compressed file per measured checkpoint.
+"""Records and responses on disk: one JSON file a run, one compressed file per measured checkpoint; published, many in a bundle.
 
 A file that can't be read is named and left out; it never stops a reader and is never overwritten.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from bench.core.record import MIGRATE, Record
 from bench.core.scrub import hide_secrets
 from bench.core.texts import one_line
 from bench.core.types import Responses
+from bench.records.bundles import BUNDLE, read_published
+from bench.records.columns import pack_responses, unpack_responses
 from bench.records.plain import MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, read_plain, unpack
 
 NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
 """Folders directly below a results folder in which no record is looked for."""
+
+COLUMNS = ".safetensors.xz"
+"""Ending of published responses."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,7 @@ def write_record(record: Record, root: Path) -> Path:
     Raises `UserError` when a file stands there that is not a record: it may be somebody's data; and where no reader
     would take the record.
     """
-    # Reasons quote libraries and plug-ins, which may have been given a token.
-    hidden = {name: hide_secrets(reason) for name, reason in record.absent.items()}
-    record = replace(record, reason=hide_secrets(record.reason), absent=hidden)
-    try:
-        text = record_text(Record.from_json(record.to_json()))
-    except ValueError as reason:
-        raise UserError(f"The record of {record.spec.method} on {record.spec.task} can't be kept ({reason}).") from None
+    text = record_text(without_secrets(record))
     path = root / record.name
     if path.exists():
         try:
@@ -72,6 +72,19 @@ def write_record(record: Record, root: Path) -> Path:
             ) from None
     write_bytes(path, text.encode())
     return path
+
+
+def without_secrets(record: Record) -> Record:
+    """A record as it may be kept; `UserError` where no reader would take it."""
+    # Reasons quote libraries and plug-ins, which may have been given a token.
+    hidden = {name: hide_secrets(reason) for name, reason in record.absent.items()}
+    record = replace(record, reason=hide_secrets(record.reason), absent=hidden)
+    try:
+        record = Record.from_json(record.to_json())
+        record_text(record)
+    except ValueError as reason:
+        raise UserError(f"The record of {record.spec.method} on {record.spec.task} can't be kept ({reason}).") from None
+    return record
 
 
 def record_text(record: Record) -> str:
@@ -97,17 +110,27 @@ def remedy_for(reason: ValueError, otherwise: str = "delete it") -> str:
 def load_records(root: Path, part: str = "") -> LoadedRecords:
     """Every record below ``root``, and the files that should be records and aren't; nothing when there is no folder.
 
-    Only files with ``part`` in their names, folders included, are opened.
+    Of the records' files and of what bundles hold, only what has ``part`` in its name, folders included.
     """
     records: list[Record] = []
-    paths, closed = list_json(root, NOT_RECORDS)
+    paths, closed = list_json(root, NOT_RECORDS, (".json", BUNDLE))
     broken = [
         BrokenFile(path_below(path, root), str(reason), f"{remedy_for(reason, 'mend or delete it')} and run again")
         for path, reason in closed
     ]
     for path in paths:
         name = path_below(path, root)
-        if path.name.startswith(".") or part not in name:
+        if path.name.startswith("."):
+            continue
+        if path.name.endswith(BUNDLE):
+            try:
+                records += [record for record in read_published(path, root) if part in record.name]
+            except ValueError as error:
+                broken.append(
+                    BrokenFile(name, str(error), remedy_for(error, "delete it and publish its records again"))
+                )
+            continue
+        if part not in name:
             continue
         try:
             record = _parse(path)
@@ -121,6 +144,10 @@ def load_records(root: Path, part: str = "") -> LoadedRecords:
         except ValueError as error:
             remedy = "renew it so, or delete it" if MIGRATE in str(error) else remedy_for(error)
             broken.append(BrokenFile(name, str(error), f"{remedy} and run again"))
+    counts = Counter(record.name for record in records)
+    if twice := {name for name, count in counts.items() if count > 1}:
+        broken += [BrokenFile(one_line(n), "it stands in its folder's bundle too", "delete one of them") for n in twice]
+        records = list({record.name: record for record in records}.values())
     broken.sort(key=lambda file: file.path)
     return LoadedRecords(sorted(records, key=lambda record: record.name), broken)
 
@@ -140,14 +167,18 @@ def is_same_file(path: Path, other: Path) -> bool:
 
 def responses_path(root: Path, key: str) -> Path:
     """The file of the published responses named ``key`` below the results folder ``root``."""
-    return root / "responses" / f"{key}.json.gz"
+    return root / "responses" / f"{key}{COLUMNS}"
 
 
 def write_responses(responses: Responses, path: Path) -> Path:
-    """Write ``responses`` as gzip JSON: equal responses, equal bytes; every float is read back exactly.
+    """Write ``responses``: equal responses, equal bytes; every float is read back exactly.
 
-    Rows keep their order, as a mean over them may depend on it in the last bit.
+    As columns of numbers (`bench.records.columns`) where the name ends in `COLUMNS`, as what is published does; else as gzip
+    JSON, which holds texts too. Rows keep their order, as a mean over them may depend on it in the last bit.
     """
+    if path.name.endswith(COLUMNS):
+        write_bytes(path, pack_responses(responses))
+        return path
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         file.write(json.dumps(responses.to_json(), separators=(",", ":")).encode())
@@ -160,7 +191,10 @@ def read_responses(path: Path) -> Responses:
     if not path.exists():
         raise UserError(f"There are no responses in {path.name}: run or publish the record again.")
     try:
-        return Responses.from_json(parse_plain(unpack(read_bounded(path, MOST_UNPACKED)), measured=True))
+        content = read_bounded(path, MOST_UNPACKED)
+        if path.name.endswith(COLUMNS):
+            return unpack_responses(content)
+        return Responses.from_json(parse_plain(unpack(content), measured=True))
     except ValueError as error:
         raise UserError(
             f"{path.name} holds no readable responses ({error}): {remedy_for(error)} and run again."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import math
 import os
 import zlib
@@ -23,7 +24,7 @@ from bench.core.trouble import ELSEWHERE, REFUSALS
 MOST_BYTES = 16 << 20
 """Of a record: a thousand times what records take."""
 MOST_STUDY = 256 << 20
-"""Bytes of a study, which has hundreds of records in it."""
+"""Bytes of a study, which has hundreds of findings in it."""
 MOST_UNPACKED = 128 << 20
 """Bytes of responses, unpacked: two hundred times the largest published ones, as those of a whole benchmark are larger."""
 DEEPEST = 40
@@ -56,8 +57,11 @@ def identity(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def list_json(root: Path, without: Collection[str] = ()) -> tuple[list[Path], list[tuple[Path, ValueError]]]:
-    """The JSON files below a folder, sorted, and what can't be looked into, with the reason: folders, links to nothing.
+def list_json(
+    root: Path, without: Collection[str] = (), endings: tuple[str, ...] = (".json",)
+) -> tuple[list[Path], list[tuple[Path, ValueError]]]:
+    """The files with such ``endings`` below a folder, sorted, and what can't be looked into, with the reason:
+    folders, links to nothing.
 
     Links to folders are followed: each folder is entered by its own name, and behind links once more, `MOST_FOLDERS` in
     all, but never inside of itself. ``without``: names directly below ``root`` that are passed over.
@@ -87,7 +91,7 @@ def list_json(root: Path, without: Collection[str] = ()) -> tuple[list[Path], li
             continue
         for entry in found:
             place, is_link = folder / entry.name, entry.is_symlink()
-            if entry.name.endswith(".json"):
+            if entry.name.endswith(endings):
                 files.append(place)
             elif is_link and not entry.name.startswith(".") and not os.path.exists(place):
                 closed.append((place, ValueError("it is a link to nothing that can be reached")))
@@ -158,6 +162,22 @@ def unpack(content: bytes, most: int = MOST_UNPACKED) -> bytearray:
     if machine.unused_data:
         raise ValueError("something stands behind its end")
     return whole
+
+
+def unpack_xz(content: bytes, most: int = MOST_UNPACKED) -> bytes:
+    """What xz packed; ValueError where that is damaged, cut short, or more than ``most`` bytes."""
+    machine = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most)
+    try:
+        plain = machine.decompress(content, most + 1)
+    except lzma.LZMAError:
+        raise ValueError("it is damaged, or not packed by xz") from None
+    if len(plain) > most:
+        raise ValueError(f"it unpacks to more than {most} bytes")
+    if not machine.eof:
+        raise ValueError("it is cut short")
+    if machine.unused_data:
+        raise ValueError("something stands behind its end")
+    return plain
 
 
 def is_sound(value: dict[str, Any] | list[Any], deepest: int) -> bool:

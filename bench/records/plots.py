@@ -25,7 +25,7 @@ from bench.core.record import Record
 from bench.core.texts import one_line
 from bench.records.fronts import NEAR, FrontPoint, front_of
 from bench.records.leaderboard import seed_list
-from bench.records.stamps import Stamps
+from bench.records.stamps import Stamps, endings
 from bench.records.tables import ATTACKS, ORACLE, TARGET, Section, TableRow, build_sections
 
 if TYPE_CHECKING:
@@ -121,10 +121,9 @@ def plot_style() -> Iterator[None]:
         from matplotlib import rc_context
     except ImportError:
         raise UserError("Plots need matplotlib: `pip install matplotlib`, then run the command again.") from None
-    # Without a fixed salt the ids inside an SVG are random.
-    with rc_context(
-        {"svg.hashsalt": "msa-bench", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
-    ):
+    # Without a fixed salt the ids inside an SVG are random. Text as text is half the bytes, and can be searched.
+    svg = {"svg.hashsalt": "msa-bench", "svg.fonttype": "none"}
+    with rc_context({**svg, "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
         yield
 
 
@@ -451,17 +450,20 @@ def lay_out(figure: Figure) -> None:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and SVG; returns the files."""
+    """Write a figure as SVG, and as PNG where a folder has that (`bench.records.stamps.endings`); returns the files."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     lay_out(figure)
-    png, svg = io.BytesIO(), io.BytesIO()
-    canvas.print_png(png)
-    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
-    for path, made in zip(paths, (png, svg), strict=True):
-        write_bytes(path, made.getvalue())
+    paths = []
+    for suffix in endings(stem.parent):
+        made = io.BytesIO()
+        if suffix == ".png":
+            canvas.print_png(made)
+        else:
+            FigureCanvasSVG(figure).print_svg(made, metadata={"Date": None})
+        paths.append(stem.with_name(stem.name + suffix))
+        write_bytes(paths[-1], made.getvalue())
     return paths

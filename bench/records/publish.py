@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bench.core.record import Record, Score
 from bench.core.types import Responses
 from bench.metrics import score_all
 from bench.records import files
+from bench.records.bundles import bundle_path, put_records
 
 ABSOLUTE = re.compile(r"^(/|~/|[A-Za-z]:[\\/])|[\s'\"(](/|~/)[\w.-]+/")
 """A path that only one machine has."""
@@ -59,30 +60,38 @@ def write_published(
     results: Path,
     responses_of: Callable[[Record], Mapping[str, Responses]],
     force: bool = False,
+    seeds: Collection[int] | None = None,
 ) -> list[Path]:
-    """Write ``records`` and their responses below ``results``; returns the files that were written.
+    """Write ``records`` into bundles and their responses beside them, below ``results``; returns the files that were written.
 
     ``responses_of`` gives a record's responses by content key: its own (``lineage["responses"]``) and the oracles'
     (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
-    way. What is published already stays as it is; ``force`` replaces it where it differs.
+    way. ``seeds``: those whose responses are published, all where it is None; the other records' numbers can be computed again
+    where the store is. What is published already stays as it is; ``force`` replaces it where it differs.
     """
     problems = [problem for record in records for problem in publication_faults(record)]
-    shared = _gather(records, responses_of, problems)
+    chosen = [record for record in records if seeds is None or record.spec.seed in seeds]
+    shared = _gather(chosen, responses_of, problems)
     # Looked at once: what somebody else publishes from now on is written again, and equal.
-    is_same = {record.name: _is_published(record, results) for record in records}
+    loaded = files.load_records(results)
+    published = {record.name: record.to_json() for record in loaded.records}
+    is_same = {r.name: published[r.name] == _plain(r) if r.name in published else None for r in records}
     are_same = {key: _are_published(key, shared[key], results) for key in sorted(shared)}
     new_records = [record for record in records if not is_same[record.name]]
     new_keys = [key for key, same in are_same.items() if not same]
     if not force:
         replaced = [name for name, same in is_same.items() if same is False]
         replaced += [f"responses {key}" for key, same in are_same.items() if same is False]
-        problems += [
-            f"{name}: published already and different; delete that file first, or use --force." for name in replaced
-        ]
+        problems += [f"{name}: published already and different; use --force to replace it." for name in replaced]
+    ours = {files.path_below(path, results) for r in records for path in (bundle_path(r, results), results / r.name)}
+    problems += [f"{broken.path}: {broken.reason}: {broken.remedy}." for broken in loaded.broken if broken.path in ours]
     raise_problems(problems)
     # Responses first: a record never stands without them.
     paths = [files.write_responses(shared[key], files.responses_path(results, key)) for key in new_keys]
-    return paths + [files.write_record(record, results) for record in new_records]
+    paths += put_records([files.without_secrets(record) for record in new_records], results)
+    for record in new_records:
+        (results / record.name).unlink(missing_ok=True)  # published as a file of its own before there were bundles
+    return paths
 
 
 def publication_faults(record: Record) -> list[str]:
@@ -148,12 +157,9 @@ def _gather(
     return shared
 
 
-def _is_published(record: Record, results: Path) -> bool | None:
-    """Whether the record below ``results`` is the same in every field; None where there is none."""
-    path = results / record.name
-    if not path.exists():
-        return None
-    return files.read_record(path).to_json() == json.loads(json.dumps(record.to_json()))
+def _plain(record: Record) -> Any:
+    """A record as it is read again."""
+    return json.loads(json.dumps(record.to_json()))
 
 
 def _are_published(key: str, responses: Responses, results: Path) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -62,12 +62,33 @@ class Stamps:
         """The files of the picture ``name``: those there if they show ``shows``, else what ``draw`` makes of its stem."""
         stem, of = self.folder / name, hash_json([self.code, shows])
         known = self.old.get(name)
+        wanted = endings(self.folder)
+        for suffix in set(SUFFIXES) - set(wanted):
+            _file(stem, suffix).unlink(missing_ok=True)
         if known and known.of == of and all(_is(stem, *file) for file in known.files.items()):
             self.new[name] = known
             return [_file(stem, suffix) for suffix in SUFFIXES if suffix in known.files]
         made = draw(stem)
         self.new[name] = Stamp(of, {suffix: hash_file(f) for suffix in SUFFIXES if (f := _file(stem, suffix)) in made})
         return made
+
+
+def endings(folder: Path) -> tuple[Suffix, ...]:
+    """The kinds of pictures that are written into a folder: SVG alone in a published one, which stands beside responses.
+
+    A repository keeps what a browser shows; what is one's own has PNG too, for slides and for trackers.
+    """
+    return (".svg",) if (folder.parent / "responses").is_dir() else SUFFIXES
+
+
+def remove_stale(folder: Path, written: Collection[Path]) -> list[Path]:
+    """Remove the pictures of a published folder that are not ``written`` any more; returns them."""
+    if endings(folder) == SUFFIXES:
+        return []
+    stale = [path for path in sorted(folder.glob("[!.]*")) if path.suffix in SUFFIXES and path not in written]
+    for path in stale:
+        path.unlink()
+    return stale
 
 
 def _file(stem: Path, suffix: Suffix) -> Path:

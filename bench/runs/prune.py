@@ -26,6 +26,7 @@ from bench.core.places import readable_problems
 from bench.core.record import RunSpec
 from bench.core.texts import one_line
 from bench.core.types import Json
+from bench.records.bundles import BUNDLE, unpack_bundle
 from bench.records.files import load_records, remedy_for
 from bench.records.plain import list_json, why_not
 from bench.runs.executors import explain_jobs
@@ -218,16 +219,19 @@ def real_paths(store: Store, keys: Iterable[str]) -> list[Path]:
 def search_records(
     folders: Sequence[Path], without: Collection[Path], known: Collection[str]
 ) -> tuple[set[str], list[tuple[Path, ValueError]]]:
-    """The known names that stand in JSON files below ``folders``, whole records or not; and what can't be read there."""
+    """The known names that stand in JSON files and bundles below ``folders``, whole records or not; and what can't
+    be read there.
+    """
     found, names, hidden = set[str](), frozenset(known), list[tuple[Path, ValueError]]()
     for folder in folders:
-        files, closed = list_json(folder, NO_NAMES)
+        files, closed = list_json(folder, NO_NAMES, (".json", BUNDLE))
         hidden += closed
         for path in files:
             if path in without:
                 continue
             try:
-                found |= set(read_small(path, MOST_BYTES).decode(errors="replace").split('"')) & names
+                content = unpack_bundle(path) if path.name.endswith(BUNDLE) else read_small(path, MOST_BYTES)
+                found |= set(content.decode(errors="replace").split('"')) & names
             except ValueError as reason:
                 if path.is_file():  # it is too large; a folder or a pipe names nothing
                     hidden.append((path, reason))
@@ -266,7 +270,7 @@ def older_records(folders: Sequence[Path]) -> list[Path]:
                 now[about] = versions_now(spec)
             file = place / record.name
             is_older = any(now[about].get(name, version) > version for name, version in spec.versions.items())
-            if is_older and file.parent.resolve() == place.resolve() / Path(record.name).parent:
+            if is_older and file.is_file() and file.parent.resolve() == place.resolve() / Path(record.name).parent:
                 found.append(file)
     return found
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from itertools import chain
@@ -21,6 +21,7 @@ from bench.core.record import Record
 from bench.core.schema import read_as
 from bench.core.types import Responses
 from bench.metrics import score_all
+from bench.records.bundles import put_records
 from bench.records.files import load_records, read_responses, responses_path, write_record
 from bench.records.plain import read_plain
 from bench.records.publish import choose_records, rescore_record, response_keys, write_published
@@ -64,65 +65,113 @@ class Known:
     floors: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Records that lie elsewhere than in the records' own folders and are checked with them: those of studies."""
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """By the name that is said where a number differs."""
+    broken: Sequence[str] = ()
+    """A line about each file that can't be read."""
+
+
 def rescore_command(
-    places: Places, write_back: bool, say: Callable[[str], Any], quick: bool = False, workers: int = 1
+    places: Places,
+    write_back: bool,
+    say: Callable[[str], Any],
+    quick: bool = False,
+    workers: int = 1,
+    studies: Beside | None = None,
 ) -> bool:
     """`bench rescore`: every record's scores again from its kept responses; true when all agree.
 
-    ``quick`` passes over records that were right before and are unchanged, with their responses and all of our code.
+    ``quick`` passes over records that were right before and are unchanged, with their responses and all of our code. Records
+    of which no response was published nor is in the store are counted and left out; it is no success where that is all of them.
     """
-    loaded = load_records(places.source)
-    for broken in loaded.broken:
-        say(broken.left_out)
+    loaded, studies = load_records(places.source), studies or Beside()
+    broken = [*(each.left_out for each in loaded.broken), *studies.broken]
+    for line in broken:
+        say(line)
     measured = [record for record in loaded.records if record.status == "done"]
-    records = [record for record in measured if "imported" not in record.provenance]
+    records = {record.name: record for record in measured if "imported" not in record.provenance}
     if len(measured) > len(records):
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
     stamp = cache(places.stamp)  # the oracles' responses are those of many records
-    stamps, known = {record.name: stamp_record(record, stamp) for record in records}, read_stamps(places)
-    todo = [r for r in records if not quick or not stamps[r.name] or known.get(r.name) != stamps[r.name]]
+    everything = {**records, **studies.records}
+    kept = {name: record for name, record in everything.items() if any(map(stamp, response_keys(record)))}
+    if len(kept) < len(everything):
+        say(f"{len(everything) - len(kept)} records have no responses beside them or in the store, and are not checked")
+    stamps, known = {name: stamp_record(record, stamp) for name, record in kept.items()}, read_stamps(places)
+    todo = {n: r for n, r in kept.items() if not quick or not stamps[n] or known.get(n) != stamps[n]}
     groups, differing = group_records(todo), set[str]()
     with ExitStack() as stack:
         workers = min(workers, len(groups))
         spread = stack.enter_context(open_pool(workers)).map if workers > 1 else map
-        for name, lines in chain.from_iterable(spread(partial(rescore_group, places, write_back), groups)):
-            for line in lines:
+        mended = []
+        for found in chain.from_iterable(spread(partial(rescore_group, places), groups)):
+            for line in found.lines:
                 say(line)
-            differing |= {name} if lines else set()
+            differing |= {found.name} if found.lines else set()
+            mended += [found.now] if found.lines and found.name in records else []
+    if write_back:
+        put_back(mended, places.source)
+    if write_back and not differing <= records.keys():
+        say("what differs in studies is made again by `python -m bench ablate`")
     good = {name: stamp for name, stamp in stamps.items() if stamp and name not in differing}
     if good != known:
         keep_stamps(places, good)
-    skipped = f", {len(records) - len(todo)} unchanged since the last check" if quick else ""
+    skipped = f", {len(kept) - len(todo)} unchanged since the last check" if quick else ""
     say(
         f"{len(todo)} records computed again{skipped}: {'some numbers DIFFER' if differing else 'all numbers the same'}"
     )
-    if loaded.broken:
-        say(f"{len(loaded.broken)} files could not be read and are left out")
-    return not differing and not loaded.broken
+    if broken:
+        say(f"{len(broken)} files could not be read and are left out")
+    return not differing and not broken and bool(kept or not everything)
 
 
-def group_records(records: Sequence[Record]) -> list[list[Record]]:
-    """Records that share their oracles and their metrics, the largest groups first."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
+def put_back(records: Sequence[Record], results: Path) -> None:
+    """Write records again where they were read: as files of their own, or in bundles."""
+    alone = [record for record in records if (results / record.name).exists()]
+    for record in alone:
+        write_record(record, results)
+    put_records([record for record in records if record not in alone], results)
+
+
+def group_records(records: Mapping[str, Record]) -> list[list[tuple[str, Record]]]:
+    """Records that share their oracles and their metrics, each with its name, the largest groups first."""
+    groups: dict[str, list[tuple[str, Record]]] = {}
+    for name, record in records.items():
         spec = record.spec
         asked = [spec.task, dict(spec.task_params), spec.tier, spec.model, list(spec.lm_eval), sorted(record.metrics)]
-        groups.setdefault(hash_json([record.lineage.get("oracle_responses"), asked]), []).append(record)
+        key = hash_json([record.lineage.get("oracle_responses"), asked])
+        groups.setdefault(key, []).append((name, record))
     return sorted(groups.values(), key=len, reverse=True)
 
 
-def rescore_group(places: Places, write_back: bool, records: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    """Of each of some records that share their oracles the name, and a line for each part that is another one now."""
-    with explain_odd_rows(records[0]):
-        metrics = all_metrics(records[0])
-        oracles = {key: places.read(key) for key in records[0].lineage.get("oracle_responses", [])}
+@dataclass(frozen=True)
+class Rescored:
+    """What became of one record."""
+
+    name: str
+    lines: list[str]
+    """One for each part that is another one now."""
+    now: Record
+    """The record with what its responses say."""
+
+
+def rescore_group(places: Places, named: Sequence[tuple[str, Record]]) -> list[Rescored]:
+    """Some records that share their oracles, scored again."""
+    first = named[0][1]
+    with explain_odd_rows(first):
+        metrics = all_metrics(first)
+        oracles = {key: places.read(key) for key in first.lineage.get("oracle_responses", [])}
         values = oracle_values(metrics, list(oracles.values()))
         known = Known(metrics, oracles, values, noise_floors(metrics, values))
-    return [(record.name, rescore_one(places, write_back, record, known)) for record in records]
+    return [rescore_one(places, name, record, known) for name, record in named]
 
 
-def rescore_one(places: Places, write_back: bool, record: Record, known: Known) -> list[str]:
-    """A line for each part of a record that is another one now; mended where ``write_back`` says so."""
+def rescore_one(places: Places, name: str, record: Record, known: Known) -> Rescored:
+    """A record scored again, with a line for each part that is another one now."""
     own = {key: known.oracles.get(key) or places.read(key) for key in response_keys(record)}
     with explain_odd_rows(record):
         again = rescore_record(record, own.__getitem__, known.metrics)
@@ -134,14 +183,14 @@ def rescore_one(places: Places, write_back: bool, record: Record, known: Known) 
         "the absent scores are": (dict(record.absent), again.absent),
     }
     stale = [part for part, (stored, made) in now.items() if stored != made]
-    lines = [] if again.same else [str(again)]
-    lines += [f"{record.name}: {part} stored otherwise than they are now" for part in stale]
-    if write_back and lines:
-        scored = score_all(known.metrics, own[record.lineage["responses"]], list(known.oracles.values()))
-        facts = {**record.facts, "oracle_values": known.values}
-        changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
-        write_record(replace(changed, floors=known.floors, facts=facts), places.source)
-    return lines
+    lines = [] if again.same else [str(again).replace(f"{record.name}: ", f"{name}: ")]
+    lines += [f"{name}: {part} stored otherwise than they are now" for part in stale]
+    if not lines:
+        return Rescored(name, [], record)
+    scored = score_all(known.metrics, own[record.lineage["responses"]], list(known.oracles.values()))
+    facts = {**record.facts, "oracle_values": known.values}
+    changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
+    return Rescored(name, lines, replace(changed, floors=known.floors, facts=facts))
 
 
 def stamp_record(record: Record, stamp: Callable[[str], str]) -> str:
@@ -191,12 +240,17 @@ def explain_odd_rows(record: Record) -> Iterator[None]:
         ) from error
 
 
-def publish_records(names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool) -> list[Path]:
-    """Copy the finished records of ``source`` that are named (all where none is) into ``to``, with their responses."""
+def publish_records(
+    names: Sequence[str], source: Path, to: Path, store_root: Path, force: bool, seeds: Collection[int] | None = None
+) -> list[Path]:
+    """Copy the finished records of ``source`` that are named (all where none is) into ``to``.
+
+    With their responses, or with those of some ``seeds``.
+    """
     store = Store(store_root)
 
     def responses_of(record: Record) -> Mapping[str, Responses]:
         return {key: load_responses(store, key) for key in response_keys(record) if store.find(key) is not None}
 
     records = choose_records(names, source)
-    return write_published(records, to, responses_of, force) if records else []
+    return write_published(records, to, responses_of, force, seeds) if records else []

@@ -26,6 +26,9 @@ import psutil
 from bench.core.machine import Machine
 from bench.core.record import RunSpec, Step
 from bench.core.types import Json
+from bench.records.bundles import BUNDLE, unpack_bundle
+from bench.records.columns import unpack_responses
+from bench.records.files import COLUMNS
 from bench.runs.cluster.submission import FOLDER, Array, Submission, name_arrays
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.setting import Paths
@@ -374,6 +377,10 @@ def read_fact(name: str, path: Path) -> Any:
             return (
                 "responses in a node" if "/nodes/" in name else steady(json.loads(gzip.decompress(path.read_bytes())))
             )
+        if name.endswith(BUNDLE):
+            return [steady(json.loads(line)) for line in unpack_bundle(path).splitlines()]
+        if name.endswith(COLUMNS):
+            return steady(unpack_responses(path.read_bytes()).to_json())
         if re.match(r"store/(nodes|models|data)/", name) or name.startswith("merged/"):
             return None if name.endswith("fetch.json") else digest(path.read_bytes())
         if re.match(r"(out|results)/.*\.json$|scores\.json$", name) and "/wandb/" not in name:

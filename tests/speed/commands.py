@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records.files import load_records
 from tests.paths import ROOT
 from tests.processes import environment, tiny_run
 from tests.speed.measuring import FOLDERS, Options, byte_pairs, generated, probes_of, texts_of
@@ -84,7 +85,7 @@ def cpu_seconds(row: Row, code: Path, place: Path) -> float:
         shutil.rmtree(place / name, ignore_errors=True)
         (place / name).unlink(missing_ok=True)
     given = environment() | {"PYTHONPATH": str(code), "MSA_BENCH_STORE": str(place / "store"), "WANDB_MODE": "disabled"}
-    record = min(path.stem for path in (place / "results" / "lab" / "tofu").rglob("msa-*.json"))
+    record = min(Path(each.name).stem for each in load_records(place / "results", "lab/tofu/lab/msa-").records)
     words = [record if word == "RECORD" else word for word in row.words]
     command = words if words[0] == "-c" else ("-m", "bench", *words)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -191,7 +191,7 @@ def render_experiment(data: Json, experiment: Experiment) -> str:
         f"{experiment.question} {experiment.reading}",
         f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by "
         f"`{as_cell(data['command'])}`; {data['minutes']:.0f} minutes of one core.",
-        f"![{experiment.name}]({experiment_stem(data)}.png)",
+        f"![{experiment.name}]({experiment_stem(data)}.svg)",
         experiment.table(data["results"]),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

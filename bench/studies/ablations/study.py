@@ -1,7 +1,10 @@
-"""A finished ablation as one file, and the table and picture that are drawn from that file and from nothing else."""
+"""A finished ablation as a file of what was asked and a bundle of its records, and the table and picture drawn from
+those alone.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +15,22 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.core.errors import UserError, raise_problems, say_once
-from bench.core.files import set_aside
-from bench.core.hashing import hash_json
+from bench.core.files import set_aside, write_text
 from bench.core.record import Record
 from bench.core.schema import STRICT, Real, Whole, read_as
+from bench.core.texts import one_line
 from bench.core.types import Json
+from bench.records.bundles import BUNDLE, read_bundle, write_bundle
 from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import as_cell, markdown_table, mean_and_range, plain
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.publish import publication_faults
+from bench.runs.rescore import Beside
 from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of
 from bench.studies.ablations.drawing import draw_lines
 
-SCHEMA = 1
-SHARED = ("metrics", "absent", "provenance", "facts")
-"""Fields of records that many of a study's records have alike: stored once."""
+SCHEMA = 2
 
 
 def study_stem(study: Study) -> str:
@@ -36,12 +39,20 @@ def study_stem(study: Study) -> str:
 
 
 def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
-    """The study's JSON, its page and its picture; returns the files. What is no study in its place is set aside."""
+    """The study's JSON, its records, page and picture; returns the files. What is no study in its place is set aside."""
     place = folder / f"{study_stem(study)}.json"
     if not is_study(place):
         set_aside(place, "readable study", say_once)
-    file = experiment.write_json(study_to_json(study), place)
-    return [file, *write_study_page(study, ablation, folder)]
+    records = {finding.record.name: finding.record for finding in study.findings}
+    bundle = write_bundle(records.values(), records_of(place))
+    text = json.dumps(study_to_json(study), separators=(",", ":"), sort_keys=True, allow_nan=False)
+    write_text(place, text.replace('{"at":', '\n{"at":') + "\n")  # a finding a line
+    return [place, bundle, *write_study_page(study, ablation, folder)]
+
+
+def records_of(file: Path) -> Path:
+    """The bundle beside a study's file."""
+    return file.with_name(file.stem + BUNDLE)
 
 
 def rewrite_study_file(file: Path, folder: Path) -> list[Path]:
@@ -57,9 +68,8 @@ def write_study_page(study: Study, ablation: Ablation, folder: Path) -> list[Pat
     """Page and picture of a study."""
     shown, draw = with_derived_findings(study, ablation), ablation.draw or draw_lines
     page = folder / f"{study_stem(study)}.md"
-    return experiment.write_page(
-        page, render_study(study, ablation), study_to_json(study), lambda: draw(shown, ablation)
-    )
+    shows = study_to_json(study) | {"records": [finding.record.to_json() for finding in study.findings]}
+    return experiment.write_page(page, render_study(study, ablation), shows, lambda: draw(shown, ablation))
 
 
 def with_derived_findings(study: Study, ablation: Ablation) -> Study:
@@ -68,17 +78,7 @@ def with_derived_findings(study: Study, ablation: Ablation) -> Study:
 
 
 def study_to_json(study: Study) -> Json:
-    """Plain JSON; what many records share stands once."""
-    shared: Json = {}
-
-    def compact(record: Record) -> Json:
-        data = record.to_json()
-        for field in SHARED:
-            key = hash_json(data[field])[:12]
-            shared[key] = data[field]
-            data[field] = key
-        return data
-
+    """Plain JSON; records are named."""
     return {
         "schema": SCHEMA,
         "kind": "ablation",
@@ -88,10 +88,9 @@ def study_to_json(study: Study) -> Json:
         "minutes": study.minutes,
         "command": study.command,
         "findings": [
-            {"at": dict(f.at), "seed": f.seed, "chosen": f.chosen, "tried": list(f.tried), "record": compact(f.record)}
+            {"at": dict(f.at), "seed": f.seed, "chosen": f.chosen, "tried": list(f.tried), "record": f.record.name}
             for f in study.findings
         ],
-        "shared": shared,
     } | ({"notes": study.notes} if study.notes else {})
 
 
@@ -103,7 +102,7 @@ class FindingShape(TypedDict):
     seed: Whole
     chosen: dict[str, Any]
     tried: list[dict[str, Any]]
-    record: dict[str, Any]
+    record: str
 
 
 class StudyShape(TypedDict):
@@ -118,39 +117,49 @@ class StudyShape(TypedDict):
     minutes: Real
     command: str
     findings: Annotated[list[FindingShape], Field(min_length=1)]
-    shared: dict[str, dict[str, Any]]
     notes: NotRequired[dict[str, Any]]
 
 
-def study_from_json(data: Json) -> Study:
-    """The inverse of `study_to_json`; ValueError when it is no study."""
+def check_study(data: Any) -> None:
+    """ValueError where JSON is none of a study."""
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
     if data.get("kind") != "ablation" or data.get("schema") != SCHEMA:
         raise ValueError(f"kind {shorten(data.get('kind'))}, schema {shorten(data.get('schema'))}")
     read_as(StudyShape, data)
-    findings = []
-    for item in data["findings"]:
-        own = item["record"] | {field: data["shared"][item["record"][field]] for field in SHARED}
-        record, tried = Record.from_json(own), tuple(item["tried"])
-        findings.append(Finding(item["at"], item["seed"], record, item["chosen"], tried))
+
+
+def study_from_json(data: Json, records: Sequence[Record]) -> Study:
+    """The inverse of `study_to_json`, given its records; ValueError when it is no study, or lacks one."""
+    check_study(data)
+    named = {record.name: record for record in records}
+    if missing := [item["record"] for item in data["findings"] if item["record"] not in named]:
+        raise ValueError(f"the records beside it lack {one_line(missing[0])}")
+    findings = [
+        Finding(item["at"], item["seed"], named[item["record"]], item["chosen"], tuple(item["tried"]))
+        for item in data["findings"]
+    ]
     place, seeds, notes = AblationPlace(**data["place"]), tuple(data["seeds"]), data.get("notes", {})
     return Study(data["name"], place, seeds, tuple(findings), data["minutes"], data["command"], notes)
 
 
 def read_study(file: Path) -> Study:
-    """The study in a file."""
+    """The study in a file, with the records in the bundle beside it."""
     try:
-        return study_from_json(read_plain(file, MOST_STUDY))
+        data = read_plain(file, MOST_STUDY)
+        if not records_of(file).is_file():
+            raise ValueError(f"its records are not beside it in {records_of(file).name}")
+        return study_from_json(data, read_bundle(records_of(file)))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file.name} is not a readable study ({error}): run the ablation again.") from error
 
 
 def is_study(file: Path) -> bool:
-    """Whether a study can be read from a file."""
+    """Whether a file is a study's, with or without its records."""
     try:
-        return bool(read_study(file))
-    except (UserError, OSError):
+        check_study(read_plain(file, MOST_STUDY))
+        return True
+    except (ValueError, OSError):
         return False
 
 
@@ -167,6 +176,20 @@ def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
                 render_study(study, ablation)
                 found.append((study, ablation))
     return found
+
+
+def study_records(folder: Path) -> Beside:
+    """The records of every study in a folder, by their bundle and name; studies that can't be read are named."""
+    records: dict[str, Record] = {}
+    broken: list[str] = []
+    for file in sorted(folder.glob("[!.]*.json")):
+        try:
+            if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND:
+                where = f"{folder.name}/{records_of(file).name}"
+                records |= {f"{where}: {found.record.name}": found.record for found in read_study(file).findings}
+        except UserError as error:
+            broken.append(f"left out: {one_line(' '.join(error.problems))}")
+    return Beside(records, broken)
 
 
 def study_faults(study: Study) -> list[str]:
@@ -216,9 +239,9 @@ def render_study(study: Study, ablation: Ablation) -> str:
         f"{ablation.question} {ablation.reading}",
         f"Tier {tier}. Seeds {', '.join(map(str, study.seeds))}; a cell is the mean over seeds (smallest–largest). "
         f"Made by `{as_cell(study.command)}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
-        "divergences alone were asked (a lean measurement); records and code versions are in the JSON beside this page."
+        "divergences alone were asked (a lean measurement); records and code versions lie beside this page."
         + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
-        f"![{study.name}]({study_stem(study)}.png)",
+        f"![{study.name}]({study_stem(study)}.svg)",
         markdown_table(head, body),
     ]
     if ablation.extra:
@@ -265,9 +288,17 @@ def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:
     """Copy clean studies, with page and picture drawn from them; nothing is written unless all can be."""
     problems = [f"{file.name}: {fault}" for file in files for fault in faults_in_study_file(file)]
     # Looked at once: what somebody else publishes from now on is written again, and equal.
-    there = {file: (to / file.name).read_bytes() if (to / file.name).exists() else None for file in files}
-    new = [file for file in files if there[file] != file.read_bytes()]
+    there = {file: _content(to / file.name) for file in files}
+    new = [file for file in files if there[file] != _content(file)]
     taken = [] if force else [file.name for file in new if there[file] is not None]
     problems += [f"{name}: published already and different; delete that file first, or use --force." for name in taken]
     raise_problems(problems)
     return [path for file in new for path in rewrite_study_file(file, to)]
+
+
+def _content(file: Path) -> tuple[bytes, bytes] | None:
+    """A study's file and its records as bytes, or an experiment's file; None where there is no such file."""
+    if not file.exists():
+        return None
+    records = records_of(file)
+    return file.read_bytes(), records.read_bytes() if records.exists() else b""

@@ -90,13 +90,25 @@ def test_records_and_responses_are_published_once_and_without_text(tmp_path: Pat
     paths = write_published(chosen, tmp_path, _of)
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     # The oracles of the seed are shared by both.
-    responses = [f"responses/{key}.json.gz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
-    assert names == [*responses, *(one.name for one in chosen)]
+    responses = [f"responses/{key}.safetensors.xz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
+    assert names == [*responses, "lab/tofu/lab.jsonl.xz"]
     assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     back = stored(tmp_path)("own-npo-0")
     assert back == _store()["own-npo-0"].publishable()
     assert back.rows["said"]["a"] == {"counts": {"lcs": 3}}
     assert write_published(chosen, tmp_path, _of) == []
+
+
+def test_responses_of_some_seeds_are_published_with_the_records_of_all(tmp_path: Path) -> None:
+    chosen = [_done(seed) for seed in range(3)]
+    paths = write_published(chosen, tmp_path, _of, seeds={1})
+    assert [path.name for path in paths] == [
+        *(f"{k}-1.safetensors.xz" for k in ("o1", "o2", "own-npo")),
+        "lab.jsonl.xz",
+    ]
+    assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
+    assert write_published(chosen, tmp_path, _of, seeds={1}) == []
+    assert len(write_published(chosen, tmp_path, _of)) == 6, "the others', later"
 
 
 def test_the_published_files_give_the_same_scores_again(tmp_path: Path) -> None:
@@ -174,7 +186,7 @@ def test_what_is_published_is_replaced_only_by_force(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="published already and different"):
         write_published([other], tmp_path, _of)
     assert files.load_records(tmp_path).records == [_done()]
-    assert write_published([other], tmp_path, _of, force=True) == [tmp_path / other.name]
+    assert write_published([other], tmp_path, _of, force=True) == [tmp_path / "lab/tofu/lab.jsonl.xz"]
     assert files.load_records(tmp_path).records == [other]
 
 
@@ -182,7 +194,7 @@ def test_a_broken_file_is_not_overwritten_even_by_force(tmp_path: Path) -> None:
     path = tmp_path / _done().name
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    with pytest.raises(UserError, match="not a readable record"):
+    with pytest.raises(UserError, match="it is no JSON .line 1.: delete it"):
         write_published([_done()], tmp_path, _of, force=True)
     assert path.read_text() == "{"
 

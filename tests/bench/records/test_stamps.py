@@ -11,7 +11,8 @@ import pytest
 
 from bench.records import plots
 from bench.records.files import write_record
-from bench.records.stamps import FILE, Stamps
+from bench.records.plots import draw_plots
+from bench.records.stamps import FILE, Stamps, remove_stale
 from tests.factories import record, study
 from tests.processes import environment
 
@@ -46,6 +47,23 @@ def test_a_picture_is_drawn_once(tmp_path: Path) -> None:
     other = tmp_path / "code.py"
     other.write_text("another code")
     assert drawn(tmp_path, shows=2, code=other) == 1
+
+
+def test_a_published_folder_has_svg_alone_and_only_what_is_drawn(tmp_path: Path) -> None:
+    """PNGs of before go, and so do pictures that nothing draws any more; one's own folder keeps everything."""
+    own, published = tmp_path / "runs" / "plots", tmp_path / "results" / "plots"
+    (tmp_path / "results" / "responses").mkdir(parents=True)
+    for folder, kinds in ((own, [".png", ".svg"]), (published, [".svg"])):
+        folder.mkdir(parents=True)
+        for name in ("lab-tofu-membership.png", "gone.svg", "notes.txt"):
+            (folder / name).write_text("of before")
+        for _ in range(2):
+            paths = draw_plots(study(methods=("target", "retrain", "msa")), folder)
+            assert {path.suffix for path in paths} == set(kinds) and len(paths) == 3 * len(kinds)
+        removed = [path.name for path in remove_stale(folder, paths)]
+        assert removed == ([] if folder == own else ["gone.svg"])
+        there = {path.name for path in folder.iterdir() if path.name != FILE}
+        assert there == {path.name for path in paths} | {"notes.txt"} | ({"gone.svg"} if folder == own else set())
 
 
 @pytest.mark.parametrize(

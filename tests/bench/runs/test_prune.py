@@ -17,6 +17,7 @@ from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
 from bench.core.versions import TRAINING
+from bench.records.bundles import put_records
 from bench.records.files import write_record
 from bench.runs import leases, prune
 from bench.runs.cluster import commands
@@ -25,9 +26,10 @@ from bench.runs.cluster.submission import Array, Submission
 from bench.runs.jobs import Job, WorkerConfig
 from bench.runs.leases import at_work
 from bench.runs.plan import with_versions
-from bench.runs.prune import survey
+from bench.runs.prune import search_records, survey
 from bench.runs.setting import Paths
 from bench.runs.store import NodeRequest, Store
+from tests import factories
 from tests.processes import Place, bench, result_of
 from tests.shell import Shell, heeding_modes
 from tests.stores import KEY, build, leased_elsewhere, two_files
@@ -445,3 +447,13 @@ def test_prune_needs_the_records(tmp_path: Path) -> None:
     """In another folder every node would be one that no record names."""
     said = bench(["prune", "--store", str(tmp_path / "store"), "--yes"], tmp_path)
     assert said.returncode == 2 and "There is no folder 'runs'" in said.stderr
+
+
+def test_what_a_bundle_names_is_found_and_a_damaged_one_hides_names(tmp_path: Path) -> None:
+    """Published records keep their nodes as those in files of their own do."""
+    one = replace(factories.record("npo"), lineage={"responses": "f" * 32})
+    [bundle] = put_records([one], tmp_path)
+    assert search_records([tmp_path], [], ["f" * 32, "e" * 32]) == ({"f" * 32}, [])
+    bundle.write_bytes(bundle.read_bytes()[:-9])
+    found, [(path, reason)] = search_records([tmp_path], [], ["f" * 32])
+    assert found == set() and path == bundle and "cut short" in str(reason)

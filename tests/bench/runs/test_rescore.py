@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.records.files import responses_path, write_responses
+from bench.core.types import Responses
+from bench.records.bundles import put_records
+from bench.records.files import load_records, read_record, responses_path, write_responses
 from bench.runs import rescore
-from bench.runs.rescore import STAMPS, Places, publish_records, rescore_command
+from bench.runs.rescore import STAMPS, Beside, Places, publish_records, rescore_command
 from bench.runs.responses import RESPONSES_FILE, load_responses
 from bench.runs.store import Store
 from tests.processes import Place
@@ -125,16 +128,50 @@ def test_quick_computes_again_what_has_changed(
     place = finished.copy(tmp_path)
     key = place.records()["msa"]["lineage"]["responses"]
     file = responses_path(place.out, key)
-    write_responses(load_responses(Store(place.store), key), file)
+    write_responses(load_responses(Store(place.store), key).publishable(), file)
     rescored(place)
     if where == "responses":
-        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1))
+        file.write_bytes(lzma.compress(lzma.decompress(file.read_bytes()), preset=1))
     elif where == "code":
         monkeypatch.setattr(rescore, "hash_code", lambda: "another")
     else:
         (place.out / STAMPS).write_text('{"lab": 5}')
     left = 2 if where == "responses" else 0
     assert rescored(place, quick=True)[1][0].startswith(f"{3 - left} records computed again, {left} unchanged")
+
+
+def test_records_without_any_response_are_counted_and_are_no_success_alone(finished: Place, tmp_path: Path) -> None:
+    """Some seeds' responses are not published: none of theirs is there, the oracles' neither."""
+    place = finished.copy(tmp_path)
+    changed(place, lambda data: data["lineage"].update(responses="a" * 32, oracle_responses=["b" * 32]), "target")
+    left = "1 records have no responses beside them or in the store, and are not checked"
+    assert rescored(place) == (True, [left, "2 records computed again: all numbers the same"])
+    nowhere = Place(tmp_path / "nowhere")
+    shutil.copytree(place.out, nowhere.out)
+    assert rescored(nowhere) == (False, [left.replace("1", "3"), "0 records computed again: all numbers the same"])
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_numbers_are_mended_in_bundles_and_in_files_and_never_in_studies(
+    alone: bool, finished: Place, tmp_path: Path
+) -> None:
+    place = finished.copy(tmp_path)
+    original = json.loads(changed(place, shift_score))
+    wrong = read_record(place.files()["msa"])
+    studies = Beside({f"ablations/x.jsonl.xz: {wrong.name}": wrong})
+    if not alone:
+        put_records(load_records(place.out).records, place.out)
+        for file in place.files().values():
+            file.unlink()
+    good, said = rescored(place, write_back=True, studies=studies)
+    assert not good and [line.partition(" world_accuracy is stored as 0.123")[0] for line in said[:2]] == [
+        f"{wrong.name}:",
+        f"ablations/x.jsonl.xz: {wrong.name}:",
+    ]
+    assert said[2] == "what differs in studies is made again by `python -m bench ablate`"
+    [mended] = [record for record in load_records(place.out).records if record.name == wrong.name]
+    assert json.loads(json.dumps(mended.to_json())) == original
+    assert place.files().keys() == ({"target", "retrain", "msa"} if alone else set())
 
 
 def test_records_are_shared_among_processes_and_said_in_the_same_words(finished: Place, tmp_path: Path) -> None:
@@ -174,7 +211,7 @@ def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path
     written = publish_records([], place.out, tmp_path / "results", place.store, False)
     keys = {key for each in place.records().values() for key in each["lineage"]["oracle_responses"]}
     keys |= {each["lineage"]["responses"] for each in place.records().values()}
-    assert len(written) == 3 + len(keys) and all(path.exists() for path in written)
+    assert len(written) == 1 + len(keys) and all(path.exists() for path in written)
     assert publish_records([], place.out, tmp_path / "results", place.store, False) == []
     said: list[str] = []
     assert rescore_command(Places(tmp_path / "results", tmp_path / "no-store"), False, said.append), said
@@ -182,7 +219,7 @@ def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path
         publish_records([], place.out, tmp_path / "others", tmp_path / "no-store", False)
 
 
-@pytest.mark.parametrize("what", [5, None, "x", [1], [{"logp": [0.0]}], [{"logp": ["a"], "hit": [1], "eos": True}]])
+@pytest.mark.parametrize("what", [5, [1], [{"logp": [0.0]}], [{"logp": [0.0], "hit": [1, 1], "eos": True}]])
 def test_odd_rows_in_sound_responses_are_a_sentence_with_the_file(what: Any, finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     key = place.records()["msa"]["lineage"]["responses"]
@@ -191,8 +228,7 @@ def test_odd_rows_in_sound_responses_are_a_sentence_with_the_file(what: Any, fin
     first = next(iter(rows))
     rows[first] |= {"answer": what}
     file = responses_path(place.out, key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(json.dumps(kept).encode()))
+    write_responses(Responses(**kept), file)
     with pytest.raises(UserError) as told:
         rescored(place)
     assert str(told.value) == (
@@ -216,8 +252,7 @@ def test_rows_that_a_metric_stumbles_over_are_a_sentence_with_the_file(
             if change == "rows":
                 row |= {"of another oracle": 5}
     file = responses_path(place.out, key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(json.dumps(kept).encode()))
+    write_responses(Responses(**kept), file)
     with pytest.raises(
         UserError, match=rf"msa-.*: its responses \({file.name}.*\) hold rows that its metrics can't read \("
     ):

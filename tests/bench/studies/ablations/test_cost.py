@@ -46,12 +46,13 @@ def test_the_held_out_costs_come_from_clean_records_of_that_model(results: Path)
     assert sorted(row["cost"]["method"] for row in found) == ["msa", "oracle"]
     assert {row["cost"]["parameters"] for row in found} == {HELD_OUT_PARAMETERS} and found[0]["cost"]["flops"] is None
     kept = dataclasses.replace(made_up(), notes={"held_out": found})
-    assert held_out_costs(study.study_from_json(study.study_to_json(kept))) == held_out_costs(kept) != []
+    records = [finding.record for finding in kept.findings]
+    assert held_out_costs(study.study_from_json(study.study_to_json(kept), records)) == held_out_costs(kept) != []
 
 
 def test_a_study_from_before_notes_is_read() -> None:
     data = study.study_to_json(made_up())
-    assert "notes" not in data and study.study_from_json(data).notes == {}
+    assert "notes" not in data and study.study_from_json(data, [f.record for f in made_up().findings]).notes == {}
 
 
 @pytest.mark.parametrize("counted", [True, False])

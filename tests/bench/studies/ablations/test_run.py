@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.machine import Machine
+from bench.core.record import Score
+from bench.records.bundles import read_bundle, write_bundle
 from bench.runs import selection
 from bench.runs.jobs import Job
 from bench.runs.validate import row_file
@@ -30,7 +33,7 @@ from tests.factories import place, searched
 from tests.processes import bench, contents, without_torch
 
 TINY = {"authors": 10, "width": 16, "history_passes": 0.18, "target_passes": 2.0}
-FILES = [f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")]
+FILES = [f"lab-tofu-controls{suffix}" for suffix in (".json", ".jsonl.xz", ".md", ".png", ".svg")]
 
 
 def words(*more: str) -> list[str]:
@@ -88,6 +91,30 @@ def test_the_same_command_again_does_nothing_and_gives_the_same_files(finished: 
     after = contents(folder / "out")
     assert {k: v for k, v in after.items() if FOLDER in k} == {k: v for k, v in before.items() if FOLDER in k}
     assert contents(folder / "store") == store
+
+
+@pytest.mark.slow
+def test_rescore_computes_a_studys_records_again_and_finds_a_changed_number(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    words = ["rescore", "--from", "out", "--store", "store", "--jobs", "1"]
+    done = bench(words, folder)
+    assert done.returncode == 0 and "6 records computed again: all numbers the same" in done.stdout, done.stdout
+    bundle = folder / "out" / FOLDER / FILES[1]
+    first, *others = read_bundle(bundle)
+    changed = replace(first, scores=first.scores | {"forget_accuracy": Score(0.123, 2)})
+    write_bundle([changed, *others], bundle)
+    before = bundle.read_bytes()
+    done = bench([*words, "--write"], folder)
+    assert done.returncode == 1 and "6 records computed again: some numbers DIFFER" in done.stdout
+    assert f"{FOLDER}/{FILES[1]}: {first.name}: forget_accuracy is stored as 0.123 and is now " in done.stdout
+    assert "what differs in studies is made again by `python -m bench ablate`" in done.stdout
+    assert bundle.read_bytes() == before
+    done = bench(["rescore", "--from", "out", "--store", "elsewhere", "--jobs", "1"], folder)
+    assert done.returncode == 1 and done.stdout.splitlines() == [
+        "6 records have no responses beside them or in the store, and are not checked",
+        "0 records computed again: all numbers the same",
+    ]
 
 
 @pytest.mark.slow

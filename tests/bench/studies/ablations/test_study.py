@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file
+from bench.records.bundles import read_bundle, write_bundle
 from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import mean_and_range
-from bench.studies.ablations import catalogue, experiment
+from bench.studies.ablations import catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, Study, lines_of
 from tests.factories import ablation_study, finding, place
@@ -23,9 +25,13 @@ RUNS = [name for name in catalogue.ABLATIONS if isinstance(catalogue.load_ablati
 
 def through_a_file(study: Study) -> Study:
     """Written as the command writes it, and read again."""
-    return studies.study_from_json(
-        json.loads(json.dumps(studies.study_to_json(study), sort_keys=True, allow_nan=False))
-    )
+    with TemporaryDirectory() as folder:
+        return studies.read_study(written(study, Path(folder)))
+
+
+def written(study: Study, folder: Path) -> Path:
+    """A study's file, with its records beside it."""
+    return studies.write_study(study, catalogue.load_ablation_of_runs(study.name), folder)[0]
 
 
 def small(*findings: Any, name: str = "controls", seeds: tuple[int, ...] = (0, 1)) -> Study:
@@ -43,12 +49,40 @@ def test_a_study_is_read_back_as_it_was_written(name: str) -> None:
     )
 
 
-def test_what_records_share_stands_once() -> None:
+def test_a_study_names_its_records_which_lie_beside_it_once_each(tmp_path: Path) -> None:
     study = ablation_study("steps")
-    data = studies.study_to_json(study)
-    assert len(data["findings"]) == len(study.findings) > 10
-    metrics = [item["record"]["metrics"] for item in data["findings"]]
-    assert len(set(metrics)) == 1 and metrics[0] in data["shared"], "a digest, in the place of the same metrics"
+    again = replace(study, findings=(*study.findings, study.findings[-1]))
+    file = written(again, tmp_path)
+    names = [item["record"] for item in json.loads(file.read_text())["findings"]]
+    assert names == [finding.record.name for finding in again.findings] and len(names) > 10
+    assert [record.name for record in read_bundle(studies.records_of(file))] == sorted(set(names))
+    whole = sum(len(json.dumps(finding.record.to_json())) for finding in study.findings)
+    assert studies.records_of(file).stat().st_size < whole / 10
+
+
+@pytest.mark.parametrize("what", ["gone", "fewer", "cut", "of before"])
+def test_a_study_without_its_records_is_a_sentence(what: str, tmp_path: Path) -> None:
+    study = ablation_study("controls", seeds=(0,))
+    file = written(study, tmp_path)
+    bundle = studies.records_of(file)
+    if what == "gone":
+        bundle.unlink()
+    elif what == "fewer":
+        write_bundle([finding.record for finding in study.findings[1:]], bundle)
+    elif what == "cut":
+        bundle.write_bytes(bundle.read_bytes()[:-9])
+    else:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": 1}))
+    reason = {
+        "gone": r"its records are not beside it in lab-tofu-controls\.jsonl\.xz",
+        "fewer": "the records beside it lack lab/tofu/lab/",
+        "cut": "it is cut short",
+        "of before": "kind 'ablation', schema 1",
+    }[what]
+    with pytest.raises(
+        UserError, match=rf"lab-tofu-controls\.json is not a readable study \({reason}.*run the ablation"
+    ):
+        studies.read_study(file)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -61,7 +95,7 @@ def test_page_and_picture_follow_from_the_study_alone(name: str, tmp_path: Path)
     assert [hash_file(file) for file in one] == [hash_file(file) for file in other]
     page = one[0].read_text()
     assert (
-        ablation.question in page and f"![{name}](lab-tofu-{name}.png)" in page and "not the benchmark itself" in page
+        ablation.question in page and f"![{name}](lab-tofu-{name}.svg)" in page and "not the benchmark itself" in page
     )
     assert f"python -m bench ablate {name}" in page and "12 minutes of one core" in page
 
@@ -83,14 +117,16 @@ def test_files_are_written_and_drawn_again(tmp_path: Path) -> None:
     study = ablation_study("controls", seeds=(0,))
     files = studies.write_study(study, catalogue.load_ablation_of_runs("controls"), tmp_path)
     before = {file.name: hash_file(file) for file in files}
-    assert set(before) == {f"lab-tofu-controls{suffix}" for suffix in (".json", ".md", ".png", ".svg")}
+    assert set(before) == {f"lab-tofu-controls{suffix}" for suffix in (".json", ".jsonl.xz", ".md", ".png", ".svg")}
     assert [(found.name, ablation.name) for found, ablation in studies.load_studies(tmp_path)] == [
         ("controls", "controls")
     ]
     assert studies.read_study(tmp_path / "lab-tofu-controls.json") == study
     (tmp_path / "lab-tofu-controls.md").unlink()
     drawn = list(studies.redraw_pages(tmp_path))
-    assert {file.name: hash_file(file) for file in drawn} == {k: v for k, v in before.items() if not k.endswith("json")}
+    assert {file.name: hash_file(file) for file in drawn} == {
+        k: v for k, v in before.items() if not k.endswith((".json", ".xz"))
+    }
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"kind": "ablation", "schema": 99}', '{"kind": "run"}'])
@@ -111,6 +147,17 @@ def test_what_is_no_study_in_its_place_is_set_aside(tmp_path: Path, capsys: pyte
     [away] = tmp_path.glob("lab-tofu-controls.json.damaged-*")
     assert away.read_text() == "somebody's notes" and away.name in capsys.readouterr().err
     assert studies.read_study(tmp_path / "lab-tofu-controls.json") == study
+
+
+def test_the_records_of_all_studies_are_read_and_what_is_none_is_named(tmp_path: Path) -> None:
+    study = ablation_study("controls", seeds=(0,))
+    written(study, tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    found = studies.study_records(tmp_path)
+    assert found.records == {
+        f"{tmp_path.name}/lab-tofu-controls.jsonl.xz: {each.record.name}": each.record for each in study.findings
+    }
+    assert found.broken == ["left out: broken.json is not readable (it is no JSON (line 1)): run the ablation again."]
 
 
 # --- the table
@@ -195,7 +242,6 @@ SPOILT: dict[str, Any] = {
     "a place elsewhere": {"place": {"task": "../../up", "tier": "lab", "model": "lab", "params": {}}},
     "seeds in words": {"seeds": ["0"]},
     "minutes without end": {"minutes": None},
-    "shared by nobody": {"shared": {}},
 }
 
 
@@ -204,10 +250,11 @@ def test_a_study_that_cant_be_read_is_named_and_the_others_are_drawn(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ablation_study("distance")
-    good = experiment.write_json(studies.study_to_json(study), tmp_path / f"{studies.study_stem(study)}.json")
+    good = written(study, tmp_path)
     change = SPOILT[what]
     bad = tmp_path / f"bad-{what.replace(' ', '-')}.json"
     bad.write_text(change if isinstance(change, str) else json.dumps(json.loads(good.read_text()) | change))
+    studies.records_of(bad).write_bytes(studies.records_of(good).read_bytes())
     assert [found.name for found, _ in studies.load_studies(tmp_path)] == ["distance"]
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"NOTE: left out: {bad.name}") and len(line) < 400
@@ -217,9 +264,7 @@ def test_a_study_whose_records_dont_say_what_its_page_shows_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ablation_study("distance")
-    data = studies.study_to_json(study)
-    for shared in data["shared"].values():
-        shared.pop("headline", None)
-    experiment.write_json(data, tmp_path / f"{studies.study_stem(study)}.json")
+    bundle = studies.records_of(written(study, tmp_path))
+    write_bundle([replace(record, facts={}) for record in read_bundle(bundle)], bundle)
     assert studies.load_studies(tmp_path) == [] and list(studies.redraw_pages(tmp_path)) == []
     assert "KeyError" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""Bundles: many records in one file, as they are published. Records of a task are alike, and together pack to a twentieth.
+
+``FOLDER.jsonl.xz`` holds what would lie in FOLDER as JSON files, one record a line: ``xz -dc
+results/lab/tofu/lab.jsonl.xz | jq``.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.core.files import write_bytes
+from bench.core.record import Record
+from bench.core.texts import one_line
+from bench.records.plain import parse_plain, read_bounded, unpack_xz
+
+BUNDLE = ".jsonl.xz"
+"""Ending of a bundle."""
+MOST_BUNDLE = 256 << 20
+"""Bytes of a bundle, unpacked: some ten thousand records."""
+
+
+def bundle_path(record: Record, root: Path) -> Path:
+    """The bundle of a published record: of its tier, task and model."""
+    folder = root / Path(record.name).parent
+    return folder.with_name(folder.name + BUNDLE)
+
+
+def write_bundle(records: Iterable[Record], path: Path) -> Path:
+    """Write records, sorted by name, in place of what was there; equal records, equal bytes."""
+    ordered = sorted(records, key=lambda record: record.name)
+    lines = [
+        json.dumps(record.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
+        for record in ordered
+    ]
+    write_bytes(path, lzma.compress("".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
+    return path
+
+
+def read_bundle(path: Path) -> list[Record]:
+    """The records of a bundle; ValueError says what is wrong with it."""
+    found: dict[str, Record] = {}
+    for number, line in enumerate(unpack_bundle(path).splitlines(), 1):
+        try:
+            record = Record.from_json(parse_plain(line))
+        except ValueError as error:
+            raise ValueError(one_line(f"record {number}: {error}")) from None
+        if record.name in found:
+            raise ValueError(f"record {number}: {one_line(record.name)} stands in it twice")
+        found[record.name] = record
+    return list(found.values())
+
+
+def unpack_bundle(path: Path) -> bytes:
+    """The text of a bundle; ValueError where it can't be read."""
+    return unpack_xz(read_bounded(path, MOST_BUNDLE), MOST_BUNDLE)
+
+
+def read_published(path: Path, root: Path) -> list[Record]:
+    """The records of a bundle below ``root``, each of which belongs into its folder; else ValueError."""
+    records = read_bundle(path)
+    for record in records:
+        if bundle_path(record, root) != path:
+            raise ValueError(f"it holds the record that belongs at {one_line(record.name)}")
+    return records
+
+
+def put_records(records: Sequence[Record], root: Path) -> list[Path]:
+    """Put records into their bundles below ``root``, in place of earlier ones of the same runs; returns the bundles."""
+    paths: dict[Path, dict[str, Record]] = {}
+    for record in records:
+        path = bundle_path(record, root)
+        if path not in paths:
+            paths[path] = {old.name: old for old in read_published(path, root)} if path.exists() else {}
+        paths[path][record.name] = record
+    return [write_bundle(each.values(), path) for path, each in sorted(paths.items())]
