@@ -154,7 +154,7 @@ def choose_setting(outcomes: Sequence[Outcome]) -> int | None:
 
 
 def expected_best(values: Sequence[float | None]) -> list[float]:
-    """Expected smallest of n values drawn with replacement, for n = 1 to their number (Dodge et al. 2019, 1909.03004, eq. 3).
+    """Expected smallest of n values drawn with replacement, for n = 1 to their number (Dodge et al. 2019, arXiv 1909.03004).
 
     ``sum over v of v * (P(V >= v)^n - P(V > v)^n)``, exactly, P being the share of the values. None is a draw that can't be
     the smallest, of a broken setting: the expectation is then over draws with a value at all. Empty without values.
