@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from typer import Exit, Option
 
 from bench.cli.options import asking
+from bench.core.boxes import SETTINGS
 
 
 @asking(
@@ -19,7 +20,7 @@ def tune(
     machine: Any,
     settings: Annotated[
         int, Option(help="Settings tried for each method and variant, a power of two; all on the first seed.")
-    ] = 16,
+    ] = SETTINGS,
     write: Annotated[
         bool,
         Option(

@@ -32,6 +32,8 @@ from bench.runs.setting import build_setting, task_of_spec
 from bench.runs.store import Store
 from bench.runs.validate import is_current, read_row
 
+SCHEMA = 2
+"""Of the record of a search; 1 was of grids."""
 REPORTED = tuple(range(6))
 """Seeds of the published tables; a search must not have seen them."""
 
@@ -288,7 +290,7 @@ def search_record(search: Search, outcomes: Sequence[Outcome], provenance: Json)
     params = {} if chosen is None else dict(outcomes[chosen].params)
     whole = registry.default_params(registry.load_component("methods", search.method)) | params  # with what goes unsaid
     return {
-        "schema": 2,
+        "schema": SCHEMA,
         "kind": "tune",
         "place": search.place,
         "method": search.method,

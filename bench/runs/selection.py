@@ -24,7 +24,6 @@ from typing import Any
 
 from bench.core import registry
 from bench.core.boxes import Box, draw_settings
-from bench.core.errors import UserError
 from bench.core.record import Step
 from bench.core.types import Json, Responses, Validation
 from bench.metrics import rows_of
@@ -125,12 +124,12 @@ class Outcome:
 
 
 def outcome_of(rows: Sequence[Json]) -> Outcome:
-    """One setting's rows of several seeds as one outcome, broken where one of them is."""
+    """One setting's rows of several seeds as one outcome, broken where one of them is; ValueError for those of another rule."""
     seconds = fmean(row["seconds"] for row in rows)
     if reason := next((row["broken"] for row in rows if "broken" in row), ""):
         return Outcome(rows[0]["params"], (), len(rows), seconds, reason)
     if not all(row.keys() >= {"target", "tokens"} for row in rows):
-        raise UserError("A setting's row is one of an earlier rule, without J: run the search or the study again.")
+        raise ValueError("a setting's row is one of an earlier rule of selection, without J")
     names = SeedScores.__dataclass_fields__
     seeds = tuple(SeedScores(**{name: row[name] for name in names}) for row in rows)
     return Outcome(rows[0]["params"], seeds, len(rows), seconds)
@@ -155,7 +154,7 @@ def choose_setting(outcomes: Sequence[Outcome]) -> int | None:
 
 
 def expected_best(values: Sequence[float | None]) -> list[float]:
-    """Expected smallest of n values drawn with replacement, for n = 1 to their number (Dodge et al. 2019, 1909.03004, eq. 3).
+    """Expected smallest of n values drawn with replacement, for n = 1 to their number (Dodge et al. 2019, arXiv 1909.03004).
 
     ``sum over v of v * (P(V >= v)^n - P(V > v)^n)``, exactly, P being the share of the values. None is a draw that can't be
     the smallest, of a broken setting: the expectation is then over draws with a value at all. Empty without values.

@@ -150,7 +150,7 @@ SCENES = {
             ),
         ),
         Scene("books", ((*tiny_run("msa"), "--store", "store", "--out", "out"),)),
-        Scene("tune", (("tune", "--methods", "ga", "--seeds", "100", *DIGITS, *PLACES),)),
+        Scene("tune", (("tune", "--methods", "ga", "--seeds", "100,101", "--settings", "4", *DIGITS, *PLACES),)),
         Scene("ablate", (("ablate", "controls", "--seeds", "0", "--track", "none", *DIGITS, *PLACES),)),
         Scene(
             "publish",

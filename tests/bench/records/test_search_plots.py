@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from bench.records.plots import method_style, plot_style
 from bench.records.search_plots import draw_search_plots, draw_searches, load_searches, spread
 from bench.runs.selection import expected_best
+from tests.shell import Shell
 
 
 def search(method: str, variant: str = "", place: str = "lab-tofu", best: float = 0.1, **more: Any) -> dict[str, Any]:
@@ -39,6 +40,13 @@ def test_each_place_has_a_picture_that_is_drawn_once(tmp_path: Path) -> None:
     draw_search_plots(tmp_path, tmp_path / "plots")
     now = [path.stat().st_mtime_ns for path in paths]
     assert now[:2] == before[:2] and now[2:] != before[2:]
+
+
+def test_bench_plot_draws_them_with_the_others(shell: Shell) -> None:
+    write(shell.folder / "results", search("npo"))
+    said = shell("plot")
+    assert said.code == 0 and "results/plots/tune-lab-tofu.png" in said.out, said.err
+    assert (shell.folder / "results" / "plots" / "tune-lab-tofu.svg").is_file()
 
 
 def test_what_is_no_search_by_todays_rule_is_counted_and_left_out(

@@ -146,6 +146,15 @@ def test_whose_settings_they_are() -> None:
     assert source_of(step("retrain"), spec()) == "defaults"
 
 
+def test_a_preset_that_places_share_is_called_by_this_places_name() -> None:
+    """MSA's `official` is the same on tofu and on restor, whose table takes the other's."""
+    kind = registry.load_component("methods", "msa")
+    made = Step("msa", registry.default_params(kind) | dict(kind.presets["lab-tofu-official"].params))
+    assert kind.presets["lab-restor-official"] == kind.presets["lab-tofu-official"]
+    for task in ("tofu", "restor"):
+        assert source_of(made, replace(spec(), task=task)).startswith(f"lab-{task}-official: ")
+
+
 def trained_node(work: Work, label: str, provenance: Any) -> Checkpoint:
     """A checkpoint that is a node of the store, made by such code."""
     node = replace(work, provenance=provenance).node({"kind": label}, lambda folder: {}, label)

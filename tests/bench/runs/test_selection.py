@@ -11,7 +11,6 @@ import pytest
 
 from bench.core import registry
 from bench.core.boxes import Scale
-from bench.core.errors import UserError
 from bench.core.settings import Preset
 from bench.core.types import BROKEN_DOWN, Example, Json, Responses, Validation
 from bench.runs.selection import (
@@ -183,9 +182,9 @@ def test_a_setting_that_broke_on_one_seed_is_broken() -> None:
     assert Outcome.from_json(found.to_json()) == found
 
 
-def test_a_row_of_an_earlier_rule_is_a_sentence() -> None:
+def test_a_row_of_an_earlier_rule_is_refused() -> None:
     old = {name: value for name, value in ROW.items() if name not in ("target", "tokens")} | {"fine": -1.0}
-    with pytest.raises(UserError, match="A setting's row is one of an earlier rule, without J"):
+    with pytest.raises(ValueError, match="a setting's row is one of an earlier rule of selection, without J"):
         outcome_of([old])
 
 
