@@ -55,7 +55,6 @@ class AltPO(GradientMethod):
     )
     paper: ClassVar[str] = "arXiv 2409.13474"
     name: ClassVar[str] = "altpo"
-    in_all: ClassVar[bool] = False
     together: ClassVar[int] = 3
 
     def problems(self) -> list[str]:

@@ -15,7 +15,6 @@ class Before(Method):
 
     summary: ClassVar[str] = "the last checkpoint before exposure itself (a control: what the model knew beforehand)"
     needs: ClassVar[frozenset[str]] = frozenset({"history"})
-    in_all: ClassVar[bool] = False
 
     def checkpoints(self) -> int:
         """No checkpoint is made."""

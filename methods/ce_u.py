@@ -52,7 +52,6 @@ class CEU(GradientMethod):
     paper: ClassVar[str] = "arXiv 2503.01224"
     name: ClassVar[str] = "ce-u"
     optional: ClassVar[frozenset[str]] = frozenset({"retain"})
-    in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

@@ -89,7 +89,6 @@ class FLAT(RefusalMethod):
     paper: ClassVar[str] = "arXiv 2410.11143"
     name: ClassVar[str] = "flat"
     optional: ClassVar[frozenset[str]] = frozenset({"retain"})
-    in_all: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> list[str]:

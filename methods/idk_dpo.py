@@ -27,7 +27,6 @@ class IdkDPO(RefusalMethod):
     summary: ClassVar[str] = "prefers refusals to the forget answers (DPO; TOFU, Maini et al. 2024)"
     paper: ClassVar[str] = "arXiv 2401.06121"
     name: ClassVar[str] = "idk-dpo"
-    in_all: ClassVar[bool] = False
     together: ClassVar[int] = 3
 
     def problems(self) -> list[str]:

@@ -26,7 +26,6 @@ class IdkNLL(RefusalMethod):
     )
     paper: ClassVar[str] = "arXiv 2401.06121"
     name: ClassVar[str] = "idk-nll"
-    in_all: ClassVar[bool] = False
 
     def loss(self) -> NextToken:
         """The loss on refusals."""

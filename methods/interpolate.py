@@ -26,7 +26,6 @@ class Interpolate(Method):
 
     summary: ClassVar[str] = "a mixture of the target and an earlier checkpoint (a control)"
     needs: ClassVar[frozenset[str]] = frozenset({"history"})
-    in_all: ClassVar[bool] = False
     is_sum: ClassVar[bool] = True
 
     def problems(self) -> list[str]:

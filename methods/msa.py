@@ -70,6 +70,7 @@ class MSA(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     version: ClassVar[int] = 2
     is_sum: ClassVar[bool] = True
+    variants: ClassVar[tuple[str, ...]] = ("difference",)
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

@@ -55,7 +55,6 @@ class PDU(GradientMethod):
     reads: ClassVar[str] = "logits"
     paper: ClassVar[str] = "arXiv 2506.05314"
     name: ClassVar[str] = "pdu"
-    in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

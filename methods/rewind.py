@@ -35,14 +35,17 @@ class Rewind(Method):
     reads: ClassVar[str] = "log-probs"
     paper: ClassVar[str] = "arXiv 2409.09778"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
-    in_all: ClassVar[bool] = False
-    variants: ClassVar[tuple[str, ...]] = ("10", "25", "50")
+    variants: ClassVar[tuple[str, ...]] = ("10", "50")
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         found = [] if 0 < self.share <= 1 else [f"rewind.share is above 0 and at most 1, not {self.share}."]
         found += budget_problems("rewind", self.retain)
         return found + [f"rewind.before: {problem}" for problem in rule_problems(self.before)]
+
+    def named(self) -> str:
+        """The share in percent."""
+        return f"{100 * self.share:g}"
 
     def rows(self, forget: int, retain: int) -> int:
         """The share of `NOMINAL_PASSES` over the retain rows."""

@@ -100,7 +100,6 @@ class RMU(GradientMethod):
     reads: ClassVar[str] = "hidden states"
     paper: ClassVar[str] = "arXiv 2403.03218"
     name: ClassVar[str] = "rmu"
-    in_all: ClassVar[bool] = False
     retain_losses: ClassVar[tuple[str, ...]] = ("states", *RETAIN_LOSSES)
 
     def problems(self) -> list[str]:

@@ -99,7 +99,6 @@ class Transfer(GradientMethod):
     reads: ClassVar[str] = "hidden states"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "retain"})
     name: ClassVar[str] = "transfer"
-    in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""

@@ -54,7 +54,6 @@ class Undial(GradientMethod):
     paper: ClassVar[str] = "arXiv 2402.10052"
     name: ClassVar[str] = "undial"
     optional: ClassVar[frozenset[str]] = frozenset({"retain"})
-    in_all: ClassVar[bool] = False
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
