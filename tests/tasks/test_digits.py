@@ -109,7 +109,8 @@ def test_a_search_asks_the_validation_rows(tmp_path: Path) -> None:
     spec = RunSpec("digits", registry.default_params(Digits) | SMALL, "lab", "lab", (Step("ga", params),), 0)
     row = validate_setting(spec, Paths(), Work(Store(tmp_path), 0, {}))
     assert set(row["forget"]) == set(row["level"]) == {"image"}
-    assert 0 <= row["retain"] <= 1 and 0 <= row["world"] <= 1 and row["fine"] < 0
+    assert 0 <= row["retain"] <= 1 and 0 <= row["world"] <= 1 and row["tokens"] > 0
+    assert row["target"].keys() == {"retain", "world"}
     assert {"forget_loss", "auc", "theta_0_forget_loss"} == set(row["signals"])
 
 
