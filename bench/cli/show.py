@@ -26,7 +26,7 @@ def find_record(name: str, source: Path) -> Record:
             raise UserError(f"{broken.path} is not a readable record ({broken.reason}): {broken.remedy}.")
     if not matching:
         raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
-    shown = ", ".join(f"{r.spec.method}-{r.spec.key} (seed {r.spec.seed})" for r in matching[:6])
+    shown = ", ".join(f"{r.spec.method}-{r.spec.key} ({r.spec.repetition})" for r in matching[:6])
     raise UserError(f"'{name}' fits {len(matching)} records: {shown}{' ...' if len(matching) > 6 else ''}. Name one.")
 
 
@@ -36,7 +36,7 @@ def show_record(name: str, source: Path, store: Path, examples: int) -> str:
     spec = record.spec
     lines = [
         f"{record.name}  ({record.status})",
-        f"{record.label}: {spec.method}, seed {spec.seed}, model {spec.model}",
+        f"{record.label}: {spec.method}, {spec.repetition}, model {spec.model}",
     ]
     if record.reason:
         lines += ["why:", *(f"  {line}" for line in record.reason.splitlines())]

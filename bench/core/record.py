@@ -121,6 +121,11 @@ class RunSpec:
         name += f"+{self.attack}" if self.attack else ""
         return f"rewound-{name}" if self.start else name
 
+    @property
+    def repetition(self) -> str:
+        """``seed 0``, and of a second run its data order: ``seed 0, order 1``."""
+        return f"seed {self.seed}, order {self.order}" if self.order else f"seed {self.seed}"
+
     @cached_property
     def key(self) -> str:
         """Hash of the canonical JSON of everything but the label and the display name of the data."""

@@ -233,7 +233,9 @@ def init_arguments(record: Record) -> Json:
     return {
         "group": f"{spec.task}-{spec.model.replace('/', '--')}-{spec.study or spec.tier}"[:MAX_NAME],
         "job_type": {"target": "target", "retrain": "oracle"}.get(spec.method, "unlearn"),
-        "name": f"{spec.method}-{spec.task}-{spec.seed}"[:MAX_NAME],
+        "name": "-".join([spec.method, spec.task, str(spec.seed), *([f"order-{spec.order}"] if spec.order else [])])[
+            :MAX_NAME
+        ],
         "tags": tuple(tag[:MAX_TAG] for tag in (spec.method, spec.task, spec.tier)),
         "config": config,
     }

@@ -25,7 +25,7 @@ class Job:
     def name(self) -> str:
         """The job's name in progress lines; ``target`` is a stage and a method."""
         what = f"stage-{self.stage}" if self.is_shared else self.stage or self.spec.method
-        return f"{what} seed {self.spec.seed}"
+        return f"{what} {self.spec.repetition}"
 
     @property
     def is_shared(self) -> bool:

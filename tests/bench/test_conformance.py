@@ -230,11 +230,16 @@ def test_a_metric_without_its_probe_and_a_column_without_its_metric_are_found(sc
     task = LabMuseBooks(**BOOKS)
     assert list(scores_sound(scenario, task)) == []
     stray = replace(
-        scenario, metrics=(*scenario.metrics, accuracy("lost", "nowhere", goal="up")), utility=("world_acuracy",)
+        scenario,
+        metrics=(*scenario.metrics, accuracy("lost", "nowhere", goal="up")),
+        utility=("world_acuracy",),
+        primary={"kept": "retain_acuracy", "forgot": "retain_accuracy"},
     )
     problems = list(scores_sound(stray, task))
     assert "the metric 'lost' can't be had from the probes: the probe 'nowhere' was not asked" in problems
     assert "utility names 'world_acuracy', which is no metric" in problems
+    assert "primary names 'retain_acuracy', which is no metric" in problems
+    assert any(p.startswith("primary names the role 'forgot', which is none of forgetting, kept") for p in problems)
     assert any("the scenario's metrics are not those of metrics()" in p for p in problems)
 
 

@@ -49,6 +49,7 @@ def test_whatever_decides_the_result_is_in_the_key(changed: dict[str, object]) -
         other = replace(spec, **changed)  # type: ignore[arg-type]
         assert other.key != key and set(changed) <= set(other.to_json())
         assert RunSpec.from_json(other.to_json()) == other and RunSpec.from_json(spec.to_json()) == spec
+    assert replace(spec, order=1).repetition == f"{spec.repetition}, order 1" == f"seed {spec.seed}, order 1"
     assert replace(spec, study="another", data="elsewhere").key == key, "labels aren't"
 
 
