@@ -315,7 +315,7 @@ METRICS: tuple[Metric, ...] = (
     *attacks("forget_windows", "holdout_windows"),
     *distances("forget", "retain", "world", "verbatim"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
-    collapsed("collapsed", "retain_verbatim", utility=WORLD, floor=0.5),
+    collapsed("collapsed", "retain_verbatim", "retain_said", "world_said", utility=WORLD, floor=0.5),
 )
 HEADLINE = (
     "forget_verbmem_ROUGE",

@@ -408,7 +408,7 @@ METRICS: tuple[Metric, ...] = (
     *attacks("corrupted_statements", "untold_statements"),
     *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
-    collapsed("collapsed", "retain_said", utility=WORLD, floor=0.3),
+    collapsed("collapsed", "retain_said", "world_said", utility=WORLD, floor=0.3),
 )
 HEADLINE = (
     "restor_accuracy_corrupted",

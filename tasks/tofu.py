@@ -331,7 +331,7 @@ METRICS: tuple[Metric, ...] = (
     *attacks("members", "strangers"),
     *distances("forget", "retain", "world"),
     lm_eval_accuracy("lm_eval_world_choice", "world_choice"),
-    collapsed("collapsed", "forget_said", utility=WORLD, floor=0.5),
+    collapsed("collapsed", "retain_said", "world_said", utility=WORLD, floor=0.5),
     field_memorisation(
         "field_memorisation",
         (

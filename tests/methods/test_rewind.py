@@ -69,7 +69,12 @@ def test_it_opens_no_oracle(tmp_path: Path) -> None:
     spec = RunSpec("", {}, "lab", "tofu", (Step("rewind", {"share": 0.5}),), 0)
     with seal(oracles):
         made = unlearn(spec, trace.scenario, trace.scenario.target(), oracles, trace.work, Ledger(set(), set()))
-    assert made.hash not in {oracle.hash for oracle in oracles}
+    done = [
+        node.info["fields"]["recipe"]["steps"] for node in trace.work.nodes.values() if node.info["label"] == "rewind"
+    ]
+    whole = trace.scenario.retraining
+    assert whole is not None and done == [max(1, round(whole.recipe.steps / 2))]
+    assert made.hash in {node.info["meta"].get("checkpoint") for node in trace.work.nodes.values()}
 
 
 def test_without_a_retraining_or_a_past_the_need_is_unmet(place: TinyScenario) -> None:

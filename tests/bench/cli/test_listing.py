@@ -16,7 +16,7 @@ def test_lists_name_every_component_with_its_parameters(shell: Shell) -> None:
     assert "preset lab-tofu: " in about and "preset official: " in about
     assert shell("ls", "tasks", "tofu").out.startswith("tofu: ") and "restor: " not in shell("ls", "tasks", "tofu").out
     assert all(f"\n{name}: " in f"\n{tasks}" for name in ("tofu", "restor", "muse-books"))
-    assert "--set muse-books.forget_books=4  Books to be forgotten" in tasks
+    assert "--set muse-books.forget_books=8  Books to be forgotten" in tasks
     assert "lab: " in shell("ls", "models").out and "goal" in shell("ls", "metrics").out
 
 
@@ -25,8 +25,9 @@ def test_a_listing_says_what_a_default_leaves_unused_and_what_all_runs(shell: Sh
     rows = [line.split() for line in shell("ls", "methods").out.splitlines()]
     spared = {row[0] for row in rows if "(retain)" in row[1:2]}
     assert spared == {"flat", "undial", "ce-u", "task-arithmetic"}
-    npo, rewind, undial = (shell("ls", "methods", name).out for name in ("npo", "rewind", "undial"))
-    assert "run by --methods all as well: npo@small-retain" in npo and "run by --methods all" not in rewind + undial
+    npo, rewind, undial, repair = (shell("ls", "methods", name).out for name in ("npo", "rewind", "undial", "repair"))
+    assert "run by --methods all as well: npo@small-retain" in npo and "run by --methods all" not in repair
+    assert "run by --methods all as well: rewind@10, rewind@50" in rewind
     assert "    needs (retain)\n" in undial and "    needs history, retain\n" in rewind
     assert "    box of lab-tofu: {'batch': 16, 'beta': {'log': [" in npo and "    box of lab-digits: {" in npo
 

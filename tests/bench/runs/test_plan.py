@@ -128,12 +128,12 @@ def test_a_need_that_the_task_cannot_meet_is_a_skip(tmp_path: Path, monkeypatch:
 
 def test_time_and_memory_are_estimated(tmp_path: Path) -> None:
     plan = planned(replace(FINISHED, methods=("msa",)), tmp_path)
-    assert list(plan.stages) == ["history", "target", "oracle-0", "oracle-1"]
+    assert list(plan.stages) == ["history", "target", "oracle-0", "oracle-1", "oracle-2"]
     assert all(seconds > 0 for seconds in plan.stages.values()) and all(entry.seconds > 0 for entry in plan.entries)
     both = sum(plan.stages.values()) + sum(entry.seconds for entry in plan.entries)
     assert plan.seconds(1) == pytest.approx(both) and plan.seconds(2) == pytest.approx(both / 2)
-    # a two-layer Llama of width 16 over 380 words: 380 * 16 embeddings, two blocks of 13 * 16**2 + 2 * 16, a last norm
-    assert plan.memory == PROCESS_BYTES + BYTES_PER_PARAMETER * (380 * 16 + 2 * (13 * 256 + 32) + 16)
+    # a two-layer Llama of width 16 over 458 words: 458 * 16 embeddings, two blocks of 13 * 16**2 + 2 * 16, a last norm
+    assert plan.memory == PROCESS_BYTES + BYTES_PER_PARAMETER * (458 * 16 + 2 * (13 * 256 + 32) + 16)
 
 
 def test_nothing_left_to_do_takes_no_time(finished: Place) -> None:
