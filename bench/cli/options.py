@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ Data = Annotated[
 Past = Annotated[
     str, Option("--history", help="Real tier: the model's past, a JSON file or a folder with checkpoint-500 ...")
 ]
-Seeds = Annotated[str, Option(help="Whole numbers, comma-separated.")]
+Seeds = Annotated[str, Option(help="Whole numbers or ranges, comma-separated: 0-5,9.")]
 Sets = Annotated[list[str] | None, Option("--set", "-s", help="component.parameter=value; can be repeated.")]
 Limit = Annotated[int | None, Option(help="Only the first N rows of each probe: for trying out.")]
 Out = Annotated[Path, Option(help="Where records go.")]
@@ -68,8 +69,8 @@ Checkpointing = Annotated[
 ]
 Results = Annotated[Path, Option("--from", help="Folder of records.")]
 
-MOST_SEED = 2**31
-"""The libraries' generators take no more."""
+MOST_SEED, MOST_SEEDS = 2**31, 1000
+"""The libraries' generators take no larger one; no range is longer."""
 
 
 def asking(seeds: str = "0,1,2", without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -190,14 +191,18 @@ def split_words(text: str) -> list[str]:
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
-    """Comma-separated whole numbers, not negative."""
-    try:
-        seeds = tuple(int(word) for word in split_words(text))
-    except ValueError:
-        raise UserError(f"{option} {text}: write whole numbers, comma-separated, such as 0,1,2.") from None
-    if not all(0 <= seed < MOST_SEED for seed in seeds):
-        raise UserError(f"{option} {text}: a seed is 0 or more, and below {MOST_SEED}.")
-    return seeds
+    """Comma-separated whole numbers and ranges of them (``0-5``), not negative."""
+    seeds: list[int] = []
+    for word in split_words(text):
+        if not (found := re.fullmatch(r"(-?\d+)(?:-(\d+))?", word, re.ASCII)):
+            raise UserError(f"{option} {text}: write whole numbers or ranges, comma-separated, such as 0,1,2 or 0-5.")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not (0 <= first < MOST_SEED and last < MOST_SEED):
+            raise UserError(f"{option} {text}: a seed is 0 or more, and below {MOST_SEED}.")
+        if last < first or last - first >= MOST_SEEDS:
+            raise UserError(f"{option} {text}: a range goes up, over at most {MOST_SEEDS} seeds.")
+        seeds += range(first, last + 1)
+    return tuple(seeds)
 
 
 def seeds_or_problems(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:

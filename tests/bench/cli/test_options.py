@@ -43,8 +43,15 @@ def test_seeds_are_whole_numbers_from_zero_up_to_what_generators_take() -> None:
     for text in ("1.0", "a", "1 2"):
         with pytest.raises(UserError, match=f"--seeds {text}: write whole numbers"):
             parse_seeds(text)
+    assert parse_seeds("0-5") == tuple(range(6)) and parse_seeds("7, 2-3 ,2") == (7, 2, 3, 2)
+    for text in ("5-4", "0-1000"):
+        with pytest.raises(UserError, match=f"--seeds {text}: a range goes up, over at most 1000 seeds"):
+            parse_seeds(text)
     assert seeds_or_problems("1,2") == ((1, 2), ())
-    assert seeds_or_problems("x") == ((), ("--seeds x: write whole numbers, comma-separated, such as 0,1,2.",))
+    assert seeds_or_problems("x") == (
+        (),
+        ("--seeds x: write whole numbers or ranges, comma-separated, such as 0,1,2 or 0-5.",),
+    )
 
 
 def test_options_become_one_request_with_its_mistakes() -> None:
@@ -70,7 +77,7 @@ def test_options_become_one_request_with_its_mistakes() -> None:
         ("repair",),
         ("logprob", "generate"),
         Compute("bfloat16", True, 4, 2),
-        ("--seeds 0,x: write whole numbers, comma-separated, such as 0,1,2.",),
+        ("--seeds 0,x: write whole numbers or ranges, comma-separated, such as 0,1,2 or 0-5.",),
     )
 
 
