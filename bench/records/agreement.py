@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -58,7 +59,7 @@ class Agreement:
 def find_results() -> Path | None:
     """The published results: those of the working folder, else of the checkout this code runs from; None for neither."""
     places = (Path("results"), Path(__file__).resolve().parents[2] / "results")
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in places if os.path.isdir(place)), None)
 
 
 def compare_with_published(sections: Sequence[Section], results: Path) -> list[Agreement]:
@@ -76,7 +77,7 @@ def compare_with_published(sections: Sequence[Section], results: Path) -> list[A
 
 def read_settings(bundle: Path) -> dict[str, list[bytes]]:
     """By setting the lines of a bundle, which are records; none where there is no sound bundle."""
-    if not bundle.is_file():
+    if not os.path.isfile(bundle):
         return {}
     found: dict[str, list[bytes]] = defaultdict(list)
     try:
