@@ -47,7 +47,7 @@ def claims(
     page: Annotated[Path, Option("--to", help="The page to write.")] = Path("docs/claims.md"),
     check: Annotated[bool, Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
 ) -> None:
-    """Write what published records say of each of the paper's claims: holds, holds in part, or does not hold."""
+    """Write what published records say of each of the paper's claims: supported, contradicted or undecided."""
     from bench.studies.claims import render_claims
 
     raise_problems([] if check else file_problems("--to", page))

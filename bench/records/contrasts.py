@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from bench.records.identity import is_called, is_preset
 from bench.records.noise import pooled_sd
 from bench.records.tables import Section, TableRow, t_interval
 
@@ -89,10 +90,10 @@ def build_contrasts(section: Section) -> Contrasts:
     """The fixed contrasts of a section, and the one against the best other method."""
     if not section.primary or not section.rows:
         return Contrasts()
-    one = _fullest_row(section, ONE)
+    one = find_row(section, ONE)
     if one is None:
         return Contrasts(said=f"Nothing is ranked: there is no row {ONE}, which the contrasts are about.")
-    others = [row for name in OTHERS if (row := _fullest_row(section, name))]
+    others = [row for name in OTHERS if (row := find_row(section, name))]
     best = find_best_other(section)
     if not others and best is None:
         return Contrasts(said=f"Nothing is ranked: there is no other row that {ONE} is compared with.")
@@ -190,7 +191,10 @@ def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
     ]
 
 
-def _fullest_row(section: Section, method: str) -> TableRow | None:
-    """The row of a method; of several settings that with the most seeds, then the first by name. Never one under repair."""
-    rows = [row for row in section.rows if row.method == method]
-    return min(rows, key=lambda row: (-len(row.seeds), row.name), default=None)
+def find_row(section: Section, name: str) -> TableRow | None:
+    """The row of a method by its step's name, such as ``npo`` or ``npo@small-retain``. Never one under repair.
+
+    Of several settings the place's own preset, then the one with the most seeds, then the first by name.
+    """
+    rows = [row for row in section.rows if is_called(row.records[0], name)]
+    return min(rows, key=lambda row: (not is_preset(row.records[0], name), -len(row.seeds), row.name), default=None)

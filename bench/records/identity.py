@@ -5,16 +5,49 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
+from bench.core import registry
+from bench.core.errors import UNUSABLE, UserError
 from bench.core.hashing import canonical_json
 from bench.core.record import Record
+
+UNREADABLE = (*UNUSABLE, UserError)
+"""What a method that isn't installed here, or that has other parameters today, makes of a record's."""
 
 
 def setting_key(record: Record) -> tuple[str, str]:
     """What the records of one row have in common: the method, and its complete setting."""
     return record.spec.method, canonical_json([*(dict(step.params) for step in record.spec.steps), _past(record)])
+
+
+def is_called(record: Record, name: str) -> bool:
+    """Whether a run is of the method and variant ``name``, such as ``npo@small-retain``, whatever its parameters add.
+
+    On the books NPO's own preset divides by tokens, which makes its row ``npo@per-token``.
+    """
+    spec = record.spec
+    if spec.method == name:
+        return True
+    method, _, variant = name.partition("@")
+    if len(spec.steps) != 1 or spec.steps[0].method != method or spec.start or spec.attack:
+        return False
+    with suppress(*UNREADABLE):
+        kind = registry.load_component("methods", method)
+        return spec.steps[0].variant == registry.name_variant(kind, spec.steps[0].params, variant)
+    return False
+
+
+def is_preset(record: Record, name: str) -> bool:
+    """Whether a run has the parameters that its place's preset gives to the method and variant ``name`` today."""
+    method, _, variant = name.partition("@")
+    with suppress(*UNREADABLE):
+        kind = registry.load_component("methods", method)
+        params = registry.preset_params(kind, f"{record.spec.tier}-{record.spec.task}", variant)
+        return params is not None and dict(record.spec.steps[0].params) == registry.said_params(kind, params)
+    return False
 
 
 def params_of(record: Record) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from bench.core.machine import Machine, device_problems
 from bench.core.record import Record, RunSpec
 from bench.core.texts import one_line
 from bench.core.trouble import explain_trouble
+from bench.records.agreement import find_results
 from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import render_leaderboard
@@ -35,7 +36,7 @@ from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
-from bench.runs.terminal import print_table, show_plan
+from bench.runs.terminal import print_agreement, print_table, show_plan
 
 T = TypeVar("T")
 
@@ -226,6 +227,7 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         except UserError as error:
             failed.append(f"report: {error}")
         print_table(plan, out)
+        print_agreement(plan, out, find_results())
         if page is not None:
             print(f"leaderboard: {page}")
             print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")

@@ -10,6 +10,7 @@ from bench.core.machine import format_bytes, format_duration
 from bench.core.record import Record
 from bench.core.texts import one_line
 from bench.core.types import BROKEN_DOWN
+from bench.records.agreement import compare_with_published
 from bench.records.attacked import build_attacks
 from bench.records.files import read_record
 from bench.records.leaderboard import goal_arrow, seed_list
@@ -59,6 +60,36 @@ def print_table(plan: Plan, out: Path) -> None:
                 console.print(line)
         for line in describe_skips(section):
             console.print(line, soft_wrap=True)
+
+
+def print_agreement(plan: Plan, out: Path, results: Path | None) -> None:
+    """This command's primary scores beside the published ones of the same settings, where there are any."""
+    names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
+    if results is None or results.resolve() == out.resolve():
+        return
+    sections = build_sections([record for name in names for record in readable_record(out / name)])
+    found = compare_with_published(sections, results)
+    if not found:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print("beside the published runs of the same settings", style="italic")
+    table = Table(show_edge=False, pad_edge=False)
+    for head in ("row", "score", "here", "published, 95% interval", "seeds", ""):
+        table.add_column(head, justify="right" if head in ("here", "seeds") else "left", overflow="fold")
+    for one in found:
+        low, high = map(format_number, one.interval)
+        said = f"{format_number(one.mean)} [{low}, {high}]"
+        word = "agrees" if one.agrees else "differs"
+        table.add_row(one_line(one.row), one_line(one.score), format_number(one.here), said, str(one.n), word)
+    console.print(table)
+    console.print(
+        "agrees: within the 95% prediction interval given the published seeds; another processor gives other weights at "
+        "the same seed",
+        soft_wrap=True,
+    )
 
 
 def describe_skips(section: Section) -> list[str]:

@@ -1,53 +1,109 @@
-"""The paper's claims beside what published records say: one line each, with the number, its spread and the command.
+"""The paper's claims as verdicts: each is one number with its margin, judged by its interval over seeds.
 
-A verdict is a stated condition on records and studies, so that new records may overturn it. Every condition must hold on
-every seed to count; what the paper claims of large models is only ever said here of the tier that was measured.
+Protocol 3, section 6: a claim names one score, one side of one margin with its reason, and a contrast. It is supported
+where the whole 95% t interval lies beyond the margin, contradicted where all of it lies on the other side, and else
+undecided. Computed from published records and studies alone, so that new ones may overturn it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import pairwise, takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any, Literal
 
+from bench.core import registry
 from bench.core.errors import UNUSABLE, UserError, say_once, shorten_reason
 from bench.core.files import read_toml
+from bench.core.hashing import canonical_json
+from bench.core.record import PRIMARY, Record
 from bench.core.typed_toml import as_typed
 from bench.core.types import Json
-from bench.records.contrasts import compare_rows
+from bench.records.contrasts import SEEDS_TO_RANK, compare_paired, find_row
 from bench.records.files import load_records
 from bench.records.markdown import format_number, markdown_table
-from bench.records.tables import Section, TableRow, build_sections
+from bench.records.tables import ORACLE, OWN_VALUE, TARGET, Section, build_sections, t_interval
 from bench.studies.ablations import FOLDER
-from bench.studies.ablations.arms import correlations
-from bench.studies.ablations.base import Finding, Study, lines_of
+from bench.studies.ablations.base import Study
 from bench.studies.ablations.experiment import experiment_stem, load_experiments
-from bench.studies.ablations.past import FIXED
-from bench.studies.ablations.sgd_influence_results import INFLUENCE, MSA, NOISE_FLOOR
-from bench.studies.ablations.study import load_studies, with_derived_findings
+from bench.studies.ablations.study import load_studies, study_stem, with_derived_findings
 
-K = TypeVar("K")
-V = TypeVar("V")
+SUPPORTED, CONTRADICTED, UNDECIDED, UNKNOWN = "supported", "contradicted", "undecided", "not measured"
+View = Literal["value", "gap", "lost", "undone"]
+VIEWS: Mapping[View, str] = {
+    "value": "score",
+    "gap": "gap to the oracles",
+    "lost": "loss against the oracles",
+    "undone": "share of the damage undone",
+}
+"""What may be taken of a score on a seed, in words; the oracles' is their mean on that seed."""
+ENDS: Mapping[str, Callable[[Iterable[Any]], Any]] = {"smallest": min, "largest": max}
+"""Words that stand for an end of a study's column."""
+Arm = str | Mapping[str, Any]
+"""A row's or an estimate's name, or coordinates of a study's findings."""
 
-HOLDS, PART, NOT, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
-NEAR = 0.10
-"""A forget accuracy this far above the oracle's still counts as forgotten: the margin of the rule of `bench.runs.selection`."""
-KEPT = 0.05
-"""Loss of retained or world knowledge, as a share, that still counts as kept."""
-BASELINES = ("task-arithmetic", "npo", "ga", "graddiff")
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, and the statement about one number that stands for it."""
+
+    text: str
+    source: str
+    """Where it was made."""
+    score: str
+    """A role of the primary scores, or a score's name."""
+    of: Arm
+    side: Literal["below", "above"]
+    """On which side of the margin the number is claimed to lie."""
+    margin: float
+    reason: str
+    """Why this margin."""
+    command: str
+    """What measures it."""
+    minus: Arm | None = None
+    view: View = "value"
+    study: str = ""
+    """The ablation that is looked at; empty for the tables."""
+    experiment: str = ""
+    smallest: bool = False
+    """Of an experiment: whether its smallest removal is meant and not the whole one."""
+
+    @property
+    def condition(self) -> str:
+        """The claim about the number in words."""
+        minus = "" if self.minus is None else f" minus {name_arm(self.minus)}"
+        sign = "<" if self.side == "below" else ">"
+        return f"{VIEWS[self.view]}: {name_arm(self.of)}{minus} {sign} {self.margin:g}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A claim's number on one task, by seed."""
+
+    task: str
+    score: str
+    of: Mapping[int, float]
+    minus: Mapping[int, float] | None = None
+    wrecks: tuple[str, str] = ("", "")
+    """What fell apart on some seed: the name of the first arm and of the other, or nothing."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim's verdict by the records, with the numbers that decide it."""
+    """What the seeds say of a claim on one task."""
 
     status: str
-    number: str
-    """The number behind it, with its spread over seeds."""
+    task: str = "—"
+    score: str = "—"
+    mean: float | None = None
+    interval: tuple[float, float] | None = None
+    """95% t interval; None for fewer than two seeds."""
+    n: int = 0
+    """Seeds."""
+    why: str = ""
+    """Why it is undecided, where the interval alone doesn't say so."""
 
 
 @dataclass(frozen=True)
@@ -58,369 +114,196 @@ class Evidence:
     """Task -> its lab section."""
     studies: Mapping[tuple[str, str], Study]
     """(ablation, task) -> the derived study."""
-    experiments: Mapping[str, list[Json]]
+    experiments: Mapping[str, Sequence[Json]]
     """Name -> the results of its seeds."""
 
-    @property
-    def texts(self) -> dict[str, Section]:
-        """The sections of language models."""
-        return {task: section for task, section in self.sections.items() if task not in NETWORKS}
 
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence that is judged, and the condition that stands for it here."""
-
-    text: str
-    source: str
-    """Where it was made."""
-    condition: str
-    """With ``{near}`` and ``{kept}`` for the margins `NEAR` and `KEPT`."""
-    command: str
-    """What measures it."""
-
-
-MISSING = Verdict(UNKNOWN, "no published records")
-
-
-def judge_on_tofu(name: str, judge: Callable[[Study], Verdict]) -> Callable[[Evidence], Verdict]:
-    """A judge of one ablation's study on tofu; where that isn't published, nothing was measured."""
-
-    def judged(evidence: Evidence) -> Verdict:
-        study = evidence.studies.get((name, "tofu"))
-        return MISSING if study is None else judge(study)
-
-    return judged
-
-
-def mean_with_range(found: Sequence[float] | Mapping[int, float]) -> str:
-    """Mean (smallest–largest) of values, or of values by seed."""
-    values = list(found.values()) if isinstance(found, Mapping) else found
-    return f"{format_number(fmean(values))} ({format_number(min(values))}–{format_number(max(values))})"
-
-
-def grade_claim(wholly: bool, partly: bool) -> str:
-    """The verdict's word for a condition that is met wholly, partly or not."""
-    return HOLDS if wholly else PART if partly else NOT
-
-
-def combine_verdicts(statuses: Sequence[str], said: str) -> Verdict:
-    """One verdict of several tasks: all alike, or in part; not measured where there is none."""
-    if not statuses:
-        return MISSING
-    alike = all(status == statuses[0] for status in statuses)
-    return Verdict(statuses[0] if alike else PART, said)
-
-
-def _score_by_seed(findings: Sequence[Finding], score: str) -> dict[int, float]:
-    return {f.seed: value for f in findings if (value := f.score(score)) is not None}
-
-
-def scores_by_coordinate(study: Study, column: str, score: str, series: str = "") -> dict[Any, dict[int, float]]:
-    """A score by seed at each value of a column, in the study's order; with ``series`` of that line alone."""
-    lines = [line for line in lines_of(study) if column in line.at and series in ("", line.at.get("series"))]
-    return {line.at[column]: _score_by_seed(line.findings, score) for line in lines}
-
-
-FORGET = {"tofu": "forget_accuracy", "restor": "restor_wrong", "muse-books": "forget_knowmem_accuracy"}
-"""The score that says whether a task's forget set is gone: the oracle's value is the goal."""
-UTILITY = {"tofu": "retain_accuracy", "restor": "retain_accuracy", "muse-books": "retain_knowmem_accuracy"}
-"""By task on texts; the paper's claims are about these."""
-NETWORKS = {"digits": "test_accuracy", "graph": "test_accuracy"}
-"""The utility of the tasks beyond language models."""
-
-
-def judge_far_checkpoints(evidence: Evidence) -> Verdict:
-    """The oldest checkpoint from which MSA forgets as well, and keeps as much, as from the last one."""
-    studies = {task: evidence.studies.get(("distance", task)) for task in ("tofu", "restor")}
-    found = [judge_reach(study, task) for task, study in studies.items() if study]
-    return combine_verdicts([each.status for each in found], "; ".join(each.number for each in found))
-
-
-def judge_reach(study: Study, task: str) -> Verdict:
-    """How far back on one task, from the last checkpoint as long as every seed is good."""
-    known, best = (_score_by_seed(study.framing("oracle"), scores[task]) for scores in (FORGET, UTILITY))
-    forget, utility = (scores_by_coordinate(study, "age", scores[task], FIXED) for scores in (FORGET, UTILITY))
-    ages = sorted(forget, reverse=True)
-    kept = utility[ages[0]]
-
-    def holds(age: float) -> bool:
-        forgot = all(forget[age][seed] <= known[seed] + NEAR for seed in kept)
-        return forgot and all(utility[age][seed] >= kept[seed] - KEPT for seed in kept)
-
-    good = list(takewhile(holds, ages))
-    if not good:
-        said = f"{task}: not even the last checkpoint forgets to within {NEAR} of the oracle on every seed"
-        return Verdict(NOT, said)
-    oldest = good[-1]
-    whole = all(kept[seed] >= best[seed] - KEPT for seed in kept)
-    said = (
-        f"{task}: back to {oldest:.0%} of pretraining (utility {mean_with_range(utility[oldest])}, "
-        f"from the last one {mean_with_range(kept)}, oracle {mean_with_range(best)})"
-    )
-    return Verdict(grade_claim(oldest <= 0.5 and whole, oldest < 1), said)
-
-
-def judge_frequency(study: Study) -> Verdict:
-    """Whether a quarter of the checkpoints is as good as all of them."""
-    values = {line.at["every"]: line for line in lines_of(study) if "every" in line.at}
-    floors = {f.seed: f.record.floors["kl_forget"] for f in study.framing("oracle")}
-    first = {score: _score_by_seed(values[1].findings, score) for score in ("kl_forget", "retain_accuracy")}
-    told, good = [], []
-    for every in (10, 20):
-        worse, lost = [], []  # of each place and seed, against that seed's newest checkpoint
-        for finding in values[every].findings:
-            kl, kept = finding.score("kl_forget"), finding.score("retain_accuracy")
-            assert kl is not None and kept is not None
-            worse.append(kl - first["kl_forget"][finding.seed] - floors[finding.seed])
-            lost.append(first["retain_accuracy"][finding.seed] - kept)
-        good.append(max(worse) <= 0 and max(lost) <= KEPT)
-        told.append(
-            f"every {every}th: retain accuracy lost {mean_with_range(lost)}, "
-            f"KL on forget beyond the newest's and the floor {mean_with_range(worse)}"
-        )
-    return Verdict(
-        grade_claim(all(good), any(good)),
-        f"tofu, over every place where exposure may begin: {'; '.join(told)}. More frequent storing isn't tested: the last "
-        "third of the checkpoints is nearly one model, as the learning rate falls to 0",
-    )
-
-
-def judge_against(baseline: str) -> Callable[[Evidence], Verdict]:
-    """Whether MSA is supportedly nearer the oracles than a baseline, primary score by primary score."""
-
-    def judge(evidence: Evidence) -> Verdict:
-        told, statuses = [], []
-        for task, section in evidence.texts.items():
-            msa, other = section.row("msa"), section.row(baseline)
-            if msa is None or other is None:
-                continue
-            won, lost = scores_won_and_lost(section, msa, other)
-            statuses.append(grade_claim(bool(won) and not lost, len(won) > len(lost)))
-            told.append(f"{task}: better on {', '.join(won) or 'nothing'}; worse on {', '.join(lost) or 'nothing'}")
-        return combine_verdicts(statuses, "; ".join(told))
-
-    return judge
-
-
-def scores_won_and_lost(section: Section, one: TableRow, other: TableRow) -> tuple[list[str], list[str]]:
-    """The primary scores on which ``one`` is supportedly nearer the oracles, and on which ``other`` is, with both means."""
-    won: list[str] = []
-    lost: list[str] = []
-    for contrast in compare_rows(section, one, other):
-        a, b = one.cells[contrast.score], other.cells[contrast.score]
-        said = f"{contrast.score} ({format_number(a.mean)} against {format_number(b.mean)})"
-        if contrast.supported:
-            (won if contrast.better == one.name else lost).append(said)
-    return won, lost
-
-
-def judge_recovery(evidence: Evidence) -> Verdict:
-    """The share of the corruption that MSA undoes, and whether anything else undoes as much."""
-    section = evidence.sections.get("restor")
-    if section is None or section.row("msa") is None:
-        return MISSING
-    score = "restor_accuracy_corrupted"
-
-    def undone(row: TableRow | None) -> dict[int, float]:
-        target, oracle = section.row("target"), section.row("retrain")
-        assert row is not None and target is not None and oracle is not None
-        low, high, mine = (r.cells[score].by_seed for r in (target, oracle, row))
-        return {seed: (mine[seed] - low[seed]) / (high[seed] - low[seed]) for seed in mine}
-
-    msa = undone(section.row("msa"))
-    others = {name: undone(section.row(name)) for name in BASELINES if section.row(name)}
-    best = max(others, key=lambda name: fmean(others[name].values()))
-    ahead = all(msa[seed] > values[seed] for values in others.values() for seed in msa)
-    said = f"restor: MSA undoes {mean_with_range(msa)} of the damage, the best baseline ({best}) {mean_with_range(others[best])}"
-    return Verdict(grade_claim(min(msa.values()) >= 0.5 and ahead, ahead), said)
-
-
-def judge_utility(evidence: Evidence) -> Verdict:
-    """Judge how much of the oracle's utility MSA loses, score by score."""
-    told, kept = [], []
-    for task, section in evidence.texts.items():
-        msa, oracle = section.row("msa"), section.row("retrain")
-        if msa is None or oracle is None:
-            continue
-        for name in section.utility:
-            mine, best = msa.cells[name].by_seed, oracle.cells[name].by_seed
-            kept.append(all(mine[seed] >= best[seed] - KEPT for seed in mine))
-            told.append(f"{task} {name} {mean_with_range(mine)}, oracle {format_number(fmean(best.values()))}")
-    return Verdict(grade_claim(all(kept), any(kept)), "; ".join(told)) if told else MISSING
-
-
-def judge_just_before(study: Study) -> Verdict:
-    """Whether the last checkpoint before exposure is better than those taken during it."""
-    told, statuses = [], []
-    for score, sign in (("kl_forget", 1), ("retain_accuracy", -1)):
-        floor = fmean(f.record.floors[score] for f in study.framing("oracle"))
-        values = scores_by_coordinate(study, "steps after", score)
-        first, during = values[0], {at: found for at, found in values.items() if at > 0}
-        gains = {at: [sign * (values[seed] - first[seed]) for seed in first] for at, values in during.items()}
-        ahead = [min(each) > 0 and fmean(each) > floor for each in gains.values()]
-        statuses.append(grade_claim(all(ahead), all(fmean(each) > floor for each in gains.values())))
-        best = min(gains, key=lambda at: fmean(gains[at]))
-        told.append(
-            f"{score} {mean_with_range(first)} from the last checkpoint before exposure, "
-            f"{mean_with_range(during[best])} from the best during it ({best} steps in); noise floor {floor:.3f}"
-        )
-    return combine_verdicts(statuses, f"tofu: {'; '.join(told)}")
-
-
-def judge_vector(study: Study) -> Verdict:
-    """Whether controls forget as the forget vector does."""
-    values = scores_by_coordinate(study, "vector", "forget_accuracy")
-    own = values.pop("forget")
-    nearest = min(values, key=lambda kind: fmean(values[kind].values()))
-    ahead = all(own[seed] < other[seed] - NEAR for other in values.values() for seed in own)
-    return Verdict(
-        grade_claim(ahead, False),
-        f"tofu: forget accuracy {mean_with_range(own)} with the forget vector, {mean_with_range(values[nearest])} with "
-        f"the best control ({nearest})",
-    )
-
-
-def judge_weights_drift(study: Study) -> Verdict:
-    """Whether influence weights of a far checkpoint rank parameters otherwise than those of the last one."""
-    ages = sorted({float(f.at["age"]) for f in study.points})
-
-    def ranks(age: float, which: str) -> list[float]:
-        return correlations(study, "fisher", age, f"rank_correlation_with_{which}")
-
-    by_age = {age: ranks(age, "last") for age in ages[:-1]}
-    each = [by_age[age] for age in by_age]
-    falls = all(older < newer for a, b in pairwise(each) for older, newer in zip(a, b, strict=True))
-    said = ", ".join(f"{mean_with_range(values)} at {age:.0%}" for age, values in reversed(by_age.items()))
-    return Verdict(
-        grade_claim(falls and max(each[0]) < 0.5, falls),
-        f"tofu: rank correlation of the Fisher weights at theta_0 with those at the last checkpoint before exposure: {said} of "
-        f"pretraining; with those at theta_D {mean_with_range(ranks(ages[-1], 'target'))} even from the last one",
-    )
-
-
-def judge_weights_help(study: Study) -> Verdict:
-    """Whether weighted MSA beats plain MSA and the shuffled control."""
-    last = max(float(f.at["age"]) for f in study.points)
-
-    def cell(kind: str) -> dict[int, float]:
-        findings = [f for f in study.points if f.at["series"] == kind and f.at["age"] == last]
-        return _score_by_seed(findings, "retain_accuracy")
-
-    plain, shuffled = cell("uniform"), cell("shuffled-fisher")
-    told, wins = [], []
-    for kind, controls in (("fisher", (plain, shuffled)), ("gradient", (plain,))):
-        mine = cell(kind)
-        wins.append(all(mine[seed] > control[seed] for control in controls for seed in mine))
-        told.append(f"{kind} {mean_with_range(mine)}")
-    return Verdict(
-        grade_claim(all(wins), any(wins)),
-        f"tofu, retain accuracy at the rule's alpha: {', '.join(told)}, uniform {mean_with_range(plain)}, shuffled weights "
-        f"{mean_with_range(shuffled)}",
-    )
-
-
-def judge_width(study: Study) -> Verdict:
-    """Whether MSA's loss of retained knowledge shrinks with width."""
-    msa, oracle = (scores_by_coordinate(study, "width", "retain_accuracy", series) for series in ("msa", "oracle"))
-    lost = {width: {seed: value - msa[width][seed] for seed, value in oracle[width].items()} for width in sorted(msa)}
-    first, *_, last = lost.values()
-    shrinks = all(last[seed] < first[seed] for seed in first)
-    said = ", ".join(f"width {width}: {mean_with_range(values)}" for width, values in lost.items())
-    gone = max(last.values()) <= KEPT
-    return Verdict(grade_claim(shrinks and gone, shrinks), f"tofu, retain accuracy lost against the oracle: {said}")
-
-
-def judge_sgd_influence(evidence: Evidence) -> Verdict:
-    """How near MSA and the exact SGD-influence come to the true difference, in cosine."""
-    results = evidence.experiments.get("sgd-influence")
-    if not results:
-        return MISSING
-
-    def cosines(name: str) -> list[float]:
-        return [float(row["cosine"]) for result in results for row in result["estimates"] if row["name"] == name]
-
-    def at_first(name: str) -> list[float]:
-        return [float(result["removals"][0]["estimates"][name]["cosine"]) for result in results]
-
-    floor, share = cosines(NOISE_FLOOR), results[0]["removals"][0]["share"]
-    (exact, msa), (exact_small, msa_small) = ([of(name) for name in (INFLUENCE, MSA)] for of in (cosines, at_first))
-    near, near_small = (
-        all(a >= b - NEAR for a, b in zip(mine, theirs, strict=True))
-        for mine, theirs in ((msa, exact), (msa_small, exact_small))
-    )
-    return Verdict(
-        grade_claim(near and near_small, near or near_small),
-        f"cosine with the true difference: MSA {mean_with_range(msa)}, exact SGD-influence {mean_with_range(exact)}, "
-        f"a second oracle {mean_with_range(floor)}; "
-        f"when only {share:.0%} of the forget rows' weight is removed: "
-        f"MSA {mean_with_range(msa_small)}, exact {mean_with_range(exact_small)}",
-    )
-
-
-KL_SCORE = dict.fromkeys([*UTILITY, *NETWORKS], "kl_forget")
-ORDERS = (
-    ("KL on forget", KL_SCORE, "npo"),
-    ("KL on forget", KL_SCORE, "task-arithmetic"),
-    ("utility", UTILITY | NETWORKS, "npo"),
-)
-"""What MSA is compared in, the score by task, and with whom."""
-
-
-def judge_carries_over(evidence: Evidence) -> Verdict:
-    """Whether MSA stands to NPO and task arithmetic on the other networks as it does on every task on texts."""
-    networks = {task: section for task, section in evidence.sections.items() if task in NETWORKS}
-    told, carried = [], []
-    for what, scores, baseline in ORDERS:
-        both = ("msa", baseline)
-        values = {task: [scores_of_method(s, scores[task], m) for m in both] for task, s in networks.items()}
-        if len(values) < len(NETWORKS) or not all(side for pair in values.values() for side in pair):
-            return MISSING
-        texts = {task: s for task, s in evidence.texts.items() if scores_of_method(s, scores[task], baseline)}
-        on_texts = {order_of_msa(section, scores[task], baseline) for task, section in texts.items()}
-        common = on_texts.pop() if len(on_texts) == 1 else ""
-        found = {task: order_of_msa(section, scores[task], baseline) for task, section in networks.items()}
-        if common:
-            carried.append(set(found.values()) == {common})
-        said = [
-            f"{task} {mean_with_range(a)} against {mean_with_range(b)} ({found[task] or 'mixed'})"
-            for task, (a, b) in values.items()
-        ]
-        measured = ", ".join(texts) or "no task on texts"
-        told.append(f"{what}, MSA against {baseline}: {common or 'no common order'} on {measured}; {'; '.join(said)}")
-    status = grade_claim(all(carried), any(carried)) if carried else UNKNOWN
-    return Verdict(status, ". ".join(told))
-
-
-def scores_of_method(section: Section, score: str, method: str) -> list[float]:
-    """A method's score on each seed."""
-    row = section.row(method)
-    return [] if row is None or score not in row.cells else list(row.cells[score].by_seed.values())
-
-
-def order_of_msa(section: Section, score: str, baseline: str) -> str:
-    """``higher`` or ``lower`` where MSA's score is that on every seed, else empty."""
-    mine, theirs = scores_of_method(section, score, "msa"), scores_of_method(section, score, baseline)
-    signs = {(a > b) - (a < b) for a, b in zip(mine, theirs, strict=False)}
-    return {1: "higher", -1: "lower", 0: ""}[signs.pop()] if len(signs) == 1 else ""
-
-
-JUDGES: Mapping[str, Callable[[Evidence], Verdict]] = {
-    "far-checkpoints": judge_far_checkpoints,
-    "frequency": judge_on_tofu("frequency", judge_frequency),
-    "task-arithmetic": judge_against("task-arithmetic"),
-    "npo": judge_against("npo"),
-    "recovery": judge_recovery,
-    "utility": judge_utility,
-    "just-before": judge_on_tofu("exposure", judge_just_before),
-    "vector": judge_on_tofu("controls", judge_vector),
-    "sgd-influence": judge_sgd_influence,
-    "weights-drift": judge_on_tofu("influence", judge_weights_drift),
-    "weights-help": judge_on_tofu("influence", judge_weights_help),
-    "width": judge_on_tofu("cost", judge_width),
-    "carries-over": judge_carries_over,
-}
-"""Claim -> what judges it."""
+def name_arm(arm: Arm) -> str:
+    """An arm in words."""
+    if isinstance(arm, str):
+        return arm
+    return ", ".join(f"{value}" if name == "series" else f"{name} {value}" for name, value in arm.items())
+
+
+# --- measuring
+
+
+def measure_claim(claim: Claim, evidence: Evidence) -> list[Measured]:
+    """The claim's number on every task that has what it compares."""
+    if claim.experiment:
+        results = evidence.experiments.get(claim.experiment)
+        return [measure_estimates(claim, results)] if results else []
+    found = []
+    if claim.study:
+        studies = {task: study for (name, task), study in evidence.studies.items() if name == claim.study}
+        for task, study in studies.items():
+            with naming_file(claim, f"{study_stem(study)}.json"):
+                found.append(measure_study(claim, task, study))
+    else:
+        found = [measure_rows(claim, task, section) for task, section in evidence.sections.items()]
+    return [one for one in found if one]
+
+
+def measure_rows(claim: Claim, task: str, section: Section) -> Measured | None:
+    """A claim about rows of a table; None where the section lacks one, or the score."""
+    arms = [find_row(section, str(arm)) for arm in (claim.of, claim.minus) if arm is not None]
+    rows = [row for row in arms if row]
+    if len(rows) < len(arms):
+        return None
+    framing = [record for row in section.rows if not row.is_method for record in row.records]
+    wrecks = [row.name if row.wrecked else "" for row in rows]
+    return measure_arms(claim, task, [row.records for row in rows], framing, wrecks)
+
+
+def measure_study(claim: Claim, task: str, study: Study) -> Measured | None:
+    """A claim about arms of a study; None where it lacks one, or the score."""
+    arms = [records_at(study, arm) for arm in (claim.of, claim.minus) if arm is not None]
+    return measure_arms(claim, task, arms, [finding.record for finding in study.findings])
+
+
+def records_at(study: Study, arm: Arm) -> list[Record]:
+    """The records of the findings at some coordinates; `ENDS` stand for the ends of their column."""
+    assert not isinstance(arm, str), "an arm of a study is a table of coordinates"
+    wanted = dict(arm)
+    for column, value in arm.items():
+        there = [finding.at[column] for finding in study.points if column in finding.at]
+        if value in ENDS and there:
+            wanted[column] = ENDS[value](there)
+    return [f.record for f in study.points if all(f.at.get(column) == value for column, value in wanted.items())]
+
+
+def measure_arms(
+    claim: Claim, task: str, arms: Sequence[Sequence[Record]], framing: Sequence[Record], wrecks: Sequence[str] = ()
+) -> Measured | None:
+    """The claim's number for one set of records or two, given those of target and oracle; None where something lacks."""
+    roles: Mapping[str, str] = next((r.facts["primary"] for arm in arms for r in arm if r.facts.get("primary")), {})
+    score = roles.get(claim.score, claim.score)
+    is_own = claim.view == "gap" and claim.score in OWN_VALUE
+    values = [values_by_seed(arm, score, "value" if is_own else claim.view, framing) for arm in arms]
+    if (claim.score in PRIMARY and claim.score not in roles) or not all(values):
+        return None
+    names = (*wrecks, "", "")
+    return Measured(task, score, values[0], values[1] if len(values) > 1 else None, (names[0], names[1]))
+
+
+def values_by_seed(records: Sequence[Record], score: str, view: View, framing: Sequence[Record]) -> dict[int, float]:
+    """Per seed the mean over the records of what is taken of a score; without those that lack it or its frame."""
+    oracles, targets = (framing_values(framing, method, score) for method in (ORACLE, TARGET))
+    found: dict[int, list[float]] = {}
+    for record in records:
+        value, place = score_of(record, score), setting_of(record)
+        taken = None if value is None else take(view, value, oracles.get(place), targets.get(place))
+        if taken is not None:
+            found.setdefault(record.spec.seed, []).append(taken)
+    return {seed: fmean(values) for seed, values in sorted(found.items())}
+
+
+def take(view: View, value: float, oracle: float | None, target: float | None) -> float | None:
+    """What a view takes of a score, given the oracles' and the target's; None where it needs one that isn't there."""
+    if view == "value":
+        return value
+    if oracle is None:
+        return None
+    if view == "gap":
+        return abs(value - oracle)
+    if view == "lost":
+        return oracle - value
+    if target is None or oracle == target:
+        return None
+    return (value - target) / (oracle - target)
+
+
+def framing_values(records: Sequence[Record], method: str, score: str) -> dict[tuple[str, int], float]:
+    """By setting of the task and seed the score of target or oracles, of these their mean."""
+    found = {}
+    for record in records:
+        if record.spec.method == method:
+            own = score_of(record, score)
+            values = record.facts.get("oracle_values", {}).get(score) or ([] if own is None else [own])
+            if values:
+                found[setting_of(record)] = fmean(values)
+    return found
+
+
+def setting_of(record: Record) -> tuple[str, int]:
+    """What a record shares with its target and oracles."""
+    return canonical_json(dict(record.spec.task_params)), record.spec.seed
+
+
+def score_of(record: Record, name: str) -> float | None:
+    """A score, or a number that the method noted of its influence weights."""
+    if name in record.scores:
+        return record.scores[name].value
+    noted = record.facts.get("notes", {}).get("influence", {}).get(name)
+    return None if noted is None else float(noted)
+
+
+def measure_estimates(claim: Claim, results: Sequence[Json]) -> Measured:
+    """A claim about estimates of an experiment."""
+    found: list[dict[int, float]] = []
+    for arm in (claim.of, claim.minus):
+        if arm is not None:
+            found.append({int(r["seed"]): float(estimate_of(claim, r, str(arm))[claim.score]) for r in results})
+    return Measured(claim.experiment, claim.score, found[0], found[1] if len(found) > 1 else None)
+
+
+def estimate_of(claim: Claim, result: Json, name: str) -> Json:
+    """The numbers of one estimate on one seed."""
+    if claim.smallest:
+        least: Json = min(result["removals"], key=lambda removal: removal["share"])["estimates"][name]
+        return least
+    whole: Json = {row["name"]: row for row in result["estimates"]}[name]
+    return whole
+
+
+# --- judging
+
+
+def judge_claim(claim: Claim, evidence: Evidence) -> list[Verdict]:
+    """The verdicts on a claim, one for each task; one that it isn't measured where there is none."""
+    with naming_file(claim, f"lab-{claim.experiment}.json" if claim.experiment else "the published records"):
+        return [judge_measured(claim, one) for one in measure_claim(claim, evidence)] or [Verdict(UNKNOWN)]
+
+
+def judge_measured(claim: Claim, found: Measured) -> Verdict:
+    """The verdict of one task: where the interval lies. Fewer than `SEEDS_TO_RANK` seeds decide nothing, nor do wrecks."""
+    other = found.minus if found.minus is not None else dict.fromkeys(found.of, 0.0)
+    differences = [found.of[seed] - other[seed] for seed in sorted(found.of.keys() & other.keys())]
+    n = len(differences)
+    if not n:
+        return Verdict(UNKNOWN, found.task, found.score)
+    paired = compare_paired(found.of, other)
+    if paired is None:
+        interval = t_interval(differences) if n > 1 else None
+        few = f"{n} seed{'s' if n > 1 else ''}"
+        return Verdict(UNDECIDED, found.task, found.score, fmean(differences), interval, n, few)
+    status, why = decide(claim, paired.low, paired.high), ""
+    for decided, name in zip((SUPPORTED, CONTRADICTED), found.wrecks, strict=True):
+        if status == decided and name:
+            status, why = UNDECIDED, f"{name} fell apart on some seed"
+    return Verdict(status, found.task, found.score, paired.mean, (paired.low, paired.high), n, why)
+
+
+def decide(claim: Claim, low: float, high: float) -> str:
+    """The verdict's word for an interval: beyond the margin, on its other side, or across it."""
+    below, above = high < claim.margin, low > claim.margin
+    if not below and not above:
+        return UNDECIDED
+    return SUPPORTED if below == (claim.side == "below") else CONTRADICTED
+
+
+@contextmanager
+def naming_file(claim: Claim, file: str) -> Iterator[None]:
+    """Makes a `UserError` that names ``file`` of what can't be read off it."""
+    try:
+        yield
+    except UNUSABLE as error:
+        said = f"{type(error).__name__}: {shorten_reason(error)}"
+        remedy = "the ablation" if file.endswith(".json") else "the records"
+        raise UserError(f"The claim '{claim.text}' can't be read off {file} ({said}): run {remedy} again.") from error
+
+
+# --- reading and writing
 
 
 def read_claims() -> dict[str, Claim]:
@@ -431,14 +314,14 @@ def read_claims() -> dict[str, Claim]:
 
 
 def read_evidence(results: Path) -> Evidence:
-    """The lab's sections at the tasks' own parameters, and the studies."""
-    sections: dict[str, Section] = {}
+    """The lab's sections, of each task that at its own parameters, and the studies."""
     loaded = load_records(results)
     for broken in loaded.broken:
         say_once(broken.left_out)
+    sections: dict[str, Section] = {}
     for section in build_sections(loaded.records):
-        if section.tier == "lab" and section.rows:
-            sections.setdefault(section.task, section)
+        if section.tier == "lab" and section.rows and (section.task not in sections or is_at_defaults(section)):
+            sections[section.task] = section
     studies = {
         (s.name, s.place.task): with_derived_findings(s, ablation) for s, ablation in load_studies(results / FOLDER)
     }
@@ -448,63 +331,60 @@ def read_evidence(results: Path) -> Evidence:
     return Evidence(sections, studies, experiments)
 
 
-def judge_claim(name: str, evidence: Evidence) -> Verdict:
-    """The verdict on a claim; `UserError` names the published file that it can't be read off."""
-    try:
-        return JUDGES[name](evidence)
-    except UNUSABLE as error:
-        said = f"{type(error).__name__}: {shorten_reason(error)}"
-        file = unfit_file(name, evidence)
-        remedy = "run the ablation again" if file else "run the records again"
-        raise UserError(
-            f"The claim '{name}' can't be read off {file or 'the published records'} ({said}): {remedy}."
-        ) from error
-
-
-def unfit_file(name: str, evidence: Evidence) -> str:
-    """The file of the study or experiment without which a claim can be judged; empty where there is no such one."""
-    without = {
-        f"lab-{key}.json": replace(evidence, experiments=leave_out(evidence.experiments, key))
-        for key in evidence.experiments
-    }
-    for key, study in evidence.studies.items():
-        without[f"{study.place.name}-{study.name}.json"] = replace(evidence, studies=leave_out(evidence.studies, key))
-    for file, others in without.items():
-        with suppress(*UNUSABLE):
-            JUDGES[name](others)
-            return file
-    return ""
-
-
-def leave_out(found: Mapping[K, V], key: K) -> dict[K, V]:
-    """Everything but one."""
-    return {each: value for each, value in found.items() if each != key}
+def is_at_defaults(section: Section) -> bool:
+    """Whether a section's runs have their task's own parameters and nothing else asked."""
+    spec = section.rows[0].records[0].spec
+    own = registry.default_params(registry.load_task(spec.task, spec.tier))
+    return dict(spec.task_params) == own and spec.limit is None and not spec.hashes.get("data")
 
 
 def render_claims(results: Path) -> str:
     """The page of all claims with their verdicts, as Markdown."""
     evidence, claims = read_evidence(results), read_claims()
-    seeds = sorted({seed for section in evidence.sections.values() for row in section.rows for seed in row.seeds})
-    rows = []
-    for name, claim in claims.items():
-        found = judge_claim(name, evidence)
-        rows.append([claim.text, claim.source, f"**{found.status}**", found.number, f"`{claim.command}`"])
-    conditions = [f"- {claim.text}: {claim.condition.format(near=NEAR, kept=KEPT)}." for claim in claims.values()]
+    rows = [table_row(claim, verdict) for claim in claims.values() for verdict in judge_claim(claim, evidence)]
+    counted = [sum(row[6].startswith(f"**{status}") for row in rows) for status in (SUPPORTED, CONTRADICTED, UNDECIDED)]
     pages = [
         f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"
         for study in evidence.studies.values()
     ]
     pages += [f"- [{name}](../{results.name}/ablations/lab-{name}.md)" for name in evidence.experiments]
+    margins = [
+        f"- {claim.text} ({claim.source}): margin {claim.margin:g}, {claim.reason}." for claim in claims.values()
+    ]
     parts = [
         "# The paper's claims, in the lab",
         "Generated by `python -m bench claims` from the published records and studies; do not edit. The lab is a small model on "
-        "generated data, with its whole history: a verdict here is about that, and about a large model only as far as the "
-        "ladder of sizes (last line) lets it. A number is a mean over seeds with the smallest and the largest; seeds "
-        f"{', '.join(map(str, seeds)) or 'none'}. The paper is arXiv 2506.20941; its tables T1 to T8 are named as in "
-        "[reproduce.md](reproduce.md).",
-        markdown_table(["claim", "source", "verdict", "measured", "command"], rows),
-        "## What each verdict asks for",
-        "\n".join(conditions),
+        "generated data, with its whole history: a verdict is about that, and about no large model. The paper is arXiv "
+        "2506.20941; its tables T1 to T8 are named as in [reproduce.md](reproduce.md).",
+        "**What MSA sees and others don't.** MSA begins at theta_0, a checkpoint from before the forget set was seen. NPO and "
+        "task arithmetic have the target alone; of the rows in the tables only `before` and `rewind` see theta_0 too. A "
+        "difference between MSA and the former is one between what was known, and not of the arithmetic alone.",
+        f"Each line is one number on one task: mean over seeds of the paired difference with its 95% t interval. "
+        f"*{SUPPORTED}*: the interval lies beyond the margin; *{CONTRADICTED}*: it lies on the other side; *{UNDECIDED}*: the "
+        f"margin is inside, or there are fewer than {SEEDS_TO_RANK} seeds. Lines are not adjusted for their number: what may "
+        f'be written as "A beats B" says the leaderboard (Holm). {counted[0]} {SUPPORTED}, {counted[1]} {CONTRADICTED}, '
+        f"{counted[2]} {UNDECIDED}. Whether something carries over to a CNN and a graph network is read off the lines of "
+        "digits and graph.",
+        markdown_table(HEAD, rows),
+        "## Where each claim was made, and why this margin",
+        "\n".join(margins),
         *(["## Ablations", "\n".join(pages)] if pages else []),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+HEAD = ("claim", "task", "score", "direction and margin", "mean and 95% interval", "n", "verdict", "command")
+
+
+def table_row(claim: Claim, verdict: Verdict) -> list[str]:
+    """A verdict's line of the page."""
+    why = f" ({verdict.why})" if verdict.why else ""
+    command = claim.command if verdict.status == UNKNOWN else claim.command.replace("TASK", verdict.task)
+    score = verdict.score if verdict.score in ("—", claim.score) else f"{verdict.score} ({claim.score})"
+    said = "—"
+    if verdict.mean is not None:
+        ends = f" [{', '.join(map(format_number, verdict.interval))}]" if verdict.interval else ""
+        said = f"{format_number(verdict.mean)}{ends}"
+    status = f"**{verdict.status}**{why}"
+    n = str(verdict.n) if verdict.n else "—"
+    return [claim.text, verdict.task, score, claim.condition, said, n, status, f"`{command}`"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from bench.core import registry
+from bench.core.record import Step
 from bench.records.contrasts import (
     Contrasts,
     adjust_holm,
@@ -15,6 +18,7 @@ from bench.records.contrasts import (
     compare_paired,
     compare_rows,
     find_best_other,
+    find_row,
 )
 from bench.records.tables import Section, build_sections
 from tests.factories import record
@@ -122,3 +126,33 @@ def test_nothing_is_ranked_below_five_seeds_without_msa_or_without_primary_score
     )
     assert alone.said.startswith("Nothing is ranked: there is no row msa")
     assert build_contrasts(build_sections([record("msa", seed) for seed in range(6)])[0]) == Contrasts()
+
+
+def test_a_method_is_found_by_its_place_and_not_by_what_its_parameters_add_to_its_name() -> None:
+    books = {"beta": 1.0, "per_token": True}
+    made = [record("npo", s, MSA, task="muse-books", params=books) for s in range(2)]
+    step = Step("npo", books, "per-token")
+    own = [replace(one, spec=replace(one.spec, steps=(step,))) for one in made]
+    small = [
+        replace(one, spec=replace(one.spec, steps=(replace(step, variant="small-retain+per-token"),))) for one in made
+    ]
+    (section,) = build_sections(own)
+    assert find_row(section, "npo") is section.rows[0] and section.rows[0].method == "npo@per-token"
+    assert find_row(section, "npo@small-retain") is None and find_row(section, "ga") is None
+    (other,) = build_sections(small)
+    assert find_row(other, "npo") is None and find_row(other, "npo@small-retain") is other.rows[0]
+
+
+def test_of_several_settings_the_places_own_preset_is_the_row_then_the_fullest() -> None:
+    kind = registry.load_component("methods", "npo")
+    preset = registry.said_params(kind, registry.preset_params(kind, "lab-tofu") or {})
+    odd, more = {**preset, "beta": 7.5}, {**preset, "beta": 8.5}
+    rows = [record("npo", s, MSA, params=odd) for s in range(2)] + [
+        record("npo", s, MSA, params=more) for s in range(3)
+    ]
+    (without,) = build_sections(rows)
+    found = find_row(without, "npo")
+    assert found is not None and len(found.seeds) == 3
+    (section,) = build_sections([*rows, record("npo", 0, MSA, params=preset)])
+    found = find_row(section, "npo")
+    assert found is not None and dict(found.records[0].spec.steps[0].params) == preset

@@ -12,12 +12,21 @@ from bench.core.compute import Compute
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import BROKEN_DOWN
+from bench.records.bundles import put_records
 from bench.records.files import write_record
 from bench.records.tables import TableRow, build_sections
 from bench.runs import terminal
 from bench.runs.estimate import Room, Size
 from bench.runs.plan import Plan, PlannedRun
-from bench.runs.terminal import describe_wreck, plan_rows, print_table, show_plan, side_by_side, summarise_plan
+from bench.runs.terminal import (
+    describe_wreck,
+    plan_rows,
+    print_agreement,
+    print_table,
+    show_plan,
+    side_by_side,
+    summarise_plan,
+)
 from tests.factories import study
 
 SMALL = Shape(hidden=4, layers=2, inner=8, vocabulary=10, heads=2, groups=1, parameters=1000)
@@ -160,3 +169,25 @@ def test_a_records_texts_are_no_markup_and_no_escapes(tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "[red]a[/red] \ufffd[31mb :smile: [/], seed 0" in said and "\x1b" not in said
     assert "msa ⚠" in said and "msa on seed 0: its training diverged" in said
+
+
+def test_what_was_run_stands_beside_what_is_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    roles = {"kept": "retain_accuracy"}
+    records = [replace(r, facts={**r.facts, "primary": roles}) for r in study(("retrain", "msa", "npo"), range(6))]
+    put_records([r for r in records if r.spec.method != "npo"], tmp_path / "results")
+    fresh = [r for r in records if r.spec.seed == 1]
+    worse = {"retain_accuracy": replace(fresh[1].scores["retain_accuracy"], value=0.5, low=0.4, high=0.6)}
+    for each in (fresh[0], replace(fresh[1], scores={**fresh[1].scores, **worse}), fresh[2]):
+        write_record(each, tmp_path / "out")
+    plan = Plan(entries=tuple(PlannedRun(each.spec, "run") for each in fresh))
+    print_agreement(plan, tmp_path / "out", tmp_path / "results")
+    title, _, _, oracle, msa, note = capsys.readouterr().out.replace("│", "").splitlines()
+    assert title == "beside the published runs of the same settings" and note.startswith("agrees: within the 95%")
+    assert oracle.split()[:2] == ["retrain", "retain_accuracy"] and oracle.split()[-2:] == ["6", "agrees"]
+    assert msa.split()[:3] == ["msa", "retain_accuracy", "0.500"] and msa.split()[-1] == "differs"
+    for results in (None, tmp_path / "out", tmp_path / "empty"):
+        print_agreement(plan, tmp_path / "out", results)
+    assert capsys.readouterr().out == "", "nothing is said without published rows"
