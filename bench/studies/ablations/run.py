@@ -15,6 +15,7 @@ from bench.core.errors import UserError, collecting, mistakes_in, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
+from bench.lab.build import ORACLES
 from bench.records.files import read_record
 from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
@@ -132,7 +133,7 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     out = folder / "runs"
     config = WorkerConfig(replace(machine, out=out), logs=machine.out / "logs")
     planned = [
-        Planned(point, seed, tuple(Job(spec_of(place, point, seed, label, c), "validate") for c in point.choices))
+        plan_point(place, point, seed, label)
         for point in with_framing_points(ablation.points(place))
         for seed in asked.seeds
     ]
@@ -153,7 +154,7 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
         for item in todo
         if all(is_current(out, job) for job in item.search)
     ]
-    ended = carry_out_with_stages(distinct(jobs), config, ["target", "oracle-0", "oracle-1"])
+    ended = carry_out_with_stages(distinct(jobs), config, ["target", *(f"oracle-{i}" for i in range(ORACLES))])
     failed = [result for result in (*searched, *ended) if result.status != "done"]
     for result in failed:
         print(f"FAILED {result.job.name}: {result.reason}")
@@ -171,6 +172,13 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     print("\n".join(map(str, files)))
     print(f"{ablation.name}: {len(findings)} runs, {time.perf_counter() - began:.0f} s")
     return True
+
+
+def plan_point(place: AblationPlace, point: Point, seed: int, label: str) -> Planned:
+    """A point on a seed with what there is to choose from, on that seed's validation rows or on those of the point's own."""
+    tuned_on = seed if point.tuned_on is None else point.tuned_on
+    specs = [spec_of(place, point, tuned_on, label, choice) for choice in point.choices]
+    return Planned(point, seed, tuple(Job(spec, "validate") for spec in specs))
 
 
 def carry_out_with_stages(jobs: Sequence[Job], config: WorkerConfig, stages: Sequence[str]) -> list[Result]:
@@ -215,9 +223,14 @@ def chosen_for(item: Planned, out: Path) -> Json:
     index = selection.choose_setting([selection.outcome_of([row_of(job, out)]) for job in item.search]) or 0
     return {
         "params": dict(item.point.choices[index]),
-        "edge": index in (0, len(item.search) - 1),
+        "edge": is_grid(item.point) and index in (0, len(item.search) - 1),
         "of": len(item.search),
     }
+
+
+def is_grid(point: Point) -> bool:
+    """Whether a point's choices are values of one parameter in order, which have ends."""
+    return len({name for choice in point.choices for name in choice}) == 1
 
 
 def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> Finding:
@@ -262,7 +275,8 @@ def minutes_spent(findings: Sequence[Finding], store: Store) -> float:
         for label, seconds in record.cost["scenario_seconds"].items():
             scenario = json.dumps([label, dict(record.spec.task_params), record.spec.seed], sort_keys=True)
             stages.setdefault(scenario, seconds)
-        stages[f"search {record.spec.key}"] = sum(row["seconds"] for row in finding.tried)
+        for row in finding.tried:  # one of another seed stands behind the findings of all
+            stages[f"search {json.dumps([dict(finding.at), row['seed'], row['params']])}"] = row["seconds"]
     return sum(stages.values()) / 60
 
 
