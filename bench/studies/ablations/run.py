@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,11 +141,11 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     todo = [item for item in planned if not is_made(item, place, out, store, label)]
     runs = [spec_of(place, item.point, item.seed, label) for item in todo]
     workers = machine.workers
-    minutes = expected_minutes([*(job.spec for job in search), *runs], place, store) / workers
+    expected = expected_minutes([*(job.spec for job in search), *runs], place, store) / workers
     seeds = ",".join(map(str, asked.seeds))
     print(
         f"{ablation.name} on {place.task} ({place.tier}), seeds {seeds}: {len(planned)} runs, "
-        f"{len(todo)} to do{f', {len(search)} settings to search' if search else ''}; about {minutes:.0f} min "
+        f"{len(todo)} to do{f', {len(search)} settings to search' if search else ''}; about {expected:.0f} min "
         f"with {workers} worker(s) beside shared stages (an estimate)"
     )
     searched = carry_out_with_stages(search, config, ["target"])
@@ -164,7 +164,10 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     findings = tuple(_finding_of(item, place, out, label) for item in planned)
     sets = "".join(f" --set {text}" for text in asked.sets)
     command = f"python -m bench ablate {ablation.name} --task {place.task} --seeds {seeds}{sets}"
-    done = Study(ablation.name, place, asked.seeds, findings, round(minutes_spent(findings, store), 1), command)
+    rows = (row_of(job, out) for item in planned for job in item.search)
+    tried = {key: float(seconds) for row in rows for key, seconds in row.get("nodes", {}).items()}
+    minutes = round(minutes_spent(findings, store, tried), 1)
+    done = Study(ablation.name, place, asked.seeds, findings, minutes, command)
     if ablation.gather:
         done = replace(done, notes=ablation.gather(done))
     files = studies.write_study(done, ablation, folder)
@@ -239,7 +242,7 @@ def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> F
     tried = []
     for job, params in zip(item.search, item.point.choices, strict=True):
         row = row_of(job, out) | {"params": dict(params)}
-        tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions")})
+        tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions", "nodes")})
     return Finding(item.point.at, item.seed, read_record(out / Record(spec, "done").name), chosen, tuple(tried))
 
 
@@ -264,9 +267,12 @@ def trained_by(step: Step) -> Json:
     return {"method": step.method} | {k: v for k, v in step.params.items() if k not in ("alpha", "beta", "weights")}
 
 
-def minutes_spent(findings: Sequence[Finding], store: Store) -> float:
-    """Minutes of one core behind the findings: each stage once, as its record or node has it."""
-    stages: dict[str, float] = {}
+def minutes_spent(findings: Sequence[Finding], store: Store, searched: Mapping[str, float]) -> float:
+    """Minutes of one core behind the findings: each stage once, as its record or node has it.
+
+    ``searched``: the seconds of the nodes that settings were tried with, by key.
+    """
+    stages = dict(searched)
     for finding in findings:
         record = finding.record
         for key in (*record.cost["nodes"], record.lineage["responses"], *record.lineage["oracle_responses"]):
@@ -275,8 +281,6 @@ def minutes_spent(findings: Sequence[Finding], store: Store) -> float:
         for label, seconds in record.cost["scenario_seconds"].items():
             scenario = json.dumps([label, dict(record.spec.task_params), record.spec.seed], sort_keys=True)
             stages.setdefault(scenario, seconds)
-        for row in finding.tried:  # one of another seed stands behind the findings of all
-            stages[f"search {json.dumps([dict(finding.at), row['seed'], row['params']])}"] = row["seconds"]
     return sum(stages.values()) / 60
 
 

@@ -210,22 +210,14 @@ def test_settings_are_tried_on_the_points_own_tuning_seed_where_it_names_one() -
         assert [job.spec.seed for job in distinct([job for item in found for job in item.search])] == tried
 
 
-def test_a_search_that_all_seeds_share_counts_once(tmp_path: Path) -> None:
-    """Two settings of 6 s on seed 100, and for each of two seeds two of its own: 12 and 24 s."""
-    cost = {"nodes": [], "scenario_seconds": {}}
+def test_what_several_settings_share_counts_once(tmp_path: Path) -> None:
+    """A training of 50 s behind two lengths of 1 s each, on two seeds; the records' own stages of 4 s are each seed's."""
+    searched = {"theta_1 of 0": 50.0, "short of 0": 1.0, "long of 0": 1.0, "theta_1 of 1": 50.0, "short of 1": 1.0}
     lineage = {"responses": "none", "oracle_responses": []}
-
-    def minutes(*tuned_on: int) -> float:
-        found = [
-            finding(
-                {"x": 1}, seed, tried=[searched(0, 1, 0, 0, params={"alpha": a}, seed=t) for a in (1, 2)], cost=cost
-            )
-            for seed, t in enumerate(tuned_on)
-        ]
-        plain = [replace(f, record=replace(f.record, lineage=lineage)) for f in found]
-        return minutes_spent(plain, Store(tmp_path))
-
-    assert minutes(100, 100) == pytest.approx(12 / 60) and minutes(0, 1) == pytest.approx(24 / 60)
+    cost = {"nodes": ["theta_1 of 0"], "scenario_seconds": {"target": 4.0}}
+    found = [finding({"x": 1}, seed, cost=cost) for seed in (0, 1)]
+    plain = [replace(f, record=replace(f.record, lineage=lineage)) for f in found]
+    assert minutes_spent(plain, Store(tmp_path), searched) == pytest.approx((103 + 8) / 60)
 
 
 def test_where_there_is_nothing_to_choose_nothing_is_chosen(tmp_path: Path) -> None:
