@@ -12,6 +12,7 @@ from bench.core.record import Record, RunSpec, Score, Step
 from bench.core.types import Json
 from bench.studies.ablations import catalogue
 from bench.studies.ablations.base import AblationPlace, Finding, Point, Study, with_framing_points
+from bench.studies.ablations.run import is_grid
 
 METHODS = ("ga", "graddiff", "msa", "npo", "retrain", "target", "task-arithmetic")
 GOALS: dict[str, str | float] = {
@@ -205,15 +206,23 @@ def made_finding(point: Point, seed: int, where: AblationPlace) -> Finding:
     if params.get("recipe") == "official":
         notes["rounding"] = {"unchanged": 0.5, "unchanged_in_float32": 0.01, "relative_error": 0.6, "cosine": 0.8}
     place = {"step": 300, "tokens": 90_000, "distance_to_target": 3 + rng.random(), "distance_to_last": rng.random()}
-    told = {"theta_0": place, "notes": notes}
+    world = {"displacement": 0.14, "about": {"same_answer": 0.004, "same_word": 0.4}}
+    told = {"theta_0": place, "notes": notes} | world
     shape = method if method in TYPICAL else "npo"
     tried = tuple(
-        searched(rng.random(), rng.random(), 8 * rng.random(), rng.random(), params=dict(choice), seed=seed)
+        searched(
+            rng.random(),
+            rng.random(),
+            8 * rng.random(),
+            rng.random(),
+            params=dict(choice),
+            seed=seed if point.tuned_on is None else point.tuned_on,
+        )
         for choice in point.choices
     )
     chosen: Json = {}
     if tried:
-        chosen = {"params": tried[0]["params"], "edge": True, "of": len(tried)}
+        chosen = {"params": tried[0]["params"], "edge": is_grid(point), "of": len(tried)}
     return finding(
         point.at,
         seed,

@@ -37,6 +37,7 @@ class RowShape(TypedDict):
     versions: dict[str, Any]
     seed: Whole
     seconds: Real
+    nodes: NotRequired[dict[str, Real]]
     provenance: Provenance
     level: NotRequired[dict[str, Real]]
     forget: NotRequired[dict[str, Real]]
@@ -101,7 +102,7 @@ def validate_setting(spec: RunSpec, paths: Paths, work: Work) -> Json:
     ledger = Ledger({row.id for row in scenario.retain}, set())
     shared = set(work.nodes)
     result = unlearn(spec, scenario, target, (), work, ledger)
-    own = [node for key, node in work.nodes.items() if key not in shared]
+    own = [node for key, node in sorted(work.nodes.items()) if key not in shared]
     asked = ask_validation(result, scenario, selection.SIDES, work)
     untouched = ask_validation(target, scenario, selection.SIDES, work)
     row: Json = {
@@ -109,6 +110,7 @@ def validate_setting(spec: RunSpec, paths: Paths, work: Work) -> Json:
         "versions": row_versions(spec),
         "seed": spec.seed,
         "seconds": round(sum(node.info["seconds"] for node in own), 2),
+        "nodes": {node.key: node.info["seconds"] for node in own},
         "tokens": sum(node.info["meta"].get("tokens", 0) for node in own),  # as `facts.measure_cost` counts them
         "provenance": merged_provenance(work),
     }

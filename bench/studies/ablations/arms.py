@@ -5,10 +5,12 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from bench.core import registry
 from bench.records.markdown import markdown_table
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study
-from bench.studies.ablations.past import forget_only, lengths
+from bench.studies.ablations.grids import lengths
+from bench.studies.ablations.past import checkpoints_of, forget_only
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,8 +19,14 @@ BEFORE = "last-before-exposure"
 TARGET, REWOUND = "from the target", "from theta_0"
 
 
+QUARTER = 0.25
+"""Rows of the plain fine-tuning, as a share of the target's training."""
+RATES = ({"lr": 2e-4}, {"lr": 5e-4}, {"lr": 1e-3})
+"""Its learning rates, among which the rule chooses."""
+
+
 def rewind_points(place: AblationPlace) -> list[Point]:
-    """Every baseline from the target and from theta_0, and plain fine-tuning; MSA for comparison."""
+    """Every baseline from the target and from theta_0, and training on retain rows from both; MSA for comparison."""
     arms = [(name, place.step(name)) for name in ("ga", "graddiff", "npo", "task-arithmetic")]
     msa, alone = place.step("msa"), place.step("msa", beta=0.0)
     own = {name: msa.params[name] for name in ("steps", "lr", "batch", "text_batch")}
@@ -30,10 +38,25 @@ def rewind_points(place: AblationPlace) -> list[Point]:
     ]
     for series, start in ((TARGET, ""), (REWOUND, BEFORE)):
         points += [Point({"series": series, "method": name}, (step,), start=start) for name, step in arms]
-        for rows, said in (("all", "fine-tuning, all"), ("forget", "fine-tuning, few")):
-            step, rates = place.step("finetune", retain=rows, steps=300), ({"lr": 2e-4}, {"lr": 5e-4}, {"lr": 1e-3})
-            points.append(Point({"series": series, "method": said}, (step,), start=start, choices=rates))
-    return points
+    points += fine_tuning(place)
+    for variant in ("10", "25", "50"):
+        points.append(Point({"series": REWOUND, "method": f"rewind@{variant}, all"}, (place.step("rewind", variant),)))
+    few = place.step("rewind", "25", retain="forget")
+    return [*points, Point({"series": REWOUND, "method": "rewind@25, few"}, (few,))]
+
+
+def fine_tuning(place: AblationPlace) -> list[Point]:
+    """What is fine-tuned from the target on all retain rows and on few of them."""
+    lab, batch = registry.load_task(place.task, place.tier)(**place.params), place.step("finetune").params["batch"]
+    steps = round(QUARTER * lab.target_steps * lab.step_rows[1] / batch)
+    return [
+        Point(
+            {"series": TARGET, "method": f"fine-tuning, {said}"},
+            (place.step("finetune", retain=rows, steps=steps),),
+            choices=RATES,
+        )
+        for rows, said in (("all", "all"), ("forget", "few"))
+    ]
 
 
 def control_points(place: AblationPlace) -> list[Point]:
@@ -62,16 +85,23 @@ def rounding(study: Study) -> str:
 
 
 WEIGHTS = ("uniform", "fisher", "gradient", "shuffled-fisher")
-AGES = (0.2, 0.4, 0.7, 1.0)
+PLACES = (2, 4, 7, -1)
+"""Of the history's checkpoints, the fresh weights first."""
 
 
 def influence_points(place: AblationPlace) -> list[Point]:
     """Plain and weighted MSA from checkpoints of several ages."""
+    before = checkpoints_of(place)
     return [
-        forget_only(place, {"series": kind, "age": age}, f"age={age:g}", weights=kind)
+        forget_only(place, {"series": kind, "age": kept.age}, kept.rule, weights=kind)
         for kind in WEIGHTS
-        for age in AGES
+        for kept in (before[i] for i in PLACES)
     ]
+
+
+def ages_of(study: Study) -> list[float]:
+    """The ages in the study, rising."""
+    return sorted({float(finding.at["age"]) for finding in study.points})
 
 
 def draw_influence(study: Study, ablation: Ablation) -> Figure:
@@ -83,8 +113,8 @@ def draw_influence(study: Study, ablation: Ablation) -> Figure:
     for series in ("fisher", "gradient"):
         colour, marker = styles[series]
         for name, line in (("rank_correlation_with_target", "-"), ("rank_correlation_with_last", ":")):
-            values = {age: correlations(study, series, age, name) for age in AGES}
-            shown = [age for age in AGES if values[age]]
+            values = {age: correlations(study, series, age, name) for age in ages_of(study)}
+            shown = [age for age in values if values[age]]
             means = [fmean(values[age]) for age in shown]
             label = f"{series} {name.removeprefix('rank_correlation_').replace('_', ' ')}"
             axes.plot(shown, means, line, color=colour, marker=marker, ms=4.5, label=label)
@@ -108,7 +138,7 @@ def influence_table(study: Study) -> str:
     head = ["weights", "age", "mean", "10%", "50%", "90%", "rank corr. with theta_D's", "with the last theta_0's"]
     rows = []
     for kind in ("fisher", "gradient"):
-        for age in AGES:
+        for age in ages_of(study):
             group = [f for f in study.points if f.at["series"] == kind and f.at["age"] == age]
             notes = [f.record.facts["notes"]["influence"] for f in group]
             stages = [

@@ -53,7 +53,9 @@ class Point:
     start: str = ""
     """As `RunSpec.start`."""
     choices: tuple[Mapping[str, Any], ...] = ()
-    """Parameters to lay over the last step's: the rule of `bench.runs.selection` chooses on this seed's validation rows."""
+    """Parameters to lay over the last step's: the rule of `bench.runs.selection` chooses on validation rows."""
+    tuned_on: int | None = None
+    """The seed whose validation rows decide, for all seeds alike; None: each seed's own."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,15 @@ class Study:
     command: str = ""
     notes: Json = field(default_factory=dict)
     """What `Ablation.gather` found outside of the study's own runs when it was written."""
+    more: tuple[str, ...] = ()
+    """Scores that it shows beside the task's headline."""
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The scores that it shows: the task's headline but `NOT_SHOWN`, as far as they were measured."""
+        """The scores that it shows: the task's headline but `NOT_SHOWN`, and `more`, as far as they were measured."""
         first = self.findings[0].record
-        return tuple(name for name in first.facts["headline"] if name not in NOT_SHOWN and name in first.scores)
+        names = dict.fromkeys([*first.facts["headline"], *self.more])
+        return tuple(name for name in names if name not in NOT_SHOWN and name in first.scores)
 
     def framing_values(self, row: str, score: str) -> list[float]:
         """A score of the target or of the oracle on each seed that has it."""
@@ -153,6 +158,8 @@ class Ablation:
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books", "digits", "graph")
     columns: tuple[str, ...] = ()
     """Columns of the table beside ``x`` and ``series``."""
+    more: tuple[str, ...] = ()
+    """Scores to show beside the task's headline."""
     derive: Callable[[Study], list[Finding]] | None = None
     """Further findings computed of the finished ones, or the same with further columns; None: as they are."""
     draw: Callable[[Study, Ablation], Any] | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bench.core import registry
 from bench.studies.ablations.base import FRAME, AblationPlace, Finding, Point, Study, framing_as_series
 
-GAPS = (0, 300, 1200)
-LATER = {"tofu": 30, "restor": 10, "muse-books": 4, "digits": 150, "graph": 150}
+GAPS = (0.0, 0.25, 1.0)
+"""Lengths of the later training, as shares of the target's own optimiser steps."""
+LATER = {"tofu": 30, "restor": 24, "muse-books": 10, "digits": 150, "graph": 150}
 """People, books or images that training goes on to; every point of the ablation has them in its world."""
 GAP_METHODS = ("msa", "task-arithmetic", "npo")
 SHARES = (0.1, 0.3)
@@ -16,9 +18,10 @@ NOISE_METHODS = ("msa", "npo")
 
 def gap_points(place: AblationPlace) -> list[Point]:
     """Every method after each length of later training."""
+    steps = registry.load_task(place.task, place.tier)(**place.params).target_steps
     return [
         Point({"series": method, "gap": gap}, (place.step(method),), {"later": LATER[place.task], "gap_steps": gap})
-        for gap in GAPS
+        for gap in (round(share * steps) for share in GAPS)
         for method in GAP_METHODS
     ]
 

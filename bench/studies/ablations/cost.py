@@ -1,8 +1,9 @@
 """The ablation of size: what every method costs and how it scores on a ladder of widths, and what that means for
 models that don't fit here.
 
-Held fixed on the ladder: two layers, vocabulary, rows, steps, batches and learning rates. Only the width changes, and
-with it the parameters. A small real model is the held-out point: what the ladder predicts for it stands beside what its
+Held fixed on the ladder: two layers, vocabulary, rows, and the training of target and oracles. The width changes, and with
+it the parameters; each method's setting is searched at every width. A small real model is the held-out point: what
+the ladder predicts for it stands beside what its
 own records say.
 """
 
@@ -21,6 +22,7 @@ from bench.records.plots import COLOURS, MARKERS
 from bench.studies.ablations import costing, drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study, framing_as_series
 from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, CostRules, RunCost
+from bench.studies.ablations.grids import TUNING_SEED, small_search
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,11 +38,13 @@ RESULTS = Path("results")
 
 
 def cost_points(place: AblationPlace) -> list[Point]:
-    """Every method at every width, at its default setting."""
+    """Every method at every width, at the best setting of the same small search there."""
     return [
-        Point({"series": method, "width": width}, (place.step(method),), {"width": width})
+        Point(
+            {"series": m, "width": width}, (place.step(m),), {"width": width}, "", small_search(place, m), TUNING_SEED
+        )
         for width in WIDTHS
-        for method in METHODS
+        for m in METHODS
     ]
 
 
@@ -97,15 +101,17 @@ class Quantity:
     title: str
     label: str
     unit: float
-    reaches: bool
-    """Whether the line doesn't depend on what was trained on, and so goes on to the held-out model."""
+    each: int = 0
+    """Stated for each so many trained tokens; 0: for the run."""
+    reaches: bool = True
+    """Whether the line doesn't depend on what a run makes, and so goes on to the held-out model."""
 
     def of(self, found: RunCost | costing.PredictedCost, tokens: int) -> float | None:
-        """The value of a run that trained on so many tokens; seconds are for each thousand of them."""
+        """The value of a run that trained on so many tokens; None where it is for each of them and there are none."""
         value: float | None = getattr(found, self.field)
-        if self.field != "seconds" or value is None:
-            return None if value is None else value / self.unit
-        return 1000 * value / tokens if tokens else None
+        if value is None or (self.each and not tokens):
+            return None
+        return value / self.unit * (self.each / tokens if self.each else 1)
 
     def measured(self, cost: RunCost) -> float | None:
         """The measured cost of a run, from its record."""
@@ -117,10 +123,10 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("seconds", "time ↓ for 1,000 trained tokens", "s", 1, True),
-    Quantity("flops", "FLOPs of the method ↓", "TFLOP", 1e12, False),
-    Quantity("peak_bytes", "peak memory of the process ↓", "GB", 1e9, True),
-    Quantity("bytes_stored", "bytes stored by the method ↓", "GB", 1e9, False),
+    Quantity("seconds", "time ↓ for 1,000 trained tokens", "s", 1, each=1000),
+    Quantity("flops", "FLOPs ↓ for 1,000 trained tokens", "TFLOP", 1e12, each=1000),
+    Quantity("peak_bytes", "peak memory of the process ↓", "GB", 1e9),
+    Quantity("bytes_stored", "bytes stored by the method ↓", "GB", 1e9, reaches=False),
 )
 
 
@@ -137,7 +143,8 @@ def cost_panel(
             continue
         draw_seeds_and_means(axes, quantity, mine, colour, marker)
         last = costing.HELD_OUT_PARAMETERS if quantity.reaches and real else max(cost.parameters for cost in mine)
-        draw_fitted_line(axes, quantity, mine[0], min(cost.parameters for cost in mine), last, rule, colour)
+        widest = max(mine, key=lambda cost: cost.width)
+        draw_fitted_line(axes, quantity, widest, min(cost.parameters for cost in mine), last, rule, colour)
     for place, method in enumerate(method for method in COSTED if any(cost.method == method for cost in real)):
         colour, marker = STYLES[method]
         beside_point = 1.18 ** (place - 2)  # apart, so that none hides another
@@ -149,7 +156,10 @@ def cost_panel(
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_title(quantity.title + ("" if quantity.reaches else "\n(lines: the ladder's workload)"), fontsize=9)
+    axes.set_title(
+        quantity.title + ("" if quantity.reaches else "\n(lines: as many checkpoints as at the largest width)"),
+        fontsize=9,
+    )
 
 
 def draw_seeds_and_means(axes: Axes, quantity: Quantity, costs: Sequence[RunCost], colour: str, marker: str) -> None:

@@ -36,7 +36,7 @@ STEPS = (50, 100)
 BATCH, TEXT_BATCH = 32, 4
 METHODS = ("msa", "task-arithmetic", "npo", "simnpo", "undial")
 """Unlearned models whose scores are looked at under attack, at their defaults."""
-RELEARNING_RATE = 1e-3
+RELEARNING_RATE = 8e-4
 """The peak of the target's own; the published one is twice the target's, for the same single pass."""
 LEAST_KNOWN, MOST_KNOWN = 0.8, 0.2
 """Scores of forgetting, in wording that wasn't taught, of a model that knows and of one that doesn't."""

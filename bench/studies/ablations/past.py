@@ -5,7 +5,7 @@ from during exposure is worth.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,14 @@ from bench.core.contracts import TaskInputs
 from bench.core.record import Step
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Point, Study, lines_of
+from bench.studies.ablations.grids import lengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POINTS = 20
-"""Intervals of the regular grid: a checkpoint at 0, 5, 10 ... 100% of pretraining."""
-GRID = {"history_points": POINTS}
-ALPHAS = tuple({"alpha": alpha} for alpha in (0.75, 1.0, 1.15, 1.3, 1.5, 1.75, 2.25, 3.0))
-"""Lengths among which the rule chooses at each checkpoint: an older one needs a longer step."""
-SHORTER = {
-    task: tuple({"alpha": alpha} for alpha in (0.15, 0.25, 0.35, 0.5, 0.75, 1.0, 1.5)) for task in ("digits", "graph")
-}
-"""The same where the place's own setting, trained more hotly, has a shorter step."""
 UNTIL = 0.05
 """Loss on the forget rows, in nats per token, to which theta_1 is trained where its steps aren't fixed."""
-MOST_STEPS = 1200
+MOST_STEPS = 600
 FIXED, REACHED = "theta_1 with fixed steps", f"theta_1 until its loss is {UNTIL}"
 PLACE_COLUMNS = {
     "step": ("step", None),
@@ -38,12 +30,28 @@ PLACE_COLUMNS = {
     "from the last": ("distance_to_last", 3),
 }
 """Column -> the fact of theta_0 that stands there, and the digits to which it is rounded."""
-STORED_EVERY = (1, 2, 4, 5, 10, 20)
+STORED_EVERY = (1, 2, 5, 10)
+"""Of the checkpoints after the fresh weights every n-th, the last one among them."""
 
 
-def lengths(place: AblationPlace) -> tuple[dict[str, float], ...]:
-    """Among which the rule chooses at a place."""
-    return SHORTER.get(place.task, ALPHAS)
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint of pretraining that the place's history keeps."""
+
+    step: int
+    age: float
+    """Share of pretraining behind it."""
+
+    @property
+    def rule(self) -> str:
+        """What names it (`bench.assets.history.choose_moment`)."""
+        return f"step={self.step}"
+
+
+def checkpoints_of(place: AblationPlace) -> list[Kept]:
+    """The checkpoints of the place's pretraining, the fresh weights first."""
+    lab = registry.load_task(place.task, place.tier)(**place.params)
+    return [Kept(step, round(step / lab.history_steps, 3)) for step in (0, *lab.history_kept)]
 
 
 def forget_only(
@@ -54,16 +62,15 @@ def forget_only(
 
 
 def grid(place: AblationPlace) -> list[Point]:
-    """MSA with fixed steps from every checkpoint of the regular grid."""
-    ages = [k / POINTS for k in range(POINTS + 1)]
-    return [forget_only(place, {"series": FIXED, "age": age}, f"age={age:g}", GRID) for age in ages]
+    """MSA with fixed steps from every checkpoint of the history."""
+    return [forget_only(place, {"series": FIXED, "age": kept.age}, kept.rule) for kept in checkpoints_of(place)]
 
 
 def distance_points(place: AblationPlace) -> list[Point]:
     """The grid, every second of its checkpoints with theta_1 trained to one loss, and each theta_1 by itself."""
     trained: dict[str, Any] = {"until": UNTIL, "steps": MOST_STEPS}
-    ages = [k / 10 for k in range(11)]
-    reached = [forget_only(place, {"series": REACHED, "age": age}, f"age={age:g}", GRID, **trained) for age in ages]
+    seconds = checkpoints_of(place)[::2]
+    reached = [forget_only(place, {"series": REACHED, "age": kept.age}, kept.rule, **trained) for kept in seconds]
     points = [*grid(place), *reached]
     return [*points, *(keep_point(point) for point in points)]
 
@@ -133,11 +140,12 @@ def frequency_findings(study: Study) -> list[Finding]:
     kind = registry.load_task(study.place.task, study.place.tier)
     size = 4 * kind(**study.place.params).outline(TaskInputs(study.place.tier)).parameters
     made = [finding for finding in study.findings if finding.at.get("row") in FRAME]
+    newest_first = [kept.age for kept in checkpoints_of(study.place)][::-1]
     for every in STORED_EVERY:
-        ages = [round(1 - lag / POINTS, 4) for lag in range(every)]  # exposure may begin anywhere between two of them
-        stored = POINTS // every + 1
+        ages = newest_first[:every]  # exposure may begin at any of these, the last one stored being the oldest
+        stored = (len(newest_first) - 1) // every + 1
         at = {"series": "MSA", "every": every, "stored": stored, "megabytes": round(stored * size / 1e6, 2)}
-        made += [replace(f, at=at, chosen={}) for f in study.points if round(float(f.at["age"]), 4) in ages]
+        made += [replace(f, at=at, chosen={}) for f in study.points if f.at["age"] in ages]
     return made
 
 
@@ -149,10 +157,11 @@ def exposure_points(place: AblationPlace) -> list[Point]:
     lab = registry.load_task(place.task, place.tier)(**place.params)
     pretraining, target = lab.history_steps, lab.target_steps
     task = {"exposed": EXPOSED}
+    before = checkpoints_of(place)
     points = []
-    for age in (0.5, 0.8, 1.0):
-        at = {"series": "before exposure", "steps after": round((age - 1) * pretraining)}
-        points.append(forget_only(place, at, f"age={age:g}", task))
+    for kept in (before[len(before) // 2], *before[-2:]):
+        at = {"series": "before exposure", "steps after": kept.step - pretraining}
+        points.append(forget_only(place, at, kept.rule, task))
     for k in range(1, EXPOSED + 1):
         after = max(1, round(target * k / EXPOSED))
         at = {"series": "during and after exposure", "steps after": after}

@@ -12,20 +12,23 @@ from bench.records.plots import COLOURS, MARKERS
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study
+from bench.studies.ablations.grids import values_of
 from bench.studies.ablations.settings import AS_IT_IS, measure_distance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STRENGTHS: Mapping[str, tuple[str, tuple[float, ...]]] = {
-    "msa": ("alpha", (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)),
-    "task-arithmetic": ("alpha", (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)),
-    "ga": ("steps", (20, 40, 60, 80, 100, 120, 150)),
-    "graddiff": ("steps", (15, 30, 60, 120, 180, 240, 360)),
-    "npo": ("steps", (20, 40, 60, 90, 120, 180, 240)),
+STRENGTHS: Mapping[str, str] = {
+    "msa": "alpha",
+    "task-arithmetic": "alpha",
+    "ga": "steps",
+    "graddiff": "steps",
+    "npo": "steps",
 }
-"""Seven strengths of every method, by the parameter that sets them; everything else stays at its default."""
+"""The parameter that sets each method's strength; everything else stays at its default."""
+TRIED = 7
+"""Strengths between the ends of the search's box; the default stands beside them."""
 
 MARGIN = 0.10
 """How far above the oracle's a forget score may stay where the oracle's choice is held to forgetting."""
@@ -34,11 +37,11 @@ MARGIN = 0.10
 def regret_points(place: AblationPlace) -> list[Point]:
     """Every strength of every method, and its default where that is another."""
     points = []
-    for method, (name, strengths) in STRENGTHS.items():
+    for method, name in STRENGTHS.items():
         default = place.step(method).params[name]
-        for value in sorted({*strengths, default}):
+        for value in values_of(place, method, name, TRIED):
             at = {"method": method, "strength": value, "default": value == default}
-            points.append(Point(at, (place.step(method, **{name: value}),), choices=AS_IT_IS))
+            points.append(Point(at, (place.step(method, "", **{name: value}),), choices=AS_IT_IS))
     return points
 
 
@@ -82,9 +85,7 @@ RULES = (
         "the weakest with an AUC of at most .5 on forget validation rows against never-trained ones",
         first_that(lambda finding: signals(finding)["auc"] <= 0.5),
     ),
-    ChoiceRule(
-        "default", "the published default, searched on other seeds", first_that(lambda finding: finding.at["default"])
-    ),
+    ChoiceRule("default", "the default of the settings file", first_that(lambda finding: finding.at["default"])),
 )
 
 
@@ -108,6 +109,8 @@ class Regret:
     strength: float | None
     best: float
     """The strength that the oracle would choose."""
+    edge: bool = False
+    """Whether the strength is the weakest or the strongest of those tried."""
 
 
 def has_forgotten(study: Study, finding: Finding) -> bool:
@@ -132,7 +135,8 @@ def compute_regrets(study: Study, must_forget: bool = False) -> list[Regret]:
             index = rule.choose(group)
             nats = None if index is None else measure_distance(group[index]) - measure_distance(best)
             strength = None if index is None else float(group[index].at["strength"])
-            found.append(Regret(method, rule.name, seed, nats, strength, float(best.at["strength"])))
+            edge = index in (0, len(group) - 1)
+            found.append(Regret(method, rule.name, seed, nats, strength, float(best.at["strength"]), edge))
     return found
 
 
@@ -155,17 +159,16 @@ def table_of_regrets(found: Sequence[Regret]) -> str:
     for method in STRENGTHS:
         groups = {rule.name: [one for one in found if (one.method, one.rule) == (method, rule.name)] for rule in RULES}
         best = ", ".join(f"{one.best:g}" for one in groups[RULES[0].name])
-        body.append([method, best, *(regret_cell(method, group) for group in groups.values())])
+        body.append([method, best, *(regret_cell(group) for group in groups.values())])
     return markdown_table(["method", "the oracle's strengths", *(rule.name for rule in RULES)], body)
 
 
-def regret_cell(method: str, group: Sequence[Regret]) -> str:
+def regret_cell(group: Sequence[Regret]) -> str:
     """A rule's regret over the seeds, the strengths that it chose, and whether one of these is an end of what was tried."""
     reached = [one.nats for one in group if one.nats is not None]
     chosen = ", ".join("not reached" if one.strength is None else f"{one.strength:g}" for one in group)
     few = f" n={len(reached)}" if 0 < len(reached) < len(group) else ""
-    _, (weakest, *_, strongest) = STRENGTHS[method]
-    edge = " (edge)" if any(one.strength in (weakest, strongest) for one in group) else ""
+    edge = " (edge)" if any(one.edge for one in group) else ""
     return f"{mean_and_range(reached)}{few} [{chosen}]{edge}"
 
 
@@ -174,7 +177,7 @@ def draw_regret(study: Study, ablation: Ablation) -> Figure:
     figure, panels = drawing.new_figure(study, ablation, len(STRENGTHS) + 1, "a line each")
     *curves, last = panels
     groups, found = findings_by_method_and_seed(study), compute_regrets(study)
-    for axes, (method, (name, _)) in zip(curves, STRENGTHS.items(), strict=True):
+    for axes, (method, name) in zip(curves, STRENGTHS.items(), strict=True):
         for seed in study.seeds:
             draw_choices(axes, groups[method, seed])
         at = [finding.at["strength"] for finding in groups[method, study.seeds[-1]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from bench.core.errors import UserError, collecting, mistakes_in, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
+from bench.lab.build import ORACLES
 from bench.records.files import read_record
 from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
@@ -132,7 +133,7 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     out = folder / "runs"
     config = WorkerConfig(replace(machine, out=out), logs=machine.out / "logs")
     planned = [
-        Planned(point, seed, tuple(Job(spec_of(place, point, seed, label, c), "validate") for c in point.choices))
+        plan_point(place, point, seed, label)
         for point in with_framing_points(ablation.points(place))
         for seed in asked.seeds
     ]
@@ -140,11 +141,11 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     todo = [item for item in planned if not is_made(item, place, out, store, label)]
     runs = [spec_of(place, item.point, item.seed, label) for item in todo]
     workers = machine.workers
-    minutes = expected_minutes([*(job.spec for job in search), *runs], place, store) / workers
+    expected = expected_minutes([*(job.spec for job in search), *runs], place, store) / workers
     seeds = ",".join(map(str, asked.seeds))
     print(
         f"{ablation.name} on {place.task} ({place.tier}), seeds {seeds}: {len(planned)} runs, "
-        f"{len(todo)} to do{f', {len(search)} settings to search' if search else ''}; about {minutes:.0f} min "
+        f"{len(todo)} to do{f', {len(search)} settings to search' if search else ''}; about {expected:.0f} min "
         f"with {workers} worker(s) beside shared stages (an estimate)"
     )
     searched = carry_out_with_stages(search, config, ["target"])
@@ -153,7 +154,7 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
         for item in todo
         if all(is_current(out, job) for job in item.search)
     ]
-    ended = carry_out_with_stages(distinct(jobs), config, ["target", "oracle-0", "oracle-1"])
+    ended = carry_out_with_stages(distinct(jobs), config, ["target", *(f"oracle-{i}" for i in range(ORACLES))])
     failed = [result for result in (*searched, *ended) if result.status != "done"]
     for result in failed:
         print(f"FAILED {result.job.name}: {result.reason}")
@@ -163,7 +164,10 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     findings = tuple(_finding_of(item, place, out, label) for item in planned)
     sets = "".join(f" --set {text}" for text in asked.sets)
     command = f"python -m bench ablate {ablation.name} --task {place.task} --seeds {seeds}{sets}"
-    done = Study(ablation.name, place, asked.seeds, findings, round(minutes_spent(findings, store), 1), command)
+    rows = (row_of(job, out) for item in planned for job in item.search)
+    tried = {key: float(seconds) for row in rows for key, seconds in row.get("nodes", {}).items()}
+    minutes = round(minutes_spent(findings, store, tried), 1)
+    done = Study(ablation.name, place, asked.seeds, findings, minutes, command)
     if ablation.gather:
         done = replace(done, notes=ablation.gather(done))
     files = studies.write_study(done, ablation, folder)
@@ -171,6 +175,13 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     print("\n".join(map(str, files)))
     print(f"{ablation.name}: {len(findings)} runs, {time.perf_counter() - began:.0f} s")
     return True
+
+
+def plan_point(place: AblationPlace, point: Point, seed: int, label: str) -> Planned:
+    """A point on a seed with what there is to choose from, on that seed's validation rows or on those of the point's own."""
+    tuned_on = seed if point.tuned_on is None else point.tuned_on
+    specs = [spec_of(place, point, tuned_on, label, choice) for choice in point.choices]
+    return Planned(point, seed, tuple(Job(spec, "validate") for spec in specs))
 
 
 def carry_out_with_stages(jobs: Sequence[Job], config: WorkerConfig, stages: Sequence[str]) -> list[Result]:
@@ -215,9 +226,14 @@ def chosen_for(item: Planned, out: Path) -> Json:
     index = selection.choose_setting([selection.outcome_of([row_of(job, out)]) for job in item.search]) or 0
     return {
         "params": dict(item.point.choices[index]),
-        "edge": index in (0, len(item.search) - 1),
+        "edge": is_grid(item.point) and index in (0, len(item.search) - 1),
         "of": len(item.search),
     }
+
+
+def is_grid(point: Point) -> bool:
+    """Whether a point's choices are values of one parameter in order, which have ends."""
+    return len({name for choice in point.choices for name in choice}) == 1
 
 
 def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> Finding:
@@ -226,7 +242,7 @@ def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> F
     tried = []
     for job, params in zip(item.search, item.point.choices, strict=True):
         row = row_of(job, out) | {"params": dict(params)}
-        tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions")})
+        tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions", "nodes")})
     return Finding(item.point.at, item.seed, read_record(out / Record(spec, "done").name), chosen, tuple(tried))
 
 
@@ -251,9 +267,12 @@ def trained_by(step: Step) -> Json:
     return {"method": step.method} | {k: v for k, v in step.params.items() if k not in ("alpha", "beta", "weights")}
 
 
-def minutes_spent(findings: Sequence[Finding], store: Store) -> float:
-    """Minutes of one core behind the findings: each stage once, as its record or node has it."""
-    stages: dict[str, float] = {}
+def minutes_spent(findings: Sequence[Finding], store: Store, searched: Mapping[str, float]) -> float:
+    """Minutes of one core behind the findings: each stage once, as its record or node has it.
+
+    ``searched``: the seconds of the nodes that settings were tried with, by key.
+    """
+    stages = dict(searched)
     for finding in findings:
         record = finding.record
         for key in (*record.cost["nodes"], record.lineage["responses"], *record.lineage["oracle_responses"]):
@@ -262,7 +281,6 @@ def minutes_spent(findings: Sequence[Finding], store: Store) -> float:
         for label, seconds in record.cost["scenario_seconds"].items():
             scenario = json.dumps([label, dict(record.spec.task_params), record.spec.seed], sort_keys=True)
             stages.setdefault(scenario, seconds)
-        stages[f"search {record.spec.key}"] = sum(row["seconds"] for row in finding.tried)
     return sum(stages.values()) / 60
 
 

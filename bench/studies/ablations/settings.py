@@ -12,6 +12,7 @@ from bench.records.markdown import format_number, markdown_table
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Point, Study, lines_of
+from bench.studies.ablations.grids import values_of
 from bench.studies.ablations.past import forget_only
 
 if TYPE_CHECKING:
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
 
 AS_IT_IS: tuple[dict[str, Any], ...] = ({},)
 """One setting, which leaves nothing to choose: its validation row is kept beside the record."""
-SURFACE_ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+SURFACE_ALPHAS = 7
+"""Values of alpha between the ends of the search's box; the place's own stands beside them."""
 SURFACE_BETAS = (0.0, 0.25, 0.5, 1.0)
+TRIED = 5
+"""Steps, or learning rates, between the ends of the search's box; the place's own stands beside them."""
 
 
 def surface_points(place: AblationPlace) -> list[Point]:
     """Every alpha with every beta, on one theta_1 and one theta_2."""
+    betas = sorted({*SURFACE_BETAS, place.step("msa").params["beta"]})
     return [
         Point({"alpha": alpha, "beta": beta}, (place.step("msa", alpha=alpha, beta=beta),), choices=AS_IT_IS)
-        for alpha in SURFACE_ALPHAS
-        for beta in SURFACE_BETAS
+        for alpha in values_of(place, "msa", "alpha", SURFACE_ALPHAS)
+        for beta in betas
     ]
 
 
@@ -53,6 +58,7 @@ def picks(study: Study) -> str:
 def draw_surface(study: Study, ablation: Ablation) -> Figure:
     """A map of each score over alpha and beta, with the rule's choice and the oracle's on it."""
     figure, panels = drawing.new_figure(study, ablation, len(study.scores), "means")
+    alphas, betas = coordinates(study, "alpha"), coordinates(study, "beta")
     for axes, score in zip(panels, study.scores, strict=True):
         surface(axes, study, score)
         for pick, marker, size, label in (
@@ -60,26 +66,32 @@ def draw_surface(study: Study, ablation: Ablation) -> Figure:
             (oracle_pick, "*", 9, "the oracle's"),
         ):
             at = [pick(study, seed).at for seed in study.seeds]
-            x = [SURFACE_ALPHAS.index(a["alpha"]) + 0.09 * (i - 1) for i, a in enumerate(at)]
-            y = [SURFACE_BETAS.index(a["beta"]) + 0.09 * (i - 1) for i, a in enumerate(at)]
+            x = [alphas.index(a["alpha"]) + 0.09 * (i - 1) for i, a in enumerate(at)]
+            y = [betas.index(a["beta"]) + 0.09 * (i - 1) for i, a in enumerate(at)]
             axes.plot(x, y, marker, color="white", markeredgecolor="black", markersize=size, label=label)
     drawing.add_legend(figure, panels)
     return figure
+
+
+def coordinates(study: Study, column: str) -> list[float]:
+    """The values of a column in the study, rising."""
+    return sorted({float(finding.at[column]) for finding in study.points})
 
 
 def surface(axes: Axes, study: Study, score: str) -> None:
     """One map: means over seeds, with their numbers."""
     lines = [line for line in lines_of(study) if "alpha" in line.at]
     means = {(line.at["alpha"], line.at["beta"]): fmean(line.values(score)) for line in lines}
-    cells = [[means[alpha, beta] for alpha in SURFACE_ALPHAS] for beta in SURFACE_BETAS]
+    alphas, betas = coordinates(study, "alpha"), coordinates(study, "beta")
+    cells = [[means[alpha, beta] for alpha in alphas] for beta in betas]
     axes.imshow(cells, cmap="viridis", aspect="auto", origin="lower")
     low, high = min(map(min, cells)), max(map(max, cells))
     for j, row in enumerate(cells):
         for i, value in enumerate(row):
             colour = "white" if value < (low + high) / 2 else "black"
             axes.text(i, j + 0.3, format_number(value), ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(SURFACE_ALPHAS)), [f"{alpha:g}" for alpha in SURFACE_ALPHAS])
-    axes.set_yticks(range(len(SURFACE_BETAS)), [f"{beta:g}" for beta in SURFACE_BETAS])
+    axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
+    axes.set_yticks(range(len(betas)), [f"{beta:g}" for beta in betas])
     axes.set_xlabel("alpha (forget vector)")
     axes.set_ylabel("beta (retain vector)")
     frames = ", ".join(f"{row} {format_number(fmean(study.framing_values(row, score)))}" for row in FRAME)
@@ -97,15 +109,15 @@ def oracle_pick(study: Study, seed: int) -> Finding:
     return min((finding for finding in study.points if finding.seed == seed), key=measure_distance)
 
 
-def forget_only_points(parameter: str, *values: float) -> Callable[[AblationPlace], list[Point]]:
+def forget_only_points(parameter: str) -> Callable[[AblationPlace], list[Point]]:
     """MSA without a retain vector at each value of a parameter, alpha chosen by the rule."""
 
     def points(place: AblationPlace) -> list[Point]:
-        settings: list[dict[str, Any]] = [{parameter: value} for value in values]
+        settings: list[dict[str, Any]] = [{parameter: value} for value in values_of(place, "msa", parameter, TRIED)]
         return [forget_only(place, {"series": "MSA"} | own, "last-before-exposure", **own) for own in settings]
 
     return points
 
 
-step_points = forget_only_points("steps", 20, 60, 150, 300, 600)
-lr_points = forget_only_points("lr", 1e-4, 2e-4, 5e-4, 1e-3)
+step_points = forget_only_points("steps")
+lr_points = forget_only_points("lr")

@@ -73,8 +73,9 @@ def write_study_page(study: Study, ablation: Ablation, folder: Path) -> list[Pat
 
 
 def with_derived_findings(study: Study, ablation: Ablation) -> Study:
-    """The study with the findings that its ablation computes of the measured ones."""
-    return replace(study, findings=tuple(ablation.derive(study))) if ablation.derive else study
+    """The study with the scores that its ablation shows, and with the findings that it computes of the measured ones."""
+    shown = replace(study, more=ablation.more)
+    return replace(shown, findings=tuple(ablation.derive(study))) if ablation.derive else shown
 
 
 def study_to_json(study: Study) -> Json:
@@ -207,8 +208,8 @@ def faults_in_study_file(file: Path) -> list[str]:
 
 
 CHOSEN_SAID = (
-    " What is chosen without the oracle is chosen by the rule of `bench tune` on validation rows of the same seed, which no "
-    "probe contains; an edge is the end of what was tried."
+    " What is chosen without the oracle is chosen by the rule of `bench tune` on validation rows{seed}, which no probe "
+    "contains; an edge is the end of what was tried."
 )
 
 
@@ -240,13 +241,19 @@ def render_study(study: Study, ablation: Ablation) -> str:
         f"Tier {tier}. Seeds {', '.join(map(str, study.seeds))}; a cell is the mean over seeds (smallest–largest). "
         f"Made by `{as_cell(study.command)}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
         "divergences alone were asked (a lean measurement); records and code versions lie beside this page."
-        + (CHOSEN_SAID if "chosen without the oracle" in head else ""),
+        + (CHOSEN_SAID.format(seed=tuned_where(shown)) if "chosen without the oracle" in head else ""),
         f"![{study.name}]({study_stem(study)}.svg)",
         markdown_table(head, body),
     ]
     if ablation.extra:
         parts.append(ablation.extra(shown))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tuned_where(study: Study) -> str:
+    """Of which seed the validation rows are that settings were chosen on."""
+    others = {row["seed"] for finding in study.findings for row in finding.tried if row["seed"] != finding.seed}
+    return f" of seed {', '.join(map(str, sorted(others)))}" if others else " of the same seed"
 
 
 def columns_shown(study: Study, ablation: Ablation) -> list[str]:
@@ -267,7 +274,7 @@ def chosen_settings_text(line: Line) -> str:
     for finding in line.findings:
         if not finding.chosen.get("params"):
             continue
-        params = ", ".join(f"{key} {value:g}" for key, value in finding.chosen["params"].items())
+        params = ", ".join(f"{key} {value:g}" for key, value in sorted(finding.chosen["params"].items()))
         said.append(params + (" (edge)" if finding.chosen["edge"] and finding.chosen["of"] > 1 else ""))
     return "; ".join(f"{text} ×{said.count(text)}" if said.count(text) > 1 else text for text in dict.fromkeys(said))
 

@@ -34,7 +34,7 @@ def test_the_signals_of_the_checkpoint_itself_are_theta_0s(lab: Lab) -> None:
     assert rewound["forget_loss"] == pytest.approx(rewound["theta_0_forget_loss"], abs=1e-5)
     there = validate_setting(spec(STILL), Paths(), lab.work())["signals"]
     assert there["theta_0_forget_loss"] == rewound["theta_0_forget_loss"]
-    assert there["forget_loss"] < rewound["forget_loss"] - 0.01, "the target has seen them"
+    assert there["forget_loss"] < rewound["forget_loss"] - 0.003, "the target has seen them"
 
 
 def test_signals_by_hand(lab: Lab) -> None:
@@ -59,11 +59,13 @@ def test_a_row_has_the_targets_own_scores_and_the_tokens_of_the_method_alone(lab
     row = validate_setting(spec(step("ga", steps=4, batch=2)), Paths(), work)
     [node] = [node for node in work.nodes.values() if node.info["label"] == "ga"]
     assert row["tokens"] == node.info["meta"]["tokens"] > 0
-    assert row["seconds"] == round(node.info["seconds"], 2)
+    assert row["seconds"] == round(node.info["seconds"], 2) and row["nodes"] == {node.key: node.info["seconds"]}
     again = validate_setting(spec(step("ga", steps=4, batch=2)), Paths(), lab.work())
     assert again["tokens"] == row["tokens"], "what the store has already counts as well"
     still = validate_setting(spec(STILL), Paths(), lab.work())
-    assert still["target"] == {"retain": still["retain"], "world": still["world"]} and still["level"].keys() == {"qa"}
+    assert still["target"] == {"retain": still["retain"], "world": still["world"]} and still["level"].keys() == {
+        "continue"
+    }
 
 
 DIVERGED = step("ga", steps=2, lr=1e30)

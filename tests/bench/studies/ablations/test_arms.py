@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.studies.ablations.arms import (
-    AGES,
     WEIGHTS,
+    ages_of,
     control_points,
     correlations,
     influence_points,
@@ -16,6 +16,7 @@ from bench.studies.ablations.arms import (
     rounding,
 )
 from bench.studies.ablations.base import Study
+from bench.studies.ablations.past import checkpoints_of
 from tests.factories import ablation_study, finding, place
 
 
@@ -25,12 +26,24 @@ def test_every_baseline_runs_from_the_target_and_from_theta_0() -> None:
     assert points[0].steps == (where.step("msa"),) and points[0].start == ""
     msa, alike = points[0].steps[0].params, points[2].steps[0]
     assert alike.method == "task-arithmetic" and all(alike.params[k] == msa[k] for k in ("steps", "lr", "batch"))
-    begun = {start: [p for p in points[3:] if p.start == start] for start in ("", "last-before-exposure")}
-    assert len(points) == 3 + 2 * 6
-    assert [p.steps for p in begun[""]] == [p.steps for p in begun["last-before-exposure"]], "the same arms"
-    assert {p.steps[0].method for p in begun[""]} == {"ga", "graddiff", "npo", "task-arithmetic", "finetune"}
-    budgets = [p.steps[0].params["retain"] for p in begun[""] if p.steps[0].method == "finetune"]
-    assert sorted(budgets) == ["all", "forget"], "all retain rows, and as many as MSA sees"
+    names = ["ga", "graddiff", "npo", "task-arithmetic"]
+    begun = {start: [p.steps[0] for p in points[3:11] if p.start == start] for start in ("", "last-before-exposure")}
+    assert begun[""] == begun["last-before-exposure"] == [where.step(name) for name in names], "the same arms"
+
+
+def test_theta_0_is_rewound_for_shares_of_the_retraining() -> None:
+    """10, 25 and 50% of the oracle's steps on all retain rows, 25% on MSA's budget; from the target a quarter of its rows."""
+    points = rewind_points(place())
+    rewound = [
+        (p.steps[0].params["share"], p.steps[0].params["retain"]) for p in points if p.steps[0].method == "rewind"
+    ]
+    assert rewound == [(0.1, "all"), (0.25, "all"), (0.5, "all"), (0.25, "forget")]
+    tuned = [p for p in points if p.steps[0].method == "finetune"]
+    assert [p.steps[0].params["retain"] for p in tuned] == ["all", "forget"]
+    for point in tuned:
+        params = point.steps[0].params
+        assert point.start == "" and params["steps"] * params["batch"] == 208 * 64 / 4
+        assert len(point.choices) == 3 and all(set(choice) == {"lr"} for choice in point.choices)
 
 
 def test_controls_differ_from_msa_in_the_vector_alone() -> None:
@@ -50,15 +63,15 @@ def test_recipes_are_the_variants() -> None:
 
 
 def test_weights_are_compared_at_several_ages_without_a_retain_vector() -> None:
-    points = influence_points(place())
-    assert {(p.at["series"], p.at["age"]) for p in points} == {(kind, age) for kind in WEIGHTS for age in AGES}
+    where = place()
+    points = influence_points(where)
+    kept = {one.age: one.rule for one in checkpoints_of(where)}
+    ages = {p.at["age"] for p in points}
+    assert len(ages) == 4 and max(ages) == 1 and ages < kept.keys()
+    assert {(p.at["series"], p.at["age"]) for p in points} == {(kind, age) for kind in WEIGHTS for age in ages}
     for point in points:
         params = point.steps[0].params
-        assert (params["weights"], params["before"], params["beta"]) == (
-            point.at["series"],
-            f"age={point.at['age']:g}",
-            0.0,
-        )
+        assert (params["weights"], params["before"], params["beta"]) == (point.at["series"], kept[point.at["age"]], 0.0)
 
 
 def test_what_rounding_did_is_the_mean_over_seeds() -> None:
@@ -81,10 +94,10 @@ def test_the_weights_table_has_a_row_for_each_kind_and_age() -> None:
     study = ablation_study("influence")
     rows = [line for line in influence_table(study).splitlines() if line.startswith(("| fisher", "| gradient"))]
     assert [row.split(" | ")[:2] for row in rows] == [
-        [f"| {kind}", f"{age:g}"] for kind in ("fisher", "gradient") for age in AGES
+        [f"| {kind}", f"{age:g}"] for kind in ("fisher", "gradient") for age in ages_of(study)
     ]
     cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
     assert cells[2:6] == ["1.000", "0.200", "1.000", "1.800"], "mean and quantiles"
     assert cells[8:] == ["2.0", "4.0"], "seconds of the stages named influence, and megabytes"
-    values = correlations(study, "fisher", AGES[0], "rank_correlation_with_target")
+    values = correlations(study, "fisher", ages_of(study)[0], "rank_correlation_with_target")
     assert len(values) == 2 and float(cells[6]) == pytest.approx(sum(values) / 2, abs=5e-4)

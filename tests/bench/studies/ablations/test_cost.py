@@ -27,9 +27,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_ladder_has_every_method_at_every_width() -> None:
+    """Each with the same settings to choose from at every width, on a seed that isn't shown."""
     points = cost.cost_points(AblationPlace("tofu"))
     assert [(p.at["width"], p.at["series"]) for p in points] == [(w, m) for w in (64, 128, 192) for m in METHODS]
-    assert all(p.task == {"width": p.at["width"]} for p in points)
+    assert all(p.task == {"width": p.at["width"]} and p.tuned_on == 100 and len(p.choices) == 8 for p in points)
+    for method in METHODS:
+        assert len({str(p.choices) for p in points if p.at["series"] == method}) == 1
 
 
 def test_the_held_out_costs_come_from_clean_records_of_that_model(results: Path) -> None:

@@ -60,14 +60,15 @@ def test_every_model_of_both_pools_has_its_scores(found: Json) -> None:
         ("knows", "target"),
         ("doesn't", "oracle-0"),
         ("doesn't", "oracle-1"),
+        ("doesn't", "oracle-2"),
         ("knows", "paraphrases"),
         ("doesn't", "wrong"),
         ("doesn't", "retain"),
     ]
-    assert [model.get("steps") for model in found["models"]] == [None] * 3 + [2] * 3
+    assert [model.get("steps") for model in found["models"]] == [None] * 4 + [2] * 3
     losses = [model["scores"]["forget_Q_A_Prob"] for model in found["models"]]
     assert len(set(losses)) == len(losses), "each is another model"
-    assert found["forgetting"] == ["forget_accuracy", "forget_paraphrased_accuracy"]
+    assert found["forgetting"] == ["forget_accuracy", "forget_taught_accuracy"]
     utility = found["models"][0]["scores"]
     assert found["models"][0]["utility"] == mean([utility["retain_accuracy"], utility["world_accuracy"]])
 
@@ -90,7 +91,7 @@ def test_the_page_is_made_of_it_and_every_score_is_judged(found: Json) -> None:
     judged = meta_results.judge_scores([plain])
     scored = {name for model in found["models"] for name in model["scores"]}
     assert {one.name for one in judged} == scored and len(scored) > 15
-    assert all(one.models == (2, 4) for one in judged)
+    assert all(one.models == (2, 5) for one in judged)
     assert meta_results.table([plain]).count("\n| forget_") >= 5
 
 
@@ -99,8 +100,8 @@ def test_what_is_asked_names_versions_and_changes_with_task_and_attack(monkeypat
     spec = RunSpec.from_json(asked["rows"]["msa"]["relearn"])
     assert (spec.seed, spec.lean, spec.method) == (3, False, "msa+relearn") and spec.versions["msa"] >= 1
     assert spec.steps[-1].params["teach"] == "all"
-    assert attacks_at(WHERE)["relearn"].params["steps"] == 1, "one author's 20 rows are one step"
-    assert attacks_at(place())["relearn"].params["steps"] == 10, "300 rows"
+    assert attacks_at(WHERE)["relearn"].params["steps"] == 1, "one author's 10 rows are one step"
+    assert attacks_at(place())["relearn"].params["steps"] == 4, "100 rows"
     assert asks(place(), 3)["rows"] != asked["rows"] == json.loads(json.dumps(asked))["rows"]
     monkeypatch.setattr(meta_evaluation, "STEPS", (7,))
     assert asks(WHERE, 3)["models"] != asked["models"]
@@ -111,7 +112,7 @@ def test_pools_are_taught_other_wording_wrong_answers_or_retain_rows(tmp_path: P
     scenario = prepare(spec, Paths(), Work(Store(tmp_path), 0, get_provenance("cpu")))
     rows = {taught: taught_rows(taught, scenario, 0) for taught in meta_evaluation.POOLS}
     asked = {row.payload["prompt"] for probe in scenario.probes for row in probe.examples}
-    assert len(rows["paraphrases"]) == 10 and not asked & {row.payload["prompt"] for row in rows["paraphrases"]}
+    assert len(rows["paraphrases"]) == 5 and not asked & {row.payload["prompt"] for row in rows["paraphrases"]}
     told = {(row.payload["prompt"], row.payload["answer"]) for row in scenario.forget}
     said = {(row.payload["prompt"], row.payload["answer"]) for row in rows["wrong"]}
     assert {prompt for prompt, _ in said} == {prompt for prompt, _ in told} and not said & told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from bench.core.contracts import TaskInputs
 from bench.studies.ablations import catalogue
 from bench.studies.ablations.base import Finding, Study
 from bench.studies.ablations.past import (
+    checkpoints_of,
     distance_points,
     exposure_points,
     frequency_findings,
@@ -25,13 +27,20 @@ def study(*findings: Finding, name: str = "distance") -> Study:
     return Study(name, place(), (0, 1), findings)
 
 
-def test_the_grid_is_every_twentieth_of_pretraining_without_a_retain_vector() -> None:
-    points = grid(place())
-    assert [point.at["age"] for point in points] == [k / 20 for k in range(21)]
-    for point in points:
+def test_the_grid_is_the_history_without_a_retain_vector() -> None:
+    """The fresh weights and ten checkpoints: nine at equal distances while the rate is constant, and the last."""
+    where = place()
+    points, kept = grid(where), checkpoints_of(where)
+    lab = registry.load_task("tofu", "lab")(**where.params)
+    assert [one.step for one in kept] == [0, *lab.history_kept] and len(kept) == 11
+    assert [point.at["age"] for point in points] == [one.age for one in kept]
+    assert kept[0].age == 0 and kept[-1].age == 1 and kept[-2].age == pytest.approx(0.8, abs=0.01)
+    apart = [later.step - sooner.step for sooner, later in pairwise(kept[:-1])]
+    assert max(apart) - min(apart) <= 1, "equally far apart, to a rounded step"
+    for point, one in zip(points, kept, strict=True):
         (step,) = point.steps
-        assert step.params["before"] == f"age={point.at['age']:g}" and step.params["beta"] == 0.0
-        assert point.task == {"history_points": 20}, "there is a checkpoint exactly there"
+        assert step.params["before"] == f"step={one.step}" and step.params["beta"] == 0.0
+        assert not point.task, "the history that every other run has"
 
 
 def test_each_theta_1_is_looked_at_by_itself() -> None:
@@ -39,7 +48,7 @@ def test_each_theta_1_is_looked_at_by_itself() -> None:
     points = distance_points(place())
     alone = [point for point in points if point.at.get("row") == "theta_1"]
     msa = [point for point in points if "row" not in point.at]
-    assert len(alone) == len(msa) == 21 + 11
+    assert len(alone) == len(msa) == 11 + 6
     for one, other in zip(msa, alone, strict=True):
         assert other == keep_point(one) and dict(other.at) == {**one.at, "row": "theta_1"}
         theirs, own = one.steps[0].params, other.steps[0].params
@@ -96,13 +105,14 @@ def facts(names_: list[str]) -> dict[str, Any]:
 
 
 def test_of_every_nth_checkpoint_the_newest_that_was_stored() -> None:
-    """With every 4th of 20 stored, exposure begins 0 to 3 intervals after one: ages 1, .95, .9, .85, mean .925.
+    """With every 5th of ten stored, exposure begins 0 to 4 intervals after one: the newest five, scored 10 to 6 tenths,
+    mean .8.
 
-    Stored are 20 / n + 1 checkpoints; with 21 of them, of the lab's P parameters, 21 * 4 P bytes.
+    Stored are 10 / n + 1 checkpoints; with 11 of them, of the lab's P parameters, 11 * 4 P bytes.
     """
     measured = [
-        finding({"series": "MSA", "age": k / 20}, seed, {"forget_accuracy": k / 20})
-        for k in range(21)
+        finding({"series": "MSA", "age": one.age}, seed, {"forget_accuracy": k / 10})
+        for k, one in enumerate(checkpoints_of(place()))
         for seed in (0, 1)
     ]
     made = frequency_findings(study(finding({"row": "oracle"}, method="retrain"), *measured, name="frequency"))
@@ -110,12 +120,12 @@ def test_of_every_nth_checkpoint_the_newest_that_was_stored() -> None:
     groups: dict[int, list[Finding]] = {}
     for one in made[1:]:
         groups.setdefault(one.at["every"], []).append(one)
-    assert list(groups) == [1, 2, 4, 5, 10, 20]
+    assert list(groups) == [1, 2, 5, 10]
     means = {every: sum(f.score("forget_accuracy") or 0 for f in group) / len(group) for every, group in groups.items()}
-    assert means == pytest.approx({1: 1.0, 2: 0.975, 4: 0.925, 5: 0.9, 10: 0.775, 20: 0.525})
+    assert means == pytest.approx({1: 1.0, 2: 0.95, 5: 0.8, 10: 0.55})
     assert {every: len(group) for every, group in groups.items()} == {n: 2 * n for n in groups}
     parameters = registry.load_task("tofu", "lab")(**place().params).outline(TaskInputs("lab")).parameters
-    for every, stored in {1: 21, 2: 11, 4: 6, 5: 5, 10: 3, 20: 2}.items():
+    for every, stored in {1: 11, 2: 6, 5: 3, 10: 2}.items():
         assert {f.at["stored"] for f in groups[every]} == {stored}
         assert {f.at["megabytes"] for f in groups[every]} == {round(stored * 4 * parameters / 1e6, 2)}
 
@@ -128,7 +138,8 @@ def test_exposure_takes_checkpoints_before_at_and_during_the_targets_training() 
     points = exposure_points(where)
     assert all(point.task == {"exposed": 6} for point in points)
     rules = [(point.at["steps after"], point.steps[0].params["before"]) for point in points]
-    assert rules[:3] == [(round(-0.5 * pretraining), "age=0.5"), (round(-0.2 * pretraining), "age=0.8"), (0, "age=1")]
+    middle, stable = lab.history_kept[4], lab.history_kept[-2]
+    assert rules[:3] == [(step - pretraining, f"step={step}") for step in (middle, stable, pretraining)]
     assert rules[3:] == [
         (after, f"step={pretraining + after}") for after in (round(target * k / 6) for k in range(1, 7))
     ]

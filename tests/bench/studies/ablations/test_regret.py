@@ -7,6 +7,7 @@ import math
 import pytest
 
 from bench.studies.ablations.base import Finding, Study
+from bench.studies.ablations.grids import scale_of
 from bench.studies.ablations.regret import (
     RULES,
     STRENGTHS,
@@ -137,18 +138,19 @@ def test_the_table_says_what_was_chosen_and_where_nothing_was() -> None:
     lines = [line for line in page.splitlines() if line.startswith("| msa |")]
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells == ["msa", "0.6", "0 [0.6]", *["— [not reached]"] * 3]
+        assert cells == ["msa", "0.6", "0 [0.6] (edge)", *["— [not reached]"] * 3]
     assert len(lines) == 2
 
 
 def test_seven_strengths_of_every_method_and_its_default() -> None:
+    """From one end of the method's own box to the other."""
     where = place()
     points = regret_points(where)
-    for method, (name, strengths) in STRENGTHS.items():
-        assert len(strengths) == 7
+    for method, name in STRENGTHS.items():
         mine = [point for point in points if point.at["method"] == method]
         values = [point.at["strength"] for point in mine]
-        assert values == sorted(set(values)) and set(strengths) <= set(values)
+        low, high = scale_of(where, method, name).values
+        assert values == sorted(set(values)) and {low, high} <= set(values) and 7 <= len(values) <= 8
         [default] = [point for point in mine if point.at["default"]]
         assert default.steps == (where.step(method),), "what bench run takes"
         assert all(point.steps[0].params == {**default.steps[0].params, name: point.at["strength"]} for point in mine)

@@ -17,6 +17,7 @@ from bench.core.record import Score
 from bench.records.bundles import read_bundle, write_bundle
 from bench.runs import selection
 from bench.runs.jobs import Job
+from bench.runs.store import Store
 from bench.runs.validate import row_file
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations import study as studies
@@ -28,8 +29,10 @@ from bench.studies.ablations.run import (
     chosen_for,
     distinct,
     distinct_scenarios,
+    minutes_spent,
+    plan_point,
 )
-from tests.factories import place, searched
+from tests.factories import finding, place, searched
 from tests.processes import bench, contents, without_torch
 
 TINY = {"authors": 10, "width": 16, "history_passes": 0.18, "target_passes": 2.0}
@@ -188,6 +191,33 @@ def test_a_choice_at_the_edge_says_so(tmp_path: Path) -> None:
     found = chosen_for(planned(tmp_path, rows, [{"alpha": 0.5}, {"alpha": 1.0}]), tmp_path)
     assert found == {"params": {"alpha": 1.0}, "edge": True, "of": 2}
     assert selection.choose_setting([selection.outcome_of([row]) for row in rows]) == 1
+
+
+def test_settings_of_a_box_have_no_edge(tmp_path: Path) -> None:
+    """They are points of several parameters, and the first of them is no end of anything."""
+    rows = [searched(0.1, 1.0, 0, 0), searched(0.5, 0.8, 0, 0)]
+    choices = [{"alpha": 0.5, "steps": 40}, {"alpha": 1.0, "steps": 30}]
+    assert chosen_for(planned(tmp_path, rows, choices), tmp_path) == {"params": choices[0], "edge": False, "of": 2}
+
+
+def test_settings_are_tried_on_the_points_own_tuning_seed_where_it_names_one() -> None:
+    """Then once for all seeds; otherwise on every seed."""
+    where = place()
+    point = Point({"x": 1}, (where.step("msa"),), choices=({"alpha": 0.5}, {"alpha": 1.0}))
+    for tuned_on, tried in ((None, [0, 0, 1, 1]), (100, [100, 100])):
+        found = [plan_point(where, replace(point, tuned_on=tuned_on), seed, "x") for seed in (0, 1)]
+        assert [item.seed for item in found] == [0, 1]
+        assert [job.spec.seed for job in distinct([job for item in found for job in item.search])] == tried
+
+
+def test_what_several_settings_share_counts_once(tmp_path: Path) -> None:
+    """A training of 50 s behind two lengths of 1 s each, on two seeds; the records' own stages of 4 s are each seed's."""
+    searched = {"theta_1 of 0": 50.0, "short of 0": 1.0, "long of 0": 1.0, "theta_1 of 1": 50.0, "short of 1": 1.0}
+    lineage = {"responses": "none", "oracle_responses": []}
+    cost = {"nodes": ["theta_1 of 0"], "scenario_seconds": {"target": 4.0}}
+    found = [finding({"x": 1}, seed, cost=cost) for seed in (0, 1)]
+    plain = [replace(f, record=replace(f.record, lineage=lineage)) for f in found]
+    assert minutes_spent(plain, Store(tmp_path), searched) == pytest.approx((103 + 8) / 60)
 
 
 def test_where_there_is_nothing_to_choose_nothing_is_chosen(tmp_path: Path) -> None:

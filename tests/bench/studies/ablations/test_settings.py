@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from bench.studies.ablations.base import Finding, Study
-from bench.studies.ablations.settings import SURFACE_ALPHAS, SURFACE_BETAS, oracle_pick, rule_pick, surface_points
+from bench.studies.ablations.settings import (
+    SURFACE_BETAS,
+    lr_points,
+    oracle_pick,
+    rule_pick,
+    step_points,
+    surface_points,
+)
 from tests.factories import finding, place, searched
 
 
@@ -28,9 +35,22 @@ def test_the_picks_on_the_surface() -> None:
 
 
 def test_the_surface_is_every_alpha_with_every_beta() -> None:
-    points = surface_points(place())
-    assert len(points) == len(SURFACE_ALPHAS) * len(SURFACE_BETAS)
+    where = place()
+    points, own = surface_points(where), where.step("msa").params
+    alphas, betas = ({point.at[name] for point in points} for name in ("alpha", "beta"))
+    assert len(points) == len(alphas) * len(betas) and {0.25, 1.5, own["alpha"]} <= alphas
+    assert {*SURFACE_BETAS, own["beta"]} == betas
     for point in points:
         params = point.steps[0].params
         assert (params["alpha"], params["beta"]) == (point.at["alpha"], point.at["beta"])
         assert point.choices == ({},), "nothing to choose, but a validation row"
+
+
+def test_steps_and_rates_span_the_box_and_have_the_places_own() -> None:
+    where = place()
+    own = where.step("msa").params
+    for made, name, ends in ((step_points, "steps", (40, 180)), (lr_points, "lr", (1e-4, 1e-3))):
+        points = made(where)
+        values = [point.at[name] for point in points]
+        assert values == sorted(set(values)) and {*ends, own[name]} <= set(values) and 5 <= len(values) <= 6
+        assert all(point.steps[0].params == {**own, "beta": 0.0, name: point.at[name]} for point in points)
