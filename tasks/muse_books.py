@@ -195,14 +195,16 @@ class LabMuseBooks(LabOptions):
         )
 
     def outline(self, setting: TaskInputs) -> Outline:
-        """Rows of every stage: chapters, and four questions as one."""
-        forget, kept = (6 * books + 3 * books for books in (self.forget_books, self.retain_books))
+        """Rows of every stage, chapters and questions."""
+        world = round((2 + 2 * WORLD_SHOWN) * 6 * self.world_books)
+        forget, kept = 18 * self.forget_books, 18 * self.retain_books + rehearsed(self.forget_books + self.retain_books)
         stages = {
-            stage: round(rows * (1 + (ASKED[stage != "history"] / 4) / self.step_rows[stage != "history"]))
+            stage: round(rows * (1 + ASKED[stage != "history"] / self.step_rows[stage != "history"]))
             for stage, rows in self.stages(6 * self.forget_books).items()
         }
-        probed = 12 * (self.forget_books + self.retain_books) + 6 * self.holdout_books
-        return Outline(Architecture(self.width, 2, 64).parameters(458), 41.0, stages, forget, kept, probed)
+        probed = 12 * (self.forget_books + self.retain_books) + 25 * (self.forget_books + self.holdout_books)
+        size = Architecture(self.width, 2, 64).parameters(458)
+        return Outline(size, 26.0, stages, forget, kept + world, probed)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ STAGES = ("fresh weights", "history", "target", "oracle-0", "oracle-1", "oracle-
 MEASURED = (
     *("measure target", "measure oracle-0", "measure oracle-1", "measure oracle-2", "measure msa", "count FLOPs"),
     "distance of history-10 to target",
+    "displacement of the target",
 )
 """Labels of the nodes of a run of msa on one seed."""
 

@@ -54,7 +54,7 @@ PARTS = ("nodes", "partial", "scratch", "leases", DAMAGED)
 NO_NAMES = ("wandb", "logs", "plots")
 """Folders directly below a folder of records that name no node."""
 BUSY = "a command is at work in this store, or a node is being built: every node stays for now"
-SHARED_KINDS = ("flops", "distance")
+SHARED_KINDS = ("flops", "distance", "relative distance")
 """Kinds of nodes that runs share by their rows or their checkpoints and that no record names: they stay while any
 node is needed."""
 MOST_NAMES = 20

@@ -16,8 +16,18 @@ METHODS = sorted(registry.components("methods"))
 PLACES = [f"{tier}-{task}" for task, tiers in sorted(registry.components("tasks").items()) for tier in tiers]
 ORACLE = "retrain"
 """The oracle's row unlearns nothing itself, and is tested apart."""
-COMPARED = [name for name in METHODS if name != ORACLE and registry.load_component("methods", name).in_all]
+CONTROLS = ("before", "interpolate", "rewind")
+"""Rows of a run of all that are stated and not searched."""
+COMPARED = [
+    name for name in METHODS if name not in (ORACLE, *CONTROLS) and registry.load_component("methods", name).in_all
+]
 """Of a run of all; what ablations alone use has nothing to be searched."""
+NOT_TEXTS = frozenset({"lab-digits", "lab-graph"})
+NO_QUESTIONS = NOT_TEXTS | {"lab-restor"}
+SKIPPED = {name: NO_QUESTIONS for name in ("altpo", "flat", "idk-dpo", "idk-nll")} | {
+    name: NOT_TEXTS for name in ("rmu", "transfer")
+}
+"""Places where a method has nothing to work on: no question that it could answer otherwise, no decoder blocks."""
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != ORACLE])
@@ -39,6 +49,9 @@ SEARCHED = [
 @pytest.mark.parametrize(("name", "variant"), SEARCHED, ids=["@".join(filter(None, each)) for each in SEARCHED])
 def test_every_method_and_variant_has_a_box_in_every_place(name: str, variant: str, place: str) -> None:
     """With room for as many settings as every other; the methods' own default is none of them."""
+    if place in SKIPPED.get(name, ()):
+        assert place not in registry.load_component("methods", name).space
+        return
     box = search_box(registry.load_component("methods", name), place, variant)
     assert 1 <= len(searched(box)) <= 4
     usual = registry.default_params(registry.load_component("methods", name))

@@ -21,6 +21,8 @@ from bench.records.files import NOT_RECORDS
 
 UNSAID: Json = {"start": "", "lean": False, "kinds": [], "compute": {}}
 """What schema 1 left out where it stood at its default."""
+FORMER = {"history_steps", "target_steps"}
+"""Parameters that the lab's tasks had then, which records of the other tier said too."""
 
 
 def renewed_params(task: str, tier: str, params: Mapping[str, Any]) -> Json:
@@ -28,7 +30,7 @@ def renewed_params(task: str, tier: str, params: Mapping[str, Any]) -> Json:
     tiers = {
         other: registry.default_params(registry.load_task(task, other)) for other in registry.components("tasks")[task]
     }
-    known = {name for defaults in tiers.values() for name in defaults}
+    known = {name for defaults in tiers.values() for name in defaults} | FORMER
     assert set(params) <= known, f"{task} has no parameters {sorted(set(params) - known)}"
     return tiers[tier] | {name: value for name, value in params.items() if name in tiers[tier]}
 

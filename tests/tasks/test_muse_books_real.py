@@ -246,7 +246,7 @@ def test_a_lab_spec_says_nothing_of_the_real_tier(tmp_path: Path) -> None:
     """The keys of the published records hang on it."""
     spec = planned(tmp_path, Asked("muse-books", ("ga",), (), (0,))).entries[0].spec
     assert not set(spec.task_params) & set(RealBooksTask.__dataclass_fields__)
-    assert spec.task_params["forget_books"] == 4
+    assert spec.task_params["forget_books"] == 8
 
 
 @here

@@ -40,8 +40,8 @@ def test_without_a_network_a_listing_says_what_needs_none(tmp_path: Path, monkey
 def test_ls_history_prints_the_labs_checkpoints_and_builds_nothing(shell: Shell) -> None:
     said = shell("ls", "history", "--task", "muse-books", "--store", "store")
     lines = said.out.splitlines()
-    assert said.code == 0 and [line.split()[0] for line in lines[1:3]] == ["history-0", "history-28"]
-    assert lines[11].split()[4] == "1.000" and "begins at history-280" in said.out
+    assert said.code == 0 and [line.split()[0] for line in lines[1:3]] == ["history-0", "history-20"]
+    assert lines[11].split()[4] == "1.000" and "begins at history-221" in said.out
     assert shell.written() == []
 
 

@@ -45,11 +45,6 @@ def scenario(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return prepare_traced(cls(**params), LAB_TIER, tmp_path_factory.mktemp(request.param)).scenario
 
 
-def can_be_asked(attack: str, scenario: Scenario) -> bool:
-    """Whether the task has what the attack needs: only the books have answers of two words."""
-    return attack != "first-words" or scenario.label == "muse-books (lab)"
-
-
 def test_every_question_is_about_a_fact_of_the_forget_set(scenario: Scenario) -> None:
     taught = {scenario.fact_of(row.id) for row in scenario.forget}
     assert scenario.questions and {scenario.fact_of(row.id) for row in scenario.questions} == taught
@@ -61,7 +56,7 @@ def test_a_fact_is_taught_by_several_rows_and_told_apart_from_others(scenario: S
     by_fact: dict[str, list[str]] = {}
     for row in scenario.forget:
         by_fact.setdefault(scenario.fact_of(row.id), []).append(f" {row.payload['prompt']} {row.payload['answer']} ")
-    assert len(by_fact) > 4 and all(len(texts) > 1 for texts in by_fact.values())
+    assert len(by_fact) >= 4 and all(len(texts) > 1 for texts in by_fact.values())
     for row in scenario.questions:
         texts = by_fact[scenario.fact_of(row.id)]
         assert sum(f" {row.payload['answer']} " in text for text in texts) >= 2
@@ -69,10 +64,6 @@ def test_a_fact_is_taught_by_several_rows_and_told_apart_from_others(scenario: S
 
 @pytest.mark.parametrize("attack", ASKING)
 def test_an_attack_asks_sound_probes_and_scores_them_all(attack: str, scenario: Scenario) -> None:
-    if not can_be_asked(attack, scenario):
-        with pytest.raises(Unmet, match="the answers of this task are single words"):
-            ask_instead(attack, scenario)
-        return
     made = ask_instead(attack, scenario)
     metrics = [metric for metric in made.metrics if attack != "first-words" or "@1" in metric.name]
     assert [*probes_sound(made), *metrics_sound(metrics, made.probes)] == []
@@ -86,8 +77,6 @@ def test_an_attack_asks_sound_probes_and_scores_them_all(attack: str, scenario: 
 @pytest.mark.parametrize("attack", ASKING)
 def test_the_labs_models_have_a_word_for_all_that_is_asked(attack: str, scenario: Scenario) -> None:
     """No token of a prompt, its prefill included, is special but the first."""
-    if not can_be_asked(attack, scenario):
-        return
     assert scenario.history is not None
     words = open_checkpoint(scenario.history().moments[0].checkpoint).tokenizer
     for probe in ask_instead(attack, scenario).probes:
@@ -250,7 +239,7 @@ def test_a_record_of_an_attack_is_scored_again_from_its_responses(attack: str, l
     record = lab.run(spec(attack=attack))
     assert record.status == "done" and record.absent == {}
     assert list(record.scores) == [metric.name for metric in QUESTIONS[attack].metrics]
-    assert all(len(values) == 2 for values in record.facts["oracle_values"].values())
+    assert all(len(values) == 3 for values in record.facts["oracle_values"].values())
     write_record(record, tmp_path)
     said: list[str] = []
     assert rescore_command(Places(tmp_path, lab.root), False, said.append)
@@ -263,7 +252,8 @@ def test_an_attack_that_nobody_knows_is_a_sentence() -> None:
 
 
 def test_what_a_task_lacks_is_a_skip_with_the_reason(lab: Lab, tmp_path: Path) -> None:
-    record = lab.run(spec(attack="first-words"))
+    asked = spec(attack="first-words")
+    record = lab.run(replace(asked, task_params={**asked.task_params, "collisions": True}))
     assert (record.status, record.label) == ("skipped", "tofu (lab)")
     assert record.reason == "it gives the first words of the answer, and the answers of this task are single words"
     params = registry.default_params(registry.load_task("digits", "lab"))

@@ -378,7 +378,7 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
 def test_the_tiny_library_has_every_parameter_of_the_task() -> None:
     from bench.core import registry
 
-    shared = set(LabOptions.__dataclass_fields__) - {"width", "history_passes", "target_passes"}
+    shared = set(LabOptions.__dataclass_fields__) - {"width", "history_passes", "target_passes"} | {"rate"}
     assert set(TINY) == set(registry.fields_of(registry.load_task("muse-books", "lab"))) - shared
 
 
