@@ -31,9 +31,12 @@ SEARCHES = [
 """Those by today's rule; what an earlier one chose is kept as what was run."""
 
 
-def lab_books() -> list[Record]:
+LAB_TEXTS = ("tofu", "restor", "muse-books")
+
+
+def lab_records(task: str) -> list[Record]:
     records = load_records(RESULTS).records
-    return [r for r in records if r.spec.task == "muse-books" and r.spec.tier == "lab" and r.status == "done"]
+    return [r for r in records if r.spec.task == task and r.spec.tier == "lab" and r.status == "done"]
 
 
 def test_records_are_whole_and_clean() -> None:
@@ -95,16 +98,18 @@ def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:
     assert rescore_command(Places(RESULTS, tmp_path), False, said.append, workers=2), "\n".join(said)
 
 
-def test_books_are_learnt_to_the_letter_and_the_oracle_never_saw_them() -> None:
-    """The figures that the lab promises: target verbatim at least .9, oracle at most .3, held-out loss well above."""
-    targets = {r.spec.seed: r for r in lab_books() if r.spec.method == "target"}
-    oracles = {r.spec.seed: r for r in lab_books() if r.spec.method == "retrain"}
-    assert len(targets) >= 3 and targets.keys() == oracles.keys()
+@pytest.mark.parametrize("task", LAB_TEXTS)
+def test_targets_have_learnt_what_oracles_never_saw(task: str) -> None:
+    """What `tests/tasks/test_lab_figures.py` asserts of one seed, of each that is published, with room for its chance."""
+    records = [r for r in lab_records(task) if not r.spec.study]
+    targets = {r.spec.seed: r for r in records if r.spec.method == "target"}
+    oracles = {r.spec.seed: r for r in records if r.spec.method == "retrain"}
+    assert targets.keys() == oracles.keys() and (task != "tofu" or len(targets) >= 6)
     for seed, target in targets.items():
-        assert target.scores["forget_verbmem_ROUGE"].value >= 0.9
-        assert oracles[seed].scores["forget_verbmem_ROUGE"].value <= 0.3
-        learnt = max(target.scores[f"{side}_passage_loss"].value for side in ("forget", "retain"))
-        assert target.scores["holdout_passage_loss"].value >= learnt + 1.0, "a nat per token at least"
+        forgetting, kept = (target.facts["primary"][role] for role in ("forgetting", "kept"))
+        assert target.scores[forgetting].value >= 0.75 and oracles[seed].scores[forgetting].value <= 0.05
+        assert target.scores[kept].value >= 0.9 and oracles[seed].scores[kept].value >= 0.9
+        assert target.facts["displacement"] <= 0.4 and target.facts.get("about", {}).get("same_answer", 0.0) < 0.05
 
 
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)

@@ -28,7 +28,7 @@ def test_show_prints_spec_scores_lineage_cost_and_what_was_said(finished: Place)
     assert all(f"'{name}': {value!r}" in step for name, value in record.spec.steps[0].params.items())
     assert "'width': 16" in text
     titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    probes = ("forget_verbatim", "retain_verbatim", "forget_said", "retain_said")
+    probes = ("forget_verbatim", "retain_verbatim", "forget_said", "retain_said", "world_said")
     said = [f"what the model said, {probe}:" for probe in probes]
     assert titles == ["scores:", "lineage:", "cost:", "provenance:", *said]
     for name, score in record.scores.items():
