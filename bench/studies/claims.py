@@ -41,6 +41,8 @@ VIEWS: Mapping[View, str] = {
 """What may be taken of a score on a seed, in words; the oracles' is their mean on that seed."""
 ENDS: Mapping[str, Callable[[Iterable[Any]], Any]] = {"smallest": min, "largest": max}
 """Words that stand for an end of a study's column."""
+NEAREST = "nearest "
+"""Before a number: the value of the column that is nearest to it, as checkpoints are kept where the history has them."""
 Arm = str | Mapping[str, Any]
 """A row's or an estimate's name, or coordinates of a study's findings."""
 
@@ -169,6 +171,9 @@ def records_at(study: Study, arm: Arm) -> list[Record]:
         there = [finding.at[column] for finding in study.points if column in finding.at]
         if value in ENDS and there:
             wanted[column] = ENDS[value](there)
+        elif str(value).startswith(NEAREST) and there:
+            place = float(value.removeprefix(NEAREST))
+            wanted[column] = min(there, key=lambda other: (abs(other - place), other))
     return [f.record for f in study.points if all(f.at.get(column) == value for column, value in wanted.items())]
 
 
@@ -219,7 +224,10 @@ def framing_values(records: Sequence[Record], method: str, score: str) -> dict[t
     for record in records:
         if record.spec.method == method:
             own = score_of(record, score)
-            values = record.facts.get("oracle_values", {}).get(score) or ([] if own is None else [own])
+            every = (
+                record.facts.get("oracle_values", {}).get(score) if method == ORACLE else None
+            )  # each record has these
+            values = every or ([] if own is None else [own])
             if values:
                 found[setting_of(record)] = fmean(values)
     return found

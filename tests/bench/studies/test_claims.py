@@ -150,7 +150,11 @@ def test_the_share_of_the_damage_undone() -> None:
     goals = {score: "up"}
 
     def made(method: str, value: float) -> list[Record]:
-        return [with_roles(record(method, s, {score: value}, task="restor", goals=goals, floors={})) for s in range(6)]
+        every = {score: [0.9, 1.0, 1.1]}  # the oracles', which each record says
+        return [
+            with_roles(record(method, s, {score: value}, task="restor", goals=goals, floors={}), oracle_values=every)
+            for s in range(6)
+        ]
 
     frame = (made("target", 0.2), made("retrain", 1.0))
     found = verdict("recovery", *frame, made("msa", 0.8))
