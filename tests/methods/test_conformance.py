@@ -171,3 +171,11 @@ def test_published_settings_have_a_preset(variant: str, stated: dict[str, Any]) 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_table_names_its_own_modules(name: str) -> None:
     assert registry.components("methods")[name].startswith("methods.")
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("lab-")])
+def test_a_random_step_is_as_long_as_task_arithmetics(place: str) -> None:
+    random, own = (registry.load_component("methods", name) for name in ("random", "task-arithmetic"))
+    step, wanted = registry.preset_params(random, place, ""), registry.preset_params(own, place, "")
+    assert step and wanted
+    assert all(step[name] == wanted[name] for name in ("alpha", "steps", "lr", "batch", "text_batch"))
