@@ -107,7 +107,7 @@ def test_targets_have_learnt_what_oracles_never_saw(task: str) -> None:
     assert targets.keys() == oracles.keys() and (task != "tofu" or len(targets) >= 6)
     for seed, target in targets.items():
         forgetting, kept = (target.facts["primary"][role] for role in ("forgetting", "kept"))
-        assert target.scores[forgetting].value >= 0.75 and oracles[seed].scores[forgetting].value <= 0.05
+        assert target.scores[forgetting].value >= 0.7 and oracles[seed].scores[forgetting].value <= 0.05
         assert target.scores[kept].value >= 0.9 and oracles[seed].scores[kept].value >= 0.9
         assert target.facts["displacement"] <= 0.4 and target.facts.get("about", {}).get("same_answer", 0.0) < 0.05
 

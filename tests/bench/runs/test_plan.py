@@ -154,16 +154,18 @@ def test_the_rate_is_what_this_store_has_measured(tmp_path: Path) -> None:
 
 
 def test_presets_variants_and_settings_lie_over_each_other() -> None:
-    """Defaults, then the preset of this place, then the variant, then --set."""
-    asked = Asked("tofu", ("npo@small-retain", "npo"), ("npo.lr=0.5",), (0,))
+    """Defaults, then the preset of this place, then the variant, or the variant's own preset of the place, then --set."""
+    asked = Asked("tofu", ("npo@small-retain", "npo@kl", "npo"), ("npo.lr=0.5",), (0,))
     steps = {
         entry.spec.method: entry.spec.steps for entry in make_plan(asked, Machine(Path("none"), Path("none"))).entries
     }
-    [small], [plain] = steps["npo@small-retain"], steps["npo"]
+    [small], [divergent], [plain] = (steps[name] for name in ("npo@small-retain", "npo@kl", "npo"))
     place = dict(NPO.presets["lab-tofu"].params) if "lab-tofu" in NPO.presets else {}
     expected = registry.said_params(NPO, vars(NPO()) | place | {"lr": 0.5})
     assert plain.params == expected
-    assert small.params == expected | {"retain": "forget"}
+    assert divergent.params == expected | {"retain_loss": "kl"}
+    own = NPO.presets["lab-tofu-small-retain"].params
+    assert small.params == expected | dict(own) | {"lr": 0.5} and small.params["retain"] == "forget"
 
 
 def test_all_is_every_method_and_its_variants(tmp_path: Path) -> None:
