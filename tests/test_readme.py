@@ -72,7 +72,7 @@ def test_runs_are_understood(line: str, folder: Path) -> None:
         assert done.returncode == 2 and done.stderr.startswith("error: --executor slurm: "), (
             "the cluster is the reader's"
         )
-        assert "stages, an array of 9: each asks --time=" in done.stdout and "--partition=gpu" in done.stdout
+        assert "stages, an array of 12: each asks --time=" in done.stdout and "--partition=gpu" in done.stdout
     elif "--model" in line and "--data hub" not in line:
         told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert done.returncode == 2 and all("there is no" in each for each in told), "the data are the reader's"
