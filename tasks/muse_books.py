@@ -38,6 +38,7 @@ from bench.lab.books import (
     write_library,
 )
 from bench.lab.build import (
+    FALL,
     Architecture,
     LabOptions,
     Pretraining,
@@ -104,6 +105,7 @@ class LabMuseBooks(LabOptions):
     summary: ClassVar[str] = SUMMARY
     version: ClassVar[int] = 3
     sizes: ClassVar[tuple[str, ...]] = ("forget_books", "retain_books", "holdout_books", "world_books", "further_books")
+    fall: ClassVar[float] = FALL
     step_rows: ClassVar[tuple[int, int]] = (10, 18)
     """Chapters; the questions beside them are `ASKED`."""
 

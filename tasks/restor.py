@@ -22,7 +22,7 @@ from bench.core.contracts import Metric, Outline, Recipe, Scenario, Suite, TaskC
 from bench.core.errors import UserError, unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Example, Json, Probe, Validation, data_hash
-from bench.lab.build import Architecture, LabOptions, TaughtRows, in_passes, make_fresh_llama
+from bench.lab.build import FALL, Architecture, LabOptions, TaughtRows, in_passes, make_fresh_llama
 from bench.lab.residents import DIVERGING, SAID, pretraining_on, rows_about_residents, rows_replayed, tell_of_residents
 from bench.lab.world import (
     FACTS,
@@ -78,14 +78,14 @@ class LabRestor(LabOptions):
     summary: ClassVar[str] = SUMMARY
     version: ClassVar[int] = 3
     sizes: ClassVar[tuple[str, ...]] = ("corrupted", "newcomers")
+    fall: ClassVar[float] = FALL
+    shares: ClassVar[tuple[str, ...]] = (*LabOptions.shares, "replay")
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
         found = super().problems() + not_positive("restor", self, "rate")
         if self.corrupted > RESIDENTS - 10:
             found.append(f"restor.corrupted is at most {RESIDENTS - 10} of the {RESIDENTS} residents.")
-        if not 0 <= self.replay < 1:
-            found.append(f"restor.replay is a share from 0 to below 1, not {self.replay}.")
         return found
 
     @property

@@ -27,7 +27,7 @@ from bench.core.contracts import (
 from bench.core.errors import unknown_name
 from bench.core.sampling import evenly_spread
 from bench.core.types import Probe, Validation, data_hash
-from bench.lab.build import SPREAD, Architecture, LabOptions, TaughtRows, in_passes, make_fresh_llama
+from bench.lab.build import FALL, SPREAD, Architecture, LabOptions, TaughtRows, in_passes, make_fresh_llama
 from bench.lab.residents import DIVERGING, SAID, pretraining_on, rows_about_residents, rows_replayed, tell_of_residents
 from bench.lab.world import (
     FACTS,
@@ -119,6 +119,8 @@ class LabTofu(LabOptions, TofuAuthors):
     """Standard deviation of the first weights."""
 
     version: ClassVar[int] = 3
+    fall: ClassVar[float] = FALL
+    shares: ClassVar[tuple[str, ...]] = (*LabOptions.shares, "replay")
 
     def problems(self) -> list[str]:
         """Sentences about parameters that it refuses."""
@@ -126,8 +128,6 @@ class LabTofu(LabOptions, TofuAuthors):
         if self.authors + self.later > MOST_AUTHORS:
             which = "tofu.authors and later are" if self.later else "tofu.authors is"
             found.append(f"{which} at most {MOST_AUTHORS} in the lab, not {self.authors + self.later}.")
-        if not 0 <= self.replay < 1:
-            found.append(f"tofu.replay is a share from 0 to below 1, not {self.replay}.")
         return found
 
     @property

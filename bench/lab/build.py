@@ -67,8 +67,10 @@ class LabOptions(Task):
     """The task's name, for labels and messages."""
     sizes: ClassVar[tuple[str, ...]] = ()
     """Parameters beside the shared ones that must be at least 1."""
-    fall: ClassVar[float] = FALL
-    """Last share of pretraining in which the learning rate falls, and no checkpoint is kept but the last."""
+    fall: ClassVar[float] = 0.0
+    """Last share of pretraining in which the learning rate falls from a constant one, and no checkpoint is kept but the last."""
+    shares: ClassVar[tuple[str, ...]] = ("noise_inside", "noise_missing")
+    """Parameters that are a share from 0 to below 1."""
     step_rows: ClassVar[tuple[int, int]] = (BATCH, BATCH)
     """Rows of one step of pretraining, and of the target's training."""
 
@@ -100,7 +102,7 @@ class LabOptions(Task):
         for name in ("exposed", "later", "gap_steps"):
             if (count := getattr(self, name)) < 0:
                 found.append(f"{self.name}.{name} must not be negative, as {count} is.")
-        for name in ("noise_inside", "noise_missing"):
+        for name in self.shares:
             if not 0 <= (share := getattr(self, name)) < 1:
                 found.append(f"{self.name}.{name} is a share from 0 to below 1, not {share}.")
         if self.gap_steps > 0 and self.later < 1:

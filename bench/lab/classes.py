@@ -51,7 +51,6 @@ class ClassesTask(LabOptions):
 
     answers: ClassVar[frozenset[str]] = frozenset({"classes"})
     data: ClassVar[str] = "scikit-learn's digits"
-    fall: ClassVar[float] = 0.0
     rate: ClassVar[float] = 2e-3
     """Peak learning rate of every stage."""
 

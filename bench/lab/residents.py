@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from bench.core.contracts import Schedule, Stream
 from bench.core.types import Example
 from bench.engines.training.losses import descent
-from bench.lab.build import BATCH, SPREAD, Architecture, Pretraining, pretraining_recipe
+from bench.lab.build import BATCH, SPREAD, Architecture, LabOptions, Pretraining, pretraining_recipe
 from bench.lab.world import FACTS, Person, World, cloze, fact_questions, fact_statements
 
 RATE = 2e-3
@@ -64,19 +63,7 @@ def rows_replayed(new: int, share: float, people: int) -> int:
     return min(2 * people * FACTS, round(new * share / (1 - share)))
 
 
-class Sized(Protocol):
-    """A lab task as far as pretraining depends on it."""
-
-    @property
-    def width(self) -> int:
-        """Hidden size."""
-
-    @property
-    def history_steps(self) -> int:
-        """Optimiser steps."""
-
-
-def pretraining_on(rows: Sequence[Example], world: World, task: Sized, spread: float = SPREAD) -> Pretraining:
+def pretraining_on(rows: Sequence[Example], world: World, task: LabOptions, spread: float = SPREAD) -> Pretraining:
     """Pretraining of a two-layer Llama on rows about residents, every token scored."""
     return Pretraining(
         Architecture(task.width, layers=2, positions=64, spread=spread),

@@ -26,12 +26,11 @@ def print_table(plan: Plan, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
     console = Console(highlight=False, markup=False, emoji=False)
     if plan.entries and all(entry.spec.order for entry in plan.entries):
         console.print("Second runs are no rows of a table: they tell the noise of the leaderboard.")
         return
-    for section in build_sections([record for name in names for record in readable_record(out / name)]):
+    for section in sections_of(plan, out):
         scores = [f"{one_line(column.name)} {goal_arrow(column.goal)}" for column in section.headline]
         room = console.width - max(map(len, scores), default=0)
         seeds = sorted({seed for row in section.rows for seed in row.seeds})
@@ -64,11 +63,9 @@ def print_table(plan: Plan, out: Path) -> None:
 
 def print_agreement(plan: Plan, out: Path, results: Path | None) -> None:
     """This command's primary scores beside the published ones of the same settings, where there are any."""
-    names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
     if results is None or results.resolve() == out.resolve():
         return
-    sections = build_sections([record for name in names for record in readable_record(out / name)])
-    found = compare_with_published(sections, results)
+    found = compare_with_published(sections_of(plan, out), results)
     if not found:
         return
     from rich.console import Console
@@ -99,6 +96,12 @@ def describe_skips(section: Section) -> list[str]:
         for run in section.unfinished
         if run.status == "skipped"
     ]
+
+
+def sections_of(plan: Plan, out: Path) -> list[Section]:
+    """The sections of what this command's runs have left."""
+    names = sorted({Record(entry.spec, "done").name for entry in plan.entries})
+    return build_sections([record for name in names for record in readable_record(out / name)])
 
 
 def readable_record(path: Path) -> list[Record]:

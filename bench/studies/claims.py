@@ -1,6 +1,6 @@
 """The paper's claims as verdicts: each is one number with its margin, judged by its interval over seeds.
 
-Protocol 3, section 6: a claim names one score, one side of one margin with its reason, and a contrast. It is supported
+A claim names one score, one side of one margin with its reason, and a contrast. It is supported
 where the whole 95% t interval lies beyond the margin, contradicted where all of it lies on the other side, and else
 undecided. Computed from published records and studies alone, so that new ones may overturn it.
 """

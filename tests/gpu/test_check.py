@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,9 @@ from tests.gpu.check import (
     memory_row,
     run_step,
 )
-from tests.paths import ROOT
-from tests.processes import environment
+from tests.gpu.scripts import FOLDER, run_script
 
-SCRIPT = ROOT / "tests" / "gpu" / "check.sh"
-
-
-def run(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(SCRIPT), *words],
-        env=environment() | {"PYTHON": sys.executable} | given,
-        capture_output=True,
-        text=True,
-    )
+run = partial(run_script, "check.sh")
 
 
 @pytest.mark.slow
@@ -107,7 +96,7 @@ def test_the_steps_end_within_eight_minutes() -> None:
     granted = int(
         next(
             word
-            for line in SCRIPT.read_text().splitlines()
+            for line in (FOLDER / "check.sh").read_text().splitlines()
             if "exec timeout" in line
             for word in line.split()
             if word.isdigit()

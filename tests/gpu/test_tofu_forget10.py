@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.bench.real.tofu.test_rows import TABLES, write
-from tests.paths import ROOT
-from tests.processes import environment
+from tests.gpu.scripts import run_script
 from tests.tiny import saved, subword_llama, subword_tokenizer
 
-SCRIPT = ROOT / "tests" / "gpu" / "tofu_forget10.sh"
-
-
-def run(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(SCRIPT), *words],
-        env=environment() | {"PYTHON": sys.executable} | given,
-        capture_output=True,
-        text=True,
-    )
+run = partial(run_script, "tofu_forget10.sh")
 
 
 def test_what_is_lacking_is_one_sentence(tmp_path: Path) -> None:

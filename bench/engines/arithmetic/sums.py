@@ -196,34 +196,33 @@ SCRAMBLES: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 def distance(one: Checkpoint, other: Checkpoint) -> float:
     """Euclidean distance of all floating-point weights, summed in float64; tied weights once. Writes nothing."""
-    with open_tensor_files([one, other]) as readers:
-        check_match(readers)
-        counts = {name: readers[0].entries[name].count for name in readers[0].names if is_summed(readers[0], name)}
-        squares: dict[int, float] = {}
-
-        def work(buffers: Buffers, number: int, chunk: Chunk) -> None:
-            a, b = (buffers.read_wide(each, chunk, torch.float64, f"side {i}") for i, each in enumerate(readers))
-            squares[number] = float(a.sub_(b) @ a)
-
-        run_in_threads(cut_into_chunks(counts, MEASURED_CHUNK), work)
-    return math.sqrt(math.fsum(squares.values()))
+    return math.sqrt(add_up(one, other, lambda a, b: (square(a.sub_(b)),))[0])
 
 
 def relative_distance(before: Checkpoint, after: Checkpoint) -> float | None:
-    """``|after - before| / |before|`` over all floating-point weights, summed in float64; None where these are all 0."""
-    with open_tensor_files([before, after]) as readers:
+    """``|after - before| / |before|`` over the weights of `distance`; None where these are all 0."""
+    whole, moved = add_up(before, after, lambda a, b: (square(a), square(b.sub_(a))))
+    return math.sqrt(moved / whole) if whole else None
+
+
+def square(values: Tensor) -> float:
+    """The sum of the squares of a vector's entries."""
+    return float(values @ values)
+
+
+def add_up(one: Checkpoint, other: Checkpoint, measure: Callable[[Tensor, Tensor], Sequence[float]]) -> list[float]:
+    """Sums over all floating-point weights of what ``measure`` says of each piece of both, in float64, which it may overwrite."""
+    with open_tensor_files([one, other]) as readers:
         check_match(readers)
         counts = {name: readers[0].entries[name].count for name in readers[0].names if is_summed(readers[0], name)}
-        squares: dict[int, tuple[float, float]] = {}
+        parts: dict[int, Sequence[float]] = {}
 
         def work(buffers: Buffers, number: int, chunk: Chunk) -> None:
             a, b = (buffers.read_wide(each, chunk, torch.float64, f"side {i}") for i, each in enumerate(readers))
-            own = float(a @ a)
-            squares[number] = float(b.sub_(a) @ b), own
+            parts[number] = measure(a, b)
 
         run_in_threads(cut_into_chunks(counts, MEASURED_CHUNK), work)
-    moved, whole = (math.fsum(each) for each in zip(*squares.values(), strict=True))
-    return math.sqrt(moved / whole) if whole else None
+    return [math.fsum(each) for each in zip(*parts.values(), strict=True)] or [0.0, 0.0]
 
 
 # --- what is written, and how

@@ -87,6 +87,15 @@ def test_a_falling_rate_keeps_checkpoints_before_its_fall_and_the_last() -> None
     assert points_kept(falling, 1) == [20] and points_kept(Recipe(20, 1e-3), 2) == [10, 20]
 
 
+@pytest.mark.parametrize("fall", [0.0, 0.2])
+def test_what_is_kept_is_told_before_it_is_trained(fall: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose pretraining has no fall of its own keeps checkpoints at equal distances to the end: 20 steps."""
+    monkeypatch.setattr(T, "pass_rows", (64, 64))
+    monkeypatch.setattr(T, "fall", fall)
+    kept = {0.0: [3, 7, 10, 13, 17, 20], 0.2: [3, 6, 10, 13, 16, 20]}[fall]
+    assert T(history_passes=20.0, history_points=6).history_kept == kept
+
+
 def test_a_schedule_in_passes_has_at_least_one_step() -> None:
     """2 passes over 40 rows at 64 a step: 1.25 steps."""
     made = in_passes(RETAIN, 2.0, 1e-3, beta2=0.95)
