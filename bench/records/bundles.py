@@ -6,9 +6,12 @@ results/lab/tofu/lab.jsonl.xz | jq``.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import lzma
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.core.files import write_bytes
@@ -68,11 +71,27 @@ def read_published(path: Path, root: Path) -> list[Record]:
 
 
 def put_records(records: Sequence[Record], root: Path) -> list[Path]:
-    """Put records into their bundles below ``root``, in place of earlier ones of the same runs; returns the bundles."""
-    paths: dict[Path, dict[str, Record]] = {}
-    for record in records:
-        path = bundle_path(record, root)
-        if path not in paths:
-            paths[path] = {old.name: old for old in read_published(path, root)} if path.exists() else {}
-        paths[path][record.name] = record
-    return [write_bundle(each.values(), path) for path, each in sorted(paths.items())]
+    """Put records into their bundles below ``root``, in place of earlier ones of the same runs; returns the bundles.
+
+    Whoever else puts records below ``root`` meanwhile waits, so that nobody's are lost.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root):
+        paths: dict[Path, dict[str, Record]] = {}
+        for record in records:
+            path = bundle_path(record, root)
+            if path not in paths:
+                paths[path] = {old.name: old for old in read_published(path, root)} if path.exists() else {}
+            paths[path][record.name] = record
+        return [write_bundle(each.values(), path) for path, each in sorted(paths.items())]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder itself, which the system frees when the process dies."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import lzma
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,13 @@ def test_a_record_is_put_in_the_place_of_the_same_run_and_beside_the_others(tmp_
     elsewhere = record("npo", 0, task="restor")
     assert put_records([slower, elsewhere], tmp_path) == [tmp_path / "lab/restor/lab.jsonl.xz", path]
     assert files.load_records(tmp_path).records == sorted([slower, elsewhere, *records[1:]], key=lambda one: one.name)
+
+
+def test_what_several_put_at_once_is_all_there(tmp_path: Path) -> None:
+    records = [record("npo", seed) for seed in range(12)]
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+        list(pool.map(put_records, [[one] for one in records], [tmp_path] * len(records)))
+    assert {one.name for one in files.load_records(tmp_path).records} == {one.name for one in records}
 
 
 def test_a_record_that_stands_twice_counts_once_and_is_said(tmp_path: Path) -> None:
