@@ -66,11 +66,11 @@ def write_published(
 
     ``responses_of`` gives a record's responses by content key: its own (``lineage["responses"]``) and the oracles'
     (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
-    way. ``seeds``: those whose responses are published, all where it is None; the other records' numbers can be computed again
-    where the store is. What is published already stays as it is; ``force`` replaces it where it differs.
+    way. ``seeds``: those whose responses are published, of second runs none, all where it is None; the other records' numbers
+    can be computed again where the store is. What is published already stays as it is; ``force`` replaces it where it differs.
     """
     problems = [problem for record in records for problem in publication_faults(record)]
-    chosen = [record for record in records if seeds is None or record.spec.seed in seeds]
+    chosen = [r for r in records if seeds is None or (r.spec.seed in seeds and not r.spec.order)]
     shared = _gather(chosen, responses_of, problems)
     # Looked at once: what somebody else publishes from now on is written again, and equal.
     loaded = files.load_records(results)
