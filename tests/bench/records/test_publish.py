@@ -112,7 +112,8 @@ def test_responses_of_some_seeds_are_published_with_the_records_of_all(tmp_path:
 
 
 def test_of_second_runs_no_responses_are_published_where_seeds_are_named(tmp_path: Path) -> None:
-    second = replace(_done(1), spec=replace(_done(1).spec, order=1))
+    one = _done(1)
+    second = dataclasses.replace(one, spec=dataclasses.replace(one.spec, order=1))
     assert [path.name for path in write_published([second], tmp_path, _of, seeds={1})] == ["lab.jsonl.xz"]
     assert len(write_published([second], tmp_path, _of)) == 3
 
