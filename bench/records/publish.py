@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.attacks import attack_of
 from bench.core.contracts import Metric
 from bench.core.errors import UserError, raise_problems
 from bench.core.record import Record, Score
@@ -66,11 +67,11 @@ def write_published(
 
     ``responses_of`` gives a record's responses by content key: its own (``lineage["responses"]``) and the oracles'
     (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
-    way. ``seeds``: those whose responses are published, of second runs none, all where it is None; the other records' numbers
+    way. ``seeds``: those whose responses are published, of second runs and attacks none; all where it is None. The others
     can be computed again where the store is. What is published already stays as it is; ``force`` replaces it where it differs.
     """
     problems = [problem for record in records for problem in publication_faults(record)]
-    chosen = [r for r in records if seeds is None or (r.spec.seed in seeds and not r.spec.order)]
+    chosen = [r for r in records if seeds is None or (r.spec.seed in seeds and is_row(r))]
     shared = _gather(chosen, responses_of, problems)
     # Looked at once: what somebody else publishes from now on is written again, and equal.
     loaded = files.load_records(results)
@@ -134,6 +135,11 @@ def rescore_record(
         extra={name: new[name] for name in sorted(new.keys() - old.keys())},
         absent=again.absent,
     )
+
+
+def is_row(record: Record) -> bool:
+    """Whether a run is a row of a table: no second run, and no attack on another."""
+    return not (record.spec.order or attack_of(record.spec))
 
 
 def _gather(

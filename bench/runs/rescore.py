@@ -24,7 +24,7 @@ from bench.metrics import score_all
 from bench.records.bundles import put_records
 from bench.records.files import load_records, read_responses, responses_path, write_record
 from bench.records.plain import read_plain
-from bench.records.publish import choose_records, rescore_record, response_keys, write_published
+from bench.records.publish import choose_records, is_row, rescore_record, response_keys, write_published
 from bench.runs.facts import noise_floors, oracle_values
 from bench.runs.responses import load_responses
 from bench.runs.runner import all_metrics
@@ -98,7 +98,7 @@ def rescore_command(
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
     stamp = cache(places.stamp)  # the oracles' responses are those of many records
     everything = {**records, **studies.records}
-    kept = {name: record for name, record in everything.items() if any(map(stamp, response_keys(record)))}
+    kept = {name: record for name, record in everything.items() if any(map(stamp, telling_keys(record)))}
     if len(kept) < len(everything):
         say(f"{len(everything) - len(kept)} records have no responses beside them or in the store, and are not checked")
     stamps, known = {name: stamp_record(record, stamp) for name, record in kept.items()}, read_stamps(places)
@@ -127,6 +127,11 @@ def rescore_command(
     if broken:
         say(f"{len(broken)} files could not be read and are left out")
     return not differing and not broken and bool(kept or not everything)
+
+
+def telling_keys(record: Record) -> list[str]:
+    """Responses any of which says that a record's were published: an oracle's do so of rows, and not of attacks on them."""
+    return response_keys(record) if is_row(record) else response_keys(record)[:1]
 
 
 def put_back(records: Sequence[Record], results: Path) -> None:
