@@ -111,11 +111,15 @@ def test_responses_of_some_seeds_are_published_with_the_records_of_all(tmp_path:
     assert len(write_published(chosen, tmp_path, _of)) == 6, "the others', later"
 
 
-def test_of_second_runs_no_responses_are_published_where_seeds_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [{"order": 1}, {"attack": "leak"}])
+def test_of_second_runs_and_attacks_no_responses_are_published_where_seeds_are_named(
+    what: dict[str, Any], tmp_path: Path
+) -> None:
     one = _done(1)
-    second = dataclasses.replace(one, spec=dataclasses.replace(one.spec, order=1))
-    assert [path.name for path in write_published([second], tmp_path, _of, seeds={1})] == ["lab.jsonl.xz"]
-    assert len(write_published([second], tmp_path, _of)) == 3
+    other = dataclasses.replace(one, spec=dataclasses.replace(one.spec, **what))
+    paths = write_published([other], tmp_path, lambda _: _store(1), seeds={1})
+    assert [path.name for path in paths] == ["lab.jsonl.xz"]
+    assert len(write_published([other], tmp_path, lambda _: _store(1))) == 3
 
 
 def test_the_published_files_give_the_same_scores_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import lzma
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench.runs import rescore
 from bench.runs.rescore import STAMPS, Beside, Places, publish_records, rescore_command
 from bench.runs.responses import RESPONSES_FILE, load_responses
 from bench.runs.store import Store
+from tests.factories import record
 from tests.processes import Place
 
 
@@ -149,6 +151,13 @@ def test_records_without_any_response_are_counted_and_are_no_success_alone(finis
     nowhere = Place(tmp_path / "nowhere")
     shutil.copytree(place.out, nowhere.out)
     assert rescored(nowhere) == (False, [left.replace("1", "3"), "0 records computed again: all numbers the same"])
+
+
+def test_of_second_runs_and_attacks_their_own_responses_alone_tell() -> None:
+    one = replace(record("npo"), lineage={"responses": "own", "oracle_responses": ["o1", "o2"]})
+    assert rescore.telling_keys(one) == ["own", "o1", "o2"]
+    for what in ({"order": 1}, {"attack": "leak"}):
+        assert rescore.telling_keys(replace(one, spec=replace(one.spec, **what))) == ["own"]
 
 
 @pytest.mark.parametrize("alone", [True, False])
