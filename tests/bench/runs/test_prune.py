@@ -192,7 +192,7 @@ def test_what_would_go_is_listed_by_name(store: Store, out: Path) -> None:
 
 def test_folders_of_records_that_are_not_there_name_the_right_option(store: Store, tmp_path: Path) -> None:
     done = bench(["prune", "--out", "nothere", "--store", str(store.root)], tmp_path)
-    assert done.returncode == 2 and "'nothere'" in done.stderr and "--out names their folder" in done.stderr
+    assert done.returncode == 2 and "'nothere'" in done.stderr and "--out names a folder of them" in done.stderr
 
 
 AT_WORK = """
