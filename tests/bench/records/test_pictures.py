@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -102,7 +103,7 @@ def faults_of(figure: Figure) -> list[str]:
             or box.y1 > figure.bbox.height + TOUCH
         ):
             found.append(f"{text!r} is beyond the edge")
-        if "10^" in text or "e+" in text.lower():
+        if re.search(r"10\^|\de[+-]?\d", text):
             found.append(f"{text!r} is no plain number")
     titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
     return found + [f"a title of {title.count(chr(10)) + 1} lines" for title in titles if title.count("\n") > 1]
