@@ -10,6 +10,7 @@ from typing import Any
 from bench.core import registry
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Json
+from bench.records.contrasts import SEEDS_TO_RANK
 
 NOT_SHOWN = ("privleak", "forget_quality")
 """Headline scores that ablations leave out: functions of others that they show, and jumpy on few rows."""
@@ -216,3 +217,8 @@ def spec_of(
     params, data = {**place.params, **point.task}, registry.load_task(place.task, place.tier).data
     where = {"task": place.task, "task_params": params, "tier": place.tier, "model": place.model, "data": data}
     return with_versions(RunSpec(**where, steps=steps, seed=seed, start=point.start, lean=True, study=study))
+
+
+def tell_few(seeds: Sequence[int]) -> str:
+    """That so few seeds rank nothing; empty where there are enough."""
+    return f" Nothing is ranked: that takes {SEEDS_TO_RANK} seeds." if len(seeds) < SEEDS_TO_RANK else ""

@@ -17,6 +17,7 @@ from bench.core.files import set_aside, write_text
 from bench.core.hashing import hash_json
 from bench.core.processes import open_pool
 from bench.core.provenance import get_provenance
+from bench.core.registry import default_params, load_task
 from bench.core.schema import OPEN, STRICT, Line, Provenance, Real, Whole, read_as
 from bench.core.texts import one_line
 from bench.core.typed_toml import named_object
@@ -25,7 +26,7 @@ from bench.records.figures import CODE, plot_style, save_figure
 from bench.records.markdown import as_cell
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.stamps import Stamps
-from bench.studies.ablations.base import AblationPlace
+from bench.studies.ablations.base import AblationPlace, tell_few
 
 SCHEMA = 1
 KIND = "experiment"
@@ -188,12 +189,26 @@ def render_experiment(data: Json, experiment: Experiment) -> str:
     parts = [
         f"# {experiment.name}: {data['place']['task']} (lab)" if "place" in data else f"# {experiment.name} (lab)",
         f"{experiment.question} {experiment.reading}",
-        f"Tier lab: a small model on generated data. Seeds {', '.join(map(str, data['seeds']))}. Made by "
+        f"Tier lab: a small model on generated data.{tell_older(data.get('place', {}))} "
+        f"Seeds {', '.join(map(str, data['seeds']))}.{tell_few(data['seeds'])} Made by "
         f"`{as_cell(data['command'])}`; {data['minutes']:.0f} minutes of one core.",
         f"![{experiment.name}]({experiment_stem(data)}.svg)",
         experiment.table(data["results"]),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def tell_older(place: Json) -> str:
+    """That the lab was another one, with its parameters, where today's task doesn't know some of them."""
+    params = place.get("params", {})
+    try:
+        known = default_params(load_task(place["task"], place["tier"])) if params else {}
+    except (KeyError, UserError):  # a plug-in's task, which isn't here
+        return ""
+    if params.keys() <= known.keys():
+        return ""
+    told = ", ".join(f"{name}={value}" for name, value in params.items() if value)
+    return f" An older version of the lab: {as_cell(told)}."
 
 
 def write_json(data: Json, file: Path) -> Path:

@@ -26,7 +26,7 @@ from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.publish import publication_faults
 from bench.runs.rescore import Beside
 from bench.studies.ablations import catalogue, experiment
-from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of
+from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of, tell_few
 from bench.studies.ablations.drawing import draw_lines
 
 SCHEMA = 2
@@ -237,7 +237,8 @@ def render_study(study: Study, ablation: Ablation) -> str:
     parts = [
         f"# {plain(study.name)}: {plain(study.place.task)} ({plain(study.place.tier)})",
         f"{ablation.question} {ablation.reading}",
-        f"Tier {tier}. Seeds {', '.join(map(str, study.seeds))}; a cell is the mean over seeds (smallest–largest). "
+        f"Tier {tier}. Seeds {', '.join(map(str, study.seeds))}; a cell is the mean over seeds (smallest–largest)."
+        f"{tell_few(study.seeds)} "
         f"Made by `{as_cell(study.command)}`; {study.minutes:.0f} minutes of one core from an empty store. Log-probs and "
         "divergences alone were asked (a lean measurement); records and code versions lie beside this page."
         + (CHOSEN_SAID.format(seed=tuned_where(shown)) if "chosen without the oracle" in head else ""),

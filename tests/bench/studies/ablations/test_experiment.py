@@ -216,3 +216,11 @@ def test_a_picture_that_shows_the_same_is_not_drawn_again(tmp_path: Path, capsys
         "and what is known of the pictures is no study that can't be read"
     )
     assert capsys.readouterr().out == ""
+
+
+def test_a_lab_whose_parameters_are_unknown_today_is_named_as_an_older_one() -> None:
+    place = {"task": "tofu", "tier": "lab", "params": {"authors": 150, "gap_steps": 0}}
+    assert experiment.tell_older(place) == experiment.tell_older({}) == ""
+    older = {**place, "params": {**place["params"], "history_steps": 640}}  # type: ignore[dict-item]
+    assert experiment.tell_older(older) == " An older version of the lab: authors=150, history_steps=640."
+    assert experiment.tell_older({**older, "task": "of-a-plug-in"}) == ""
