@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.options import is_text
 from bench.core import registry
 from bench.core.boxes import box_json
 from bench.core.record import Record
 from bench.records.files import load_records
-from bench.records.leaderboard import render_leaderboard
-from bench.runs import search, selection
+from bench.records.leaderboard import files_of, missing_pictures, stale_tables
+from bench.runs import report, search, selection
 from bench.runs.rescore import Places, rescore_command
 from bench.runs.search import REPORTED, chosen_preset, name_search
 from bench.studies.ablations import experiment, study
@@ -47,10 +48,12 @@ def test_records_are_whole_and_clean() -> None:
         assert record.lineage["oracle_rows"]["in_forget"] == 0, record.name
 
 
-def test_leaderboard_is_what_the_generator_prints() -> None:
+def test_leaderboard_and_tables_are_what_the_generator_prints() -> None:
     loaded = load_records(RESULTS)
-    page = render_leaderboard(loaded.records, loaded.broken)
-    assert page == (ROOT / "leaderboard.md").read_text(encoding="utf-8"), "run `python -m bench leaderboard`"
+    files = files_of(loaded, RESULTS, ROOT / "leaderboard.md")
+    stale = [path.name for path, text in files.items() if not is_text(path, text)]
+    assert not stale and not stale_tables(RESULTS, files), f"{stale}: run `python -m bench leaderboard`"
+    assert not missing_pictures(loaded, RESULTS, ROOT / "leaderboard.md"), "run `python -m bench plot`"
 
 
 def test_claims_are_what_the_generator_prints() -> None:
@@ -87,7 +90,8 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
 
 def test_what_is_published_stays_small() -> None:
     """A clone brings all of it, and every version of it that was ever committed."""
-    sizes = {path: path.stat().st_size for path in RESULTS.rglob("*") if path.is_file() and path.name[0] != "."}
+    files = [path for path in RESULTS.rglob("*") if path.is_file() and path.name[0] != "." and path.name != report.NAME]
+    sizes = {path: path.stat().st_size for path in files}
     largest = sorted(sizes, key=sizes.__getitem__)[-5:]
     assert sum(sizes.values()) <= MOST_BYTES, f"largest: {[path.relative_to(RESULTS).as_posix() for path in largest]}"
 

@@ -109,7 +109,10 @@ def device_problems(device: str) -> list[str]:
     return []
 
 
-OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb", "cluster"), "leaderboard.md"
+OUT_FOLDERS, PAGE = (
+    ("lab", "real", "logs", "plots", "tables", "tune", "ablations", "wandb", "cluster"),
+    "leaderboard.md",
+)
 """What commands make in the folder of records."""
 
 

@@ -79,11 +79,13 @@ class Contrasts:
         return tuple(contrast for contrast in self.fixed if contrast.supported)
 
     def better_rows(self) -> dict[str, set[str]]:
-        """Per score the rows that a supported contrast names as the better one."""
-        found: dict[str, set[str]] = defaultdict(set)
+        """Per score the rows that a supported contrast names as the better one, and none as the worse."""
+        better: dict[str, set[str]] = defaultdict(set)
+        worse: dict[str, set[str]] = defaultdict(set)
         for contrast in self.supported:
-            found[contrast.score].add(contrast.better)
-        return found
+            better[contrast.score].add(contrast.better)
+            worse[contrast.score].add(contrast.other if contrast.better == contrast.one else contrast.one)
+        return {score: rows - worse[score] for score, rows in better.items()}
 
 
 def build_contrasts(section: Section) -> Contrasts:

@@ -12,20 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from bench.core import distributed
+from bench.core import distributed, registry
 from bench.core.errors import UserError, raise_problems, unknown_name
-from bench.core.files import write_text
 from bench.core.machine import Machine, device_problems
+from bench.core.provenance import say_when
 from bench.core.record import Record, RunSpec
+from bench.core.registry import last_place
 from bench.core.texts import one_line
 from bench.core.trouble import explain_trouble
 from bench.records.agreement import find_results
 from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
-from bench.records.leaderboard import render_leaderboard
+from bench.records.leaderboard import write_pages
 from bench.records.plots import draw_plots
+from bench.records.tables import find_all_older, tell_older
 from bench.records.tracking import KINDS, Tracker, open_tracker
 from bench.runs.asked import Asked
+from bench.runs.at_hand import find_stages
 from bench.runs.estimate import list_refusals, room_of, round_seconds
 from bench.runs.executor import in_step
 from bench.runs.executors import JobsGoOn, executor_problems, follow, open_executor
@@ -34,6 +37,7 @@ from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.leases import at_work
 from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
+from bench.runs.report import NAME, write_report_page
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 from bench.runs.terminal import print_agreement, print_table, show_plan
@@ -80,13 +84,13 @@ def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> l
 
     Returns a line for each job that failed, and for each record that can't be written or followed into the store.
     """
-    out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results)
+    out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results, plan.machine.out)
     ended = {result.job.spec.key: result.status for result in results if not result.job.stage}
     for entry in plan.entries:
         try:
             if entry.status == "skipped":
                 with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
-                    write_record(Record(entry.spec, "skipped", entry.reason), out)
+                    write_record(Record(entry.spec, "skipped", entry.reason, provenance={"finished": say_when()}), out)
             elif record := record_of_job(entry.spec, ended.get(entry.spec.key), out):
                 if entry.old is not None and record.status == "done":
                     print(compare_with_old(entry, record))
@@ -120,13 +124,16 @@ def compare_with_old(entry: PlannedRun, record: Record) -> str:
     return f"{Job(entry.spec).name}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
 
 
-def write_report(out: Path) -> tuple[Path, list[Path]]:
-    """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
+def write_report(out: Path, store: Path) -> tuple[Path, list[Path]]:
+    """Leaderboard, tables, plots and report of the records in ``out``; broken ones are named and left out."""
     loaded = load_records(out)
     for broken in loaded.broken:
         print(broken.left_out)
+    for line in tell_older(find_all_older(loaded.records), flag_of("--out", out)):
+        print(line)
     page = out / "leaderboard.md"
-    write_text(page, render_leaderboard(loaded.records, loaded.broken))
+    write_pages(loaded, out, page)
+    write_report_page(loaded, out, store, out / NAME, keep=True)
     return page, [*draw_plots(loaded.records, out / "plots"), *draw_attack_plots(loaded.records, out / "plots")]
 
 
@@ -155,7 +162,7 @@ def carry_out(
 
 def name_status_command(out: Path) -> str:
     """The command that shows the cluster's jobs of a folder of records."""
-    return "python -m bench status" + (f" --out {out}" if out != Path("runs") else "")
+    return f"python -m bench status{flag_of('--out', out)}"
 
 
 def tell_seeds(plan: Plan) -> Callable[[Result], None]:
@@ -176,9 +183,34 @@ def tell_seeds(plan: Plan) -> Callable[[Result], None]:
     return ended
 
 
-def describe_failures(results: Sequence[Result]) -> list[str]:
-    """A line for each job that has failed, with the end of its error."""
-    return [f"{result.job.name}: {result.reason}" for result in results if result.status == "failed"]
+def describe_failures(results: Sequence[Result], out: Path) -> list[str]:
+    """A line for each job that has failed: the end of its error, where in a plug-in it happened, and what shows the whole."""
+    return [explain_failure(result, out) for result in results if result.status == "failed"]
+
+
+def explain_failure(result: Result, out: Path) -> str:
+    """The line about one job."""
+    spec = result.job.spec
+    files = registry.plugin_files([spec.task, *(step.method for step in spec.steps)])
+    where = last_place(result.message, files) if files else ""
+    kept = not result.job.stage and (out / Record(spec, "done").name).is_file()
+    see = f"; see: python -m bench show {spec.method}-{spec.key}{flag_of('--from', out)}" if kept else ""
+    return f"{result.job.name}: {result.reason}{where}{see}"
+
+
+def flag_of(option: str, out: Path) -> str:
+    """An option that names the folder of records; empty for the usual one."""
+    return f" {option} {out}" if out != Path("runs") else ""
+
+
+def renew_dates(plan: Plan) -> None:
+    """Say of cached runs of a plug-in's earlier code, which is the code again, that they are the newest."""
+    cached = {Record(entry.spec, "done").name for entry in plan.entries if entry.status == "cached"}
+    records = load_records(plan.machine.out).records if cached else []
+    older = find_all_older(records)
+    for record in records:
+        if record.name in cached and record.name in older:
+            write_record(replace(record, provenance={**record.provenance, "finished": say_when()}), plan.machine.out)
 
 
 def on_first(prepare: Callable[[], T]) -> T | None:
@@ -210,16 +242,18 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         return False
     out = machine.out
     with closing(open_tracker(machine.track, out / "wandb")) as tracker:
+        plan = look_into_store(plan)
         show_plan(plan)
         if asked.limit:
             print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
         began = time.perf_counter()
         results = carry_out(jobs, config, tell_seeds(plan))
         distributed.leave_processes()
+        renew_dates(plan)
         failed = record_results(plan, results, tracker)
         page, pictures = None, list[Path]()
         try:
-            page, pictures = write_report(out)
+            page, pictures = write_report(out, machine.store)
             if results:
                 tracker.report(page, pictures)
         except OSError as error:  # the runs are kept, and their scores and what failed are told all the same
@@ -230,11 +264,19 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         print_agreement(plan, out, find_results())
         if page is not None:
             print(f"leaderboard: {page}")
+            print(f"report:      {out / NAME}")
             print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
         print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
         for line in failed:
             print(f"FAILED {one_line(line)}")
     return bool(failed)
+
+
+def look_into_store(plan: Plan) -> Plan:
+    """The plan with what the store has of the stages that are left."""
+    specs, machine = [entry.spec for entry in plan.todo], plan.machine
+    there = find_stages(specs, plan.paths, machine.out, Store(machine.store), machine.device) if plan.stages else {}
+    return replace(plan, at_hand=there)
 
 
 def plan_command(asked: Asked, machine: Machine) -> None:
@@ -251,6 +293,7 @@ def plan_command(asked: Asked, machine: Machine) -> None:
         machine,
         only=True,
     )
+    plan = look_into_store(plan)
     show_plan(plan)
     for problem in machine.place_problems():
         print(f"NOTE: `run` writes records: {problem}")

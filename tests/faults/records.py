@@ -17,11 +17,11 @@ from typing import Any
 from bench.cli.listing import runs
 from bench.core.errors import UserError
 from bench.records.files import LoadedRecords, load_records
-from bench.records.leaderboard import render_leaderboard
 from tests.faults.campaign import Case, Kind
 from tests.faults.compare import judge
 from tests.faults.ground import Ground, copy
 from tests.faults.spoil import own_place, spoil_record
+from tests.pages import all_pages
 
 INJECTED = re.compile(
     r"(?<!\\)<script|(?<!\\)<img src=x|^# Heading|(?<!\\)\[click(?<!\\)\]\(|(?<!\\)!\[\]\(|(?<!\\)\*\*bold|(?<!\\)__slanted"
@@ -66,7 +66,7 @@ def attempt(case: Case) -> None:
     file = place_of(out, name, data)
     try:
         loaded = load_records(out)
-        page = render_leaderboard(loaded.records, loaded.broken)
+        page = all_pages(loaded.records, loaded.broken)
         listed = runs(out)
     except UserError as error:
         case.unhelpful(f"one record stops the reader: {error}")

@@ -9,9 +9,9 @@ import pytest
 
 from bench.core.record import Record, Step
 from bench.records.attacked import area_between, build_attacks, steps_until_half
-from bench.records.leaderboard import render_leaderboard
 from bench.records.tables import build_sections
 from tests.factories import record, study
+from tests.pages import page_of
 
 RELEARN = Step("relearn", {"steps": 4})
 
@@ -79,7 +79,7 @@ def test_a_row_stands_beside_the_oracle_after_the_same_attack() -> None:
     assert msa.more["area"].mean == pytest.approx(((0.1 + 0.4) / 2 + 3 * (0.4 + 0.7) / 2) / 4)
     assert msa.more["steps until half"].mean == 1 and msa.more["to another code"].mean == 0.25
     assert "steps until half" not in rows["retrain"].more and rows["retrain"].gap.mean == 0  # type: ignore[union-attr]
-    page = render_leaderboard([*study(seeds=(0,)), *hit], [])
+    page = page_of([*study(seeds=(0,)), *hit])
     assert "Attack: relearn" in page and "| msa | 1 | " in page.split("Attack: relearn")[1]
 
 
@@ -107,7 +107,7 @@ def test_states_are_told_block_by_block() -> None:
     (section,) = build_sections([*study(seeds=(0, 1)), *asked])
     (table,) = build_attacks(section)
     assert table.rows[0].blocks == (4.0, 6.5)
-    assert "| 4.000 · 6.500 |" in render_leaderboard([*study(seeds=(0, 1)), *asked], [])
+    assert "| 4.000 · 6.500 |" in page_of([*study(seeds=(0, 1)), *asked])
 
 
 def test_a_wreck_is_named_for_what_became_of_it() -> None:

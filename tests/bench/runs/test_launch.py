@@ -369,7 +369,7 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
     assert done.returncode == 0, done.stderr
     for method in ("target", "retrain", "msa"):
         assert re.search(rf"^{method} +│ 0 +│ run ", done.stdout, flags=re.MULTILINE)
-    assert "shared by each seed, where not cached: history" in done.stdout and "GB of memory each" in done.stdout
+    assert "seed 0: to be made: history" in done.stdout and "GB of memory each" in done.stdout
     assert list(new.folder.iterdir()) == []
     done = bench(words_of_plan(finished), tmp_path, [forbidden])
     assert done.returncode == 0 and len(re.findall(r"│ cached ", done.stdout)) == 3, done.stdout

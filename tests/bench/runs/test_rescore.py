@@ -220,7 +220,8 @@ def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path
     written = publish_records([], place.out, tmp_path / "results", place.store, False)
     keys = {key for each in place.records().values() for key in each["lineage"]["oracle_responses"]}
     keys |= {each["lineage"]["responses"] for each in place.records().values()}
-    assert len(written) == 1 + len(keys) and all(path.exists() for path in written)
+    texts = [path for path in written if path.parent.name == "texts"]  # what each row said
+    assert len(texts) == 3 and len(written) == 1 + len(keys) + len(texts) and all(path.exists() for path in written)
     assert publish_records([], place.out, tmp_path / "results", place.store, False) == []
     said: list[str] = []
     assert rescore_command(Places(tmp_path / "results", tmp_path / "no-store"), False, said.append), said
