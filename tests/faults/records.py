@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.cli.listing import runs
+from bench.cli.run_list import Filter, list_runs
 from bench.core.errors import UserError
 from bench.records.files import LoadedRecords, load_records
 from tests.faults.campaign import Case, Kind
@@ -67,7 +67,7 @@ def attempt(case: Case) -> None:
     try:
         loaded = load_records(out)
         page = all_pages(loaded.records, loaded.broken)
-        listed = runs(out)
+        listed = list_runs(out, Filter())
     except UserError as error:
         case.unhelpful(f"one record stops the reader: {error}")
         return
