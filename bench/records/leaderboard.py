@@ -25,6 +25,7 @@ from bench.records.plots import OVERVIEW, PICTURES, kinds_of, sections_at_a_glan
 from bench.records.section_page import TEXTS, render_section
 from bench.records.summaries import Column, Summary, as_csv, as_latex, as_markdown, summarise
 from bench.records.tables import ORACLE, TARGET, Section, TableRow, build_sections
+from bench.records.warnings import VOID, find_warnings
 
 MOST_LINES, MOST_BYTES = 120, 15_000
 """Of the leaderboard."""
@@ -229,7 +230,7 @@ def _board_section(each: _Shown, base: str, most: int) -> str:
         reason = "; ".join(section.statements) or "no run has scores"
         return "\n".join([*said, f"{plain(_cut(reason, 5 * LONGEST_NAME))} [More]({place}.md)."])
     rows = choose_rows(each, most)
-    facts = [_count_seeds(section)]
+    facts = [*(f"**{plain(line)}**" for line in find_warnings(section) if line.startswith(VOID)), _count_seeds(section)]
     if each.contrasts.fixed:
         facts.append(f"{len(each.contrasts.supported)} of {len(each.contrasts.fixed)} contrasts supported")
     if section.unfinished:

@@ -27,6 +27,7 @@ from bench.records.names import score_name
 from bench.records.noise import ORACLES
 from bench.records.overall import field_scores
 from bench.records.tables import ScoreColumn, Section, TableCell, TableRow
+from bench.records.warnings import find_warnings
 
 T = TypeVar("T")
 Bold = Mapping[str, set[str]]
@@ -43,7 +44,7 @@ TEXTS = read_toml(Path(__file__).with_name("leaderboard.toml"))
 
 def render_section(section: Section) -> str:
     """Everything that is said of a section, below its title."""
-    parts = [f"> {plain(statement)}" for statement in section.statements]
+    parts = [f"> {plain(line)}" for line in (*section.statements, *find_warnings(section))]
     contrasts = build_contrasts(section)
     bold = contrasts.better_rows()
     if section.rows:

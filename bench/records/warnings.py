@@ -13,6 +13,8 @@ from bench.core.types import BROKEN_DOWN
 from bench.records.markdown import format_number, seed_list
 from bench.records.tables import ORACLE, TARGET, Section, TableRow
 
+VOID = "VOID"
+"""How a line begins that says that an experiment shows nothing."""
 LEARNT = 0.5
 """Share of the forget set that a target must know at least, for there to be something to forget."""
 KNOWN = 0.5
@@ -53,14 +55,14 @@ def what_was_learnt(section: Section) -> Iterator[str]:
     if unlearnt:
         mean = format_number(fmean(unlearnt.values()))
         yield (
-            f"VOID on {seed_list(list(unlearnt))}: the target has hardly learnt what is to be forgotten ({name} {mean}, "
+            f"{VOID} on {seed_list(list(unlearnt))}: the target has hardly learnt what is to be forgotten ({name} {mean}, "
             f"at least {LEARNT} is needed), so that forgetting shows nothing"
         )
     close = {seed: pair for seed, pair in pairs.items() if seed not in unlearnt and are_close(*pair, noise)}
     if close:
         of_target, of_oracle = (format_number(fmean(values)) for values in zip(*close.values(), strict=True))
         yield (
-            f"VOID on {seed_list(list(close))}: the oracle knows what it never saw ({name} {of_oracle}, the target "
+            f"{VOID} on {seed_list(list(close))}: the oracle knows what it never saw ({name} {of_oracle}, the target "
             f"{of_target}), so that nothing tells forgetting from knowing"
         )
 

@@ -20,6 +20,7 @@ from bench.records.markdown import NOTHING, format_amount, format_cell, format_n
 from bench.records.overall import FieldScore, field_scores
 from bench.records.section_page import commits_in_words, kept_in_words
 from bench.records.tables import OWN_VALUE, ScoreColumn, Section, TableCell, TableRow
+from bench.records.warnings import find_warnings
 from bench.report.answers import Said, build_answers
 from bench.report.commands import command_of
 from bench.report.words import last_line, short, tidy
@@ -53,7 +54,7 @@ def build_section(section: Section, catalogue: Sequence[CatalogueEntry], said: S
         "tier": tidy(section.tier),
         "model": tidy(section.model),
         "seeds": seeds,
-        "statements": list(map(tidy, section.statements)),
+        "statements": [tidy(line) for line in (*section.statements, *find_warnings(section))],
         "roles": roles_of(section),
         "fixed": bool(section.primary),
         "columns": [_column(section, column, catalogue) for column in section.columns],

@@ -287,7 +287,7 @@ def test_a_method_in_a_file_is_run_edited_and_pruned_without_packaging(tmp_path:
     assert line.format(place.out) in done.stdout.splitlines() and "none (no finished run)" not in done.stdout
     [second] = set(place.out.rglob("shrink-*.json")) - {first}
     page = (place.out / "leaderboard.md").read_text()
-    assert "section is refused" not in page and "made by older code of shrink" in page and "\n| shrink" in page
+    assert "This section is refused" not in page and "made by older code of shrink" in page and "\n| shrink" in page
     listed = bench(["ls", "runs", "--from", str(place.out), "--method", "shrink"], tmp_path).stdout.splitlines()
     assert sorted(row.split()[0] for row in listed[1:3]) == ["done", "older"]
     bench(["prune", "--yes", *place.words], tmp_path)
