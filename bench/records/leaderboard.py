@@ -238,7 +238,8 @@ def _board_section(each: _Shown, base: str, most: int) -> str:
     links = [f"[all {len(section.rows)} rows, {len(section.columns)} scores]({place}.md)", f"[CSV]({place}.csv)"]
     links += [f"[LaTeX]({place}.tex)"]
     links += [f"[{PICTURES[kind].title}]({base}/plots/{section.slug}-{kind}.svg)" for kind in kinds_of(section)]
-    left = [row.name for row in section.rows if row not in rows]
+    shown = {row.name for row in rows}
+    left = [row.name for row in section.rows if row.name not in shown]
     if left:
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         facts.append(f"not here: {', '.join(plain(_cut(name)) for name in left[:MOST_NAMED])}{more}")
@@ -254,8 +255,8 @@ def choose_rows(each: _Shown, most: int) -> list[TableRow]:
             return 0
         return 1 if row.name in compared else 4 if row.wrecked else 3 if row.is_control else 2
 
-    kept = sorted(each.section.rows, key=turn)[:most]
-    return [row for row in each.section.rows if row in kept]
+    kept = {row.name for row in sorted(each.section.rows, key=turn)[:most]}
+    return [row for row in each.section.rows if row.name in kept]
 
 
 def _render_page(section: Section, back: str) -> str:

@@ -21,8 +21,8 @@ import bench.core.signals as signals
 import bench.__main__ as entry
 fake = types.ModuleType("bench.cli.app")
 def call():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         {body}
     finally:
         print("tidied", flush=True)
