@@ -90,8 +90,13 @@ class Contrasts:
 
 def build_contrasts(section: Section) -> Contrasts:
     """The fixed contrasts of a section, and the one against the best other method."""
-    if not section.primary or not section.rows:
+    if not section.rows:
         return Contrasts()
+    if not section.primary:
+        seeds = {seed for row in section.rows for seed in row.seeds}
+        few = len(seeds) < SEEDS_TO_RANK
+        why = f"that takes {SEEDS_TO_RANK} seeds" if few else "no scores were fixed beforehand to compare by"
+        return Contrasts(said=f"Nothing is ranked: {why}.")
     one = find_row(section, ONE)
     if one is None:
         return Contrasts(said=f"Nothing is ranked: there is no row {ONE}, which the contrasts are about.")

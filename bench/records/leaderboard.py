@@ -233,6 +233,8 @@ def _board_section(each: _Shown, base: str, most: int) -> str:
     facts = [*(f"**{plain(line)}**" for line in find_warnings(section) if line.startswith(VOID)), _count_seeds(section)]
     if each.contrasts.fixed:
         facts.append(f"{len(each.contrasts.supported)} of {len(each.contrasts.fixed)} contrasts supported")
+    else:
+        facts.append(plain(each.contrasts.said[:1].lower() + each.contrasts.said[1:]).rstrip("."))
     if section.unfinished:
         facts.append(f"{sum(len(run.seeds) for run in section.unfinished)} runs without scores")
     links = [f"[all {len(section.rows)} rows, {len(section.columns)} scores]({place}.md)", f"[CSV]({place}.csv)"]
