@@ -261,7 +261,7 @@ def records_folder(folder: Path, option: str = "--from") -> Path:
     """The option's folder, if it is there."""
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder '{folder}': `python -m bench run` makes records, {option} names their folder."
+            f"There is no folder '{folder}': `python -m bench run` makes records in runs/, and {option} names a folder of them."
         )
     return folder
 

@@ -12,6 +12,7 @@ from bench.cli.options import (
     Out,
     Results,
     StoreAt,
+    complete_name,
     is_text,
     parse_seeds,
     records_folder,
@@ -75,7 +76,7 @@ def table(
     raise_problems(problems)
     loaded = load_records(records_folder(source))
     warn_broken(loaded)
-    section = find_section(build_sections(loaded.records), task, model)
+    section = find_section(build_sections(loaded.records), complete_name("tasks", task), model)
     echo(FORMATS[form](summarise(section, split_words(columns))).rstrip("\n"))
 
 

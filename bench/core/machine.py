@@ -98,6 +98,12 @@ GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """What the drivers of a GPU make: NVIDIA's, AMD's, and Windows' for Linux."""
 
 
+def tell_load() -> str:
+    """That other work is on this machine's cores, so that everything takes longer; empty where there is little."""
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"this machine is busy now (load {load:.0f} on {cores} cores): expect longer" if load > cores / 2 else ""
+
+
 def device_problems(device: str) -> list[str]:
     """Sentences about ``--device``, found without torch."""
     if device == "cpu":

@@ -199,6 +199,10 @@ def _glance(shown: Sequence[_Shown], base: str, tabled: int) -> list[str]:
             for each in ranked[:MOST_LINKS]
         ]
         parts.append(markdown_table(["", *map(role_name, roles)], lines))
+        rest = [each for each in shown if each.section.rows and not each.contrasts.fixed][:MOST_LINKS]
+        if rest:
+            named = [f"{plain(_cut(each.section.title))} ({_count_seeds(each.section)})" for each in rest]
+            parts.append(f"Not ranked: {', '.join(named)}.")
     else:
         parts.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds of msa and of what it is compared with.")
     return parts

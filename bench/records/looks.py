@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#882255", "#332288", "#117733")
-"""Of what is no method: Okabe and Ito's colours that read on white, a brown, and three of Tol's, in this order."""
+COLOURS = ("#56B4E9", "#C4314B", "#5B6770", "#C9A400", "#9467BD", "#17A2A2", "#8B4513", "#6B8E23", "#1F3A5F", "#E58FA0")
+"""Of what is no method: none is a method's, so that no picture's series is taken for one."""
 MARKERS = ("o", "D", "^", "v", "P", "X", "p", "h", "d", "<", ">")
 """With the colours, so that a picture works in grey as well."""
 GREY = "#8A8A8A"
@@ -66,6 +66,12 @@ class Look:
     def ink(self) -> tuple[float, ...]:
         """The colour of its name, which needs more contrast than a mark."""
         return tuple(0.7 * part for part in _rgb(self.colour))
+
+
+def method_in(text: str) -> str:
+    """The method that a series such as ``msa, forget rows missing`` is of; empty where it names none of `KNOWN`."""
+    name = text.partition(",")[0]
+    return name if is_known(name) else ""
 
 
 def is_known(name: str) -> bool:

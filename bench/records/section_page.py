@@ -151,7 +151,7 @@ def _field_overall(section: Section) -> str:
 
 
 def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:
-    head = ["", "seeds", *(f"{plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
+    head = ["", "seeds", *(f"{plain(score_name(column.name))} {goal_arrow(column.goal)}".strip() for column in columns)]
     lines = []
     for row in section.rows:
         cells = [_cell(row, column, row.name in bold.get(column.name, ())) for column in columns]

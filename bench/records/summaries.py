@@ -141,10 +141,17 @@ def cells_of(summary: Summary, row: TableRow) -> list[str]:
     ]
 
 
+def name_in_markdown(row: TableRow) -> str:
+    """A row's name; what is no method stands in italics, and a control says so."""
+    if row.is_control:
+        return f"*{plain(row.name)}* (control)"
+    return plain(row.name) if row.is_method else f"*{plain(row.name)}*"
+
+
 def as_markdown(summary: Summary, rows: Sequence[TableRow] | None = None) -> str:
     """The table in Markdown, of some of the rows."""
     lines = [
-        [(plain(row.name) if row.is_method else f"*{plain(row.name)}*") + marks_of(row), *cells_of(summary, row)]
+        [name_in_markdown(row) + marks_of(row), *cells_of(summary, row)]
         for row in (summary.rows if rows is None else rows)
     ]
     return markdown_table(["", *(plain(head_of(column)) for column in summary.columns)], lines, "--:")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.core.machine import format_bytes, format_duration
+from bench.core.machine import format_bytes, format_duration, tell_load
 from bench.core.record import Record
 from bench.core.texts import one_line
 from bench.records.agreement import compare_with_published
@@ -179,6 +179,8 @@ def show_plan(plan: Plan) -> None:
     if plan.todo:
         for line in summarise_plan(plan):
             console.print(line)
+        if plan.machine.executor == "local" and (busy := tell_load()):
+            console.print(busy)
         for problem in plan.machine.store_problems():
             console.print(f"NOTE: what the store lacks can't be made: {one_line(problem)}", soft_wrap=True)
     if plan.fetch:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.figures import TIERS, name_legend, plain_log_labels, title_figure
 from bench.records.figures import new_figure as empty_figure
-from bench.records.looks import COLOURS, MARKERS, is_known, look_of
+from bench.records.looks import COLOURS, MARKERS, look_of, method_in
 from bench.records.markdown import goal_arrow
 from bench.records.names import score_name
 from bench.studies.ablations.base import FRAME, Ablation, Study, lines_of
@@ -65,11 +65,15 @@ def draw_framing(axes: Axes, study: Study, score: str) -> None:
 
 
 def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each series: a method's own, else in order of appearance."""
+    """Colour and marker of each series: shades of the method that it is of, else in order of appearance."""
     found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
-    others = [name for name in found if not is_known(name)]
+    others = [name for name in found if not method_in(name)]
     styles = {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(others)}
-    return {name: styles.get(name) or (look_of(name).colour, look_of(name).marker) for name in found}
+    for method in filter(None, dict.fromkeys(map(method_in, found))):
+        for place, name in enumerate(name for name in found if method_in(name) == method):
+            own = look_of(method, place)
+            styles[name] = own.colour, MARKERS[place % len(MARKERS)] if place else own.marker
+    return {name: styles[name] for name in found}
 
 
 def draw_series(
