@@ -32,7 +32,7 @@ class AttackRow:
     wreck: str
     """``collapsed`` or ``diverged`` on some seed, else empty."""
     before: TableCell | None
-    """The row's own score on the attacked seeds, where it was run; of an attack that trains, on the same questions as after it."""
+    """The row's own score on the attacked seeds; of an attack that trains, on the same questions as after it."""
     after: TableCell
     gap: TableCell | None
     """After the attack, minus the oracle's after the same attack on the same seed."""
