@@ -25,7 +25,7 @@ def test_there_is_a_page_for_each_kind_of_component() -> None:
 @pytest.mark.slow(20)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_runs_from_end_to_end(page: Path, tmp_path: Path) -> None:
-    """In the order of the page; ``pip install -e .`` installs beside the files, without the network, and what follows stands elsewhere."""
+    """In the order of the page; ``pip install -e .`` installs beside the files, without the network."""
     text = page.read_text()
     files, lines = FILE.findall(text), [line for block in COMMANDS.findall(text) for line in block.splitlines()]
     assert {name for name, _ in files} > {"pyproject.toml"} and any(" run " in line for line in lines)

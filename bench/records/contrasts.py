@@ -89,7 +89,7 @@ class Contrasts:
 
 
 def build_contrasts(section: Section) -> Contrasts:
-    """The fixed contrasts of a section, and the one against the best other method."""
+    """The fixed contrasts of a section, and the differences to the best other method, described and not tested."""
     if not section.rows:
         return Contrasts()
     if not section.primary:

@@ -83,6 +83,16 @@ def test_a_row_stands_beside_the_oracle_after_the_same_attack() -> None:
     assert "Attack: relearn" in page and "| msa | 1 | " in page.split("Attack: relearn")[1]
 
 
+def test_before_is_of_the_seeds_that_were_attacked() -> None:
+    """A row has six seeds, an attack on it two: what stands before it is the mean of those two."""
+    values = [0.9, 0.1, 0.3, 0.9, 0.9, 0.9]
+    plain = [record("msa", seed, {"forget_accuracy": value}) for seed, value in enumerate(values)]
+    hit = [attacked(name, 0.5, seed) for name in ("retrain", "msa") for seed in (1, 2)]
+    (section,) = build_sections([*(record(name, s) for name in ("target", "retrain") for s in range(6)), *plain, *hit])
+    msa = {row.name: row for row in build_attacks(section)[0].rows}["msa"]
+    assert msa.before and msa.before.by_seed == {1: 0.1, 2: 0.3} and set(msa.after.by_seed) == {1, 2}
+
+
 def test_one_attack_in_two_settings_is_two_attacks() -> None:
     """Each beside the oracle under the same; curves without two steps in common have no area between them."""
     some = [attacked("retrain", 0.2, curve=curve(0.0, 0.2)), attacked("msa", 0.9, curve=curve(0.1, 0.9))]
