@@ -24,7 +24,7 @@ from bench.records.names import role_name
 from bench.records.plots import OVERVIEW, PICTURES, kinds_of, sections_at_a_glance
 from bench.records.section_page import TEXTS, render_section
 from bench.records.summaries import Column, Summary, as_csv, as_latex, as_markdown, summarise
-from bench.records.tables import ORACLE, TARGET, Section, TableRow, build_sections
+from bench.records.tables import ORACLE, TARGET, Section, TableRow, build_sections, short_names
 from bench.records.warnings import VOID, find_warnings
 
 MOST_LINES, MOST_BYTES = 120, 15_000
@@ -59,6 +59,8 @@ class Pages:
 class _Shown:
     """A section as the leaderboard sees it."""
 
+    name: str
+    """Short."""
     section: Section
     contrasts: Contrasts
     summary: Summary
@@ -76,7 +78,11 @@ def render_pages(
     records: Sequence[Record], broken: Sequence[BrokenFile], base: str = "results", back: str = "../../leaderboard.md"
 ) -> Pages:
     """The leaderboard and all pages behind it. ``back``: the leaderboard, seen from the folder of tables."""
-    shown = [_Shown(s, found := build_contrasts(s), summarise(s, (), found)) for s in build_sections(records)]
+    built = build_sections(records)
+    shown = [
+        _Shown(name, each, found := build_contrasts(each), summarise(each, (), found))
+        for name, each in zip(short_names(built), built, strict=True)
+    ]
     files = {"README.md": _render_reading(shown, broken, back)}
     for each in shown:
         section = each.section
@@ -180,7 +186,7 @@ def _glance(shown: Sequence[_Shown], base: str, tabled: int) -> list[str]:
     drawn = sections_at_a_glance([each.section for each in shown if each.section.rows])
     picture = f" [All tasks in one picture]({base}/plots/{OVERVIEW}.svg)." if drawn else ""
     links = [
-        as_link(_cut(each.section.title), f"#{slug}" if place < tabled else f"{base}/{FOLDER}/{slug}.md")
+        as_link(_cut(each.name), f"#{slug}" if place < tabled else f"{base}/{FOLDER}/{slug}.md")
         for place, each in enumerate(shown[:MOST_LINKS])
         for slug in [each.section.slug]
     ]
@@ -193,7 +199,7 @@ def _glance(shown: Sequence[_Shown], base: str, tabled: int) -> list[str]:
         roles = [role for role in PRIMARY if any(role in each.section.primary for each in ranked)]
         lines = [
             [
-                f"{plain(_cut(each.section.title))}, {_count_seeds(each.section)}",
+                f"{plain(_cut(each.name))}, {_count_seeds(each.section)}",
                 *(tell_verdict(each.contrasts, role) for role in roles),
             ]
             for each in ranked[:MOST_LINKS]
@@ -201,7 +207,7 @@ def _glance(shown: Sequence[_Shown], base: str, tabled: int) -> list[str]:
         parts.append(markdown_table(["", *map(role_name, roles)], lines))
         rest = [each for each in shown if each.section.rows and not each.contrasts.fixed][:MOST_LINKS]
         if rest:
-            named = [f"{plain(_cut(each.section.title))} ({_count_seeds(each.section)})" for each in rest]
+            named = [f"{plain(_cut(each.name))} ({_count_seeds(each.section)})" for each in rest]
             parts.append(f"Not ranked: {', '.join(named)}.")
     else:
         parts.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds of msa and of what it is compared with.")
@@ -229,12 +235,17 @@ def _board_section(each: _Shown, base: str, most: int) -> str:
     """A section of the leaderboard: where everything of it stands, and its table."""
     section = each.section
     place = f"{base}/{FOLDER}/{section.slug}"
-    said = [f'### <a id="{section.slug}"></a>{plain(_cut(section.title, 2 * LONGEST_NAME))}']
+    said = [f'### <a id="{section.slug}"></a>{plain(_cut(each.name))}']
     if not section.rows:
         reason = "; ".join(section.statements) or "no run has scores"
         return "\n".join([*said, f"{plain(_cut(reason, 5 * LONGEST_NAME))} [More]({place}.md)."])
+    whole = [plain(_cut(section.title, 5 * LONGEST_NAME))] if one_line(section.title) != each.name else []
     rows = choose_rows(each, most)
-    facts = [*(f"**{plain(line)}**" for line in find_warnings(section) if line.startswith(VOID)), _count_seeds(section)]
+    facts = [
+        *(f"**{plain(line)}**" for line in find_warnings(section) if line.startswith(VOID)),
+        *whole,
+        _count_seeds(section),
+    ]
     if each.contrasts.fixed:
         facts.append(f"{len(each.contrasts.supported)} of {len(each.contrasts.fixed)} contrasts supported")
     else:

@@ -23,6 +23,7 @@ from typing import Any
 from bench.core.attacks import attack_of
 from bench.core.hashing import canonical_json, hash_json
 from bench.core.record import PRIMARY, Record
+from bench.core.texts import one_line
 from bench.core.types import BROKEN_DOWN
 from bench.records.identity import (
     as_text,
@@ -521,3 +522,13 @@ def _slug(record: Record) -> str:
     spec = record.spec
     parts = [spec.tier, spec.task, *([spec.model] if spec.model != spec.tier else [])]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")[:LONGEST_SLUG]
+
+
+def short_names(sections: Sequence[Section]) -> list[str]:
+    """The sections' names without what a subset is of: ``tofu subset``; with the model, or whole, where two share one."""
+    found = [one_line(section.title) for section in sections]
+    labels = [one_line(section.label.partition(":")[0]) for section in sections]
+    with_model = [f"{label} on {one_line(each.model)}" for label, each in zip(labels, sections, strict=True)]
+    for names in (with_model, labels):
+        found = [name if names.count(name) == 1 else longer for name, longer in zip(names, found, strict=True)]
+    return found

@@ -12,7 +12,7 @@ from bench.records import tables
 from bench.records.contrasts import SEEDS_TO_RANK
 from bench.records.files import BrokenFile
 from bench.records.section_page import TEXTS
-from bench.records.tables import Section, build_sections
+from bench.records.tables import build_sections, short_names
 from bench.report.answers import KNOWS, Said
 from bench.report.sections import Losses, build_section
 from bench.report.words import tidy
@@ -47,22 +47,12 @@ def build_view(records: Sequence[Record], broken: Sequence[BrokenFile], sources:
             for tier, about in tiers.items()
         },
         "sections": [
-            {"short": name} | build_section(each, catalogue, sources.said, sources.losses)
+            {"short": tidy(name)} | build_section(each, catalogue, sources.said, sources.losses)
             for name, each in zip(short_names(sections), sections, strict=True)
         ],
         "broken": [tidy(file.left_out) for file in broken],
         "records": len(records),
     }
-
-
-def short_names(sections: Sequence[Section]) -> list[str]:
-    """The sections' names without what a subset is of: ``tofu subset``; with the model, or whole, where two would share one."""
-    found = [tidy(section.title) for section in sections]
-    labels = [tidy(section.label.partition(":")[0]) for section in sections]
-    with_model = [f"{label} on {tidy(each.model)}" for label, each in zip(labels, sections, strict=True)]
-    for names in (with_model, labels):
-        found = [name if names.count(name) == 1 else longer for name, longer in zip(names, found, strict=True)]
-    return found
 
 
 def _paragraphs(text: str) -> list[str]:

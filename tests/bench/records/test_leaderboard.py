@@ -77,8 +77,9 @@ def test_sections_by_tier_and_task_and_what_a_lab_row_is_not() -> None:
         '### <a id="lab-restor"></a>restor (lab)',
         '### <a id="lab-tofu"></a>tofu (lab)',
         "## Real tier",
-        '### <a id="real-tofu-smol"></a>TOFU subset: 20 authors on smol',
+        '### <a id="real-tofu-smol"></a>TOFU subset',
     ]
+    assert "\nTOFU subset: 20 authors on smol; 1 seed; " in pages.board
     assert "never the benchmark itself" in pages.board.split("## Real tier")[0]
     assert "A lab row is not TOFU, RESTOR or MUSE-Books" in pages.tables["lab-tofu.md"]
     assert "named a subset" in pages.tables["real-tofu-smol.md"]
