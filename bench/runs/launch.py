@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -40,7 +41,7 @@ from bench.runs.progress import Reporter, ignore_event
 from bench.runs.report import NAME, write_report_page
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
-from bench.runs.terminal import print_agreement, print_table, show_plan
+from bench.runs.terminal import plan_json, print_agreement, print_table, show_plan
 
 T = TypeVar("T")
 
@@ -279,7 +280,7 @@ def look_into_store(plan: Plan) -> Plan:
     return replace(plan, at_hand=there)
 
 
-def plan_command(asked: Asked, machine: Machine) -> None:
+def plan_command(asked: Asked, machine: Machine, as_json: bool = False) -> None:
     """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched.
 
     It writes nothing, so that records which can't be written are said and not refused.
@@ -294,6 +295,10 @@ def plan_command(asked: Asked, machine: Machine) -> None:
         only=True,
     )
     plan = look_into_store(plan)
+    if as_json:
+        print(json.dumps(plan_json(plan), indent=1, ensure_ascii=False))
+        check_fits(plan)
+        return
     show_plan(plan)
     for problem in machine.place_problems():
         print(f"NOTE: `run` writes records: {problem}")

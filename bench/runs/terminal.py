@@ -9,6 +9,7 @@ from bench.core.errors import UserError
 from bench.core.machine import format_bytes, format_duration, tell_load
 from bench.core.record import Record
 from bench.core.texts import one_line
+from bench.core.types import Json
 from bench.records.agreement import compare_with_published
 from bench.records.attacked import build_attacks
 from bench.records.files import read_record
@@ -187,6 +188,31 @@ def show_plan(plan: Plan) -> None:
         console.print("not fetched yet:")
         for command in plan.fetch:
             console.print(f"  {command}", soft_wrap=True)
+
+
+def plan_json(plan: Plan) -> Json:
+    """A plan as data: times in seconds, sizes in bytes; memory is of one worker, disk of all that is to be made."""
+    least, most = plan.expected(plan.machine.workers) if plan.todo else (0.0, 0.0)
+    return {
+        "runs": [
+            {
+                "method": entry.spec.method,
+                "seed": entry.spec.seed,
+                "key": entry.spec.key,
+                "status": entry.status,
+                "reason": entry.reason,
+                "seconds": round(entry.seconds, 1),
+            }
+            for entry in plan.entries
+        ],
+        "stages": {name: round(seconds, 1) for name, seconds in plan.stages.items()},
+        "in_store": {str(seed): sorted(stages) for seed, stages in plan.at_hand.items()},
+        "expected": [round(least, 1), round(most, 1)],
+        "workers": plan.machine.workers,
+        "memory": plan.memory,
+        "disk": plan.size.disk(plan.compute, plan.machine) if plan.size else None,
+        "fetch": list(plan.fetch),
+    }
 
 
 def summarise_plan(plan: Plan) -> Iterator[str]:

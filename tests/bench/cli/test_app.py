@@ -202,6 +202,8 @@ def test_a_cached_run_is_shown_as_cached_and_exits_0(finished: Place, shell: She
     place = finished.copy(shell.folder)
     said = shell(*tiny_run(command="plan"), *place.words)
     assert said.code == 0 and said.out.count("cached") == 3 and "start-up" not in said.out
+    found = json.loads(shell(*tiny_run(command="plan"), *place.words, "--json").out)
+    assert [entry["status"] for entry in found["runs"]] == 3 * ["cached"] and found["expected"] == [0.0, 0.0]
 
 
 def test_a_history_in_the_lab_is_a_mistake(shell: Shell) -> None:
