@@ -93,9 +93,11 @@ def record_results(plan: Plan, results: Sequence[Result]) -> list[str]:
             if entry.status == "skipped":
                 with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
                     write_record(Record(entry.spec, "skipped", entry.reason, provenance={"finished": say_when()}), out)
-            elif entry.old is not None and ended.get(entry.spec.key) == "done":
-                if record := record_of_job(entry.spec, "done", out):
-                    print(compare_with_old(entry, record))
+                continue
+            status = ended.get(entry.spec.key)
+            record = record_of_job(entry.spec, status, out) if entry.old is not None else None
+            if record is not None and record.status == "done":
+                print(compare_with_old(entry, record))
         except OSError as error:
             failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
     return failed
