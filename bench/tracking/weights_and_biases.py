@@ -155,10 +155,10 @@ class WandbTracker(PageTracker):
             disable_code=True,
             save_code=False,
             disable_job_creation=True,
-            x_disable_stats=self.device == "cpu",
-            x_stats_disk_paths=(),
             x_disable_meta=True,
-            x_disable_machine_info=True,
+            x_disable_stats=self.device == "cpu",
+            x_disable_machine_info=self.device == "cpu",  # without it there are no statistics either
+            x_stats_disk_paths=(),
             host="",
             x_save_requirements=False,
             symlink=False,

@@ -7,11 +7,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+from bench.records.tracking import init_arguments
+
 from bench.core.files import write_bytes
 from bench.core.places import stays_below
 from bench.records.files import load_records, record_text
 from bench.records.tables import build_sections
-from bench.records.tracking import init_arguments
 from bench.records.warnings import find_warnings
 from tests.factories import record, study
 from tests.faults.spoil import WRONG, own_place, spoil_record

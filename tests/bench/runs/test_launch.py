@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.records.tracking import Tracker
 
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Score, Step
 from bench.lab.build import LabOptions
 from bench.records.files import read_responses, write_record
-from bench.records.tracking import Tracker
 from bench.runs import launch
 from bench.runs.jobs import Job, Result
 from bench.runs.launch import build_jobs, compare_with_old, record_results, tell_seeds
