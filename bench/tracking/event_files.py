@@ -42,8 +42,7 @@ class TensorBoardTracker(PageTracker):
         if find_spec("tensorboard") is not None:
             return []
         return [
-            "--track tensorboard needs the package tensorboard: `pip install tensorboard`, or take another tracker, "
-            "or none."
+            "--track tensorboard needs the package tensorboard: `pip install tensorboard`, or take --track wandb or none."
         ]
 
     def open_page(self, spec: RunSpec, stage: str) -> EventFile:

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.tracking.guarded import open_tracker
+from tests.event_reader import folder_of, read, text_of
 from tests.tracked import CURVES, SAID, SCORES, made
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed: `pip install tensorboard`")
-
-
-def read(folder: Path) -> Any:
-    """Everything in a run's event files."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
-    events.Reload()
-    return events
-
-
-def text_of(events: Any, tag: str) -> str:
-    """A text that was written."""
-    (event,) = events.Tensors(tag)
-    return str(event.tensor_proto.string_val[0].decode())
-
-
-def folder_of(out: Path, name: str) -> Path:
-    """The folder of a run's event files."""
-    (found,) = (out / "tensorboard").glob(f"*/{name}*")
-    return found
 
 
 def test_a_run_is_read_back_whole_its_live_rows_once(tmp_path: Path) -> None:
