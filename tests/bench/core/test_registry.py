@@ -339,6 +339,7 @@ def test_a_file_holds_methods_and_metrics_of_its_own(tmp_path: Path, no_files: N
         "methods": ["grad-diff-twice", "npo-again"],
         "tasks": [],
         "metrics": ["least"],
+        "trackers": [],
     }
     assert registry.load_component("methods", "npo-again").summary == "again"
     assert registry.load_component("metrics", "least").goal == "up"
