@@ -555,7 +555,7 @@ def test_a_curve_has_each_streams_loss_and_the_rate_and_is_told_of_as_it_comes(t
 
 
 def test_streams_of_one_loss_are_told_apart() -> None:
-    streams = [Stream(QUESTIONS, 1, loss) for loss in (NPOLoss(0.1), NextToken(), NextToken(), Ascent())]
+    streams = [Stream(QUESTIONS, 1, loss) for loss in (NPOLoss(0.1, False), NextToken(), NextToken(), Ascent())]
     assert name_losses(streams) == ["loss_npo", "loss_next_token", "loss_next_token_2", "loss_ascent"]
 
 
