@@ -54,7 +54,7 @@ LmEval = Annotated[
     str, Option(help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents.")
 ]
 LmEvalData = Annotated[Path | None, Option(help="Folder with offline copies of lm-eval's data.")]
-Track = Annotated[str, Option(help="wandb (offline when not logged in) or none.")]
+Track = Annotated[str, Option(help="wandb (offline when not logged in), tensorboard, a plug-in's, or none.")]
 Study = Annotated[str, Option(help="A label for the records; changes no result.")]
 Target = Annotated[str, Option(help="Real tier: a target trained elsewhere; known name, hub id or folder.")]
 Oracles = Annotated[str, Option(help="Real tier: retrained models from elsewhere, comma-separated.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
@@ -15,7 +15,7 @@ from bench.core.record import Record
 from bench.core.types import Responses
 from bench.records.files import load_records, read_record, read_responses, responses_path
 from bench.records.identity import is_called
-from bench.records.tables import ORACLE, TARGET, find_all_older
+from bench.records.tables import ORACLE, TARGET, find_all_older, record_beside
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 
@@ -94,18 +94,6 @@ def pick_record(wanted: Wanted, source: Path) -> Picked:
 def fits(record: Record, name: str, task: str, seed: int | None) -> bool:
     """Whether a record has the name, or it in its name, and is of the task and seed where these are said."""
     return name in record.name and task in ("", record.spec.task) and seed in (None, record.spec.seed)
-
-
-def record_beside(record: Record, around: Sequence[Record], method: str) -> Record | None:
-    """The finished record of the target or the oracle that a record is compared with: of the same scenario and seed."""
-    spec = record.spec
-    same = (spec.tier, spec.task, spec.model, spec.seed, spec.limit, record.lineage.get("target"))
-    for other in around:
-        about = other.spec
-        theirs = (about.tier, about.task, about.model, about.seed, about.limit, other.lineage.get("target"))
-        if other.status == "done" and about.method == method and theirs == same and not about.attack:
-            return other
-    return None
 
 
 def find_responses(record: Record, source: Path, store: Path) -> Responses | None:

@@ -13,13 +13,12 @@ from bench.cli.picking import (
     answered_probes,
     find_responses,
     pick_record,
-    record_beside,
     responses_beside,
 )
 from bench.core.record import Record
 from bench.core.types import BROKEN_DOWN, Json, Responses
 from bench.records.markdown import format_number
-from bench.records.tables import TARGET
+from bench.records.tables import TARGET, record_beside
 
 PARTS = ("lineage", "cost", "provenance")
 """Parts of a record that are shown when they are asked for."""

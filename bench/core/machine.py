@@ -116,7 +116,7 @@ def device_problems(device: str) -> list[str]:
 
 
 OUT_FOLDERS, PAGE = (
-    ("lab", "real", "logs", "plots", "tables", "tune", "ablations", "wandb", "cluster"),
+    ("lab", "real", "logs", "plots", "tables", "tune", "ablations", "wandb", "tensorboard", "trackers", "cluster"),
     "leaderboard.md",
 )
 """What commands make in the folder of records."""
@@ -147,6 +147,11 @@ class Machine:
     """Who carries out the jobs, by the name that `bench.runs.executors` has for it."""
     slurm: tuple[str, ...] = ()
     """Flags of sbatch, ``key=value``."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a tracker is told of what workers measure on the way; a cluster's jobs have no way to tell it."""
+        return self.track != "none" and self.executor == "local"
 
     @property
     def workers(self) -> int:

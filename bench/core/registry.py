@@ -1,8 +1,8 @@
-"""Finding methods, tasks and plugged-in metrics by name: the lazy tables of `methods` and `tasks`, and plug-ins.
+"""Finding methods, tasks and plugged-in metrics and trackers by name: the lazy tables of `methods` and `tasks`, and plug-ins.
 
-A plug-in is a distribution with an entry point in the group ``msa_bench.methods``, ``msa_bench.tasks`` or
-``msa_bench.metrics``, whose name is the component's name and whose value is ``module:Class`` (of a metric
-``module:metric``, a `bench.core.contracts.Metric`). A task's name says the tier too: ``capitals.lab`` (or ``capitals``
+A plug-in is a distribution with an entry point in the group ``msa_bench.methods``, ``msa_bench.tasks``,
+``msa_bench.metrics`` or ``msa_bench.trackers``, whose name is the component's name and whose value is ``module:Class`` (of
+a metric ``module:metric``, a `bench.core.contracts.Metric`). A task's name says the tier too: ``capitals.lab`` (or ``capitals``
 alone) and ``capitals.real``.
 
 Or it is a Python file that the user names (`use_file`): a component's name is then its class's, in small letters with
@@ -29,10 +29,11 @@ from typing import Any
 from bench.core.contracts import Method, Metric, Task
 from bench.core.errors import UserError, say_once, shorten_reason, unknown_name
 from bench.core.imports import USER_FILE, hash_source, import_file, import_own
+from bench.core.trackers import Tracker
 from bench.core.typed_toml import named_object
 
-GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
-BASES: Mapping[str, type] = {"methods": Method, "tasks": Task, "metrics": Metric}
+GROUPS = {kind: f"msa_bench.{kind}" for kind in ("methods", "tasks", "metrics", "trackers")}
+BASES: Mapping[str, type] = {"methods": Method, "tasks": Task, "metrics": Metric, "trackers": Tracker}
 OWED = {"methods": ("unlearn",), "tasks": ("metrics", "prepare", "outline")}
 """Functions that have no default in the base classes."""
 NAME = re.compile(r"\w[\w.+-]{0,99}")
@@ -76,8 +77,8 @@ def package_of(kind: str, place: str) -> str:
 
 
 def own_table(kind: str) -> dict[str, Any]:
-    """The table of our own ``methods`` or ``tasks``; our metrics have none, as tasks make them."""
-    ours: dict[str, Any] = {} if kind == "metrics" else import_own(kind).TABLE
+    """The table of our own ``methods`` or ``tasks``; none of metrics, which tasks make, and trackers, which a wing knows."""
+    ours: dict[str, Any] = {} if kind in ("metrics", "trackers") else import_own(kind).TABLE
     return ours
 
 
@@ -86,7 +87,7 @@ FILES: dict[Path, dict[str, dict[str, str]]] = {}
 
 
 def use_file(path: Path) -> dict[str, dict[str, str]]:
-    """Make the methods, tasks and metrics of a Python file known; kind -> name -> ``module:Class``.
+    """Make the methods, tasks, metrics and trackers of a Python file known; kind -> name -> ``module:Class``.
 
     A task of a file is one of the lab, or of the real tier where its class's name begins with ``Real``.
     """
@@ -102,7 +103,7 @@ def use_file(path: Path) -> dict[str, dict[str, str]]:
     found = named_components(module)
     if not any(found.values()):
         raise UserError(
-            f"{path.name} holds no method, task or metric: derive one from bench.api.Method, or name another."
+            f"{path.name} holds no method, task, metric or tracker: derive one from bench.api.Method, or name another."
         )
     for kind, names in found.items():
         for name in names:
@@ -141,6 +142,8 @@ def named_components(module: Any) -> dict[str, dict[str, str]]:
             elif issubclass(value, Task):
                 tier = ".real" if name.startswith("Real") else ""
                 found["tasks"][hyphenated(name.removeprefix("Real")) + tier] = f"{module.__name__}:{name}"
+            elif issubclass(value, Tracker):
+                found["trackers"][hyphenated(name)] = f"{module.__name__}:{name}"
     return found
 
 
@@ -170,7 +173,8 @@ def last_place(trace: str, files: Sequence[Path]) -> str:
 def components(kind: str) -> dict[str, Any]:
     """Name -> ``module:Class`` of ``methods``, or name -> tier -> ``module:Class`` of ``tasks``.
 
-    Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` only those that are plugged in.
+    Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` and ``trackers`` only those that are
+    plugged in.
     """
     theirs: dict[str, Any] = {**plug_ins(kind, tuple(sys.path))}
     for found in FILES.values():
@@ -185,7 +189,7 @@ def components(kind: str) -> dict[str, Any]:
 
 
 def load_component(kind: str, name: str) -> Any:
-    """The class of a method, or a plugged-in metric; `UserError` with the nearest name when there is none."""
+    """The class of a method, or a plugged-in metric or tracker; `UserError` with the nearest name when there is none."""
     known = components(kind)
     if name not in known:
         raise UserError(unknown_name(kind.removesuffix("s"), name, known, kind))
@@ -224,7 +228,7 @@ def load_named(kind: str, name: str, place: str) -> Any:
 
 
 def component_fault(kind: str, found: Any) -> str:
-    """Why an object can't be a method, task or metric of a plug-in; empty where it can."""
+    """Why an object can't be a method, task, metric or tracker of a plug-in; empty where it can."""
     base: Any = BASES[kind]
     if kind == "metrics":
         return goal_fault(found) if isinstance(found, Metric) else "let its entry point name a bench.api.Metric"
@@ -232,6 +236,8 @@ def component_fault(kind: str, found: Any) -> str:
         return f"its entry point names an object of {type(found).__name__}, let it name the class"
     if not (isinstance(found, type) and issubclass(found, base)):
         return f"derive it from bench.api.{base.__name__}"
+    if kind == "trackers":
+        return ""
     if not isinstance(getattr(found, "summary", None), str):
         return "it lacks `summary`, one line that says what it is"
     if bare := [name for name, default in default_params(found).items() if default is dataclasses.MISSING]:

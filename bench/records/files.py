@@ -22,7 +22,10 @@ from bench.records.bundles import BUNDLE, read_published
 from bench.records.columns import pack_responses, unpack_responses
 from bench.records.plain import MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, read_plain, unpack
 
-NOT_RECORDS = ("responses", "texts", "plots", "tables", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
+NOT_RECORDS = (
+    *("responses", "texts", "plots", "tables", "tune", "wandb", "tensorboard", "trackers", "cluster", "logs"),
+    *("ablations", "reproduce"),
+)
 """Folders directly below a results folder in which no record is looked for."""
 
 COLUMNS = ".safetensors.xz"

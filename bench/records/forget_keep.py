@@ -136,7 +136,9 @@ def draw_overview(sections: Sequence[Section]) -> Figure:
         figure.set_size_inches(figure.get_figwidth() + widest + 0.2, height)
         beside = name_legend(figure, panels, beside=True)
     tiers = dict.fromkeys(TIERS.get(section.tier, f"{short_label(section.tier)} tier") for section in sections)
-    title_figure(figure, "Forgetting and keeping on every task, beside the oracles' mean (at 0, 0)", "; ".join(tiers), beside)
+    title_figure(
+        figure, "Forgetting and keeping on every task, beside the oracles' mean (at 0, 0)", "; ".join(tiers), beside
+    )
     return figure
 
 

@@ -281,6 +281,18 @@ def tell_older(older: Mapping[str, str], where: str = "") -> list[str]:
     return [f"{what} left out, made by older code of {whose}: python -m bench prune{where} removes such records."]
 
 
+def record_beside(record: Record, around: Sequence[Record], method: str) -> Record | None:
+    """The finished record of the target or the oracle that a record is compared with: of the same scenario and seed."""
+    spec = record.spec
+    same = (spec.tier, spec.task, spec.model, spec.seed, spec.limit, record.lineage.get("target"))
+    for other in around:
+        about = other.spec
+        theirs = (about.tier, about.task, about.model, about.seed, about.limit, other.lineage.get("target"))
+        if other.status == "done" and about.method == method and theirs == same and not about.attack:
+            return other
+    return None
+
+
 def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
     """Records by section, in the order of the page. One that failed early has no label yet and goes with its like."""
 

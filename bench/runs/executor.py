@@ -268,13 +268,19 @@ def keep_log(lines: IO[str], file: Path, folders: Sequence[str]) -> None:
             log.close()
 
 
-def in_step(jobs: Sequence[Job], config: WorkerConfig, report: Callable[[Json], None]) -> list[Result]:
+def in_step(
+    jobs: Sequence[Job],
+    config: WorkerConfig,
+    report: Callable[[Json], None],
+    ended: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
     """Do jobs in this process, one after another: under torchrun every process is at the same one."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     results: list[Result] = []
     for job in jobs:
         answer = Worker(config, with_times(job, report)).do(job, wait=True)
         results.append(Result(job, answer["status"], answer.get("message", "")))
+        ended(results[-1])
     return results
 
 
@@ -283,6 +289,9 @@ def with_times(job: Job, report: Callable[[Json], None]) -> Callable[[Json], Non
     began: dict[str, float] = {}
 
     def tell(event: Json) -> None:
+        if event["status"] == "row":
+            report({"job": job.name, "of": list(job.identity), **event})
+            return
         since = began.setdefault(event["stage"], time.monotonic())
         told = {"job": job.name, "done": 0, "total": None, "message": "", "seconds": time.monotonic() - since}
         report(told | event)
@@ -399,6 +408,7 @@ class Worker:
             trace=self.machine.trace,
             wait=wait,
             report=self.report,
+            live=self.machine.is_watched,
         )
 
     def resources(self) -> Json:

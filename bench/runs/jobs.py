@@ -29,6 +29,11 @@ class Job:
         return f"{what} {self.spec.repetition}"
 
     @property
+    def identity(self) -> tuple[str, str]:
+        """What no other job of a command has: the key of its run, and the stage."""
+        return self.spec.key, self.stage
+
+    @property
     def is_shared(self) -> bool:
         """Whether it builds a stage that several runs share."""
         return self.stage not in ("", "validate")

@@ -7,27 +7,28 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from bench.core import distributed, registry
-from bench.core.errors import UserError, raise_problems, unknown_name
+from bench.core.errors import UserError, raise_problems
 from bench.core.machine import Machine, device_problems
 from bench.core.provenance import say_when
 from bench.core.record import Record, RunSpec
 from bench.core.registry import last_place
 from bench.core.texts import one_line
+from bench.core.trackers import Tracker
 from bench.core.trouble import explain_trouble
+from bench.core.types import Json, Responses
 from bench.records.agreement import find_results
 from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import write_pages
 from bench.records.plots import draw_plots
-from bench.records.tables import find_all_older, tell_older
-from bench.records.tracking import KINDS, Tracker, open_tracker
+from bench.records.tables import TARGET, find_all_older, record_beside, tell_older
 from bench.runs.asked import Asked
 from bench.runs.at_hand import find_stages
 from bench.runs.estimate import list_refusals, room_of, round_seconds
@@ -42,6 +43,7 @@ from bench.runs.report import NAME, write_report_page
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 from bench.runs.terminal import plan_json, print_agreement, print_table, show_plan
+from bench.tracking.guarded import open_tracker, tracker_problems
 
 T = TypeVar("T")
 
@@ -80,25 +82,23 @@ def seconds_of_stage(plan: Plan, stage: str) -> float:
     return plan.stages[stage] + plan.stages.get("history", 0.0)
 
 
-def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> list[str]:
-    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new.
+def record_results(plan: Plan, results: Sequence[Result]) -> list[str]:
+    """Write the records of skipped runs, and say whether repeated runs gave the old scores.
 
-    Returns a line for each job that failed, and for each record that can't be written or followed into the store.
+    Returns a line for each job that failed, and for each record that can't be written.
     """
-    out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results, plan.machine.out)
+    out, failed = plan.machine.out, describe_failures(results, plan.machine.out)
     ended = {result.job.spec.key: result.status for result in results if not result.job.stage}
     for entry in plan.entries:
         try:
             if entry.status == "skipped":
                 with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
                     write_record(Record(entry.spec, "skipped", entry.reason, provenance={"finished": say_when()}), out)
-            elif record := record_of_job(entry.spec, ended.get(entry.spec.key), out):
-                if entry.old is not None and record.status == "done":
-                    print(compare_with_old(entry, record))
-                responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
-                tracker.record(record, responses, loss_curves(record, store))
-        except UserError as error:
-            failed.append(f"{Job(entry.spec).name}: {error}")
+                continue
+            status = ended.get(entry.spec.key)
+            record = record_of_job(entry.spec, status, out) if entry.old is not None else None
+            if record is not None and record.status == "done":
+                print(compare_with_old(entry, record))
         except OSError as error:
             failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
     return failed
@@ -139,26 +139,76 @@ def write_report(out: Path, store: Path) -> tuple[Path, list[Path]]:
 
 
 def carry_out(
-    jobs: Sequence[Job], config: WorkerConfig, ended: Callable[[Result], None] = lambda result: None
+    jobs: Sequence[Job],
+    config: WorkerConfig,
+    ended: Callable[[Result], None] = lambda result: None,
+    tracker: Tracker | None = None,
 ) -> list[Result]:
-    """Do the jobs of a command, and show how they get on.
+    """Do the jobs of a command, and show how they get on, to ``tracker`` too.
 
-    By the machine's executor, and ``ended`` hears of each result as it comes; under torchrun in this process, in step with
-    the others, and all results come at the end.
+    By the machine's executor, or under torchrun in this process, in step with the others; ``ended`` hears of each result as
+    it comes.
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
     machine = config.machine
+    specs, shown = {job.identity: job.spec for job in jobs}, tracker or Tracker(machine.out)
+
+    def tell(result: Result) -> None:
+        track_result(result, machine, shown)
+        ended(result)
+
     is_for_others = machine.executor != "local" and not machine.store.is_dir()  # to make, where the jobs run
     with nullcontext() if is_for_others else at_work(machine.store), Reporter() as reporter:
+
+        def report(event: Json) -> None:
+            if event["status"] != "row":
+                reporter.report(event)
+            elif spec := specs.get(tuple(event["of"])):
+                shown.row(spec, event["of"][1], event["series"], event["row"])
+
         if distributed.world() > 1:
-            return in_step(jobs, config, reporter.report)
-        executor = open_executor(config, reporter.report)
+            return in_step(jobs, config, report, tell)
+        executor = open_executor(config, report)
         try:
-            return follow(executor, jobs, ended)
+            return follow(executor, jobs, tell)
         except JobsGoOn:
             print(f"\nThe jobs go on: `{name_status_command(machine.out)}` shows them, with --cancel it ends them.")
             raise
+
+
+def track_result(result: Result, machine: Machine, tracker: Tracker) -> None:
+    """Show the record that a job has left, or else how it ended."""
+    if type(tracker) is Tracker:  # it shows nothing, and need not be told what the store holds
+        return
+    job, store = result.job, Store(machine.store)
+    record = None if job.stage else record_of_job(job.spec, result.status, machine.out)
+    if record is None:
+        tracker.end(job.spec, job.stage, result.status == "failed")
+        return
+    curves: Mapping[str, list[dict[str, float]]] = {}
+    with suppress(OSError, UserError):  # a store that can't be read is said by what needs it
+        curves = loss_curves(record, store)
+    tracker.record(record, said_beside(record, machine.out, store), curves)
+
+
+def said_beside(record: Record, out: Path, store: Store) -> dict[str, Responses]:
+    """What ``method``, ``target`` and ``oracle`` answered to the questions of a finished run, of those that are at hand."""
+    if record.status != "done":
+        return {}
+    found: dict[str, Responses] = {}
+    with suppress(OSError, UserError):
+        target = record_beside(record, load_records(out, f"/{TARGET}-").records, TARGET)
+        keys = {
+            "method": record.lineage.get("responses"),
+            "target": target.lineage.get("responses") if target else None,
+            "oracle": next(iter(record.lineage.get("oracle_responses", [])), None),
+        }
+        for who, key in keys.items():
+            if key:
+                with suppress(UserError):  # gone from the store
+                    found[who] = load_responses(store, key)
+    return found
 
 
 def name_status_command(out: Path) -> str:
@@ -229,9 +279,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *executor_problems(machine), *machine.problems())
-    if machine.track not in KINDS:
-        problems += (unknown_name("tracker", machine.track, KINDS),)
+    problems = (*asked.problems, *executor_problems(machine), *machine.problems(), *tracker_problems(machine.track))
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))
     plan = on_first(lambda: check_fits(make_plan(replace(asked, problems=problems), machine)))
     if plan is None:
@@ -242,16 +290,16 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         distributed.leave_processes()
         return False
     out = machine.out
-    with closing(open_tracker(machine.track, out / "wandb")) as tracker:
+    with closing(open_tracker(machine.track, out, machine.device)) as tracker:
         plan = look_into_store(plan)
         show_plan(plan)
         if asked.limit:
             print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
         began = time.perf_counter()
-        results = carry_out(jobs, config, tell_seeds(plan))
+        results = carry_out(jobs, config, tell_seeds(plan), tracker)
         distributed.leave_processes()
         renew_dates(plan)
-        failed = record_results(plan, results, tracker)
+        failed = record_results(plan, results)
         page, pictures = None, list[Path]()
         try:
             page, pictures = write_report(out, machine.store)

@@ -52,7 +52,7 @@ PRUNED = ".pruned-"
 POLL_SECONDS = 1.0
 PARTS = ("nodes", "partial", "scratch", "leases", DAMAGED)
 """Folders of a store that a prune looks into; where there is none of them there is nothing to prune."""
-NO_NAMES = ("wandb", "logs", "plots")
+NO_NAMES = ("wandb", "tensorboard", "trackers", "logs", "plots")
 """Folders directly below a folder of records that name no node."""
 BUSY = "a command is at work in this store, or a node is being built: every node stays for now"
 SHARED_KINDS = ("flops", "distance", "relative distance")

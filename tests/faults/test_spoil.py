@@ -11,8 +11,8 @@ from bench.core.files import write_bytes
 from bench.core.places import stays_below
 from bench.records.files import load_records, record_text
 from bench.records.tables import build_sections
-from bench.records.tracking import init_arguments
 from bench.records.warnings import find_warnings
+from bench.tracking.weights_and_biases import init_arguments
 from tests.factories import record, study
 from tests.faults.spoil import WRONG, own_place, spoil_record
 from tests.pages import all_pages
@@ -68,5 +68,5 @@ def test_no_spoilt_record_stops_a_reader_or_gets_into_a_page(tmp_path: Path) -> 
         for one in loaded.records:
             taken += 1
             said = [line for section in build_sections([*others, one]) for line in find_warnings(section)]
-            assert all(line.isprintable() for line in said) and init_arguments(one)["config"]
+            assert all(line.isprintable() for line in said) and init_arguments(one.spec)["config"]
     assert taken > 50

@@ -43,7 +43,7 @@ ABLATE = ("ablate", "--track", "none", "--store", "store", "--out", "out")
         ((*RUN, "--device", "tpu"), "--device tpu: there are cpu, cuda and cuda:N."),
         ((*RUN, "--jobs", "0"), "--jobs and --threads are at least 1."),
         ((*RUN, "--threads", "-1"), "--jobs and --threads are at least 1."),
-        ((*RUN, "--track", "mlflow"), "Unknown tracker 'mlflow'. Known: none, wandb."),
+        ((*RUN, "--track", "mlflow"), "Unknown tracker 'mlflow'. Known: none, tensorboard, wandb."),
         (("exec", "spec.json"), "'spec.json' is not a run's spec"),
         (("exec",), "exec needs the file of a run's spec."),
         (("ls", "method"), "Unknown listing 'method'. Did you mean 'methods'?"),

@@ -339,6 +339,7 @@ def test_a_file_holds_methods_and_metrics_of_its_own(tmp_path: Path, no_files: N
         "methods": ["grad-diff-twice", "npo-again"],
         "tasks": [],
         "metrics": ["least"],
+        "trackers": [],
     }
     assert registry.load_component("methods", "npo-again").summary == "again"
     assert registry.load_component("metrics", "least").goal == "up"
@@ -362,7 +363,7 @@ def test_a_file_holds_methods_and_metrics_of_its_own(tmp_path: Path, no_files: N
             r"bad.py can't be loaded: ZeroDivisionError: division by zero \(bad.py, line 2",
         ),
         ("import nosuch\n", r"bad.py can't be loaded: No module named 'nosuch' \(bad.py, line 1: import nosuch\)\.$"),
-        ("x = 1\n", "bad.py holds no method, task or metric"),
+        ("x = 1\n", "bad.py holds no method, task, metric or tracker"),
         (
             FILE.replace("GradDiffTwice", "NPO").replace("from methods.npo import NPO", ""),
             "bad.py: 'npo' is the name of one",
