@@ -1,4 +1,4 @@
-# One command each: demo (set up and run the main job), bench (our engine's speed), faults (an hour), test, check, format.
+# One command each: demo (set up and run the main job), bench (our engine's speed), faults (an hour), test, check, format, site (the pages).
 # PIP_OPTIONS goes to every pip install: an index with CPU builds of torch, say
 #   make demo PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -11,8 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST = HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 CODE := bench methods tasks tests
+PAGES := '*.md' '*.svg' '*.png' '*.csv' '*.tex' '*.txt' '*.toml' '*.cff' '*.css' LICENSE bench methods tasks
 
-.PHONY: demo bench faults test test-slow check format install clean
+.PHONY: demo bench faults test test-slow check format site install clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m bench run --methods msa,npo --task muse-books
@@ -44,6 +45,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+site: $(VENV)/.docs
+	rm -rf build/pages && mkdir -p build/pages
+	git ls-files -z --cached --others --exclude-standard -- $(PAGES) | tar --null -T - -cf - | tar -xf - -C build/pages
+	$(BIN)/mkdocs build --strict -f docs/mkdocs.yml
+
 install: $(VENV)/.run
 
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -54,6 +60,10 @@ $(VENV)/.run: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

@@ -6,6 +6,9 @@ from bench.core.signals import Ending, guard_signals, leave
 def main() -> None:
     """Run the command line, and exit with its code."""
     guard_signals()
+    from bench.core.imports import put_user_last
+
+    put_user_last()
     from bench.cli.app import call
 
     code = 0

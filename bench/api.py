@@ -1,4 +1,4 @@
-"""Names that a plug-in imports: methods, tasks and metrics, and what they are made of. Loads no torch.
+"""Names that a plug-in imports: methods, tasks, metrics and trackers, and what they are made of. Loads no torch.
 
 A method is a `Method`: frozen fields, `summary`, `needs` and `unlearn(request, ctx)`. It trains with `Recipe` and
 `Stream`s of a `Loss`, or adds checkpoints up as `Term`s; `make_streams`, `descent` and `retain_rows` are the usual rows
@@ -6,7 +6,8 @@ and losses. A `GradientMethod` needs a `loss` alone. A task is a `Task`: fields,
 `outline`; it makes a `Scenario` of `Example`s,
 `Probe`s and `Metric`s for its `TaskInputs`. `LabOptions` trains history, target and oracles of a small model from nothing,
 `RealOptions` target and oracles of a model that the user names. Mistakes of the user are a `UserError`, a score that can't
-be had is `Absent`, and a need that can't be met is `Unmet`. `bench.conformance` checks all of them.
+be had is `Absent`, and a need that can't be met is `Unmet`. `bench.conformance` checks all of them. A `Tracker` shows
+each `Record` to people.
 """
 
 from bench.core.boxes import Scale as Scale
@@ -36,7 +37,10 @@ from bench.core.errors import Absent as Absent
 from bench.core.errors import Unmet as Unmet
 from bench.core.errors import UserError as UserError
 from bench.core.errors import unknown_name as unknown_name
+from bench.core.record import Record as Record
+from bench.core.record import RunSpec as RunSpec
 from bench.core.record import Score as Score
+from bench.core.trackers import Tracker as Tracker
 from bench.core.types import Checkpoint as Checkpoint
 from bench.core.types import Example as Example
 from bench.core.types import History as History

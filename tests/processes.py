@@ -164,12 +164,12 @@ def without_torch(folder: Path) -> Path:
     return package.parent
 
 
-def plug_in(folder: Path, code: str, methods: dict[str, str], module: str) -> Path:
-    """An installed distribution of methods, as a folder for the path: name -> class in ``code``."""
+def plug_in(folder: Path, code: str, named: dict[str, str], module: str, kind: str = "methods") -> Path:
+    """An installed distribution of methods, or of another kind, as a folder for the path: name -> class in ``code``."""
     (folder / f"{module}.py").write_text(code)
     info = folder / f"{module}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    lines = [f"{name} = {module}:{kind}" for name, kind in methods.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[msa_bench.methods]", *lines, ""]))
+    lines = [f"{name} = {module}:{owner}" for name, owner in named.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[msa_bench.{kind}]", *lines, ""]))
     return folder

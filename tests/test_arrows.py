@@ -45,6 +45,7 @@ FLOORS = (
     ("bench.core",),
     ("bench.metrics", "bench.assets"),
     ("bench.engines", "bench.records"),
+    ("bench.report", "bench.tracking"),
     ("bench.runs", "methods"),
     ("bench.lab", "bench.real"),
     ("bench.api",),

@@ -25,10 +25,10 @@ def test_there_is_a_page_for_each_kind_of_component() -> None:
 @pytest.mark.slow(20)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_runs_from_end_to_end(page: Path, tmp_path: Path) -> None:
-    """In the order of the page, in one folder; ``pip install -e .`` installs beside it, without the network."""
+    """In the order of the page; ``pip install -e .`` installs beside the files, without the network."""
     text = page.read_text()
     files, lines = FILE.findall(text), [line for block in COMMANDS.findall(text) for line in block.splitlines()]
-    assert {name for name, _ in files} > {"pyproject.toml"} and sum(" run " in line for line in lines) == 1
+    assert {name for name, _ in files} > {"pyproject.toml"} and any(" run " in line for line in lines)
     (tmp_path / "source").mkdir()
     for name, content in files:
         (tmp_path / "source" / name).write_text(content)
@@ -40,7 +40,8 @@ def test_a_page_runs_from_end_to_end(page: Path, tmp_path: Path) -> None:
             python, words = sys.executable, [*PIP, "--target", str(tmp_path / "installed"), str(tmp_path / "source")]
         elif line.startswith("python -c"):
             python, words = sys.executable, ["-c", line.removeprefix('python -c "').removesuffix('"')]
-        done = subprocess.run([python, *words], cwd=tmp_path, env=paths, capture_output=True, text=True)
+        place = tmp_path / "source" if "./" in line else tmp_path
+        done = subprocess.run([python, *words], cwd=place, env=paths, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         said += done.stdout
     component = re.search(r"^(\w+) = \"\w+:\w+\"$", text, re.MULTILINE)

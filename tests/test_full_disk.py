@@ -62,9 +62,13 @@ def test_a_full_disk_is_a_sentence_for_each_run_and_nothing_is_lost(
 
 def test_pages_and_plots_of_a_full_disk_are_a_sentence(finished: Place, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "size=64k") as disk:
-        (disk / "filler").write_bytes(bytes(60 << 10))
+        (disk / "filler").write_bytes(bytes(64 << 10))
         source = ["--from", str(finished.out)]
-        for words in (["leaderboard", *source, "--to", "small/page.md"], ["plot", *source, "--to", "small/plots"]):
+        for words in (
+            ["leaderboard", *source, "--to", "small/page.md"],
+            ["report", *source, "--to", "small/report.html"],
+            ["plot", *source, "--to", "small/plots"],
+        ):
             done = bench(words, tmp_path)
             [line] = done.stderr.splitlines()
             assert (

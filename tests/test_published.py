@@ -4,17 +4,22 @@ defaults are what the published searches chose."""
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.cli.options import is_text
 from bench.core import registry
 from bench.core.boxes import box_json
+from bench.core.machine import Machine
 from bench.core.record import Record
-from bench.records.files import load_records
-from bench.records.leaderboard import render_leaderboard
-from bench.runs import search, selection
+from bench.records.files import load_records, responses_path
+from bench.records.leaderboard import files_of, missing_pictures, stale_tables
+from bench.runs import report, search, selection
+from bench.runs.asked import Asked
+from bench.runs.plan import make_plan
 from bench.runs.rescore import Places, rescore_command
 from bench.runs.search import REPORTED, chosen_preset, name_search
 from bench.studies.ablations import experiment, study
@@ -47,10 +52,12 @@ def test_records_are_whole_and_clean() -> None:
         assert record.lineage["oracle_rows"]["in_forget"] == 0, record.name
 
 
-def test_leaderboard_is_what_the_generator_prints() -> None:
+def test_leaderboard_and_tables_are_what_the_generator_prints() -> None:
     loaded = load_records(RESULTS)
-    page = render_leaderboard(loaded.records, loaded.broken)
-    assert page == (ROOT / "leaderboard.md").read_text(encoding="utf-8"), "run `python -m bench leaderboard`"
+    files = files_of(loaded, RESULTS, ROOT / "leaderboard.md")
+    stale = [path.name for path, text in files.items() if not is_text(path, text)]
+    assert not stale and not stale_tables(RESULTS, files), f"{stale}: run `python -m bench leaderboard`"
+    assert not missing_pictures(loaded, RESULTS, ROOT / "leaderboard.md"), "run `python -m bench plot`"
 
 
 def test_claims_are_what_the_generator_prints() -> None:
@@ -87,15 +94,33 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
 
 def test_what_is_published_stays_small() -> None:
     """A clone brings all of it, and every version of it that was ever committed."""
-    sizes = {path: path.stat().st_size for path in RESULTS.rglob("*") if path.is_file() and path.name[0] != "."}
+    files = [path for path in RESULTS.rglob("*") if path.is_file() and path.name[0] != "." and path.name != report.NAME]
+    sizes = {path: path.stat().st_size for path in files}
     largest = sorted(sizes, key=sizes.__getitem__)[-5:]
     assert sum(sizes.values()) <= MOST_BYTES, f"largest: {[path.relative_to(RESULTS).as_posix() for path in largest]}"
 
 
+def main_methods() -> set[str]:
+    """The rows of the command that docs/results.md gives for the tables, with the variant of NPO that the books take."""
+    command = re.search(r"bench run --methods (\S+) --task tofu --seeds 0-5", (ROOT / "docs/results.md").read_text())
+    assert command
+    asked = Asked("tofu", tuple(command[1].split(",")), (), (0,))
+    return {entry.spec.method for entry in make_plan(asked, Machine(Path("none"), Path("none"))).entries}
+
+
 @pytest.mark.slow(30)
 def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:
+    """Kept are those of the main rows of each lab task's first seed and of all real rows."""
+    records = [r for r in load_records(RESULTS).records if r.status == "done"]
+    kept = [r for r in records if responses_path(RESULTS, r.lineage["responses"]).exists()]
+    first = [r.spec for r in kept if r.spec.tier == "lab" and r.spec.seed == 0 and not r.spec.order]
+    for task in (*LAB_TEXTS, "digits", "graph"):
+        there = {spec.method.replace("@per-token", "").replace("+per-token", "") for spec in first if spec.task == task}
+        assert main_methods() <= there, task
+    assert all(r in kept for r in records if r.spec.tier == "real")
     said: list[str] = []
     assert rescore_command(Places(RESULTS, tmp_path), False, said.append, workers=2), "\n".join(said)
+    assert said[-1].startswith(f"{len(kept)} records computed again")
 
 
 @pytest.mark.parametrize("task", LAB_TEXTS)

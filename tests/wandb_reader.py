@@ -22,7 +22,10 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 class OfflineRun:
     """What an offline run holds, put together from its log."""
 
+    number: str = ""
+    """W&B's id."""
     project: str = ""
+    entity: str = ""
     group: str = ""
     job_type: str = ""
     name: str = ""
@@ -35,6 +38,8 @@ class OfflineRun:
     """Metric (or pattern) and the metric that is its x axis."""
     artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)
     """Per artifact: the files in it, where they wait to be sent."""
+    statistics: int = 0
+    """How often the machine was looked at."""
     exit_code: int | None = None
     folder: Path = Path()
 
@@ -78,6 +83,7 @@ def payloads(data: bytes) -> Iterator[bytes]:
 def _add(run: OfflineRun, record: Any) -> None:
     kind = record.WhichOneof("record_type")
     if kind == "run":
+        run.number, run.entity = record.run.run_id, record.run.entity
         run.project, run.group, run.name = record.run.project, record.run.run_group, record.run.display_name
         run.job_type, run.tags = record.run.job_type, list(record.run.tags)
         _update(run.config, record.run.config.update)
@@ -96,6 +102,8 @@ def _add(run: OfflineRun, record: Any) -> None:
         run.artifacts[record.artifact.name] = {entry.path: Path(entry.local_path) for entry in entries}
     elif kind == "request" and record.request.WhichOneof("request_type") == "log_artifact":
         _add(run, type(record)(artifact=record.request.log_artifact.artifact))
+    elif kind == "stats":
+        run.statistics += 1
     elif kind == "exit":
         run.exit_code = record.exit.exit_code
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import os
+import platform
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -33,13 +35,17 @@ COMMANDS = {
     "ablate": "studies:ablate",
     "eval": "evaluate:eval_",
     "leaderboard": "results:leaderboard",
+    "report": "results:report",
+    "table": "results:table",
     "plot": "results:plot",
     "claims": "studies:claims",
     "reproduce": "studies:reproduce",
     "ls": "look:ls",
     "show": "look:show",
+    "compare": "look:compare",
     "doctor": "look:doctor",
     "prune": "prune:prune",
+    "new": "new:new",
     "publish": "results:publish",
     "import": "results:import_",
     "rescore": "results:rescore",
@@ -53,6 +59,9 @@ HIDDEN = ("exec",)
 """Commands that other commands call."""
 LOOK: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 """How typer shows help and errors: plainly."""
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+PLUGGED = ("run", "plan", "attack", "tune", "ls", "rescore", "exec")
+"""Commands that take methods, tasks and metrics from files."""
 
 
 class PlacedCommand(TyperCommand):
@@ -80,21 +89,70 @@ class Commands(TyperGroup):
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names alone
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name, or None."""
+        """The command of a name or of how only one begins, or None."""
+        meant = [name for name in COMMANDS if name.startswith(cmd_name) and name not in HIDDEN]
         if cmd_name not in COMMANDS:
-            return None
+            if len(meant) != 1:
+                return None
+            [cmd_name] = meant
         module, _, function = COMMANDS[cmd_name].partition(":")
         built = typer.Typer(**LOOK)
-        register = built.command(cmd_name, cls=PlacedCommand, hidden=cmd_name in HIDDEN)
-        register(getattr(import_module(f"bench.cli.{module}"), function))
+        register = built.command(cmd_name, cls=PlacedCommand, hidden=cmd_name in HIDDEN, context_settings=HELP)
+        command = getattr(import_module(f"bench.cli.{module}"), function)
+        register(with_plugins(command) if cmd_name in PLUGGED else command)
         return typer.main.get_command(built)
 
 
-app = typer.Typer(name="bench", cls=Commands, no_args_is_help=True, **LOOK)
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="A Python file with methods, tasks or metrics of your own; can be repeated."
+    ),
+]
+
+
+def with_plugins(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes ``--plugin`` as well, and knows what is in these files when it begins."""
+
+    def wrapped(plugin: Plugin = None, **given: Any) -> None:
+        from bench.core import registry
+
+        for file in plugin or ():
+            registry.use_file(file)
+        command(**given)
+
+    own = inspect.signature(command, eval_str=True).parameters
+    option = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Plugin)
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.values()]
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__signature__ = inspect.Signature([*parameters, option])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in (*parameters, option)}
+    return wrapped
+
+
+app = typer.Typer(name="bench", cls=Commands, no_args_is_help=True, context_settings=HELP, **LOOK)
+
+
+def tell_version(asked: bool) -> None:
+    """Print the versions that make a result, and end."""
+    if asked:
+        from bench.core.provenance import commit_of_checkout, installed_version
+
+        commit, dirty = commit_of_checkout()
+        state = f", commit {commit[:10]}{' with changes' if dirty else ''}" if commit else ""
+        typer.echo(f"msa-bench {installed_version('msa-bench') or '(not installed)'}{state}")
+        names = ("torch", "transformers")
+        versions = [f"{name} {installed_version(name) or 'not installed'}" for name in names]
+        typer.echo(f"Python {platform.python_version()}, {', '.join(versions)}")
+        raise typer.Exit(0)
 
 
 @app.callback()
-def describe() -> None:
+def describe(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=tell_version, help="Say the versions and end.")
+    ] = False,
+) -> None:
     """Compare unlearning methods with the oracle that never saw the forget set."""
 
 

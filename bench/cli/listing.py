@@ -1,10 +1,11 @@
-"""`bench ls`: listings of methods, tasks, models, metrics and runs; loads no torch."""
+"""`bench ls`: listings of methods, tasks, models and metrics; loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
+from bench.cli.options import complete_name
 from bench.core import registry
 from bench.core.boxes import box_json
 from bench.core.contracts import Method
@@ -18,7 +19,9 @@ WHERE = {"lab": "in the lab", "real": "on a real model"}
 def listing(what: str, name: str = "") -> str:
     """The listing of ``what``, or of one method or task by ``name``; `UserError` for anything there is no listing of."""
     if what not in LISTINGS:
-        raise UserError(unknown_name("listing", what, [*LISTINGS, "history"]))
+        raise UserError(unknown_name("listing", what, [*LISTINGS, "history", "runs"]))
+    if name and what in ("methods", "tasks"):
+        name = complete_name(what, name)
     if not name:
         return LISTINGS[what]()
     if what == "methods":
@@ -72,20 +75,25 @@ def describe_method(name: str) -> str:
 
 def attacks() -> str:
     """A table of the attacks: what each does, on the weights or by questions."""
+    rows = [("attack", "on", "what it does"), *attack_rows()]
+    return "\n".join(
+        [*align_columns(rows), "", "A step takes its parameters by --set (ls methods NAME); name@variant is one too."]
+    )
+
+
+def attack_rows() -> list[tuple[str, str, str]]:
+    """Each attack, what it is on, and what it does."""
     from bench.core.attacks import STEPS, is_attack, split_variant
     from bench.runs.attacks import QUESTIONS
 
-    rows = [("attack", "on", "what it does")]
+    rows = []
     for short, step in STEPS.items():
         method, variant = split_variant(step)
         rows.append((short, "the weights", registry.load_component("methods", method).presets[variant].source))
     for name in registry.components("methods"):
         if is_attack(name):
             rows.append((name, "the weights", registry.load_component("methods", name).summary))
-    rows += [(name, "questions", attack.summary) for name, attack in QUESTIONS.items()]
-    return "\n".join(
-        [*align_columns(rows), "", "A step takes its parameters by --set (ls methods NAME); name@variant is one too."]
-    )
+    return rows + [(name, "questions", attack.summary) for name, attack in QUESTIONS.items()]
 
 
 def tasks(only: str = "") -> str:
@@ -135,15 +143,76 @@ def metrics() -> str:
     )
 
 
-def runs(folder: Path = Path("runs")) -> str:
-    """Each record below ``runs``: status and name."""
-    if not folder.is_dir():
-        return "No runs yet: `python -m bench run --methods msa,npo --task muse-books` makes some."
-    from bench.records.files import load_records
+def as_json(what: str, name: str = "") -> Any:
+    """The same listings as data: a list, or of one method or task an object."""
+    listing(what, name)  # says what is wrong with the words
+    if what == "methods":
+        loaded = [complete_name(what, name)] if name else loadable("methods")
+        found = [method_json(each, registry.load_component("methods", each)) for each in loaded]
+        return found[0] if name else found
+    if what == "tasks":
+        tasks = [task_json(each) for each in ([complete_name(what, name)] if name else loadable("tasks"))]
+        return tasks[0] if name else tasks
+    if what == "metrics":
+        from bench.metrics.catalogue import metric_entries
 
-    loaded = load_records(folder)
-    lines = [f"{record.status:8} {record.name}" for record in loaded.records]
-    return "\n".join([*lines, *(broken.left_out for broken in loaded.broken)])
+        fields = ("name", "version", "goal", "meaning", "source")
+        return [{field: getattr(entry, field) for field in fields} for entry in metric_entries()]
+    if what == "models":
+        from bench.assets.known_models import KNOWN
+
+        return [
+            {"name": m.name, "summary": m.summary, "source": m.source, "licence": m.licence} for m in KNOWN.values()
+        ]
+    return [{"name": attack, "on": on, "summary": summary} for attack, on, summary in attack_rows()]
+
+
+def loadable(kind: str) -> list[str]:
+    """The names of components that can be loaded; stderr says of the others what is wrong."""
+    found = []
+    for name, place in registry.components(kind).items():
+        with registry.leaving_out(kind, name):
+            for tier in place if kind == "tasks" else ():
+                registry.load_task(name, tier)
+            if kind == "methods":
+                _ = registry.load_component(kind, name).presets
+            found.append(name)
+    return found
+
+
+def method_json(name: str, kind: Any) -> dict[str, Any]:
+    """A method as data."""
+    return {
+        "name": name,
+        "summary": kind.summary,
+        "needs": sorted(kind.needs),
+        "optional": sorted(kind.optional),
+        "works_from": kind.reads,
+        "paper": kind.paper,
+        "version": kind.version,
+        "parameters": parameters_json(kind),
+        "presets": {key: {"params": dict(each.params), "source": each.source} for key, each in kind.presets.items()},
+        "variants": list(kind.variants),
+    }
+
+
+def task_json(name: str) -> dict[str, Any]:
+    """A task as data."""
+    kinds = {tier: registry.load_task(name, tier) for tier in registry.components("tasks")[name]}
+    return {
+        "name": name,
+        "summary": next(iter(kinds.values())).summary,
+        "tiers": {tier: {"parameters": parameters_json(kind)} for tier, kind in kinds.items()},
+    }
+
+
+def parameters_json(kind: Any) -> dict[str, Any]:
+    """Parameter -> its default and what it means."""
+    meanings = field_meanings(kind)
+    return {
+        field: {"default": default, "meaning": meanings.get(field, "")}
+        for field, default in registry.default_params(kind).items()
+    }
 
 
 LISTINGS: dict[str, Callable[[], str]] = {
@@ -152,5 +221,4 @@ LISTINGS: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "models": models,
     "metrics": metrics,
-    "runs": runs,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,12 @@ from bench.core.files import write_text
 from bench.core.places import default_root
 
 Methods = Annotated[
-    str, Option("--methods", "-m", help="Names, comma-separated, or 'all'; name@variant for a variant.")
+    str,
+    Option(
+        "--methods",
+        "-m",
+        help="Names, comma-separated, or 'all'; name@variant for a variant; ./fade.py:Fade of a file.",
+    ),
 ]
 TaskName = Annotated[str, Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits or graph.")]
 Model = Annotated[str, Option(help="Real tier: known name, hub id or folder. Without it: the lab.")]
@@ -49,7 +54,7 @@ LmEval = Annotated[
     str, Option(help="lm-eval tasks, comma-separated: piqa, blimp ...; piqa:200 asks the first 200 documents.")
 ]
 LmEvalData = Annotated[Path | None, Option(help="Folder with offline copies of lm-eval's data.")]
-Track = Annotated[str, Option(help="wandb (offline when not logged in) or none.")]
+Track = Annotated[str, Option(help="wandb (offline when not logged in), tensorboard, a plug-in's, or none.")]
 Study = Annotated[str, Option(help="A label for the records; changes no result.")]
 Target = Annotated[str, Option(help="Real tier: a target trained elsewhere; known name, hub id or folder.")]
 Oracles = Annotated[str, Option(help="Real tier: retrained models from elsewhere, comma-separated.")]
@@ -163,9 +168,10 @@ def asked_for(
     from bench.runs.asked import Asked
 
     numbers, problems = seeds_or_problems(seeds)
+    names, faults = complete_methods(split_words(methods))
     return Asked(
-        task=task,
-        methods=tuple(split_words(methods)),
+        task=complete_name("tasks", task),
+        methods=tuple(names),
         sets=tuple(sets or ()),
         seeds=numbers,
         model=model,
@@ -177,12 +183,45 @@ def asked_for(
         study=study,
         target=target,
         oracles=tuple(split_words(oracle)),
-        then=tuple(split_words(then)),
+        then=tuple(complete_name("methods", name) for name in split_words(then)),
         kinds=tuple(split_words(probes)),
         compute=Compute(dtype, autocast, lora, micro),
-        problems=problems,
+        problems=(*problems, *faults),
         order=order,
     )
+
+
+def complete_methods(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The methods that words name, and what is wrong with the words.
+
+    A word is a name, how only one name begins, or a file's class as ``./fade.py:Fade``; a variant may follow after @.
+    """
+    from bench.core import registry
+
+    names: list[str] = []
+    problems: list[str] = []
+    for word in words:
+        found = re.fullmatch(r"(.+\.py)(?::(\w*))?(@.+)?", word)
+        if not found:
+            names.append(complete_name("methods", word))
+            continue
+        try:
+            name = registry.method_of_file(Path(found[1]), found[2] or "")
+            names.append(name + (found[3] or ""))
+        except UserError as error:
+            problems += error.problems
+            names.append("target")  # there is no name to be judged
+    return names, problems
+
+
+def complete_name(kind: str, word: str) -> str:
+    """The name of a method or task that a word names or that alone begins so, with its variant; else the word."""
+    from bench.core import registry
+
+    name, at, variant = word.partition("@")
+    known = [*registry.components(kind), *(["all", "target"] if kind == "methods" else [])]
+    fits = [each for each in known if name and each.startswith(name)]
+    return fits[0] + at + variant if len(fits) == 1 and name not in known else word
 
 
 def split_words(text: str) -> list[str]:
@@ -222,7 +261,7 @@ def records_folder(folder: Path, option: str = "--from") -> Path:
     """The option's folder, if it is there."""
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder '{folder}': `python -m bench run` makes records, {option} names their folder."
+            f"There is no folder '{folder}': `python -m bench run` makes records in runs/, and {option} names a folder of them."
         )
     return folder
 
@@ -239,6 +278,11 @@ def write_or_check(page: Path, text: str, check: bool, command: str, written: st
         write_text(page, text)
         echo(f"{page}: {written}.")
         return True
-    good = page.is_file() and page.read_text(encoding="utf-8") == text
+    good = is_text(page, text)
     echo(f"{page} is {'up to date' if good else f'stale: run `python -m bench {command}`'}.")
     return good
+
+
+def is_text(page: Path, text: str) -> bool:
+    """Whether a file is there and says just this."""
+    return page.is_file() and page.read_bytes() == text.encode()

@@ -1,4 +1,4 @@
-"""`bench leaderboard`, `plot`, `publish`, `import` and `rescore`: what is done with records."""
+"""`bench leaderboard`, `table`, `report`, `plot`, `publish`, `import` and `rescore`: what is done with records."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from bench.cli.options import (
     Out,
     Results,
     StoreAt,
+    complete_name,
+    is_text,
     parse_seeds,
     records_folder,
+    split_words,
     store_at,
     warn_broken,
-    write_or_check,
 )
-from bench.core.errors import raise_problems
+from bench.core.errors import raise_problems, unknown_name
 from bench.core.machine import default_jobs
 from bench.core.places import file_problems, folder_problems, readable_problems
 
@@ -26,25 +28,81 @@ from bench.core.places import file_problems, folder_problems, readable_problems
 def leaderboard(
     source: Results = Path("results"),
     page: Annotated[Path, Option("--to", help="The page to write.")] = Path("leaderboard.md"),
-    check: Annotated[bool, Option("--check", help="Write nothing; exit 1 when the page is stale.")] = False,
+    check: Annotated[bool, Option("--check", help="Write nothing; exit 1 when a page is stale.")] = False,
 ) -> None:
-    """Write the leaderboard from published records."""
-    from bench.records.files import load_records
-    from bench.records.leaderboard import render_leaderboard
+    """Write the leaderboard and the tables behind it from published records: --from's tables/ has all scores.
 
-    raise_problems([] if check else file_problems("--to", page))
-    loaded = load_records(records_folder(source))
+    With --check every generated page is looked at, and whether the pictures that they link to are there.
+    """
+    from bench.records.files import load_records
+    from bench.records.leaderboard import FOLDER, files_of, missing_pictures, stale_tables, write_pages
+
+    folder = records_folder(source)
+    places = file_problems("--to", page) + folder_problems("--from", source / FOLDER)
+    raise_problems([] if check else places)
+    loaded = load_records(folder)
     if not check:
         warn_broken(loaded)
-    text = render_leaderboard(loaded.records, loaded.broken)
-    good = write_or_check(page, text, check, "leaderboard", f"{len(loaded.records)} records")
-    raise Exit(0 if good else 1)
+        written = write_pages(loaded, source, page)
+        echo(f"{page}: {len(loaded.records)} records; all scores in {source / FOLDER} ({len(written) - 1} files).")
+        return
+    files = files_of(loaded, source, page)
+    stale = [path for path, text in files.items() if not is_text(path, text)] + stale_tables(source, files)
+    missing = missing_pictures(loaded, source, page)
+    for path in stale:
+        echo(f"{path} is stale: run `python -m bench leaderboard`.")
+    for path in missing:
+        echo(f"{path} is missing: run `python -m bench plot`.")
+    if not stale and not missing:
+        echo(f"{page} and {len(files) - 1} files in {source / FOLDER} are up to date.")
+    raise Exit(1 if stale or missing else 0)
+
+
+def table(
+    task: Annotated[str, Option("--task", "-t", help="A task, or the name of one of its tables.")],
+    form: Annotated[str, Option("--format", help="md, csv or latex (booktabs).")] = "md",
+    columns: Annotated[
+        str, Option(help="Comma-separated: scores, forgetting, kept, kl_forget, kl_retain, membership, cost, seconds.")
+    ] = "",
+    model: Annotated[str, Option(help="The real tier's table of this model; without it the lab's.")] = "",
+    source: Results = Path("results"),
+) -> None:
+    """Print one task's table for a paper: Markdown, CSV or LaTeX, rows as in the leaderboard."""
+    from bench.records.files import load_records
+    from bench.records.summaries import FORMATS, find_section, summarise
+    from bench.records.tables import build_sections
+
+    problems = [] if form in FORMATS else [unknown_name("format", form, FORMATS, "")]
+    raise_problems(problems)
+    loaded = load_records(records_folder(source))
+    warn_broken(loaded)
+    section = find_section(build_sections(loaded.records), complete_name("tasks", task), model)
+    echo(FORMATS[form](summarise(section, split_words(columns))).rstrip("\n"))
+
+
+def report(
+    source: Results = Path("results"),
+    page: Annotated[Path, Option("--to", help="The page to write.")] = Path("report.html"),
+    store: StoreAt = None,
+) -> None:
+    """Write one HTML file with tables, pictures and what the models said, which opens anywhere and asks nobody for anything.
+
+    From a published folder it has the lab's texts alone; from your own runs a benchmark's as well, for your eyes.
+    """
+    from bench.records.files import load_records
+    from bench.runs.report import write_report_page
+
+    raise_problems(file_problems("--to", page) + readable_problems("--store", store_at(store)))
+    loaded = load_records(records_folder(source))
+    warn_broken(loaded)
+    write_report_page(loaded, source, store_at(store), page)
+    echo(f"{page}: {len(loaded.records)} records, {page.stat().st_size / 1e6:.1f} MB.")
 
 
 def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()] = None) -> None:
     """Draw the plots from records and searches, and the pages and pictures of ablations from their studies.
 
-    SVG and PNG; SVG alone in a published folder, from which pictures that are no longer drawn are removed.
+    SVG and PNG; SVG alone in a published folder. Pictures that were drawn there and no longer are, are removed.
     """
     from bench.records.attack_plots import draw_attack_plots
     from bench.records.files import load_records
@@ -63,7 +121,7 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     drawn += draw_search_plots(source, folder)
     for path in drawn:
         echo(str(path))
-    if to is None and not loaded.broken:  # else a picture may be wanted again
+    if not loaded.broken:  # else a picture may be wanted again
         for path in remove_stale(folder, drawn):
             echo(f"removed {path}: nothing draws it any more")
     for path in redraw_pages(source / FOLDER, to):
@@ -82,6 +140,8 @@ def publish(
 
     Responses are nearly all of the bytes, and noise that can't be packed: those of one seed let anybody check that table.
     """
+    from bench.records.files import load_records
+    from bench.runs.report import NAME, write_report_page
     from bench.runs.rescore import publish_records
     from bench.studies.ablations import FOLDER
     from bench.studies.ablations.study import publish_studies
@@ -95,6 +155,8 @@ def publish(
     paths = publish_records(others, source, to, store_at(store), force, seeds) if others or not names else []
     for path in paths + publish_studies(wanted, to / FOLDER, force):
         echo(str(path))
+    if paths:
+        echo(f"report: {write_report_page(load_records(to), to, store_at(store), to / NAME)}")
 
 
 def import_(

@@ -22,11 +22,13 @@ def run(asked: Any, machine: Any) -> None:
 
 
 @asking(without=("threads", "track"))
-def plan(asked: Any, machine: Any) -> None:
+def plan(
+    asked: Any, machine: Any, as_json: Annotated[bool, Option("--json", help="Print it as JSON.")] = False
+) -> None:
     """Say what `run` would do: what is cached, how long the rest takes, memory, disk, what to fetch. Loads nothing heavy."""
     from bench.runs.launch import plan_command
 
-    plan_command(asked, machine)
+    plan_command(asked, machine, as_json)
 
 
 def status(

@@ -1,63 +1,83 @@
-"""`bench show`: everything about one run."""
+"""`bench show`: one run, its scores and answers beside the target's and the oracle's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from bench.cli.options import records_folder
-from bench.core.errors import UserError
+from bench.cli.picking import (
+    Picked,
+    Wanted,
+    answer_of,
+    answered_probes,
+    find_responses,
+    pick_record,
+    responses_beside,
+)
 from bench.core.record import Record
-from bench.core.types import BROKEN_DOWN, Responses
-from bench.records.files import load_records, read_record, read_responses, responses_path
-from bench.runs.responses import load_responses
-from bench.runs.store import Store
+from bench.core.types import BROKEN_DOWN, Json, Responses
+from bench.records.markdown import format_number
+from bench.records.tables import TARGET, record_beside
+
+PARTS = ("lineage", "cost", "provenance")
+"""Parts of a record that are shown when they are asked for."""
 
 
-def find_record(name: str, source: Path) -> Record:
-    """The one record that ``name`` means: its file, its key, or a part of its name that only it has."""
-    if Path(name).is_file():
-        return read_record(Path(name))
-    loaded = load_records(records_folder(source), name)
-    matching = loaded.records
-    if len(matching) == 1:
-        return matching[0]
-    for broken in loaded.broken:
-        if not matching and name in broken.path:
-            raise UserError(f"{broken.path} is not a readable record ({broken.reason}): {broken.remedy}.")
-    if not matching:
-        raise UserError(f"No record in '{source}' has '{name}' in its name: `python -m bench ls runs` lists them.")
-    shown = ", ".join(f"{r.spec.method}-{r.spec.key} ({r.spec.repetition})" for r in matching[:6])
-    raise UserError(f"'{name}' fits {len(matching)} records: {shown}{' ...' if len(matching) > 6 else ''}. Name one.")
-
-
-def show_record(name: str, source: Path, store: Path, examples: int) -> str:
-    """Spec, scores with intervals, what is absent and why, lineage, cost, and what the model said."""
-    record = find_record(name, source)
-    spec = record.spec
-    lines = [
-        f"{record.name}  ({record.status})",
-        f"{record.label}: {spec.method}, {spec.repetition}, model {spec.model}",
-    ]
+def show_record(wanted: Wanted, source: Path, store: Path, examples: int, parts: tuple[str, ...] = ()) -> str:
+    """Spec, scores beside target and oracle, what is absent and why, the ``parts`` that are asked for, and answers."""
+    picked = pick_record(wanted, source)
+    record, spec = picked.record, picked.record.spec
+    lines = [f"{record.name}  ({record.status})", *([picked.note] if picked.note else [])]
+    if whose := picked.older.get(record.name):
+        lines.append(f"made by older code of {whose}: tables leave it out")
+    label = record.label or f"{spec.task} ({spec.tier})"
+    lines.append(f"{label}: {spec.method}, {spec.repetition}, model {spec.model}")
     if record.reason:
         lines += ["why:", *(f"  {line}" for line in record.reason.splitlines())]
     lines += [f"task parameters: {dict(spec.task_params)}"]
     lines += [f"step {step.name}: {dict(step.params)}" for step in spec.steps]
-    lines += [f"settings from: {'; '.join(record.facts.get('source', [])) or 'none'}", "", "scores:"]
-    for score, found in sorted(record.scores.items()):
-        about = record.metrics[score]
-        interval = "" if found.low is None else f"  [{found.low:.4g}, {found.high:.4g}]"
-        floor = f"  floor {record.floors[score]:.3g}" if score in record.floors else ""
-        lines.append(
-            f"  {score:30} {found.value:10.4g}{interval}  n={found.n} {found.unit} goal {about['goal']}{floor}"
-        )
-    lines += [f"  {score:30} absent: {reason}" for score, reason in sorted(record.absent.items())]
-    for title, part in (("lineage", record.lineage), ("cost", record.cost), ("provenance", record.provenance)):
-        lines += ["", f"{title}:", *(f"  {key}: {value}" for key, value in part.items() if key != "nodes")]
-    return "\n".join([*lines, *generation_lines(record, source, store, examples)])
+    lines += [f"settings from: {'; '.join(record.facts.get('source', [])) or 'none'}"]
+    if record.scores or record.absent:
+        lines += ["", *score_lines(record, scores_beside(picked))]
+    for part in parts:
+        fields = getattr(record, part).items()
+        lines += ["", f"{part}:", *(f"  {key}: {value}" for key, value in fields if key != "nodes")]
+    if hidden := [f"--{part}" for part in PARTS if part not in parts]:
+        lines += ["", f"more: {', '.join(hidden)}; --json has everything"]
+    return "\n".join([*lines, *answer_lines(picked, source, store, examples)])
 
 
-def generation_lines(record: Record, source: Path, store: Path, examples: int) -> list[str]:
-    """The first ``examples`` generations of each probe that has any, from the store (published files hold no text)."""
+def scores_beside(picked: Picked) -> dict[str, dict[str, float]]:
+    """``target`` and ``oracle`` -> their scores by name: of the oracles the mean."""
+    record = picked.record
+    target = record_beside(record, picked.around, TARGET) if record.spec.method != TARGET else None
+    values: Mapping[str, Any] = record.facts.get("oracle_values", {})
+    return {
+        "target": {name: score.value for name, score in target.scores.items()} if target else {},
+        "oracle": {name: sum(each) / len(each) for name, each in values.items() if each},
+    }
+
+
+def score_lines(record: Record, beside: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A line for each score, with its interval and what target and oracles have, and for each that is absent."""
+    rows: list[tuple[str, ...]] = [("scores", "value", "95%", "n", "goal", "target", "oracle", "floor", "unit")]
+    for name, found in sorted(record.scores.items()):
+        ends = (found.low, found.high)
+        interval = "" if None in ends else "[{}, {}]".format(*(format_number(end) for end in ends if end is not None))
+        others = [format_number(beside[who][name]) if name in beside[who] else "" for who in ("target", "oracle")]
+        floor = f"{record.floors[name]:.3g}" if name in record.floors else ""
+        goal = str(record.metrics[name]["goal"])
+        rows.append((name, format_number(found.value), interval, str(found.n), goal, *others, floor, found.unit))
+    used = [k for k in range(len(rows[0])) if any(row[k] for row in rows[1:])] if len(rows) > 1 else []
+    widths = [max(len(row[k]) for row in rows) for k in used]
+    lines = ["  ".join(row[k].ljust(wide) for k, wide in zip(used, widths, strict=True)).rstrip() for row in rows]
+    return [*(lines if used else []), *(f"absent: {name}: {why}" for name, why in sorted(record.absent.items()))]
+
+
+def answer_lines(picked: Picked, source: Path, store: Path, examples: int) -> list[str]:
+    """The first ``examples`` answers of each probe, beside those of the target and of an oracle."""
+    record = picked.record
     if record.status != "done":
         return []
     if "imported" in record.provenance:
@@ -67,28 +87,59 @@ def generation_lines(record: Record, source: Path, store: Path, examples: int) -
         return ["", "examples: the responses are no longer in the store; run the same command again to see them."]
     if responses.wrecked:
         return ["", f"examples: none, as {BROKEN_DOWN}."]
+    beside = responses_beside(picked, source, store)
     lines: list[str] = []
-    for probe, rows in responses.rows.items():
-        spoken = [(key, row) for key, row in rows.items() if "text" in row][:examples]
-        if spoken:
-            lines += ["", f"what the model said, {probe}:"]
-        for key, row in spoken:
-            lines += [
-                f"  {key}",
-                f"    asked:     {row.get('prompt', '')}",
-                f"    reference: {row.get('reference', '')}",
-            ]
-            lines += [f"    said:      {row['text']}"]
-    return lines or ["", "examples: published responses hold numbers only; the texts stay in the store that made them."]
+    for probe, rows in answered_probes(responses).items() if examples else ():
+        lines += ["", f"what was answered, {probe}:"]
+        for key in list(rows)[:examples]:
+            lines += example_lines(key, rows[key], answers_to(probe, key, beside | {record.spec.method: responses}))
+    spoken = [row for rows in responses.rows.values() for row in rows.values() if "counts" in row]
+    if lines and spoken and not any("text" in row for row in spoken):
+        lines += ["", "published responses hold numbers only; texts stay in the store that made them."]
+    return lines
 
 
-def find_responses(record: Record, source: Path, store: Path) -> Responses | None:
-    """The record's responses, with texts where the store still has them."""
-    key = record.lineage.get("responses")
-    if not key:
-        return None
-    try:
-        return load_responses(Store(store), key)
-    except UserError:
-        file = responses_path(source, key)
-        return read_responses(file) if file.exists() else None
+def answers_to(probe: str, key: str, of: Mapping[str, Responses]) -> dict[str, Any]:
+    """Who -> the answer to one example, of those that have one."""
+    found = {who: answer_of(responses.rows.get(probe, {}).get(key, {})) for who, responses in of.items()}
+    return {who: answer for who, answer in found.items() if answer}
+
+
+def example_lines(key: str, row: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
+    """One example: what was asked, the truth, and each answer with a sign of whether it is the truth."""
+    lines = [f"  {key}"]
+    told = {"asked": row.get("prompt"), "truth": row.get("reference")}
+    wide = max(map(len, (*told, *answers))) + 1
+    lines += [f"    {who + ':':{wide}}   {text}" for who, text in told.items() if text is not None]
+    marks = {True: "=", False: "≠", None: " "}
+    return lines + [f"    {who + ':':{wide}} {marks[each.right]} {each.text}" for who, each in answers.items()]
+
+
+def record_json(wanted: Wanted, source: Path, store: Path, examples: int) -> Json:
+    """The record, what stands beside its scores, and the first answers of each probe."""
+    picked = pick_record(wanted, source)
+    record = picked.record
+    found = find_responses(record, source, store) if record.status == "done" else None
+    return {
+        "name": record.name,
+        "record": record.to_json(),
+        "older": picked.older.get(record.name, ""),
+        "others": [other.name for other in picked.others],
+        "beside": scores_beside(picked),
+        "answers": answers_json(picked, found, source, store, examples) if found else {},
+    }
+
+
+def answers_json(picked: Picked, own: Responses, source: Path, store: Path, examples: int) -> Json:
+    """Probe -> example -> what was asked, the truth, and who answered what."""
+    everyone = responses_beside(picked, source, store) | {picked.record.spec.method: own}
+    return {
+        probe: {key: example_json(rows[key], answers_to(probe, key, everyone)) for key in list(rows)[:examples]}
+        for probe, rows in answered_probes(own).items()
+    }
+
+
+def example_json(row: Mapping[str, Any], answers: Mapping[str, Any]) -> Json:
+    """One example as data."""
+    told = {who: vars(answer) for who, answer in answers.items()}
+    return {"asked": row.get("prompt"), "truth": row.get("reference"), "answers": told}

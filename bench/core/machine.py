@@ -98,6 +98,12 @@ GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """What the drivers of a GPU make: NVIDIA's, AMD's, and Windows' for Linux."""
 
 
+def tell_load() -> str:
+    """That other work is on this machine's cores, so that everything takes longer; empty where there is little."""
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"this machine is busy now (load {load:.0f} on {cores} cores): expect longer" if load > cores / 2 else ""
+
+
 def device_problems(device: str) -> list[str]:
     """Sentences about ``--device``, found without torch."""
     if device == "cpu":
@@ -109,7 +115,10 @@ def device_problems(device: str) -> list[str]:
     return []
 
 
-OUT_FOLDERS, PAGE = ("lab", "real", "logs", "plots", "tune", "ablations", "wandb", "cluster"), "leaderboard.md"
+OUT_FOLDERS, PAGE = (
+    ("lab", "real", "logs", "plots", "tables", "tune", "ablations", "wandb", "tensorboard", "trackers", "cluster"),
+    "leaderboard.md",
+)
 """What commands make in the folder of records."""
 
 
@@ -138,6 +147,11 @@ class Machine:
     """Who carries out the jobs, by the name that `bench.runs.executors` has for it."""
     slurm: tuple[str, ...] = ()
     """Flags of sbatch, ``key=value``."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a tracker is told of what workers measure on the way; a cluster's jobs have no way to tell it."""
+        return self.track != "none" and self.executor == "local"
 
     @property
     def workers(self) -> int:

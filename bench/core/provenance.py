@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -31,6 +32,11 @@ CODE = ("bench", "methods", "tasks")
 def get_provenance(device: str = "cpu") -> Json:
     """Versions, commit, dirty flag, threads, device kind and, where torch is loaded, instruction set of this process."""
     return {**_provenance_of(device), **get_instruction_set()}
+
+
+def say_when() -> str:
+    """The time now, in UTC, as a record says when it was made; texts of two times compare as the times do."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def get_instruction_set() -> Json:

@@ -1,36 +1,45 @@
-"""Finding methods, tasks and plugged-in metrics by name: the lazy tables of `methods` and `tasks`, and plug-ins.
+"""Finding methods, tasks and plugged-in metrics and trackers by name: the lazy tables of `methods` and `tasks`, and plug-ins.
 
-A plug-in is a distribution with an entry point in the group ``msa_bench.methods``, ``msa_bench.tasks`` or
-``msa_bench.metrics``, whose name is the component's name and whose value is ``module:Class`` (of a metric
-``module:metric``, a `bench.core.contracts.Metric`). A task's name says the tier too: ``capitals.lab`` (or ``capitals``
+A plug-in is a distribution with an entry point in the group ``msa_bench.methods``, ``msa_bench.tasks``,
+``msa_bench.metrics`` or ``msa_bench.trackers``, whose name is the component's name and whose value is ``module:Class`` (of
+a metric ``module:metric``, a `bench.core.contracts.Metric`). A task's name says the tier too: ``capitals.lab`` (or ``capitals``
 alone) and ``capitals.real``.
+
+Or it is a Python file that the user names (`use_file`): a component's name is then its class's, in small letters with
+hyphens, and a metric's its own.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import linecache
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bench.core.contracts import Method, Metric, Task
-from bench.core.errors import UserError, say_once, unknown_name
-from bench.core.hashing import hash_file
+from bench.core.errors import UserError, say_once, shorten_reason, unknown_name
+from bench.core.imports import USER_FILE, hash_source, import_file, import_own
+from bench.core.trackers import Tracker
 from bench.core.typed_toml import named_object
 
-GROUPS = {"methods": "msa_bench.methods", "tasks": "msa_bench.tasks", "metrics": "msa_bench.metrics"}
-BASES: Mapping[str, type] = {"methods": Method, "tasks": Task, "metrics": Metric}
+GROUPS = {kind: f"msa_bench.{kind}" for kind in ("methods", "tasks", "metrics", "trackers")}
+BASES: Mapping[str, type] = {"methods": Method, "tasks": Task, "metrics": Metric, "trackers": Tracker}
+OWED = {"methods": ("unlearn",), "tasks": ("metrics", "prepare", "outline")}
+"""Functions that have no default in the base classes."""
 NAME = re.compile(r"\w[\w.+-]{0,99}")
 """What a plug-in may be called."""
+CODE = "code of "
+"""How the name of a plug-in's hash begins among those of a run's spec."""
 GOALS = ("up", "down", "oracle")
 """Goals of a metric beside a value to approach."""
 
@@ -68,17 +77,108 @@ def package_of(kind: str, place: str) -> str:
 
 
 def own_table(kind: str) -> dict[str, Any]:
-    """The table of our own ``methods`` or ``tasks``; our metrics have none, as tasks make them."""
-    ours: dict[str, Any] = {} if kind == "metrics" else importlib.import_module(kind).TABLE
+    """The table of our own ``methods`` or ``tasks``; none of metrics, which tasks make, and trackers, which a wing knows."""
+    ours: dict[str, Any] = {} if kind in ("metrics", "trackers") else import_own(kind).TABLE
     return ours
+
+
+FILES: dict[Path, dict[str, dict[str, str]]] = {}
+"""File that the user has named -> kind -> name -> ``module:Class`` of what is in it."""
+
+
+def use_file(path: Path) -> dict[str, dict[str, str]]:
+    """Make the methods, tasks, metrics and trackers of a Python file known; kind -> name -> ``module:Class``.
+
+    A task of a file is one of the lab, or of the real tier where its class's name begins with ``Real``.
+    """
+    path = path.expanduser().resolve()
+    if path in FILES:
+        return FILES[path]
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"There is no Python file '{path.name}' in {path.parent}: name one that ends in .py.")
+    try:
+        module = import_file(path)
+    except Exception as error:  # whatever the user's file does while it is imported
+        raise UserError(f"{path.name} can't be loaded: {describe_fault(error, [path])}.") from None
+    found = named_components(module)
+    if not any(found.values()):
+        raise UserError(
+            f"{path.name} holds no method, task, metric or tracker: derive one from bench.api.Method, or name another."
+        )
+    for kind, names in found.items():
+        for name in names:
+            if name.partition(".")[0] in own_table(kind):
+                raise UserError(f"{path.name}: '{name}' is the name of one of ours: give the class another name.")
+    FILES[path] = found
+    return found
+
+
+def method_of_file(path: Path, owner: str = "") -> str:
+    """The name of the method that a class of a Python file is, or its only one; the file's are known afterwards."""
+    found = {place.partition(":")[2]: name for name, place in use_file(path)["methods"].items()}
+    if owner and owner not in found:
+        raise UserError(
+            unknown_name(f"method of {path.name}", owner, found) if found else f"{path.name} has no method."
+        )
+    if not owner and len(found) != 1:
+        some = (
+            f"write {path.name}:{next(iter(found))} for one of {', '.join(found)}"
+            if found
+            else "derive one from Method"
+        )
+        raise UserError(f"{path.name} has {len(found) or 'no'} methods: {some}.")
+    return found[owner or next(iter(found))]
+
+
+def named_components(module: Any) -> dict[str, dict[str, str]]:
+    """Kind -> name -> ``module:Class`` of what a module defines itself."""
+    found: dict[str, dict[str, str]] = {kind: {} for kind in GROUPS}
+    for name, value in vars(module).items():
+        if isinstance(value, Metric):
+            found["metrics"].setdefault(value.name, f"{module.__name__}:{name}")
+        elif isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_"):
+            if issubclass(value, Method):
+                found["methods"][hyphenated(name)] = f"{module.__name__}:{name}"
+            elif issubclass(value, Task):
+                tier = ".real" if name.startswith("Real") else ""
+                found["tasks"][hyphenated(name.removeprefix("Real")) + tier] = f"{module.__name__}:{name}"
+            elif issubclass(value, Tracker):
+                found["trackers"][hyphenated(name)] = f"{module.__name__}:{name}"
+    return found
+
+
+def hyphenated(name: str) -> str:
+    """A class's name in small letters with hyphens: ``GradDiff`` is ``grad-diff``, ``NPOTwice`` ``npo-twice``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+
+
+def describe_fault(error: BaseException, files: Sequence[Path]) -> str:
+    """An error in few words, with the last place of it in ``files``."""
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}, {Path(error.filename or '').name}, line {error.lineno}"
+    kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+    return f"{kind}{shorten_reason(error)}{last_place(''.join(traceback.format_exception(error)), files)}"
+
+
+def last_place(trace: str, files: Sequence[Path]) -> str:
+    """Where in ``files`` the last frame of a traceback's text stands: `` (fade.py, line 7: x = 1 / 0)``; else empty."""
+    names = {file.name for file in files}
+    frames = re.findall(r'^ *File "(.*)", line (\d+)(?:, in .*)?\n(?: +(.*))?', trace, re.MULTILINE)
+    for place, line, code in reversed(frames):
+        if Path(place).name in names:
+            return f" ({Path(place).name}, line {line}{': ' if code else ''}{code.strip()})"
+    return ""
 
 
 def components(kind: str) -> dict[str, Any]:
     """Name -> ``module:Class`` of ``methods``, or name -> tier -> ``module:Class`` of ``tasks``.
 
-    Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` only those that are plugged in.
+    Ours and the plug-ins'; a plug-in can't take one of our names. Of ``metrics`` and ``trackers`` only those that are
+    plugged in.
     """
-    theirs: dict[str, Any] = plug_ins(kind, tuple(sys.path))
+    theirs: dict[str, Any] = {**plug_ins(kind, tuple(sys.path))}
+    for found in FILES.values():
+        theirs |= found[kind]
     if kind == "tasks":
         tiers: dict[str, dict[str, str]] = {}
         for entry, place in theirs.items():
@@ -89,7 +189,7 @@ def components(kind: str) -> dict[str, Any]:
 
 
 def load_component(kind: str, name: str) -> Any:
-    """The class of a method, or a plugged-in metric; `UserError` with the nearest name when there is none."""
+    """The class of a method, or a plugged-in metric or tracker; `UserError` with the nearest name when there is none."""
     known = components(kind)
     if name not in known:
         raise UserError(unknown_name(kind.removesuffix("s"), name, known, kind))
@@ -113,34 +213,49 @@ def load_named(kind: str, name: str, place: str) -> Any:
         return named_object(place)
     try:
         found = named_object(place)
+        if getattr(module := sys.modules[place.partition(":")[0]], "__file__", None):
+            hash_source(module)
         fault = component_fault(kind, found)
     except (ImportError, AttributeError) as error:
         fault = str(error)
     except Exception as error:  # whatever a plug-in's module does while it is imported
         fault = f"{type(error).__name__}: {error}"
     if fault:
-        reason = " ".join(fault.split())
-        raise UserError(f"The plug-in for '{name}' ({place}) can't be loaded: {reason}.{package_of(kind, place)}")
+        reason = " ".join(fault.split()).rstrip(".")
+        told = place.removeprefix(USER_FILE)
+        raise UserError(f"The plug-in for '{name}' ({told}) can't be loaded: {reason}.{package_of(kind, place)}")
     return found
 
 
 def component_fault(kind: str, found: Any) -> str:
-    """Why an object can't be a method, task or metric of a plug-in; empty where it can."""
-    base = BASES[kind]
+    """Why an object can't be a method, task, metric or tracker of a plug-in; empty where it can."""
+    base: Any = BASES[kind]
     if kind == "metrics":
         return goal_fault(found) if isinstance(found, Metric) else "let its entry point name a bench.api.Metric"
     if isinstance(found, base):
         return f"its entry point names an object of {type(found).__name__}, let it name the class"
     if not (isinstance(found, type) and issubclass(found, base)):
         return f"derive it from bench.api.{base.__name__}"
+    if kind == "trackers":
+        return ""
     if not isinstance(getattr(found, "summary", None), str):
         return "it lacks `summary`, one line that says what it is"
-    bare = [name for name, default in default_params(found).items() if default is dataclasses.MISSING]
-    return f"its field '{bare[0]}' has no default" if bare else ""
+    if bare := [name for name, default in default_params(found).items() if default is dataclasses.MISSING]:
+        return f"its field '{bare[0]}' has no default"
+    if type(getattr(found, "version", None)) is not int:
+        return "its `version` is a whole number, 1 at first, raised when the same parameters give another result"
+    if lacking := [name for name in OWED[kind] if getattr(found, name) is getattr(base, name)]:
+        return f"it lacks `{lacking[0]}`"
+    needs: Any = getattr(found, "needs", frozenset())
+    if not (isinstance(needs, frozenset) and all(isinstance(need, str) for need in needs)):
+        return f"its `needs` is a frozenset of names such as 'history', not {needs!r}"
+    return ""
 
 
 def goal_fault(metric: Metric) -> str:
-    """The sentence about a goal that there is not; empty where there is."""
+    """The sentence about a version or a goal that there is not; empty where there is."""
+    if type(metric.version) is not int:
+        return "its `version` is a whole number, raised when the same responses give another score"
     if metric.goal in GOALS or (isinstance(metric.goal, int | float) and not isinstance(metric.goal, bool)):
         return ""
     return f"its goal is '{metric.goal}': it is up, down, oracle, or the number to approach"
@@ -171,12 +286,34 @@ def of_other_tier(task: str, tier: str, parameter: str) -> str:
 
 
 def plugin_code(kind: str, name: str, component: Any) -> dict[str, str]:
-    """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead."""
+    """The hash of a plug-in's source file, for the run's key: who edits it gets a new run. Ours carry versions instead.
+
+    It is that of the file as it was loaded, so that a process knows which code it runs.
+    """
+    module = plugin_module(kind, name, component)
+    return {f"{CODE}{name}": hash_source(module)} if module else {}
+
+
+def plugin_module(kind: str, name: str, component: Any) -> ModuleType | None:
+    """The module of a plug-in, where it lies in a file; None for one of ours."""
     if name in own_table(kind):
-        return {}
-    in_module = components(kind)[name] if kind == "metrics" else ""
-    source = inspect.getsourcefile(sys.modules[in_module.partition(":")[0]] if in_module else component)
-    return {f"code of {name}": hash_file(Path(source))} if source else {}
+        return None
+    known = components(kind)[name] if kind == "metrics" else ""
+    module = sys.modules[known.partition(":")[0] if known else component.__module__]
+    return module if getattr(module, "__file__", None) else None
+
+
+def plugin_files(names: Iterable[str]) -> list[Path]:
+    """The loaded files of those of these methods and tasks that are plug-ins."""
+    asked = [(kind, name) for kind in ("methods", "tasks") for name in names if name not in own_table(kind)]
+    places = [place for kind, name in asked for place in as_list(components(kind).get(name))]
+    modules = [sys.modules.get(place.partition(":")[0]) for place in places]
+    return [Path(module.__file__) for module in modules if module and module.__file__]
+
+
+def as_list(place: str | Mapping[str, str] | None) -> list[str]:
+    """The places of a component, of which a task has one for each tier."""
+    return [place] if isinstance(place, str) else list((place or {}).values())
 
 
 def fields_of(component: Any) -> dict[str, dataclasses.Field[Any]]:

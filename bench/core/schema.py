@@ -141,6 +141,7 @@ class ProvenanceShape(TypedDict, total=False):
     device: Line
     devices: Names
     dirty: bool | None
+    finished: Line
     imported: dict[str, Line]
     instruction_set: Line
     instruction_sets: Names

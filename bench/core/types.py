@@ -240,6 +240,14 @@ class Responses:
         }
         return dataclasses.replace(self, rows=rows)
 
+    def spoken(self) -> Responses:
+        """The rows that hold what the model wrote, and nothing else: its texts, the prompts and the references."""
+        rows = {
+            probe: {key: row for key, row in by_id.items() if isinstance(row.get("text"), str)}
+            for probe, by_id in self.rows.items()
+        }
+        return Responses(self.checkpoint, {probe: by_id for probe, by_id in rows.items() if by_id})
+
     def to_json(self) -> Json:
         """The object as plain JSON."""
         data = {"checkpoint": self.checkpoint, "rows": self.rows, "seconds": self.seconds, "cost": dict(self.cost)}

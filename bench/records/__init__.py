@@ -1,1 +1,1 @@
-"""What is a function of records: files, tables, leaderboard, plots, publishing, tracking."""
+"""What is a function of records: files, tables, leaderboard, plots, publishing."""

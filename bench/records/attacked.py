@@ -6,7 +6,7 @@ An attack damages and teaches by itself, and what it does so it does to the orac
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
@@ -32,7 +32,7 @@ class AttackRow:
     wreck: str
     """``collapsed`` or ``diverged`` on some seed, else empty."""
     before: TableCell | None
-    """The row's own score, where its run is there; of an attack that trains, on the same questions as after it."""
+    """The row's own score on the attacked seeds; of an attack that trains, on the same questions as after it."""
     after: TableCell
     gap: TableCell | None
     """After the attack, minus the oracle's after the same attack on the same seed."""
@@ -152,7 +152,7 @@ def _row(
         name=row.name if row else method,
         method=method,
         wreck="collapsed" if row and row.collapsed else "diverged" if row and row.diverged else "",
-        before=_cell({s: curve[0][1] for s, curve in curves.items()}) or (row.cells.get(own) if row else None),
+        before=_cell({s: curve[0][1] for s, curve in curves.items()}) or _cell(_own(row, own, after)),
         after=TableCell(after),
         gap=_cell({seed: value - oracle[seed] for seed, value in after.items() if seed in oracle}),
         kept=_cell(_values(records, kept)),
@@ -205,6 +205,12 @@ def _curves(records: Sequence[Record], score: str) -> dict[int, Curve]:
 
     found = {record.spec.seed: curve(record.facts.get("curve", ())) for record in records}
     return {seed: points for seed, points in found.items() if len(points) > 1}
+
+
+def _own(row: TableRow | None, score: str, seeds: Container[int]) -> dict[int, float]:
+    """A row's score before an attack, on the seeds that were attacked."""
+    cell = row.cells.get(score) if row else None
+    return {seed: value for seed, value in cell.by_seed.items() if seed in seeds} if cell else {}
 
 
 def _values(records: Sequence[Record], score: str) -> dict[int, float]:

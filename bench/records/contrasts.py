@@ -79,17 +79,24 @@ class Contrasts:
         return tuple(contrast for contrast in self.fixed if contrast.supported)
 
     def better_rows(self) -> dict[str, set[str]]:
-        """Per score the rows that a supported contrast names as the better one."""
-        found: dict[str, set[str]] = defaultdict(set)
+        """Per score the rows that a supported contrast names as the better one, and none as the worse."""
+        better: dict[str, set[str]] = defaultdict(set)
+        worse: dict[str, set[str]] = defaultdict(set)
         for contrast in self.supported:
-            found[contrast.score].add(contrast.better)
-        return found
+            better[contrast.score].add(contrast.better)
+            worse[contrast.score].add(contrast.other if contrast.better == contrast.one else contrast.one)
+        return {score: rows - worse[score] for score, rows in better.items()}
 
 
 def build_contrasts(section: Section) -> Contrasts:
-    """The fixed contrasts of a section, and the one against the best other method."""
-    if not section.primary or not section.rows:
+    """The fixed contrasts of a section, and the differences to the best other method, described and not tested."""
+    if not section.rows:
         return Contrasts()
+    if not section.primary:
+        seeds = {seed for row in section.rows for seed in row.seeds}
+        few = len(seeds) < SEEDS_TO_RANK
+        why = f"that takes {SEEDS_TO_RANK} seeds" if few else "no scores were fixed beforehand to compare by"
+        return Contrasts(said=f"Nothing is ranked: {why}.")
     one = find_row(section, ONE)
     if one is None:
         return Contrasts(said=f"Nothing is ranked: there is no row {ONE}, which the contrasts are about.")

@@ -22,7 +22,10 @@ from bench.records.bundles import BUNDLE, read_published
 from bench.records.columns import pack_responses, unpack_responses
 from bench.records.plain import MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, read_plain, unpack
 
-NOT_RECORDS = ("responses", "plots", "tune", "wandb", "cluster", "logs", "ablations", "reproduce")
+NOT_RECORDS = (
+    *("responses", "texts", "plots", "tables", "tune", "wandb", "tensorboard", "trackers", "cluster", "logs"),
+    *("ablations", "reproduce"),
+)
 """Folders directly below a results folder in which no record is looked for."""
 
 COLUMNS = ".safetensors.xz"
@@ -168,6 +171,16 @@ def is_same_file(path: Path, other: Path) -> bool:
 def responses_path(root: Path, key: str) -> Path:
     """The file of the published responses named ``key`` below the results folder ``root``."""
     return root / "responses" / f"{key}{COLUMNS}"
+
+
+def texts_path(root: Path, key: str) -> Path:
+    """The file of what the lab's model behind the responses named ``key`` said, below the results folder ``root``."""
+    return root / "texts" / f"{key}.json.gz"
+
+
+def is_published(root: Path) -> bool:
+    """Whether a folder of records is a published one: it has responses or bundles in it, and no benchmark's text."""
+    return (root / "responses").is_dir() or any(root.glob(f"*/*/*{BUNDLE}"))
 
 
 def write_responses(responses: Responses, path: Path) -> Path:

@@ -14,6 +14,8 @@ from bench.core.errors import UNUSABLE, UserError
 from bench.core.hashing import canonical_json
 from bench.core.record import Record
 
+ENGINES = ("training", "arithmetic", "measure")
+"""How a run's versions call what trains, adds up and measures (`bench.core.versions`)."""
 UNREADABLE = (*UNUSABLE, UserError)
 """What a method that isn't installed here, or that has other parameters today, makes of a record's."""
 
@@ -127,6 +129,35 @@ def find_duplicates(records: Sequence[Record]) -> list[str]:
         for names in same.values()
         if len(names) > 1
     ]
+
+
+def find_older(records: Sequence[Record]) -> dict[str, str]:
+    """Name of a record -> whose older code made it, of records of one section; the newest code's alone are to be compared.
+
+    A version counts up. Of a plug-in's code the newest is what the record has that was finished last; where none says
+    when, nobody knows.
+    """
+    newest: dict[str, tuple[str, Any]] = {}
+    for record in records:
+        for name, code in code_of(record).items():
+            newest[name] = max(newest.get(name, code), code)
+    return {
+        record.name: name.removeprefix(registry.CODE)
+        for record in records
+        for name, (_, code) in code_of(record).items()
+        if code != newest[name][1] and (isinstance(code, int) or newest[name][0])
+    }
+
+
+def code_of(record: Record) -> dict[str, tuple[str, Any]]:
+    """What took part in a run -> when and with which code: the hash of a plug-in's file, or the version of what is ours.
+
+    Metrics of ours are not meant, as a score of another version is left out by itself.
+    """
+    spec, when = record.spec, str(record.provenance.get("finished", ""))
+    ours = [spec.task, *ENGINES, *(step.method for step in spec.steps)]
+    versions = {name: ("", spec.versions[name]) for name in ours if name in spec.versions}
+    return versions | {name: (when, code) for name, code in spec.hashes.items() if name.startswith(registry.CODE)}
 
 
 def target_faults(records: Sequence[Record]) -> list[str]:

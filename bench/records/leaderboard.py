@@ -1,348 +1,316 @@
-"""``leaderboard.md``: a pure function of the records, equal bytes for equal records (no date, no host, no path)."""
+"""``leaderboard.md`` and the pages behind it: pure functions of the records, equal bytes for equal records (no date, no host).
+
+The leaderboard answers first and stays short: which method comes nearer to the oracle in what, then a table a task. All scores
+stand in ``tables/``: a page, a CSV and a LaTeX table for each section.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
-from bench.core.files import read_toml
-from bench.core.record import Record
+from bench.core.files import write_text
+from bench.core.record import PRIMARY, Record
+from bench.core.texts import one_line
 from bench.records import tables
-from bench.records.attacked import build_attacks
-from bench.records.contrasts import SEEDS_TO_RANK, Contrast, Contrasts, build_contrasts
-from bench.records.files import BrokenFile
-from bench.records.fronts import KeptAtOracle, kept_at_oracle
-from bench.records.markdown import HUGE, as_cell, format_number, markdown_table, mean_and_range, plain
-from bench.records.noise import ORACLES
-from bench.records.overall import field_scores
-from bench.records.tables import Goal, ScoreColumn, Section, TableCell, TableRow, build_sections
+from bench.records.contrasts import SEEDS_TO_RANK, Contrasts, build_contrasts
+from bench.records.files import BrokenFile, LoadedRecords
+from bench.records.markdown import NOTHING, as_code, as_link, bullet_list, markdown_table, plain
+from bench.records.names import role_name
+from bench.records.plots import OVERVIEW, PICTURES, kinds_of, sections_at_a_glance
+from bench.records.section_page import TEXTS, render_section
+from bench.records.summaries import Column, Summary, as_csv, as_latex, as_markdown, summarise
+from bench.records.tables import ORACLE, TARGET, Section, TableRow, build_sections, short_names
+from bench.records.warnings import VOID, find_warnings
 
-T = TypeVar("T")
-Bold = Mapping[str, set[str]]
-"""Per score, the rows that a supported contrast names as the better one."""
+MOST_LINES, MOST_BYTES = 120, 15_000
+"""Of the leaderboard."""
+LONGEST_NAME = 60
+"""Characters of a name on the leaderboard; the section's page has all of it."""
+MOST_LINKS = 30
+"""Sections that the contents name."""
+MOST_NAMED = 6
+"""Files, or rows that there is no room for, that are named."""
+LEAST_ROWS = 3
+"""Of a section's table on the leaderboard; where there is no room for so many it has none."""
+FOLDER = "tables"
+"""The pages' folder among the records."""
+MARK = "Written by `python -m bench leaderboard` from the records; not edited by hand."
+ENDINGS = (".md", ".csv", ".tex")
 
-METRICS_A_TABLE = 6
-"""Score columns of one table: with name and seeds eight columns, which a page still holds."""
-ROWS_A_TABLE = 8
-"""Columns of the table of all scores, in which the methods stand side by side."""
-NOTHING = "–"
 
-TEXTS = read_toml(Path(__file__).with_suffix(".toml"))
-"""How to read the page, and the title and meaning of each tier."""
+@dataclass(frozen=True)
+class Pages:
+    """What is written from records."""
+
+    board: str
+    """The leaderboard."""
+    tables: Mapping[str, str]
+    """Name in the folder of tables -> text."""
+    pictures: tuple[str, ...]
+    """Names of the pictures that they link to, without ending."""
 
 
-def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile]) -> str:
-    """The leaderboard of ``records`` in Markdown; ``broken`` are files that are named at its end."""
-    parts = ["# Leaderboard", "Written by `python -m bench leaderboard` from the records; not edited by hand."]
-    sections = build_sections(records)
-    if sections:
-        parts.append(TEXTS["reading"].format(seeds=SEEDS_TO_RANK, interval=tables.SEEDS_OF_INTERVAL))
+@dataclass(frozen=True)
+class _Shown:
+    """A section as the leaderboard sees it."""
+
+    name: str
+    """Short."""
+    section: Section
+    contrasts: Contrasts
+    summary: Summary
+
+
+def render_leaderboard(records: Sequence[Record], broken: Sequence[BrokenFile], base: str = "results") -> str:
+    """The leaderboard of ``records`` in Markdown; ``broken`` are files that are named at its end.
+
+    ``base``: the folder of records, seen from the page.
+    """
+    return render_pages(records, broken, base).board
+
+
+def render_pages(
+    records: Sequence[Record], broken: Sequence[BrokenFile], base: str = "results", back: str = "../../leaderboard.md"
+) -> Pages:
+    """The leaderboard and all pages behind it. ``back``: the leaderboard, seen from the folder of tables."""
+    built = build_sections(records)
+    shown = [
+        _Shown(name, each, found := build_contrasts(each), summarise(each, (), found))
+        for name, each in zip(short_names(built), built, strict=True)
+    ]
+    files = {"README.md": _render_reading(shown, broken, back)}
+    for each in shown:
+        section = each.section
+        files[f"{section.slug}.md"] = _render_page(section, back)
+        if section.rows:
+            every = Summary(section, tuple(Column(c.name, "") for c in section.columns), section.rows, {})
+            files[f"{section.slug}.csv"] = as_csv(every)
+            files[f"{section.slug}.tex"] = as_latex(each.summary)
+    sections = [each.section for each in shown if each.section.rows]
+    pictures = [f"{section.slug}-{kind}" for section in sections for kind in kinds_of(section)]
+    if sections_at_a_glance(sections):
+        pictures.insert(0, OVERVIEW)
+    return Pages(_fit_board(shown, broken, base), files, tuple(pictures))
+
+
+def write_pages(loaded: LoadedRecords, source: Path, page: Path) -> list[Path]:
+    """Write the leaderboard to ``page`` and the pages behind it below ``source``; remove those that nothing writes any more.
+
+    Returns the files, the leaderboard first.
+    """
+    files = files_of(loaded, source, page)
+    for path, text in files.items():
+        write_text(path, text)
+    for path in stale_tables(source, files):
+        path.unlink()
+    return list(files)
+
+
+def files_of(loaded: LoadedRecords, source: Path, page: Path) -> dict[Path, str]:
+    """Every generated text with its place, the leaderboard first."""
+    pages = _render_at(loaded, source, page)
+    return {page: pages.board, **{source / FOLDER / name: text for name, text in pages.tables.items()}}
+
+
+def missing_pictures(loaded: LoadedRecords, source: Path, page: Path) -> list[Path]:
+    """The pictures that the pages link to and that aren't there."""
+    names = _render_at(loaded, source, page).pictures
+    places = [source / "plots" / f"{name}.svg" for name in names]
+    return [place for place in places if not place.is_file()]
+
+
+def _render_at(loaded: LoadedRecords, source: Path, page: Path) -> Pages:
+    base = Path(os.path.relpath(source, page.absolute().parent)).as_posix()
+    back = Path(os.path.relpath(page.absolute(), (source / FOLDER).absolute())).as_posix()
+    return render_pages(loaded.records, loaded.broken, base, back)
+
+
+def stale_tables(source: Path, written: Iterable[Path]) -> list[Path]:
+    """Files in the folder of tables that were written there and nothing writes any more; a stranger's stay."""
+    kept = set(written)
+    found = []
+    for page in sorted((source / FOLDER).glob("[!.]*.md")):
+        if page in kept or MARK not in page.read_text(encoding="utf-8", errors="replace"):
+            continue
+        found += [path for ending in ENDINGS if (path := page.with_suffix(ending)) not in kept and path.is_file()]
+    return found
+
+
+def _fit_board(shown: Sequence[_Shown], broken: Sequence[BrokenFile], base: str) -> str:
+    """The leaderboard with as many rows a section, and then as many sections, as there is room for."""
+    most = max((len(each.section.rows) for each in shown), default=0)
+    sizes = [(len(shown), rows) for rows in range(max(most, LEAST_ROWS), LEAST_ROWS - 1, -1)]
+    sizes += [(count, LEAST_ROWS) for count in range(len(shown) - 1, -1, -1)]
+
+    def render(place: int) -> str:
+        return _render_board(shown, broken, base, *sizes[place])
+
+    return render(min(bisect_left(range(len(sizes)), True, key=lambda place: _fits(render(place))), len(sizes) - 1))
+
+
+def _fits(page: str) -> bool:
+    return len(page.splitlines()) <= MOST_LINES and len(page.encode(errors="replace")) <= MOST_BYTES
+
+
+def _render_board(shown: Sequence[_Shown], broken: Sequence[BrokenFile], base: str, tabled: int, rows: int) -> str:
+    """The leaderboard with tables of the first sections, each of so many rows."""
+    parts = ["# Leaderboard"]
+    if not shown:
+        parts += ["There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some."]
     else:
-        parts.append("There are no records yet: `python -m bench run --methods msa,npo --task muse-books` makes some.")
-    for tier, group in groupby(sections, key=lambda section: section.tier):
-        about = TEXTS["tiers"].get(tier, {"title": f"Tier {plain(tier)}", "meaning": ""})
-        parts += [f"## {about['title']}", about["meaning"], *(part for section in group for part in _section(section))]
+        parts += [*_glance(shown, base, tabled), TEXTS["short"].format(seeds=SEEDS_TO_RANK, base=base)]
+    for tier, group in groupby(shown[:tabled], key=lambda each: each.section.tier):
+        about = TEXTS["tiers"].get(tier, {"title": f"Tier {plain(tier)}", "short": ""})
+        parts += [
+            f"## {about['title']}\n{about['short']}".strip(),
+            *(_board_section(each, base, rows) for each in group),
+        ]
     if broken:
-        names = [f"{_as_code(file.path)}: {plain(file.reason)}" for file in broken]
-        parts += ["## Files left out", _list("No readable records; they are left as they are:", names)]
+        named = [
+            f"{as_code(_cut(file.path, 3 * LONGEST_NAME))}: {plain(_cut(file.reason, 3 * LONGEST_NAME))}"
+            for file in broken
+        ]
+        more = [f"{len(broken) - MOST_NAMED} more"] if len(broken) > MOST_NAMED else []
+        parts.append(bullet_list("No readable records, and left out:", [*named[:MOST_NAMED], *more]))
+    return "\n\n".join([*parts, MARK]) + "\n"
+
+
+def _glance(shown: Sequence[_Shown], base: str, tabled: int) -> list[str]:
+    """What there is, and who comes nearer to the oracle in what, a line a section of which something can be said."""
+    ranked = [each for each in shown if each.contrasts.fixed]
+    drawn = sections_at_a_glance([each.section for each in shown if each.section.rows])
+    picture = f" [All tasks in one picture]({base}/plots/{OVERVIEW}.svg)." if drawn else ""
+    links = [
+        as_link(_cut(each.name), f"#{slug}" if place < tabled else f"{base}/{FOLDER}/{slug}.md")
+        for place, each in enumerate(shown[:MOST_LINKS])
+        for slug in [each.section.slug]
+    ]
+    more = f" · [{len(shown) - MOST_LINKS} more]({base}/{FOLDER}/README.md)" if len(shown) > MOST_LINKS else ""
+    parts = [
+        f"Who comes nearer to the oracle, the model retrained without the forget set?{picture}",
+        f"Contents: {' · '.join(links)}{more}",
+    ]
+    if ranked:
+        roles = [role for role in PRIMARY if any(role in each.section.primary for each in ranked)]
+        lines = [
+            [
+                f"{plain(_cut(each.name))}, {_count_seeds(each.section)}",
+                *(tell_verdict(each.contrasts, role) for role in roles),
+            ]
+            for each in ranked[:MOST_LINKS]
+        ]
+        parts.append(markdown_table(["", *map(role_name, roles)], lines))
+        rest = [each for each in shown if each.section.rows and not each.contrasts.fixed][:MOST_LINKS]
+        if rest:
+            named = [f"{plain(_cut(each.name))} ({_count_seeds(each.section)})" for each in rest]
+            parts.append(f"Not ranked: {', '.join(named)}.")
+    else:
+        parts.append(f"Nothing is ranked: that takes {SEEDS_TO_RANK} seeds of msa and of what it is compared with.")
+    return parts
+
+
+def tell_verdict(contrasts: Contrasts, role: str) -> str:
+    """What the contrasts of a section say of one primary score: who beats whom, where that is supported."""
+    asked = [contrast for contrast in contrasts.fixed if contrast.role == role]
+    if not asked:
+        return NOTHING
+    one = plain(_cut(asked[0].one))
+    supported = [contrast for contrast in asked if contrast.supported]
+    winners = [plain(_cut(contrast.other)) for contrast in supported if contrast.better != contrast.one]
+    losers = [plain(_cut(contrast.other)) for contrast in supported if contrast.better == contrast.one]
+    said = []
+    if winners:
+        said.append(f"**{', '.join(winners)}** beat{'s' * (len(winners) == 1)} {one}")
+    if losers:
+        said.append(f"**{one}** beats {', '.join(losers)}")
+    return "; ".join(said) or "no difference shown"
+
+
+def _board_section(each: _Shown, base: str, most: int) -> str:
+    """A section of the leaderboard: where everything of it stands, and its table."""
+    section = each.section
+    place = f"{base}/{FOLDER}/{section.slug}"
+    said = [f'### <a id="{section.slug}"></a>{plain(_cut(each.name))}']
+    if not section.rows:
+        reason = "; ".join(section.statements) or "no run has scores"
+        return "\n".join([*said, f"{plain(_cut(reason, 5 * LONGEST_NAME))} [More]({place}.md)."])
+    whole = [plain(_cut(section.title, 5 * LONGEST_NAME))] if one_line(section.title) != each.name else []
+    rows = choose_rows(each, most)
+    facts = [
+        *(f"**{plain(line)}**" for line in find_warnings(section) if line.startswith(VOID)),
+        *whole,
+        _count_seeds(section),
+    ]
+    if each.contrasts.fixed:
+        facts.append(f"{len(each.contrasts.supported)} of {len(each.contrasts.fixed)} contrasts supported")
+    else:
+        facts.append(plain(each.contrasts.said[:1].lower() + each.contrasts.said[1:]).rstrip("."))
+    if section.unfinished:
+        facts.append(f"{sum(len(run.seeds) for run in section.unfinished)} runs without scores")
+    links = [f"[all {len(section.rows)} rows, {len(section.columns)} scores]({place}.md)", f"[CSV]({place}.csv)"]
+    links += [f"[LaTeX]({place}.tex)"]
+    links += [f"[{PICTURES[kind].title}]({base}/plots/{section.slug}-{kind}.svg)" for kind in kinds_of(section)]
+    shown = {row.name for row in rows}
+    left = [row.name for row in section.rows if row.name not in shown]
+    if left:
+        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+        facts.append(f"not here: {', '.join(plain(_cut(name)) for name in left[:MOST_NAMED])}{more}")
+    return "\n".join([*said, f"{'; '.join(facts)}. {' · '.join(links)}", "", as_markdown(each.summary, rows)])
+
+
+def choose_rows(each: _Shown, most: int) -> list[TableRow]:
+    """As many rows, in the order of display: the frame, what the contrasts are about, then methods, controls and wrecks."""
+    compared = {name for contrast in each.contrasts.fixed for name in (contrast.one, contrast.other)}
+
+    def turn(row: TableRow) -> int:
+        if row.method in (TARGET, ORACLE):
+            return 0
+        return 1 if row.name in compared else 4 if row.wrecked else 3 if row.is_control else 2
+
+    kept = {row.name for row in sorted(each.section.rows, key=turn)[:most]}
+    return [row for row in each.section.rows if row.name in kept]
+
+
+def _render_page(section: Section, back: str) -> str:
+    """The page of one section."""
+    links = [f"[leaderboard]({back})", "[how to read it](README.md)"]
+    if section.rows:
+        links += [f"[CSV]({section.slug}.csv)", f"[LaTeX]({section.slug}.tex)"]
+        links += [f"[{PICTURES[kind].title}](../plots/{section.slug}-{kind}.svg)" for kind in kinds_of(section)]
+    about = TEXTS["tiers"].get(section.tier, {}).get("meaning", "")
+    parts = [f"# {plain(section.title)}", " · ".join(links), about, render_section(section), MARK]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def goal_arrow(goal: Goal) -> str:
-    """The goal of a score as an arrow: ``↑``, ``↓``, ``→oracle``, ``→0``; empty where it has none."""
-    if goal == "":
-        return ""
-    return {"up": "↑", "down": "↓", "oracle": "→oracle"}.get(str(goal)) or f"→{goal:g}"
-
-
-def seed_list(seeds: Iterable[int]) -> str:
-    """``seed 0``, ``seeds 0, 1``: the seeds in words."""
-    numbers = [str(seed) for seed in seeds]
-    return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
-
-
-def _section(section: Section) -> list[str]:
-    parts = [f"### {plain(section.title)}", *(f"> {plain(statement)}" for statement in section.statements)]
-    contrasts = build_contrasts(section)
-    bold = contrasts.better_rows()
-    if section.rows:
-        parts += [
-            _score_table(section, columns, bold)
-            for columns in _chunks(section.headline or section.columns, METRICS_A_TABLE)
-        ]
-        parts += [_lacks(section), *_contrasts(contrasts), _advantages(section), *_privacy(section, bold)]
-        parts += [_judges(section), _used(section)]
-        parts.append(_field_overall(section))
-    unfinished = [
-        f"{plain(run.name)} {run.status} on {seed_list(run.seeds)}: {_reason(run.reason)}" for run in section.unfinished
+def _render_reading(shown: Sequence[_Shown], broken: Sequence[BrokenFile], back: str) -> str:
+    """The page on how the others are read, which lists them."""
+    items = [
+        f"{as_link(each.section.title, f'{each.section.slug}.md')}"
+        + (f" ([CSV]({each.section.slug}.csv), [LaTeX]({each.section.slug}.tex))" if each.section.rows else "")
+        for each in shown
     ]
-    parts.append(_list("Without scores:", unfinished))
-    parts += _attacks(section)
-    if section.rows:
-        parts += [_all_scores(section, bold), _footnotes(section)]
-    return parts
-
-
-def _contrasts(found: Contrasts) -> list[str]:
-    """Every contrast in every primary score, with what may be said of it."""
-    if not found.fixed and not found.best:
-        return [plain(found.said)]
-    head = ["", "score", "difference of gaps", "95% interval", "p (Holm)", "supported"]
-    lines = [_contrast_line(contrast) for contrast in (*found.fixed, *found.best)]
-    counted = f"{len(found.supported)} of {len(found.fixed)} differences are supported."
-    return [f"Contrasts: {counted} {plain(found.said)}".strip(), markdown_table(head, lines, "--:")]
-
-
-def _contrast_line(contrast: Contrast) -> list[str]:
-    paired = contrast.paired
-    tested = [NOTHING, "not tested"]
-    if contrast.holm is not None:
-        tested = [format_number(contrast.holm), f"{plain(contrast.better)} is better" if contrast.supported else "no"]
-    return [
-        " – ".join(plain(name) + " ⚠" * (name in contrast.wrecks) for name in (contrast.one, contrast.other)),
-        f"{contrast.role.replace('_', ' ')}: {plain(contrast.score)}",
-        format_number(paired.mean),
-        f"[{format_number(paired.low)}, {format_number(paired.high)}]",
-        *tested,
-    ]
-
-
-def _attacks(section: Section) -> list[str]:
-    """Every attack's table: before, after, and after minus the oracle's after."""
-    tables_of = build_attacks(section)
-    if not tables_of:
-        return []
-    parts = ["**Under attack.** " + TEXTS["attacks"]]
-    for table in tables_of:
-        more = list(dict.fromkeys(name for row in table.rows for name in row.more))
-        head = ["", "seeds", f"{table.before} before".strip(), f"{table.score} after", "minus the oracle's after"]
-        deep = any(row.blocks for row in table.rows)
-        head += [*([f"{table.kept} after"] if table.kept else []), *more, *(["by block"] if deep else [])]
-        lines = []
-        for row in table.rows:
-            seeds = row.after.n
-            cells = [
-                row.before,
-                row.after,
-                row.gap,
-                *([row.kept] if table.kept else []),
-                *(row.more.get(n) for n in more),
-            ]
-            name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
-            blocks = [" · ".join(map(format_number, row.blocks)) or NOTHING] if deep else []
-            told = [*(_spread(cell, seeds) for cell in cells), *blocks]
-            lines.append([f"{name} ⚠" if row.wreck else name, str(seeds), *told])
-        parts += [f"Attack: {plain(table.attack)}", markdown_table([plain(text) for text in head], lines, "--:")]
-    return parts
-
-
-def _privacy(section: Section, bold: Bold) -> list[str]:
-    """The AUC of every membership attack, where there are more than the headline shows."""
-    columns = [column for name in tables.ATTACKS for column in section.columns if column.name == name]
-    if not set(columns) - set(section.headline):
-        return []
-    said = "Privacy: AUC of each membership attack, forget against never-trained texts (1: plainly members)."
-    return [said, _score_table(section, columns, bold)]
-
-
-def _field_overall(section: Section) -> str:
-    """The field's overall score of the rows that have its parts, beside which the oracle's stands (`bench.records.overall`)."""
-    found = field_scores(section)
-    if not found:
-        return ""
-
-    def over_seeds(row: TableRow, values: Iterable[float]) -> str:
-        return _spread(TableCell(dict(enumerate(values))), len(row.seeds))
-
-    lines = [
-        [
-            _title(row),
-            over_seeds(row, (score.overall for score in scores)),
-            over_seeds(row, (score.memorisation for score in scores)),
-            over_seeds(row, (score.privacy for score in scores)),
-            over_seeds(row, (score.utility for score in scores)),
-        ]
-        for row, scores in found
-    ]
-    head = ["", "overall without fluency", "memorisation", "privacy", "utility / target's"]
-    return _details("The field's overall score", [TEXTS["field"], markdown_table(head, lines, "--:")])
-
-
-def _score_table(section: Section, columns: Sequence[ScoreColumn], bold: Bold) -> str:
-    head = ["", "seeds", *(f"{plain(column.name)} {goal_arrow(column.goal)}".strip() for column in columns)]
-    lines = []
-    for row in section.rows:
-        cells = [_cell(row, column, row.name in bold.get(column.name, ())) for column in columns]
-        lines.append([_title(row), str(len(row.seeds)), *cells])
-    if section.noise:
-        framing = sum(not row.is_method for row in section.rows)
-        lines.insert(framing, ["*noise*", "", *(_noise(section, column) for column in columns)])
-    return markdown_table(head, lines, "--:")
-
-
-def _noise(section: Section, column: ScoreColumn) -> str:
-    noise = section.noise.get(column.name)
-    return NOTHING if noise is None else format_number(noise.sd)
-
-
-def _all_scores(section: Section, bold: Bold) -> str:
-    """Every score, one a line, the rows of the other tables side by side."""
-    parts = []
-    for rows in _chunks(section.rows, ROWS_A_TABLE):
-        noisy = bool(section.noise) and rows[0] is section.rows[0]
-        head = ["", *(_title(row) for row in rows), *(["*noise*"] if noisy else [])]
-        lines = []
-        for column in section.columns:
-            cells = [_cell(row, column, row.name in bold.get(column.name, ())) for row in rows]
-            noise = [_noise(section, column)] if noisy else []
-            lines.append([f"{plain(column.name)} {goal_arrow(column.goal)}".strip(), *cells, *noise])
-        parts.append(markdown_table(head, lines, "--:"))
-    return _details("All scores", parts)
-
-
-def _used(section: Section) -> str:
-    """A table of what each row saw of the data, how much it trained, and what it keeps at the oracle's forgetting."""
-    costs = {"tokens trained": _amount, tables.OF_RETRAINING: format_number, tables.OF_NOTHING: format_number}
-    fronts = {row.name: kept_at_oracle(section, row) for row in section.rows if row.is_method}
-    lines = []
-    for row in section.rows:
-        told = [
-            _spread(row.costs.get(what), len(row.seeds), say) for what, say in {**costs, "seconds": _amount}.items()
-        ]
-        kept = [_kept(fronts.get(row.name), len(row.seeds))] if any(fronts.values()) else []
-        lines.append([_title(row), *(plain(row.fact(fact)) or NOTHING for fact in tables.SAW.values()), *told, *kept])
-    head = ["", *tables.SAW, *costs, "seconds", *(["kept at the oracle's forgetting"] if any(fronts.values()) else [])]
-    return markdown_table(head, lines, "--:")
-
-
-def _kept(found: KeptAtOracle | None, seeds: int) -> str:
-    """What is kept where the forget score comes to the oracle's; where it never does the nearest one, of so many seeds."""
-    if found is None:
-        return NOTHING
-    never = list(found.nearest.values())
-    missed = f"never on {len(never)}: nearest {mean_and_range(never)}" if never else ""
-    return "; ".join(filter(None, [_spread(found.kept, seeds) if found.kept else "", missed]))
-
-
-def _advantages(section: Section) -> str:
-    """Rule 8: what some methods see and the others don't is said where the numbers are."""
-    seen = [row.name for row in section.rows if row.is_method and any(r.facts.get("history_used") for r in row.records)]
-    if not seen:
-        return ""
-    names = plain(", ".join(seen))
-    return f"Not all methods see the same: {names} used checkpoints from before the forget set, which the others lack."
-
-
-def _lacks(section: Section) -> str:
-    """Sentences on what the table needs and hasn't: the rows that frame it, and the noise."""
-    framing = [f"{name} is missing." for name in (tables.TARGET, tables.ORACLE) if section.row(name) is None]
-    if not section.noise:
-        framing.append(f"There is no noise: it takes {ORACLES} oracles of a seed, or second runs (`--order 1`).")
-    return " ".join(framing)
-
-
-def _judges(section: Section) -> str:
-    """The verdicts of the acc_* scores' judge on target and oracle: how much its scores are worth."""
-    records = [record for row in section.rows for record in row.records]
-    verdicts = dict.fromkeys(verdict for r in records if (verdict := r.facts.get("judge", {}).get("verdict")))
-    if not verdicts:
-        return ""
-    return "The judge of the acc_ scores is not the paper's GPT-4o. " + " ".join(map(plain, verdicts))
-
-
-def _footnotes(section: Section) -> str:
-    """Settings and their source, what is absent and why, definitions, and the code that measured."""
-    settings = []
-    for row in section.rows:
-        source = f" (from {plain(row.fact('source'))})" if row.fact("source") else ""
-        if row.method != tables.TARGET:
-            settings.append(f"{plain(row.name)}: {plain(row.params) or 'no parameters'}{source}")
-    versions = ", ".join(f"{plain(column.name)} v{column.version}" for column in section.columns)
+    named = [f"{as_code(file.path)}: {plain(file.reason)}" for file in broken]
     parts = [
-        _list("Settings:", settings),
-        _list("Collapsed:", [f"{plain(r.name)} on {seed_list(r.collapsed)}" for r in section.rows if r.collapsed]),
-        _list("Diverged:", [f"{plain(r.name)} on {seed_list(r.diverged)}" for r in section.rows if r.diverged]),
-        _list("Scores that can't be had:", _absences(section.rows)),
-        f"Metric versions: {versions}.",
-        f"Measured by {_commits(section.rows)}.",
+        "# Tables",
+        f"All scores of [the leaderboard]({back}).",
+        TEXTS["reading"].format(seeds=SEEDS_TO_RANK, interval=tables.SEEDS_OF_INTERVAL),
+        bullet_list("**Pages**", items),
+        bullet_list("**Files left out.** No readable records; they are left as they are:", named),
+        MARK,
     ]
-    return _details("Settings, absent scores, versions", [part for part in parts if part])
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _absences(rows: Sequence[TableRow]) -> list[str]:
-    """Absent scores, those with one reason together."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        reasons = {pair: None for record in row.records for pair in sorted(record.absent.items())}
-        for pair in reasons:
-            found.setdefault(pair, []).append(row.name)
-    return [f"{plain(name)} of {plain(', '.join(of))}: {_reason(why)}" for (name, why), of in sorted(found.items())]
+def _count_seeds(section: Section) -> str:
+    seeds = {seed for row in section.rows for seed in row.seeds}
+    return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
 
 
-def _commits(rows: Sequence[TableRow]) -> str:
-    """The commits that made the records, and which of them were dirty."""
-    found: dict[str, int] = {}
-    for row in rows:
-        for record in row.records:
-            commit = (record.provenance.get("commit") or "")[:12] or "an unknown commit"
-            name = commit + (" with uncommitted changes" if record.provenance.get("dirty") else "")
-            found[name] = found.get(name, 0) + 1
-    return ", ".join(f"{plain(name)} ({count} record{'s' * (count > 1)})" for name, count in sorted(found.items()))
-
-
-def _title(row: TableRow) -> str:
-    name = plain(row.name) if row.is_method else f"*{plain(row.name)}*"
-    return name + " ⚠" * row.wrecked + " ▲" * row.costly
-
-
-def _cell(row: TableRow, column: ScoreColumn, bold: bool) -> str:
-    return _spread(row.cells.get(column.name), len(row.seeds), bold=bold)
-
-
-def _spread(cell: TableCell | None, seeds: int, say: Callable[[float], str] = format_number, bold: bool = False) -> str:
-    """``mean [95% interval]``, or ``mean (min–max)`` without one; with n where it is not the row's number of seeds."""
-    if cell is None:
-        return NOTHING
-    mean = f"**{say(cell.mean)}**" if bold else say(cell.mean)
-    few = f" n={cell.n}" if cell.n != seeds else ""
-    ends = cell.interval or (cell.low, cell.high)
-    if {say(end) for end in ends} == {say(cell.mean)}:
-        return mean + few
-    if cell.interval:
-        return f"{mean} [{say(ends[0])}, {say(ends[1])}]{few}"
-    to = "–" if cell.low >= 0 else " to "
-    return f"{mean} ({say(cell.low)}{to}{say(cell.high)}){few}"
-
-
-def _amount(value: float) -> str:
-    """Tokens and seconds: whole, with thousands apart, above a hundred."""
-    if abs(value) >= HUGE**2:
-        return format_number(value)
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
-
-
-def _as_code(text: str) -> str:
-    text = as_cell(text).replace("`", "'")
-    return f"`{text}`"
-
-
-def _reason(text: str) -> str:
-    """The sentence of a reason: of a traceback its last line."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return plain(lines[-1].strip()) if lines else "no reason was recorded"
-
-
-def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """``items`` in the fewest runs of at most ``size``, as even as can be."""
-    count = -(-len(items) // size)
-    return [items[i * len(items) // count : (i + 1) * len(items) // count] for i in range(count)]
-
-
-def _list(title: str, items: Sequence[str]) -> str:
-    return "\n".join([title, "", *(f"- {item}" for item in items)]) if items else ""
-
-
-def _details(title: str, parts: Sequence[str]) -> str:
-    return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
+def _cut(text: str, most: int = LONGEST_NAME) -> str:
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from bench.core.texts import one_line
+from bench.records.tables import TableCell
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+NOTHING = "–"
+"""In the place of a number that there isn't."""
 HUGE = 1e7
 """From here on a number is written in powers of ten."""
 LINKS = re.compile(r"\](?=[(\[:])")
@@ -22,6 +25,8 @@ MARKS = re.compile(
     r"[`*$~]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)|(?<=\bwww)\.|^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]", re.IGNORECASE
 )
 """Code, emphasis, formulas and addresses, and what makes a heading, a quotation or a list at the beginning."""
+BRACKETS, OPEN_BRACKET = re.compile(r"(?<!\\)[\[\]]"), r"\\\g<0>"
+"""What would begin or end the text of a link, and how it stands in one."""
 FOLDERS = re.compile(r"(?<![\w.~])~?/(?:[^\s/'\",:;()…]+/)+")
 """The folders of a path of the machine that wrote it."""
 
@@ -38,10 +43,39 @@ def as_cell(text: str) -> str:
     return LINKS.sub(r"]\\", text)
 
 
+def as_code(text: str) -> str:
+    """``text`` as code: what a reader may copy."""
+    quoted = as_cell(text).replace("`", "'")
+    return f"`{quoted}`"
+
+
+def as_link(text: str, to: str) -> str:
+    """A link with a record's text; ``to`` is ours."""
+    return f"[{BRACKETS.sub(OPEN_BRACKET, plain(text))}]({to})"
+
+
+def bullet_list(title: str, items: Sequence[str]) -> str:
+    """A list under a line; empty without items."""
+    return "\n".join([title, "", *(f"- {item}" for item in items)]) if items else ""
+
+
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], rule: str = "---") -> str:
     """A table in Markdown, its first column to the left; ``rule`` says where the others stand, such as ``--:``."""
     rules = ["---", *(rule for _ in head[1:])]
     return "\n".join(f"| {' | '.join(map(as_cell, cells))} |" for cells in (head, rules, *lines))
+
+
+def goal_arrow(goal: str | float) -> str:
+    """The goal of a score as an arrow: ``↑``, ``↓``, ``→oracle``, ``→0``; empty where it has none."""
+    if goal == "":
+        return ""
+    return {"up": "↑", "down": "↓", "oracle": "→oracle"}.get(str(goal)) or f"→{goal:g}"
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    """``seed 0``, ``seeds 0, 1``: the seeds in words."""
+    numbers = [str(seed) for seed in seeds]
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
 def mean_and_range(values: Sequence[float]) -> str:
@@ -82,3 +116,25 @@ def format_number(value: float) -> str:
     if size < 0.001:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.9995 else f"{value:.3f}"
+
+
+def format_amount(value: float) -> str:
+    """Tokens and seconds: whole, with thousands apart, above a hundred."""
+    if abs(value) >= HUGE**2:
+        return format_number(value)
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def format_cell(cell: TableCell | None, seeds: int, say: Callable[[float], str] = format_number) -> str:
+    """``mean [95% interval]``, or ``mean (min–max)`` without one; with n where it is not the row's number of seeds."""
+    if cell is None:
+        return NOTHING
+    mean = say(cell.mean)
+    few = f" n={cell.n}" if cell.n != seeds else ""
+    ends = cell.interval or (cell.low, cell.high)
+    if {say(end) for end in ends} == {mean}:
+        return mean + few
+    if cell.interval:
+        return f"{mean} [{say(ends[0])}, {say(ends[1])}]{few}"
+    to = "–" if cell.low >= 0 else " to "
+    return f"{mean} ({say(cell.low)}{to}{say(cell.high)}){few}"

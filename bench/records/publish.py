@@ -1,7 +1,8 @@
 """Publishing: chosen records and their responses go into ``results/``, from which anybody computes the scores again.
 
 What is published is complete and clean: done, on all examples, made by a commit without local changes. Responses hold
-ids and numbers and no text; an oracle's are stored once and shared by the records that were compared with it.
+ids and numbers and no text; an oracle's are stored once and shared by the records that were compared with it. What models of
+the lab said stands beside them in ``texts``, as the lab's texts are ours; a benchmark's stay in the store.
 """
 
 from __future__ import annotations
@@ -67,12 +68,14 @@ def write_published(
 
     ``responses_of`` gives a record's responses by content key: its own (``lineage["responses"]``) and the oracles'
     (``lineage["oracle_responses"]``). Nothing is written unless everything can be: `UserError` lists all that is in the
-    way. ``seeds``: those whose responses are published, of second runs and attacks none; all where it is None. The others
-    can be computed again where the store is. What is published already stays as it is; ``force`` replaces it where it differs.
+    way. ``seeds``: those whose responses are published, of second runs and attacks none; all where it is None. The other
+    records' numbers can be computed again where the store is. What is published already stays as it is; ``force`` replaces
+    it where it differs.
     """
     problems = [problem for record in records for problem in publication_faults(record)]
     chosen = [r for r in records if seeds is None or (r.spec.seed in seeds and is_row(r))]
-    shared = _gather(chosen, responses_of, problems)
+    texts: dict[str, Responses] = {}
+    shared = _gather(chosen, responses_of, problems, texts)
     # Looked at once: what somebody else publishes from now on is written again, and equal.
     loaded = files.load_records(results)
     published = {record.name: record.to_json() for record in loaded.records}
@@ -89,6 +92,10 @@ def write_published(
     raise_problems(problems)
     # Responses first: a record never stands without them.
     paths = [files.write_responses(shared[key], files.responses_path(results, key)) for key in new_keys]
+    said = {key: files.texts_path(results, key) for key in sorted(texts)}
+    paths += [
+        files.write_responses(texts[key], path) for key, path in said.items() if key in new_keys or not path.exists()
+    ]
     paths += put_records([files.without_secrets(record) for record in new_records], results)
     for record in new_records:
         (results / record.name).unlink(missing_ok=True)  # published as a file of its own before there were bundles
@@ -142,10 +149,21 @@ def is_row(record: Record) -> bool:
     return not (record.spec.order or attack_of(record.spec))
 
 
+def has_our_texts(record: Record) -> bool:
+    """Whether a run's texts were generated here, and belong to no benchmark."""
+    return record.spec.tier == "lab" and record.spec.data == "generated"
+
+
 def _gather(
-    records: Sequence[Record], responses_of: Callable[[Record], Mapping[str, Responses]], problems: list[str]
+    records: Sequence[Record],
+    responses_of: Callable[[Record], Mapping[str, Responses]],
+    problems: list[str],
+    texts: dict[str, Responses],
 ) -> dict[str, Responses]:
-    """The responses of all records by content key, without texts; what can't be published goes to ``problems``."""
+    """The responses of all records by content key, without texts; what can't be published goes to ``problems``.
+
+    What may stand beside them of the models' texts, and a row of a report shows, goes to ``texts``.
+    """
     shared: dict[str, Responses] = {}
     for record in records:
         keys = response_keys(record)
@@ -157,6 +175,8 @@ def _gather(
                 problems.append(f"{record.name}: the key {key!r} of its responses is no file name; run it again.")
             else:
                 shared[key] = found[key].publishable()
+                if is_row(record) and key == keys[0] and has_our_texts(record) and (spoken := found[key].spoken()).rows:
+                    texts[key] = spoken
     for key, responses in sorted(shared.items()):
         if any(isinstance(leaf, str) for leaf in _leaves(responses.rows)):
             problems.append(f"responses {key}: they hold text, which a published file must not; mend the probe's kind.")

@@ -14,17 +14,28 @@ from typing_extensions import TypedDict
 
 from bench.core.errors import say_once
 from bench.core.schema import OPEN, Line, Real, Whole, read_as
-from bench.records import plots
+from bench.records.figures import (
+    CODE,
+    LONGEST_NAME,
+    SPARSE_FROM,
+    new_figure,
+    plain_log_labels,
+    plot_style,
+    save_figure,
+    short_label,
+    text_width,
+    title_figure,
+)
+from bench.records.looks import look_of
 from bench.records.plain import read_plain
-from bench.records.plots import DPI, Style, method_style, plot_style, save_figure, short_label
 from bench.records.stamps import Stamps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINES = ("-", "--", ":", "-.")
-"""Of a method itself, then of its variants."""
+VARIANT = "--"
+"""The line of a variant."""
 NAME = 0.19
 """Inches of height that a name takes."""
 
@@ -45,13 +56,12 @@ class SearchShape(TypedDict):
 def draw_search_plots(source: Path, out: Path) -> list[Path]:
     """A picture ``tune-PLACE`` for each place with searches in ``source/tune``, into ``out``; returns the files."""
     searches = load_searches(source / "tune")
-    style = method_style({search["method"] for search in searches})
     paths: list[Path] = []
-    with Stamps(out, Path(__file__), Path(plots.__file__)) as stamps:
+    with Stamps(out, Path(__file__), *CODE) as stamps:
         for place in sorted({search["place"] for search in searches}):
             shown = [search for search in searches if search["place"] == place]
-            shows = [[name_of(each), style[each["method"]], each["seeds"][0], each["expected_best"]] for each in shown]
-            paths += stamps.files(f"tune-{place}", shows, partial(_draw, shown, style))
+            shows = [[name_of(each), each["seeds"][0], each["expected_best"]] for each in shown]
+            paths += stamps.files(f"tune-{place}", shows, partial(_draw, shown))
     return paths
 
 
@@ -79,54 +89,56 @@ def name_of(search: SearchShape) -> str:
     return f"{search['method']}@{search['variant']}" if search["variant"] else search["method"]
 
 
-def _draw(searches: Sequence[SearchShape], style: Style, stem: Path) -> list[Path]:
+def _label(search: SearchShape) -> str:
+    return short_label(name_of(search), LONGEST_NAME)
+
+
+def _draw(searches: Sequence[SearchShape], stem: Path) -> list[Path]:
     with plot_style():
-        return save_figure(draw_searches(searches, style), stem)
+        return save_figure(draw_searches(searches), stem)
 
 
-def draw_searches(searches: Sequence[SearchShape], style: Style) -> Figure:
+def draw_searches(searches: Sequence[SearchShape]) -> Figure:
     """The curves of one place, each with its name at its end."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
-
-    figure = Figure((7.2, max(3.6, NAME * len(searches) + 1.4)), dpi=DPI)
+    height = max(3.6, NAME * len(searches) + 1.4)
+    figure = new_figure(7.2, height, layout=None)
+    names = max(text_width(figure, _label(search), 8) for search in searches)
+    figure.set_figwidth(5.6 + names)
     axes = figure.subplots()
-    figure.subplots_adjust(left=0.1, right=0.74, top=0.88, bottom=0.45 / figure.get_figheight() + 0.04)
-    seen: dict[str, int] = {}
+    right = 1 - (names + 0.5) / figure.get_figwidth()
+    figure.subplots_adjust(left=0.75 / figure.get_figwidth(), right=right, top=1 - 0.55 / height, bottom=0.5 / height)
     for search in searches:
-        method, curve = search["method"], search["expected_best"]
-        colour, marker = style[method]
-        seen[method] = seen.get(method, 0) + bool(search["variant"])
-        line = LINES[seen[method] % len(LINES)]
-        axes.plot(range(1, len(curve) + 1), curve, line, color=colour, linewidth=1.3)
-        axes.plot([len(curve)], curve[-1:], marker, color=colour, markersize=4, clip_on=False)
+        curve, look = search["expected_best"], look_of(name_of(search))
+        line = VARIANT if search["variant"] else "-"
+        axes.plot(range(1, len(curve) + 1), curve, line, color=look.colour, linewidth=1.3)
+        axes.plot([len(curve)], curve[-1:], look.marker, color=look.colour, markersize=4, clip_on=False)
     most = max(len(search["expected_best"]) for search in searches)
     axes.set_xscale("log", base=2)
     ticks = [2**i for i in range(most.bit_length())]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlim(1, most)
-    if min(min(search["expected_best"]) for search in searches) > 0:
+    values = [value for search in searches for value in search["expected_best"]]
+    if min(values) > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        plain_log_labels(axes.yaxis, sparse=max(values) / min(values) > SPARSE_FROM)
     axes.set_xlabel("settings tried")
     axes.set_ylabel("expected best J (lower is better)")
-    _name_ends(axes, searches, style, figure.get_figheight() * axes.get_position().height)
+    _name_ends(axes, searches, figure.get_figheight() * axes.get_position().height)
     seed = ", ".join(sorted({str(search["seeds"][0]) for search in searches}))
-    axes.set_title(
-        f"{short_label(searches[0]['place'])}: what a search of so many settings finds\n(seed {seed})", fontsize=10
-    )
+    place = short_label(searches[0]["place"])
+    title_figure(figure, f"{place}: what a search of so many settings finds", f"tuning seed {seed}")
     return figure
 
 
-def _name_ends(axes: Axes, searches: Sequence[SearchShape], style: Style, inches: float) -> None:
+def _name_ends(axes: Axes, searches: Sequence[SearchShape], inches: float) -> None:
     """Write each curve's name beside its end, moved up or down so that none covers another; ``inches``: the axes' height."""
     ends = [(len(search["expected_best"]), search["expected_best"][-1]) for search in searches]
     heights = [float(axes.transAxes.inverted().transform(axes.transData.transform(end))[1]) for end in ends]
     places = spread(heights, NAME * 0.9 / inches)
     for search, end, place in zip(searches, ends, places, strict=True):
-        colour = plots.darker(style[search["method"]][0])
+        colour = look_of(name_of(search)).ink
         axes.annotate(
-            short_label(name_of(search)),
+            _label(search),
             end,
             (1.06, place),
             textcoords="axes fraction",

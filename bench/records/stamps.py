@@ -43,10 +43,7 @@ class Stamps:
 
     def __enter__(self) -> Self:
         """Read what is there."""
-        try:
-            self.old = read_as(dict[str, Stamp], read_plain(self.folder / FILE))
-        except ValueError:
-            self.old = {}
+        self.old = _read(self.folder)
         for name, stamp in self.old.items():  # of pictures there that nobody may ask for now
             if not stamp.files or any(_file(self.folder / name, suffix).is_file() for suffix in stamp.files):
                 self.new[name] = stamp
@@ -82,13 +79,26 @@ def endings(folder: Path) -> tuple[Suffix, ...]:
 
 
 def remove_stale(folder: Path, written: Collection[Path]) -> list[Path]:
-    """Remove the pictures of a published folder that are not ``written`` any more; returns them."""
-    if endings(folder) == SUFFIXES:
-        return []
-    stale = [path for path in sorted(folder.glob("[!.]*")) if path.suffix in SUFFIXES and path not in written]
+    """Remove the pictures of a folder that are not ``written`` any more; returns them.
+
+    In a published folder all that are no longer drawn, elsewhere those that were drawn there and are as they were left.
+    """
+    if endings(folder) != SUFFIXES:
+        stale = [path for path in sorted(folder.glob("[!.]*")) if path.suffix in SUFFIXES and path not in written]
+    else:
+        drawn = [(folder / name, file) for name, stamp in _read(folder).items() for file in stamp.files.items()]
+        stale = [path for stem, file in drawn if _is(stem, *file) and (path := _file(stem, file[0])) not in written]
     for path in stale:
         path.unlink()
     return stale
+
+
+def _read(folder: Path) -> dict[str, Stamp]:
+    """The stamps of a folder; none where they are damaged."""
+    try:
+        return read_as(dict[str, Stamp], read_plain(folder / FILE))
+    except ValueError:
+        return {}
 
 
 def _file(stem: Path, suffix: Suffix) -> Path:

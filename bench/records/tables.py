@@ -23,12 +23,14 @@ from typing import Any
 from bench.core.attacks import attack_of
 from bench.core.hashing import canonical_json, hash_json
 from bench.core.record import PRIMARY, Record
+from bench.core.texts import one_line
 from bench.core.types import BROKEN_DOWN
 from bench.records.identity import (
     as_text,
     conditions_of,
     describe_differences,
     find_duplicates,
+    find_older,
     find_repeated,
     keep_fullest,
     name_rows,
@@ -86,7 +88,12 @@ class TableCell:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95%: the t interval over seeds where there are five or more, else what the bootstrap says; None for neither."""
-        return t_interval(list(self.by_seed.values())) if self.n >= SEEDS_OF_INTERVAL else self.people
+        return t_interval(list(self.by_seed.values())) if self.is_over_seeds else self.people
+
+    @property
+    def is_over_seeds(self) -> bool:
+        """Whether the interval is the t interval over seeds, which is as wide on both sides of the mean."""
+        return self.n >= SEEDS_OF_INTERVAL
 
     @property
     def mean(self) -> float:
@@ -213,6 +220,8 @@ class Section:
     forgetting: tuple[str, ...]
     """Scores of the plots' forgetting axis."""
     utility: tuple[str, ...]
+    older: Mapping[str, str] = field(default_factory=dict)
+    """Name of a record that is left out -> whose older code made it."""
     attacked: tuple[Record, ...] = ()
     """Finished runs that attack what a row has left; they are no rows (`bench.records.attacked`)."""
 
@@ -257,6 +266,33 @@ def build_sections(records: Sequence[Record]) -> list[Section]:
     return sections
 
 
+def find_all_older(records: Sequence[Record]) -> dict[str, str]:
+    """Name of a record -> whose older code made it, where another record of its section has newer code."""
+    groups = _grouped(sorted(records, key=lambda record: record.name)).values()
+    return {name: whose for group in groups for name, whose in find_older(group).items()}
+
+
+def tell_older(older: Mapping[str, str], where: str = "") -> list[str]:
+    """A line about records that older code made; none where there are none. ``where``: flags that name their folder."""
+    if not older:
+        return []
+    what = "1 record is" if len(older) == 1 else f"{len(older):,} records are"
+    whose = ", ".join(sorted(set(older.values())))
+    return [f"{what} left out, made by older code of {whose}: python -m bench prune{where} removes such records."]
+
+
+def record_beside(record: Record, around: Sequence[Record], method: str) -> Record | None:
+    """The finished record of the target or the oracle that a record is compared with: of the same scenario and seed."""
+    spec = record.spec
+    same = (spec.tier, spec.task, spec.model, spec.seed, spec.limit, record.lineage.get("target"))
+    for other in around:
+        about = other.spec
+        theirs = (about.tier, about.task, about.model, about.seed, about.limit, other.lineage.get("target"))
+        if other.status == "done" and about.method == method and theirs == same and not about.attack:
+            return other
+    return None
+
+
 def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
     """Records by section, in the order of the page. One that failed early has no label yet and goes with its like."""
 
@@ -280,6 +316,8 @@ def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
 
 
 def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> Section:
+    older = find_older(records)
+    records = [record for record in records if record.name not in older]
     finished = [record for record in records if record.status == "done"]
     runs = keep_fullest([record for record in finished if not attack_of(record.spec)])
     done = [record for record in runs if not record.spec.order]
@@ -303,7 +341,8 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
         noise=noise,
         primary=primary,
         oracles=oracles,
-        statements=tuple(refused or left_out),
+        statements=(*(refused or left_out), *tell_older(older)),
+        older=older,
         unfinished=tuple(_unfinished(records)),
         forgetting=tuple(_listed(done, "forgetting")),
         utility=tuple(_listed(done, "utility")),
@@ -343,7 +382,7 @@ def _rows(
     found = []
     for key, group in groups.items():
         cells = {column.name: _cell(column.name, group) for column in columns}
-        gaps = {role: _gaps(role, name, cells.get(name), oracles) for role, name in primary.items()}
+        gaps = {role: find_gaps(role, name, cells.get(name), oracles) for role, name in primary.items()}
         found.append(
             TableRow(
                 name=names[key],
@@ -367,7 +406,7 @@ def _cell(name: str, records: Sequence[Record]) -> TableCell | None:
     return TableCell({seed: score.value for seed, score in scores.items()}, people)
 
 
-def _gaps(
+def find_gaps(
     role: str, name: str, cell: TableCell | None, oracles: Mapping[int, Mapping[str, Sequence[float]]]
 ) -> dict[int, float]:
     """Per seed the distance from the oracles' mean; of a divergence the value itself."""
@@ -495,3 +534,13 @@ def _slug(record: Record) -> str:
     spec = record.spec
     parts = [spec.tier, spec.task, *([spec.model] if spec.model != spec.tier else [])]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")[:LONGEST_SLUG]
+
+
+def short_names(sections: Sequence[Section]) -> list[str]:
+    """The sections' names without what a subset is of: ``tofu subset``; with the model, or whole, where two share one."""
+    found = [one_line(section.title) for section in sections]
+    labels = [one_line(section.label.partition(":")[0]) for section in sections]
+    with_model = [f"{label} on {one_line(each.model)}" for label, each in zip(labels, sections, strict=True)]
+    for names in (with_model, labels):
+        found = [name if names.count(name) == 1 else longer for name, longer in zip(names, found, strict=True)]
+    return found

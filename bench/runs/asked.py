@@ -187,7 +187,7 @@ def parse_methods(asked: Sequence[str], attacked: bool = False) -> list[tuple[st
 def attack_steps(asked: Sequence[str]) -> dict[str, tuple[str, str]]:
     """(method, variant) of each attack that is a step; the others are questions. A name that is neither is a mistake."""
     steps = {name: split_variant(STEPS.get(name, name)) for name in asked if name not in QUESTIONS}
-    known = [name for name in registry.components("methods") if is_attack(name)]
+    known = [name for name in registry.components("methods") if is_attack(name)] if steps else []
     for name, (method, _) in steps.items():
         if method not in known:
             report_mistake("--attacks: " + unknown_name("attack", name, [*STEPS, *QUESTIONS, *known]))

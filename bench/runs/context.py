@@ -7,7 +7,7 @@ method can't stumble on the oracle by asking for the same training run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,8 @@ class Work(TaskContext):
     wait: bool = True
     """Whether to wait for a node that another process is building; else `Busy` is raised."""
     report: Callable[[Json], None] = ignore_event
+    live: bool = False
+    """Whether what is measured on the way is reported too, for a tracker."""
     owner: str = "task"
     nodes: dict[str, Node] = field(default_factory=dict)
     """Every node that was asked for, by its key."""
@@ -75,6 +77,11 @@ class Work(TaskContext):
     def note(self, **facts: Any) -> None:
         """Say something beside the scores."""
         self.notes.update(facts)
+
+    def show(self, label: str, series: str, row: Mapping[str, float]) -> None:
+        """Pass on what was just measured (`bench.core.trackers.Tracker.row`), where somebody watches."""
+        if self.live:
+            self.report({"stage": label, "status": "row", "series": series, "row": dict(row)})
 
     def node(
         self,
@@ -192,6 +199,7 @@ class Work(TaskContext):
                 checkpointing=self.checkpointing,
                 use_cpu=self.device == "cpu",
                 report=lambda step, of: self.report({"stage": label, "status": "progress", "done": step, "total": of}),
+                watch=lambda point: self.show(label, f"train/{label}", point),
             )
             if not distributed.is_first():  # what it says is what counts
                 return {}

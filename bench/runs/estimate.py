@@ -218,8 +218,12 @@ def method_of(step: Step) -> Any:
 def run_seconds(spec: RunSpec, outline: Outline, rate: float, trace: int = 0) -> float:
     """Seconds that a run takes beside the stages that it shares with others; each point of a ``trace`` is measured too."""
     rows = sum(method_of(step).rows(outline.forget, outline.retain) for step in spec.steps)
-    asked = 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10)
-    return seconds_for(outline, rows + asked * (1 + points_between(spec, trace)), rate)
+    return seconds_for(outline, rows + asked_rows(spec, outline) * (1 + points_between(spec, trace)), rate)
+
+
+def asked_rows(spec: RunSpec, outline: Outline) -> float:
+    """The rows of training that measuring a checkpoint is worth."""
+    return 0.4 * min(outline.probe_rows, (spec.limit or 10**9) * 10)
 
 
 def run_hours(specs: Sequence[RunSpec], outline: Outline, store: Store) -> float:
@@ -266,6 +270,8 @@ class Estimate:
     """Memory and disk of a real model's work; None for the lab, and where nobody knows the model's shape."""
     compute: Compute = field(default_factory=Compute)
     """How training computes that takes the most memory."""
+    measuring: float = 0.0
+    """Expected seconds of measuring the oracles of a seed that no run of their own measures."""
     guessed: bool = True
     """Whether nothing like it has been trained in this store, so that times come from a stated rate."""
 
@@ -302,7 +308,9 @@ def estimate(
         size, compute = max(sizes, key=lambda pair: pair[0].parts(pair[1], machine).get("training", 0))
         worker = size.worker(compute, machine)
     seconds = {spec.key: run_seconds(spec, outline, rate, machine.trace) for spec in todo}
-    return Estimate(stages, seconds, worker, size, compute, not rates)
+    further = max(0, sum(name.startswith("oracle-") for name in (*given, *outline.stages)) - 1)
+    measuring = seconds_for(outline, further * asked_rows(todo[0], outline), rate) if todo else 0.0
+    return Estimate(stages, seconds, worker, size, compute, measuring, not rates)
 
 
 def list_trainings(

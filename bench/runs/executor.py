@@ -21,11 +21,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, ClassVar
 
-from bench.core import distributed
+from bench.core import distributed, registry
 from bench.core.compute import WHOLE_STEP
 from bench.core.errors import Busy, UserError
+from bench.core.imports import same_modules
 from bench.core.machine import Machine
-from bench.core.provenance import get_provenance
+from bench.core.provenance import get_provenance, say_when
 from bench.core.record import Record, RunSpec
 from bench.core.scrub import hide_secrets, scrub
 from bench.core.trouble import KEPT, MEMORY, NEED_LESS, explain_trouble, lacks_memory
@@ -34,6 +35,7 @@ from bench.records.files import read_record, write_record
 from bench.runs.folder import StoreFolder
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.leases import Patience, at_work, release_dead, start_heart
+from bench.runs.plan import with_versions
 from bench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -233,7 +235,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
+    } | same_modules()
 
 
 def describe_death(code: int, number: int) -> str:
@@ -266,13 +268,19 @@ def keep_log(lines: IO[str], file: Path, folders: Sequence[str]) -> None:
             log.close()
 
 
-def in_step(jobs: Sequence[Job], config: WorkerConfig, report: Callable[[Json], None]) -> list[Result]:
+def in_step(
+    jobs: Sequence[Job],
+    config: WorkerConfig,
+    report: Callable[[Json], None],
+    ended: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
     """Do jobs in this process, one after another: under torchrun every process is at the same one."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     results: list[Result] = []
     for job in jobs:
         answer = Worker(config, with_times(job, report)).do(job, wait=True)
         results.append(Result(job, answer["status"], answer.get("message", "")))
+        ended(results[-1])
     return results
 
 
@@ -281,6 +289,9 @@ def with_times(job: Job, report: Callable[[Json], None]) -> Callable[[Json], Non
     began: dict[str, float] = {}
 
     def tell(event: Json) -> None:
+        if event["status"] == "row":
+            report({"job": job.name, "of": list(job.identity), **event})
+            return
         since = began.setdefault(event["stage"], time.monotonic())
         told = {"job": job.name, "done": 0, "total": None, "message": "", "seconds": time.monotonic() - since}
         report(told | event)
@@ -311,7 +322,7 @@ class Worker:
     """Does jobs one after another, over one store."""
 
     def __init__(self, config: WorkerConfig, report: Callable[[Json], None]) -> None:
-        self.machine, self.paths, self.report = config.machine, config.paths, report
+        self.machine, self.paths, self.report, self.plugins = config.machine, config.paths, report, config.plugins
         self.store, self.out, self.folders = Store(self.machine.store, self.tell), self.machine.out, config.folders()
 
     def do(self, job: Job, wait: bool = False) -> Json:
@@ -362,6 +373,9 @@ class Worker:
             torch.set_num_threads(self.machine.threads)
         else:  # it may not be needed, and takes seconds to load; then it reads this
             os.environ["OMP_NUM_THREADS"] = str(self.machine.threads)
+        for file in self.plugins:
+            registry.use_file(Path(file))
+        check_code(job.spec)
         spec, work = job.spec, self.work(job.spec, wait)
         if job.stage == "validate":
             row = validate_setting(spec, self.paths, work)
@@ -394,6 +408,7 @@ class Worker:
             trace=self.machine.trace,
             wait=wait,
             report=self.report,
+            live=self.machine.is_watched,
         )
 
     def resources(self) -> Json:
@@ -402,12 +417,23 @@ class Worker:
         return several | ({"gradient_checkpointing": True} if self.machine.checkpointing else {})
 
 
+def check_code(spec: RunSpec) -> None:
+    """`UserError` where this process has loaded other code of a plug-in than that which the run was asked for with."""
+    asked = {name: code for name, code in spec.hashes.items() if name.startswith(registry.CODE)}
+    if not asked:
+        return
+    now = with_versions(spec).hashes
+    if changed := [name.removeprefix(registry.CODE) for name, code in asked.items() if now.get(name) != code]:
+        raise UserError(f"The code of {changed[0]} has changed since this was asked for: run the same command again.")
+
+
 def write_failed(spec: RunSpec, reason: str, machine: Machine, folders: Sequence[str] = ()) -> str:
     """A failed run's record; a file in its place that is no record stays, and so does an earlier finished run's.
 
     Returns the reason for the terminal; where the record can't be written either, it says so.
     """
-    failed, said = Record(spec, "failed", scrub(reason, folders)), hide_secrets(reason)
+    told = scrub(reason, folders)
+    failed, said = Record(spec, "failed", told, provenance={"finished": say_when()}), hide_secrets(reason)
     try:
         place = machine.out / failed.name
         if not place.exists() or read_record(place).status != "done":

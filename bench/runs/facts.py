@@ -12,7 +12,7 @@ from bench.core import registry
 from bench.core.contracts import Metric, Node, Scenario
 from bench.core.errors import Absent
 from bench.core.hashing import TOKENIZER_FILES, hash_checkpoint, hash_file
-from bench.core.provenance import get_instruction_set
+from bench.core.provenance import get_instruction_set, say_when
 from bench.core.record import Record, RunSpec, Step
 from bench.core.types import Checkpoint, Example, Json, Probe, Responses, data_hash, finite_json, without_references
 from bench.core.versions import ARITHMETIC
@@ -116,6 +116,7 @@ def merged_provenance(work: Work) -> Json:
     sets = sorted({str(p["instruction_set"]) for p in made if p.get("instruction_set")})
     return {
         **here,
+        "finished": say_when(),
         "dirty": any(p.get("dirty") is not False for p in made),
         "commits": sorted({str(p.get("commit")) for p in made}),
         "devices": sorted({str(p.get("device")) for p in made}),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from bench.core import registry
 from bench.core.machine import Machine
 from bench.core.record import RunSpec
 from bench.core.types import Json
@@ -26,6 +27,11 @@ class Job:
         """The job's name in progress lines; ``target`` is a stage and a method."""
         what = f"stage-{self.stage}" if self.is_shared else self.stage or self.spec.method
         return f"{what} {self.spec.repetition}"
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other job of a command has: the key of its run, and the stage."""
+        return self.spec.key, self.stage
 
     @property
     def is_shared(self) -> bool:
@@ -66,11 +72,13 @@ class WorkerConfig:
     paths: Paths = field(default_factory=Paths)
     logs: Path = Path("logs")
     """Folder of the workers' logs."""
+    plugins: tuple[str, ...] = ()
+    """Python files of the user's with methods, tasks and metrics."""
 
     @classmethod
     def of(cls, machine: Machine, paths: Paths) -> Self:
         """The configuration with the logs beside the records."""
-        return cls(machine, paths, machine.out / "logs")
+        return cls(machine, paths, machine.out / "logs", tuple(map(str, registry.FILES)))
 
     def folders(self) -> list[str]:
         """Absolute folders of this machine that no log and no record may name."""
@@ -79,9 +87,15 @@ class WorkerConfig:
 
     def to_json(self) -> Json:
         """Plain JSON, an argument of the worker."""
-        return {"machine": self.machine.to_json(), "paths": self.paths.to_json(), "logs": str(self.logs)}
+        return {
+            "machine": self.machine.to_json(),
+            "paths": self.paths.to_json(),
+            "logs": str(self.logs),
+            "plugins": list(self.plugins),
+        }
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """The inverse of `to_json`."""
-        return cls(Machine.from_json(data["machine"]), Paths.from_json(data["paths"]), Path(data["logs"]))
+        machine, paths = Machine.from_json(data["machine"]), Paths.from_json(data["paths"])
+        return cls(machine, paths, Path(data["logs"]), tuple(data.get("plugins", ())))

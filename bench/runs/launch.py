@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from bench.core import distributed
-from bench.core.errors import UserError, raise_problems, unknown_name
-from bench.core.files import write_text
+from bench.core import distributed, registry
+from bench.core.errors import UserError, raise_problems
 from bench.core.machine import Machine, device_problems
+from bench.core.provenance import say_when
 from bench.core.record import Record, RunSpec
+from bench.core.registry import last_place
 from bench.core.texts import one_line
+from bench.core.trackers import Tracker
 from bench.core.trouble import explain_trouble
+from bench.core.types import Json, Responses
 from bench.records.agreement import find_results
 from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
-from bench.records.leaderboard import render_leaderboard
+from bench.records.leaderboard import write_pages
 from bench.records.plots import draw_plots
-from bench.records.tracking import KINDS, Tracker, open_tracker
+from bench.records.tables import TARGET, find_all_older, record_beside, tell_older
 from bench.runs.asked import Asked
+from bench.runs.at_hand import find_stages
 from bench.runs.estimate import list_refusals, room_of, round_seconds
 from bench.runs.executor import in_step
 from bench.runs.executors import JobsGoOn, executor_problems, follow, open_executor
@@ -34,9 +39,11 @@ from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.leases import at_work
 from bench.runs.plan import Plan, PlannedRun, make_plan
 from bench.runs.progress import Reporter, ignore_event
+from bench.runs.report import NAME, write_report_page
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
-from bench.runs.terminal import print_agreement, print_table, show_plan
+from bench.runs.terminal import plan_json, print_agreement, print_table, show_plan
+from bench.tracking.guarded import open_tracker, tracker_problems
 
 T = TypeVar("T")
 
@@ -75,25 +82,23 @@ def seconds_of_stage(plan: Plan, stage: str) -> float:
     return plan.stages[stage] + plan.stages.get("history", 0.0)
 
 
-def record_results(plan: Plan, results: Sequence[Result], tracker: Tracker) -> list[str]:
-    """Write the records of skipped runs, say whether repeated runs gave the old scores, and track what is new.
+def record_results(plan: Plan, results: Sequence[Result]) -> list[str]:
+    """Write the records of skipped runs, and say whether repeated runs gave the old scores.
 
-    Returns a line for each job that failed, and for each record that can't be written or followed into the store.
+    Returns a line for each job that failed, and for each record that can't be written.
     """
-    out, store, failed = plan.machine.out, Store(plan.machine.store), describe_failures(results)
+    out, failed = plan.machine.out, describe_failures(results, plan.machine.out)
     ended = {result.job.spec.key: result.status for result in results if not result.job.stage}
     for entry in plan.entries:
         try:
             if entry.status == "skipped":
                 with suppress(UserError):  # a file in its place that is no record stays; `write_report` names it
-                    write_record(Record(entry.spec, "skipped", entry.reason), out)
-            elif record := record_of_job(entry.spec, ended.get(entry.spec.key), out):
-                if entry.old is not None and record.status == "done":
-                    print(compare_with_old(entry, record))
-                responses = load_responses(store, record.lineage["responses"]) if record.status == "done" else None
-                tracker.record(record, responses, loss_curves(record, store))
-        except UserError as error:
-            failed.append(f"{Job(entry.spec).name}: {error}")
+                    write_record(Record(entry.spec, "skipped", entry.reason, provenance={"finished": say_when()}), out)
+                continue
+            status = ended.get(entry.spec.key)
+            record = record_of_job(entry.spec, status, out) if entry.old is not None else None
+            if record is not None and record.status == "done":
+                print(compare_with_old(entry, record))
         except OSError as error:
             failed.append(f"{Job(entry.spec).name}: {explain_trouble(error, plan.machine.places())}")
     return failed
@@ -120,42 +125,95 @@ def compare_with_old(entry: PlannedRun, record: Record) -> str:
     return f"{Job(entry.spec).name}: made again, {len(other)} of {len(names)} scores DIFFER: {', '.join(other)}"
 
 
-def write_report(out: Path) -> tuple[Path, list[Path]]:
-    """Leaderboard and plots of the records in ``out``; broken ones are named and left out."""
+def write_report(out: Path, store: Path) -> tuple[Path, list[Path]]:
+    """Leaderboard, tables, plots and report of the records in ``out``; broken ones are named and left out."""
     loaded = load_records(out)
     for broken in loaded.broken:
         print(broken.left_out)
+    for line in tell_older(find_all_older(loaded.records), flag_of("--out", out)):
+        print(line)
     page = out / "leaderboard.md"
-    write_text(page, render_leaderboard(loaded.records, loaded.broken))
+    write_pages(loaded, out, page)
+    write_report_page(loaded, out, store, out / NAME, keep=True)
     return page, [*draw_plots(loaded.records, out / "plots"), *draw_attack_plots(loaded.records, out / "plots")]
 
 
 def carry_out(
-    jobs: Sequence[Job], config: WorkerConfig, ended: Callable[[Result], None] = lambda result: None
+    jobs: Sequence[Job],
+    config: WorkerConfig,
+    ended: Callable[[Result], None] = lambda result: None,
+    tracker: Tracker | None = None,
 ) -> list[Result]:
-    """Do the jobs of a command, and show how they get on.
+    """Do the jobs of a command, and show how they get on, to ``tracker`` too.
 
-    By the machine's executor, and ``ended`` hears of each result as it comes; under torchrun in this process, in step with
-    the others, and all results come at the end.
+    By the machine's executor, or under torchrun in this process, in step with the others; ``ended`` hears of each result as
+    it comes.
     """
     if not distributed.is_first():
         return in_step(jobs, config, ignore_event)
     machine = config.machine
+    specs, shown = {job.identity: job.spec for job in jobs}, tracker or Tracker(machine.out)
+
+    def tell(result: Result) -> None:
+        track_result(result, machine, shown)
+        ended(result)
+
     is_for_others = machine.executor != "local" and not machine.store.is_dir()  # to make, where the jobs run
     with nullcontext() if is_for_others else at_work(machine.store), Reporter() as reporter:
+
+        def report(event: Json) -> None:
+            if event["status"] != "row":
+                reporter.report(event)
+            elif spec := specs.get(tuple(event["of"])):
+                shown.row(spec, event["of"][1], event["series"], event["row"])
+
         if distributed.world() > 1:
-            return in_step(jobs, config, reporter.report)
-        executor = open_executor(config, reporter.report)
+            return in_step(jobs, config, report, tell)
+        executor = open_executor(config, report)
         try:
-            return follow(executor, jobs, ended)
+            return follow(executor, jobs, tell)
         except JobsGoOn:
             print(f"\nThe jobs go on: `{name_status_command(machine.out)}` shows them, with --cancel it ends them.")
             raise
 
 
+def track_result(result: Result, machine: Machine, tracker: Tracker) -> None:
+    """Show the record that a job has left, or else how it ended."""
+    if type(tracker) is Tracker:  # it shows nothing, and need not be told what the store holds
+        return
+    job, store = result.job, Store(machine.store)
+    record = None if job.stage else record_of_job(job.spec, result.status, machine.out)
+    if record is None:
+        tracker.end(job.spec, job.stage, result.status == "failed")
+        return
+    curves: Mapping[str, list[dict[str, float]]] = {}
+    with suppress(OSError, UserError):  # a store that can't be read is said by what needs it
+        curves = loss_curves(record, store)
+    tracker.record(record, said_beside(record, machine.out, store), curves)
+
+
+def said_beside(record: Record, out: Path, store: Store) -> dict[str, Responses]:
+    """What ``method``, ``target`` and ``oracle`` answered to the questions of a finished run, of those that are at hand."""
+    if record.status != "done":
+        return {}
+    found: dict[str, Responses] = {}
+    with suppress(OSError, UserError):
+        target = record_beside(record, load_records(out, f"/{TARGET}-").records, TARGET)
+        keys = {
+            "method": record.lineage.get("responses"),
+            "target": target.lineage.get("responses") if target else None,
+            "oracle": next(iter(record.lineage.get("oracle_responses", [])), None),
+        }
+        for who, key in keys.items():
+            if key:
+                with suppress(UserError):  # gone from the store
+                    found[who] = load_responses(store, key)
+    return found
+
+
 def name_status_command(out: Path) -> str:
     """The command that shows the cluster's jobs of a folder of records."""
-    return "python -m bench status" + (f" --out {out}" if out != Path("runs") else "")
+    return f"python -m bench status{flag_of('--out', out)}"
 
 
 def tell_seeds(plan: Plan) -> Callable[[Result], None]:
@@ -176,9 +234,34 @@ def tell_seeds(plan: Plan) -> Callable[[Result], None]:
     return ended
 
 
-def describe_failures(results: Sequence[Result]) -> list[str]:
-    """A line for each job that has failed, with the end of its error."""
-    return [f"{result.job.name}: {result.reason}" for result in results if result.status == "failed"]
+def describe_failures(results: Sequence[Result], out: Path) -> list[str]:
+    """A line for each job that has failed: the end of its error, where in a plug-in it happened, and what shows the whole."""
+    return [explain_failure(result, out) for result in results if result.status == "failed"]
+
+
+def explain_failure(result: Result, out: Path) -> str:
+    """The line about one job."""
+    spec = result.job.spec
+    files = registry.plugin_files([spec.task, *(step.method for step in spec.steps)])
+    where = last_place(result.message, files) if files else ""
+    kept = not result.job.stage and (out / Record(spec, "done").name).is_file()
+    see = f"; see: python -m bench show {spec.method}-{spec.key}{flag_of('--from', out)}" if kept else ""
+    return f"{result.job.name}: {result.reason}{where}{see}"
+
+
+def flag_of(option: str, out: Path) -> str:
+    """An option that names the folder of records; empty for the usual one."""
+    return f" {option} {out}" if out != Path("runs") else ""
+
+
+def renew_dates(plan: Plan) -> None:
+    """Say of cached runs of a plug-in's earlier code, which is the code again, that they are the newest."""
+    cached = {Record(entry.spec, "done").name for entry in plan.entries if entry.status == "cached"}
+    records = load_records(plan.machine.out).records if cached else []
+    older = find_all_older(records)
+    for record in records:
+        if record.name in cached and record.name in older:
+            write_record(replace(record, provenance={**record.provenance, "finished": say_when()}), plan.machine.out)
 
 
 def on_first(prepare: Callable[[], T]) -> T | None:
@@ -196,9 +279,7 @@ def on_first(prepare: Callable[[], T]) -> T | None:
 
 def run_command(asked: Asked, machine: Machine) -> bool:
     """`bench run`; returns whether some run failed. Under torchrun every process does the jobs, the first the rest."""
-    problems = (*asked.problems, *executor_problems(machine), *machine.problems())
-    if machine.track not in KINDS:
-        problems += (unknown_name("tracker", machine.track, KINDS),)
+    problems = (*asked.problems, *executor_problems(machine), *machine.problems(), *tracker_problems(machine.track))
     machine = replace(machine, device=distributed.join_processes("cpu" if problems else machine.device))
     plan = on_first(lambda: check_fits(make_plan(replace(asked, problems=problems), machine)))
     if plan is None:
@@ -209,17 +290,19 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         distributed.leave_processes()
         return False
     out = machine.out
-    with closing(open_tracker(machine.track, out / "wandb")) as tracker:
+    with closing(open_tracker(machine.track, out, machine.device)) as tracker:
+        plan = look_into_store(plan)
         show_plan(plan)
         if asked.limit:
             print(f"NOTE: --limit {asked.limit} cuts every probe: the scores are for trying out and are not published.")
         began = time.perf_counter()
-        results = carry_out(jobs, config, tell_seeds(plan))
+        results = carry_out(jobs, config, tell_seeds(plan), tracker)
         distributed.leave_processes()
-        failed = record_results(plan, results, tracker)
+        renew_dates(plan)
+        failed = record_results(plan, results)
         page, pictures = None, list[Path]()
         try:
-            page, pictures = write_report(out)
+            page, pictures = write_report(out, machine.store)
             if results:
                 tracker.report(page, pictures)
         except OSError as error:  # the runs are kept, and their scores and what failed are told all the same
@@ -230,6 +313,7 @@ def run_command(asked: Asked, machine: Machine) -> bool:
         print_agreement(plan, out, find_results())
         if page is not None:
             print(f"leaderboard: {page}")
+            print(f"report:      {out / NAME}")
             print(f"plots:       {pictures[0].parent if pictures else 'none (no finished run)'}")
         print(f"records:     {out} ({time.perf_counter() - began:.0f} s)")
         for line in failed:
@@ -237,7 +321,14 @@ def run_command(asked: Asked, machine: Machine) -> bool:
     return bool(failed)
 
 
-def plan_command(asked: Asked, machine: Machine) -> None:
+def look_into_store(plan: Plan) -> Plan:
+    """The plan with what the store has of the stages that are left."""
+    specs, machine = [entry.spec for entry in plan.todo], plan.machine
+    there = find_stages(specs, plan.paths, machine.out, Store(machine.store), machine.device) if plan.stages else {}
+    return replace(plan, at_hand=there)
+
+
+def plan_command(asked: Asked, machine: Machine, as_json: bool = False) -> None:
     """`bench plan`: what `run` would do; raises what `run` would refuse, but for what isn't fetched.
 
     It writes nothing, so that records which can't be written are said and not refused.
@@ -251,6 +342,11 @@ def plan_command(asked: Asked, machine: Machine) -> None:
         machine,
         only=True,
     )
+    plan = look_into_store(plan)
+    if as_json:
+        print(json.dumps(plan_json(plan), indent=1, ensure_ascii=False))
+        check_fits(plan)
+        return
     show_plan(plan)
     for problem in machine.place_problems():
         print(f"NOTE: `run` writes records: {problem}")

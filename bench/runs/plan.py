@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,11 @@ from bench.runs.outside import Outside, check_lm_eval, data_name, look_outside
 from bench.runs.setting import Paths, build_setting, task_of_spec
 from bench.runs.store import Store
 
+SPREAD, SPREAD_GUESSED = (0.3, 1.5), (0.3, 3.0)
+"""What runs took over what was expected of them: eight of ten of the published ones lie between these; where nothing like
+it has been trained in a store, another machine may be that much slower."""
+START_SECONDS = (3.0, 15.0)
+"""Loading libraries in the workers and drawing the pictures at the end, on an idle machine and on a busy one."""
 FRAMING = ("target", "retrain", "before")
 """Rows that an attack is always made on."""
 
@@ -50,6 +55,8 @@ class Plan(Estimate):
     machine: Machine = field(default_factory=Machine)
     fetch: tuple[str, ...] = ()
     """Commands for what isn't fetched, with its size."""
+    at_hand: Mapping[int, Collection[str]] = field(default_factory=dict)
+    """Seed -> the stages that the store has (`bench.runs.at_hand`)."""
 
     @property
     def todo(self) -> list[PlannedRun]:
@@ -57,9 +64,18 @@ class Plan(Estimate):
         return [entry for entry in self.entries if entry.status == "run"]
 
     def seconds(self, workers: int) -> float:
-        """Expected wall time: the work of all seeds over so many workers."""
-        seeds = {entry.spec.seed for entry in self.todo}
-        return (sum(self.stages.values()) * len(seeds) + sum(entry.seconds for entry in self.todo)) / max(1, workers)
+        """Expected wall time of the work of all seeds over so many workers, what the store has left out."""
+        shared = 0.0
+        for seed in {entry.spec.seed for entry in self.todo}:
+            there = self.at_hand.get(seed, ())
+            shared += self.measuring + sum(seconds for name, seconds in self.stages.items() if name not in there)
+        return (shared + sum(entry.seconds for entry in self.todo)) / max(1, workers)
+
+    def expected(self, workers: int) -> tuple[float, float]:
+        """The wall time that a command takes at least and at most, as far as one can know: its processes' start as well."""
+        work = self.seconds(workers)
+        least, most = SPREAD_GUESSED if self.guessed else SPREAD
+        return work * least + START_SECONDS[0], work * most + START_SECONDS[1]
 
 
 def make_plan(asked: Asked, machine: Machine, *, only: bool = False) -> Plan:

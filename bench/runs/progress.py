@@ -31,6 +31,7 @@ class Event(TypedDict):
     total: int | None
     """Units of work; None where their number is not known."""
     status: Literal["start", "progress", "done", "cached", "failed", "note"]
+    """``row`` too, of what a tracker shows and the terminal doesn't."""
     seconds: float
     """Since the stage began."""
     message: str

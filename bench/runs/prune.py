@@ -29,6 +29,7 @@ from bench.core.types import Json
 from bench.records.bundles import BUNDLE, unpack_bundle
 from bench.records.files import load_records, remedy_for
 from bench.records.plain import list_json, why_not
+from bench.records.tables import find_all_older
 from bench.runs.executors import explain_jobs
 from bench.runs.folder import is_file, lock_folder, take_lock
 from bench.runs.index import INDEX, index_text
@@ -51,7 +52,7 @@ PRUNED = ".pruned-"
 POLL_SECONDS = 1.0
 PARTS = ("nodes", "partial", "scratch", "leases", DAMAGED)
 """Folders of a store that a prune looks into; where there is none of them there is nothing to prune."""
-NO_NAMES = ("wandb", "logs", "plots")
+NO_NAMES = ("wandb", "tensorboard", "trackers", "logs", "plots")
 """Folders directly below a folder of records that name no node."""
 BUSY = "a command is at work in this store, or a node is being built: every node stays for now"
 SHARED_KINDS = ("flops", "distance", "relative distance")
@@ -254,22 +255,26 @@ def explain_hidden(hidden: Sequence[tuple[Path, ValueError]]) -> str:
 
 
 def older_records(folders: Sequence[Path]) -> list[Path]:
-    """Files of records of components that have a later version now; none of what is only read.
+    """Files of records of older code: a component has a later version now, or the tables have newer code's records instead.
 
-    That is a published folder, and whatever lies behind links to folders.
+    None of what is only read: that is a published folder, and whatever lies behind links to folders.
     """
     mine = [folder for folder in folders if not (folder / "responses").is_dir()]
     places = [place for folder in mine for place in (folder, folder / "ablations" / "runs") if place.is_dir()]
     now: dict[tuple[object, ...], dict[str, int]] = {}
     found = []
     for place in places:
-        for record in load_records(place).records:
+        records = load_records(place).records
+        replaced = find_all_older(records)
+        for record in records:
             spec = record.spec
             about = (spec.task, spec.tier, tuple(step.method for step in spec.steps))
             if about not in now:
                 now[about] = versions_now(spec)
             file = place / record.name
-            is_older = any(now[about].get(name, version) > version for name, version in spec.versions.items())
+            is_older = record.name in replaced or any(
+                now[about].get(name, version) > version for name, version in spec.versions.items()
+            )
             if is_older and file.is_file() and file.parent.resolve() == place.resolve() / Path(record.name).parent:
                 found.append(file)
     return found

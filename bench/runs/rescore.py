@@ -98,7 +98,7 @@ def rescore_command(
         say(f"{len(measured) - len(records)} imported records have no responses to score again")
     stamp = cache(places.stamp)  # the oracles' responses are those of many records
     everything = {**records, **studies.records}
-    kept = {name: record for name, record in everything.items() if any(map(stamp, telling_keys(record)))}
+    kept = {name: record for name, record in everything.items() if any(map(stamp, telling_keys(record, places)))}
     if len(kept) < len(everything):
         say(f"{len(everything) - len(kept)} records have no responses beside them or in the store, and are not checked")
     stamps, known = {name: stamp_record(record, stamp) for name, record in kept.items()}, read_stamps(places)
@@ -129,9 +129,13 @@ def rescore_command(
     return not differing and not broken and bool(kept or not everything)
 
 
-def telling_keys(record: Record) -> list[str]:
-    """Responses any of which says that a record's were published: an oracle's do so of rows, and not of attacks on them."""
-    return response_keys(record) if is_row(record) else response_keys(record)[:1]
+def telling_keys(record: Record, places: Places) -> list[str]:
+    """Responses any of which says that a record's are to be there: of a row that was run here an oracle's do so too.
+
+    What is published, in a bundle, may be so without its own, beside others of the seed that have them.
+    """
+    keys, was_run_here = response_keys(record), (places.source / record.name).exists()
+    return keys if was_run_here and is_row(record) else keys[:1]
 
 
 def put_back(records: Sequence[Record], results: Path) -> None:

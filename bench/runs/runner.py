@@ -11,6 +11,7 @@ from bench.core import registry
 from bench.core.attacks import attack_of
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
+from bench.core.provenance import say_when
 from bench.core.record import Record, RunSpec
 from bench.core.types import (
     Checkpoint,
@@ -104,7 +105,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         scenario = prepare(spec, paths, work)
     except Unmet as need:  # of an attack by questions; the task itself has its label
         label = prepare(replace(spec, attack=""), paths, work).label
-        return Record(spec, "skipped", str(need), label, provenance=work.provenance)
+        return Record(spec, "skipped", str(need), label, provenance=work.provenance | {"finished": say_when()})
     target, known = scenario.target(), oracles_there(scenario, work)
     if any(step.method == "retrain" for step in spec.steps):
         known = [oracle() for oracle in scenario.oracles]
@@ -113,7 +114,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     try:
         result = unlearn(spec, scenario, target, known, work, ledger)
     except Unmet as need:
-        return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance)
+        return Record(spec, "skipped", str(need), scenario.label, provenance=work.provenance | {"finished": say_when()})
     own = [node for key, node in work.nodes.items() if key not in before]
     attacked = bool(attack_of(spec)) and not spec.attack
     if attacked:

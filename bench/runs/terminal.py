@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.core.machine import format_bytes, format_duration
+from bench.core.machine import format_bytes, format_duration, tell_load
 from bench.core.record import Record
 from bench.core.texts import one_line
-from bench.core.types import BROKEN_DOWN
+from bench.core.types import Json
 from bench.records.agreement import compare_with_published
 from bench.records.attacked import build_attacks
 from bench.records.files import read_record
-from bench.records.leaderboard import goal_arrow, seed_list
-from bench.records.markdown import format_number
-from bench.records.tables import Section, TableRow, build_sections
+from bench.records.markdown import format_number, goal_arrow, seed_list
+from bench.records.tables import SEEDS_OF_INTERVAL, Section, TableRow, build_sections
+from bench.records.warnings import find_warnings
 from bench.runs.estimate import room_of
 from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
@@ -36,14 +36,16 @@ def print_table(plan: Plan, out: Path) -> None:
         seeds = sorted({seed for row in section.rows for seed in row.seeds})
         over = f"mean over {seed_list(seeds)}" if len(seeds) > 1 else seed_list(seeds)
         console.print(f"{one_line(section.label)}, {over}", style="italic")
-        for rows in side_by_side(section.rows, room):
+        columns = [
+            [shown_name(row), *(shown_cell(row, each.name) for each in section.headline)] for row in section.rows
+        ]
+        for some in side_by_side(columns, room):
             table = Table(show_edge=False, pad_edge=False)
             table.add_column("score", no_wrap=True)
-            for row in rows:
-                table.add_column(shown_name(row), justify="right", overflow="fold")
-            for column, score in zip(section.headline, scores, strict=True):
-                cells = [row.cells.get(column.name) for row in rows]
-                table.add_row(score, *("-" if cell is None else format_number(cell.mean) for cell in cells))
+            for name, *_ in some:
+                table.add_column(name, justify="right", overflow="fold")
+            for score, *cells in zip(scores, *(cells for _, *cells in some), strict=True):
+                table.add_row(score, *cells)
             console.print(table)
         for attack in build_attacks(section):
             console.print(f"under {one_line(attack.attack)}", style="italic")
@@ -54,10 +56,7 @@ def print_table(plan: Plan, out: Path) -> None:
                 told = (hit.before, hit.after, hit.gap)
                 table.add_row(one_line(hit.title), *("-" if c is None else format_number(c.mean) for c in told))
             console.print(table)
-        for line in map(describe_wreck, section.rows):
-            if line:
-                console.print(line)
-        for line in describe_skips(section):
+        for line in (*explain_table(section), *find_warnings(section), *describe_skips(section)):
             console.print(line, soft_wrap=True)
 
 
@@ -112,34 +111,56 @@ def readable_record(path: Path) -> list[Record]:
         return []
 
 
-def describe_wreck(row: TableRow) -> str:
-    """A line about a row that is a wreck on some seed: broken down, diverged or collapsed; empty for others."""
-    broken = [record.spec.seed for record in row.records if BROKEN_DOWN in record.absent.values()]
-    exploded = [seed for seed in row.diverged if seed not in broken]
-    left = [seed for seed in row.collapsed if seed not in row.diverged]
-    said = [
-        *([f"on {seed_list(broken)}: {BROKEN_DOWN}"] if broken else []),
-        *([f"on {seed_list(exploded)}: its training diverged"] if exploded else []),
-        *([f"on {seed_list(left)}: it has collapsed, and its scores are those of a wreck"] if left else []),
-    ]
-    return f"{one_line(row.name)} {'; '.join(said)}" if said else ""
-
-
 def shown_name(row: TableRow) -> str:
     """A row's name, and the mark of a wreck."""
     return f"{one_line(row.name)} ⚠" if row.wrecked else one_line(row.name)
 
 
-def side_by_side(rows: Sequence[TableRow], room: int) -> list[list[TableRow]]:
-    """The rows in as many tables as it takes for their names to stand in ``room`` columns of text."""
-    tables: list[list[TableRow]] = [[]]
+def shown_cell(row: TableRow, score: str) -> str:
+    """A cell: its mean, with the 95% interval where it has one."""
+    cell = row.cells.get(score)
+    if cell is None:
+        return "-"
+    ends = "" if cell.interval is None else " [{}, {}]".format(*map(format_number, cell.interval))
+    return f"{format_number(cell.mean)}{ends}"
+
+
+def explain_table(section: Section) -> list[str]:
+    """The line that says what the signs of a section's table mean; none where it has no rows."""
+    if not section.rows:
+        return []
+    cells = [cell for row in section.rows for cell in row.cells.values() if cell.interval]
+    over = {cell.n >= SEEDS_OF_INTERVAL for cell in cells}
+    kinds = [
+        *(["over seeds (t)"] if True in over else []),
+        *(["over people or rows (bootstrap)"] if False in over else []),
+    ]
+    goals = {column.goal for column in section.headline}
+    signs = [
+        *([f"[low, high] 95%, {' or '.join(kinds)}"] if cells else []),
+        *(["↑ more is better"] if "up" in goals else []),
+        *(["↓ less is better"] if "down" in goals else []),
+        *(["→oracle as near to retrain, the oracle, as can be"] if "oracle" in goals else []),
+        *(["⚠ a wreck"] if any(row.wrecked for row in section.rows) else []),
+        *(
+            ["- not measured"]
+            if any(each.name not in row.cells for row in section.rows for each in section.headline)
+            else []
+        ),
+    ]
+    return ["; ".join(signs)] if signs else []
+
+
+def side_by_side(columns: Sequence[Sequence[str]], room: int) -> list[list[Sequence[str]]]:
+    """The columns, names first, in as many tables as it takes for them to stand in ``room`` characters."""
+    tables: list[list[Sequence[str]]] = [[]]
     left = room
-    for row in rows:
-        wide = max(len(shown_name(row)), 7) + 3
+    for column in columns:
+        wide = max(map(len, column)) + 3
         if tables[-1] and wide > left:
             tables.append([])
             left = room
-        tables[-1].append(row)
+        tables[-1].append(column)
         left -= wide
     return tables
 
@@ -159,12 +180,39 @@ def show_plan(plan: Plan) -> None:
     if plan.todo:
         for line in summarise_plan(plan):
             console.print(line)
+        if plan.machine.executor == "local" and (busy := tell_load()):
+            console.print(busy)
         for problem in plan.machine.store_problems():
             console.print(f"NOTE: what the store lacks can't be made: {one_line(problem)}", soft_wrap=True)
     if plan.fetch:
         console.print("not fetched yet:")
         for command in plan.fetch:
             console.print(f"  {command}", soft_wrap=True)
+
+
+def plan_json(plan: Plan) -> Json:
+    """A plan as data: times in seconds, sizes in bytes; memory is of one worker, disk of all that is to be made."""
+    least, most = plan.expected(plan.machine.workers) if plan.todo else (0.0, 0.0)
+    return {
+        "runs": [
+            {
+                "method": entry.spec.method,
+                "seed": entry.spec.seed,
+                "key": entry.spec.key,
+                "status": entry.status,
+                "reason": entry.reason,
+                "seconds": round(entry.seconds, 1),
+            }
+            for entry in plan.entries
+        ],
+        "stages": {name: round(seconds, 1) for name, seconds in plan.stages.items()},
+        "in_store": {str(seed): sorted(stages) for seed, stages in plan.at_hand.items()},
+        "expected": [round(least, 1), round(most, 1)],
+        "workers": plan.machine.workers,
+        "memory": plan.memory,
+        "disk": plan.size.disk(plan.compute, plan.machine) if plan.size else None,
+        "fetch": list(plan.fetch),
+    }
 
 
 def summarise_plan(plan: Plan) -> Iterator[str]:
@@ -174,11 +222,12 @@ def summarise_plan(plan: Plan) -> Iterator[str]:
         yield "how long and how much memory: nobody here knows before the model is fetched"
         return
     machine, workers = plan.machine, plan.machine.workers
-    shared = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in plan.stages.items())
-    yield f"shared by each seed, where not cached: {shared or 'nothing'}"
+    yield from describe_stages(plan)
     rate = "; the GPU's speed is a guess" if machine.device != "cpu" and plan.guessed else ""
+    least, most = map(say_roughly, plan.expected(workers))
+    queue = "" if machine.executor == "local" else "waiting in the queue apart, "
     yield (
-        f"expected at most {format_duration(plan.seconds(workers))} with {workers} worker(s), "
+        f"expected {least} to {most} with {workers} worker{'s' * (workers > 1)}, {queue}start-up and measuring included; "
         f"{format_bytes(plan.memory)} of memory each (an estimate; the records keep it beside the fact{rate})"
     )
     if plan.size is None:
@@ -189,6 +238,26 @@ def summarise_plan(plan: Plan) -> Iterator[str]:
     yield f"memory: {parts}; {has}"
     disk = format_bytes(plan.size.disk(plan.compute, machine))
     yield f"disk: at most {disk} of checkpoints, {format_bytes(room.disk)} are free"
+
+
+def say_roughly(seconds: float) -> str:
+    """A time that is a guess, in whole seconds, minutes or hours."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def describe_stages(plan: Plan) -> Iterator[str]:
+    """What the store has of the stages that a seed's runs share, and what is to be made of them."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for seed in sorted({entry.spec.seed for entry in plan.todo}):
+        there = plan.at_hand.get(seed, ())
+        groups.setdefault(tuple(name for name in plan.stages if name in there), []).append(seed)
+    for there, seeds in groups.items():
+        made = [f"{name} {format_duration(seconds)}" for name, seconds in plan.stages.items() if name not in there]
+        has = f"the store has {', '.join(there)}; " if there else ""
+        yield f"{seed_list(seeds)}: {has}to be made: {', '.join(made) or 'nothing that is shared'}"
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:

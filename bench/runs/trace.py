@@ -50,10 +50,12 @@ def trace_run(
     ``scenario`` has the probes that are asked; a score that needs others is left out. Empty where the method has no way.
     """
     way = find_way(result, target, ledger, work)
-    return [
-        {"share": share, "scores": score_at(checkpoint, scenario, oracles, known, limit, work)}
-        for share, checkpoint in ([(0.0, target), *way] if way else [])
-    ]
+    found: list[Json] = []
+    for share, checkpoint in [(0.0, target), *way] if way else []:
+        scores = score_at(checkpoint, scenario, oracles, known, limit, work)
+        work.show(f"trace at {share:.0%}", "trace", {"share": share, **scores})
+        found.append({"share": share, "scores": scores})
+    return found
 
 
 def score_at(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -118,6 +118,8 @@ class Evidence:
     """(ablation, task) -> the derived study."""
     experiments: Mapping[str, Sequence[Json]]
     """Name -> the results of its seeds."""
+    older: Mapping[str, str] = field(default_factory=dict)
+    """Name -> what is said of an experiment on an earlier version of its task; empty of others."""
 
 
 def name_arm(arm: Arm) -> str:
@@ -333,10 +335,21 @@ def read_evidence(results: Path) -> Evidence:
     studies = {
         (s.name, s.place.task): with_derived_findings(s, ablation) for s, ablation in load_studies(results / FOLDER)
     }
-    experiments = {
-        experiment_stem(data).removeprefix("lab-"): data["results"] for data in load_experiments(results / FOLDER)
-    }
-    return Evidence(sections, studies, experiments)
+    made = {experiment_stem(data).removeprefix("lab-"): data for data in load_experiments(results / FOLDER)}
+    experiments = {name: data["results"] for name, data in made.items()}
+    return Evidence(sections, studies, experiments, {name: describe_older_task(data) for name, data in made.items()})
+
+
+def describe_older_task(data: Json) -> str:
+    """In words, that an experiment was made on an earlier version of its task: with parameters that this one no longer has."""
+    place = data.get("place")
+    if not place:
+        return ""
+    today = vars(registry.load_task(place["task"], place["tier"])())
+    other = {name: value for name, value in place["params"].items() if name not in today or today[name] != value}
+    if other.keys() <= today.keys():
+        return ""
+    return f" (of an earlier version of this lab: {', '.join(f'{name} {value}' for name, value in other.items())})"
 
 
 def is_at_defaults(section: Section) -> bool:
@@ -355,7 +368,10 @@ def render_claims(results: Path) -> str:
         f"- [{study.name} on {study.place.task}](../{results.name}/ablations/{study.place.name}-{study.name}.md)"
         for study in evidence.studies.values()
     ]
-    pages += [f"- [{name}](../{results.name}/ablations/lab-{name}.md)" for name in evidence.experiments]
+    pages += [
+        f"- [{name}](../{results.name}/ablations/lab-{name}.md){evidence.older.get(name, '')}"
+        for name in evidence.experiments
+    ]
     margins = [
         f"- {claim.text} ({claim.source}): margin {claim.margin:g}, {claim.reason}." for claim in claims.values()
     ]
@@ -365,8 +381,9 @@ def render_claims(results: Path) -> str:
         "generated data, with its whole history: a verdict is about that, and about no large model. The paper is arXiv "
         "2506.20941; its tables T1 to T8 are named as in [reproduce.md](reproduce.md).",
         "**What MSA sees and others don't.** MSA begins at theta_0, a checkpoint from before the forget set was seen. NPO and "
-        "task arithmetic have the target alone; of the rows in the tables only `before` and `rewind` see theta_0 too. A "
-        "difference between MSA and the former is one between what was known, and not of the arithmetic alone.",
+        "task arithmetic have the target alone; of the other rows in the tables `msa@difference`, `before`, `rewind` and "
+        "`interpolate` see theta_0 too. A difference between MSA and the former is one between what was known, and not of the "
+        "arithmetic alone.",
         f"Each line is one number on one task: mean over seeds of the paired difference with its 95% t interval. "
         f"*{SUPPORTED}*: the interval lies beyond the margin; *{CONTRADICTED}*: it lies on the other side; *{UNDECIDED}*: the "
         f"margin is inside, or there are fewer than {SEEDS_TO_RANK} seeds. Lines are not adjusted for their number: what may "

@@ -14,14 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.cli.listing import runs
+from bench.cli.run_list import Filter, list_runs
 from bench.core.errors import UserError
 from bench.records.files import LoadedRecords, load_records
-from bench.records.leaderboard import render_leaderboard
 from tests.faults.campaign import Case, Kind
 from tests.faults.compare import judge
 from tests.faults.ground import Ground, copy
 from tests.faults.spoil import own_place, spoil_record
+from tests.pages import all_pages
 
 INJECTED = re.compile(
     r"(?<!\\)<script|(?<!\\)<img src=x|^# Heading|(?<!\\)\[click(?<!\\)\]\(|(?<!\\)!\[\]\(|(?<!\\)\*\*bold|(?<!\\)__slanted"
@@ -66,8 +66,8 @@ def attempt(case: Case) -> None:
     file = place_of(out, name, data)
     try:
         loaded = load_records(out)
-        page = render_leaderboard(loaded.records, loaded.broken)
-        listed = runs(out)
+        page = all_pages(loaded.records, loaded.broken)
+        listed = list_runs(out, Filter())
     except UserError as error:
         case.unhelpful(f"one record stops the reader: {error}")
         return

@@ -10,12 +10,12 @@ from pathlib import Path
 from bench.core.files import write_bytes
 from bench.core.places import stays_below
 from bench.records.files import load_records, record_text
-from bench.records.leaderboard import render_leaderboard
 from bench.records.tables import build_sections
-from bench.records.tracking import init_arguments
-from bench.runs.terminal import describe_wreck
+from bench.records.warnings import find_warnings
+from bench.tracking.weights_and_biases import init_arguments
 from tests.factories import record, study
 from tests.faults.spoil import WRONG, own_place, spoil_record
+from tests.pages import all_pages
 
 LIVE = r"<(script|img|b)>?|^# Heading|\]\(javascript|[\x00-\x09\x0b-\x1f\u202e]"
 """What a stranger's text must not become in a page."""
@@ -63,10 +63,10 @@ def test_no_spoilt_record_stops_a_reader_or_gets_into_a_page(tmp_path: Path) -> 
         where.unlink()
         assert len(loaded.records) + len(loaded.broken) == 1, what
         assert all("\n" not in file.reason and len(file.reason) < 500 for file in loaded.broken), what
-        page = render_leaderboard([*others, *loaded.records], loaded.broken)
+        page = all_pages([*others, *loaded.records], loaded.broken)
         assert page.encode() and not re.search(LIVE, page, re.MULTILINE), what
         for one in loaded.records:
             taken += 1
-            said = [describe_wreck(row) for section in build_sections([*others, one]) for row in section.rows]
-            assert all(line.isprintable() for line in said) and init_arguments(one)["config"]
+            said = [line for section in build_sections([*others, one]) for line in find_warnings(section)]
+            assert all(line.isprintable() for line in said) and init_arguments(one.spec)["config"]
     assert taken > 50

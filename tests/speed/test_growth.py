@@ -11,7 +11,7 @@ import pytest
 
 from bench.records import plots
 from bench.records.files import load_records, write_record
-from bench.records.leaderboard import render_leaderboard
+from bench.records.leaderboard import render_pages
 from bench.runs.store import Store
 from tests.speed.growth import make_nodes, make_records
 
@@ -55,7 +55,7 @@ def test_twice_the_records_are_at_most_twice_the_work(
         plots.draw_plots(records, folder / "plots")
         works: dict[str, Callable[[], Any]] = {
             "load": lambda folder=folder: load_records(folder),
-            "render": lambda records=records: render_leaderboard(records, []),
+            "render": lambda records=records: render_pages(records, []),
             "draw nothing": lambda records=records, folder=folder: plots.draw_plots(records, folder / "plots"),
         }
         found.append(calls_of(works[what]))

@@ -66,7 +66,7 @@ def test_the_lab_is_what_was_wanted(name: str, tmp_path: Path) -> None:
         assert score in UNKNOWN[name] or found[score] >= least - 0.02
     assert all(found[score] <= most for score, most in UNKNOWN[name].items())
     assert 0.4 <= found["mia_min_k"] <= 0.6 and known["mia_min_k"] >= 0.95
-    assert scenario.about.get("same_answer", 0.0) < 0.05
+    assert scenario.about["same_answer"] < 0.05
 
 
 def scores(scenario: Scenario, checkpoint: Checkpoint) -> Mapping[str, float]:

@@ -48,7 +48,7 @@ class Trained:
     tokens: int
     """Tokens of the rows trained on, padding not counted."""
     curve: tuple[dict[str, float], ...]
-    """At most 100 points of ``step`` and ``loss`` (mean over the steps since the last point)."""
+    """At most 200 points (`curve_of`)."""
     tokens_at: dict[int, int]
     """Tokens trained on up to each snapshot's step."""
     resumed: bool
@@ -214,9 +214,14 @@ class StepEnd(TrainerCallback):
         snapshots: Sequence[int],
         save_step: Callable[[int], None],
         report: Callable[[int, int], None],
+        watch: Callable[[dict[str, float]], None],
     ) -> None:
         self.trainer, self.until, self.snapshots = trainer, until, set(snapshots)
-        self.save_step, self.report = save_step, report
+        self.save_step, self.report, self.watch = save_step, report, watch
+        self.watched = 0
+        """Points of the curve that were passed on."""
+        self.parts: list[list[Tensor]] = []
+        """Since the last point, by step: each stream's mean loss, of this process's rows, on the device."""
         stream = trainer.streams[0]
         rows = len(stream.examples)
         self.window = -(-rows // min(stream.batch, rows))
@@ -241,6 +246,8 @@ class StepEnd(TrainerCallback):
         """Move the weights, snapshot, report, and stop early."""
         losses, self.trainer.step_losses[:] = list(self.trainer.step_losses), [[] for _ in self.trainer.streams]
         self.move_weights(state, losses)
+        if len(losses) > 1:
+            self.parts.append([sum_losses(each, args.device) for each in losses])
         if state.global_step in self.snapshots:
             self.save_step(state.global_step)
         self.report(state.global_step, state.max_steps)
@@ -249,6 +256,22 @@ class StepEnd(TrainerCallback):
             control.should_save = False  # going on from a state of this step would make another one
         elif state.global_step < state.max_steps and stopping.is_asked():
             control.should_training_stop = control.should_save = self.stopped = True
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Add the streams' losses to the point that was just logged, and pass on what is new of the curve."""
+        if "loss" not in state.log_history[-1]:
+            return
+        if self.parts:  # one transfer a point
+            means = torch.stack([torch.stack(step) for step in self.parts]).mean(0).tolist()
+            names = name_losses(self.trainer.streams)
+            state.log_history[-1] |= {
+                name: distributed.sum_over_processes(mean) for name, mean in zip(names, means, strict=True)
+            }
+            self.parts.clear()
+        curve = curve_of(state.log_history)
+        for point in curve[self.watched :]:  # of a training that goes on, what came before the interruption too
+            self.watch(point)
+        self.watched = len(curve)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the resumable state, once every process has written its part."""
@@ -281,6 +304,39 @@ def mean_over_processes(losses: Sequence[tuple[Tensor, int]]) -> float:
     return distributed.sum_over_processes(sum(float(each) / rows for each, rows in losses))
 
 
+def sum_losses(losses: Sequence[tuple[Tensor, int]], device: torch.device) -> Tensor:
+    """A stream's mean loss in a step, of this process's rows, (), float32."""
+    each = [loss.float() / rows for loss, rows in losses]
+    return torch.stack(each).sum() if each else torch.zeros((), device=device)
+
+
+def name_losses(streams: Sequence[Stream]) -> list[str]:
+    """``loss_`` and the loss's name for each stream: ``loss_npo``, ``loss_next_token``, ``loss_next_token_2``."""
+    names: list[str] = []
+    for stream in streams:
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", type(stream.loss).__name__.removesuffix("Loss"))
+        name = "_".join(["loss", *words]).lower()
+        count = sum(re.fullmatch(rf"{name}(_\d+)?", other) is not None for other in names)
+        names.append(f"{name}_{count + 1}" if count else name)
+    return names
+
+
+CURVE = {"step": "step", "loss": "loss", "lr": "learning_rate", "grad_norm": "grad_norm"}
+"""What a curve's points hold -> the Trainer's name for it."""
+
+
+def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The points of a training: ``step``, ``loss`` and, where there are several streams, each one's own, unweighted
+    (``loss_...``), as means over the steps since the last point; ``lr`` and ``grad_norm`` (before clipping) of the last step.
+    """
+    points = [entry for entry in history if "loss" in entry]
+    return [
+        {own: entry[theirs] for own, theirs in CURVE.items() if theirs in entry}
+        | {name: value for name, value in entry.items() if name.startswith("loss_")}
+        for entry in points
+    ]
+
+
 def train(
     model: nn.Module,
     coder: Coder,
@@ -297,6 +353,7 @@ def train(
     checkpointing: bool = False,
     use_cpu: bool = True,
     report: Callable[[int, int], None] = lambda done, total: None,
+    watch: Callable[[dict[str, float]], None] = lambda point: None,
 ) -> Trained:
     """Train ``model`` in place and write it to ``out`` (and to ``out/step-N`` for each snapshot).
 
@@ -304,7 +361,8 @@ def train(
     of them, to the bit, when there is one, and writes one more when it is asked to stop (`Stopped`). ``micro``
     bounds the rows of a stream in one forward pass; ``checkpointing``
     computes activations again in the backward pass instead of keeping them. Where several processes work together
-    (`bench.core.distributed`), each must call this; the model is left in parts, and the first process writes it whole.
+    (`bench.core.distributed`), each must call this, and each is told by ``watch`` of every point of the curve as it comes;
+    the model is left in parts, and the first process writes it whole.
     """
     assert streams and all(stream.examples for stream in streams), "every stream needs rows to train on"
     began = time.perf_counter()
@@ -329,7 +387,7 @@ def train(
         if distributed.is_first():
             seal(place)
 
-    end = StepEnd(trainer, recipe.until, snapshots, save_step, report)
+    end = StepEnd(trainer, recipe.until, snapshots, save_step, report, watch)
     trainer.add_callback(end)
     resume = distributed.call_on_first(lambda: resumable_checkpoint(scratch, snapshots))
     trainer.train(resume_from_checkpoint=resume)
@@ -347,7 +405,7 @@ def train(
     return Trained(
         seconds=time.perf_counter() - began,
         tokens=sum(spent),
-        curve=tuple({"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x),
+        curve=tuple(curve_of(trainer.state.log_history)),
         tokens_at={step: sum(spent[: step * data.accumulation]) for step in snapshots},
         resumed=resume is not None,
         steps=steps,

@@ -307,7 +307,7 @@ def submit_array(submission: Submission, array: Array, after: Sequence[str]) -> 
     executor.update_parameters(
         additional_parameters={key.replace("-", "_"): value for key, value in further.items()},  # as submitit has them
         array_parallelism=machine.jobs or len(array.jobs),
-        setup=[f"export {name}={value}" for name, value in worker_environment(machine.threads).items()],
+        setup=[f"export {name}={shlex.quote(value)}" for name, value in worker_environment(machine.threads).items()],
         srun_args=[f"--cpus-per-task={array.flags['cpus-per-task']}"] if "cpus-per-task" in array.flags else [],
     )
     try:

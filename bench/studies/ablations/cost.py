@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.core.record import Record
 from bench.core.types import Json
 from bench.records.files import load_records
-from bench.records.plots import COLOURS, MARKERS
+from bench.records.looks import look_of
 from bench.studies.ablations import costing, drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Point, Study, framing_as_series
 from bench.studies.ablations.costing import COSTED, HELD_OUT, METHODS, CostRules, RunCost
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTHS = (64, 128, 192)
-STYLES = {"target": ("#777777", "s"), "oracle": ("#000000", "*")} | {
-    m: (COLOURS[i], MARKERS[i]) for i, m in enumerate(METHODS)
-}
-"""Colour and marker of every series, target and oracle in the greys of the other pictures."""
+STYLES = {name: (look.colour, look.marker) for name in ("target", "oracle", *METHODS) for look in [look_of(name)]}
+"""Colour and marker of every series, as in the other pictures."""
 RESULTS = Path("results")
 """Where the held-out model's records are read from, once, when the study is written."""
 

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.records.leaderboard import goal_arrow
-from bench.records.plots import COLOURS, MARKERS, TIERS
+from bench.records.figures import TIERS, name_legend, plain_log_labels, title_figure
+from bench.records.figures import new_figure as empty_figure
+from bench.records.looks import COLOURS, MARKERS, look_of, method_in
+from bench.records.markdown import goal_arrow
+from bench.records.names import score_name
 from bench.studies.ablations.base import FRAME, Ablation, Study, lines_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+LEAST_WIDTH = 6.4
+"""Inches of a picture, which its title takes."""
 
 
 def draw_lines(study: Study, ablation: Ablation) -> Figure:
@@ -38,16 +44,14 @@ def new_figure(
     study: Study, ablation: Ablation, count: int, shown: str = "mean and range"
 ) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` panels, three or four in a row, and a title that says what it is."""
-    from matplotlib.figure import Figure
-
     across = 4 if count in (4, 7, 8, 10, 11, 12) else min(3, count)  # the fewest empty places
     down = -(-count // across)
-    figure = Figure(figsize=(3.9 * across, 3.2 * down + 1.3), layout="constrained")
+    figure = empty_figure(max(3.9 * across, LEAST_WIDTH), 3.2 * down + 1.3)
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in panels[count:]:
         spare.set_axis_off()
     n, what = len(study.seeds), f"{study.name}: {study.place.task} ({TIERS[study.place.tier]})"
-    figure.suptitle(f"{what}, {n} seed{'s' * (n != 1)}, {shown}\n{ablation.question}", fontsize=10)
+    title_figure(figure, f"{what}, {n} seed{'s' * (n != 1)}, {shown}", ablation.question)
     return figure, panels[:count]
 
 
@@ -61,9 +65,15 @@ def draw_framing(axes: Axes, study: Study, score: str) -> None:
 
 
 def series_styles(study: Study, ablation: Ablation) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each series, in order of appearance."""
+    """Colour and marker of each series: shades of the method that it is of, else in order of appearance."""
     found = list(dict.fromkeys(str(finding.at.get(ablation.series, "")) for finding in study.points))
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(found)}
+    others = [name for name in found if not method_in(name)]
+    styles = {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(others)}
+    for method in filter(None, dict.fromkeys(map(method_in, found))):
+        for place, name in enumerate(name for name in found if method_in(name) == method):
+            own = look_of(method, place)
+            styles[name] = own.colour, MARKERS[place % len(MARKERS)] if place else own.marker
+    return {name: styles[name] for name in found}
 
 
 def draw_series(
@@ -89,6 +99,11 @@ def draw_series(
         axes.vlines(at, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=2)
 
 
+def title_score(axes: Axes, study: Study, score: str, below: str = "") -> None:
+    """Title a panel with its score and where that should go."""
+    axes.set_title(f"{score_name(score)} {goal_arrow(study.about(score)['goal'])}{below}", fontsize=9)
+
+
 def _category_names(study: Study, ablation: Ablation) -> list[str]:
     return list(dict.fromkeys(str(finding.at[ablation.x]) for finding in study.points if ablation.x in finding.at))
 
@@ -98,11 +113,12 @@ def _has_text_axis(study: Study, ablation: Ablation) -> bool:
 
 
 def _label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> None:
-    axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}", fontsize=9)
+    title_score(axes, study, score)
     axes.set_ylabel(study.about(score)["unit"])
     axes.set_xlabel(ablation.x_label)
     if ablation.log_x:
         axes.set_xscale("log")
+        plain_log_labels(axes.xaxis)
     if _has_text_axis(study, ablation):
         names = _category_names(study, ablation)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
@@ -111,10 +127,4 @@ def _label_axes(axes: Axes, study: Study, ablation: Ablation, score: str) -> Non
 
 def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend for all panels, below."""
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(5, len(entries)), "frameon": False}
-        figure.legend(list(entries.values()), list(entries), **place)
+    name_legend(figure, panels)

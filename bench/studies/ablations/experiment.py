@@ -21,10 +21,9 @@ from bench.core.schema import OPEN, STRICT, Line, Provenance, Real, Whole, read_
 from bench.core.texts import one_line
 from bench.core.typed_toml import named_object
 from bench.core.types import Json
-from bench.records import plots
+from bench.records.figures import CODE, plot_style, save_figure
 from bench.records.markdown import as_cell
 from bench.records.plain import MOST_STUDY, read_plain
-from bench.records.plots import plot_style, save_figure
 from bench.records.stamps import Stamps
 from bench.studies.ablations.base import AblationPlace
 
@@ -76,7 +75,7 @@ class Experiment:
     run: str
     """Its function of the seed, ``module:name`` in this folder: looked up by the processes that run it, as it loads torch."""
     draw: Callable[[list[Json]], Any]
-    """A figure of matplotlib, made in `bench.records.plots.plot_style`."""
+    """A figure of matplotlib, made in `bench.records.figures.plot_style`."""
     table: Callable[[list[Json]], str]
     """Markdown."""
     tasks: tuple[str, ...] = ("tofu", "restor", "muse-books")
@@ -211,7 +210,7 @@ def write_page(page: Path, text: str, shows: Json, draw: Callable[[], Any]) -> l
             return save_figure(draw(), stem)
 
     write_text(page, text)
-    code = (Path(plots.__file__), *sorted(Path(__file__).parent.glob("*.py")))
+    code = (*CODE, *sorted(Path(__file__).parent.glob("*.py")))
     with Stamps(page.parent, *code) as stamps:
         return [page, *stamps.files(page.stem, shows, make)]
 

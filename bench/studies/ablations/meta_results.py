@@ -8,8 +8,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.core.types import Json
+from bench.records.figures import TIERS, new_figure, title_figure
+from bench.records.looks import COLOURS
 from bench.records.markdown import format_number, markdown_table, mean_and_range
-from bench.records.plots import COLOURS, DPI
+from bench.records.names import score_name
 from bench.studies.ablations.base import without_repetitions
 from bench.studies.ablations.meta_formulas import (
     agreement,
@@ -249,22 +251,16 @@ def missing(results: Sequence[Json]) -> list[str]:
 
 def draw(results: Sequence[Json]) -> Figure:
     """AUC of every score as a strip, its robustness under relearning and under rounding beside it."""
-    from matplotlib.figure import Figure
-
     judged = judge_scores(results)[::-1]
-    figure = Figure((12.5, 1.9 + 0.27 * len(judged)), dpi=DPI, layout="constrained")
+    figure = new_figure(12.5, 1.9 + 0.27 * len(judged))
     faithful, relearnt, rounded = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
     seeds = ", ".join(str(result["seed"]) for result in results)
-    figure.suptitle(
-        f"Which scores can be trusted (lab tier: not the benchmark itself; n = {len(results)} "
-        f"seed{'s' * (len(results) > 1)}: {seeds})",
-        fontsize=10,
-    )
+    title_figure(figure, "Which scores can be trusted", f"{TIERS['lab']}; seed{'s' * (len(results) > 1)} {seeds}")
     draw_areas(faithful, judged)
     draw_robustness(relearnt, [one.relearning for one in judged], "R: under relearning")
     draw_robustness(rounded, [one.rounding for one in judged], "Q: under rounding to 4 bits")
     faithful.set_ylim(-0.7, max(len(judged), 1) - 0.3)
-    faithful.set_yticks(range(len(judged)), [one.name for one in judged], fontsize=8)
+    faithful.set_yticks(range(len(judged)), [score_name(one.name) for one in judged], fontsize=8)
     handles, labels = faithful.get_legend_handles_labels()
     others, forms = relearnt.get_legend_handles_labels()
     figure.legend(

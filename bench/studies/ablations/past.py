@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core import registry
 from bench.core.contracts import TaskInputs
 from bench.core.record import Step
+from bench.records.names import score_name
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Point, Study, lines_of
 from bench.studies.ablations.grids import lengths
@@ -123,13 +124,13 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
             at = [r.at[column] for r in rows]
             axes.plot(at, [fmean(v) for v in values], color=colour, marker=marker, ms=4.5)
             axes.vlines(at, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.5, linewidth=1.2)
-    own.set_title(f"theta_1's own {scores[0]} (mean)", fontsize=9)
+    own.set_title(f"theta_1's own {score_name(scores[0])} (mean)", fontsize=9)
     own.set_xlabel(ablation.x_label)
     tokens.set_xlabel("theta_0: tokens trained on")
     parameters.set_xlabel("distance of theta_0 from the target [2-norm]")
     for axes in (tokens, parameters):
         drawing.draw_framing(axes, study, "kl_forget")
-        axes.set_title("kl_forget ↓", fontsize=9)
+        drawing.title_score(axes, study, "kl_forget")
         axes.set_ylabel(study.about("kl_forget")["unit"])
     drawing.add_legend(figure, panels)
     return figure

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.core.types import Json
+from bench.records.looks import COLOURS, MARKERS
 from bench.records.markdown import markdown_table, mean_and_range
-from bench.records.plots import COLOURS, MARKERS
 from bench.runs import selection
 from bench.studies.ablations import drawing
 from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point, Study

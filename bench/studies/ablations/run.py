@@ -14,15 +14,14 @@ from bench.core.contracts import TaskInputs
 from bench.core.errors import UserError, collecting, mistakes_in, report_mistake
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Step
+from bench.core.trackers import Tracker
 from bench.core.types import Json
 from bench.lab.build import ORACLES
 from bench.records.files import read_record
-from bench.records.tracking import KINDS, open_tracker
 from bench.runs import selection
 from bench.runs.asked import check_seeds, load_or_report, parse_sets, task_params
 from bench.runs.estimate import known_rate, method_of, seconds_for
 from bench.runs.executors import executor_problems
-from bench.runs.facts import loss_curves
 from bench.runs.jobs import Job, Result, WorkerConfig
 from bench.runs.launch import carry_out
 from bench.runs.plan import finished_record, is_kept
@@ -34,6 +33,7 @@ from bench.studies.ablations.base import Ablation, AblationPlace, Finding, Point
 from bench.studies.ablations.experiment import Experiment, Ground
 from bench.studies.ablations.experiment import read_study_or_experiment as read_file
 from bench.studies.ablations.experiment import run_experiment as carry_out_experiment
+from bench.tracking.guarded import open_tracker, tracker_problems
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
     """Run the ablations one after another; returns whether some run failed."""
     with collecting():
         report_mistake(*asked.problems, *executor_problems(machine), *machine.problems())
-        if machine.track not in KINDS:
-            report_mistake(f"--track is one of {', '.join(KINDS)}, not '{machine.track}'.")
+        report_mistake(*tracker_problems(machine.track))
         wanted = ablations_named(asked)
         alone = [each.name for each in wanted if isinstance(each, Experiment)]
         if alone and machine.executor != "local":
@@ -74,13 +73,14 @@ def ablate_command(asked: AblationRequest, machine: Machine) -> bool:
         place = parse_place(asked)
     assert place is not None
     failed = False
-    for ablation in wanted:
-        if isinstance(ablation, Experiment):
-            ground = Ground(place, machine.store, asked.sets)
-            files = carry_out_experiment(ablation, asked.seeds, machine.out / FOLDER, machine.workers, ground)
-            print("\n".join(map(str, files)))
-        else:
-            failed |= not make_study(ablation, place, asked, machine)
+    with closing(open_tracker(machine.track, machine.out, machine.device)) as tracker:
+        for ablation in wanted:
+            if isinstance(ablation, Experiment):
+                ground = Ground(place, machine.store, asked.sets)
+                files = carry_out_experiment(ablation, asked.seeds, machine.out / FOLDER, machine.workers, ground)
+                print("\n".join(map(str, files)))
+            else:
+                failed |= not make_study(ablation, place, asked, machine, tracker)
     return failed
 
 
@@ -126,7 +126,9 @@ def parse_place(asked: AblationRequest) -> AblationPlace | None:
     return AblationPlace(asked.task, params=params)
 
 
-def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest, machine: Machine) -> bool:
+def make_study(
+    ablation: Ablation, place: AblationPlace, asked: AblationRequest, machine: Machine, tracker: Tracker
+) -> bool:
     """Carry out one ablation from plan to picture; returns whether all its runs are done."""
     label, began = f"ablate-{ablation.name}", time.perf_counter()
     folder, store = machine.out / FOLDER, Store(machine.store)
@@ -154,7 +156,8 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
         for item in todo
         if all(is_current(out, job) for job in item.search)
     ]
-    ended = carry_out_with_stages(distinct(jobs), config, ["target", *(f"oracle-{i}" for i in range(ORACLES))])
+    stages = ["target", *(f"oracle-{i}" for i in range(ORACLES))]
+    ended = carry_out_with_stages(distinct(jobs), config, stages, tracker)
     failed = [result for result in (*searched, *ended) if result.status != "done"]
     for result in failed:
         print(f"FAILED {result.job.name}: {result.reason}")
@@ -171,7 +174,8 @@ def make_study(ablation: Ablation, place: AblationPlace, asked: AblationRequest,
     if ablation.gather:
         done = replace(done, notes=ablation.gather(done))
     files = studies.write_study(done, ablation, folder)
-    tell_tracker(machine, done, files, {result.job.spec.key for result in ended}, store)
+    page = next(file for file in files if file.suffix == ".md")
+    tracker.report(page, [file for file in files if file.suffix == ".png"])
     print("\n".join(map(str, files)))
     print(f"{ablation.name}: {len(findings)} runs, {time.perf_counter() - began:.0f} s")
     return True
@@ -184,13 +188,15 @@ def plan_point(place: AblationPlace, point: Point, seed: int, label: str) -> Pla
     return Planned(point, seed, tuple(Job(spec, "validate") for spec in specs))
 
 
-def carry_out_with_stages(jobs: Sequence[Job], config: WorkerConfig, stages: Sequence[str]) -> list[Result]:
+def carry_out_with_stages(
+    jobs: Sequence[Job], config: WorkerConfig, stages: Sequence[str], tracker: Tracker | None = None
+) -> list[Result]:
     """Do the jobs, the stages that they share first."""
     if not jobs:
         return []
     scenarios = distinct_scenarios([job.spec for job in jobs])
     builds = [Job(replace(spec, steps=(), start=""), stage) for stage in stages for spec in scenarios]
-    return carry_out([*builds, *jobs], config)
+    return carry_out([*builds, *jobs], config, tracker=tracker)
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
@@ -282,13 +288,3 @@ def minutes_spent(findings: Sequence[Finding], store: Store, searched: Mapping[s
             scenario = json.dumps([label, dict(record.spec.task_params), record.spec.seed], sort_keys=True)
             stages.setdefault(scenario, seconds)
     return sum(stages.values()) / 60
-
-
-def tell_tracker(machine: Machine, done: Study, files: Sequence[Path], new: set[str], store: Store) -> None:
-    """Track the new runs of the study as one group, then its table and picture."""
-    with closing(open_tracker(machine.track, machine.out / "wandb")) as tracker:
-        for finding in done.findings:
-            if finding.record.spec.key in new:
-                tracker.record(finding.record, None, loss_curves(finding.record, store))
-        page = next(file for file in files if file.suffix == ".md")
-        tracker.report(page, [file for file in files if file.suffix == ".png"])

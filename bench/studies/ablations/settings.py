@@ -7,7 +7,6 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.records.leaderboard import goal_arrow
 from bench.records.markdown import format_number, markdown_table
 from bench.runs import selection
 from bench.studies.ablations import drawing
@@ -95,7 +94,7 @@ def surface(axes: Axes, study: Study, score: str) -> None:
     axes.set_xlabel("alpha (forget vector)")
     axes.set_ylabel("beta (retain vector)")
     frames = ", ".join(f"{row} {format_number(fmean(study.framing_values(row, score)))}" for row in FRAME)
-    axes.set_title(f"{score} {goal_arrow(study.about(score)['goal'])}\n({frames})", fontsize=9)
+    drawing.title_score(axes, study, score, f"\n({frames})")
 
 
 def rule_pick(study: Study, seed: int) -> Finding:

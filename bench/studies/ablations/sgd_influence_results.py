@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bench.core.types import Json
+from bench.records.figures import new_figure, plain_log_labels, title_figure
+from bench.records.looks import COLOURS, MARKERS, look_of
 from bench.records.markdown import markdown_table
-from bench.records.plots import COLOURS, DPI, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,11 +77,9 @@ table_of_numbers = partial(markdown_table, rule="---:")
 
 def draw(results: Sequence[Json]) -> Figure:
     """Cosine and relative error of every estimate above, against the removed share below; each seed a dot."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((11.5, 8.6), dpi=DPI, layout="constrained")
+    figure = new_figure(11.5, 8.6)
     (cosine, error), (by_cosine, by_error) = figure.subplots(2, 2, height_ratios=(1.25, 1))
-    figure.suptitle(f"{title_text(results)}\n{caption_text(results)}", fontsize=9)
+    title_figure(figure, title_text(results), caption_text(results))
     rows = {name: rows for name, rows in estimates_of(results).items() if name != "nothing removed"}
     draw_estimates(cosine, rows, "cosine")
     draw_estimates(error, rows, "relative_error")
@@ -96,6 +95,7 @@ def draw(results: Sequence[Json]) -> Figure:
     by_error.axhline(1, **REFERENCE)
     by_cosine.set(ylabel="cosine of estimate and d")
     by_error.set(ylabel="relative error |estimate - d| / |d|", yscale="log")
+    plain_log_labels(by_error.yaxis)
     for axes in (by_cosine, by_error):
         axes.set_xlabel("share of the forget rows' weight removed (1: as above)")
         axes.grid(color=FAINT, zorder=0)
@@ -142,10 +142,12 @@ def set_plain_ticks(axis: XAxis, values: Sequence[float]) -> None:
 
 
 def colour_of(name: str) -> str:
-    """One colour for each vector, whatever its alpha."""
+    """One colour for each vector, whatever its alpha, and MSA's in the blues of the other pictures."""
     vectors = [one.partition(", alpha")[0] for one in BY_SHARE]
     vector = name.partition(", alpha")[0]
-    return COLOURS[vectors.index(vector)] if vector in vectors else "#000000"
+    if vector.endswith("MSA"):
+        return look_of("msa" if vector == "MSA" else "msa@weighted").colour
+    return COLOURS[1 + vectors.index(vector)] if vector in vectors else "#000000"
 
 
 def title_text(results: Sequence[Json]) -> str:
@@ -161,9 +163,8 @@ def caption_text(results: Sequence[Json]) -> str:
     """How the picture is read."""
     target, oracle = (fmean(result["models"][name]["forget"] for result in results) for name in ("target", "oracle"))
     return (
-        f"d = theta_oracle - theta_D; forget accuracy {target:.2f} in the target, {oracle:.2f} in the oracle. "
-        "Dots: seeds; bars and lines: their means.\nSGD-influence: exact first order in the removal; "
-        "identity: the same with I for I - lr H; MSA: the same along theta_1's own path. Below, estimates times the share."
+        f"d = theta_oracle - theta_D; forget accuracy {target:.2f} in the target, {oracle:.2f} in the oracle; "
+        "dots: seeds; bars and lines: their means; below, estimates times the share"
     )
 
 

@@ -21,8 +21,7 @@ from bench.core.schema import STRICT, Real, Whole, read_as
 from bench.core.texts import one_line
 from bench.core.types import Json
 from bench.records.bundles import BUNDLE, read_bundle, write_bundle
-from bench.records.leaderboard import goal_arrow
-from bench.records.markdown import as_cell, markdown_table, mean_and_range, plain
+from bench.records.markdown import as_cell, goal_arrow, markdown_table, mean_and_range, plain
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.publish import publication_faults
 from bench.runs.rescore import Beside

@@ -16,10 +16,10 @@ from bench.core.errors import UserError, collecting, mistakes_in, raise_problems
 from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.types import Json
-from bench.records.tracking import KINDS
 from bench.runs.asked import Asked
 from bench.studies.reproduce import recipes
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipePanel, RecipeRow
+from bench.tracking.guarded import tracker_problems
 
 RUN = "run"
 """The component of ``--set`` that is no task and no method: how training computes, and what goes on after a method."""
@@ -248,8 +248,7 @@ def prepare_recipe(wanted: ReproduceRequest) -> Recipe:
     problems = [*wanted.problems]
     if wanted.scale not in SCALES:
         problems.append("--scale: " + unknown_name("scale", wanted.scale, SCALES))
-    if wanted.track not in KINDS:
-        problems.append("--track: " + unknown_name("tracker", wanted.track, KINDS))
+    problems += tracker_problems(wanted.track)
     if not recipe.panels:
         problems.append(
             f"{recipe.name} can't be run here: {recipe.note}. `python -m bench reproduce --list` has others."

@@ -18,13 +18,13 @@ from bench.core.files import write_text
 from bench.core.machine import Machine
 from bench.core.provenance import get_provenance
 from bench.core.record import Record, RunSpec
+from bench.core.trackers import Tracker
 from bench.core.types import Json
 from bench.records.files import read_record
-from bench.records.tracking import open_tracker
 from bench.runs.estimate import checkpoints_of
 from bench.runs.executor import in_step, keep_log
 from bench.runs.jobs import Job, Result, WorkerConfig
-from bench.runs.launch import build_jobs, carry_out, check_fits, on_first, record_results
+from bench.runs.launch import build_jobs, carry_out, check_fits, on_first, record_results, track_result
 from bench.runs.plan import Plan, make_plan
 from bench.runs.progress import ignore_event
 from bench.runs.terminal import show_plan
@@ -33,6 +33,7 @@ from bench.studies.reproduce.asking import ReproduceRequest
 from bench.studies.reproduce.gate import BY_DEFINITION, GateVerdict, MeasuredCell
 from bench.studies.reproduce.published import NR, PublishedTable
 from bench.studies.reproduce.recipe import ORACLE, TARGET, Recipe, RecipeColumn, RecipePanel, RecipeRow
+from bench.tracking.guarded import open_tracker
 
 SCHEMA = 1
 
@@ -139,23 +140,23 @@ def make_panel(planned: Planned, recipe: Recipe, wanted: ReproduceRequest) -> li
         carry_out(jobs, config)
         return []
     print(f"{recipe.name}, {planned.panel.name}: {len(plan.entries)} runs, {len(jobs)} jobs to do")
-    if wanted.scale == "smoke":
-        results = carry_out_quietly(jobs, config)
-    else:
-        show_plan(plan)
-        results = carry_out(jobs, config)
-    with closing(open_tracker(wanted.track, wanted.out / "wandb")) as tracker:
-        failed = record_results(plan, results, tracker)
+    with closing(open_tracker(wanted.track, wanted.out, wanted.device)) as tracker:
+        if wanted.scale == "smoke":
+            results = carry_out_quietly(jobs, config, tracker)
+        else:
+            show_plan(plan)
+            results = carry_out(jobs, config, tracker=tracker)
+    failed = record_results(plan, results)
     return [f"{planned.panel.name} {line}" for line in failed]
 
 
-def carry_out_quietly(jobs: Sequence[Job], config: WorkerConfig) -> list[Result]:
+def carry_out_quietly(jobs: Sequence[Job], config: WorkerConfig, tracker: Tracker) -> list[Result]:
     """The jobs in this process, one after another: tiny models take less time than a worker takes to start."""
     gc.freeze()  # every training collects garbage, among all that torch has loaded: a tenth of the time
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return in_step(jobs, config, ignore_event)
+            return in_step(jobs, config, ignore_event, lambda result: track_result(result, config.machine, tracker))
     finally:
         said.seek(0)
         keep_log(said, config.logs / "worker-0.log", config.folders())

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bench.core.hashing import hash_file
 from tests.processes import Place, bench, tiny_run, without_torch
 from tests.shell import Shell, heeding_modes
 
@@ -40,7 +43,7 @@ ABLATE = ("ablate", "--track", "none", "--store", "store", "--out", "out")
         ((*RUN, "--device", "tpu"), "--device tpu: there are cpu, cuda and cuda:N."),
         ((*RUN, "--jobs", "0"), "--jobs and --threads are at least 1."),
         ((*RUN, "--threads", "-1"), "--jobs and --threads are at least 1."),
-        ((*RUN, "--track", "mlflow"), "Unknown tracker 'mlflow'. Known: none, wandb."),
+        ((*RUN, "--track", "mlflow"), "Unknown tracker 'mlflow'. Known: none, tensorboard, wandb."),
         (("exec", "spec.json"), "'spec.json' is not a run's spec"),
         (("exec",), "exec needs the file of a run's spec."),
         (("ls", "method"), "Unknown listing 'method'. Did you mean 'methods'?"),
@@ -198,7 +201,9 @@ def test_help_names_every_command(shell: Shell) -> None:
 def test_a_cached_run_is_shown_as_cached_and_exits_0(finished: Place, shell: Shell) -> None:
     place = finished.copy(shell.folder)
     said = shell(*tiny_run(command="plan"), *place.words)
-    assert said.code == 0 and said.out.count("cached") == 3 and "expected at most" not in said.out
+    assert said.code == 0 and said.out.count("cached") == 3 and "start-up" not in said.out
+    found = json.loads(shell(*tiny_run(command="plan"), *place.words, "--json").out)
+    assert [entry["status"] for entry in found["runs"]] == 3 * ["cached"] and found["expected"] == [0.0, 0.0]
 
 
 def test_a_history_in_the_lab_is_a_mistake(shell: Shell) -> None:
@@ -229,3 +234,72 @@ def test_what_may_not_be_read_is_named_by_its_option_wherever_temporary_files_li
         (shell.folder / "store" / "nodes").chmod(0o755)
     [line] = said.errors
     assert said.code == 2 and line.startswith(named) and "permission is denied" in line, line
+
+
+def test_short_words_and_versions(shell: Shell) -> None:
+    assert shell("-h").out == shell("--help").out and "compare" in shell("-h").out
+    assert shell("sho", "-h").out.splitlines()[1:] == shell("show", "-h").out.splitlines()[1:], "only one begins so"
+    assert shell("r", "-h").code == 2, "run, rescore and reproduce begin so"
+    said = shell("--version")
+    assert said.code == 0 and said.out.startswith("msa-bench ") and "torch " in said.out
+    assert "--plugin" in shell("run", "-h").out and "--plugin" not in shell("show", "-h").out
+
+
+def test_a_name_may_be_cut_as_long_as_it_is_one_names(shell: Shell) -> None:
+    words = ("--seeds", "0", "--store", "store", "--out", "out")
+    whole = shell("plan", "--methods", "graddiff,npo@small-retain", "--task", "muse-books", *words)
+    cut = shell("plan", "-m", "gradd,np@small-retain", "-t", "muse", *words)
+    assert whole.code == 0 and cut.out == whole.out
+    both = shell("plan", "-m", "rew,re", "-t", "muse", *words)
+    assert both.code == 2 and both.errors == [both.errors[0]] and both.errors[0].startswith("Unknown method 're'.")
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from bench.api import Method
+
+@dataclass(frozen=True)
+class Shrink(Method):
+    "theta times a share."
+
+    share: float = 0.95
+    "What is left."
+
+    summary = "weights scaled down"
+
+    def unlearn(self, request, ctx):
+        return ctx.combine([(self.share, request.target)], "shrink")
+"""
+
+
+def test_a_method_in_a_file_is_run_edited_and_pruned_without_packaging(tmp_path: Path) -> None:
+    """In a folder with a ``tasks.py``: by worker processes. The newest code makes the row, and a failure names its line."""
+    place, file = Place(tmp_path), tmp_path / "shrink.py"
+    (tmp_path / "tasks.py").write_text("raise AssertionError('of the user')")
+    file.write_text(PLUGIN)
+    done = place.run("./shrink.py:Shrink")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [first] = place.out.rglob("shrink-*.json")
+    assert json.loads(first.read_text())["spec"]["hashes"] == {"code of shrink": hash_file(file)}
+    time.sleep(1.1)  # records say when to the second
+    file.write_text(PLUGIN.replace("(self.share,", "(self.share / 2,"))
+    done = place.run("shrink", "--plugin", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = "1 record is left out, made by older code of shrink: python -m bench prune --out {} removes such records."
+    assert line.format(place.out) in done.stdout.splitlines() and "none (no finished run)" not in done.stdout
+    [second] = set(place.out.rglob("shrink-*.json")) - {first}
+    page = (place.out / "leaderboard.md").read_text()
+    assert "This section is refused" not in page and "made by older code of shrink" in page and "\n| shrink" in page
+    listed = bench(["ls", "runs", "--from", str(place.out), "--method", "shrink"], tmp_path).stdout.splitlines()
+    assert sorted(row.split()[0] for row in listed[1:3]) == ["done", "older"]
+    bench(["prune", "--yes", *place.words], tmp_path)
+    assert second.is_file() and not first.exists()
+    file.write_text(PLUGIN.replace("return ctx", "lost = [][3]\n        return ctx"))
+    done = place.run("./shrink.py")
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert line.startswith(
+        "FAILED shrink seed 0: IndexError: list index out of range (shrink.py, line 15: lost = [][3]); see: "
+    )
+    words = line.partition("python -m bench ")[2].split()
+    assert "lost = [][3]" in bench(words, tmp_path).stdout

@@ -29,7 +29,9 @@ def test_rows_that_are_there_are_attacked_with_those_that_frame_them(tmp_path: P
     assert attacked == {"relearn", "retrain+relearn", "before+relearn", "npo+relearn"}
     assert set(records) - attacked == {"target", "retrain", "before", "npo"}
     assert all(record.status == "done" for record in records.values())
-    assert "under relearn" in hit.stdout and "Attack: relearn" in (tmp_path / "out" / "leaderboard.md").read_text()
+    assert (
+        "under relearn" in hit.stdout and "Attack: relearn" in (tmp_path / "out" / "tables" / "lab-tofu.md").read_text()
+    )
     assert (tmp_path / "out" / "plots" / "lab-tofu-relearning.png").is_file()
     again = bench([*words, *RELEARN], tmp_path)
     assert again.returncode == 0 and "run " not in again.stdout.split("tofu (lab)")[0].replace("run  ", "")

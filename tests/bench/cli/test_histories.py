@@ -61,7 +61,7 @@ def test_ls_history_of_a_known_model_a_folder_and_a_file(shell: Shell) -> None:
     ("words", "sentence"),
     [
         (("methods", "--model", "lab"), "ls methods takes no --model: that goes with `ls history`."),
-        (("runs", "--task", "tofu"), "ls runs takes no --task"),
+        (("models", "--task", "tofu"), "ls models takes no --task"),
         (("history", "--model", "olmo-2-1c"), "Unknown model 'olmo-2-1c'. Did you mean 'olmo-2-1b'?"),
         (("history", "--task", "tofoo"), "Unknown task 'tofoo'. Did you mean 'tofu'?"),
         (("history", "--task", "tofu", "--model", "olmo-2-1b"), "--task goes with the lab's history"),

@@ -39,5 +39,5 @@ def test_list_of_runs_names_records_and_broken_files(finished: Place, shell: She
     file = shell.folder / "runs" / finished.files()["msa"].relative_to(finished.out)
     file.write_text("{")
     lines = shell("ls", "runs").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["done", "done", "left"]
-    assert lines[2].startswith("left out: ") and file.name in lines[2]
+    assert [line.split()[0] for line in lines] == ["status", "done", "done", "left"]
+    assert lines[3].startswith("left out: ") and file.name in lines[3]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
+from bench.records.files import write_record
+from tests.factories import study
 from tests.processes import Place, bench
+from tests.shell import Shell
 
 
 def test_rescore_passes_over_what_is_unchanged_when_asked(finished: Place, tmp_path: Path) -> None:
@@ -16,3 +21,41 @@ def test_rescore_passes_over_what_is_unchanged_when_asked(finished: Place, tmp_p
         "3 records computed again: all numbers the same",
         "0 records computed again, 3 unchanged since the last check: all numbers the same",
     ]
+
+
+def test_the_leaderboard_and_all_behind_it_are_written_and_checked(shell: Shell) -> None:
+    for one in study():
+        write_record(one, shell.folder / "results")
+    said = shell("leaderboard")
+    assert said.code == 0 and "leaderboard.md: 21 records; all scores in results/tables (4 files)." in said.out, (
+        said.err
+    )
+    missing = shell("leaderboard", "--check")
+    assert (
+        missing.code == 1
+        and "results/plots/lab-tofu-forget-keep.svg is missing: run `python -m bench plot`." in missing.out
+    )
+    assert shell("plot").code == 0
+    good = shell("leaderboard", "--check")
+    assert good.code == 0 and good.out == "leaderboard.md and 4 files in results/tables are up to date.\n", good.out
+    (shell.folder / "results" / "tables" / "lab-tofu.csv").write_text("by hand")
+    stale = shell("leaderboard", "--check")
+    assert stale.code == 1 and stale.out == "results/tables/lab-tofu.csv is stale: run `python -m bench leaderboard`.\n"
+
+
+def test_a_table_for_a_paper(shell: Shell) -> None:
+    for one in study():
+        write_record(one, shell.folder / "results")
+    as_csv = shell("table", "-t", "tofu", "--format", "csv", "--columns", "forget_accuracy,seconds")
+    lines = list(csv.DictReader(io.StringIO(as_csv.out)))
+    assert as_csv.code == 0 and [line["row"] for line in lines][:2] == ["target", "retrain"] and lines[2]["seconds"]
+    latex = shell("table", "-t", "tofu", "--format", "latex")
+    assert latex.code == 0 and latex.out.rstrip().endswith("\\end{table}")
+    for words, sentence in (
+        (("-t", "tofuu"), "Unknown table 'tofuu'. Did you mean 'tofu'?"),
+        (("-t", "tofu", "--format", "pdf"), "Unknown format 'pdf'. Known: csv, latex, md."),
+        (("-t", "tofu", "--columns", "nonsense"), "Unknown column of lab-tofu 'nonsense'."),
+        (("-t", "tofu", "--from", "nowhere"), "There is no folder 'nowhere'"),
+    ):
+        refused = shell("table", *words)
+        assert refused.code == 2 and sentence in refused.err

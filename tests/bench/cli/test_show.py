@@ -7,48 +7,71 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.show import find_record, show_record
-from bench.core.errors import UserError
+from bench.cli.picking import Wanted
+from bench.cli.show import PARTS, record_json, show_record
 from bench.core.record import Record
 from bench.records import files
 from bench.records.files import responses_path, write_responses
+from bench.records.markdown import format_number
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 from tests.factories import study
 from tests.processes import Place, bench, without_torch
 
 
-def test_show_prints_spec_scores_lineage_cost_and_what_was_said(finished: Place) -> None:
-    text = show_record("msa", finished.out, finished.store, 2)
-    record = Record.from_json(finished.records()["msa"])
+def test_show_prints_scores_beside_target_and_oracle(finished: Place) -> None:
+    text = show_record(Wanted("msa"), finished.out, finished.store, 2)
+    record, target = (Record.from_json(finished.records()[name]) for name in ("msa", "target"))
     lines = text.splitlines()
     assert lines[0] == f"{record.name}  (done)"
     assert lines[1] == "muse-books (lab): msa, seed 0, model lab"
     [step] = [line for line in lines if line.startswith("step msa: ")]
     assert all(f"'{name}': {value!r}" in step for name, value in record.spec.steps[0].params.items())
-    assert "'width': 16" in text
-    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert "'width': 16" in text and "lineage:" not in text and "cost:" not in text
     probes = ("forget_verbatim", "retain_verbatim", "forget_said", "retain_said", "world_said")
-    said = [f"what the model said, {probe}:" for probe in probes]
-    assert titles == ["scores:", "lineage:", "cost:", "provenance:", *said]
+    assert [line for line in lines if line.startswith("what was")] == [f"what was answered, {p}:" for p in probes]
+    [head] = [line for line in lines if line.startswith("scores ")]
     for name, score in record.scores.items():
         [line] = [line for line in lines if line.split()[:1] == [name]]
-        assert f"{score.value:.4g}" in line and f"n={score.n}" in line and "goal" in line
-        assert ("[" in line) is (score.low is not None) and (score.low is None or f"[{score.low:.4g}, " in line)
-    assert f"  target: {record.lineage['target']}" in lines
-    assert f"  estimate: {record.cost['estimate']}" in lines
+        assert line.split()[1] == format_number(score.value)
+        values = record.facts["oracle_values"].get(name, [])
+        for who, value in (("target", target.scores[name].value), ("oracle", sum(values) / len(values))):
+            assert line[head.index(who) :].split()[0] == format_number(value), (name, who)
 
 
-def test_examples_are_the_models_own_words(finished: Place) -> None:
+def test_lineage_and_cost_come_when_they_are_asked_for(finished: Place) -> None:
     record = Record.from_json(finished.records()["msa"])
-    rows = load_responses(Store(finished.store), record.lineage["responses"]).rows["forget_said"]
-    text = show_record("msa", finished.out, finished.store, 1)
-    name, row = next(iter(rows.items()))
-    assert (
-        f"  {name}\n    asked:     {row['prompt']}\n    reference: {row['reference']}\n    said:      {row['text']}"
-        in text
-    )
-    assert list(rows)[1] not in text, "one example of each probe was asked for"
+    lines = show_record(Wanted("msa"), finished.out, finished.store, 0, PARTS).splitlines()
+    assert f"  target: {record.lineage['target']}" in lines and f"  estimate: {record.cost['estimate']}" in lines
+    assert "provenance:" in lines and not any(line.startswith(("more:", "what was")) for line in lines)
+
+
+def test_examples_are_the_models_own_words_beside_the_targets_and_the_oracles(finished: Place) -> None:
+    store = Store(finished.store)
+    record, target = (Record.from_json(finished.records()[name]) for name in ("msa", "target"))
+    keys = [target.lineage["responses"], record.lineage["oracle_responses"][0], record.lineage["responses"]]
+    rows = [load_responses(store, key).rows["forget_said"] for key in keys]
+    text = show_record(Wanted("msa"), finished.out, finished.store, 1)
+    name = next(iter(rows[2]))
+    said = [row[name]["text"] for row in rows]
+    asked = rows[2][name]
+    assert f"  {name}\n    asked:    {asked['prompt']}\n    truth:    {asked['reference']}\n" in text
+    for who, words in zip(("target", "oracle", "msa"), said, strict=True):
+        mark = "=" if words == asked["reference"] else "≠"
+        assert f"    {who + ':':7} {mark} {words}" in text
+    assert list(rows[2])[1] not in text, "one example of each probe was asked for"
+
+
+def test_the_oracles_own_row_has_no_oracle_beside_it(finished: Place) -> None:
+    text = show_record(Wanted("retrain"), finished.out, finished.store, 1)
+    assert "    target:" in text and "    oracle:" not in text
+
+
+def test_as_data_it_is_the_record_and_more(finished: Place) -> None:
+    told = record_json(Wanted("msa"), finished.out, finished.store, 1)
+    assert told["record"] == finished.records()["msa"] and json.dumps(told)
+    [answers] = [example["answers"] for example in told["answers"]["forget_said"].values()]
+    assert [*answers] == ["target", "oracle", "msa"] and {*answers["msa"]} == {"text", "right"}
 
 
 def test_absent_scores_have_their_reason(finished: Place, tmp_path: Path) -> None:
@@ -56,57 +79,19 @@ def test_absent_scores_have_their_reason(finished: Place, tmp_path: Path) -> Non
     data = place.records()["msa"]
     data["absent"] = {"forget_quality": "there are no wrong answers"}
     place.files()["msa"].write_text(json.dumps(data))
-    text = show_record("msa", place.out, place.store, 0)
-    assert "forget_quality                 absent: there are no wrong answers" in text
-
-
-def test_a_record_is_found_by_file_key_or_part_of_its_name(finished: Place) -> None:
-    file = finished.files()["msa"]
-    record = Record.from_json(finished.records()["msa"])
-    for name in (str(file), record.spec.key, record.spec.key[:10], "msa-", record.name):
-        assert find_record(name, finished.out) == record
-
-
-def test_several_fits_are_a_sentence(finished: Place) -> None:
-    with pytest.raises(UserError) as told:
-        find_record("lab", finished.out)
-    [sentence] = told.value.problems
-    assert sentence.startswith("'lab' fits 3 records: ") and sentence.endswith("Name one.")
-    assert all(f"{record['spec']['key']} (seed 0)" in sentence for record in finished.records().values())
-
-
-def test_very_many_fits_are_cut(tmp_path: Path) -> None:
-    for record in study(methods=("msa", "npo", "target")):
-        files.write_record(record, tmp_path)
-    with pytest.raises(UserError, match=r"'tofu' fits 9 records: .* \.\.\.\. Name one\."):
-        find_record("tofu", tmp_path)
-
-
-def test_no_fit_and_no_folder_are_sentences(finished: Place, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has 'npo' in its name: `python -m bench ls runs` lists them"):
-        find_record("npo", finished.out)
-    with pytest.raises(UserError, match="There is no folder '.*none'"):
-        find_record("msa", tmp_path / "none")
-
-
-def test_a_broken_record_is_named_as_broken(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path)
-    place.files()["msa"].write_text("{")
-    for name in ("msa", str(place.files()["msa"])):
-        with pytest.raises(
-            UserError, match=r"^\S*msa-\S*\.json is not a readable record \(.+\): delete it and run again\.$"
-        ):
-            find_record(name, place.out)
+    text = show_record(Wanted("msa"), place.out, place.store, 0)
+    assert "absent: forget_quality: there are no wrong answers" in text
 
 
 def test_texts_that_are_gone_are_said_to_be_gone(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     shutil.rmtree(place.store)
-    assert "the responses are no longer in the store" in show_record("msa", place.out, place.store, 3)
+    assert "the responses are no longer in the store" in show_record(Wanted("msa"), place.out, place.store, 3)
     record = Record.from_json(place.records()["msa"])
     kept = load_responses(Store(finished.store), record.lineage["responses"]).publishable()
     write_responses(kept, responses_path(place.out, record.lineage["responses"]))
-    assert "published responses hold numbers only" in show_record("msa", place.out, place.store, 3)
+    text = show_record(Wanted("msa"), place.out, place.store, 3)
+    assert "published responses hold numbers only" in text and " words, " in text
 
 
 @pytest.mark.parametrize(("status", "reason"), [("failed", "Traceback:\n  ValueError: no"), ("skipped", "no moon")])
@@ -114,7 +99,7 @@ def test_an_unfinished_run_shows_its_reason_and_no_examples(status: str, reason:
     [made] = study(methods=("npo",), seeds=(0,))
     record = dataclasses.replace(made, status=status, reason=reason, scores={}, lineage={}, cost={}, provenance={})
     files.write_record(record, tmp_path)
-    text = show_record("npo", tmp_path, tmp_path / "store", 3)
+    text = show_record(Wanted("npo"), tmp_path, tmp_path / "store", 3)
     assert f"({status})" in text and "\n".join(f"  {line}" for line in reason.splitlines()) in text
     assert "example" not in text
 
@@ -123,4 +108,4 @@ def test_the_command_loads_no_torch(finished: Place, tmp_path: Path) -> None:
     words = ["show", "msa", "--from", str(finished.out), "--store", str(finished.store), "--examples", "1"]
     done = bench(words, tmp_path, [without_torch(tmp_path)])
     assert done.returncode == 0, done.stderr
-    assert done.stdout == show_record("msa", finished.out, finished.store, 1) + "\n"
+    assert done.stdout == show_record(Wanted("msa"), finished.out, finished.store, 1) + "\n"

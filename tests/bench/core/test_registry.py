@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 
 from bench.core import registry
 from bench.core.errors import UserError
+from bench.core.hashing import hash_file
 from tests import processes
 from tests.processes import plug_in
 
@@ -85,7 +86,7 @@ def test_plug_ins_add_names_and_take_none_of_ours(tmp_path: Path, monkeypatch: p
     before = registry.components("methods")
     plug_in(
         tmp_path,
-        "from bench.api import Method\nclass Mine(Method): summary = 'mine'\nclass Other: pass\n",
+        "from bench.api import Method\nclass Mine(Method):\n summary = 'mine'\n def unlearn(self, request, ctx): pass\n",
         {"mine": "Mine", "msa": "Mine"},
         "mining",
     )
@@ -133,6 +134,17 @@ class Needy(Method):
 class Stranger:
     summary = "no method"
 
+class Idle(Method):
+    summary = "it does nothing"
+
+@dataclass(frozen=True)
+class Unversioned(Fade):
+    version = None
+
+@dataclass(frozen=True)
+class Greedy(Fade):
+    needs = "history"
+
 class Place(Task):
     pass
 
@@ -153,6 +165,9 @@ silent = faulty:Silent
 needy = faulty:Needy
 stranger = faulty:Stranger
 lost = faulty:Lost
+idle = faulty:Idle
+unversioned = faulty:Unversioned
+greedy = faulty:Greedy
 cut = cut:Cut
 gone = gone:Gone
 failing = failing:Fails
@@ -174,6 +189,9 @@ REASONS = {
     "silent": "it lacks `summary`, one line that says what it is.",
     "needy": "its field 'share' has no default.",
     "stranger": "derive it from bench.api.Method.",
+    "idle": "it lacks `unlearn`.",
+    "unversioned": "its `version` is a whole number, 1 at first, raised when the same parameters give another result.",
+    "greedy": "its `needs` is a frozenset of names such as 'history', not 'history'.",
     "lost": "module 'faulty' has no attribute 'Lost'.",
     "cut": "SyntaxError: '(' was never closed (cut.py, line 1).",
     "gone": "No module named 'gone'.",
@@ -285,3 +303,98 @@ def test_our_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(methods.TABLE, "msa", "methods.msa:Gone")
     with pytest.raises(AttributeError):
         registry.load_component("methods", "msa")
+
+
+FILE = """
+from dataclasses import dataclass
+from bench.api import Method, Metric, Score
+from methods.npo import NPO
+
+@dataclass(frozen=True)
+class GradDiffTwice(Method):
+    share: float = 0.5
+    "A share."
+    summary = "twice"
+    def unlearn(self, request, ctx):
+        return request.target
+
+class NPOAgain(GradDiffTwice):
+    summary = "again"
+
+LEAST = Metric("least", lambda responses, oracles: Score(1.0, 1), goal="up")
+"""
+
+
+@pytest.fixture
+def no_files() -> Iterator[None]:
+    yield
+    registry.FILES.clear()
+
+
+def test_a_file_holds_methods_and_metrics_of_its_own(tmp_path: Path, no_files: None) -> None:
+    """What it imports is not its own."""
+    file = tmp_path / "several.py"
+    file.write_text(FILE)
+    assert {name: [*found] for name, found in registry.use_file(file).items()} == {
+        "methods": ["grad-diff-twice", "npo-again"],
+        "tasks": [],
+        "metrics": ["least"],
+        "trackers": [],
+    }
+    assert registry.load_component("methods", "npo-again").summary == "again"
+    assert registry.load_component("metrics", "least").goal == "up"
+    code = registry.plugin_code("methods", "npo-again", registry.load_component("methods", "npo-again"))
+    assert code == {"code of npo-again": hash_file(file)}
+    assert registry.method_of_file(file, "NPOAgain") == "npo-again"
+    with pytest.raises(
+        UserError, match="several.py has 2 methods: write several.py:GradDiffTwice for one of GradDiffTwice, "
+    ):
+        registry.method_of_file(file)
+    with pytest.raises(UserError, match="Unknown method of several.py 'NPOAgan'. Did you mean 'NPOAgain'"):
+        registry.method_of_file(file, "NPOAgan")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = (", r"bad.py can't be loaded: '\(' was never closed, bad.py, line 1\.$"),
+        (
+            "def f():\n    return 1 / 0\nf()\n",
+            r"bad.py can't be loaded: ZeroDivisionError: division by zero \(bad.py, line 2",
+        ),
+        ("import nosuch\n", r"bad.py can't be loaded: No module named 'nosuch' \(bad.py, line 1: import nosuch\)\.$"),
+        ("x = 1\n", "bad.py holds no method, task, metric or tracker"),
+        (
+            FILE.replace("GradDiffTwice", "NPO").replace("from methods.npo import NPO", ""),
+            "bad.py: 'npo' is the name of one",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_sentence(text: str, sentence: str, tmp_path: Path, no_files: None) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    with pytest.raises(UserError, match=sentence) as told:
+        registry.use_file(file)
+    assert len(told.value.problems) == 1 and not registry.FILES
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no Python file 'none.py'"):
+        registry.use_file(tmp_path / "none.py")
+
+
+def test_the_last_frame_of_a_plug_ins_own_file_is_named() -> None:
+    trace = """Traceback (most recent call last):
+  File "/a/bench/runs/runner.py", line 9, in unlearn
+    result = method.unlearn()
+  File "/x/fade.py", line 3, in unlearn
+    return helper()
+  File "/x/fade.py", line 7, in helper
+    bad = 1 / 0
+          ~~^~~
+  File "/lib/torch/nn.py", line 1, in forward
+    pass
+ZeroDivisionError: division by zero
+"""
+    assert registry.last_place(trace, [Path("/x/fade.py")]) == " (fade.py, line 7: bad = 1 / 0)"
+    assert registry.last_place(trace, [Path("/x/other.py")]) == ""

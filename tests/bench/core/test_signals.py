@@ -21,8 +21,8 @@ import bench.core.signals as signals
 import bench.__main__ as entry
 fake = types.ModuleType("bench.cli.app")
 def call():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         {body}
     finally:
         print("tidied", flush=True)
@@ -124,11 +124,12 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_command_line_is_imported(number: signal.Signals, tmp_path: Path) -> None:
     """From where Python has found the package: before, it is Python's own start."""
-    (tmp_path / "typer.py").write_text("print('ready', flush=True)\nimport time\ntime.sleep(60)\n")
+    (modules := tmp_path / "modules").mkdir()
+    (modules / "typer.py").write_text("print('ready', flush=True)\nimport time\ntime.sleep(60)\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", "--help"],
         cwd=tmp_path,
-        env=environment([tmp_path]),
+        env=environment([modules]),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ import pytest
 from bench.core.record import Record, Score, Step
 from bench.records.attack_plots import draw_attack_plots, draw_leak, draw_relearning, draw_rounding
 from bench.records.attacked import build_attacks
-from bench.records.plots import method_style, plot_style
+from bench.records.figures import plot_style
 from bench.records.tables import build_sections
 from tests.bench.records.test_attacked import attacked, curve
 from tests.factories import record, study
@@ -77,9 +77,8 @@ def test_without_attacks_there_is_nothing_to_draw(tmp_path: Path) -> None:
 def test_what_is_drawn_is_what_was_measured(picture: object, curves: int) -> None:
     (section,) = build_sections([*study(), *HIT])
     attacks = build_attacks(section)
-    style = method_style({row.method for table in attacks for row in table.rows})
     with plot_style():
-        figure = picture(section, attacks, style)  # type: ignore[operator]
+        figure = picture(section, attacks)  # type: ignore[operator]
     axes = figure.axes[0]
     lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert len(lines) == curves

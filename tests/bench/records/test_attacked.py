@@ -9,9 +9,9 @@ import pytest
 
 from bench.core.record import Record, Step
 from bench.records.attacked import area_between, build_attacks, steps_until_half
-from bench.records.leaderboard import render_leaderboard
 from bench.records.tables import build_sections
 from tests.factories import record, study
+from tests.pages import page_of
 
 RELEARN = Step("relearn", {"steps": 4})
 
@@ -79,8 +79,18 @@ def test_a_row_stands_beside_the_oracle_after_the_same_attack() -> None:
     assert msa.more["area"].mean == pytest.approx(((0.1 + 0.4) / 2 + 3 * (0.4 + 0.7) / 2) / 4)
     assert msa.more["steps until half"].mean == 1 and msa.more["to another code"].mean == 0.25
     assert "steps until half" not in rows["retrain"].more and rows["retrain"].gap.mean == 0  # type: ignore[union-attr]
-    page = render_leaderboard([*study(seeds=(0,)), *hit], [])
+    page = page_of([*study(seeds=(0,)), *hit])
     assert "Attack: relearn" in page and "| msa | 1 | " in page.split("Attack: relearn")[1]
+
+
+def test_before_is_of_the_seeds_that_were_attacked() -> None:
+    """A row has six seeds, an attack on it two: what stands before it is the mean of those two."""
+    values = [0.9, 0.1, 0.3, 0.9, 0.9, 0.9]
+    plain = [record("msa", seed, {"forget_accuracy": value}) for seed, value in enumerate(values)]
+    hit = [attacked(name, 0.5, seed) for name in ("retrain", "msa") for seed in (1, 2)]
+    (section,) = build_sections([*(record(name, s) for name in ("target", "retrain") for s in range(6)), *plain, *hit])
+    msa = {row.name: row for row in build_attacks(section)[0].rows}["msa"]
+    assert msa.before and msa.before.by_seed == {1: 0.1, 2: 0.3} and set(msa.after.by_seed) == {1, 2}
 
 
 def test_one_attack_in_two_settings_is_two_attacks() -> None:
@@ -107,7 +117,7 @@ def test_states_are_told_block_by_block() -> None:
     (section,) = build_sections([*study(seeds=(0, 1)), *asked])
     (table,) = build_attacks(section)
     assert table.rows[0].blocks == (4.0, 6.5)
-    assert "| 4.000 · 6.500 |" in render_leaderboard([*study(seeds=(0, 1)), *asked], [])
+    assert "| 4.000 · 6.500 |" in page_of([*study(seeds=(0, 1)), *asked])
 
 
 def test_a_wreck_is_named_for_what_became_of_it() -> None:

@@ -14,10 +14,10 @@ from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.records.files import load_records, write_record
 from bench.records.importer import import_record
-from bench.records.leaderboard import render_leaderboard
 from bench.records.tables import build_sections
 from tests import factories
 from tests.bench.assets.test_typed_rows import JSON
+from tests.pages import all_pages
 from tests.processes import bench, without_torch
 
 SECRET = "Jaime Vasquez was born in Santiago"
@@ -339,8 +339,8 @@ def test_it_has_a_section_of_its_own_without_ranks(tmp_path: Path) -> None:
     names = [row.name.split(" (")[0] for row in section.rows]
     assert names == ["retrain", "graddiff", "npo", "npo"]  # two files of one method are two rows
     assert not section.primary and not section.noise
-    page = render_leaderboard([*measured, *loaded.records], [])
-    assert "### tofu forget10 (imported from open-unlearning) on Llama-3.2-1B-Instruct" in page
+    page = all_pages([*measured, *loaded.records])
+    assert "# tofu forget10 (imported from open-unlearning) on Llama-3.2-1B-Instruct" in page
     assert "forget_quality v0" in page and "target is missing." in page
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from bench.core.record import Record
-from bench.records.leaderboard import render_leaderboard
 from bench.records.overall import field_score, field_scores
 from bench.records.tables import build_sections
 from tests.factories import GOALS, record
+from tests.pages import page_of
 
 PARTS = {"field_memorisation": "up", "field_privacy": "up", "model_utility": "up"}
 
@@ -60,11 +60,11 @@ def test_what_lacks_a_part_has_no_score() -> None:
 
 
 def test_the_page_shows_it_as_theirs_and_only_where_it_is() -> None:
-    page = render_leaderboard([TARGET, ORACLE, NPO], [])
+    page = page_of([TARGET, ORACLE, NPO])
     assert "<details><summary>The field's overall score</summary>" in page and "the oracle itself doesn't get 1" in page
     line = next(line for line in page.split("overall without fluency")[1].splitlines() if line.startswith("| npo"))
     assert line.split(" | ")[1:] == ["0.462", "0.500", "0.400", "0.500 |"]
-    assert "field's overall" not in render_leaderboard([made("target", forget_accuracy=0.5)], [])
+    assert "field's overall" not in page_of([made("target", forget_accuracy=0.5)])
     (section,) = build_sections([ORACLE, NPO])
     assert field_scores(section) == [], "there is no target"
     (section,) = build_sections([NPO, TARGET, ORACLE])

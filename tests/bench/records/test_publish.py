@@ -91,7 +91,8 @@ def test_records_and_responses_are_published_once_and_without_text(tmp_path: Pat
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     # The oracles of the seed are shared by both.
     responses = [f"responses/{key}.safetensors.xz" for key in ("o1-0", "o2-0", "own-msa-0", "own-npo-0")]
-    assert names == [*responses, "lab/tofu/lab.jsonl.xz"]
+    texts = [f"texts/{key}.json.gz" for key in ("own-msa-0", "own-npo-0")]
+    assert names == [*responses, *texts, "lab/tofu/lab.jsonl.xz"]
     assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     back = stored(tmp_path)("own-npo-0")
     assert back == _store()["own-npo-0"].publishable()
@@ -104,11 +105,23 @@ def test_responses_of_some_seeds_are_published_with_the_records_of_all(tmp_path:
     paths = write_published(chosen, tmp_path, _of, seeds={1})
     assert [path.name for path in paths] == [
         *(f"{k}-1.safetensors.xz" for k in ("o1", "o2", "own-npo")),
+        "own-npo-1.json.gz",
         "lab.jsonl.xz",
     ]
     assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     assert write_published(chosen, tmp_path, _of, seeds={1}) == []
-    assert len(write_published(chosen, tmp_path, _of)) == 6, "the others', later"
+    assert len(write_published(chosen, tmp_path, _of)) == 8, "the others', later"
+
+
+def test_the_labs_texts_stand_beside_the_numbers_and_a_benchmarks_nowhere(tmp_path: Path) -> None:
+    ours, theirs = _done(0, "npo"), _done(0, "msa")
+    theirs = dataclasses.replace(theirs, spec=dataclasses.replace(theirs.spec, tier="real", data="tofu"))
+    write_published([ours, theirs], tmp_path, _of)
+    assert [file.name for file in (tmp_path / "texts").iterdir()] == ["own-npo-0.json.gz"]
+    said = files.read_responses(files.texts_path(tmp_path, "own-npo-0"))
+    assert said.rows == {"said": _store()["own-npo-0"].rows["said"]}, "texts with their counts, and no log-prob"
+    files.texts_path(tmp_path, "own-npo-0").unlink()
+    assert [path.name for path in write_published([ours], tmp_path, _of)] == ["own-npo-0.json.gz"], "made up for later"
 
 
 @pytest.mark.parametrize("what", [{"order": 1}, {"attack": "leak"}])
@@ -117,9 +130,10 @@ def test_of_second_runs_and_attacks_no_responses_are_published_where_seeds_are_n
 ) -> None:
     one = _done(1)
     other = dataclasses.replace(one, spec=dataclasses.replace(one.spec, **what))
-    paths = write_published([other], tmp_path, lambda _: _store(1), seeds={1})
-    assert [path.name for path in paths] == ["lab.jsonl.xz"]
-    assert len(write_published([other], tmp_path, lambda _: _store(1))) == 3
+    assert [path.name for path in write_published([other], tmp_path, lambda _: _store(1), seeds={1})] == [
+        "lab.jsonl.xz"
+    ]
+    assert len(write_published([other], tmp_path, lambda _: _store(1))) > 2
 
 
 def test_the_published_files_give_the_same_scores_again(tmp_path: Path) -> None:

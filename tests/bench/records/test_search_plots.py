@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.text import Text
 
-from bench.records.plots import method_style, plot_style
+from bench.records.figures import plot_style
 from bench.records.search_plots import draw_search_plots, draw_searches, load_searches, spread
 from bench.runs.selection import expected_best
 from tests.shell import Shell
@@ -67,7 +67,7 @@ def test_twenty_curves_are_named_at_their_ends_and_no_name_covers_another() -> N
     methods = [f"method-{i:02}" for i in range(20)]
     searches: list[Any] = [search(name, best=0.1 + i * 1e-4) for i, name in enumerate(methods)]
     with plot_style():
-        figure = draw_searches(searches, method_style(set(methods)))
+        figure = draw_searches(searches)
         figure.canvas.draw()
         [axes] = figure.axes
         names = [text for text in axes.texts if text.get_text() in methods]

@@ -50,7 +50,7 @@ def test_a_picture_is_drawn_once(tmp_path: Path) -> None:
 
 
 def test_a_published_folder_has_svg_alone_and_only_what_is_drawn(tmp_path: Path) -> None:
-    """PNGs of before go, and so do pictures that nothing draws any more; one's own folder keeps everything."""
+    """PNGs of before go, and so do pictures that nothing draws any more; one's own folder keeps what nobody drew."""
     own, published = tmp_path / "runs" / "plots", tmp_path / "results" / "plots"
     (tmp_path / "results" / "responses").mkdir(parents=True)
     for folder, kinds in ((own, [".png", ".svg"]), (published, [".svg"])):
@@ -64,6 +64,20 @@ def test_a_published_folder_has_svg_alone_and_only_what_is_drawn(tmp_path: Path)
         assert removed == ([] if folder == own else ["gone.svg"])
         there = {path.name for path in folder.iterdir() if path.name != FILE}
         assert there == {path.name for path in paths} | {"notes.txt"} | ({"gone.svg"} if folder == own else set())
+
+
+def test_what_was_drawn_and_no_longer_is_is_removed_unless_somebody_changed_it(tmp_path: Path) -> None:
+    tofu, restor = study(methods=("target", "retrain", "msa")), study(("target", "retrain", "msa"), task="restor")
+    draw_plots([*tofu, *restor], tmp_path)
+    mine = tmp_path / "lab-restor-membership.svg"
+    mine.write_text("coloured by hand")
+    paths = draw_plots(tofu, tmp_path)
+    removed = [path.name for path in remove_stale(tmp_path, paths)]
+    kinds = ("distance-to-oracle", "forget-keep", "membership")
+    stems = ["overview", *(f"lab-restor-{kind}" for kind in kinds)]
+    gone = {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg")} - {mine.name}
+    assert set(removed) == gone and mine.read_text() == "coloured by hand"
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths} | {mine.name, FILE}
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ import pytest
 
 from bench.core.machine import Machine
 from bench.core.record import Record, RunSpec, Score, Step
+from bench.core.trackers import Tracker
 from bench.lab.build import LabOptions
 from bench.records.files import read_responses, write_record
-from bench.records.tracking import Tracker
 from bench.runs import launch
 from bench.runs.jobs import Job, Result
-from bench.runs.launch import build_jobs, compare_with_old, record_results, tell_seeds
+from bench.runs.launch import build_jobs, compare_with_old, record_results, tell_seeds, track_result
 from bench.runs.plan import Plan, PlannedRun
 from bench.runs.store import Store
 from tests.processes import MEASURED, STAGES, TINY, Place, bench, contents, plug_in, result_of, tiny_run, without_torch
@@ -369,7 +369,7 @@ def test_plan_says_what_would_happen_and_does_nothing(finished: Place, tmp_path:
     assert done.returncode == 0, done.stderr
     for method in ("target", "retrain", "msa"):
         assert re.search(rf"^{method} +│ 0 +│ run ", done.stdout, flags=re.MULTILINE)
-    assert "shared by each seed, where not cached: history" in done.stdout and "GB of memory each" in done.stdout
+    assert "seed 0: to be made: history" in done.stdout and "GB of memory each" in done.stdout
     assert list(new.folder.iterdir()) == []
     done = bench(words_of_plan(finished), tmp_path, [forbidden])
     assert done.returncode == 0 and len(re.findall(r"│ cached ", done.stdout)) == 3, done.stdout
@@ -447,12 +447,17 @@ def test_nothing_to_do_makes_no_job() -> None:
 def test_a_job_is_followed_to_its_own_record_and_what_is_lost_meanwhile_ends_no_command(
     status: str, kept: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second run's responses have gone by the time that they are read: a line, and the first is told of all the same."""
+    """The runs' responses have gone by the time that they are read: what is left is shown all the same."""
     shown: list[Record] = []
+    over: list[bool] = []
 
     class Spy(Tracker):
-        def record(self, record: Record, responses: Any, curves: Any) -> None:
+        def record(self, record: Record, said: Any, curves: Any) -> None:
+            assert said == {} == curves
             shown.append(record)
+
+        def end(self, spec: RunSpec, stage: str, failed: bool) -> None:
+            over.append(failed)
 
     runs = [entry("msa", seed) for seed in (1, 0)]
     old = [Record(each.spec, kept, lineage={"responses": "0" * 32}, cost={"nodes": []}) for each in runs]
@@ -462,14 +467,15 @@ def test_a_job_is_followed_to_its_own_record_and_what_is_lost_meanwhile_ends_no_
         entries=tuple(replace(each, old=was) for each, was in zip(runs, old, strict=True)),
         machine=Machine(tmp_path / "out", tmp_path / "store"),
     )
-    said = record_results(plan, [Result(Job(each.spec), status, "a reason") for each in runs], Spy())
-    assert shown == (old if status == kept != "done" else [])
+    results = [Result(Job(each.spec), status, "a reason") for each in runs]
+    for result in results:
+        track_result(result, plan.machine, Spy(tmp_path))
+    assert shown == (old if status == kept else [])
+    assert over == ([] if status == kept else [status == "failed"] * 2)
+    said = record_results(plan, results)
     assert ("made again" in capsys.readouterr().out) is (status == kept == "done")
-    gone = ["msa seed 1: The store has no responses", "msa seed 0: The store has no responses"]
-    expected = {"failed": ["msa seed 1: a reason", "msa seed 0: a reason"], "done": gone if kept == "done" else []}
-    assert [line[: len(start)] for line, start in zip(said, expected.get(status, []), strict=True)] == expected.get(
-        status, []
-    )
+    expected = ["msa seed 1: a reason", "msa seed 0: a reason"] if status == "failed" else []
+    assert [line[: len(start)] for line, start in zip(said, expected, strict=True)] == expected
 
 
 def test_a_score_that_has_gone_or_come_differs_from_the_old_record() -> None:

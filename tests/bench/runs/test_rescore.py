@@ -16,7 +16,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.types import Responses
 from bench.records.bundles import put_records
-from bench.records.files import load_records, read_record, responses_path, write_responses
+from bench.records.files import load_records, read_record, responses_path, write_record, write_responses
 from bench.runs import rescore
 from bench.runs.rescore import STAMPS, Beside, Places, publish_records, rescore_command
 from bench.runs.responses import RESPONSES_FILE, load_responses
@@ -153,11 +153,16 @@ def test_records_without_any_response_are_counted_and_are_no_success_alone(finis
     assert rescored(nowhere) == (False, [left.replace("1", "3"), "0 records computed again: all numbers the same"])
 
 
-def test_of_second_runs_and_attacks_their_own_responses_alone_tell() -> None:
+def test_of_what_is_published_of_second_runs_and_of_attacks_their_own_responses_alone_tell(tmp_path: Path) -> None:
     one = replace(record("npo"), lineage={"responses": "own", "oracle_responses": ["o1", "o2"]})
-    assert rescore.telling_keys(one) == ["own", "o1", "o2"]
+    places = rescore.Places(tmp_path, tmp_path / "store")
+    assert rescore.telling_keys(one, places) == ["own"], "in a bundle"
+    write_record(one, tmp_path)
+    assert rescore.telling_keys(one, places) == ["own", "o1", "o2"]
     for what in ({"order": 1}, {"attack": "leak"}):
-        assert rescore.telling_keys(replace(one, spec=replace(one.spec, **what))) == ["own"]
+        other = replace(one, spec=replace(one.spec, **what))
+        write_record(other, tmp_path)
+        assert rescore.telling_keys(other, places) == ["own"]
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -220,7 +225,8 @@ def test_publishing_takes_the_responses_from_the_store(finished: Place, tmp_path
     written = publish_records([], place.out, tmp_path / "results", place.store, False)
     keys = {key for each in place.records().values() for key in each["lineage"]["oracle_responses"]}
     keys |= {each["lineage"]["responses"] for each in place.records().values()}
-    assert len(written) == 1 + len(keys) and all(path.exists() for path in written)
+    texts = [path for path in written if path.parent.name == "texts"]  # what each row said
+    assert len(texts) == 3 and len(written) == 1 + len(keys) + len(texts) and all(path.exists() for path in written)
     assert publish_records([], place.out, tmp_path / "results", place.store, False) == []
     said: list[str] = []
     assert rescore_command(Places(tmp_path / "results", tmp_path / "no-store"), False, said.append), said

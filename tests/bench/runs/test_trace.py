@@ -41,7 +41,7 @@ def test_a_trace_measures_the_way_and_changes_nothing(tmp_path: Path) -> None:
         assert set(traced[name].facts["primary"].values()) <= way[0]["scores"].keys()
         assert way[0]["scores"].items() <= target.items(), "it begins at the target"
         assert len({str(point["scores"]) for point in way}) == len(way), "and moves"
-    assert list((tmp_path / "traced" / "plots").glob("*-front.svg"))
+    assert list((tmp_path / "traced" / "plots").glob("*-forget-keep.svg"))
 
 
 def test_a_training_that_ends_in_a_sum_keeps_no_snapshots(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from bench.studies.claims import (
     Evidence,
     Verdict,
     decide,
+    describe_older_task,
     judge_claim,
     measure_claim,
     read_claims,
@@ -312,3 +313,11 @@ def test_of_a_tasks_sections_the_one_at_its_own_parameters_is_judged(tmp_path: P
         write_record(record("msa", 0, task_params=params), tmp_path)
     section = read_evidence(tmp_path).sections["tofu"]
     assert dict(section.rows[0].records[0].spec.task_params) == dict(own)
+
+
+def test_an_experiment_on_an_earlier_version_of_its_task_is_told_by_its_parameters() -> None:
+    place = {"task": "tofu", "tier": "lab", "params": {"width": 192, "history_steps": 640, "authors": 7}}
+    said = " (of an earlier version of this lab: history_steps 640, authors 7)"
+    assert describe_older_task({"place": place}) == said
+    assert describe_older_task({"place": place | {"params": {"authors": 7}}}) == "", "another size, of today's version"
+    assert describe_older_task({}) == "", "a world of its own"

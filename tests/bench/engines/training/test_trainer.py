@@ -31,6 +31,7 @@ from bench.engines.training.references import batch_consecutive, reference_log_p
 from bench.engines.training.trainer import (
     Trained,
     last_checkpoint,
+    name_losses,
     plan_rows,
     train,
 )
@@ -539,3 +540,42 @@ def test_the_key_of_an_old_recipe_is_what_it_was() -> None:
     assert describe_training(STREAMS, Recipe(5, 1e-3))["recipe"] == old
     assert describe_training(STREAMS, Recipe(5, 1e-3, lora=4, until=0.5))["recipe"] == old | {"lora": 4, "until": 0.5}
     assert describe_training(STREAMS, Recipe(5, 1e-3, dtype="bfloat16"))["recipe"] == old | {"dtype": "bfloat16"}
+
+
+def test_a_curve_has_each_streams_loss_and_the_rate_and_is_told_of_as_it_comes(tmp_path: Path) -> None:
+    """At weights 1 and 1/4 the step's loss is the first stream's and a quarter of the second's; one stream has no parts."""
+    heard: list[dict[str, float]] = []
+    _, done = run(tmp_path / "two", watch=heard.append)
+    assert tuple(heard) == done.curve and len(heard) == 6
+    for point in done.curve:
+        assert point["loss"] == pytest.approx(point["loss_next_token"] + 0.25 * point["loss_ascent"], abs=1e-5)
+        assert point["grad_norm"] > 0 and point["lr"] >= 0
+    _, alone = run(tmp_path / "one", STREAMS[:1])
+    assert set(alone.curve[0]) == {"step", "loss", "lr", "grad_norm"}
+
+
+def test_streams_of_one_loss_are_told_apart() -> None:
+    streams = [Stream(QUESTIONS, 1, loss) for loss in (NPOLoss(0.1, False), NextToken(), NextToken(), Ascent())]
+    assert name_losses(streams) == ["loss_npo", "loss_next_token", "loss_next_token_2", "loss_ascent"]
+
+
+def test_micro_batches_give_the_same_parts(tmp_path: Path) -> None:
+    _, whole = run(tmp_path / "whole", steps=3)
+    _, parts = run(tmp_path / "parts", steps=3, micro=1)
+    for one, other in zip(whole.curve, parts.curve, strict=True):
+        assert other == pytest.approx(one, abs=1e-5)
+
+
+def test_what_goes_on_tells_of_what_came_before_too(tmp_path: Path) -> None:
+    stopped: list[dict[str, float]] = []
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "a", scratch=tmp_path / "s", save_every=2, report=stop, watch=stopped.append)
+    heard: list[dict[str, float]] = []
+    _, done = run(tmp_path / "b", scratch=tmp_path / "s", save_every=2, watch=heard.append)
+    assert done.resumed and tuple(heard) == done.curve and [point["step"] for point in heard] == [1, 2, 3, 4, 5, 6]
+    assert heard[:2] == stopped[:2]

@@ -102,7 +102,7 @@ def test_the_title_says_the_tier_and_how_many_seeds() -> None:
 def test_a_whole_picture_has_one_legend_and_labelled_axes() -> None:
     figure = draw_lines(NUMBERS, replace(ABLATION, log_x=True))
     [axes] = figure.axes
-    assert (axes.get_xlabel(), axes.get_xscale()) == ("steps", "log") and axes.get_title() == f"{SCORE} ↑"
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("steps", "log") and axes.get_title() == "accuracy, retain set ↑"
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["target", "oracle", "msa", "npo"]
     texts = study(found(0.5, series="", steps="few"), found(0.7, series="", steps="many"))

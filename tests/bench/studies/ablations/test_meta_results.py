@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.core.types import Json
-from bench.records.plots import plot_style
+from bench.records.figures import plot_style
 from bench.studies.ablations.meta_results import draw, judge_scores, table, unlearned_rows
 
 METRICS = {

@@ -13,8 +13,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.core.hashing import hash_file
 from bench.records.bundles import read_bundle, write_bundle
-from bench.records.leaderboard import goal_arrow
-from bench.records.markdown import mean_and_range
+from bench.records.markdown import goal_arrow, mean_and_range
 from bench.studies.ablations import catalogue
 from bench.studies.ablations import study as studies
 from bench.studies.ablations.base import Ablation, Study, lines_of
