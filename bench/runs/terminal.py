@@ -71,15 +71,19 @@ def print_agreement(plan: Plan, out: Path, results: Path | None) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print("beside the published runs of the same settings", style="italic")
-    table = Table(show_edge=False, pad_edge=False)
-    for head in ("row", "score", "here", "published, 95% interval", "seeds", ""):
-        table.add_column(head, justify="right" if head in ("here", "seeds") else "left", overflow="fold")
+    seeds = " to ".join(map(str, sorted({min(one.n for one in found), max(one.n for one in found)})))
+    console.print(f"beside the published runs of the same settings, {seeds} seeds", style="italic")
+    table = Table(box=None, pad_edge=False)
+    for head in ("row", "score", "here", "published, 95%", ""):
+        table.add_column(head, justify="right" if head == "here" else "left", overflow="fold")
+    before = ""
     for one in found:
         low, high = map(format_number, one.interval)
         said = f"{format_number(one.mean)} [{low}, {high}]"
         word = "agrees" if one.agrees else "differs"
-        table.add_row(one_line(one.row), one_line(one.score), format_number(one.here), said, str(one.n), word)
+        row = one_line(one.row) if one.row != before else ""
+        table.add_row(row, one_line(one.score), format_number(one.here), said, word)
+        before = one.row
     console.print(table)
     console.print(
         "agrees: within the 95% prediction interval given the published seeds; another processor gives other weights at "

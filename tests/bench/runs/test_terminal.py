@@ -188,9 +188,11 @@ def test_what_was_run_stands_beside_what_is_published(
         write_record(each, tmp_path / "out")
     plan = Plan(entries=tuple(PlannedRun(each.spec, "run") for each in fresh))
     print_agreement(plan, tmp_path / "out", tmp_path / "results")
-    title, _, _, oracle, msa, note = capsys.readouterr().out.replace("│", "").splitlines()
-    assert title == "beside the published runs of the same settings" and note.startswith("agrees: within the 95%")
-    assert oracle.split()[:2] == ["retrain", "retain_accuracy"] and oracle.split()[-2:] == ["6", "agrees"]
+    title, _, oracle, msa, note = capsys.readouterr().out.replace("│", "").splitlines()
+    assert title == "beside the published runs of the same settings, 6 seeds" and note.startswith(
+        "agrees: within the 95%"
+    )
+    assert oracle.split()[:2] == ["retrain", "retain_accuracy"] and oracle.split()[-1] == "agrees"
     assert msa.split()[:3] == ["msa", "retain_accuracy", "0.500"] and msa.split()[-1] == "differs"
     for results in (None, tmp_path / "out", tmp_path / "empty"):
         print_agreement(plan, tmp_path / "out", results)
