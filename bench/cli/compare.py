@@ -11,7 +11,7 @@ from bench.cli.show import answers_to, example_json, example_lines, scores_besid
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Json, Responses
-from bench.records.markdown import format_number
+from bench.records.markdown import format_interval, format_number
 
 
 def compare_records(
@@ -95,7 +95,7 @@ def score_cell(record: Record, name: str) -> str:
         return "-"
     if score.low is None or score.high is None:
         return format_number(score.value)
-    return f"{format_number(score.value)} [{format_number(score.low)}, {format_number(score.high)}]"
+    return f"{format_number(score.value)} {format_interval(score.low, score.high)}"
 
 
 def shared_probes(of: Mapping[str, Responses]) -> dict[str, list[str]]:

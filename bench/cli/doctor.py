@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.core.files import read_toml
+from bench.core.machine import cores_and_load
 from bench.core.places import can_write, nearest_existing, why_full
 from bench.core.profile import profile_file, read_profile
 from bench.runs.prune import say_bytes, survey
@@ -71,7 +72,7 @@ def is_new_enough(found: str, oldest: str) -> bool:
 
 def describe_cores() -> str:
     """How many cores this process may use, and how busy they are."""
-    usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    usable, load = cores_and_load()
     return f"cores: {usable} usable, load {load:.1f}{' (busy: timings will be long)' if load > usable else ''}"
 
 

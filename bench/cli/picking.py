@@ -15,7 +15,7 @@ from bench.core.record import Record
 from bench.core.types import Responses
 from bench.records.files import load_records, read_record, read_responses, responses_path
 from bench.records.identity import is_called
-from bench.records.tables import ORACLE, TARGET, find_all_older, record_beside
+from bench.records.tables import ORACLE, find_all_older, keys_beside
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 
@@ -115,10 +115,9 @@ def responses_of(key: str, source: Path, store: Path) -> Responses | None:
 def responses_beside(picked: Picked, source: Path, store: Path) -> dict[str, Responses]:
     """``target`` and ``oracle`` -> their responses, where they are kept and are not the record's own."""
     record, own = picked.record, picked.record.lineage.get("responses")
-    target = record_beside(record, picked.around, TARGET)
-    keys = {"target": target.lineage.get("responses", "") if target else ""}
-    if record.spec.method != ORACLE:
-        keys["oracle"] = next(iter(record.lineage.get("oracle_responses", ())), "")
+    keys = keys_beside(record, picked.around)
+    if record.spec.method == ORACLE:
+        del keys["oracle"]
     found = {who: responses_of(key, source, store) for who, key in keys.items() if key != own}
     return {who: responses for who, responses in found.items() if responses is not None}
 

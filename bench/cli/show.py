@@ -17,7 +17,7 @@ from bench.cli.picking import (
 )
 from bench.core.record import Record
 from bench.core.types import BROKEN_DOWN, Json, Responses
-from bench.records.markdown import format_number
+from bench.records.markdown import format_interval, format_number
 from bench.records.tables import TARGET, record_beside
 
 PARTS = ("lineage", "cost", "provenance")
@@ -63,8 +63,7 @@ def score_lines(record: Record, beside: Mapping[str, Mapping[str, float]]) -> li
     """A line for each score, with its interval and what target and oracles have, and for each that is absent."""
     rows: list[tuple[str, ...]] = [("scores", "value", "95%", "n", "goal", "target", "oracle", "floor", "unit")]
     for name, found in sorted(record.scores.items()):
-        ends = (found.low, found.high)
-        interval = "" if None in ends else "[{}, {}]".format(*(format_number(end) for end in ends if end is not None))
+        interval = "" if found.low is None or found.high is None else format_interval(found.low, found.high)
         others = [format_number(beside[who][name]) if name in beside[who] else "" for who in ("target", "oracle")]
         floor = f"{record.floors[name]:.3g}" if name in record.floors else ""
         goal = str(record.metrics[name]["goal"])

@@ -98,9 +98,14 @@ GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """What the drivers of a GPU make: NVIDIA's, AMD's, and Windows' for Linux."""
 
 
+def cores_and_load() -> tuple[int, float]:
+    """How many cores this process may use, and how many would be busy with what runs on the machine."""
+    return len(os.sched_getaffinity(0)), os.getloadavg()[0]
+
+
 def tell_load() -> str:
     """That other work is on this machine's cores, so that everything takes longer; empty where there is little."""
-    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    cores, load = cores_and_load()
     return f"this machine is busy now (load {load:.0f} on {cores} cores): expect longer" if load > cores / 2 else ""
 
 

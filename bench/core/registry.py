@@ -77,7 +77,7 @@ def package_of(kind: str, place: str) -> str:
 
 
 def own_table(kind: str) -> dict[str, Any]:
-    """The table of our own ``methods`` or ``tasks``; none of metrics, which tasks make, and trackers, which a wing knows."""
+    """The table of our own ``methods`` or ``tasks``; none of metrics, which tasks make, nor of trackers (`bench.tracking`)."""
     ours: dict[str, Any] = {} if kind in ("metrics", "trackers") else import_own(kind).TABLE
     return ours
 

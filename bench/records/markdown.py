@@ -118,6 +118,11 @@ def format_number(value: float) -> str:
     return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.9995 else f"{value:.3f}"
 
 
+def format_interval(low: float, high: float) -> str:
+    """The ends of an interval: ``[0.91, 0.98]``."""
+    return f"[{format_number(low)}, {format_number(high)}]"
+
+
 def format_amount(value: float) -> str:
     """Tokens and seconds: whole, with thousands apart, above a hundred."""
     if abs(value) >= HUGE**2:

@@ -16,6 +16,7 @@ from bench.records.markdown import (
     bullet_list,
     format_amount,
     format_cell,
+    format_interval,
     format_number,
     goal_arrow,
     markdown_table,
@@ -84,7 +85,7 @@ def _contrast_line(contrast: Contrast) -> list[str]:
         " – ".join(plain(name) + " ⚠" * (name in contrast.wrecks) for name in (contrast.one, contrast.other)),
         f"{contrast.role.replace('_', ' ')}: {plain(contrast.score)}",
         format_number(paired.mean),
-        f"[{format_number(paired.low)}, {format_number(paired.high)}]",
+        format_interval(paired.low, paired.high),
         *tested,
     ]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bench.core.errors import UserError, unknown_name
 from bench.core.texts import one_line
 from bench.records.contrasts import Contrasts, build_contrasts
-from bench.records.markdown import format_number, goal_arrow, markdown_table, plain
+from bench.records.markdown import NOTHING, format_interval, format_number, goal_arrow, markdown_table, plain
 from bench.records.names import role_name, score_name
 from bench.records.tables import OF_RETRAINING, ORACLE, TARGET, Goal, Section, TableCell, TableRow
 
@@ -23,7 +23,6 @@ COSTS = {"cost": OF_RETRAINING, "tokens": "tokens trained", "seconds": "seconds"
 COST_HEADS = {"cost": "tokens, of one retraining's", "tokens": "tokens trained", "seconds": "seconds"}
 MOST_SCORES = 5
 """Scores of a table where nobody says which."""
-NOTHING = "–"
 FORMULA = re.compile(r"[=+\-@\t]")
 """How a text begins that a spreadsheet would compute."""
 LATEX = {
@@ -120,7 +119,7 @@ def tell_cell(cell: TableCell | None, seeds: int, bold: bool = False) -> str:
     low, high = cell.interval
     if cell.is_over_seeds:
         return f"{mean} ± {format_number((high - low) / 2)}{few}"
-    return f"{mean} [{format_number(low)}, {format_number(high)}]{few}"
+    return f"{mean} {format_interval(low, high)}{few}"
 
 
 def marks_of(row: TableRow) -> str:

@@ -293,6 +293,15 @@ def record_beside(record: Record, around: Sequence[Record], method: str) -> Reco
     return None
 
 
+def keys_beside(record: Record, around: Sequence[Record]) -> dict[str, str]:
+    """``target`` and ``oracle`` -> the content keys of the responses that a record's are looked at beside; "" for none."""
+    target = record_beside(record, around, TARGET)
+    return {
+        "target": target.lineage.get("responses", "") if target else "",
+        "oracle": next(iter(record.lineage.get("oracle_responses", ())), ""),
+    }
+
+
 def _grouped(records: Sequence[Record]) -> dict[Key, list[Record]]:
     """Records by section, in the order of the page. One that failed early has no label yet and goes with its like."""
 

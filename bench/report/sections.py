@@ -16,7 +16,15 @@ from bench.records.contrasts import Contrast, build_contrasts
 from bench.records.forget_keep import mean_front
 from bench.records.fronts import FrontPoint, front_of, kept_at_oracle
 from bench.records.looks import MARKERS, Look, look_of, looks_of
-from bench.records.markdown import NOTHING, format_amount, format_cell, format_number, goal_arrow, seed_list
+from bench.records.markdown import (
+    NOTHING,
+    format_amount,
+    format_cell,
+    format_interval,
+    format_number,
+    goal_arrow,
+    seed_list,
+)
 from bench.records.overall import FieldScore, field_scores
 from bench.records.section_page import commits_in_words, kept_in_words
 from bench.records.tables import OWN_VALUE, ScoreColumn, Section, TableCell, TableRow
@@ -237,7 +245,7 @@ def _contrast(contrast: Contrast) -> Json:
         "role": contrast.role,
         "score": tidy(contrast.score),
         "difference": format_number(paired.mean),
-        "interval": f"[{format_number(paired.low)}, {format_number(paired.high)}]",
+        "interval": format_interval(paired.low, paired.high),
         "p": NOTHING if contrast.holm is None else format_number(contrast.holm),
         "verdict": verdict,
         "supported": contrast.supported,

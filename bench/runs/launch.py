@@ -28,7 +28,7 @@ from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import write_pages
 from bench.records.plots import draw_plots
-from bench.records.tables import TARGET, find_all_older, record_beside, tell_older
+from bench.records.tables import TARGET, find_all_older, keys_beside, tell_older
 from bench.runs.asked import Asked
 from bench.runs.at_hand import find_stages
 from bench.runs.estimate import list_refusals, room_of, round_seconds
@@ -198,12 +198,8 @@ def said_beside(record: Record, out: Path, store: Store) -> dict[str, Responses]
         return {}
     found: dict[str, Responses] = {}
     with suppress(OSError, UserError):
-        target = record_beside(record, load_records(out, f"/{TARGET}-").records, TARGET)
-        keys = {
-            "method": record.lineage.get("responses"),
-            "target": target.lineage.get("responses") if target else None,
-            "oracle": next(iter(record.lineage.get("oracle_responses", [])), None),
-        }
+        targets = load_records(out, f"/{TARGET}-").records
+        keys = {"method": record.lineage.get("responses", "")} | keys_beside(record, targets)
         for who, key in keys.items():
             if key:
                 with suppress(UserError):  # gone from the store
@@ -256,7 +252,11 @@ def flag_of(option: str, out: Path) -> str:
 
 def renew_dates(plan: Plan) -> None:
     """Say of cached runs of a plug-in's earlier code, which is the code again, that they are the newest."""
-    cached = {Record(entry.spec, "done").name for entry in plan.entries if entry.status == "cached"}
+    cached = {
+        Record(entry.spec, "done").name
+        for entry in plan.entries
+        if entry.status == "cached" and any(name.startswith(registry.CODE) for name in entry.spec.hashes)
+    }
     records = load_records(plan.machine.out).records if cached else []
     older = find_all_older(records)
     for record in records:

@@ -30,8 +30,8 @@ class Event(TypedDict):
     done: int
     total: int | None
     """Units of work; None where their number is not known."""
-    status: Literal["start", "progress", "done", "cached", "failed", "note"]
-    """``row`` too, of what a tracker shows and the terminal doesn't."""
+    status: Literal["start", "progress", "done", "cached", "failed", "note", "row"]
+    """``row`` is for a tracker and not for the terminal."""
     seconds: float
     """Since the stage began."""
     message: str

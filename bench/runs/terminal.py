@@ -13,7 +13,7 @@ from bench.core.types import Json
 from bench.records.agreement import compare_with_published
 from bench.records.attacked import build_attacks
 from bench.records.files import read_record
-from bench.records.markdown import format_number, goal_arrow, seed_list
+from bench.records.markdown import format_interval, format_number, goal_arrow, seed_list
 from bench.records.tables import SEEDS_OF_INTERVAL, Section, TableRow, build_sections
 from bench.records.warnings import find_warnings
 from bench.runs.estimate import room_of
@@ -78,8 +78,7 @@ def print_agreement(plan: Plan, out: Path, results: Path | None) -> None:
         table.add_column(head, justify="right" if head == "here" else "left", overflow="fold")
     before = ""
     for one in found:
-        low, high = map(format_number, one.interval)
-        said = f"{format_number(one.mean)} [{low}, {high}]"
+        said = f"{format_number(one.mean)} {format_interval(*one.interval)}"
         word = "agrees" if one.agrees else "differs"
         row = one_line(one.row) if one.row != before else ""
         table.add_row(row, one_line(one.score), format_number(one.here), said, word)
@@ -125,7 +124,7 @@ def shown_cell(row: TableRow, score: str) -> str:
     cell = row.cells.get(score)
     if cell is None:
         return "-"
-    ends = "" if cell.interval is None else " [{}, {}]".format(*map(format_number, cell.interval))
+    ends = "" if cell.interval is None else f" {format_interval(*cell.interval)}"
     return f"{format_number(cell.mean)}{ends}"
 
 

@@ -27,7 +27,7 @@ from bench.records.markdown import format_number, markdown_table
 from bench.records.tables import ORACLE, OWN_VALUE, TARGET, Section, build_sections, t_interval
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.base import Study
-from bench.studies.ablations.experiment import experiment_stem, load_experiments
+from bench.studies.ablations.experiment import experiment_stem, load_experiments, older_lab
 from bench.studies.ablations.study import load_studies, study_stem, with_derived_findings
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNKNOWN = "supported", "contradicted", "undecided", "not measured"
@@ -342,14 +342,8 @@ def read_evidence(results: Path) -> Evidence:
 
 def describe_older_task(data: Json) -> str:
     """In words, that an experiment was made on an earlier version of its task: with parameters that this one no longer has."""
-    place = data.get("place")
-    if not place:
-        return ""
-    today = vars(registry.load_task(place["task"], place["tier"])())
-    other = {name: value for name, value in place["params"].items() if name not in today or today[name] != value}
-    if other.keys() <= today.keys():
-        return ""
-    return f" (of an earlier version of this lab: {', '.join(f'{name} {value}' for name, value in other.items())})"
+    told = ", ".join(f"{name} {value}" for name, value in older_lab(data.get("place", {})).items())
+    return f" (of an earlier version of this lab: {told})" if told else ""
 
 
 def is_at_defaults(section: Section) -> bool:

@@ -198,17 +198,25 @@ def render_experiment(data: Json, experiment: Experiment) -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+def older_lab(place: Json) -> dict[str, Any]:
+    """Parameters of an experiment on an earlier version of its lab, without those that today's has by default.
+
+    Empty where today's task knows them all.
+    """
+    if not place.get("params"):
+        return {}
+    try:
+        today = default_params(load_task(place["task"], place["tier"]))
+    except UserError:  # a plug-in's task, which isn't here
+        return {}
+    other = {name: value for name, value in place["params"].items() if name not in today or today[name] != value}
+    return {} if other.keys() <= today.keys() else other
+
+
 def tell_older(place: Json) -> str:
     """That the lab was another one, with its parameters, where today's task doesn't know some of them."""
-    params = place.get("params", {})
-    try:
-        known = default_params(load_task(place["task"], place["tier"])) if params else {}
-    except (KeyError, UserError):  # a plug-in's task, which isn't here
-        return ""
-    if params.keys() <= known.keys():
-        return ""
-    told = ", ".join(f"{name}={value}" for name, value in params.items() if value)
-    return f" An older version of the lab: {as_cell(told)}."
+    told = ", ".join(f"{name}={value}" for name, value in older_lab(place).items())
+    return f" An older version of the lab: {as_cell(told)}." if told else ""
 
 
 def write_json(data: Json, file: Path) -> Path:
