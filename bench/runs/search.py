@@ -270,7 +270,8 @@ def write_search(search: Search, out: Path) -> str:
     file = search.record(out)
     if not is_record_of(search, file):
         set_aside(file, "record of this search", say_once)
-    write_text(file, json.dumps(chosen, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(chosen, separators=(",", ":"), allow_nan=False)
+    write_text(file, text.replace('{"params":', '\n{"params":') + "\n")  # a setting a line
     broken = [outcome.broken for outcome in outcomes if outcome.broken]
     wrecks = f" ({len(broken)} of {len(outcomes)} BROKEN: {broken[0]})" if broken else ""
     if chosen["chosen"] is None:

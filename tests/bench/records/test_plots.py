@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 from pathlib import Path
 
 from bench.records import stamps
+from bench.records.figures import new_figure, plot_style, save_figure
 from bench.records.plots import MOST_PANELS, draw_plots, kinds_of, sections_at_a_glance
 from bench.records.tables import build_sections
 from tests.factories import METHODS, record, study
@@ -43,6 +45,17 @@ def test_equal_records_make_equal_pictures(tmp_path: Path) -> None:
     made = study(methods=("target", "retrain", "msa", "npo"))
     first, second = draw_plots(made, tmp_path / "a"), draw_plots(list(reversed(made)), tmp_path / "b")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_places_in_a_picture_are_in_hundredths_and_its_texts_stay(tmp_path: Path) -> None:
+    with plot_style():
+        figure = new_figure(3, 2)
+        figure.subplots().plot([0, 1 / 3, 1], [0, 2 / 3, 1], label="0.123456")
+        figure.axes[0].legend()
+        svg = next(path for path in save_figure(figure, tmp_path / "a") if path.suffix == ".svg").read_text()
+    assert ">0.123456</text>" in svg
+    places = [float(x) for x in re.findall(r"-?\d+\.\d+", " ".join(re.findall(r'd="([^"]*)"', svg)))]
+    assert len(places) > 20 and all(round(place, 2) == place for place in places)
 
 
 def test_pictures_without_their_scores_are_left_out(tmp_path: Path) -> None:

@@ -274,7 +274,9 @@ def test_the_record_is_of_the_means_over_seeds(tmp_path: Path, monkeypatch: pyte
     made.record(tmp_path).write_text("mine")
     said = write_search(made, tmp_path)
     assert [path.read_text() for path in (tmp_path / "tune").glob("*.damaged-*")] == ["mine"]
-    record = json.loads(made.record(tmp_path).read_text())
+    text = made.record(tmp_path).read_text()
+    record = json.loads(text)
+    assert [json.loads(line.rstrip(",")) for line in text.splitlines()[1:-1]] == record["settings"][:-1], "one a line"
     assert (record["chosen"], record["params"]) == (6, dict(made.steps[6].params))
     assert [each["stage"] for each in record["settings"]] == [1] * 6 + [2, 2]
     assert [record["settings"][i]["j"] for i in (0, 6, 7)] == pytest.approx([0.7, 0.1, 0.8 / 3])
