@@ -1,4 +1,6 @@
-"""The ladder from the lab's old world to its new one: what each change did to a target and to two methods."""
+"""The ladder from the lab's old world to its new one, and the new one with one change taken back: what each did to a
+target and to two methods.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,12 @@ RUNGS: Mapping[str, Mapping[str, Any]] = {
     "replay .25": {"replay": 0.25},
 }
 """Rung -> the task parameters that it changes; it has those of the rungs before it as well."""
+TAKEN_BACK: Mapping[str, Mapping[str, Any]] = {
+    "now, one-word answers": {"collisions": True},
+    "now, spread .02": {"spread": 0.02},
+    "now, rate 1e-3": {"rate": 1e-3},
+}
+"""The last rung with one of its changes undone; without its replay it is the rung before it."""
 LADDER_METHODS = ("msa", "npo")
 LEARNT = 0.9
 """Least score of a target that has learnt what it was taught, in held-out wording, on every seed."""
@@ -30,12 +38,12 @@ GAPS = {
 
 
 def rungs() -> dict[str, dict[str, Any]]:
-    """Every rung's task parameters, complete."""
+    """Every rung's task parameters, complete; then those of the last one with one change taken back."""
     found, so_far = dict[str, dict[str, Any]](), dict[str, Any]()
     for name, changed in RUNGS.items():
         so_far = {**so_far, **changed}
         found[name] = so_far
-    return found
+    return found | {name: {**so_far, **old} for name, old in TAKEN_BACK.items()}
 
 
 def ladder_points(place: AblationPlace) -> list[Point]:
@@ -68,11 +76,11 @@ def ladder_table(study: Study) -> str:
         "beside the oracle of the same rung and seed: |method − oracle|, but method − oracle for what is kept. Means over "
         "seeds (smallest–largest)."
     )
-    targets = [[name, *target_cells(of_rung(study, "target", name))] for name in RUNGS]
+    targets = [[name, *target_cells(of_rung(study, "target", name))] for name in rungs()]
     head = ["rung", "knows of forget", "knows of retain", "displacement", "same answer", "same word", "learnt?"]
     body = [
         [name, method, *(mean_and_range(gaps(study, name, method, score)) for score in GAPS)]
-        for name in RUNGS
+        for name in rungs()
         for method in LADDER_METHODS
     ]
     return f"{said}\n\n{markdown_table(head, targets)}\n\n{markdown_table(['rung', 'method', *GAPS.values()], body)}"

@@ -12,6 +12,7 @@ from bench.studies.ablations.base import Finding, Study
 from bench.studies.ablations.ladder import (
     LADDER_METHODS,
     RUNGS,
+    TAKEN_BACK,
     framing_over_rungs,
     gaps,
     ladder_points,
@@ -24,7 +25,7 @@ from tests.factories import ablation_study, finding, place
 
 
 def test_one_change_at_a_time_ends_at_the_lab_of_now() -> None:
-    found = list(rungs().values())
+    found = [rungs()[name] for name in RUNGS]
     assert found[0] == {"collisions": True, "spread": 0.02, "rate": 1e-3, "replay": 0.0}
     for sooner, later in zip(found, found[1:], strict=False):
         assert sum(sooner[name] != later[name] for name in later) == 1
@@ -32,9 +33,16 @@ def test_one_change_at_a_time_ends_at_the_lab_of_now() -> None:
     assert found[-1] == {name: lab[name] for name in found[-1]}
 
 
+def test_each_change_but_the_last_is_taken_back_alone() -> None:
+    old, now = rungs()["old world"], [rungs()[name] for name in RUNGS][-1]
+    undone = [{key: rungs()[name][key] for key in now if rungs()[name][key] != now[key]} for name in TAKEN_BACK]
+    assert [*undone, {"replay": 0.0}] == [{key: old[key]} for key in ("collisions", "spread", "rate", "replay")]
+    assert rungs()["rate 8e-4"] == now | {"replay": 0.0}
+
+
 def test_both_methods_choose_on_every_rung_among_the_same_settings() -> None:
     points = ladder_points(place())
-    assert [(p.at["rung"], p.at["series"]) for p in points] == [(name, m) for name in RUNGS for m in LADDER_METHODS]
+    assert [(p.at["rung"], p.at["series"]) for p in points] == [(name, m) for name in rungs() for m in LADDER_METHODS]
     for method in LADDER_METHODS:
         mine = [p for p in points if p.at["series"] == method]
         assert all(p.choices == mine[0].choices and len(p.choices) == 8 and p.tuned_on == 100 for p in mine)
@@ -75,4 +83,4 @@ def test_the_page_has_every_rung_and_says_on_which_seed_settings_were_chosen() -
     page = render_study(made, ablation)
     assert "on validation rows of seed 100," in page and "(edge)" not in page
     table = ladder_table(with_derived_findings(made, ablation))
-    assert all(table.count(f"| {name} |") == 3 for name in RUNGS), "its target, and two methods"
+    assert all(table.count(f"| {name} |") == 3 for name in rungs()), "its target, and two methods"
