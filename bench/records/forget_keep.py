@@ -13,6 +13,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from bench.core.record import Record
+from bench.records.contrasts import build_contrasts
 from bench.records.figures import (
     FLOOR_COLOUR,
     LONGEST_NAME,
@@ -50,6 +51,8 @@ NAMES_A_PANEL = 15
 """Names of the legend that an empty place of the overview holds."""
 NAME = 0.17
 """Inches of height that a name in the legend takes."""
+MOST_WAYS = 12
+"""Ways to results that a panel of the overview can hold; of more only those of the rows that the contrasts compare."""
 SINGLE = 4.6
 """Inches of the panel of one section, across."""
 
@@ -159,8 +162,12 @@ def _draw_places(axes: Axes, section: Section, inches: tuple[float, float], bare
             axis.set_major_locator(MaxNLocator(4))
     axes.axvspan(-NEAR, NEAR, color=FLOOR_COLOUR, linewidth=0, zorder=0, label=f"within {NEAR} of the oracle's")
     axes.axhline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
+    ways = {row.name: list(mean_front(fronts_of(section, row)).values()) for row, _ in places}
+    if bare and sum(map(bool, ways.values())) > MOST_WAYS:
+        compared = {name for contrast in build_contrasts(section).fixed for name in (contrast.one, contrast.other)}
+        ways = {name: way if name in compared else [] for name, way in ways.items()}
     for row, place in places:
-        look, way = style[row.name], list(mean_front(fronts_of(section, row)).values())
+        look, way = style[row.name], ways[row.name]
         axes.plot([x for x, _ in way], [y for _, y in way], color=look.colour, linewidth=1.2, alpha=0.8, zorder=2)
         if row.method == TARGET and not _is_inside(axes, place.mean):
             _point_beyond(axes, place.mean, look)

@@ -94,3 +94,23 @@ def test_the_overview_has_a_panel_for_each_section() -> None:
     sections = build_sections([*made(PLACES), *elsewhere])
     figure = draw_overview(sections)
     assert [axes.get_title().splitlines()[1] for axes in figure.axes] == ["2 seeds"] * 2
+
+
+def test_of_many_ways_the_overview_shows_those_of_the_rows_that_are_compared() -> None:
+    """Thirteen methods with a way, of which two stand in a contrast; twelve have room."""
+    way = [{"share": 0, "scores": {"forget_accuracy": 1.0, "retain_accuracy": 1.0}}]
+    others = [f"m{i}" for i in range(11)]
+    found = []
+    for seed in range(5):
+        for method in ("target", "retrain", "msa", "npo", *others):
+            scores = {"forget_accuracy": 0.1, "retain_accuracy": 1 - 0.01 * len(method) - 0.001 * seed}
+            one = record(method, seed, scores)
+            facts = {**one.facts, "primary": PRIMARY, **({"trace": way} if method not in ("target", "retrain") else {})}
+            found.append(dataclasses.replace(one, facts=facts))
+
+    def ways(records: list[Record]) -> int:
+        axes = draw_overview([section_of(records)]).axes[0]
+        return sum(len(np.asarray(line.get_xydata())) > 1 and line.get_alpha() == 0.8 for line in axes.lines)
+
+    assert ways(found) == 2
+    assert ways([one for one in found if one.spec.method != others[0]]) == 12
