@@ -32,7 +32,7 @@ def new(
     for file in write_method(name, to):
         echo(str(file))
     file = to / f"{module_name(name)}.py"
-    place = file if to.is_absolute() or to != Path() else f"./{file}"
+    place = file if to != Path() else f"./{file}"
     echo(f"test it:  python -m pytest {to / f'test_{module_name(name)}.py'}")
     echo(f"run it:   python -m bench run --task digits --methods {place}:{class_name(name)},msa --seeds 0")
 
