@@ -134,7 +134,7 @@ def publish(
     to: Annotated[Path, Option()] = Path("results"),
     store: StoreAt = None,
     force: Annotated[bool, Option("--force", help="Replace what is published and different.")] = False,
-    responses: Annotated[str, Option(help="Seeds whose responses are published too, such as 0,1; default all.")] = "",
+    responses: Annotated[str, Option(help="Seeds whose responses are published too: 0,1, or none.")] = "all",
 ) -> None:
     """Copy finished, clean records with their responses into results/; refuse dirty or unfinished ones.
 
@@ -151,7 +151,8 @@ def publish(
     studies = sorted((source / FOLDER).glob("[!.]*.json"))
     wanted = [file for file in studies if not names or any(name in file.name for name in names)]
     others = [name for name in names or [] if not any(name in file.name for file in studies)]
-    seeds = parse_seeds(responses, "--responses") if responses else None
+    whose: dict[str, tuple[int, ...] | None] = {"all": None, "none": ()}
+    seeds = whose[responses] if responses in whose else parse_seeds(responses, "--responses")
     paths = publish_records(others, source, to, store_at(store), force, seeds) if others or not names else []
     for path in paths + publish_studies(wanted, to / FOLDER, force):
         echo(str(path))

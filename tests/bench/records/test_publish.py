@@ -111,6 +111,8 @@ def test_responses_of_some_seeds_are_published_with_the_records_of_all(tmp_path:
     assert files.load_records(tmp_path).records == sorted(chosen, key=lambda one: one.name)
     assert write_published(chosen, tmp_path, _of, seeds={1}) == []
     assert len(write_published(chosen, tmp_path, _of)) == 8, "the others', later"
+    bare = write_published(chosen, tmp_path / "bare", _of, seeds=())
+    assert [path.name for path in bare] == ["lab.jsonl.xz"]
 
 
 def test_the_labs_texts_stand_beside_the_numbers_and_a_benchmarks_nowhere(tmp_path: Path) -> None:
