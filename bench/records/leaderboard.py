@@ -248,6 +248,9 @@ def _board_section(each: _Shown, base: str, most: int) -> str:
     ]
     if each.contrasts.fixed:
         facts.append(f"{len(each.contrasts.supported)} of {len(each.contrasts.fixed)} contrasts supported")
+        if each.contrasts.best:
+            best = plain(_cut(each.contrasts.best[0].other))
+            facts.append(f"of the other methods nearest by the mean gap (described, not tested): {best}")
     else:
         facts.append(plain(each.contrasts.said[:1].lower() + each.contrasts.said[1:]).rstrip("."))
     if section.unfinished:

@@ -20,6 +20,7 @@ from bench.records.contrasts import (
     find_best_other,
     find_row,
 )
+from bench.records.leaderboard import render_leaderboard
 from bench.records.tables import Section, build_sections
 from tests.factories import record
 
@@ -112,10 +113,13 @@ def test_a_wreck_is_never_the_better_one() -> None:
 
 
 def test_the_best_other_is_chosen_after_looking_and_not_tested() -> None:
-    found = build_contrasts(section_of({"npo": {**MSA, "kl_forget": 5.0}, "simnpo": ORACLE, "before": ORACLE}))
+    section = section_of({"npo": {**MSA, "kl_forget": 5.0}, "simnpo": ORACLE, "before": ORACLE})
+    found = build_contrasts(section)
     assert {contrast.other for contrast in found.best} == {"simnpo"}, "a control is no method"
     assert all(contrast.holm is None and not contrast.supported for contrast in found.best)
     assert "simnpo: it was chosen after looking" in found.said
+    board = render_leaderboard([one for row in section.rows for one in row.records], [])
+    assert "nearest by the mean gap (described, not tested): simnpo" in board
 
 
 def test_nothing_is_ranked_below_five_seeds_without_msa_or_without_primary_scores() -> None:
