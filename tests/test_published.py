@@ -22,7 +22,7 @@ from bench.runs.asked import Asked
 from bench.runs.plan import make_plan
 from bench.runs.rescore import Places, rescore_command
 from bench.runs.search import REPORTED, chosen_preset, name_search
-from bench.studies.ablations import experiment, study
+from bench.studies.ablations import catalogue, experiment, study
 from bench.studies.claims import render_claims
 from tests.paths import ROOT
 
@@ -82,6 +82,8 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
         found = study.read_study(path)
         assert study.study_faults(found) == [] and len(found.seeds) >= 3
         assert all(f.record.lineage["oracle_rows"]["in_forget"] == 0 for f in found.findings)
+        read = catalogue.load_ablation_of_runs(found.name).signals
+        assert all(("signals" in row) == (read and "broken" not in row) for f in found.findings for row in f.tried)
     study.rewrite_study_file(path, tmp_path)
     for suffix in (".json", ".jsonl.xz", ".md", ".svg"):
         file, again = path.with_suffix(suffix), (tmp_path / path.name).with_suffix(suffix)

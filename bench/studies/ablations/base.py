@@ -167,6 +167,8 @@ class Ablation:
     """Its own picture, a figure of matplotlib; None: lines over ``x``."""
     extra: Callable[[Study], str] | None = None
     """More Markdown under the table."""
+    signals: bool = False
+    """Whether it reads the signals of each setting that was tried; else its file leaves them out, a quarter of it."""
     gather: Callable[[Study], Json] | None = None
     """The study's `Study.notes`, read once when its runs are done: table and picture see nothing else of outside."""
 

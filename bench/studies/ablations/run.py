@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,9 @@ from bench.studies.ablations.experiment import Experiment, Ground
 from bench.studies.ablations.experiment import read_study_or_experiment as read_file
 from bench.studies.ablations.experiment import run_experiment as carry_out_experiment
 from bench.tracking.guarded import open_tracker, tracker_problems
+
+UNREAD = {"provenance", "versions", "nodes"}
+"""What a row of a search says and no study reads."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ def make_study(
     if failed:
         print(f"{ablation.name}: {len(failed)} jobs failed, so there is no study; the same command tries them again.")
         return False
-    findings = tuple(_finding_of(item, place, out, label) for item in planned)
+    left_out = UNREAD if ablation.signals else {*UNREAD, "signals"}
+    findings = tuple(_finding_of(item, place, out, label, left_out) for item in planned)
     sets = "".join(f" --set {text}" for text in asked.sets)
     command = f"python -m bench ablate {ablation.name} --task {place.task} --seeds {seeds}{sets}"
     rows = (row_of(job, out) for item in planned for job in item.search)
@@ -242,13 +246,13 @@ def is_grid(point: Point) -> bool:
     return len({name for choice in point.choices for name in choice}) == 1
 
 
-def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str) -> Finding:
+def _finding_of(item: Planned, place: AblationPlace, out: Path, label: str, left_out: Collection[str]) -> Finding:
     chosen = chosen_for(item, out)
     spec = spec_of(place, item.point, item.seed, label, chosen.get("params"))
     tried = []
     for job, params in zip(item.search, item.point.choices, strict=True):
         row = row_of(job, out) | {"params": dict(params)}
-        tried.append({name: value for name, value in row.items() if name not in ("provenance", "versions", "nodes")})
+        tried.append({name: value for name, value in row.items() if name not in left_out})
     return Finding(item.point.at, item.seed, read_record(out / Record(spec, "done").name), chosen, tuple(tried))
 
 
