@@ -375,15 +375,15 @@ def render_claims(results: Path) -> str:
         "generated data, with its whole history: a verdict is about that, and about no large model. The paper is arXiv "
         "2506.20941; its tables T1 to T8 are named as in [reproduce.md](reproduce.md).",
         "**What MSA sees and others don't.** MSA begins at theta_0, a checkpoint from before the forget set was seen. NPO and "
-        "task arithmetic have the target alone; of the other rows in the tables `msa@difference`, `before`, `rewind` and "
-        "`interpolate` see theta_0 too. A difference between MSA and the former is one between what was known, and not of the "
-        "arithmetic alone.",
+        "task arithmetic have the target alone; of the other rows in the tables `msa@difference`, `transfer`, `before`, "
+        "`rewind` and `interpolate` see theta_0 too. A difference between MSA and the former is one between what was known, "
+        "and not of the arithmetic alone.",
         f"Each line is one number on one task: mean over seeds of the paired difference with its 95% t interval. "
-        f"*{SUPPORTED}*: the interval lies beyond the margin; *{CONTRADICTED}*: it lies on the other side; *{UNDECIDED}*: the "
-        f"margin is inside, or there are fewer than {SEEDS_TO_RANK} seeds. Lines are not adjusted for their number: what may "
-        f'be written as "A beats B" says the leaderboard (Holm). {counted[0]} {SUPPORTED}, {counted[1]} {CONTRADICTED}, '
-        f"{counted[2]} {UNDECIDED}. Whether something carries over to a CNN and a graph network is read off the lines of "
-        "digits and graph.",
+        f"*{SUPPORTED}*: the interval lies beyond the margin; *{CONTRADICTED}*: it lies on the other side, so that an "
+        f"advantage of the margin is excluded, as where both are alike; *{UNDECIDED}*: the margin is inside, or there are "
+        f'fewer than {SEEDS_TO_RANK} seeds. Lines are not adjusted for their number: what may be written as "A beats B" '
+        f"says the leaderboard (Holm). {counted[0]} {SUPPORTED}, {counted[1]} {CONTRADICTED}, {counted[2]} {UNDECIDED}. "
+        "Whether something carries over to a CNN and a graph network is read off the lines of digits and graph.",
         markdown_table(HEAD, rows),
         "## Where each claim was made, and why this margin",
         "\n".join(margins),
