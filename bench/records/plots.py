@@ -44,7 +44,7 @@ PICTURES = {
     "membership": Picture("membership attacks", has_attacks, draw_membership),
 }
 """By the end of their files' names."""
-MOST_ROWS = 30
+MOST_ROWS = 36
 """Of a picture: more names than that can't be read, and take long to place."""
 MOST_PANELS = 12
 """Of the overview."""
