@@ -61,6 +61,8 @@ TIERS = ("lab", "real")
 """Order of the tiers; unknown ones follow."""
 SAW = {"retain rows seen": "retain_rows", "history used": "history_used"}
 """Columns that say what a method saw, and the fact of the record behind each."""
+CANCELLED = 1e-12
+"""A mean that is smaller than this share of its largest value is what float subtraction leaves of 0."""
 Goal = str | float
 Key = tuple[str, ...]
 """(tier, label, model, everything else that sets the task)."""
@@ -97,8 +99,9 @@ class TableCell:
 
     @property
     def mean(self) -> float:
-        """The mean of the cell's values over its seeds."""
-        return _mean(self.by_seed.values())
+        """The mean of the cell's values over its seeds; 0 where nothing but rounding is left of it."""
+        mean = _mean(self.by_seed.values())
+        return mean if abs(mean) > CANCELLED * max(map(abs, self.by_seed.values())) else 0.0
 
     @property
     def low(self) -> float:

@@ -212,3 +212,9 @@ def test_other_rows_or_another_model_stand_in_another_table() -> None:
     assert sections[0].setting != sections[1].setting and "data=" in sections[0].setting
     (section,) = build_sections([record("msa", seed, hashes=rows["a"]) for seed in (0, 1)])
     assert section.rows[0].seeds == (0, 1)
+
+
+def test_a_mean_that_cancels_is_0() -> None:
+    assert sum([0.06, -0.04, -0.02]) != 0
+    assert TableCell({0: 0.06, 1: -0.04, 2: -0.02}).mean == 0
+    assert TableCell({0: 1e-19, 1: 3e-19}).mean == pytest.approx(2e-19) and TableCell({0: 0.0, 1: 0.0}).mean == 0
