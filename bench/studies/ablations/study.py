@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from bench.core.errors import UserError, raise_problems, say_once
 from bench.core.files import set_aside, write_text
+from bench.core.hashing import canonical_json
 from bench.core.record import Record
 from bench.core.schema import STRICT, Real, Whole, read_as
 from bench.core.texts import one_line
@@ -88,10 +89,18 @@ def study_to_json(study: Study) -> Json:
         "minutes": study.minutes,
         "command": study.command,
         "findings": [
-            {"at": dict(f.at), "seed": f.seed, "chosen": f.chosen, "tried": list(f.tried), "record": f.record.name}
+            {"at": dict(f.at), "seed": f.seed, "chosen": f.chosen, "record": f.record.name} | shared_and_tried(f.tried)
             for f in study.findings
         ],
     } | ({"notes": study.notes} if study.notes else {})
+
+
+def shared_and_tried(rows: Sequence[Json]) -> Json:
+    """What all settings that a point tried say alike, once, and of each the rest."""
+    first = {name: canonical_json(value) for name, value in rows[0].items()} if len(rows) > 1 else {}
+    alike = [name for name, said in first.items() if all(name in r and canonical_json(r[name]) == said for r in rows)]
+    rest = [{name: value for name, value in row.items() if name not in alike} for row in rows]
+    return {"tried": rest} | ({"shared": {name: rows[0][name] for name in alike}} if alike else {})
 
 
 class FindingShape(TypedDict):
@@ -102,6 +111,8 @@ class FindingShape(TypedDict):
     seed: Whole
     chosen: dict[str, Any]
     tried: list[dict[str, Any]]
+    shared: NotRequired[dict[str, Any]]
+    """What every row of ``tried`` says beside its own."""
     record: str
 
 
@@ -136,7 +147,13 @@ def study_from_json(data: Json, records: Sequence[Record]) -> Study:
     if missing := [item["record"] for item in data["findings"] if item["record"] not in named]:
         raise ValueError(f"the records beside it lack {one_line(missing[0])}")
     findings = [
-        Finding(item["at"], item["seed"], named[item["record"]], item["chosen"], tuple(item["tried"]))
+        Finding(
+            item["at"],
+            item["seed"],
+            named[item["record"]],
+            item["chosen"],
+            tuple(item.get("shared", {}) | row for row in item["tried"]),
+        )
         for item in data["findings"]
     ]
     place, seeds, notes = AblationPlace(**data["place"]), tuple(data["seeds"]), data.get("notes", {})

@@ -267,3 +267,16 @@ def test_a_study_whose_records_dont_say_what_its_page_shows_is_left_out(
     write_bundle([replace(record, facts={}) for record in read_bundle(bundle)], bundle)
     assert studies.load_studies(tmp_path) == [] and list(studies.redraw_pages(tmp_path)) == []
     assert "KeyError" in capsys.readouterr().err
+
+
+def test_what_all_tried_settings_say_alike_is_written_once() -> None:
+    """1 and 1.0 are not alike, nor is what one row lacks; a single row shares nothing."""
+    rows = ({"a": 1, "b": {"c": 2}, "d": None, "e": 1}, {"a": 2, "b": {"c": 2}, "e": 1.0})
+    assert studies.shared_and_tried(rows) == {
+        "tried": [{"a": 1, "d": None, "e": 1}, {"a": 2, "e": 1.0}],
+        "shared": {"b": {"c": 2}},
+    }
+    assert studies.shared_and_tried(rows[:1]) == {"tried": [rows[0]]} and studies.shared_and_tried(()) == {"tried": []}
+    study = ablation_study("controls")
+    study = replace(study, findings=tuple(replace(each, tried=rows) for each in study.findings))
+    assert through_a_file(study).findings == study.findings
