@@ -38,8 +38,8 @@ SPARSE_FROM = 1000
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 APART = 0.34, 0.19
 """Inches between the middles of two labels, across and up."""
-TAG, LONG = re.compile(r"<[^>]*>"), re.compile(r"(\.\d\d)\d+")
-"""A tag of an SVG, and a number in it with more digits than anybody sees."""
+TAG, LONG, NAMED = re.compile(r"<[^>]*>"), re.compile(r"(\.\d\d)\d+"), re.compile(r' id="[\w.]+_\d+"')
+"""A tag of an SVG, a number in it with more digits than anybody sees, and a group's name, which nothing refers to."""
 
 
 @contextmanager
@@ -197,9 +197,9 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def shorten_numbers(tag: re.Match[str]) -> str:
-    """A tag of an SVG with places in hundredths of a point, where matplotlib writes millionths."""
-    return LONG.sub(r"\1", tag[0])
+def shorten_tag(tag: re.Match[str]) -> str:
+    """A tag of an SVG without a group's name, and with places in hundredths of a point, where matplotlib writes millionths."""
+    return LONG.sub(r"\1", NAMED.sub("", tag[0]))
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
@@ -218,7 +218,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
         else:
             drawn = io.StringIO()
             FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
-            made.write(TAG.sub(shorten_numbers, drawn.getvalue()).encode())
+            made.write(TAG.sub(shorten_tag, drawn.getvalue()).encode())
         paths.append(stem.with_name(stem.name + suffix))
         write_bytes(paths[-1], made.getvalue())
     return paths

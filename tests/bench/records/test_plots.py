@@ -53,7 +53,8 @@ def test_places_in_a_picture_are_in_hundredths_and_its_texts_stay(tmp_path: Path
         figure.subplots().plot([0, 1 / 3, 1], [0, 2 / 3, 1], label="0.123456")
         figure.axes[0].legend()
         svg = next(path for path in save_figure(figure, tmp_path / "a") if path.suffix == ".svg").read_text()
-    assert ">0.123456</text>" in svg
+    assert ">0.123456</text>" in svg and "line2d_" not in svg
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', svg)) <= set(re.findall(r' id="([^"]+)"', svg))
     places = [float(x) for x in re.findall(r"-?\d+\.\d+", " ".join(re.findall(r'd="([^"]*)"', svg)))]
     assert len(places) > 20 and all(round(place, 2) == place for place in places)
 
