@@ -16,7 +16,7 @@ from statistics import fmean
 
 from bench.records.identity import is_called, is_preset
 from bench.records.noise import pooled_sd
-from bench.records.tables import Section, TableRow, t_interval
+from bench.records.tables import Section, TableCell, TableRow, t_interval
 
 SEEDS_TO_RANK = 5
 """Common seeds that a contrast takes."""
@@ -150,9 +150,10 @@ def compare_paired(one: Mapping[int, float], other: Mapping[int, float]) -> Pair
     seeds = sorted(one.keys() & other.keys())
     if len(seeds) < SEEDS_TO_RANK:
         return None
-    differences = [one[seed] - other[seed] for seed in seeds]
-    mean, (low, high) = fmean(differences), t_interval(differences)
-    return Paired(mean, low, high, _two_sided_p(differences), tuple(seeds))
+    by_seed = {seed: one[seed] - other[seed] for seed in seeds}
+    differences = list(by_seed.values())
+    low, high = t_interval(differences)
+    return Paired(TableCell(by_seed).mean, low, high, _two_sided_p(differences), tuple(seeds))
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
