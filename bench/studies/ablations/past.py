@@ -127,6 +127,7 @@ def draw_distance(study: Study, ablation: Ablation) -> Figure:
     own.set_title(f"theta_1's own {score_name(scores[0])} (mean)", fontsize=9)
     own.set_xlabel(ablation.x_label)
     tokens.set_xlabel("theta_0: tokens trained on")
+    tokens.locator_params(axis="x", nbins=5)  # they have six digits
     parameters.set_xlabel("distance of theta_0 from the target [2-norm]")
     for axes in (tokens, parameters):
         drawing.draw_framing(axes, study, "kl_forget")
