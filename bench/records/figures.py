@@ -40,6 +40,8 @@ APART = 0.34, 0.19
 """Inches between the middles of two labels, across and up."""
 TAG, LONG, NAMED = re.compile(r"<[^>]*>"), re.compile(r"(\.\d\d)\d+"), re.compile(r' id="[\w.]+_\d+"')
 """A tag of an SVG, a number in it with more digits than anybody sees, and a group's name, which nothing refers to."""
+INDENT = re.compile(r"\n +")
+"""A tenth of a picture."""
 
 
 @contextmanager
@@ -218,7 +220,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
         else:
             drawn = io.StringIO()
             FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
-            made.write(TAG.sub(shorten_tag, drawn.getvalue()).encode())
+            made.write(INDENT.sub("\n", TAG.sub(shorten_tag, drawn.getvalue())).encode())
         paths.append(stem.with_name(stem.name + suffix))
         write_bytes(paths[-1], made.getvalue())
     return paths
