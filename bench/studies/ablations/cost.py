@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.record import Record
 from bench.core.types import Json
+from bench.records.figures import plain_log_labels
 from bench.records.files import load_records
 from bench.records.looks import look_of
 from bench.studies.ablations import costing, drawing
@@ -132,8 +133,6 @@ def cost_panel(
     axes: Axes, quantity: Quantity, costs: Sequence[RunCost], real: Sequence[RunCost], rule: CostRules
 ) -> None:
     """Means with the seeds' range, the fitted line, and for the held-out model what was predicted and what measured."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     for method in COSTED:
         colour, marker = STYLES[method]
         mine = [cost for cost in costs if cost.method == method]
@@ -151,9 +150,8 @@ def cost_panel(
     axes.set_xlabel("parameters" + (f" ({HELD_OUT}'s marks side by side)" if real else ""))
     low, high = axes.get_ylim()
     few = high / low < 100  # so that its powers of ten alone would be few ticks
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    plain_log_labels(axes.yaxis, sparse=not few)
+    plain_log_labels(axes.xaxis, sparse=True)
     axes.set_title(
         quantity.title + ("" if quantity.reaches else "\n(lines: as many checkpoints as at the largest width)"),
         fontsize=9,
