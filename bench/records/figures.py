@@ -38,10 +38,10 @@ SPARSE_FROM = 1000
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 APART = 0.34, 0.19
 """Inches between the middles of two labels, across and up."""
-TAG, LONG, NAMED = re.compile(r"<[^>]*>"), re.compile(r"(\.\d\d)\d+"), re.compile(r' id="[\w.]+_\d+"')
-"""A tag of an SVG, a number in it with more digits than anybody sees, and a group's name, which nothing refers to."""
-INDENT = re.compile(r"\n +")
-"""A tenth of a picture."""
+TAG, LONG = re.compile(r"<[^>]*>"), re.compile(r"(\.\d\d)\d+")
+"""A tag of an SVG, and a number with more digits than anybody sees."""
+NAMED, INDENT = re.compile(r' id="[\w.]+_\d+"'), re.compile(r"\n +")
+"""The name of a group, which nothing refers to, and what stands before a line of an SVG."""
 
 
 @contextmanager
@@ -199,9 +199,13 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def shorten_tag(tag: re.Match[str]) -> str:
-    """A tag of an SVG without a group's name, and with places in hundredths of a point, where matplotlib writes millionths."""
-    return LONG.sub(r"\1", NAMED.sub("", tag[0]))
+def shorten_svg(text: str) -> str:
+    """The same picture in fewer bytes: places in hundredths of a point, not millionths; no indentation, no names of groups.
+
+    What stands between the tags, such as a label's digits, stays.
+    """
+    short = TAG.sub(lambda tag: LONG.sub(r"\1", NAMED.sub("", tag[0])), text)
+    return INDENT.sub("\n", short)
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
@@ -220,7 +224,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
         else:
             drawn = io.StringIO()
             FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
-            made.write(INDENT.sub("\n", TAG.sub(shorten_tag, drawn.getvalue())).encode())
+            made.write(shorten_svg(drawn.getvalue()).encode())
         paths.append(stem.with_name(stem.name + suffix))
         write_bytes(paths[-1], made.getvalue())
     return paths
