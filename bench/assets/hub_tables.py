@@ -113,15 +113,19 @@ def explain_broken_file(place: str, config: str) -> Iterator[None]:
 def read_table(place: str, config: str, split: str = "train") -> list[HubRow]:
     """The rows of ``load_dataset(place, config, split=split)``, of JSON and CSV files each value as it stands there.
 
-    The library makes dates of texts, and of mixed types whatever goes; so it only says which files a table has. A folder
-    is read anew each time: the library's cache goes by the folder's name and gives the rows of an earlier state of it,
-    or of another folder of that name. Raises `Absent` where there is no such table, and `UserError` where its file is
-    broken, or where ``place`` is neither a folder nor a data set of a hub that can be reached.
+    The library makes dates of texts, and of mixed types whatever goes; so it only says which files a table has, where the
+    folder's card doesn't list them by their names. A folder is read anew each time: the library's cache goes by the
+    folder's name and gives the rows of an earlier state of it, or of another folder of that name. Raises `Absent` where
+    there is no such table, and `UserError` where its file is broken, or where ``place`` is neither a folder nor a data
+    set of a hub that can be reached.
     """
     folder = Path(place).expanduser()
     local = folder.is_dir()
     if not local:
         check_hub(place)
+    elif listed := listed_files(folder, config, split):
+        with explain_broken_file(place, config):
+            return [row for file in listed for row in read_plain(file)]
     from datasets import load_dataset, load_dataset_builder
 
     with contextlib.ExitStack() as stack:
@@ -142,6 +146,37 @@ def read_table(place: str, config: str, split: str = "train") -> list[HubRow]:
             if split not in tables:
                 raise absent_table(config, split, f"it has {', '.join(tables)}")
             return [dict(row) for row in tables[split]]
+
+
+def listed_files(folder: Path, config: str, split: str) -> list[Path]:
+    """The JSON or CSV files of a table that the folder's card lists by their names; none where the library has to look.
+
+    It takes a second to load, and is needed for patterns, options, other formats and everything that is amiss.
+    """
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
+    try:
+        (about,) = [each for each in metadata_load(folder / "README.md")["configs"] if each["config_name"] == config]
+        given = about["data_files"]
+        tables = (
+            given if isinstance(given, list) and isinstance(given[0], dict) else [{"split": "train", "path": given}]
+        )
+        names = {each["split"]: as_list(each["path"]) for each in tables}
+        paths = [Path(name) for listed in names.values() for name in listed]
+    except (OSError, ValueError, TypeError, LookupError, YAMLError):
+        return []
+    usual = about.keys() <= {"config_name", "data_files", "default"} and len(names) == len(tables)
+    kinds = {"json" if path.suffix in JSON else CSV.get(path.suffix) for path in paths}
+    if not usual or len(kinds) != 1 or None in kinds or not all(is_name_of_file(folder, path) for path in paths):
+        return []
+    return [folder / name for name in names.get(split, [])]
+
+
+def is_name_of_file(folder: Path, path: Path) -> bool:
+    """Whether a path says which file below the folder it means, and is no pattern."""
+    parts = {*path.parts, *str(path)}
+    return not path.is_absolute() and not parts & {"..", "*", "?", "["} and (folder / path).is_file()
 
 
 def absent_table(config: str, split: str, reason: str) -> Absent:

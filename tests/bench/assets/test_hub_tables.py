@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.assets import hub_tables
 from bench.assets.hub_tables import HubRow, read_rows, read_table
 from bench.core.errors import Absent, UserError
 from tests.bench.assets.test_typed_rows import JSON
@@ -171,6 +173,53 @@ def test_a_broken_card_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "data" / "README.md").write_text("---\nconfigs: [\n---\n")
     with pytest.raises((UserError, Absent)):
         typed(place)
+
+
+PLAIN = (
+    "asked.jsonl",
+    "[asked.jsonl, more.json]",
+    "\n  - {split: train, path: more.json}\n  - {split: test, path: asked.jsonl}",
+)
+LIBRARYS = (
+    "'*.jsonl'",
+    "[asked.jsonl, other.csv]",
+    "none.jsonl",
+    "../data/asked.jsonl",
+    "asked.jsonl\n  data_dir: .",
+    "\n  - {split: train, path: more.json}\n  - {split: train, path: asked.jsonl}",
+    "asked.jsonl\n- config_name: asked\n  data_files: more.json",
+    "5",
+)
+
+
+@pytest.mark.parametrize("data_files", [*PLAIN, *LIBRARYS])
+def test_a_card_that_lists_files_is_read_as_the_library_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_files: str
+) -> None:
+    """Files that it lists by their names need no library; whatever else stands there is the library's to say."""
+    place = table(tmp_path / "data", lines({"question": "one"}, {"question": "two"}))
+    (tmp_path / "data" / "more.json").write_text(json.dumps([{"question": "three"}]))
+    (tmp_path / "data" / "other.csv").write_text("question\nfour\n")
+    (tmp_path / "data" / "README.md").write_text(CARD.replace("asked.jsonl", data_files))
+
+    def told(split: str) -> Any:
+        with contextlib.suppress(Absent, UserError):
+            return read_table(place, "asked", split)
+
+    plain = {split: hub_tables.listed_files(Path(place), "asked", split) for split in ("train", "test")}
+    assert any(plain.values()) == (data_files in PLAIN)
+    found = {split: told(split) for split in plain}
+    monkeypatch.setattr(hub_tables, "listed_files", lambda *_: [])
+    assert found == {split: told(split) for split in plain}
+    assert data_files not in PLAIN or found["train"]
+
+
+def test_a_table_that_its_card_lists_is_read_without_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = table(tmp_path / "data", lines(GOOD))
+    monkeypatch.setitem(sys.modules, "datasets", None)  # an import of it fails
+    assert typed(place) == [GOOD]
 
 
 @settings(deadline=None, max_examples=40)
