@@ -4,7 +4,8 @@ and the whole prompt once for all of its samples.
 The choice of a row's next token depends on the row alone: greedy is the argmax, and a sampled row draws from a
 generator of its own, so that no text depends on what it is batched with. Prompts are padded on the left behind what
 they share; the mask and the positions come from their lengths, never from token ids. Tokens are chosen on the model's
-device, and fetched from there every so many steps (`steps_between_looks`): only then are ended rows dropped.
+device, and fetched from there every so many steps (`steps_between_looks`): only then are ended rows dropped, several
+at a time, since each time the others' keys and values are copied.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ LOOK = 16
 """Steps after which a GPU is asked which texts have ended; what is written behind an end is dropped."""
 ENDED, NO_NUMBER = -1, -2
 """In the place of a token: the text has ended, or the logits were no numbers."""
-ROOM = 64
-"""Tokens that a cache has room for behind those in it."""
+DROP = 8
+"""Ended rows are dropped once they are one in so many."""
 SHARED = 16
 """Prompts with as many equal first tokens, four of them or more, make batches of their own."""
 Prompt = tuple[int, ...]
@@ -219,7 +220,7 @@ def distance_in_batch(model: Any, device: str) -> float:
     """Nats between the next tokens of `TRIED` in a batch and alone, in the mean over what is likely; infinite if it fails."""
     prompts = [tuple(token % embedding_rows(model) for token in prompt) for prompt in TRIED]
     try:
-        cache = roomy_cache(model)
+        cache = roomy_cache(model, max(map(len, prompts)) + 1)
         first, mask = prefill(model, cache, prompts, device, GenerationCost())
         mask, ids = torch.cat([mask, mask.new_ones((2, 1))], dim=1), torch.zeros_like(mask[:, :1])
         second = last_logits(model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
@@ -277,18 +278,20 @@ def run_batch(
     longest = max(len(prompt) for prompt, _ in batch)
     check_length(opened.model.config, longest)
     look = steps_between_looks(opened.model, longest + asking.max_new_tokens)
-    cache = roomy_cache(opened.model)
+    may_stay = longest + asking.max_new_tokens <= learnt_places(opened.model.config)
+    cache = roomy_cache(opened.model, longest + asking.max_new_tokens)
     logits, mask = prefill_distinct(opened.model, cache, [prompt for prompt, _ in batch], device, cost)
     live, fresh = list(rows), list[Tensor]()
     for step in range(asking.max_new_tokens):
         fresh.append(choose(logits, step))
         if (step + 1) % look == 0 or step == asking.max_new_tokens - 1:
             for row, chosen in zip(live, torch.stack(fresh, 1).tolist(), strict=True):
-                take_tokens(row, chosen, opened.tokenizer, asking.stops)
+                if not row.done:
+                    take_tokens(row, chosen, opened.tokenizer, asking.stops)
             keep = [i for i, row in enumerate(live) if not row.done]
             if not keep or step == asking.max_new_tokens - 1:
                 break
-            if len(keep) < len(live):
+            if len(live) - len(keep) > (len(live) // DROP if may_stay else 0):
                 kept = send_numbers(keep, device)
                 cache.batch_select_indices(kept)
                 choose.select(kept)
@@ -296,41 +299,49 @@ def run_batch(
             check_length(opened.model.config, max(len(row.key[0]) + len(row.tokens) for row in live))
             ids, fresh = fresh[-1], []
         else:
-            ids = fresh[-1].clamp(min=0)  # behind an end anything may stand
+            ids = fresh[-1]
         mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
         cost.steps += len(live)
-        logits = last_logits(opened.model, cache, ids[:, None], mask, mask.sum(1, keepdim=True) - 1)
+        ids = ids[:, None].clamp(min=0)  # behind an end anything may stand
+        logits = last_logits(opened.model, cache, ids, mask, mask.sum(1, keepdim=True) - 1)
     return rows
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values of a layer with room behind them: a further token doesn't copy all before it."""
+    """Keys and values of a layer with room for ``most`` tokens: a further one doesn't copy all before it."""
 
     keys: Tensor
     values: Tensor
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Those held, with the new ones behind them."""
         if self.get_seq_length() == 0:
             return super().update(key_states, value_states, *args, **kwargs)
-        self.keys, self.values = append(self.keys, key_states), append(self.values, value_states)
+        self.keys, self.values = append(self.keys, key_states, self.most), append(self.values, value_states, self.most)
         return self.keys, self.values
 
 
-def append(held: Tensor, new: Tensor) -> Tensor:
-    """``held`` with ``new`` behind it, (..., T, D): written into the room that ``held`` is the beginning of, if there is some."""
+def append(held: Tensor, new: Tensor, most: int) -> Tensor:
+    """``held`` with ``new`` behind it, (..., T, D): written into the room that ``held`` is the beginning of, if there is some.
+
+    Otherwise into one for ``most`` tokens, or as many as there are.
+    """
     length, whole, room = held.shape[-2], held.shape[-2] + new.shape[-2], held._base
     if room is None or room.shape[:-2] != held.shape[:-2] or room.shape[-2] < whole:
-        room = held.new_empty(*held.shape[:-2], whole + ROOM, held.shape[-1])
+        room = held.new_empty(*held.shape[:-2], max(whole, most), held.shape[-1])
         room[..., :length, :] = held
     room[..., length:whole, :] = new
     return room[..., :whole, :]
 
 
-def roomy_cache(model: Any) -> DynamicCache:
-    """An empty cache of the model's; layers that keep everything have room for more."""
+def roomy_cache(model: Any, most: int) -> DynamicCache:
+    """An empty cache of the model's; layers that keep everything have room for ``most`` tokens."""
     cache = DynamicCache(config=model.config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer(most) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 

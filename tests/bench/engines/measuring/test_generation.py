@@ -25,9 +25,9 @@ from bench.core.errors import UserError
 from bench.engines.measuring import generation
 from bench.engines.measuring.generation import (
     CACHE_BYTES,
+    DROP,
     LOOK,
     PROMPT_TOKENS,
-    ROOM,
     ROWS,
     SHARED,
     GenerationCost,
@@ -100,7 +100,8 @@ def test_texts_are_those_of_a_naive_loop(name: str) -> None:
     lengths = {len(text.split()) for text in expected}
     assert len(lengths) > 2, "some rows end early and are dropped"
     distinct = {prompt: len(text.split()) for prompt, text in zip(prompts(), expected, strict=True)}
-    assert cost.steps == sum(min(length, 24) for length in distinct.values()), "a finished row costs no further step"
+    fewest = sum(min(length, 24) for length in distinct.values())
+    assert fewest <= cost.steps <= fewest + 24 * len(distinct) // DROP, "finished rows are dropped, an eighth at a time"
     if name != "mistral":
         assert cost.prefill < sum(map(len, distinct)), "the shared beginning is computed once"
 
@@ -226,16 +227,16 @@ def test_a_model_that_batches_change_is_written_one_by_one(fault: str) -> None:
 def test_a_token_more_is_written_into_the_room_behind_the_others() -> None:
     """Until there is none left, and not into the room of rows that were chosen out of it."""
     held = torch.arange(12.0).reshape(2, 1, 3, 2)
-    new = [torch.full((2, 1, 1, 2), -float(k)) for k in range(1, ROOM + 3)]
-    expected, once, moved = held, append(held, new[0]), set[int]()
+    new = [torch.full((2, 1, 1, 2), -float(k)) for k in range(1, 8)]
+    expected, once, moved = held, append(held, new[0], most=8), set[int]()
     for k, each in enumerate(new):
         expected = torch.cat([expected, each], dim=-2)
-        once = append(held, each) if k == 0 else append(once, each)
+        once = append(held if k == 0 else once, each, most=8)
         moved.add(once.data_ptr())
         assert torch.equal(once, expected)
-    assert len(moved) == 2, "copied once when its room was used up"
+    assert len(moved) == 3, "copied only when its room was used up"
     first = once[:1]
-    assert torch.equal(append(first, new[0][:1])[0, 0, -1], new[0][0, 0, 0])
+    assert torch.equal(append(first, new[0][:1], most=8)[0, 0, -1], new[0][0, 0, 0])
     assert torch.equal(once, expected), "its rows stay what they were"
 
 
