@@ -6,6 +6,7 @@ A job whose node is being built elsewhere answers ``busy`` and is tried again la
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -316,6 +317,8 @@ def serve_jobs(config: WorkerConfig) -> None:
     while True:
         job = Job.from_json(json.loads(lines.get()))
         worker.report({"event": "end", **worker.do(job)})
+        gc.collect()
+        gc.freeze()  # each training makes a collection, which needn't look at what earlier jobs loaded
 
 
 class Worker:
