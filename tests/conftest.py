@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,19 @@ def quiet() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settled() -> None:
+    """Let no collection look at what earlier modules left: each training makes one, and would look at all of the session."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Undo `settled`: what is frozen is no referrer that Hypothesis, loaded now if no test has, would find."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
