@@ -9,7 +9,7 @@ COMMANDS_OPTIONS ?=
 FAULTS_OPTIONS ?= --long
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST = HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+PYTEST = HF_HUB_OFFLINE=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 CODE := bench methods tasks tests
 PAGES := '*.md' '*.svg' '*.png' '*.csv' '*.tex' '*.txt' '*.toml' '*.cff' '*.css' LICENSE bench methods tasks
 

@@ -214,6 +214,7 @@ def test_a_tier_that_a_task_lacks_is_said(installed: Path) -> None:
     assert "capitals has no lab tier yet; it has: real. Name a model with --model." in done.stdout + done.stderr
 
 
+@pytest.mark.slow(15)
 def test_it_passes_the_checks_and_takes_none_of_our_names(installed: Path) -> None:
     done = python(installed, "-W", "error::UserWarning", "-c", THEIR_TEST)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from bench.core.files import write_bytes
 from bench.core.places import stays_below
 from bench.records.files import load_records, record_text
@@ -49,6 +51,7 @@ def test_a_spoilt_spec_comes_with_the_key_that_fits_it_too() -> None:
     assert own_place(made()["spec.tier: a path upwards, with its key"]).startswith("../../../outside/tofu/lab/msa-")
 
 
+@pytest.mark.slow(15)
 def test_no_spoilt_record_stops_a_reader_or_gets_into_a_page(tmp_path: Path) -> None:
     """Every seventh of them, at the place that it names: it is left out with a sentence, or shown as text."""
     others = study(("target", "retrain", "msa"), (1, 2))

@@ -81,6 +81,7 @@ def test_a_peak_far_from_its_estimate_fails() -> None:
     assert memory_row("m", 120, 100, False, 2.0).good is None
 
 
+@pytest.mark.slow(12)
 def test_a_step_that_fails_or_hangs_is_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = argparse.Namespace(out=tmp_path, device="cpu", small=True)
     monkeypatch.setitem(LIMITS, "eval", 20)

@@ -19,6 +19,7 @@ def test_the_set_has_about_the_parameters_asked_for(parameters: float) -> None:
     assert abs(found / parameters - 1) < 0.1
 
 
+@pytest.mark.slow(20)
 def test_all_sides_run_agree_and_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ def test_a_row_says_its_seconds_and_its_aim(
     assert {*found} == {"command", "---", "ls methods", "--help"}
 
 
+@pytest.mark.slow(30)
 def test_the_first_table_comes_before_the_end(tmp_path: Path) -> None:
     first, whole = demo.wait_for_tables(tiny_run(), tmp_path)
     assert 0 < first <= whole

@@ -272,6 +272,7 @@ class Shrink(Method):
 """
 
 
+@pytest.mark.slow(30)
 def test_a_method_in_a_file_is_run_edited_and_pruned_without_packaging(tmp_path: Path) -> None:
     """In a folder with a ``tasks.py``: by worker processes. The newest code makes the row, and a failure names its line."""
     place, file = Place(tmp_path), tmp_path / "shrink.py"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bench.core.attacks import attack_of
 from bench.records.files import load_records
 from tests.processes import bench
@@ -18,6 +20,7 @@ SMALL = [
 RELEARN = ("--set", "relearn.steps=2", "--set", "relearn.points=1", "--set", "relearn.teach=all")
 
 
+@pytest.mark.slow(30)
 def test_rows_that_are_there_are_attacked_with_those_that_frame_them(tmp_path: Path) -> None:
     made = bench(["run", "--methods", "npo", "--set", "npo.steps=2", *SMALL, *PLACE], tmp_path)
     assert made.returncode == 0, made.stdout + (made.stderr or "")

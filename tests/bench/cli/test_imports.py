@@ -56,6 +56,7 @@ def test_help_lists_and_plans_import_nothing_heavy(words: Sequence[str], tmp_pat
     assert "bench" in found and not found & HEAVY - ({"numpy"} if words == ("ls", "metrics") else set())
 
 
+@pytest.mark.slow(15)
 def test_what_reads_records_imports_nothing_heavy(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path)
     source, store = ("--from", str(place.out)), ("--store", str(place.store))

@@ -132,6 +132,7 @@ def test_slanting_texts_are_compared_as_they_slant() -> None:
     assert faults_of(figure) == ["'another name' lies on 'a third one'"]
 
 
+@pytest.mark.slow(60)
 def test_the_published_pictures_of_records_and_searches(faults: dict[str, list[str]], tmp_path: Path) -> None:
     records = load_records(RESULTS).records
     draw_plots(records, tmp_path)
@@ -142,6 +143,7 @@ def test_the_published_pictures_of_records_and_searches(faults: dict[str, list[s
     assert published == set(faults), "run `python -m bench plot`"
 
 
+@pytest.mark.slow(60)
 def test_the_published_pictures_of_studies(faults: dict[str, list[str]], tmp_path: Path) -> None:
     assert list(redraw_pages(RESULTS / "ablations", tmp_path))
     assert faults and {name: wrong for name, wrong in faults.items() if wrong} == {}

@@ -84,6 +84,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert {file: file.read_bytes() for file in OWN.iterdir()} == before, "the checkout's own files are untouched"
 
 
+@pytest.mark.slow(40)
 def test_what_a_search_chose_becomes_the_preset_of_the_place_when_asked(place: Path, shell: Shell) -> None:
     """Eight settings on the first seed and the best two on the other, of a method and of a variant. The records are the
     same with and without --write; the box and the other tables stay.

@@ -26,6 +26,7 @@ def records_of(folder: Path, methods: str, *words: str) -> dict[str, Record]:
     return {record.spec.method: record for record in load_records(folder / words[0]).records}
 
 
+@pytest.mark.slow(12)
 def test_a_trace_measures_the_way_and_changes_nothing(tmp_path: Path) -> None:
     plain = records_of(tmp_path, "ga,msa,before", "plain", *MSA)
     traced = records_of(tmp_path, "ga,msa,before", "traced", *MSA, *TRACE)
@@ -44,6 +45,7 @@ def test_a_trace_measures_the_way_and_changes_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "traced" / "plots").glob("*-forget-keep.svg"))
 
 
+@pytest.mark.slow(12)
 def test_a_training_that_ends_in_a_sum_keeps_no_snapshots(tmp_path: Path) -> None:
     """The way of task arithmetic are shares of its sum: the training of its vector is the untraced run's own."""
     name, few = "task-arithmetic", ("--set", "task-arithmetic.steps=4")

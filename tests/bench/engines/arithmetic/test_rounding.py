@@ -323,6 +323,7 @@ print(peak_memory() - start)
 """
 
 
+@pytest.mark.slow(11)
 def test_memory_is_that_of_a_weight_and_not_of_the_model(tmp_path: Path) -> None:
     """Two models of 80 MB in 40 weights of 1 million entries, 4 MB each in float32: a copy of one would be too much."""
     made = []
