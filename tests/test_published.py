@@ -15,7 +15,7 @@ from bench.core import registry
 from bench.core.boxes import box_json
 from bench.core.machine import Machine
 from bench.core.record import Record
-from bench.records.files import load_records, responses_path
+from bench.records.files import responses_path
 from bench.records.leaderboard import files_of, missing_pictures, stale_tables
 from bench.runs import report, search, selection
 from bench.runs.asked import Asked
@@ -25,6 +25,7 @@ from bench.runs.search import REPORTED, chosen_preset, name_search
 from bench.studies.ablations import catalogue, experiment, study
 from bench.studies.claims import render_claims
 from tests.paths import ROOT
+from tests.published import published_records
 
 RESULTS = ROOT / "results"
 MOST_BYTES = 15_000_000
@@ -40,12 +41,12 @@ LAB_TEXTS = ("tofu", "restor", "muse-books")
 
 
 def lab_records(task: str) -> list[Record]:
-    records = load_records(RESULTS).records
+    records = published_records().records
     return [r for r in records if r.spec.task == task and r.spec.tier == "lab" and r.status == "done"]
 
 
 def test_records_are_whole_and_clean() -> None:
-    loaded = load_records(RESULTS)
+    loaded = published_records()
     assert loaded.broken == [] and loaded.records
     for record in loaded.records:
         assert record.provenance["dirty"] is False, record.name
@@ -53,7 +54,7 @@ def test_records_are_whole_and_clean() -> None:
 
 
 def test_leaderboard_and_tables_are_what_the_generator_prints() -> None:
-    loaded = load_records(RESULTS)
+    loaded = published_records()
     files = files_of(loaded, RESULTS, ROOT / "leaderboard.md")
     stale = [path.name for path, text in files.items() if not is_text(path, text)]
     assert not stale and not stale_tables(RESULTS, files), f"{stale}: run `python -m bench leaderboard`"
@@ -114,7 +115,7 @@ def main_methods() -> set[str]:
 @pytest.mark.slow(30)
 def test_every_score_follows_from_the_kept_responses(tmp_path: Path) -> None:
     """Kept are those of the main rows of each lab task's first seed and of all real rows."""
-    records = [r for r in load_records(RESULTS).records if r.status == "done"]
+    records = [r for r in published_records().records if r.status == "done"]
     kept = [r for r in records if responses_path(RESULTS, r.lineage["responses"]).exists()]
     first = [r.spec for r in kept if r.spec.tier == "lab" and r.spec.seed == 0 and not r.spec.order]
     for task in (*LAB_TEXTS, "digits", "graph"):

@@ -39,8 +39,10 @@ class Row:
     """What is removed before each time, so that it is made anew."""
 
 
-EVAL_IMPORTS = "import torch, datasets, scipy.stats; from transformers import AutoTokenizer, LlamaForCausalLM"
+EVAL_IMPORTS = "import torch, scipy.stats; from transformers import AutoTokenizer, LlamaForCausalLM"
 """What an evaluation of a Llama loads, whatever it computes."""
+STAMPS = ("results/plots/.stamps.json", "results/ablations/.stamps.json")
+"""What says which pictures are drawn already."""
 ROWS = (
     Row("import torch", ("-c", "import torch"), ""),
     Row("imports of eval", ("-c", EVAL_IMPORTS), "eval without them: 8 of 15"),
@@ -50,8 +52,8 @@ ROWS = (
         + ("--data", "data/tofu", "--out", "scores.json"),
         "12 of 24",
     ),
-    Row("plot, all pictures", ("plot", "--from", "results", "--to", "plots"), "15 of 104", ("plots",)),
-    Row("plot, unchanged", ("plot", "--from", "results", "--to", "plots"), ""),
+    Row("plot, all pictures", ("plot", "--from", "results"), "15 of 104", STAMPS),
+    Row("plot, unchanged", ("plot", "--from", "results"), ""),
     Row("rescore", ("rescore", "--from", "results"), "50 of 108 (25 s on two cores)", ("results/.stamps.json",)),
     Row("run, cached, new --out", (*tiny_run(), "--store", "store", "--out", "out"), "3 of 7.4", ("out",)),
     Row("run, cached", (*tiny_run(), "--store", "store", "--out", "out"), "3 of 7.4"),

@@ -32,6 +32,15 @@ sys.modules["bench.cli.app"] = fake
 entry.main()
 """
 
+JUST_BEHIND_A_LOOK = """
+import signal, time
+time.sleep(1)
+while signal.getitimer(signal.ITIMER_REAL)[0] < 0.015:
+    time.sleep(0.001)
+raise ImportError('not whole')
+"""
+"""An import that fails long before `bench.core.signals` looks again whether it is over, and not while that breaks in."""
+
 
 def heeding() -> None:
     """Signals have their own meaning again, whatever these tests were started with."""
@@ -71,7 +80,7 @@ def start(body: str, folder: Path, prepare: Callable[[], None] = heeding) -> sub
     ],
 )
 def test_a_signal_ends_a_command_in_order_whatever_it_does(number: signal.Signals, body: str, tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\nraise ImportError('not whole')\n")
+    (tmp_path / "slow.py").write_text(JUST_BEHIND_A_LOOK)
     (tmp_path / "bare.py").write_text(
         "import time\ntry:\n    time.sleep(1)\nexcept BaseException:\n    pass\ntime.sleep(1)\n"
     )

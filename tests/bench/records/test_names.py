@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.records.files import load_records
 from bench.records.names import role_name, score_name
-from tests.paths import ROOT
+from tests.published import published_records
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ def test_roles() -> None:
 
 
 def test_every_published_score_has_a_name_and_no_two_the_same() -> None:
-    scores = {name for record in load_records(ROOT / "results").records for name in record.scores}
+    scores = {name for record in published_records().records for name in record.scores}
     names = {score: score_name(score) for score in scores}
     assert [score for score, name in names.items() if "_" in name] == []
     assert len(set(names.values())) == len(scores) > 50

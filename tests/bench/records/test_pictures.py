@@ -20,7 +20,6 @@ from bench.core.record import Record
 from bench.records import attack_plots, plots, search_plots
 from bench.records.attack_plots import draw_attack_plots
 from bench.records.figures import DPI, new_figure, save_figure
-from bench.records.files import load_records
 from bench.records.plots import draw_plots
 from bench.records.search_plots import draw_search_plots
 from bench.studies.ablations import experiment
@@ -29,6 +28,7 @@ from tests.bench.records.test_attack_plots import HIT
 from tests.factories import record, typical
 from tests.factories import study as made_study
 from tests.paths import ROOT
+from tests.published import published_records
 
 RESULTS = ROOT / "results"
 ASIDE = 1e6
@@ -134,7 +134,7 @@ def test_slanting_texts_are_compared_as_they_slant() -> None:
 
 @pytest.mark.slow(60)
 def test_the_published_pictures_of_records_and_searches(faults: dict[str, list[str]], tmp_path: Path) -> None:
-    records = load_records(RESULTS).records
+    records = published_records().records
     draw_plots(records, tmp_path)
     draw_attack_plots(records, tmp_path)
     draw_search_plots(RESULTS, tmp_path)

@@ -11,15 +11,14 @@ import pytest
 from bench.cli.options import asked_for, parse_seeds
 from bench.core.compute import Compute
 from bench.core.record import Record, Step
-from bench.records.files import load_records
-from bench.records.tables import TableRow, build_sections
+from bench.records.tables import TableRow
 from bench.report.commands import command_of, seed_ranges
 from bench.runs.asked import Understood, understand
 from tests.factories import record
-from tests.paths import ROOT
+from tests.published import published_sections
 
 OPTIONS = {"set": "sets", "lm-eval": "lm_eval"}
-ROWS = [row for section in build_sections(load_records(ROOT / "results").records) for row in section.rows]
+ROWS = [row for section in published_sections() for row in section.rows]
 
 
 def read(command: str) -> tuple[Understood, dict[str, list[str]]]:

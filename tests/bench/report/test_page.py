@@ -19,6 +19,7 @@ from bench.runs.report import NAME, sources_of, write_report_page
 from tests.bench.records.test_publish import _done, _of
 from tests.factories import study
 from tests.paths import ROOT
+from tests.published import published_records
 
 PLOTLY = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
 """sha256 of package/plotly-basic.min.js in npm's plotly.js-basic-dist-min-4.1.1.tgz."""
@@ -28,7 +29,7 @@ LINKS = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)""")
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> str:
-    loaded = load_records(ROOT / "results")
+    loaded = published_records()
     folder = tmp_path_factory.mktemp("published")
     return write_report_page(loaded, ROOT / "results", folder / "store", folder / NAME).read_text(encoding="utf-8")
 

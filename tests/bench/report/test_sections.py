@@ -10,15 +10,13 @@ import pytest
 
 from bench.core.record import Record
 from bench.records.contrasts import build_contrasts
-from bench.records.files import load_records
 from bench.records.markdown import format_cell, plain
 from bench.records.tables import Section, TableCell, build_sections
 from bench.report.sections import build_section, roles_of
 from tests.factories import record, study
 from tests.pages import all_pages
-from tests.paths import ROOT
+from tests.published import published_sections
 
-PUBLISHED = load_records(ROOT / "results").records
 PRIMARY = {
     "forgetting": "forget_accuracy",
     "kept": "retain_accuracy",
@@ -41,7 +39,7 @@ def ranked(seeds: int = 6) -> list[Record]:
     return found
 
 
-@pytest.mark.parametrize("section", build_sections(PUBLISHED), ids=lambda section: section.slug)
+@pytest.mark.parametrize("section", published_sections(), ids=lambda section: section.slug)
 def test_every_published_cell_says_what_the_leaderboard_says(section: Section) -> None:
     page = all_pages([r for row in section.rows for r in row.records] + list(section.attacked))
     shown = drawn(section)
