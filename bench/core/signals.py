@@ -102,6 +102,7 @@ def leave(code: int) -> NoReturn:
     """
     if not Ending.signal:
         raise SystemExit(code)
+    signal.setitimer(signal.ITIMER_REAL, 0)  # a look at whether an import is over would end the process between the lines below
     say_end()
     atexit._run_exitfuncs()
     os._exit(128 + Ending.signal)

@@ -74,8 +74,8 @@ def start(body: str, folder: Path, prepare: Callable[[], None] = heeding) -> sub
     [
         "time.sleep(60)",
         "import slow",
-        "import bare",
-        "import hidden",
+        "import bare; time.sleep(60)",
+        "import hidden; time.sleep(60)",
         "exec('while True: pass')",
     ],
 )
