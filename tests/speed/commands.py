@@ -81,14 +81,18 @@ def prepare(place: Path, rows: int) -> None:
         tokenizer.save_pretrained(place / name)
 
 
+def first_record(results: Path) -> str:
+    """The name of a record of MSA's."""
+    return min(Path(each.name).stem for each in load_records(results, "lab/tofu/lab/msa-").records)
+
+
 def cpu_seconds(row: Row, code: Path, place: Path) -> float:
     """Run a row's command with the code of a checkout; what it took of the processor."""
     for name in row.fresh:
         shutil.rmtree(place / name, ignore_errors=True)
         (place / name).unlink(missing_ok=True)
     given = environment() | {"PYTHONPATH": str(code), "MSA_BENCH_STORE": str(place / "store"), "WANDB_MODE": "disabled"}
-    record = min(Path(each.name).stem for each in load_records(place / "results", "lab/tofu/lab/msa-").records)
-    words = [record if word == "RECORD" else word for word in row.words]
+    words = [first_record(place / "results") if word == "RECORD" else word for word in row.words]
     command = words if words[0] == "-c" else ("-m", "bench", *words)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *command], cwd=place, env=given, capture_output=True, text=True)
