@@ -151,31 +151,37 @@ def read_table(place: str, config: str, split: str = "train") -> list[HubRow]:
 def listed_files(folder: Path, config: str, split: str) -> list[Path]:
     """The JSON or CSV files of a table that the folder's card lists by their names; none where the library has to look.
 
-    It takes a second to load, and is needed for patterns, options, other formats and everything that is amiss.
+    The library takes a second to load, and is needed for patterns, options, other formats and a table that is amiss.
     """
     from huggingface_hub import metadata_load
 
     try:
         (about,) = [each for each in metadata_load(folder / "README.md")["configs"] if each["config_name"] == config]
         given = about["data_files"]
-        tables = (
-            given if isinstance(given, list) and isinstance(given[0], dict) else [{"split": "train", "path": given}]
-        )
-        names = {each["split"]: as_list(each["path"]) for each in tables}
+        if isinstance(given, str) or all(isinstance(each, str) for each in given):
+            given = [{"split": "train", "path": given}]
+        names = {each["split"]: as_list(each["path"]) for each in given}
         paths = [Path(name) for listed in names.values() for name in listed]
-    except Exception:  # no card, no YAML, no such configuration, or of another shape
+        plain = (
+            about.keys() <= {"config_name", "data_files", "default"}
+            and len(names) == len(given)
+            and all(each.keys() == {"split", "path"} and each["split"].isidentifier() for each in given)
+            and all(isinstance(listed, list) for listed in names.values())
+            and all(is_name_of_file(folder, path) for path in paths)
+            and not (folder / ".huggingface.yaml").exists()  # which would go before the card
+        )
+    except Exception:  # no card, no YAML, no such table, or of another shape
         return []
-    usual = about.keys() <= {"config_name", "data_files", "default"} and len(names) == len(tables)
     kinds = {"json" if path.suffix in JSON else CSV.get(path.suffix) for path in paths}
-    if not usual or len(kinds) != 1 or None in kinds or not all(is_name_of_file(folder, path) for path in paths):
+    if not plain or len(kinds) != 1 or None in kinds:
         return []
     return [folder / name for name in names.get(split, [])]
 
 
 def is_name_of_file(folder: Path, path: Path) -> bool:
-    """Whether a path says which file below the folder it means, and is no pattern."""
+    """Whether a path says which file below the folder it means, and is no pattern and no address."""
     parts = {*path.parts, *str(path)}
-    return not path.is_absolute() and not parts & {"..", "*", "?", "["} and (folder / path).is_file()
+    return not path.is_absolute() and not parts & {"..", "*", "?", "[", ":"} and (folder / path).is_file()
 
 
 def absent_table(config: str, split: str, reason: str) -> Absent:

@@ -102,7 +102,7 @@ def leave(code: int) -> NoReturn:
     """
     if not Ending.signal:
         raise SystemExit(code)
-    signal.setitimer(signal.ITIMER_REAL, 0)  # a look at whether an import is over would end the process between the lines below
+    signal.setitimer(signal.ITIMER_REAL, 0)  # a look at whether an import is over would end the process at once
     say_end()
     atexit._run_exitfuncs()
     os._exit(128 + Ending.signal)
@@ -111,8 +111,8 @@ def leave(code: int) -> NoReturn:
 def say_end() -> None:
     """Say once that the process was ended, past whatever the streams still hold."""
     if not Ending.said:
-        Ending.said = True
         try:
             os.write(2, f"\n{SAYINGS[signal.Signals(Ending.signal)]} {GOES_ON}\n".encode())
         except OSError:  # the terminal may have gone
             pass
+        Ending.said = True  # behind it: a signal between the two had better say it twice than never

@@ -420,8 +420,8 @@ def floor(tokenizer: Any, probes: Sequence[Probe], row_steps: int) -> int:
     """The least positions that anybody must compute: the distinct beginnings of texts that something is predicted from.
 
     Each beginning once for each model that is asked; in a generation every distinct beginning of a prompt, and our
-    ``row_steps``, none of which is of a finished row; for a gradient a text shares nothing, as the gradients of two
-    texts can't be told apart.
+    ``row_steps``, of which at most an eighth are of finished rows; for a gradient a text shares nothing, as the
+    gradients of two texts can't be told apart.
     """
     texts: dict[str, list[tuple[int, ...]]] = {}
     for probe in probes:

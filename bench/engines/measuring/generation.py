@@ -44,7 +44,7 @@ LOOK = 16
 ENDED, NO_NUMBER = -1, -2
 """In the place of a token: the text has ended, or the logits were no numbers."""
 DROP = 8
-"""Ended rows are dropped once they are one in so many."""
+"""Ended rows are dropped once they are more than one in so many."""
 SHARED = 16
 """Prompts with as many equal first tokens, four of them or more, make batches of their own."""
 Prompt = tuple[int, ...]

@@ -189,6 +189,11 @@ LIBRARYS = (
     "\n  - {split: train, path: more.json}\n  - {split: train, path: asked.jsonl}",
     "asked.jsonl\n- config_name: asked\n  data_files: more.json",
     "5",
+    "{asked.jsonl: 1}",
+    "\n  - {split: a-b, path: asked.jsonl}",
+    "\n  - {split: train, path: asked.jsonl, more: 1}",
+    "a::b.jsonl",
+    f"{'x' * 300}.json",
 )
 
 
@@ -199,6 +204,7 @@ def test_a_card_that_lists_files_is_read_as_the_library_does(
     """Files that it lists by their names need no library; whatever else stands there is the library's to say."""
     place = table(tmp_path / "data", lines({"question": "one"}, {"question": "two"}))
     (tmp_path / "data" / "more.json").write_text(json.dumps([{"question": "three"}]))
+    (tmp_path / "data" / "a::b.jsonl").write_text(lines({"question": "five"}))
     (tmp_path / "data" / "other.csv").write_text("question\nfour\n")
     (tmp_path / "data" / "README.md").write_text(CARD.replace("asked.jsonl", data_files))
 
@@ -212,6 +218,13 @@ def test_a_card_that_lists_files_is_read_as_the_library_does(
     monkeypatch.setattr(hub_tables, "listed_files", lambda *_: [])
     assert found == {split: told(split) for split in plain}
     assert data_files not in PLAIN or found["train"]
+
+
+def test_a_file_that_goes_before_the_card_is_the_librarys(tmp_path: Path) -> None:
+    place = table(tmp_path / "data", lines({"question": "one"}))
+    (tmp_path / "data" / "more.json").write_text(json.dumps([{"question": "two"}]))
+    (tmp_path / "data" / ".huggingface.yaml").write_text("configs:\n- config_name: asked\n  data_files: more.json\n")
+    assert read_table(place, "asked") == [{"question": "two"}]
 
 
 def test_a_table_that_its_card_lists_is_read_without_the_library(
