@@ -25,9 +25,8 @@ from bench.runs.search import REPORTED, chosen_preset, name_search
 from bench.studies.ablations import catalogue, experiment, study
 from bench.studies.claims import render_claims
 from tests.paths import ROOT
-from tests.published import published_records
+from tests.published import RESULTS, published_records
 
-RESULTS = ROOT / "results"
 MOST_BYTES = 15_000_000
 SEARCHES = [
     path

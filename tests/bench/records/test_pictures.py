@@ -27,10 +27,8 @@ from bench.studies.ablations.study import redraw_pages
 from tests.bench.records.test_attack_plots import HIT
 from tests.factories import record, typical
 from tests.factories import study as made_study
-from tests.paths import ROOT
-from tests.published import published_records
+from tests.published import RESULTS, published_records
 
-RESULTS = ROOT / "results"
 ASIDE = 1e6
 """Pixels by which slanting texts are moved out of the way of the others."""
 TOUCH = 1.0
