@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -104,28 +107,33 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
 
     SVG and PNG; SVG alone in a published folder. Pictures that were drawn there and no longer are, are removed.
     """
+    from bench.core.processes import open_pool
     from bench.records.attack_plots import draw_attack_plots
     from bench.records.files import load_records
     from bench.records.plots import draw_plots
     from bench.records.search_plots import draw_search_plots
     from bench.records.stamps import remove_stale
     from bench.studies.ablations import FOLDER
-    from bench.studies.ablations.study import redraw_pages
+    from bench.studies.ablations.study import redraw_page
 
     records_folder(source)
     raise_problems(folder_problems("--to", to or source / "plots"))
     loaded = load_records(source)
     warn_broken(loaded)
     folder = to or source / "plots"
-    drawn = [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]
-    drawn += draw_search_plots(source, folder)
-    for path in drawn:
-        echo(str(path))
-    if not loaded.broken:  # else a picture may be wanted again
-        for path in remove_stale(folder, drawn):
-            echo(f"removed {path}: nothing draws it any more")
-    for path in redraw_pages(source / FOLDER, to):
-        echo(str(path))
+    studies = sorted((source / FOLDER).glob("[!.]*.json"))
+    # One process for the pages, whose folder is another one; where all goes into one, the pictures first.
+    with open_pool(1) if studies and not to and default_jobs("cpu") > 1 else nullcontext() as pool:
+        pages = (pool.map if pool else map)(partial(redraw_page, to=to), studies)
+        drawn = [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]
+        drawn += draw_search_plots(source, folder)
+        for path in drawn:
+            echo(str(path))
+        if not loaded.broken:  # else a picture may be wanted again
+            for path in remove_stale(folder, drawn):
+                echo(f"removed {path}: nothing draws it any more")
+        for path in chain.from_iterable(pages):
+            echo(str(path))
 
 
 def publish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +30,8 @@ LONGEST_NAME = 40
 """Characters of the name of a row or an axis."""
 LABEL = 300
 """Characters of another text of a record."""
+Point = tuple[float, float, Look]
+"""Where a mark stands, and whose it is."""
 DPI = 150
 LOG_FROM = 30
 """Ratio of largest to smallest value above which an axis is logarithmic."""
@@ -181,15 +183,27 @@ def from_near_log(place: float, near: float) -> float:
     return math.copysign(near * (size if size <= 1 else 10 ** min(size - 1, 300)), place)
 
 
-def draw_seeds(axes: Axes, x: Sequence[float], y: Sequence[float], look: Look) -> None:
-    """Single seeds, small and faint."""
-    axes.scatter(x, y, s=13, c=look.colour, marker=look.marker, alpha=0.45, linewidths=0, zorder=2)
+def draw_seeds(axes: Axes, points: Iterable[Point], **look: Any) -> None:
+    """Single seeds, small and faint; ``look``: further properties of matplotlib's, as of all that is drawn here."""
+    _draw_marks(axes, points, lambda _: 13, alpha=0.45, linewidths=0, zorder=2, **look)
 
 
-def draw_mean(axes: Axes, x: float, y: float, look: Look, scale: float = 1.0) -> None:
-    """A mean over seeds, large."""
-    size = scale * (130 if look.marker == "*" else 55)
-    axes.scatter([x], [y], s=size, c=look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, zorder=3)
+def draw_means(axes: Axes, points: Iterable[Point], scale: float = 1.0, **look: Any) -> None:
+    """Means over seeds, large."""
+    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8}
+    _draw_marks(axes, points, lambda mark: scale * (130 if mark == "*" else 55), **edge, **look)
+
+
+def _draw_marks(
+    axes: Axes, points: Iterable[Point], size: Callable[[str], float], zorder: int = 3, **look: Any
+) -> None:
+    """All points with the same mark at once, which takes a fraction of the time that one after another does."""
+    by_mark: dict[str, list[tuple[float, float, str]]] = {}
+    for x, y, its in points:
+        by_mark.setdefault(its.marker, []).append((x, y, its.colour))
+    for mark, marks in by_mark.items():
+        x_values, y_values, colours = zip(*marks, strict=True)
+        axes.scatter(x_values, y_values, s=size(mark), c=colours, marker=mark, zorder=zorder, **look)
 
 
 def lay_out(figure: Figure) -> None:

@@ -18,7 +18,7 @@ from bench.records.figures import (
     FLOOR_COLOUR,
     LONGEST_NAME,
     TIERS,
-    draw_mean,
+    draw_means,
     draw_seeds,
     fit_text,
     from_near_log,
@@ -166,17 +166,21 @@ def _draw_places(axes: Axes, section: Section, inches: tuple[float, float], bare
     if bare and sum(map(bool, ways.values())) > MOST_WAYS:
         compared = {name for contrast in build_contrasts(section).fixed for name in (contrast.one, contrast.other)}
         ways = {name: way if name in compared else [] for name, way in ways.items()}
+    inside = list[tuple[Place, Look]]()
     for row, place in places:
         look, way = style[row.name], ways[row.name]
         axes.plot([x for x, _ in way], [y for _, y in way], color=look.colour, linewidth=1.2, alpha=0.8, zorder=2)
         if row.method == TARGET and not _is_inside(axes, place.mean):
             _point_beyond(axes, place.mean, look)
             continue
-        if not bare:
-            draw_seeds(axes, list(place.forget.values()), list(place.kept.values()), look)
-        draw_mean(axes, *place.mean, look, 0.7 if bare else 1.0)
+        inside.append((place, look))
         line = "-" if way else ""
         axes.plot([], [], color=look.colour, marker=look.marker, linestyle=line, linewidth=1.2, label=title_of(row))
+    if not bare:
+        draw_seeds(
+            axes, [(place.forget[seed], place.kept[seed], look) for place, look in inside for seed in place.forget]
+        )
+    draw_means(axes, [(*place.mean, look) for place, look in inside], 0.7 if bare else 1.0)
 
 
 def _set_reach(axis: Axis, means: Sequence[float], seeds: Sequence[float], beyond: float, inches: float) -> None:

@@ -8,7 +8,7 @@ from bench.records.figures import (
     FLOOR_COLOUR,
     LONGEST_NAME,
     TIERS,
-    draw_mean,
+    draw_means,
     draw_seeds,
     log_axis,
     name_legend,
@@ -49,8 +49,8 @@ def draw_distance_to_oracle(section: Section) -> Figure:
     """KL to the oracle on forget, retain and other rows, in units of the KL between two oracles."""
     names = _there(section, KL)
     figure, panels = lay_out_panels(section, "Distance to the oracle", 1, len(names), 3.4, _height(section))
-    for axes, name in zip(panels[0], names, strict=True):
-        _draw_strip(axes, section, name)
+    for place, (axes, name) in enumerate(zip(panels[0], names, strict=True)):
+        _draw_strip(axes, section, name, named=not place)
         axes.axvline(1, color="#000000", linewidth=1, linestyle="--", label="two oracles of a seed", zorder=1)
         side = score_name(name.removesuffix("_floors")).removeprefix("KL to the oracle, ")
         axes.set_xlabel(f"KL(oracle || model), {short_label(side)}\nover that between two oracles")
@@ -66,8 +66,8 @@ def draw_membership(section: Section) -> Figure:
     figure, grid = lay_out_panels(section, "Membership attacks", rows, columns, 3.6, _height(section))
     panels = [axes for line in grid for axes in line]
     style = _style(section)
-    for axes, name in zip(panels, names, strict=False):
-        _draw_strip(axes, section, name)
+    for place, (axes, name) in enumerate(zip(panels, names, strict=False)):
+        _draw_strip(axes, section, name, named=place % columns == 0)
         if axes.get_xscale() != "linear":  # of a stranger's areas beyond 1
             axes.set_xscale("linear")
         axes.set(xlim=(-0.04, 1.04), xlabel=short_label(score_name(name)))
@@ -82,23 +82,26 @@ def draw_membership(section: Section) -> Figure:
     return figure
 
 
-def _draw_strip(axes: Axes, section: Section, name: str) -> None:
-    """One line per row: the mean large, a bar from the smallest to the largest seed, the seeds faint below it."""
+def _draw_strip(axes: Axes, section: Section, name: str, named: bool) -> None:
+    """One line per row: the mean large, a bar from the smallest to the largest seed, the seeds faint below it.
+
+    ``named``: whether the names stand beside it, as they do once for the panels beside each other.
+    """
     rows, style = list(reversed(section.rows)), _style(section)
-    for place, row in enumerate(rows):
-        if name not in row.cells:
-            continue
-        cell, look = row.cells[name], style[row.name]
-        axes.plot([cell.low, cell.high], [place, place], color=look.colour, linewidth=2, alpha=0.5, zorder=2)
-        draw_seeds(axes, list(cell.by_seed.values()), [place - 0.28] * cell.n, look)
-        draw_mean(axes, cell.mean, place, look)
-    axes.set_yticks(range(len(rows)), [title_of(row) for row in rows])
+    there = [(place, row.cells[name], style[row.name]) for place, row in enumerate(rows) if name in row.cells]
+    places, cells, looks = zip(*there, strict=True)
+    colours = [look.colour for look in looks]
+    axes.hlines(places, [c.low for c in cells], [c.high for c in cells], colours, linewidth=2, alpha=0.5, zorder=2)
+    seeds = [(value, place - 0.28, look) for place, cell, look in there for value in cell.by_seed.values()]
+    draw_seeds(axes, seeds, clip_on=False)  # all of them are inside, and in a file each would be clipped apart
+    draw_means(axes, [(cell.mean, place, look) for place, cell, look in there], clip_on=False)
+    axes.hlines(range(len(rows)), 0, 1, "#EEEEEE", linewidth=0.8, transform=axes.get_yaxis_transform(), zorder=0)
     axes.set_ylim(-0.7, len(rows) - 0.4)
-    axes.grid(axis="y", color="#EEEEEE", zorder=0)
-    axes.tick_params(axis="y", length=0)
-    log_axis(
-        axes.xaxis, [value for row in section.rows if name in row.cells for value in row.cells[name].by_seed.values()]
-    )
+    if named:
+        axes.set_yticks(range(len(rows)), [title_of(row) for row in rows])
+        axes.tick_params(axis="y", length=0)
+    axes.yaxis.set_visible(named)
+    log_axis(axes.xaxis, [value for cell in cells for value in cell.by_seed.values()])
 
 
 def _shade_noise(axes: Axes, section: Section, name: str) -> None:

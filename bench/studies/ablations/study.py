@@ -5,7 +5,7 @@ those alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as shorten
@@ -186,13 +186,18 @@ def load_studies(folder: Path) -> list[tuple[Study, Ablation]]:
     for file in sorted(folder.glob("[!.]*.json")):
         with experiment.leaving_out(file):
             if experiment.read_study_or_experiment(file).get("kind") != experiment.KIND:
-                study = read_study(file)
-                if study_stem(study) != file.stem:
-                    raise UserError(f"{file.name} holds the study that belongs at {study_stem(study)}.json.")
-                ablation = catalogue.load_ablation_of_runs(study.name)
+                study, ablation = read_placed_study(file)
                 render_study(study, ablation)
                 found.append((study, ablation))
     return found
+
+
+def read_placed_study(file: Path) -> tuple[Study, Ablation]:
+    """The study in a file that has its name, and its ablation."""
+    study = read_study(file)
+    if study_stem(study) != file.stem:
+        raise UserError(f"{file.name} holds the study that belongs at {study_stem(study)}.json.")
+    return study, catalogue.load_ablation_of_runs(study.name)
 
 
 def study_records(folder: Path) -> Beside:
@@ -296,16 +301,16 @@ def chosen_settings_text(line: Line) -> str:
     return "; ".join(f"{text} ×{said.count(text)}" if said.count(text) > 1 else text for text in dict.fromkeys(said))
 
 
-def redraw_pages(folder: Path, to: Path | None = None) -> Iterator[Path]:
-    """Draw every study of a folder again, there or in ``to``; yields the files."""
-    for study, ablation in load_studies(folder):
-        with experiment.leaving_out(folder / f"{study_stem(study)}.json"):
-            yield from write_study_page(study, ablation, to or folder)
-    for data in experiment.load_experiments(folder):
-        with experiment.leaving_out(folder / f"{experiment.experiment_stem(data)}.json"):
-            yield from experiment.write_experiment_page(
-                data, catalogue.load_experiment_named(data["name"]), to or folder
-            )
+def redraw_page(file: Path, to: Path | None = None) -> list[Path]:
+    """Page and picture of a study or an experiment again, beside it or in ``to``; none of what can't be read, which is named."""
+    with experiment.leaving_out(file):
+        data = experiment.read_study_or_experiment(file)
+        if data.get("kind") == experiment.KIND:
+            read_as(experiment.ExperimentShape, data)
+            asked = catalogue.load_experiment_named(data["name"])
+            return experiment.write_experiment_page(data, asked, to or file.parent)
+        return write_study_page(*read_placed_study(file), to or file.parent)
+    return []
 
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:

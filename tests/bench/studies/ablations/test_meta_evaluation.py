@@ -25,7 +25,7 @@ from bench.studies.ablations import FOLDER, experiment, meta_evaluation, meta_re
 from bench.studies.ablations.experiment import read_study_or_experiment
 from bench.studies.ablations.meta_evaluation import asks, attacks_at, fault_in_pool, run, taught_rows, without_oracle
 from bench.studies.ablations.run import AblationRequest, ablate_command
-from bench.studies.ablations.study import redraw_pages
+from bench.studies.ablations.study import redraw_page
 from tests.factories import place
 
 TINY = {"authors": 10, "width": 16, "history_passes": 0.18, "target_passes": 2.0}
@@ -160,7 +160,7 @@ def test_the_command_leaves_page_and_picture_and_does_nothing_twice(
     assert not ablate_command(asked, machine)
     assert "metrics, seeds 0: 0 to do" in capsys.readouterr().out
     again = tmp_path / "again"
-    assert list(redraw_pages(folder, again))[0] == again / "lab-tofu-metrics.md"
+    assert redraw_page(folder / "lab-tofu-metrics.json", again)[0] == again / "lab-tofu-metrics.md"
     assert (again / "lab-tofu-metrics.md").read_text() == page == (folder / "lab-tofu-metrics.md").read_text()
     monkeypatch.setattr(meta_evaluation, "STEPS", (3,))
     assert not ablate_command(asked, machine)
