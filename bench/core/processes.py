@@ -8,8 +8,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
+
+from bench.core.errors import UserError
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's ``prctl``: the signal that a process gets when the one that started it dies."""
@@ -45,11 +48,19 @@ def run_program(
 
 @contextmanager
 def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """So many processes with a thread each, started anew: they leave an interruption to this one, and die with it."""
+    """So many processes with a thread each, started anew: they leave an interruption to this one, and die with it.
+
+    `UserError` where one of them is killed.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=serve, initargs=(os.getpid(),))
     try:
         yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "A process of this command was killed by the system or by somebody; the system does so when memory has run "
+            "out. What was finished is kept; run the command again, with --jobs 1 where it has that."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 from bench.records.files import write_record
-from tests.factories import study
+from tests.factories import METHODS, study
 from tests.processes import Place, bench
+from tests.published import RESULTS
 from tests.shell import Shell
 
 
@@ -41,6 +43,27 @@ def test_the_leaderboard_and_all_behind_it_are_written_and_checked(shell: Shell)
     (shell.folder / "results" / "tables" / "lab-tofu.csv").write_text("by hand")
     stale = shell("leaderboard", "--check")
     assert stale.code == 1 and stale.out == "results/tables/lab-tofu.csv is stale: run `python -m bench leaderboard`.\n"
+
+
+def test_pages_of_ablations_are_drawn_beside_the_pictures_and_after_them(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "ablations"
+    folder.mkdir(parents=True)
+    for name in ("lab-sgd-influence.json", "lab-tofu-controls.json", "lab-tofu-controls.jsonl.xz"):
+        shutil.copy(RESULTS / "ablations" / name, folder)
+    (folder / "lab-tofu-noise.json").write_text("{")
+    for one in study(METHODS[:3], (0,)):
+        write_record(one, tmp_path / "results")
+    files = [f"lab-{name}{suffix}" for name in ("sgd-influence", "tofu-controls") for suffix in (".md", ".png", ".svg")]
+    for more, pages, pictures in (
+        ((), Path("results/ablations"), Path("results/plots")),
+        (("--to", "drawn"), Path("drawn"), Path("drawn")),
+    ):
+        done = bench(["plot", *more], tmp_path)
+        assert done.returncode == 0 and "left out: lab-tofu-noise.json is not readable" in done.stderr, done.stderr
+        said = done.stdout.splitlines()
+        assert said[-6:] == [str(pages / name) for name in files] and all((tmp_path / line).is_file() for line in said)
+        assert said[0].startswith(str(pictures / "lab-")), said
+    assert all((tmp_path / "drawn" / name).read_bytes() == (folder / name).read_bytes() for name in files)
 
 
 def test_a_table_for_a_paper(shell: Shell) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.core.processes import run_program
+from bench.core.errors import UserError
+from bench.core.processes import open_pool, run_program
 from tests.processes import environment
 
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\ntime.sleep(60)"
@@ -52,3 +53,9 @@ def test_no_program_outlives_the_command_that_runs_it(how: signal.Signals, tmp_p
         if each.is_running():
             each.kill()  # of a killed parent, only the system ends the child, and the child its own
     assert not alive
+
+
+def test_a_killed_process_of_a_pool_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the pool sets it
+    with pytest.raises(UserError, match="was killed by the system"), open_pool(1) as pool:
+        pool.submit(signal.raise_signal, signal.SIGKILL).result()
