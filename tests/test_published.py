@@ -85,9 +85,10 @@ def test_studies_are_clean_and_their_pages_are_drawn_from_them(path: Path, tmp_p
         assert all(f.record.lineage["oracle_rows"]["in_forget"] == 0 for f in found.findings)
         read = catalogue.load_ablation_of_runs(found.name).signals
         assert all(("signals" in row) == (read and "broken" not in row) for f in found.findings for row in f.tried)
-    study.rewrite_study_file(path, tmp_path)
-    for suffix in (".json", ".jsonl.xz", ".md", ".svg"):
-        file, again = path.with_suffix(suffix), (tmp_path / path.name).with_suffix(suffix)
+    (tmp_path / "responses").mkdir()  # a published folder has SVG alone
+    study.rewrite_study_file(path, tmp_path / "ablations")
+    for suffix in (".json", ".jsonl.xz", ".md", ".svg", ".png"):
+        file, again = path.with_suffix(suffix), (tmp_path / "ablations" / path.name).with_suffix(suffix)
         assert again.exists() == file.exists() and (not file.exists() or again.read_bytes() == file.read_bytes()), (
             suffix
         )

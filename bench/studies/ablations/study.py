@@ -40,6 +40,11 @@ def study_stem(study: Study) -> str:
 
 def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     """The study's JSON, its records, page and picture; returns the files. What is no study in its place is set aside."""
+    return [*write_study_file(study, folder), *write_study_page(study, ablation, folder)]
+
+
+def write_study_file(study: Study, folder: Path) -> list[Path]:
+    """The study's JSON and its records; returns both files."""
     place = folder / f"{study_stem(study)}.json"
     if not is_study(place):
         set_aside(place, "readable study", say_once)
@@ -47,7 +52,7 @@ def write_study(study: Study, ablation: Ablation, folder: Path) -> list[Path]:
     bundle = write_bundle(records.values(), records_of(place))
     text = json.dumps(study_to_json(study), separators=(",", ":"), sort_keys=True, allow_nan=False)
     write_text(place, text.replace('{"at":', '\n{"at":') + "\n")  # a finding a line
-    return [place, bundle, *write_study_page(study, ablation, folder)]
+    return [place, bundle]
 
 
 def records_of(file: Path) -> Path:
