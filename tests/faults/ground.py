@@ -321,9 +321,9 @@ def open_hub(folder: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-def patience() -> float:
-    """How long a command may take, by the machine's load."""
-    return HANG_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+def patience(seconds: float = HANG_SECONDS) -> float:
+    """How long a command may take that takes so many seconds at most on an idle machine, by this one's load."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def copy(source: Path, to: Path) -> Path:

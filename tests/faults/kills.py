@@ -25,7 +25,7 @@ MOST_KILLS = 4
 IMPORTS_SECONDS = 3.0
 """The early life of a process."""
 HEEDS_SECONDS = 20.0
-"""In which a command that is told to end does so."""
+"""In which a command that is told to end does so on an idle machine: after what it is importing, which may be torch."""
 WORDS = "the same command goes on from there."
 
 
@@ -120,11 +120,11 @@ def end(case: Case, process: subprocess.Popen[str], way: str) -> bool:
 
 def judge_ended(case: Case, words: tuple[str, ...], process: subprocess.Popen[str], way: str) -> None:
     """How a command must end that was ended so; that it had ended just before, with 0, is as good."""
-    seconds = patience() if way == "kill worker" else HEEDS_SECONDS
+    seconds = patience() if way == "kill worker" else patience(HEEDS_SECONDS)
     try:
         text, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        case.unhelpful(f"{words[0]} goes on {seconds:.0f} s after: {way}")
+        case.unhelpful(f"{words[0]} goes on {seconds:.0f} s after: {way} (load {os.getloadavg()[0]:.1f})")
         for each in marked(case.folder.name):
             kill(each)
         process.communicate()
