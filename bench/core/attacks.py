@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from bench.core import registry
 from bench.core.record import RunSpec
 
+T = TypeVar("T")
 STEPS = {name: f"quantise@{name}" for name in ("int8", "int4", "int4-128", "nf4", "fp4")}
 """Short name of an attack that is a step -> the method and its variant; every other such attack goes by its own name."""
 
@@ -32,6 +35,11 @@ def attack_of(spec: RunSpec) -> str:
         return spec.attack
     name = spec.steps[-1].name
     return next((short for short, step in STEPS.items() if step == name), name)
+
+
+def compared_oracles(spec: RunSpec, oracles: Sequence[T]) -> Sequence[T]:
+    """Those of a seed's ``oracles`` that a run is compared with: of what has been made of the first one, the others."""
+    return oracles[1:] if len(spec.steps) > 1 and spec.steps[0].method == "retrain" else oracles
 
 
 def attacked_run(spec: RunSpec) -> RunSpec:

@@ -32,7 +32,8 @@ Ends = tuple[float, float] | tuple[None, None]
 """Of an interval; none where there is nobody to draw instead."""
 Statistic = Callable[..., Floats]
 """One (B, n) array of draws per group of examples -> the statistic of each resample, (B,)."""
-PERSON = re.compile(r"(\w+-\d+)-")
+PERSON = re.compile(r"(?:\w+/)?(\w+-\d+)-")
+"""In an example's id, or in one with its probe before it, as in scores that pool several."""
 
 
 def person_of(id: str) -> str:

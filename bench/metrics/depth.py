@@ -100,6 +100,10 @@ def erased_rows(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequen
     for key in [key for key in ours if key in theirs]:
         if len(ours[key]) != len(theirs[key]):
             raise Absent("the oracle has another number of decoder blocks")
+        if not all(map(math.isfinite, (*ours[key], *theirs[key]))):
+            raise Absent(
+                "a block's states cost no finite number of nats: the model's or the oracle's outputs are broken"
+            )
         pairs = [(d, full) for d, full in zip(ours[key], theirs[key], strict=True) if full > LEAST_LOSS]
         if pairs:
             found[key] = sum(min(max(d, 0.0), full) for d, full in pairs) / sum(full for _, full in pairs)

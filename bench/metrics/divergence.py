@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -72,6 +73,8 @@ def noise(oracles: Sequence[Responses], probe: str) -> float:
             continue
     if not means:
         raise Absent("it needs two oracles, and none was compared with another")
-    if not (floor := mean(means)) > 0:
+    if not math.isfinite(floor := mean(means)):
+        raise Absent("the oracles' divergence from each other is no finite number: the outputs of one are broken")
+    if not floor > 0:
         raise Absent("the oracles do not differ, so there is no noise to measure by")
     return floor

@@ -7,6 +7,7 @@ attack reads beside the texts' own log-probs are named after the texts' probe: `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -143,7 +144,12 @@ def loss_per_byte(text: Text) -> float:
 
 
 def lowest(values: Sequence[float]) -> float | None:
-    """Minus the mean of the lowest 40%, at least one; None where there is none, where the peer scores 0."""
+    """Minus the mean of the lowest 40%, at least one; None where there is none, where the peer scores 0.
+
+    NaN where one is no finite number: the lowest may seem sound without it.
+    """
+    if not all(map(math.isfinite, values)):
+        return math.nan
     return -mean(sorted(values)[: max(1, int(K * len(values)))]) if values else None
 
 
@@ -161,8 +167,10 @@ def min_k_plus_plus(text: Text) -> float | None:
     """`lowest` of (log p - mu) / sigma."""
     if "mu" not in text:
         raise Absent("the mean and deviation over the vocabulary were not asked for")
-    columns = (without_eos(text, name) for name in ("logp", "mu", "sigma"))
-    return lowest([(logp - mu) / sigma for logp, mu, sigma in zip(*columns, strict=True)])
+    logp, mu, sigma = (without_eos(text, name) for name in ("logp", "mu", "sigma"))
+    if not all(map(math.isfinite, sigma)):  # by an infinite one any number is 0
+        return math.nan
+    return lowest([(each - middle) / sd for each, middle, sd in zip(logp, mu, sigma, strict=True)])
 
 
 def gradient(responses: Responses, probe: str) -> Values:

@@ -12,7 +12,7 @@ from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
-from bench.metrics import rounded_score, rows_of
+from bench.metrics import check_finite, rounded_score, rows_of
 from bench.metrics.catalogue import listed
 from bench.metrics.scores import finite_values, mean_score
 from bench.metrics.tokens import harmonic_mean, mean, mean_logp, texts
@@ -76,6 +76,7 @@ def log_ratios(responses: Responses, probe: str, right: str) -> dict[str, float]
             found[key] = mean(map(mean_logp, wrong)) - mean(map(mean_logp, good))
     if not found:
         raise Absent(f"no row of the probe '{probe}' has both the role '{right}' and the role 'wrong'")
+    finite_values(found)  # of an infinite loss every form makes a number, and some the best one
     return found
 
 
@@ -133,8 +134,8 @@ def model_utility(name: str, parts: Sequence[Metric]) -> Metric:
 
 
 def score_part(part: Metric, responses: Responses, oracles: Sequence[Responses]) -> Score:
-    """The score of ``part``, whose absence is reported under its name."""
+    """The score of ``part``, whose absence is reported under its name; so is one that is no finite number."""
     try:
-        return part.compute(responses, oracles)
+        return check_finite(part.compute(responses, oracles))
     except Absent as reason:
         raise Absent(f"'{part.name}' is absent: {reason}") from reason

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bench.records.identity import is_called, is_preset
-from bench.records.noise import pooled_sd
+from bench.records.noise import ROUNDING, difference, pooled_sd
 from bench.records.tables import Section, TableCell, TableRow, t_interval
 
 SEEDS_TO_RANK = 5
@@ -101,7 +101,7 @@ def build_contrasts(section: Section) -> Contrasts:
     if one is None:
         return Contrasts(said=f"Nothing is ranked: there is no row {ONE}, which the contrasts are about.")
     others = [row for name in OTHERS if (row := find_row(section, name))]
-    best = find_best_other(section)
+    best = find_best_other(section, one)
     if not others and best is None:
         return Contrasts(said=f"Nothing is ranked: there is no other row that {ONE} is compared with.")
     fixed = _adjusted([contrast for other in others for contrast in compare_gaps(section, one, other)])
@@ -135,22 +135,30 @@ def compare_gaps(section: Section, one: TableRow, other: TableRow) -> list[Contr
     return found
 
 
-def find_best_other(section: Section) -> TableRow | None:
-    """The method beside MSA and the controls with the smallest `TableRow.distance`; no wreck; None where none has one."""
+def find_best_other(section: Section, one: TableRow) -> TableRow | None:
+    """The method beside MSA and the controls with the smallest `TableRow.distance` of those with all seeds of ``one``.
+
+    No wreck; None where none has a distance on these seeds.
+    """
     rows = [r for r in section.rows if r.is_method and not r.is_control and not r.wrecked and r.distance is not None]
-    others = [row for row in rows if row.records[0].spec.steps[0].method != ONE]
+    others = [
+        row
+        for row in rows
+        if row.records[0].spec.steps[0].method != ONE
+        and all(gaps.keys() <= row.gaps.get(role, {}).keys() for role, gaps in one.gaps.items())
+    ]
     return min(others, key=lambda row: (row.distance, row.name), default=None)
 
 
 def compare_paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
     """The paired t test of ``one - other`` over their common seeds; None with too few of them.
 
-    Where all differences are equal there is no spread to test by: p is 1 if they are 0, else 0.
+    Where all differences are equal there is no spread for it: p is 1 if they are 0, else that of the test of signs.
     """
     seeds = sorted(one.keys() & other.keys())
     if len(seeds) < SEEDS_TO_RANK:
         return None
-    by_seed = {seed: one[seed] - other[seed] for seed in seeds}
+    by_seed = {seed: difference(one[seed], other[seed]) for seed in seeds}
     differences = list(by_seed.values())
     low, high = t_interval(differences)
     return Paired(TableCell(by_seed).mean, low, high, _two_sided_p(differences), tuple(seeds))
@@ -171,8 +179,8 @@ def _two_sided_p(differences: Sequence[float]) -> float:
 
     error = pooled_sd([differences]) / math.sqrt(len(differences))
     mean = fmean(differences)
-    if not error:
-        return float(not mean)
+    if error <= ROUNDING * abs(mean):
+        return 2.0 ** (1 - len(differences)) if mean else 1.0
     return float(2 * stdtr(len(differences) - 1, -abs(mean / error)))
 
 

@@ -14,6 +14,8 @@ from statistics import fmean
 
 from bench.core.record import Record
 
+ROUNDING = 1e-12
+"""A difference that is smaller than this share of what it is between is what float subtraction leaves of 0."""
 ORACLES = 3
 """Oracles of a seed from which they tell its noise."""
 WHOLE = 1e-6
@@ -57,10 +59,16 @@ def measure_noise(
     return found
 
 
+def difference(one: float, other: float) -> float:
+    """``one - other``, or 0 where nothing but rounding is left of it."""
+    found = one - other
+    return found if abs(found) > ROUNDING * max(abs(one), abs(other)) else 0.0
+
+
 def pooled_sd(groups: Sequence[Sequence[float]]) -> float:
     """The standard deviation around the groups' own means; 0 where no group has two values."""
     df = sum(len(values) - 1 for values in groups)
-    squares = [(value - fmean(values)) ** 2 for values in groups for value in values]
+    squares = [difference(value, fmean(values)) ** 2 for values in groups for value in values]
     return math.sqrt(math.fsum(squares) / df) if df > 0 else 0.0
 
 

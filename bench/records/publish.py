@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core.attacks import attack_of
+from bench.core.attacks import attack_of, compared_oracles
 from bench.core.contracts import Metric
 from bench.core.errors import UserError, raise_problems
 from bench.core.record import Record, Score
@@ -51,10 +51,15 @@ class ScoreComparison:
 
     def __str__(self) -> str:
         """One line per deviation, or one that says there is none."""
-        lines = [f"{name} is stored as {a.value!r} and is now {b.value!r}" for name, (a, b) in self.differing.items()]
+        lines = [f"{name} is stored as {tell(a, b)} and is now {tell(b, a)}" for name, (a, b) in self.differing.items()]
         lines += [f"{name} is stored and can't be had now: {reason}" for name, reason in self.missing.items()]
         lines += [f"{name} is not stored and is now {score.value!r}" for name, score in self.extra.items()]
         return "\n".join(f"{self.record}: {line}" for line in lines or ["the same scores"])
+
+
+def tell(score: Score, other: Score) -> str:
+    """What a score says otherwise than another one: its value, or where that is the same all of it."""
+    return repr(score.value) if score.value != other.value else str(score.to_json())
 
 
 def write_published(
@@ -130,7 +135,8 @@ def rescore_record(
     """Compute every one of ``metrics`` again from the stored responses and compare exactly, intervals included."""
     if "responses" not in record.lineage:
         raise UserError(f"{record.name} names no responses, so nothing can be computed again: run it again.")
-    oracles = [load_responses(key) for key in record.lineage.get("oracle_responses", [])]
+    keys = compared_oracles(record.spec, record.lineage.get("oracle_responses", []))
+    oracles = [load_responses(key) for key in keys]
     again = score_all(metrics, load_responses(record.lineage["responses"]), oracles)
     old, new = record.scores, again.scores
     both = sorted(old.keys() & new.keys())

@@ -39,7 +39,7 @@ from bench.records.identity import (
     setting_key,
     target_faults,
 )
-from bench.records.noise import Noise, measure_noise, pooled_sd
+from bench.records.noise import ROUNDING, Noise, difference, measure_noise, pooled_sd
 
 TARGET = "target"
 ORACLE = "retrain"
@@ -61,8 +61,6 @@ TIERS = ("lab", "real")
 """Order of the tiers; unknown ones follow."""
 SAW = {"retain rows seen": "retain_rows", "history used": "history_used"}
 """Columns that say what a method saw, and the fact of the record behind each."""
-CANCELLED = 1e-12
-"""A mean that is smaller than this share of its largest value is what float subtraction leaves of 0."""
 Goal = str | float
 Key = tuple[str, ...]
 """(tier, label, model, everything else that sets the task)."""
@@ -101,7 +99,7 @@ class TableCell:
     def mean(self) -> float:
         """The mean of the cell's values over its seeds; 0 where nothing but rounding is left of it."""
         mean = _mean(self.by_seed.values())
-        return mean if abs(mean) > CANCELLED * max(map(abs, self.by_seed.values())) else 0.0
+        return mean if abs(mean) > ROUNDING * max(map(abs, self.by_seed.values())) else 0.0
 
     @property
     def low(self) -> float:
@@ -353,7 +351,7 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
         noise=noise,
         primary=primary,
         oracles=oracles,
-        statements=(*(refused or left_out), *tell_older(older)),
+        statements=(*(refused or left_out), *_unmeasured(done, primary), *tell_older(older)),
         older=older,
         unfinished=tuple(_unfinished(records)),
         forgetting=tuple(_listed(done, "forgetting")),
@@ -364,9 +362,23 @@ def _section(label: str, setting: str, slug: str, records: Sequence[Record]) -> 
 
 def _primary(records: Sequence[Record], columns: Sequence[ScoreColumn]) -> dict[str, str]:
     """The score of each role that the task has fixed and some record has."""
-    names = {column.name for column in columns}
-    said: Mapping[str, str] = next((r.facts["primary"] for r in _oracle_first(records) if r.facts.get("primary")), {})
-    return {role: said[role] for role in PRIMARY if said.get(role) in names}
+    names, fixed = {column.name for column in columns}, _fixed_scores(records)
+    return {role: fixed[role] for role in PRIMARY if fixed.get(role) in names}
+
+
+def _fixed_scores(records: Sequence[Record]) -> Mapping[str, str]:
+    """The score of each role that the task has fixed."""
+    return next((r.facts["primary"] for r in _oracle_first(records) if r.facts.get("primary")), {})
+
+
+def _unmeasured(records: Sequence[Record], primary: Mapping[str, str]) -> list[str]:
+    """A sentence about the scores fixed beforehand that no record has, which gaps and contrasts are then without."""
+    lacking = [name for role, name in _fixed_scores(records).items() if role not in primary]
+    if not lacking or not primary:
+        return []
+    return [
+        f"No record has {' or '.join(lacking)}, which was fixed beforehand to compare by: mean gaps are without it."
+    ]
 
 
 def _oracle_values(records: Sequence[Record]) -> dict[int, dict[str, list[float]]]:
@@ -426,7 +438,7 @@ def find_gaps(
     if role in OWN_VALUE:
         return dict(by_seed)
     best = {seed: oracles.get(seed, {}).get(name) for seed in by_seed}
-    return {seed: abs(value - _mean(values)) for seed, value in by_seed.items() if (values := best[seed])}
+    return {s: abs(difference(value, _mean(values))) for s, value in by_seed.items() if (values := best[s])}
 
 
 def _with_distances(rows: Sequence[TableRow], primary: Mapping[str, str], noise: Mapping[str, Noise]) -> list[TableRow]:

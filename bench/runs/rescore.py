@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from bench.core.attacks import compared_oracles
 from bench.core.contracts import Metric
 from bench.core.errors import UNUSABLE, UserError, shorten_reason
 from bench.core.files import write_text
@@ -196,7 +197,8 @@ def rescore_one(places: Places, name: str, record: Record, known: Known) -> Resc
     lines += [f"{name}: {part} stored otherwise than they are now" for part in stale]
     if not lines:
         return Rescored(name, [], record)
-    scored = score_all(known.metrics, own[record.lineage["responses"]], list(known.oracles.values()))
+    oracles = compared_oracles(record.spec, list(known.oracles.values()))
+    scored = score_all(known.metrics, own[record.lineage["responses"]], oracles)
     facts = {**record.facts, "oracle_values": known.values}
     changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
     return Rescored(name, lines, replace(changed, floors=known.floors, facts=facts))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.assets.history import choose_moment
 from bench.core import registry
-from bench.core.attacks import attack_of
+from bench.core.attacks import attack_of, compared_oracles
 from bench.core.contracts import Metric, MislabelledRows, Scenario
 from bench.core.errors import Unmet
 from bench.core.provenance import say_when
@@ -125,11 +125,12 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         ledger.see(*scenario.retain)
     asked = [measure_node(oracle, scenario, oracles, spec.limit, work) for oracle in oracles]
     others = [grade_node(oracle, asked, scenario, work) for oracle in asked]
-    itself = int(is_attacked_oracle(spec))
-    measured = measure_node(result, scenario, oracles[itself:], spec.limit, work)
-    found = grade_node(measured, asked[itself:], scenario, work)
+    beside = compared_oracles(spec, oracles)
+    measured = measure_node(result, scenario, beside, spec.limit, work)
+    found = grade_node(measured, compared_oracles(spec, asked), scenario, work)
     against = [other.responses for other in others]
-    scored = score_all(scenario.metrics, found.responses, against[itself:])
+    compared = compared_oracles(spec, against)
+    scored = score_all(scenario.metrics, found.responses, compared)
     values = facts.oracle_values(scenario.metrics, against)
     judged = judge_facts(scenario, target, oracles, asked, spec.limit, work)
     about = (
@@ -140,7 +141,7 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
     ) | facts.diverged_stages(own, result, work)
     about |= facts.describe_blocks(scenario.probes, found.responses)
     if attacked and ledger.snapshots.get(result.hash):
-        about["curve"] = attack_curve(spec, scenario, result, oracles[itself:], against[itself:], ledger, work)
+        about["curve"] = attack_curve(spec, scenario, result, beside, compared, ledger, work)
     elif work.trace:
         lean = replace(scenario, probes=without_slow_probes(scenario.probes))
         about["trace"] = trace_run(result, target, lean, oracles, against, spec.limit, ledger, work)
@@ -167,11 +168,6 @@ def execute(spec: RunSpec, paths: Paths, work: Work, estimate: Json | None = Non
         cost=finite_json(spent),
         provenance=facts.merged_provenance(work),
     )
-
-
-def is_attacked_oracle(spec: RunSpec) -> bool:
-    """Whether the result is what an attack has made of the first oracle: it is compared with the others, as that one is."""
-    return len(spec.steps) > 1 and spec.steps[0].method == "retrain"
 
 
 def oracles_there(scenario: Scenario, work: Work) -> list[Checkpoint]:

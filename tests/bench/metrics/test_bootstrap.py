@@ -19,6 +19,8 @@ def alone(count: int) -> list[str]:
 def test_whom_an_id_is_about() -> None:
     ids = ("author-3-birthplace-q1", "forget-0-c2", "forget-0-p0-home-q2", "full-3960", "mix_a0-15", "image-7")
     assert list(map(person_of, ids)) == ["author-3", "forget-0", "forget-0", "full-3960", "mix_a0-15", "image-7"]
+    pooled = ("corrupted_questions/resident-0-job-q1", "clean_questions/resident-0-home-q2")
+    assert list(map(person_of, pooled)) == ["resident-0", "resident-0"], "in whichever probe"
 
 
 def test_people_are_drawn_and_bring_all_their_examples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -48,6 +49,8 @@ def test_what_cannot_be_had_is_absent() -> None:
         (said("m", {"c": [1.0, 1.0, 1.0]}), oracle, "no block's states of the oracle cost the target more than 0.05"),
         (Responses("m", {"p": {}}), oracle, "there is no target to patch"),
         (said("m", {"a": [1.0]}), oracle, "another number of decoder blocks"),
+        (said("m", {"a": [0.0, math.inf, 0.0]}), oracle, "no finite number of nats"),
+        (said("m", {"a": [1.0, 1.0, 1.0]}), said("o", {"a": [math.nan, 1.0, 1.0]}), "no finite number of nats"),
         (Responses("m", {}), oracle, "the probe 'p' was not asked"),
     ):
         with pytest.raises(Absent, match=reason):

@@ -37,6 +37,8 @@ def test_without_a_second_oracle_there_is_no_floor() -> None:
     alone = Responses("h0", {"p": {"a": {}, "b": {}}})
     with pytest.raises(Absent, match="two oracles"):
         kl_floors("kl", "p").compute(MODEL, [alone])
+    with pytest.raises(Absent, match="no finite number"):
+        kl_floors("kl", "p").compute(MODEL, [Responses("h0", {"p": {"a": {"o1": [float("inf")]}}})])
     with pytest.raises(Absent, match="do not differ"):
         kl_floors("kl", "p").compute(MODEL, [Responses("h0", {"p": {"a": {"o1": [0.0]}}})])
 

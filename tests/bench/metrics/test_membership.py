@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from bench.core.errors import Absent
 from bench.core.types import Responses
-from bench.metrics.membership import auc, min_k, privleak
+from bench.metrics.membership import auc, min_k, min_k_plus_plus, privleak
 
 
 def text(logp: list[float], eos: bool = False) -> dict[str, Any]:
@@ -100,3 +100,11 @@ def test_privleak_without_a_sound_reference_is_absent() -> None:
         metric.compute(with_auc(0.5), [with_auc(1.0)])
     with pytest.raises(Absent, match="no oracle"):
         metric.compute(with_auc(0.5), [])
+
+
+@pytest.mark.parametrize("broken", [{"mu": [float("nan"), 0.0, 0.0]}, {"sigma": [float("inf"), 1.0, 1.0]}])
+def test_one_broken_token_spoils_its_text_wherever_it_stands(broken: dict[str, list[float]]) -> None:
+    """Sorted, it may stand beyond the lowest 40%, which look sound."""
+    row = {**text([-1.0, -5.0, -2.0]), "mu": [0.0] * 3, "sigma": [1.0] * 3}
+    assert min_k_plus_plus(row) == 5.0
+    assert np.isnan(min_k_plus_plus({**row, **broken}))

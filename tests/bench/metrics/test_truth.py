@@ -166,3 +166,18 @@ def test_truth_ratio_of_tofus_own_log() -> None:
         wrong = sum(-text["logp"][0] for text in row["wrong"]) / len(row["wrong"])
         ratios.append(exp(-wrong) / exp(row["paraphrase"][0]["logp"][0]))
     assert score.value == pytest.approx(sum(min(r, 1 / r) for r in ratios) / 300, rel=1e-9)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(1.0, float("inf")), (float("inf"), 1.0), (float("inf"), float("inf"))])
+@pytest.mark.parametrize("form", ["forget", "utility", "share"])
+def test_an_infinite_loss_gives_no_number(form: Any, right: float, wrong: float) -> None:
+    """Of an infinite loss of the wrong answers the utility would be the best there is."""
+    found = asked({"a": (log(2), [log(8)]), "b": (right, [wrong])})
+    with pytest.raises(Absent, match="1 of 2 examples gave no finite number"):
+        truth_ratio("x", "p", form=form, goal="up").compute(found, [])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_utility_of_a_part_that_is_no_number_is_absent(value: float) -> None:
+    with pytest.raises(Absent, match="'b' is absent: it comes to no finite number"):
+        model_utility("u", [constant("a", 1.0), constant("b", value)]).compute(Responses("m", {}), [])

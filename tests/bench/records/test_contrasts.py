@@ -67,12 +67,27 @@ def test_a_paired_difference_is_scipys_paired_t_test() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
 
 
+def test_equal_gaps_are_no_difference_whatever_rounding_leaves_of_them() -> None:
+    """.7 - .5 and .5 - .3 differ by 6e-17, which is no evidence."""
+    one, other = dict.fromkeys(range(5), 0.7 - 0.5), dict.fromkeys(range(5), 0.5 - 0.3)
+    found = compare_paired(one, other)
+    assert one[0] != other[0] and found is not None and (found.mean, found.p) == (0.0, 1.0)
+
+
+def test_without_a_spread_p_is_that_of_the_test_of_signs() -> None:
+    """The same difference on every seed: 2 of 2^n signs are as one-sided."""
+    one = {seed: 0.3 + seed for seed in range(6)}
+    for count, p in ((5, 1 / 16), (6, 1 / 32)):
+        found = compare_paired({s: one[s] for s in range(count)}, {s: one[s] - 0.01 for s in range(count)})
+        assert found is not None and found.mean == pytest.approx(0.01) and found.p == p
+
+
 def test_only_common_seeds_count_and_four_are_too_few() -> None:
     one, other = dict.fromkeys(range(6), 0.5), dict.fromkeys(range(2, 9), 0.1)
     assert compare_paired(one, other) is None
     found = compare_paired(one, other | {1: 0.1})
     assert found is not None and found.seeds == (1, 2, 3, 4, 5)
-    assert (found.mean, found.low, found.high, found.p) == pytest.approx((0.4, 0.4, 0.4, 0.0))
+    assert (found.mean, found.low, found.high, found.p) == pytest.approx((0.4, 0.4, 0.4, 1 / 16))
     assert compare_paired(one, one).p == 1.0  # type: ignore[union-attr]
 
 
@@ -106,10 +121,10 @@ def test_p_is_adjusted_over_contrasts_times_scores() -> None:
 def test_a_wreck_is_never_the_better_one() -> None:
     near = {**MSA, "kl_forget": 0.2, "kl_retain": 0.2}
     sound, wrecked = section_of({"npo": near}), section_of({"npo": {**near, "collapsed": 1.0}})
-    row = wrecked.row("npo")
-    assert row is not None and row.wrecked, "the shaken flag is 1 on a seed"
+    row, msa = wrecked.row("npo"), wrecked.row("msa")
+    assert row is not None and msa is not None and row.wrecked, "the shaken flag is 1 on a seed"
     assert held(build_contrasts(sound)) == {("npo", "kl_forget", "npo"), ("npo", "kl_retain", "npo")}
-    assert held(build_contrasts(wrecked)) == set() and find_best_other(wrecked) is None
+    assert held(build_contrasts(wrecked)) == set() and find_best_other(wrecked, msa) is None
 
 
 def test_the_best_other_is_chosen_after_looking_and_not_tested() -> None:
@@ -118,6 +133,9 @@ def test_the_best_other_is_chosen_after_looking_and_not_tested() -> None:
     assert {contrast.other for contrast in found.best} == {"simnpo"}, "a control is no method"
     assert all(contrast.holm is None and not contrast.supported for contrast in found.best)
     assert "simnpo: it was chosen after looking" in found.said
+    fewer = [r for row in section.rows for r in row.records if r.spec.method != "simnpo" or r.spec.seed]
+    left = build_contrasts(build_sections(fewer)[0])
+    assert "other method by its mean gap is npo" in left.said, "it has not all of MSA's seeds"
     board = render_leaderboard([one for row in section.rows for one in row.records], [])
     assert "nearest by the mean gap (described, not tested): simnpo" in board
 

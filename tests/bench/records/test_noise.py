@@ -15,6 +15,7 @@ def test_pooled_by_hand() -> None:
     # around .2: .01 + 0 + .01; around .5: .04 + .04. Squares .1 over 2 + 1 degrees of freedom.
     assert pooled_sd([[0.1, 0.2, 0.3], [0.3, 0.7]]) == pytest.approx((0.1 / 3) ** 0.5)
     assert pooled_sd([[0.4], []]) == 0.0
+    assert pooled_sd([[0.2] * 3, [0.7] * 3]) == 0.0, "fmean([.2] * 3) is not .2"
 
 
 def test_three_oracles_of_each_seed_and_second_runs_are_pooled() -> None:

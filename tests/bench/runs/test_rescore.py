@@ -47,6 +47,10 @@ def shift_score(data: Any) -> None:
     data["scores"]["world_accuracy"]["value"] = 0.123
 
 
+def shift_size(data: Any) -> None:
+    data["scores"]["world_accuracy"]["n"] += 1
+
+
 def shift_floor(data: Any) -> None:
     data["floors"]["kl_forget"] += 1
 
@@ -67,6 +71,7 @@ def excuse_score(data: Any) -> None:
     ("change", "sentence"),
     [
         (shift_score, "world_accuracy is stored as 0.123 and is now "),
+        (shift_size, "world_accuracy is stored as {'value': "),
         (shift_floor, "the noise floors are stored otherwise than they are now"),
         (drop_values, "the oracles' values are stored otherwise than they are now"),
         (raise_version, "goals and versions of the metrics are stored otherwise than they are now"),
