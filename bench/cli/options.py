@@ -23,7 +23,9 @@ Methods = Annotated[
         help="Names, comma-separated, or 'all'; name@variant for a variant; ./fade.py:Fade of a file.",
     ),
 ]
-TaskName = Annotated[str, Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits or graph.")]
+TaskName = Annotated[
+    str, Option("--task", "-t", help="tofu, restor, muse-books, qa (your own), digits, graph; `ls tasks`: all.")
+]
 Model = Annotated[str, Option(help="Real tier: known name, hub id or folder. Without it: the lab.")]
 Data = Annotated[
     str, Option(help="Real tier: folder in the benchmark's layout, or 'hub'; qa: forget.jsonl,retain.jsonl.")

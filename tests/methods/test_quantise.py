@@ -12,7 +12,9 @@ from bench.core.errors import Unmet
 from bench.core.registry import name_variant, preset_params
 from bench.core.types import Checkpoint
 from bench.engines.loaders import Sealed, open_checkpoint
+from bench.records.files import write_record
 from bench.runs.method_context import Ledger, MethodContext
+from bench.runs.rescore import Places, rescore_command
 from bench.runs.runner import unlearn
 from methods.quantise import Quantise
 from tests.lab_runs import MSA, STILL, Lab, spec, step
@@ -126,7 +128,7 @@ def test_records_of_an_attack_on_target_oracle_and_a_method(lab: Lab) -> None:
     assert oracle.facts["retain_rows"] == 0, "the attack sees no row"
 
 
-def test_an_attacked_oracle_is_compared_with_the_others_as_the_oracle_is(lab: Lab) -> None:
+def test_an_attacked_oracle_is_compared_with_the_others_as_the_oracle_is(lab: Lab, tmp_path: Path) -> None:
     """At 8 bits it is nearly itself: compared with itself too, its divergence would be half of what it was."""
     whole, rounded = (
         lab.run(spec(*steps)) for steps in ((step("retrain"),), (step("retrain"), step("quantise", kind="int8")))
@@ -134,6 +136,10 @@ def test_an_attacked_oracle_is_compared_with_the_others_as_the_oracle_is(lab: La
     for name in ("kl_forget", "kl_retain"):
         assert rounded.scores[name].value == pytest.approx(whole.scores[name].value, rel=0.05)
     assert rounded.floors == whole.floors and rounded.facts["oracle_values"] == whole.facts["oracle_values"]
+    write_record(rounded, tmp_path)
+    said: list[str] = []
+    assert rescore_command(Places(tmp_path, lab.root), False, said.append)
+    assert said == ["1 records computed again: all numbers the same"]
 
 
 def test_a_classifier_is_skipped_with_a_reason(tmp_path: Path) -> None:
