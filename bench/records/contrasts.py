@@ -153,7 +153,7 @@ def find_best_other(section: Section, one: TableRow) -> TableRow | None:
 def compare_paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
     """The paired t test of ``one - other`` over their common seeds; None with too few of them.
 
-    Where all differences are equal there is no spread for it: p is 1 if they are 0, else that of the test of signs.
+    Where all differences are equal there is no spread to test by: p is 1 if they are 0, else 0, its limit.
     """
     seeds = sorted(one.keys() & other.keys())
     if len(seeds) < SEEDS_TO_RANK:
@@ -180,7 +180,7 @@ def _two_sided_p(differences: Sequence[float]) -> float:
     error = pooled_sd([differences]) / math.sqrt(len(differences))
     mean = fmean(differences)
     if error <= ROUNDING * abs(mean):
-        return 2.0 ** (1 - len(differences)) if mean else 1.0
+        return float(not mean)
     return float(2 * stdtr(len(differences) - 1, -abs(mean / error)))
 
 
