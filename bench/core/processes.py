@@ -59,7 +59,7 @@ def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     except BrokenProcessPool:
         raise UserError(
             "A process of this command was killed by the system or by somebody; the system does so when memory has run "
-            "out. What was finished is kept; run the command again, with --jobs 1 where it has that."
+            "out: run the command again, with --jobs 1 where it has that."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

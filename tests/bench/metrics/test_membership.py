@@ -102,7 +102,7 @@ def test_privleak_without_a_sound_reference_is_absent() -> None:
         metric.compute(with_auc(0.5), [])
 
 
-@pytest.mark.parametrize("broken", [{"mu": [float("nan"), 0.0, 0.0]}, {"sigma": [float("inf"), 1.0, 1.0]}])
+@pytest.mark.parametrize("broken", [{"mu": [0.0, 0.0, float("nan")]}, {"sigma": [float("inf"), 1.0, 1.0]}])
 def test_one_broken_token_spoils_its_text_wherever_it_stands(broken: dict[str, list[float]]) -> None:
     """Sorted, it may stand beyond the lowest 40%, which look sound."""
     row = {**text([-1.0, -5.0, -2.0]), "mu": [0.0] * 3, "sigma": [1.0] * 3}
