@@ -17,6 +17,7 @@ from bench.core.hashing import canonical_json
 from bench.core.record import Record
 from bench.core.types import Json
 from bench.records.identity import describe_differences, setting_key
+from bench.records.noise import difference
 from bench.records.tables import ORACLE, TARGET, Section, TableCell, TableRow
 
 Curve = Sequence[tuple[int, float]]
@@ -79,9 +80,9 @@ def build_attacks(section: Section) -> list[AttackTable]:
         settings[key[0]].append(key)
     tables = []
     for attack, keys in settings.items():
-        differences = describe_differences([_params(groups[key][0]) for key in keys])
-        for key, difference in zip(keys, differences, strict=True):
-            tables.append(_table(section, f"{attack} ({difference})" if difference else attack, groups[key]))
+        told = describe_differences([_params(groups[key][0]) for key in keys])
+        for key, apart in zip(keys, told, strict=True):
+            tables.append(_table(section, f"{attack} ({apart})" if apart else attack, groups[key]))
     return tables
 
 
@@ -154,7 +155,7 @@ def _row(
         wreck="collapsed" if row and row.collapsed else "diverged" if row and row.diverged else "",
         before=_cell({s: curve[0][1] for s, curve in curves.items()}) or _own(row, own, after),
         after=TableCell(after),
-        gap=_cell({seed: value - oracle[seed] for seed, value in after.items() if seed in oracle}),
+        gap=_cell({seed: difference(value, oracle[seed]) for seed, value in after.items() if seed in oracle}),
         kept=_cell(_values(records, kept)),
         more={name: TableCell(by_seed) for name, by_seed in more.items() if by_seed},
         blocks=_mean_blocks(records),

@@ -14,8 +14,10 @@ from statistics import fmean
 
 from bench.core.record import Record
 
+TOLD = 10
+"""Digits of a score that tell something in a difference: records have 12, of which a sum or two may take the last."""
 ROUNDING = 1e-12
-"""A difference that is smaller than this share of what it is between is what float subtraction leaves of 0."""
+"""A mean that is smaller than this share of what it is taken over is what float arithmetic leaves of 0."""
 ORACLES = 3
 """Oracles of a seed from which they tell its noise."""
 WHOLE = 1e-6
@@ -60,9 +62,14 @@ def measure_noise(
 
 
 def difference(one: float, other: float) -> float:
-    """``one - other``, or 0 where nothing but rounding is left of it."""
+    """``one - other`` to `TOLD` digits of ``other``, the value that others are measured from.
+
+    Of two scores as far above it as below, rounding leaves differences that are not the same float.
+    """
     found = one - other
-    return found if abs(found) > ROUNDING * max(abs(one), abs(other)) else 0.0
+    if not other or not math.isfinite(found):
+        return found
+    return round(found, TOLD - 1 - math.floor(math.log10(abs(other))))
 
 
 def pooled_sd(groups: Sequence[Sequence[float]]) -> float:

@@ -24,6 +24,7 @@ from bench.core.types import Json
 from bench.records.contrasts import SEEDS_TO_RANK, compare_paired, find_row
 from bench.records.files import load_records
 from bench.records.markdown import format_number, markdown_table
+from bench.records.noise import difference
 from bench.records.tables import ORACLE, OWN_VALUE, TARGET, Section, build_sections, t_interval
 from bench.studies.ablations import FOLDER
 from bench.studies.ablations.base import Study
@@ -212,12 +213,12 @@ def take(view: View, value: float, oracle: float | None, target: float | None) -
     if oracle is None:
         return None
     if view == "gap":
-        return abs(value - oracle)
+        return abs(difference(value, oracle))
     if view == "lost":
-        return oracle - value
-    if target is None or oracle == target:
+        return difference(oracle, value)
+    if target is None or not (way := difference(oracle, target)):
         return None
-    return (value - target) / (oracle - target)
+    return difference(value, target) / way
 
 
 def framing_values(records: Sequence[Record], method: str, score: str) -> dict[tuple[str, int], float]:
@@ -278,7 +279,7 @@ def judge_claim(claim: Claim, evidence: Evidence) -> list[Verdict]:
 def judge_measured(claim: Claim, found: Measured) -> Verdict:
     """The verdict of one task: where the interval lies. Fewer than `SEEDS_TO_RANK` seeds decide nothing, nor do wrecks."""
     other = found.minus if found.minus is not None else dict.fromkeys(found.of, 0.0)
-    differences = [found.of[seed] - other[seed] for seed in sorted(found.of.keys() & other.keys())]
+    differences = [difference(found.of[seed], other[seed]) for seed in sorted(found.of.keys() & other.keys())]
     n = len(differences)
     if not n:
         return Verdict(UNKNOWN, found.task, found.score)

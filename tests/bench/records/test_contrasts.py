@@ -11,6 +11,7 @@ from scipy import stats
 
 from bench.core import registry
 from bench.core.record import Step
+from bench.metrics import rounded_score
 from bench.records.contrasts import (
     Contrasts,
     adjust_holm,
@@ -21,7 +22,7 @@ from bench.records.contrasts import (
     find_row,
 )
 from bench.records.leaderboard import render_leaderboard
-from bench.records.tables import Section, build_sections
+from bench.records.tables import Section, TableCell, build_sections, find_gaps
 from tests.factories import record
 
 ROLES = {"forgetting": "forget_accuracy", "kept": "retain_accuracy", "kl_forget": "kl_forget", "kl_retain": "kl_retain"}
@@ -72,6 +73,17 @@ def test_equal_gaps_are_no_difference_whatever_rounding_leaves_of_them() -> None
     one, other = dict.fromkeys(range(5), 0.7 - 0.5), dict.fromkeys(range(5), 0.5 - 0.3)
     found = compare_paired(one, other)
     assert one[0] != other[0] and found is not None and (found.mean, found.p) == (0.0, 1.0)
+
+
+def test_gaps_are_equal_to_the_digits_that_scores_have() -> None:
+    """1/3 and 1 lie as far from 2/3; of 12 digits each, .333333333334 and .333333333333."""
+    third, two = rounded_score(1 / 3), rounded_score(2 / 3)
+    oracles = {seed: {"acc": [two]} for seed in range(6)}
+    one, other = (
+        find_gaps("forgetting", "acc", TableCell(dict.fromkeys(range(6), value)), oracles) for value in (third, 1.0)
+    )
+    found = compare_paired(one, other)
+    assert two - third != 1 - two and found is not None and (found.mean, found.p) == (0.0, 1.0)
 
 
 def test_only_common_seeds_count_and_four_are_too_few() -> None:

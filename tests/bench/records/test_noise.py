@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from bench.core.record import Score
-from bench.records.noise import measure_noise, one_row, pooled_sd
+from bench.records.noise import difference, measure_noise, one_row, pooled_sd
 from tests.factories import record
 
 
@@ -16,6 +16,13 @@ def test_pooled_by_hand() -> None:
     assert pooled_sd([[0.1, 0.2, 0.3], [0.3, 0.7]]) == pytest.approx((0.1 / 3) ** 0.5)
     assert pooled_sd([[0.4], []]) == 0.0
     assert pooled_sd([[0.2] * 3, [0.7] * 3]) == 0.0, "fmean([.2] * 3) is not .2"
+
+
+def test_a_difference_has_the_digits_of_what_it_is_measured_from() -> None:
+    assert difference(0.7, 0.5) == 0.2 == difference(0.5, 0.3) and difference(0.3, 0.1 + 0.2) == 0.0
+    assert difference(1.0 - 3e-9, 1.0) == -3e-9 and difference(1.0 - 3e-12, 1.0) == 0.0
+    assert difference(2e-20, 5e-21) == 1.5e-20 and difference(-1234.5, 0.5) == -1235.0
+    assert difference(3e-20, 0.0) == 3e-20 and difference(float("inf"), 1.0) == float("inf")
 
 
 def test_three_oracles_of_each_seed_and_second_runs_are_pooled() -> None:
