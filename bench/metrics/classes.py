@@ -48,6 +48,8 @@ def class_kl_floors(name: str, probe: str) -> Metric:
         if not pairs:
             raise Absent("it needs two oracles beside the measured model, and they are not there")
         floor = mean(mean(class_divergences(a, [b], probe).values()) for a, b in pairs)
+        if not math.isfinite(floor):
+            raise Absent("the oracles' divergence from each other is no finite number: the outputs of one are broken")
         if not floor > 0:
             raise Absent("the oracles do not differ, so there is no noise to measure by")
         return {key: value / floor for key, value in ours.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import log
 
@@ -54,6 +55,13 @@ def test_a_floor_needs_two_oracles_beside_the_model() -> None:
         class_kl_floors("kl", "p").compute(said("m", HALVES), [said("a", HALVES)])
     with pytest.raises(Absent, match="do not differ"):
         class_kl_floors("kl", "p").compute(said("m", HALVES), [said("a", HALVES), said("b", HALVES)])
+
+
+def test_of_an_oracle_with_an_impossible_class_there_is_no_floor() -> None:
+    """KL from an oracle to one that gives a class of its no probability is infinite, and anything is 0 beside it."""
+    impossible = Responses("b", {"p": {"0": {"classes": [0.0, -math.inf]}}})
+    with pytest.raises(Absent, match="the outputs of one are broken"):
+        class_kl_floors("kl", "p").compute(said("m", HALVES), [said("a", QUARTERS), impossible])
 
 
 def test_a_broken_model_has_no_kl_and_is_collapsed() -> None:

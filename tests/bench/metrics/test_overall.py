@@ -39,6 +39,12 @@ def test_an_absent_part_makes_it_absent() -> None:
         metric.compute(Responses("m", {}), [])
 
 
+@pytest.mark.parametrize("broken", [float("-inf"), float("inf"), float("nan")])
+def test_a_part_that_is_no_number_makes_it_absent_and_never_its_best(broken: float) -> None:
+    with pytest.raises(Absent, match="'b' is absent: it comes to no finite number"):
+        field_memorisation("x", [part("a", 0.5), part("b", broken)]).compute(Responses("m", {}), [])
+
+
 def test_the_share_of_the_right_answer() -> None:
     """Right 1/2, wrong sqrt(1/8 * 1/2) = 1/4: (1/2) / (3/4) = 2/3; far apart: e^-9000 is no share."""
 
