@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -129,11 +128,15 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
         drawn += draw_search_plots(source, folder)
         for path in drawn:
             echo(str(path))
-        if not loaded.broken:  # else a picture may be wanted again
+        whole = not loaded.broken
+        for page in pages:
+            whole = whole and bool(page)
+            for path in page:
+                echo(str(path))
+                drawn.append(path)
+        if whole:  # else a picture may be wanted again
             for path in remove_stale(folder, drawn):
                 echo(f"removed {path}: nothing draws it any more")
-        for path in chain.from_iterable(pages):
-            echo(str(path))
 
 
 def publish(

@@ -64,6 +64,11 @@ def test_pages_of_ablations_are_drawn_beside_the_pictures_and_after_them(tmp_pat
         assert said[-6:] == [str(pages / name) for name in files] and all((tmp_path / line).is_file() for line in said)
         assert said[0].startswith(str(pictures / "lab-")), said
     assert all((tmp_path / "drawn" / name).read_bytes() == (folder / name).read_bytes() for name in files)
+    for damaged in (True, False):  # a page that was drawn there stays, whether or not its study can be read
+        again = bench(["plot", "--to", "drawn"], tmp_path)
+        assert again.stdout.splitlines() == said and again.returncode == 0, again.stdout + again.stderr
+        if damaged:
+            (folder / "lab-tofu-noise.json").unlink()
 
 
 def test_a_table_for_a_paper(shell: Shell) -> None:
