@@ -183,27 +183,25 @@ def from_near_log(place: float, near: float) -> float:
     return math.copysign(near * (size if size <= 1 else 10 ** min(size - 1, 300)), place)
 
 
-def draw_seeds(axes: Axes, points: Iterable[Point], **look: Any) -> None:
-    """Single seeds, small and faint; ``look``: further properties of matplotlib's, as of all that is drawn here."""
-    _draw_marks(axes, points, lambda _: 13, alpha=0.45, linewidths=0, zorder=2, **look)
+def draw_seeds(axes: Axes, points: Iterable[Point], *, clip_on: bool = True) -> None:
+    """Single seeds, small and faint."""
+    _draw_marks(axes, points, lambda _: 13, alpha=0.45, linewidths=0, zorder=2, clip_on=clip_on)
 
 
-def draw_means(axes: Axes, points: Iterable[Point], scale: float = 1.0, **look: Any) -> None:
+def draw_means(axes: Axes, points: Iterable[Point], scale: float = 1.0, *, clip_on: bool = True) -> None:
     """Means over seeds, large."""
-    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8}
-    _draw_marks(axes, points, lambda mark: scale * (130 if mark == "*" else 55), **edge, **look)
+    look: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8, "zorder": 3, "clip_on": clip_on}
+    _draw_marks(axes, points, lambda mark: scale * (130 if mark == "*" else 55), **look)
 
 
-def _draw_marks(
-    axes: Axes, points: Iterable[Point], size: Callable[[str], float], zorder: int = 3, **look: Any
-) -> None:
+def _draw_marks(axes: Axes, points: Iterable[Point], size: Callable[[str], float], **properties: Any) -> None:
     """All points with the same mark at once, which takes a fraction of the time that one after another does."""
     by_mark: dict[str, list[tuple[float, float, str]]] = {}
     for x, y, its in points:
         by_mark.setdefault(its.marker, []).append((x, y, its.colour))
     for mark, marks in by_mark.items():
         x_values, y_values, colours = zip(*marks, strict=True)
-        axes.scatter(x_values, y_values, s=size(mark), c=colours, marker=mark, zorder=zorder, **look)
+        axes.scatter(x_values, y_values, s=size(mark), c=colours, marker=mark, **properties)
 
 
 def lay_out(figure: Figure) -> None:

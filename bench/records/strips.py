@@ -67,7 +67,8 @@ def draw_membership(section: Section) -> Figure:
     panels = [axes for line in grid for axes in line]
     style = _style(section)
     for place, (axes, name) in enumerate(zip(panels, names, strict=False)):
-        _draw_strip(axes, section, name, named=place % columns == 0)
+        beyond = any(row.cells[name].low < 0 or row.cells[name].high > 1 for row in section.rows if name in row.cells)
+        _draw_strip(axes, section, name, named=place % columns == 0, clip_on=beyond)
         if axes.get_xscale() != "linear":  # of a stranger's areas beyond 1
             axes.set_xscale("linear")
         axes.set(xlim=(-0.04, 1.04), xlabel=short_label(score_name(name)))
@@ -82,10 +83,11 @@ def draw_membership(section: Section) -> Figure:
     return figure
 
 
-def _draw_strip(axes: Axes, section: Section, name: str, named: bool) -> None:
+def _draw_strip(axes: Axes, section: Section, name: str, named: bool, clip_on: bool = False) -> None:
     """One line per row: the mean large, a bar from the smallest to the largest seed, the seeds faint below it.
 
-    ``named``: whether the names stand beside it, as they do once for the panels beside each other.
+    ``named``: whether the names stand beside it, as they do once for the panels beside each other. ``clip_on``: whether
+    some of it may be outside; where nothing is, a file in which each mark would be clipped apart is larger.
     """
     rows, style = list(reversed(section.rows)), _style(section)
     there = [(place, row.cells[name], style[row.name]) for place, row in enumerate(rows) if name in row.cells]
@@ -93,8 +95,8 @@ def _draw_strip(axes: Axes, section: Section, name: str, named: bool) -> None:
     colours = [look.colour for look in looks]
     axes.hlines(places, [c.low for c in cells], [c.high for c in cells], colours, linewidth=2, alpha=0.5, zorder=2)
     seeds = [(value, place - 0.28, look) for place, cell, look in there for value in cell.by_seed.values()]
-    draw_seeds(axes, seeds, clip_on=False)  # all of them are inside, and in a file each would be clipped apart
-    draw_means(axes, [(cell.mean, place, look) for place, cell, look in there], clip_on=False)
+    draw_seeds(axes, seeds, clip_on=clip_on)
+    draw_means(axes, [(cell.mean, place, look) for place, cell, look in there], clip_on=clip_on)
     axes.hlines(range(len(rows)), 0, 1, "#EEEEEE", linewidth=0.8, transform=axes.get_yaxis_transform(), zorder=0)
     axes.set_ylim(-0.7, len(rows) - 0.4)
     if named:

@@ -373,11 +373,11 @@ def _fixed_scores(records: Sequence[Record]) -> Mapping[str, str]:
 
 def _unmeasured(records: Sequence[Record], primary: Mapping[str, str]) -> list[str]:
     """A sentence about the scores fixed beforehand that no record has, which gaps and contrasts are then without."""
-    lacking = [name for role, name in _fixed_scores(records).items() if role not in primary]
-    if not lacking or not primary:
-        return []
+    fixed = _fixed_scores(records)
+    lacking = [fixed[role] for role in PRIMARY if role in fixed and role not in primary]
     return [
-        f"No record has {' or '.join(lacking)}, which was fixed beforehand to compare by: mean gaps are without it."
+        f"No record has the score {name}, which was fixed beforehand to compare by: mean gaps and contrasts are without it."
+        for name in lacking
     ]
 
 

@@ -197,8 +197,8 @@ def rescore_one(places: Places, name: str, record: Record, known: Known) -> Resc
     lines += [f"{name}: {part} stored otherwise than they are now" for part in stale]
     if not lines:
         return Rescored(name, [], record)
-    oracles = compared_oracles(record.spec, list(known.oracles.values()))
-    scored = score_all(known.metrics, own[record.lineage["responses"]], oracles)
+    compared = compared_oracles(record.spec, record.lineage.get("oracle_responses", []))
+    scored = score_all(known.metrics, own[record.lineage["responses"]], [own[key] for key in compared])
     facts = {**record.facts, "oracle_values": known.values}
     changed = replace(record, scores=scored.scores, absent=scored.absent, metrics=about)
     return Rescored(name, lines, replace(changed, floors=known.floors, facts=facts))

@@ -60,7 +60,8 @@ def test_a_gap_is_the_distance_from_the_oracles_mean_and_of_a_divergence_the_val
     (section,) = build_sections([with_facts(one, primary=PRIMARY, oracle_values=values) for one in made])
     assert section.primary == {"forgetting": "forget_accuracy", "kl_forget": "kl_forget"}, "what some record has"
     assert section.statements == (
-        "No record has retain_accuracy, which was fixed beforehand to compare by: mean gaps are without it.",
+        "No record has the score retain_accuracy, which was fixed beforehand to compare by: mean gaps and contrasts are "
+        "without it.",
     )
     # |.5 - (.1 + .2 + .3) / 3| = .3; the oracle's own row is one of the three: |.1 - .2|
     assert {row.name: row.gaps["forgetting"][0] for row in section.rows} == pytest.approx({"retrain": 0.1, "msa": 0.3})
