@@ -107,7 +107,6 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     SVG and PNG; SVG alone in a published folder. Pictures that were drawn there and no longer are, are removed.
     """
     from bench.core.processes import open_pool
-    from bench.records.attack_plots import draw_attack_plots
     from bench.records.files import load_records
     from bench.records.plots import draw_plots
     from bench.records.search_plots import draw_search_plots
@@ -124,8 +123,7 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     # One process for the pages, whose folder is another one; where all goes into one, the pictures first.
     with open_pool(1) if studies and not to and default_jobs("cpu") > 1 else nullcontext() as pool:
         pages = (pool.map if pool else map)(partial(redraw_page, to=to), studies)
-        drawn = [*draw_plots(loaded.records, folder), *draw_attack_plots(loaded.records, folder)]
-        drawn += draw_search_plots(source, folder)
+        drawn = [*draw_plots(loaded.records, folder), *draw_search_plots(source, folder)]
         for path in drawn:
             echo(str(path))
         whole = not loaded.broken

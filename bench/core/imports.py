@@ -33,7 +33,7 @@ def put_user_last() -> None:
 def import_own(package: str) -> ModuleType:
     """Our own ``methods`` or ``tasks``, whatever else of that name can be imported."""
     known = sys.modules.get(package)
-    if known and Path(str(known.__file__)).resolve().parents[1] == ROOT:
+    if known and is_ours(str(known.__file__)):
         return known
     spec = PathFinder.find_spec(package, [str(ROOT)])
     if spec is None or spec.loader is None:
@@ -41,6 +41,12 @@ def import_own(package: str) -> ModuleType:
     module = sys.modules[package] = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@cache
+def is_ours(file: str) -> bool:
+    """Whether a package's ``__init__.py`` lies beside `bench`."""
+    return Path(file).resolve().parents[1] == ROOT
 
 
 def import_file(path: Path) -> ModuleType:

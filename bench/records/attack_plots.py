@@ -19,7 +19,7 @@ from bench.records.looks import Look, looks_of
 from bench.records.names import score_name
 from bench.records.stamps import Stamps
 from bench.records.strips import lay_out_panels
-from bench.records.tables import ORACLE, Section, build_sections
+from bench.records.tables import ORACLE, Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +29,13 @@ SAMPLES = re.compile(r"leak@(\d+)")
 """The score of so many samples a question."""
 
 
-def draw_attack_plots(records: Sequence[Record], out: Path) -> list[Path]:
-    """Every picture of the attacks among the records, into ``out``; returns the files. Equal records, equal SVG."""
-    sections = [(section, build_attacks(section)) for section in build_sections(records)]
+def draw_attack_plots(sections: Sequence[Section], out: Path) -> list[Path]:
+    """Every picture of the attacks in the sections, into ``out``; returns the files. Equal records, equal SVG."""
     pictures = {"relearning": draw_relearning, "rounding": draw_rounding, "leak": draw_leak}
     paths: list[Path] = []
     with Stamps(out, Path(__file__), Path(strips.__file__), *CODE) as stamps:
-        for section, attacks in sections:
+        for section in sections:
+            attacks = build_attacks(section)
             shows = [section.title, section.tier, [_shown(table) for table in attacks]]
             for name, picture in pictures.items():
                 if attacks:

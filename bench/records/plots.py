@@ -4,6 +4,8 @@
 ``forget-keep``          how far the forget set is from being answered as the oracle does, against what is kept
 ``distance-to-oracle``   KL to the oracle per method, counted in noise floors
 ``membership``           AUC of the membership attacks per method, beside target and oracle
+
+Those of rows under attack are `bench.records.attack_plots`'.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.record import Record
 from bench.records import forget_keep, strips
+from bench.records.attack_plots import draw_attack_plots
 from bench.records.figures import CODE, plot_style, save_figure
 from bench.records.forget_keep import draw_forget_keep, draw_overview, fronts_of, has_forget_keep, mean_front
 from bench.records.stamps import Stamps
@@ -55,7 +58,8 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
 
     What is there already, drawn by this code from the same numbers, stays as it is (`bench.records.stamps`).
     """
-    sections = [_first_rows(section) for section in build_sections(records) if section.rows]
+    built = build_sections(records)
+    sections = [_first_rows(section) for section in built if section.rows]
     paths: list[Path] = []
     with Stamps(out, Path(__file__), Path(forget_keep.__file__), Path(strips.__file__), *CODE) as stamps:
         for section in sections:
@@ -64,7 +68,7 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
                 paths += stamps.files(f"{section.slug}-{kind}", shows, partial(_draw, PICTURES[kind].draw, section))
         if seen := sections_at_a_glance(sections):
             paths += stamps.files(OVERVIEW, [_shows(section) for section in seen], partial(_draw, draw_overview, seen))
-    return paths
+    return [*paths, *draw_attack_plots(built, out)]
 
 
 def kinds_of(section: Section) -> list[str]:

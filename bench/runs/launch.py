@@ -24,7 +24,6 @@ from bench.core.trackers import Tracker
 from bench.core.trouble import explain_trouble
 from bench.core.types import Json, Responses
 from bench.records.agreement import find_results
-from bench.records.attack_plots import draw_attack_plots
 from bench.records.files import load_records, read_record, write_record
 from bench.records.leaderboard import write_pages
 from bench.records.plots import draw_plots
@@ -135,7 +134,7 @@ def write_report(out: Path, store: Path) -> tuple[Path, list[Path]]:
     page = out / "leaderboard.md"
     write_pages(loaded, out, page)
     write_report_page(loaded, out, store, out / NAME, keep=True)
-    return page, [*draw_plots(loaded.records, out / "plots"), *draw_attack_plots(loaded.records, out / "plots")]
+    return page, draw_plots(loaded.records, out / "plots")
 
 
 def carry_out(

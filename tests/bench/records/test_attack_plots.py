@@ -47,8 +47,8 @@ HIT = [made for seed in (0, 1, 2) for each in (taught, rounded, sampled) for mad
 
 
 def test_every_kind_of_attack_has_its_picture_and_equal_records_equal_ones(tmp_path: Path) -> None:
-    first = draw_attack_plots([*study(), *HIT], tmp_path / "a")
-    again = draw_attack_plots([*reversed(HIT), *study()], tmp_path / "b")
+    first = draw_attack_plots(build_sections([*study(), *HIT]), tmp_path / "a")
+    again = draw_attack_plots(build_sections([*reversed(HIT), *study()]), tmp_path / "b")
     assert [path.name for path in first if path.suffix == ".svg"] == [
         "lab-tofu-relearning.svg",
         "lab-tofu-rounding.svg",
@@ -57,7 +57,7 @@ def test_every_kind_of_attack_has_its_picture_and_equal_records_equal_ones(tmp_p
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
     stamps = {path: path.stat().st_mtime_ns for path in first}
-    assert draw_attack_plots([*study(), *HIT], tmp_path / "a") == first
+    assert draw_attack_plots(build_sections([*study(), *HIT]), tmp_path / "a") == first
     assert {path: path.stat().st_mtime_ns for path in first} == stamps, "what is unchanged isn't drawn again"
 
 
@@ -70,7 +70,7 @@ def test_questions_stand_beside_the_rows_own_score_before() -> None:
 
 
 def test_without_attacks_there_is_nothing_to_draw(tmp_path: Path) -> None:
-    assert draw_attack_plots(study(), tmp_path) == []
+    assert draw_attack_plots(build_sections(study()), tmp_path) == []
 
 
 @pytest.mark.parametrize(("picture", "curves"), [(draw_relearning, 4), (draw_leak, 4), (draw_rounding, 0)])

@@ -22,6 +22,7 @@ from bench.records.attack_plots import draw_attack_plots
 from bench.records.figures import DPI, new_figure, save_figure
 from bench.records.plots import draw_plots
 from bench.records.search_plots import draw_search_plots
+from bench.records.tables import build_sections
 from bench.studies.ablations import experiment
 from bench.studies.ablations.study import redraw_page
 from tests.bench.records.test_attack_plots import HIT
@@ -134,7 +135,6 @@ def test_slanting_texts_are_compared_as_they_slant() -> None:
 def test_the_published_pictures_of_records_and_searches(faults: dict[str, list[str]], tmp_path: Path) -> None:
     records = published_records().records
     draw_plots(records, tmp_path)
-    draw_attack_plots(records, tmp_path)
     draw_search_plots(RESULTS, tmp_path)
     assert len(faults) > 20 and {name: wrong for name, wrong in faults.items() if wrong} == {}
     published = {path.stem for path in (RESULTS / "plots").glob("*.svg")}
@@ -166,5 +166,5 @@ def crowd(count: int, name: str = "method") -> list[Record]:
 @pytest.mark.parametrize(("count", "name"), [(23, "method"), (40, "a-method-whose-name-is-rather-long-" * 2)])
 def test_pictures_of_thirty_rows(faults: dict[str, list[str]], tmp_path: Path, count: int, name: str) -> None:
     draw_plots([*crowd(count, name), *made_study(task="restor")], tmp_path)
-    draw_attack_plots([*made_study(), *HIT], tmp_path)
+    draw_attack_plots(build_sections([*made_study(), *HIT]), tmp_path)
     assert len(faults) == 10 and {picture: wrong for picture, wrong in faults.items() if wrong} == {}
