@@ -267,11 +267,11 @@ def seven_digits(values: Sequence[float]) -> list[float]:
 
 def holds_finite(value: Any) -> bool:
     """Whether every number in a row, however deep, is finite."""
-    if isinstance(value, Mapping):
-        return all(map(holds_finite, value.values()))
+    if isinstance(value, float):  # first, as nearly all are
+        return math.isfinite(value)
     if isinstance(value, list | tuple):
         return all(map(holds_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+    return not isinstance(value, Mapping) or all(map(holds_finite, value.values()))
 
 
 def run_classes(session: Session, probes: Sequence[Probe]) -> None:
