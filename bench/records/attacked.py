@@ -180,8 +180,11 @@ def area_between(curve: Curve, oracle: Curve) -> float | None:
 def steps_until_half(curve: Curve, oracle: float, target: float) -> float | None:
     """Steps until a curve is half-way from the oracle's level to the target's, between snapshots on a straight line.
 
-    The levels are those before the attack. None where it never is: censored at the last step.
+    The levels are those before the attack. None where it never is, censored at the last step, or where there is no way
+    from the one level to the other.
     """
+    if not difference(target, oracle):
+        return None
     half, sign = (oracle + target) / 2, 1 if target >= oracle else -1
     way = [(step, sign * (value - half)) for step, value in curve]
     if way[0][1] >= 0:

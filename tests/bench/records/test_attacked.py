@@ -45,6 +45,7 @@ def test_half_of_the_way_back_is_found_between_snapshots_or_never() -> None:
     assert steps_until_half([(0, 0.0), (1, 0.2), (4, 0.8)], oracle=0.0, target=1.0) == pytest.approx(2.5)
     assert steps_until_half([(0, 0.0), (1, 0.2), (4, 0.4)], oracle=0.0, target=1.0) is None
     assert steps_until_half([(0, 0.6), (1, 0.2)], oracle=0.0, target=1.0) == 0
+    assert steps_until_half([(0, 0.6), (1, 0.2)], oracle=0.5, target=0.5) is None, "there is no half-way"
     assert steps_until_half([(0, 3.0), (2, 1.0)], oracle=3.0, target=1.0) == pytest.approx(1), (
         "where knowledge is small"
     )
