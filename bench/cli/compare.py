@@ -11,6 +11,7 @@ from bench.cli.show import answers_to, example_json, example_lines, scores_besid
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Json, Responses
+from bench.records.files import load_heads
 from bench.records.markdown import format_interval, format_number
 
 
@@ -44,11 +45,12 @@ def pick_comparable(wanted: Sequence[Wanted], source: Path) -> list[Picked]:
         raise UserError(
             "compare takes two methods or records at least: `python -m bench compare msa npo -t tofu --seed 0`."
         )
-    picked = [pick_record(wanted[0], source)]
+    loaded = load_heads(source) if source.is_dir() else None
+    picked = [pick_record(wanted[0], source, loaded)]
     spec = picked[0].record.spec
     for each in wanted[1:]:  # the first one says where, for those that leave it open
         seed = spec.seed if each.seed is None else each.seed
-        picked.append(pick_record(Wanted(each.name, each.task or spec.task, seed), source))
+        picked.append(pick_record(Wanted(each.name, each.task or spec.task, seed), source, loaded))
     for one in picked:
         record = one.record
         if record.status != "done":

@@ -13,9 +13,10 @@ from bench.core.attacks import attack_of
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records.files import load_records, read_record, read_responses, responses_path
+from bench.records.files import LoadedHeads, load_heads, read_record, read_responses, remedy_for, responses_path
+from bench.records.heads import Head
 from bench.records.identity import is_called
-from bench.records.tables import ORACLE, find_all_older, keys_beside
+from bench.records.tables import ORACLE, find_all_older, keys_beside, record_beside
 from bench.runs.responses import load_responses
 from bench.runs.store import Store
 
@@ -48,10 +49,15 @@ class Picked:
     record: Record
     others: tuple[Record, ...] = ()
     """Records that fit as well."""
-    around: tuple[Record, ...] = ()
-    """All records of the folder."""
+    around: Mapping[str, Head] = field(default_factory=dict)
+    """All records of the folder, by name, without their numbers."""
     older: Mapping[str, str] = field(default_factory=dict)
     """Name of a record -> whose older code made it."""
+
+    def beside(self, method: str) -> Record | None:
+        """The whole record of the target or the oracle that the record is compared with (`record_beside`)."""
+        found = record_beside(self.record, [head.about for head in self.around.values()], method)
+        return read_whole(self.around[found.name]) if found else None
 
     @property
     def note(self) -> str:
@@ -65,11 +71,14 @@ class Picked:
         return f"{len(self.others)} more fit (--task, --seed or a key choose): {'; '.join(some)}{more}"
 
 
-def pick_record(wanted: Wanted, source: Path) -> Picked:
-    """The record that is meant: of those that fit a plain run that is done, of the newest code, on the first seed."""
+def pick_record(wanted: Wanted, source: Path, loaded: LoadedHeads | None = None) -> Picked:
+    """The record that is meant: of those that fit a plain run that is done, of the newest code, on the first seed.
+
+    ``loaded``: what there is in ``source``, if that has been read.
+    """
     if Path(wanted.name).is_file():
         return Picked(read_record(Path(wanted.name)))
-    loaded = load_records(records_folder(source))
+    loaded = loaded or load_heads(records_folder(source))
     records = loaded.records
     task = complete_name("tasks", wanted.task)
     matching = [record for record in records if fits(record, wanted.name, task, wanted.seed)]
@@ -88,7 +97,17 @@ def pick_record(wanted: Wanted, source: Path) -> Picked:
         return record.name in older, STATES.index(record.status), strange, spec.tier, spec.task, spec.seed, record.name
 
     first, *others = sorted(matching, key=place)
-    return Picked(first, tuple(others), tuple(records), older)
+    return Picked(read_whole(loaded.heads[first.name]), tuple(others), loaded.heads, older)
+
+
+def read_whole(head: Head) -> Record:
+    """All of a record; `UserError` where its numbers aren't sound."""
+    try:
+        return head.whole()
+    except ValueError as reason:
+        raise UserError(
+            f"{head.name} is not a readable record ({reason}): {remedy_for(reason)} and run again."
+        ) from None
 
 
 def fits(record: Record, name: str, task: str, seed: int | None) -> bool:
@@ -115,7 +134,7 @@ def responses_of(key: str, source: Path, store: Path) -> Responses | None:
 def responses_beside(picked: Picked, source: Path, store: Path) -> dict[str, Responses]:
     """``target`` and ``oracle`` -> their responses, where they are kept and are not the record's own."""
     record, own = picked.record, picked.record.lineage.get("responses")
-    keys = keys_beside(record, picked.around)
+    keys = keys_beside(record, [head.about for head in picked.around.values()])
     if record.spec.method == ORACLE:
         del keys["oracle"]
     found = {who: responses_of(key, source, store) for who, key in keys.items() if key != own}

@@ -18,7 +18,7 @@ from bench.cli.picking import (
 from bench.core.record import Record
 from bench.core.types import BROKEN_DOWN, Json, Responses
 from bench.records.markdown import format_interval, format_number
-from bench.records.tables import TARGET, record_beside
+from bench.records.tables import TARGET
 
 PARTS = ("lineage", "cost", "provenance")
 """Parts of a record that are shown when they are asked for."""
@@ -51,7 +51,7 @@ def show_record(wanted: Wanted, source: Path, store: Path, examples: int, parts:
 def scores_beside(picked: Picked) -> dict[str, dict[str, float]]:
     """``target`` and ``oracle`` -> their scores by name: of the oracles the mean."""
     record = picked.record
-    target = record_beside(record, picked.around, TARGET) if record.spec.method != TARGET else None
+    target = picked.beside(TARGET) if record.spec.method != TARGET else None
     values: Mapping[str, Any] = record.facts.get("oracle_values", {})
     return {
         "target": {name: score.value for name, score in target.scores.items()} if target else {},

@@ -10,9 +10,10 @@ import fcntl
 import json
 import lzma
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from bench.core.files import write_bytes
 from bench.core.record import Record
@@ -25,7 +26,19 @@ MOST_BUNDLE = 256 << 20
 """Bytes of a bundle, unpacked: some ten thousand records."""
 
 
-def bundle_path(record: Record, root: Path) -> Path:
+class Named(Protocol):
+    """What has a record's name."""
+
+    @property
+    def name(self) -> str:
+        """``tier/task/model/file``."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def bundle_path(record: Named, root: Path) -> Path:
     """The bundle of a published record: of its tier, task and model."""
     folder = root / Path(record.name).parent
     return folder.with_name(folder.name + BUNDLE)
@@ -44,16 +57,34 @@ def write_bundle(records: Iterable[Record], path: Path) -> Path:
 
 def read_bundle(path: Path) -> list[Record]:
     """The records of a bundle; ValueError says what is wrong with it."""
-    found: dict[str, Record] = {}
-    for number, line in enumerate(unpack_bundle(path).splitlines(), 1):
+    return read_lines(bundle_lines(path), parse_record)
+
+
+def read_lines(lines: Iterable[bytes], parse: Callable[[bytes], N]) -> list[N]:
+    """What ``parse`` makes of each line; ValueError names the one that isn't sound, or that has an earlier one's name."""
+    found: dict[str, N] = {}
+    for number, line in enumerate(lines, 1):
         try:
-            record = Record.from_json(parse_plain(line))
+            made = parse(line)
         except ValueError as error:
             raise ValueError(one_line(f"record {number}: {error}")) from None
-        if record.name in found:
-            raise ValueError(f"record {number}: {one_line(record.name)} stands in it twice")
-        found[record.name] = record
+        if made.name in found:
+            raise ValueError(f"record {number}: {one_line(made.name)} stands in it twice")
+        found[made.name] = made
     return list(found.values())
+
+
+def parse_record(content: bytes) -> Record:
+    """The record that is JSON; ValueError says what is wrong with it."""
+    data = parse_plain(content)
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    return Record.from_json(data)
+
+
+def bundle_lines(path: Path) -> list[bytes]:
+    """The lines of a bundle, one a record; ValueError where it can't be read."""
+    return unpack_bundle(path).splitlines()
 
 
 def unpack_bundle(path: Path) -> bytes:
@@ -61,13 +92,13 @@ def unpack_bundle(path: Path) -> bytes:
     return unpack_xz(read_bounded(path, MOST_BUNDLE), MOST_BUNDLE)
 
 
-def read_published(path: Path, root: Path) -> list[Record]:
-    """The records of a bundle below ``root``, each of which belongs into its folder; else ValueError."""
-    records = read_bundle(path)
-    for record in records:
-        if bundle_path(record, root) != path:
-            raise ValueError(f"it holds the record that belongs at {one_line(record.name)}")
-    return records
+def read_published(path: Path, root: Path, read: Callable[[Path], list[N]]) -> list[N]:
+    """What ``read`` finds in a bundle below ``root``, where each belongs into that folder; else ValueError."""
+    found = read(path)
+    for each in found:
+        if bundle_path(each, root) != path:
+            raise ValueError(f"it holds the record that belongs at {one_line(each.name)}")
+    return found
 
 
 def put_records(records: Sequence[Record], root: Path) -> list[Path]:
@@ -81,7 +112,9 @@ def put_records(records: Sequence[Record], root: Path) -> list[Path]:
         for record in records:
             path = bundle_path(record, root)
             if path not in paths:
-                paths[path] = {old.name: old for old in read_published(path, root)} if path.exists() else {}
+                paths[path] = (
+                    {old.name: old for old in read_published(path, root, read_bundle)} if path.exists() else {}
+                )
             paths[path][record.name] = record
         return [write_bundle(each.values(), path) for path, each in sorted(paths.items())]
 

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from bench.core.record import MIGRATE, Record
 from bench.core.scrub import hide_secrets
 from bench.core.texts import one_line
 from bench.core.types import Responses
-from bench.records.bundles import BUNDLE, read_published
+from bench.records.bundles import BUNDLE, N, parse_record, read_bundle, read_published
 from bench.records.columns import pack_responses, unpack_responses
-from bench.records.plain import MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, read_plain, unpack
+from bench.records.heads import Head, read_head, read_heads
+from bench.records.plain import MOST_BYTES, MOST_UNPACKED, Closed, list_json, parse_plain, read_bounded, unpack
 
 NOT_RECORDS = (
     *("responses", "texts", "plots", "tables", "tune", "wandb", "tensorboard", "trackers", "cluster", "logs"),
@@ -55,6 +57,21 @@ class LoadedRecords:
     """Sorted by name."""
     broken: list[BrokenFile]
     """Sorted by path."""
+
+
+@dataclass(frozen=True)
+class LoadedHeads:
+    """The heads of the records of a results folder, and the files in it that can't be read."""
+
+    heads: dict[str, Head]
+    """By name, sorted."""
+    broken: list[BrokenFile]
+    """Sorted by path."""
+
+    @property
+    def records(self) -> list[Record]:
+        """The records without their numbers."""
+        return [head.about for head in self.heads.values()]
 
 
 def write_record(record: Record, root: Path) -> Path:
@@ -115,7 +132,19 @@ def load_records(root: Path, part: str = "") -> LoadedRecords:
 
     Of the records' files and of what bundles hold, only what has ``part`` in its name, folders included.
     """
-    records: list[Record] = []
+    return LoadedRecords(*_load(root, part, _parse, read_bundle))
+
+
+def load_heads(root: Path) -> LoadedHeads:
+    """As `load_records`, without the records' numbers: what a command needs to find one."""
+    heads, broken = _load(root, "", read_head, read_heads)
+    return LoadedHeads({head.name: head for head in heads}, broken)
+
+
+def _load(
+    root: Path, part: str, read_file: Callable[[Path], N], read_whole: Callable[[Path], list[N]]
+) -> tuple[list[N], list[BrokenFile]]:
+    records: list[N] = []
     paths, closed = list_json(root, NOT_RECORDS, (".json", BUNDLE))
     broken = [
         BrokenFile(path_below(path, root), str(reason), f"{remedy_for(reason, 'mend or delete it')} and run again")
@@ -127,7 +156,7 @@ def load_records(root: Path, part: str = "") -> LoadedRecords:
             continue
         if path.name.endswith(BUNDLE):
             try:
-                records += [record for record in read_published(path, root) if part in record.name]
+                records += [one for one in read_published(path, root, read_whole) if part in one.name]
             except ValueError as error:
                 broken.append(
                     BrokenFile(name, str(error), remedy_for(error, "delete it and publish its records again"))
@@ -136,7 +165,7 @@ def load_records(root: Path, part: str = "") -> LoadedRecords:
         if part not in name:
             continue
         try:
-            record = _parse(path)
+            record = read_file(path)
             # A renamed copy would enter the means twice.
             if record.name != path.relative_to(root).as_posix():
                 if not is_same_file(path, root / record.name):
@@ -152,7 +181,7 @@ def load_records(root: Path, part: str = "") -> LoadedRecords:
         broken += [BrokenFile(one_line(n), "it stands in its folder's bundle too", "delete one of them") for n in twice]
         records = list({record.name: record for record in records}.values())
     broken.sort(key=lambda file: file.path)
-    return LoadedRecords(sorted(records, key=lambda record: record.name), broken)
+    return sorted(records, key=lambda record: record.name), broken
 
 
 def path_below(path: Path, root: Path) -> str:
@@ -217,10 +246,7 @@ def read_responses(path: Path) -> Responses:
 def _parse(path: Path) -> Record:
     """The record in ``path``; `ValueError` says what is wrong with it, without naming the folder."""
     try:
-        data = read_plain(path)
-        if not isinstance(data, dict):
-            raise ValueError("it is no JSON object")
-        return Record.from_json(data)
+        return parse_record(read_bounded(path, MOST_BYTES))
     except Closed:
         raise
     except ValueError as error:

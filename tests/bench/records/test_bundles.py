@@ -92,7 +92,7 @@ def test_a_damaged_bundle_is_named_and_nothing_is_published_over_it(what: str, r
         lines[0] = lines[0].replace(b'"schema":', b'"schema":99,"x":') if what == "schema" else lines[0]
         path.write_bytes(lzma.compress(b"".join(lines)))
     with pytest.raises(ValueError, match=reason):
-        read_published(path, tmp_path)
+        read_published(path, tmp_path, read_bundle)
     loaded = files.load_records(tmp_path)
     assert loaded.records == [] and [broken.path for broken in loaded.broken] == [f"lab/tofu/{path.name}"]
     if what != "moved":
