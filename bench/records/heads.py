@@ -24,14 +24,10 @@ NOTHING: Json = dict.fromkeys(("scores", "metrics", "absent", "floors", "facts",
 class Head:
     """A record without scores, facts and cost, and the way to all of it."""
 
+    name: str
     about: Record
     whole: Callable[[], Record]
     """Reads the record; ValueError where it isn't sound."""
-
-    @property
-    def name(self) -> str:
-        """The record's."""
-        return self.about.name
 
 
 def read_head(path: Path) -> Head:
@@ -54,4 +50,4 @@ def parse_head(content: bytes) -> Head:
         about = Record.from_json({part: data[part] for part in PARTS if part in data} | NOTHING)
     except (ValueError, TypeError, AttributeError):
         about = whole()
-    return Head(about, whole)
+    return Head(about.name, about, whole)

@@ -45,7 +45,7 @@ def test_what_another_checkout_refuses_is_said_and_the_rows_go_on(
 def test_a_row_that_there_is_not_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["commands", "--only", "--help;lss"])
+    monkeypatch.setattr(sys, "argv", ["commands", "--only", "lss;--help"])
     with pytest.raises(SystemExit, match="2"):
         commands.main()
     assert "no row is called lss" in " ".join(capsys.readouterr().err.split())
