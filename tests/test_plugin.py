@@ -251,8 +251,16 @@ def test_a_metric_scores_runs_and_is_part_of_their_key(installed: Path, tmp_path
     def cached(*first: Path) -> int:
         return bench([*tiny_run("target", "plan"), *place.words], tmp_path, first).stdout.count("cached")
 
+    def rescored() -> str:
+        words = ["rescore", "--quick", "--from", str(place.out), "--store", str(place.store), "--jobs", "1"]
+        done = bench(words, tmp_path, [installed])
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()[-1].partition(" unchanged")[0]
+
     with_it = cached(installed)
     assert with_it > cached()
+    assert [rescored(), rescored()] == ["2 records computed again, 0", "0 records computed again, 2"]
     module = installed / "shortest.py"
     module.write_text(module.read_text() + "# edited\n")
     assert cached(installed) == cached()
+    assert rescored() == "2 records computed again, 0", "what it computes may be another number"

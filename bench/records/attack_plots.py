@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.record import Record
-from bench.records import strips
 from bench.records.attacked import AttackRow, AttackTable, build_attacks
 from bench.records.figures import CODE, FLOOR_COLOUR, LONGEST_NAME, name_legend, plot_style, save_figure, short_label
 from bench.records.looks import Look, looks_of
@@ -33,7 +32,7 @@ def draw_attack_plots(sections: Sequence[Section], out: Path) -> list[Path]:
     """Every picture of the attacks in the sections, into ``out``; returns the files. Equal records, equal SVG."""
     pictures = {"relearning": draw_relearning, "rounding": draw_rounding, "leak": draw_leak}
     paths: list[Path] = []
-    with Stamps(out, Path(__file__), Path(strips.__file__), *CODE) as stamps:
+    with Stamps(out, *CODE) as stamps:
         for section in sections:
             attacks = build_attacks(section)
             shows = [section.title, section.tier, [_shown(table) for table in attacks]]

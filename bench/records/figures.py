@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.core import texts
 from bench.core.errors import UserError
 from bench.core.files import write_bytes
 from bench.core.texts import one_line
-from bench.records import looks
 from bench.records.looks import Look
 from bench.records.stamps import endings
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-CODE = (Path(__file__), Path(looks.__file__), Path(__file__).with_name("names.toml"))
-"""What decides the look of every picture."""
+CODE = (
+    *(file for file in sorted(Path(__file__).parent.iterdir()) if file.suffix in (".py", ".toml")),
+    Path(texts.__file__),
+)
+"""What decides what a picture says and how it looks: all that makes tables and pictures of records."""
 TIERS = {"lab": "lab tier: not the benchmark itself", "real": "real tier"}
 FLOOR_COLOUR = "#E6E6E6"
 LONGEST_NAME = 40

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.record import Record
-from bench.records import forget_keep, strips
 from bench.records.attack_plots import draw_attack_plots
 from bench.records.figures import CODE, plot_style, save_figure
-from bench.records.forget_keep import draw_forget_keep, draw_overview, fronts_of, has_forget_keep, mean_front
+from bench.records.forget_keep import draw_forget_keep, draw_overview, fronts_of, has_forget_keep, mean_front, scores_of
 from bench.records.stamps import Stamps
 from bench.records.strips import draw_distance_to_oracle, draw_membership, has_attacks, has_distances
 from bench.records.tables import Section, build_sections
@@ -61,7 +60,7 @@ def draw_plots(records: Sequence[Record], out: Path) -> list[Path]:
     built = build_sections(records)
     sections = [_first_rows(section) for section in built if section.rows]
     paths: list[Path] = []
-    with Stamps(out, Path(__file__), Path(forget_keep.__file__), Path(strips.__file__), *CODE) as stamps:
+    with Stamps(out, *CODE) as stamps:
         for section in sections:
             shows = _shows(section)
             for kind in kinds_of(section):
@@ -107,4 +106,4 @@ def _shows(section: Section) -> list[Any]:
     ]
     noise = {name: noise.sd for name, noise in section.noise.items()}
     oracles = [[seed, dict(values)] for seed, values in section.oracles.items()]
-    return [section.title, section.tier, forget_keep.scores_of(section), rows, noise, oracles]
+    return [section.title, section.tier, scores_of(section), rows, noise, oracles]

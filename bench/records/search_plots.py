@@ -57,7 +57,7 @@ def draw_search_plots(source: Path, out: Path) -> list[Path]:
     """A picture ``tune-PLACE`` for each place with searches in ``source/tune``, into ``out``; returns the files."""
     searches = load_searches(source / "tune")
     paths: list[Path] = []
-    with Stamps(out, Path(__file__), *CODE) as stamps:
+    with Stamps(out, *CODE) as stamps:
         for place in sorted({search["place"] for search in searches}):
             shown = [search for search in searches if search["place"] == place]
             shows = [[name_of(each), each["seeds"][0], each["expected_best"]] for each in shown]

@@ -78,12 +78,13 @@ def endings(folder: Path) -> tuple[Suffix, ...]:
     return (".svg",) if (folder.parent / "responses").is_dir() else SUFFIXES
 
 
-def remove_stale(folder: Path, written: Collection[Path]) -> list[Path]:
+def remove_stale(folder: Path, written: Collection[Path], own: bool = True) -> list[Path]:
     """Remove the pictures of a folder that are not ``written`` any more; returns them.
 
-    In a published folder all that are no longer drawn, elsewhere those that were drawn there and are as they were left.
+    In a published folder all that are no longer drawn, elsewhere those that were drawn there and are as they were left; so
+    too where it is not the records' ``own`` folder of pictures, and holds what somebody else may have put there.
     """
-    if endings(folder) != SUFFIXES:
+    if own and endings(folder) != SUFFIXES:
         stale = [path for path in sorted(folder.glob("[!.]*")) if path.suffix in SUFFIXES and path not in written]
     else:
         drawn = [(folder / name, file) for name, stamp in _read(folder).items() for file in stamp.files.items()]

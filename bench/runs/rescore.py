@@ -12,13 +12,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from bench.core import registry
 from bench.core.attacks import compared_oracles
 from bench.core.contracts import Metric
 from bench.core.errors import UNUSABLE, UserError, shorten_reason
 from bench.core.files import write_text
 from bench.core.hashing import hash_file, hash_json
 from bench.core.processes import open_pool
-from bench.core.record import Record
+from bench.core.provenance import installed_version
+from bench.core.record import Record, RunSpec
 from bench.core.schema import read_as
 from bench.core.types import Responses
 from bench.metrics import score_all
@@ -31,6 +33,8 @@ from bench.runs.responses import load_responses
 from bench.runs.runner import all_metrics
 from bench.runs.store import Store
 
+COMPUTING = ("numpy", "scipy", "rouge-score", "torch", "transformers", "lm-eval")
+"""Packages that a score may come from."""
 STAMPS = ".stamps.json"
 """In a folder of records: record -> hash of what its numbers were computed from when they were last the same."""
 
@@ -205,22 +209,32 @@ def rescore_one(places: Places, name: str, record: Record, known: Known) -> Resc
 
 
 def stamp_record(record: Record, stamp: Callable[[str], str]) -> str:
-    """A hash of all that a record's numbers are computed from: itself, its responses, our code and its plug-ins' metrics.
+    """A hash of all that a record's numbers are computed from: itself, its responses, our code and its plug-ins', libraries.
 
     ``stamp``: `Places.stamp`. Empty where its responses can't be found whole, and then it is no stamp.
     """
     found = [stamp(key) for key in response_keys(record)]
-    metrics = [metric.to_json() for metric in all_metrics(record)]
-    return hash_json([record.to_json(), found, metrics, hash_code()]) if all(found) else ""
+    metrics = all_metrics(record)
+    about = [metric.to_json() for metric in metrics]
+    theirs = plugged_code(record.spec, [metric.name for metric in metrics])
+    return hash_json([record.to_json(), found, about, theirs, hash_code()]) if all(found) else ""
+
+
+def plugged_code(spec: RunSpec, metrics: Sequence[str]) -> dict[str, str]:
+    """The code of the plug-ins among a run's task and its metrics, as it is loaded here."""
+    found = registry.plugin_code("tasks", spec.task, registry.load_task(spec.task, spec.tier))
+    for name in sorted(registry.components("metrics").keys() & set(metrics)):
+        found |= registry.plugin_code("metrics", name, registry.load_component("metrics", name))
+    return found
 
 
 @cache
 def hash_code() -> str:
-    """A hash of all of our modules and of the tables that they read."""
+    """A hash of all of our modules, of the tables that they read, and of the versions of the libraries that compute scores."""
     found = [spec for spec in map(find_spec, ("bench", "tasks")) if spec]
     folders = [Path(place) for spec in found for place in spec.submodule_search_locations or ()]
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".py", ".toml")]
-    return hash_json([hash_file(file) for file in files])
+    return hash_json([[hash_file(file) for file in files], [installed_version(name) for name in COMPUTING]])
 
 
 def read_stamps(places: Places) -> dict[str, str]:

@@ -71,6 +71,27 @@ def test_pages_of_ablations_are_drawn_beside_the_pictures_and_after_them(tmp_pat
             (folder / "lab-tofu-noise.json").unlink()
 
 
+def test_of_a_study_that_is_gone_page_and_picture_go_and_nobody_elses(tmp_path: Path) -> None:
+    """Nobody else's either where the folder lies beside one called responses, as published pictures do."""
+    folder, elsewhere = tmp_path / "results" / "ablations", tmp_path / "drawn"
+    folder.mkdir(parents=True)
+    shutil.copy(RESULTS / "ablations" / "lab-sgd-influence.json", folder)
+    (tmp_path / "responses").mkdir()
+    for place in (folder, elsewhere):
+        more = ["--to", "drawn"] if place == elsewhere else []
+        assert bench(["plot", *more], tmp_path).returncode == 0
+        (place / "mine.md").write_text("of the user")
+        (place / "mine.svg").write_text("of the user")
+    (folder / "lab-sgd-influence.json").unlink()
+    for place, kinds in ((folder, ("png", "svg", "md")), (elsewhere, ("svg",))):
+        more = ["--to", "drawn"] if place == elsewhere else []
+        said = bench(["plot", *more], tmp_path).stdout.splitlines()
+        gone = [f"{place.relative_to(tmp_path)}/lab-sgd-influence.{kind}" for kind in kinds]
+        assert said == [f"removed {name}: nothing draws it any more" for name in gone]
+        assert not any((tmp_path / name).exists() for name in gone)
+        assert (place / "mine.md").is_file() and (place / "mine.svg").is_file()
+
+
 def test_a_table_for_a_paper(shell: Shell) -> None:
     for one in study():
         write_record(one, shell.folder / "results")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.records import plots
+from bench.records.figures import CODE
 from bench.records.files import write_record
 from bench.records.plots import draw_plots
 from bench.records.stamps import FILE, Stamps, remove_stale
@@ -136,6 +137,12 @@ def test_pictures_that_are_there_load_no_matplotlib_and_keep_their_bytes(tmp_pat
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(len(paths)), "False"]
     assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+def test_pictures_are_of_all_the_code_that_makes_tables_and_names(tmp_path: Path) -> None:
+    ours = {file.name for file in CODE}
+    assert {"names.py", "names.toml", "texts.py", "tables.py", "contrasts.py", "fronts.py", "plots.py"} <= ours
+    assert {"attack_plots.py", "search_plots.py", "strips.py", "forget_keep.py", "looks.py", "figures.py"} <= ours
 
 
 def test_a_number_that_changes_draws_its_section_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
