@@ -69,7 +69,7 @@ def difference(one: float, other: float) -> float:
     found = one - other
     if not other or not math.isfinite(found):
         return found
-    return round(found, TOLD - 1 - math.floor(math.log10(abs(other))))
+    return round(found, TOLD - 1 - math.floor(math.log10(abs(other)))) + 0.0  # no -0
 
 
 def pooled_sd(groups: Sequence[Sequence[float]]) -> float:

@@ -47,7 +47,11 @@ def packages_of(words: Sequence[str], folder: Path) -> set[str]:
         ("ls", "models"),
         ("ls", "metrics"),
         ("ls", "history"),
+        ("ls", "attacks"),
         ("ablate", "--list"),
+        ("reproduce", "--list"),
+        ("new", "method", "fade"),
+        ("doctor", "--store", "store"),
         ("plan", "--methods", "all", "--task", "tofu", "--store", "store", "--out", "out"),
     ],
 )
@@ -69,6 +73,14 @@ def test_what_reads_records_imports_nothing_heavy(finished: Place, tmp_path: Pat
         (*tiny_run(command="plan"), *place.words),
     ):
         assert not packages_of(words, tmp_path) & HEAVY, words
+    for words in (
+        ("compare", "msa", "target", *source, *store),
+        ("table", "-t", "muse-books", *source),
+        ("report", *source, *store, "--to", "report.html"),
+        ("claims", *source, "--to", "claims.md"),
+        ("publish", "msa", *source, *store, "--to", "published", "--responses", "none"),
+    ):
+        assert packages_of(words, tmp_path) & HEAVY <= {"numpy", "scipy"}, words
     assert packages_of(("rescore", *source, *store, "--jobs", "1"), tmp_path) & HEAVY == {"numpy"}
     assert packages_of(("plot", *source, "--to", "plots"), tmp_path) & HEAVY == {"matplotlib", "numpy"}
 
