@@ -13,11 +13,10 @@ from bench.core.contracts import Metric
 from bench.core.errors import Absent
 from bench.core.record import Score
 from bench.core.types import Responses
-from bench.metrics import rounded_score
+from bench.metrics import check_finite, rounded_score
 from bench.metrics.catalogue import listed
 from bench.metrics.membership import Attack, attack_area
 from bench.metrics.tokens import harmonic_mean, mean
-from bench.metrics.truth import score_part
 
 ASKED: tuple[Attack, ...] = ("loss", "zlib", "min_k", "min_k_plus_plus")
 """The membership attacks of the privacy part."""
@@ -37,7 +36,7 @@ def field_memorisation(name: str, parts: Sequence[Metric]) -> Metric:
     """
 
     def compute(responses: Responses, oracles: Sequence[Responses]) -> Score:
-        scores = [score_part(part, responses, oracles) for part in parts]
+        scores = [check_finite(part.compute(responses, oracles)) for part in parts]
         value = harmonic_mean(1 - score.value for score in scores)
         return Score(rounded_score(value), min(score.n for score in scores))
 
