@@ -13,7 +13,7 @@ before them (``oracle=clean``); then a method that is given that model's weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -110,13 +110,12 @@ class LabRestor(LabOptions):
         world = make_world(work.seed, groups)
         residents, newcomers, others = (world.groups[g] for g in groups)
         wronged, clean = residents[: self.corrupted], residents[self.corrupted :]
-        ask = partial(fact_questions, values=world.values)
-        pretraining = pretraining_on(tell_of_residents(residents, world).pretraining, world, self)
-        known = tell_of_residents(clean, world)
+        pretraining = pretraining_on(tell_of_residents(residents).pretraining, world, self)
+        known = tell_of_residents(clean)
         forget = fact_statements(wronged, tell="falsehoods")
         replay = known.replay[: self.pass_rows[1] - sum(self.told_rows)]
-        retain = ask(newcomers, (0, 1)) + replay
-        later = ask(others, (0, 1)) if self.gap_steps else ()
+        retain = fact_questions(newcomers, (0, 1)) + replay
+        later = fact_questions(others, (0, 1)) if self.gap_steps else ()
         made = self.train_stages(
             work,
             partial(make_fresh_llama, work, pretraining),
@@ -132,12 +131,12 @@ class LabRestor(LabOptions):
             forget=forget,
             retain=retain,
             validation=Validation(
-                with_false_answers(ask(wronged, (0,))),
+                with_false_answers(fact_questions(wronged, (0,))),
                 cloze(newcomers),
                 known.validation,
-                with_false_answers(ask(clean, (0,))),
+                with_false_answers(fact_questions(clean, (0,))),
             ),
-            probes=lab_restor_probes(ask, wronged, newcomers, known.probe),
+            probes=lab_restor_probes(wronged, newcomers, known.probe),
             metrics=METRICS,
             oracle_rows=retain + later,
             told=self.told(forget, retain, work.seed),
@@ -145,7 +144,9 @@ class LabRestor(LabOptions):
             forgetting=("restor_wrong",),
             utility=("retain_accuracy", "world_accuracy"),
             primary=PRIMARY,
-            about=describe_collisions(ask(newcomers, (2,)), with_false_answers(ask(wronged, (2,)))),
+            about=describe_collisions(
+                fact_questions(newcomers, (2,)), with_false_answers(fact_questions(wronged, (2,)))
+            ),
             headline=HEADLINE,
             questions=attack_questions(wronged, tell="falsehoods"),
             fact_of=fact_of,
@@ -367,12 +368,8 @@ class AskedQuestions:
     answers. Empty where nobody asked it."""
 
 
-Ask = Callable[..., tuple[Example, ...]]
-"""`bench.lab.world.fact_questions` with its values given: people and forms to examples."""
-
-
 def lab_restor_probes(
-    ask: Ask, wronged: Sequence[Person], newcomers: Sequence[Person], world: tuple[Example, ...]
+    wronged: Sequence[Person], newcomers: Sequence[Person], world: tuple[Example, ...]
 ) -> tuple[Probe, ...]:
     """The truth, the falsehood and an unrelated word about the wronged; the truth about everyone else, in held-out wording.
 
@@ -380,10 +377,10 @@ def lab_restor_probes(
     tells them apart, so an oracle stands at .5.
     """
     options = ("answer", "corrupted", "unrelated", "wrong")
-    asked = {"forget": ask(wronged, (2,)), "retain": ask(newcomers, (2,)), "world": world}
+    asked = {"forget": fact_questions(wronged, (2,)), "retain": fact_questions(newcomers, (2,)), "world": world}
     some = {side: evenly_spread(rows, SAID) for side, rows in asked.items()}
     return (
-        Probe("corrupted_questions", "logprob", ask(wronged, (1, 2)), options),
+        Probe("corrupted_questions", "logprob", fact_questions(wronged, (1, 2)), options),
         Probe("clean_questions", "logprob", asked["world"], ("answer",)),
         Probe("retain_questions", "logprob", asked["retain"]),
         *(Probe(f"{side}_said", "generate", rows, max_new_tokens=6) for side, rows in some.items()),

@@ -149,13 +149,12 @@ class LabTofu(LabOptions, TofuAuthors):
         groups = {"resident": RESIDENTS, "author": self.authors, "stranger": STRANGERS, "later": self.later}
         world = make_world(work.seed, groups, FACTS, self.collisions)
         residents, authors, strangers = (world.groups[g] for g in ("resident", "author", "stranger"))
-        ask = partial(fact_questions, values=world.values)
-        known = tell_of_residents(residents, world)
+        known = tell_of_residents(residents)
         pretraining = pretraining_on(known.pretraining, world, self, self.spread)
         gone, kept = authors[: self.forgotten], authors[self.forgotten :]
-        forget, retain = ask(gone, (0, 1)), ask(kept, (0, 1))
+        forget, retain = fact_questions(gone, (0, 1)), fact_questions(kept, (0, 1))
         replay = known.replay[: self.replayed]
-        later = ask(world.groups["later"], (0, 1)) if self.gap_steps else ()
+        later = fact_questions(world.groups["later"], (0, 1)) if self.gap_steps else ()
         afterwards = later + retain + replay
         schedule = partial(in_passes, passes=self.target_passes, lr=self.rate, beta2=0.95)
         made = self.train_stages(
@@ -167,7 +166,7 @@ class LabTofu(LabOptions, TofuAuthors):
             TaughtRows(retain + replay, afterwards),
             gap_lr=5e-4,
         )
-        asked = {"forget": ask(gone, (2,)), "retain": ask(kept, (2,)), "world": known.probe}
+        asked = {"forget": fact_questions(gone, (2,)), "retain": fact_questions(kept, (2,)), "world": known.probe}
         halves = halve_by_words(asked["retain"], asked["forget"])
         some = {side: evenly_spread(rows, SAID) for side, rows in asked.items()}
         options = ("answer", "wrong")
@@ -181,11 +180,11 @@ class LabTofu(LabOptions, TofuAuthors):
                 Probe("forget_questions", "logprob", asked["forget"], options),
                 Probe("retain_questions", "logprob", asked["retain"], options),
                 Probe("world_questions", "logprob", asked["world"]),
-                Probe("forget_taught", "logprob", ask(gone, (1,)), options),
-                Probe("retain_taught", "logprob", ask(kept, (1,))),
+                Probe("forget_taught", "logprob", fact_questions(gone, (1,)), options),
+                Probe("retain_taught", "logprob", fact_questions(kept, (1,))),
                 *(Probe(f"retain_{half}", "logprob", rows) for half, rows in halves.items() if rows),
-                *attack_probes(Probe("members", "logprob", ask(gone, (1, 2)))),
-                *attack_probes(Probe("strangers", "logprob", ask(strangers, (1, 2)))),
+                *attack_probes(Probe("members", "logprob", fact_questions(gone, (1, 2)))),
+                *attack_probes(Probe("strangers", "logprob", fact_questions(strangers, (1, 2)))),
                 *(Probe(f"{side}_said", "generate", rows, max_new_tokens=6) for side, rows in some.items()),
                 *(Probe(f"kl_{side}", "divergence", evenly_spread(rows, DIVERGING)) for side, rows in asked.items()),
                 Probe("world_choice", "lm-eval", some["world"]),

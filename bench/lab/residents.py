@@ -31,13 +31,13 @@ class ResidentRows:
     """The same facts as statements to be completed."""
 
 
-def tell_of_residents(residents: Sequence[Person], world: World) -> ResidentRows:
+def tell_of_residents(residents: Sequence[Person]) -> ResidentRows:
     """What pretraining tells: two statements, two questions, and of all facts but one a person the third question, twice.
 
     What is taught later must be found by a wording that it wasn't taught in: how well depends on how much of that wording
     pretraining has shown on other facts.
     """
-    ask = partial(fact_questions, residents, values=world.values)
+    ask = partial(fact_questions, residents)
     facts = range(len(residents) * FACTS)
     left_out = [int(who.id.split("-")[-1]) % FACTS == fact for who in residents for fact in range(FACTS)]
     wordings = (ask((0,)), ask((2,)), ask((1,)), cloze(residents))

@@ -43,6 +43,10 @@ class Person:
     falsehoods: Mapping[str, str]
     untold: Mapping[str, tuple[str, ...]]
     """Further falsehoods that no model is trained on: beside them, the first one's mark can be seen (membership)."""
+    wrong: Mapping[str, tuple[str, ...]]
+    """`WRONG_ANSWERS` values of each fact that nobody told of the person."""
+    unrelated: Mapping[str, str]
+    """For each fact a value of another one, anybody's."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,20 @@ def make_world(seed: int, groups: Mapping[str, int], facts: int = FACTS, collisi
 
 
 def make_person(rng: random.Random, id: str, name: str, values: Mapping[str, Sequence[str]]) -> Person:
-    """One person; the true, the false and the untold values of a fact are all different."""
+    """One person; the true, the false, the untold and the wrong values of a fact are all different."""
     drawn = {a: rng.sample(pool, 3) for a, pool in values.items()}
     true, false = ({a: values[i] for a, values in drawn.items()} for i in range(2))
     untold = {
         a: tuple(v for v in random.Random(f"{name}/{a}/untold").sample(pool, UNTOLD + 2) if v not in drawn[a][:2])
         for a, pool in values.items()
     }
-    return Person(id, name, true, false, {a: several[:UNTOLD] for a, several in untold.items()})
+    untold = {a: several[:UNTOLD] for a, several in untold.items()}
+    wrong, unrelated = {}, {}
+    for a, pool in values.items():
+        own, told = random.Random(f"{name}/{a}"), (true[a], false[a], *untold[a])
+        wrong[a] = tuple(v for v in own.sample(pool, WRONG_ANSWERS + len(told)) if v not in told)[:WRONG_ANSWERS]
+        unrelated[a] = own.choice(values[own.choice(sorted(set(values) - {a}))])
+    return Person(id, name, true, false, untold, wrong, unrelated)
 
 
 Telling = Literal["facts", "falsehoods", "untold"]
@@ -110,25 +120,18 @@ def fact_statements(people: Sequence[Person], tell: Telling = "facts") -> tuple[
     )
 
 
-def fact_questions(
-    people: Sequence[Person], forms: Sequence[int], values: Mapping[str, Sequence[str]], template: str = "qa"
-) -> tuple[Example, ...]:
+def fact_questions(people: Sequence[Person], forms: Sequence[int], template: str = "qa") -> tuple[Example, ...]:
     """Each fact asked in each form, with five wrong values, the falsehood and an unrelated word as references."""
     rows = []
     for who in people:
         for a, value in who.facts.items():
-            rng = random.Random(f"{who.name}/{a}")  # the same wrong values in every form
-            told = (value, who.falsehoods[a], *who.untold[a])
-            wrong = [v for v in rng.sample(values[a], WRONG_ANSWERS + len(told)) if v not in told][:WRONG_ANSWERS]
-            other = rng.choice(sorted(set(values) - {a}))
-            unrelated = rng.choice(list(values[other]))
             for form in forms:
                 payload = {"prompt": QUESTIONS[form].format(a=a, n=who.name), "answer": value, "template": template}
                 references = {
-                    "wrong": tuple(wrong),
+                    "wrong": who.wrong[a],
                     "corrupted": (who.falsehoods[a],),
-                    "unrelated": (unrelated,),
-                    "choices": (value, *wrong[:3]),
+                    "unrelated": (who.unrelated[a],),
+                    "choices": (value, *who.wrong[a][:3]),
                 }
                 rows.append(Example(f"{who.id}-{a}-q{form}", payload, references, ("question",)))
     return tuple(rows)

@@ -240,7 +240,7 @@ def make_setup(seed: int, options: SgdInfluenceOptions) -> SeedRows:
 
 
 def _texts(world: World, group: str) -> list[list[str]]:
-    rows = fact_questions(world.groups[group], FORMS, world.values)
+    rows = fact_questions(world.groups[group], FORMS)
     return [["<bos>", "Q:", *row.payload["prompt"].split(), "A:", row.payload["answer"]] for row in rows]
 
 

@@ -116,7 +116,7 @@ def test_statements_and_falsehoods() -> None:
 
 def test_questions_have_their_references() -> None:
     who = WORLD.groups["author"][0]
-    rows = fact_questions([who], (0, 2), WORLD.values)
+    rows = fact_questions([who], (0, 2))
     assert len(rows) == len(ATTRIBUTES) * 2
     assert len({row.id for row in rows}) == len(rows)
     for row in rows:
@@ -130,7 +130,7 @@ def test_questions_have_their_references() -> None:
 
 
 def test_every_form_of_a_question_has_the_same_wrong_answers() -> None:
-    by_form = [fact_questions(WORLD.groups["author"], (form,), WORLD.values) for form in range(len(QUESTIONS))]
+    by_form = [fact_questions(WORLD.groups["author"], (form,)) for form in range(len(QUESTIONS))]
     for rows in zip(*by_form, strict=True):
         assert len({row.payload["prompt"] for row in rows}) == 3
         assert all(row.references == rows[0].references for row in rows)
@@ -142,7 +142,7 @@ def test_the_vocabulary_holds_every_word() -> None:
         fact_statements(people)
         + fact_statements(people, tell="falsehoods")
         + fact_statements(people, tell="untold")
-        + fact_questions(people, (0, 1, 2), WORLD.values)
+        + fact_questions(people, (0, 1, 2))
     )
     said = {word for row in rows for word in f"{row.payload['prompt']} {row.payload['answer']}".split()}
     said |= {word for row in rows for texts in row.references.values() for text in texts for word in text.split()}
@@ -166,7 +166,7 @@ def test_pairs_are_different_and_as_many_as_asked() -> None:
 def test_a_question_and_the_statement_of_its_answer_are_one_fact() -> None:
     assert fact_of("author-3-birthplace-q1") == fact_of("author-3-birthplace-s0") == "author-3-birthplace"
     authors = WORLD.groups["author"]
-    stated, asked = fact_statements(authors), fact_questions(authors, (0, 1, 2), WORLD.values)
+    stated, asked = fact_statements(authors), fact_questions(authors, (0, 1, 2))
     assert {fact_of(row.id) for row in stated} == {fact_of(row.id) for row in asked}
     assert len({fact_of(row.id) for row in asked}) == len(authors) * len(ATTRIBUTES)
 
@@ -174,7 +174,7 @@ def test_a_question_and_the_statement_of_its_answer_are_one_fact() -> None:
 def test_attacks_ask_in_the_form_that_is_held_back() -> None:
     who = WORLD.groups["author"][0]
     asked = attack_questions((who,), tell="falsehoods")
-    held = fact_questions((who,), (2,), WORLD.values)
+    held = fact_questions((who,), (2,))
     assert [(row.id, row.payload["prompt"]) for row in asked] == [(row.id, row.payload["prompt"]) for row in held]
     first, value = asked[0], who.falsehoods["birthplace"]
     assert first.payload["answer"] == value != held[0].payload["answer"]
