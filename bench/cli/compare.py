@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.cli.listing import align_columns
+from bench.cli.options import records_folder
 from bench.cli.picking import Picked, Wanted, answered_probes, find_responses, pick_record, responses_beside
 from bench.cli.show import answers_to, example_json, example_lines, scores_beside
 from bench.core.errors import UserError
@@ -45,7 +46,8 @@ def pick_comparable(wanted: Sequence[Wanted], source: Path) -> list[Picked]:
         raise UserError(
             "compare takes two methods or records at least: `python -m bench compare msa npo -t tofu --seed 0`."
         )
-    loaded = load_heads(source) if source.is_dir() else None
+    named = any(not Path(each.name).is_file() for each in wanted)
+    loaded = load_heads(records_folder(source)) if named else None
     picked = [pick_record(wanted[0], source, loaded)]
     spec = picked[0].record.spec
     for each in wanted[1:]:  # the first one says where, for those that leave it open

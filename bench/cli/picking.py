@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
@@ -13,7 +13,7 @@ from bench.core.attacks import attack_of
 from bench.core.errors import UserError
 from bench.core.record import Record
 from bench.core.types import Responses
-from bench.records.files import LoadedHeads, load_heads, read_record, read_responses, remedy_for, responses_path
+from bench.records.files import LoadedHeads, load_heads, read_record, read_responses, responses_path
 from bench.records.heads import Head
 from bench.records.identity import is_called
 from bench.records.tables import ORACLE, find_all_older, keys_beside, record_beside
@@ -49,15 +49,18 @@ class Picked:
     record: Record
     others: tuple[Record, ...] = ()
     """Records that fit as well."""
-    around: Mapping[str, Head] = field(default_factory=dict)
-    """All records of the folder, by name, without their numbers."""
+    around: LoadedHeads = field(default_factory=lambda: LoadedHeads({}, []))
+    """All records of the folder, without their numbers."""
     older: Mapping[str, str] = field(default_factory=dict)
     """Name of a record -> whose older code made it."""
 
     def beside(self, method: str) -> Record | None:
-        """The whole record of the target or the oracle that the record is compared with (`record_beside`)."""
-        found = record_beside(self.record, [head.about for head in self.around.values()], method)
-        return read_whole(self.around[found.name]) if found else None
+        """The whole record of the target or the oracle that the record is compared with (`record_beside`), if it is sound."""
+        found = record_beside(self.record, self.around.records, method)
+        try:
+            return self.around.heads[found.name].whole() if found else None
+        except ValueError:
+            return None
 
     @property
     def note(self) -> str:
@@ -96,18 +99,21 @@ def pick_record(wanted: Wanted, source: Path, loaded: LoadedHeads | None = None)
         strange = bool(attack_of(spec)) or bool(spec.order) or bool(spec.start) or spec.limit is not None
         return record.name in older, STATES.index(record.status), strange, spec.tier, spec.task, spec.seed, record.name
 
-    first, *others = sorted(matching, key=place)
-    return Picked(read_whole(loaded.heads[first.name]), tuple(others), loaded.heads, older)
+    ordered = sorted(matching, key=place)
+    record = first_whole([loaded.heads[one.name] for one in ordered])
+    return Picked(record, tuple(one for one in ordered if one.name != record.name), loaded, older)
 
 
-def read_whole(head: Head) -> Record:
-    """All of a record; `UserError` where its numbers aren't sound."""
-    try:
-        return head.whole()
-    except ValueError as reason:
-        raise UserError(
-            f"{head.name} is not a readable record ({reason}): {remedy_for(reason)} and run again."
-        ) from None
+def first_whole(heads: Sequence[Head]) -> Record:
+    """The first record whose numbers are sound; `UserError` says what is wrong with the first one, where none is."""
+    problems = []
+    for head in heads:
+        try:
+            return head.whole()
+        except ValueError as reason:
+            remedy = f"delete {head.bundle} and publish its records" if head.bundle else "delete it and run"
+            problems.append(f"{head.name} is not a readable record ({reason}): {remedy} again.")
+    raise UserError(problems[0])
 
 
 def fits(record: Record, name: str, task: str, seed: int | None) -> bool:
@@ -134,7 +140,7 @@ def responses_of(key: str, source: Path, store: Path) -> Responses | None:
 def responses_beside(picked: Picked, source: Path, store: Path) -> dict[str, Responses]:
     """``target`` and ``oracle`` -> their responses, where they are kept and are not the record's own."""
     record, own = picked.record, picked.record.lineage.get("responses")
-    keys = keys_beside(record, [head.about for head in picked.around.values()])
+    keys = keys_beside(record, picked.around.records)
     if record.spec.method == ORACLE:
         del keys["oracle"]
     found = {who: responses_of(key, source, store) for who, key in keys.items() if key != own}

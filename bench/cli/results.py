@@ -112,7 +112,7 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
     from bench.records.search_plots import draw_search_plots
     from bench.records.stamps import remove_stale
     from bench.studies.ablations import FOLDER
-    from bench.studies.ablations.study import redraw_page, remove_stale_pages
+    from bench.studies.ablations.study import redraw_page
 
     records_folder(source)
     raise_problems(folder_problems("--to", to or source / "plots"))
@@ -133,10 +133,7 @@ def plot(source: Results = Path("results"), to: Annotated[Path | None, Option()]
                 echo(str(path))
                 drawn.append(path)
         if whole:  # else a picture may be wanted again
-            stale = remove_stale(folder, drawn, own=to is None)
-            if to is None:
-                stale += remove_stale_pages(source / FOLDER, drawn)
-            for path in stale:
+            for path in remove_stale(folder, drawn, own=to is None):
                 echo(f"removed {path}: nothing draws it any more")
 
 

@@ -76,10 +76,13 @@ def read_lines(lines: Iterable[bytes], parse: Callable[[bytes], N]) -> list[N]:
 
 def parse_record(content: bytes) -> Record:
     """The record that is JSON; ValueError says what is wrong with it."""
-    data = parse_plain(content)
-    if not isinstance(data, dict):
-        raise ValueError("it is no JSON object")
-    return Record.from_json(data)
+    try:
+        data = parse_plain(content)
+        if not isinstance(data, dict):
+            raise ValueError("it is no JSON object")
+        return Record.from_json(data)
+    except ValueError as error:
+        raise ValueError(one_line(str(error))) from None
 
 
 def bundle_lines(path: Path) -> list[bytes]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CODE = (
-    *(file for file in sorted(Path(__file__).parent.iterdir()) if file.suffix in (".py", ".toml")),
+    *(file for file in sorted(Path(__file__).parent.glob("[!.]*")) if file.suffix in (".py", ".toml")),
     Path(texts.__file__),
 )
 """What decides what a picture says and how it looks: all that makes tables and pictures of records."""

@@ -142,7 +142,7 @@ def load_heads(root: Path) -> LoadedHeads:
 
 
 def _load(
-    root: Path, part: str, read_file: Callable[[Path], N], read_whole: Callable[[Path], list[N]]
+    root: Path, part: str, read_file: Callable[[Path], N], read_many: Callable[[Path], list[N]]
 ) -> tuple[list[N], list[BrokenFile]]:
     records: list[N] = []
     paths, closed = list_json(root, NOT_RECORDS, (".json", BUNDLE))
@@ -156,7 +156,7 @@ def _load(
             continue
         if path.name.endswith(BUNDLE):
             try:
-                records += [one for one in read_published(path, root, read_whole) if part in one.name]
+                records += [one for one in read_published(path, root, read_many) if part in one.name]
             except ValueError as error:
                 broken.append(
                     BrokenFile(name, str(error), remedy_for(error, "delete it and publish its records again"))
@@ -245,9 +245,4 @@ def read_responses(path: Path) -> Responses:
 
 def _parse(path: Path) -> Record:
     """The record in ``path``; `ValueError` says what is wrong with it, without naming the folder."""
-    try:
-        return parse_record(read_bounded(path, MOST_BYTES))
-    except Closed:
-        raise
-    except ValueError as error:
-        raise ValueError(one_line(str(error))) from None
+    return parse_record(read_bounded(path, MOST_BYTES))

@@ -27,7 +27,9 @@ class Head:
     name: str
     about: Record
     whole: Callable[[], Record]
-    """Reads the record; ValueError where it isn't sound."""
+    """Reads the record; ValueError where it isn't sound, which a head may not show."""
+    bundle: str = ""
+    """The name of the bundle that holds it, if one does."""
 
 
 def read_head(path: Path) -> Head:
@@ -37,10 +39,10 @@ def read_head(path: Path) -> Head:
 
 def read_heads(path: Path) -> list[Head]:
     """The heads of a bundle's records."""
-    return read_lines(bundle_lines(path), parse_head)
+    return read_lines(bundle_lines(path), partial(parse_head, bundle=path.name))
 
 
-def parse_head(content: bytes) -> Head:
+def parse_head(content: bytes, bundle: str = "") -> Head:
     """The head of a record that is JSON. Of one that doesn't look sound all is read, so that the reason is said."""
     from pydantic_core import from_json
 
@@ -50,4 +52,4 @@ def parse_head(content: bytes) -> Head:
         about = Record.from_json({part: data[part] for part in PARTS if part in data} | NOTHING)
     except (ValueError, TypeError, AttributeError):
         about = whole()
-    return Head(about.name, about, whole)
+    return Head(about.name, about, whole, bundle)

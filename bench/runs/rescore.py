@@ -222,7 +222,10 @@ def stamp_record(record: Record, stamp: Callable[[str], str]) -> str:
 
 def plugged_code(spec: RunSpec, metrics: Sequence[str]) -> dict[str, str]:
     """The code of the plug-ins among a run's task and its metrics, as it is loaded here."""
-    found = registry.plugin_code("tasks", spec.task, registry.load_task(spec.task, spec.tier))
+    kind = (
+        None if spec.attack else registry.load_task(spec.task, spec.tier)
+    )  # an attack by questions has its own metrics
+    found = registry.plugin_code("tasks", spec.task, kind) if kind else {}
     for name in sorted(registry.components("metrics").keys() & set(metrics)):
         found |= registry.plugin_code("metrics", name, registry.load_component("metrics", name))
     return found

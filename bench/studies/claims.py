@@ -215,7 +215,7 @@ def take(view: View, value: float, oracle: float | None, target: float | None) -
     if view == "gap":
         return abs(difference(value, oracle))
     if view == "lost":
-        return -difference(value, oracle)
+        return 0.0 - difference(value, oracle)
     if target is None or not (way := difference(oracle, target)):
         return None
     return difference(value, target) / way

@@ -86,7 +86,7 @@ def prepare(place: Path, rows: int) -> None:
 def first_record(results: Path) -> str:
     """The name of a record of MSA's; another checkout's may be of a layout that today's code doesn't read."""
     names = [path.name for path in results.glob("lab/tofu/lab/msa-*.json")] or load_heads(results).heads
-    return min(Path(name).stem for name in names if Path(name).name.startswith("msa-"))
+    return min((Path(name).stem for name in names if Path(name).name.startswith("msa-")), default="")
 
 
 def cpu_seconds(row: Row, code: Path, place: Path) -> float | None:
@@ -129,8 +129,8 @@ def measure(codes: Mapping[str, Path], rows: int, tries: int, named: Sequence[st
                 for name, code in codes.items():
                     if (seconds := cpu_seconds(row, code, places[name])) is not None:
                         took[name].append(seconds)
-            medians = [statistics.median(each) for each in took.values() if each]
-            cells = [f"{statistics.median(each):.2f}" if each else "refused" for each in took.values()]
+            medians = [statistics.median(each) for each in took.values() if len(each) == tries]
+            cells = [f"{statistics.median(each):.2f}" if len(each) == tries else "refused" for each in took.values()]
             if len(codes) > 1:
                 cells.append(f"{medians[0] / medians[1]:.2f}" if len(medians) > 1 else "")
             print(f"| {row.name} | {' | '.join(cells)} | {row.aim} |", flush=True)

@@ -233,7 +233,7 @@ def write_page(page: Path, text: str, shows: Json, draw: Callable[[], Any]) -> l
             return save_figure(draw(), stem)
 
     write_text(page, text)
-    code = (*CODE, *sorted(Path(__file__).parent.glob("*.py")))
+    code = (*CODE, *sorted(Path(__file__).parent.glob("[!.]*.py")))
     with Stamps(page.parent, *code) as stamps:
         return [page, *stamps.files(page.stem, shows, make)]
 

@@ -5,7 +5,7 @@ those alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as shorten
@@ -25,7 +25,6 @@ from bench.records.bundles import BUNDLE, read_bundle, write_bundle
 from bench.records.markdown import as_cell, goal_arrow, markdown_table, mean_and_range, plain
 from bench.records.plain import MOST_STUDY, read_plain
 from bench.records.publish import publication_faults
-from bench.records.stamps import remove_stale
 from bench.runs.rescore import Beside
 from bench.studies.ablations import catalogue, experiment
 from bench.studies.ablations.base import FRAME, Ablation, AblationPlace, Finding, Line, Study, lines_of, tell_few
@@ -317,15 +316,6 @@ def redraw_page(file: Path, to: Path | None = None) -> list[Path]:
             return experiment.write_experiment_page(data, asked, to or file.parent)
         return write_study_page(*read_placed_study(file), to or file.parent)
     return []
-
-
-def remove_stale_pages(folder: Path, written: Collection[Path]) -> list[Path]:
-    """Remove the pictures of a folder of studies that are not ``written`` any more (`remove_stale`), and their pages."""
-    pictures = remove_stale(folder, written)
-    pages = sorted({page for path in pictures if (page := path.with_suffix(".md")).is_file()} - set(written))
-    for page in pages:
-        page.unlink()
-    return [*pictures, *pages]
 
 
 def publish_studies(files: Sequence[Path], to: Path, force: bool) -> list[Path]:

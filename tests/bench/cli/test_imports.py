@@ -78,7 +78,6 @@ def test_what_reads_records_imports_nothing_heavy(finished: Place, tmp_path: Pat
         ("table", "-t", "muse-books", *source),
         ("report", *source, *store, "--to", "report.html"),
         ("claims", *source, "--to", "claims.md"),
-        ("publish", "msa", *source, *store, "--to", "published", "--responses", "none"),
     ):
         assert packages_of(words, tmp_path) & HEAVY <= {"numpy", "scipy"}, words
     assert packages_of(("rescore", *source, *store, "--jobs", "1"), tmp_path) & HEAVY == {"numpy"}

@@ -71,25 +71,24 @@ def test_pages_of_ablations_are_drawn_beside_the_pictures_and_after_them(tmp_pat
             (folder / "lab-tofu-noise.json").unlink()
 
 
-def test_of_a_study_that_is_gone_page_and_picture_go_and_nobody_elses(tmp_path: Path) -> None:
-    """Nobody else's either where the folder lies beside one called responses, as published pictures do."""
+def test_plot_removes_nobodys_pictures_but_its_own(tmp_path: Path) -> None:
+    """Neither beside the pages of ablations, published or not, nor in a folder beside one called responses."""
     folder, elsewhere = tmp_path / "results" / "ablations", tmp_path / "drawn"
     folder.mkdir(parents=True)
     shutil.copy(RESULTS / "ablations" / "lab-sgd-influence.json", folder)
-    (tmp_path / "responses").mkdir()
+    for place in (tmp_path, tmp_path / "results"):
+        (place / "responses").mkdir()
     for place in (folder, elsewhere):
         more = ["--to", "drawn"] if place == elsewhere else []
         assert bench(["plot", *more], tmp_path).returncode == 0
-        (place / "mine.md").write_text("of the user")
-        (place / "mine.svg").write_text("of the user")
+        for name in ("mine.md", "mine.svg", "mine.png"):
+            (place / name).write_text("of the user")
     (folder / "lab-sgd-influence.json").unlink()
-    for place, kinds in ((folder, ("png", "svg", "md")), (elsewhere, ("svg",))):
+    for place in (folder, elsewhere):
         more = ["--to", "drawn"] if place == elsewhere else []
-        said = bench(["plot", *more], tmp_path).stdout.splitlines()
-        gone = [f"{place.relative_to(tmp_path)}/lab-sgd-influence.{kind}" for kind in kinds]
-        assert said == [f"removed {name}: nothing draws it any more" for name in gone]
-        assert not any((tmp_path / name).exists() for name in gone)
-        assert (place / "mine.md").is_file() and (place / "mine.svg").is_file()
+        gone = [] if place == folder else ["removed drawn/lab-sgd-influence.svg: nothing draws it any more"]
+        assert bench(["plot", *more], tmp_path).stdout.splitlines() == gone
+        assert {"mine.md", "mine.svg", "mine.png"} <= {path.name for path in place.iterdir()}
 
 
 def test_a_table_for_a_paper(shell: Shell) -> None:
