@@ -85,10 +85,11 @@ def make_person(rng: random.Random, id: str, name: str, values: Mapping[str, Seq
     drawn = {a: rng.sample(pool, 3) for a, pool in values.items()}
     true, false = ({a: values[i] for a, values in drawn.items()} for i in range(2))
     untold = {
-        a: tuple(v for v in random.Random(f"{name}/{a}/untold").sample(pool, UNTOLD + 2) if v not in drawn[a][:2])
+        a: tuple(v for v in random.Random(f"{name}/{a}/untold").sample(pool, UNTOLD + 2) if v not in drawn[a][:2])[
+            :UNTOLD
+        ]
         for a, pool in values.items()
     }
-    untold = {a: several[:UNTOLD] for a, several in untold.items()}
     wrong, unrelated = {}, {}
     for a, pool in values.items():
         own, told = random.Random(f"{name}/{a}"), (true[a], false[a], *untold[a])

@@ -15,6 +15,7 @@ from bench.core.record import Score
 from bench.core.types import Responses
 from bench.metrics import rows_of
 from bench.metrics.catalogue import listed
+from bench.metrics.divergence import check_floor
 from bench.metrics.scores import mean_metric
 from bench.metrics.tokens import mean
 from bench.metrics.truth import score_part
@@ -47,11 +48,7 @@ def class_kl_floors(name: str, probe: str) -> Metric:
         pairs = [(a, b) for a in oracles for b in oracles if a.checkpoint != b.checkpoint]
         if not pairs:
             raise Absent("it needs two oracles beside the measured model, and they are not there")
-        floor = mean(mean(class_divergences(a, [b], probe).values()) for a, b in pairs)
-        if not math.isfinite(floor):
-            raise Absent("the oracles' divergence from each other is no finite number: the outputs of one are broken")
-        if not floor > 0:
-            raise Absent("the oracles do not differ, so there is no noise to measure by")
+        floor = check_floor(mean(mean(class_divergences(a, [b], probe).values()) for a, b in pairs))
         return {key: value / floor for key, value in ours.items()}
 
     return mean_metric(name, rows, "down", unit="floors", needs_oracle=True)

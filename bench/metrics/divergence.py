@@ -73,7 +73,12 @@ def noise(oracles: Sequence[Responses], probe: str) -> float:
             continue
     if not means:
         raise Absent("it needs two oracles, and none was compared with another")
-    if not math.isfinite(floor := mean(means)):
+    return check_floor(mean(means))
+
+
+def check_floor(floor: float) -> float:
+    """The mean divergence between oracles; `Absent` where nothing can be counted in it."""
+    if not math.isfinite(floor):
         raise Absent("the oracles' divergence from each other is no finite number: the outputs of one are broken")
     if not floor > 0:
         raise Absent("the oracles do not differ, so there is no noise to measure by")

@@ -115,9 +115,8 @@ def put_records(records: Sequence[Record], root: Path) -> list[Path]:
         for record in records:
             path = bundle_path(record, root)
             if path not in paths:
-                paths[path] = (
-                    {old.name: old for old in read_published(path, root, read_bundle)} if path.exists() else {}
-                )
+                there = read_published(path, root, read_bundle) if path.exists() else []
+                paths[path] = {old.name: old for old in there}
             paths[path][record.name] = record
         return [write_bundle(each.values(), path) for path, each in sorted(paths.items())]
 

@@ -14,8 +14,6 @@ from bench.records.plain import MOST_BYTES, read_bounded
 
 PARTS = ("spec", "status", "label", "lineage", "provenance", "schema")
 """Members that a head has: what says which run it is, and beside which others it stands."""
-
-
 NOTHING: Json = dict.fromkeys(("scores", "metrics", "absent", "floors", "facts", "cost"), {}) | {"reason": ""}
 """The other members."""
 

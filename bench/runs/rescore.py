@@ -222,10 +222,9 @@ def stamp_record(record: Record, stamp: Callable[[str], str]) -> str:
 
 def plugged_code(spec: RunSpec, metrics: Sequence[str]) -> dict[str, str]:
     """The code of the plug-ins among a run's task and its metrics, as it is loaded here."""
-    kind = (
-        None if spec.attack else registry.load_task(spec.task, spec.tier)
-    )  # an attack by questions has its own metrics
-    found = registry.plugin_code("tasks", spec.task, kind) if kind else {}
+    found: dict[str, str] = {}
+    if not spec.attack:  # which has metrics of its own
+        found |= registry.plugin_code("tasks", spec.task, registry.load_task(spec.task, spec.tier))
     for name in sorted(registry.components("metrics").keys() & set(metrics)):
         found |= registry.plugin_code("metrics", name, registry.load_component("metrics", name))
     return found

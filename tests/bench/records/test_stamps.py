@@ -139,7 +139,7 @@ def test_pictures_that_are_there_load_no_matplotlib_and_keep_their_bytes(tmp_pat
     assert [path.stat().st_mtime_ns for path in paths] == before
 
 
-def test_pictures_are_of_all_the_code_that_makes_tables_and_names(tmp_path: Path) -> None:
+def test_pictures_are_of_all_the_code_that_makes_tables_and_names() -> None:
     ours = {file.name for file in CODE}
     assert {"names.py", "names.toml", "texts.py", "tables.py", "contrasts.py", "fronts.py", "plots.py"} <= ours
     assert {"attack_plots.py", "search_plots.py", "strips.py", "forget_keep.py", "looks.py", "figures.py"} <= ours
